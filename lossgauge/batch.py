@@ -1,0 +1,55 @@
+"""Rules for what a user hands in: embeddings and labels that make one batch, or one clear error."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lossgauge.errors import InputError
+
+ArrayLike = Tensor | np.ndarray
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def as_batch(
+    embeddings: ArrayLike, labels: ArrayLike
+) -> tuple[Float[Tensor, "batch width"], Int[Tensor, " batch"]]:
+    """`embeddings` and `labels` (as int64) as tensors, sharing memory where they can.
+
+    Raises InputError for anything but two dimensions of finite floats and one integer a row.
+    The finite check is one sum; only where it fails are the rows searched.
+    """
+    rows = torch.as_tensor(embeddings)
+    if rows.ndim != 2 or not rows.is_floating_point():
+        raise InputError(
+            f"embeddings must be a (rows, width) array of floats, got shape {tuple(rows.shape)} "
+            f"of {rows.dtype}"
+        )
+    try:
+        numbers = torch.as_tensor(labels, device=rows.device)
+    except TypeError as error:
+        raise InputError(f"labels must be integers, got {type(labels).__name__}: {error}") from None
+    if numbers.ndim != 1 or numbers.dtype not in _INTEGERS:
+        raise InputError(
+            f"labels must be one integer a row, got shape {tuple(numbers.shape)} of {numbers.dtype}"
+        )
+    if len(rows) != len(numbers):
+        raise InputError(
+            f"embeddings and labels must have one row each for every sample, "
+            f"got {len(rows)} embeddings and {len(numbers)} labels"
+        )
+    if rows.numel() == 0:
+        raise InputError(f"the batch is empty: embeddings have shape {tuple(rows.shape)}")
+    detached = rows.detach()
+    if not torch.isfinite(detached.sum(dtype=torch.float32)):
+        bad = (~torch.isfinite(detached)).any(dim=1).nonzero().flatten()
+        if len(bad):
+            kind = "NaN" if torch.isnan(detached[bad[0]]).any() else "Inf"
+            raise InputError(
+                f"embeddings must be finite, got {kind} in row {int(bad[0])} "
+                f"({len(bad)} of {len(rows)} rows are not finite)"
+            )
+    return rows, numbers.long()

@@ -1,0 +1,248 @@
+"""The contract of a loss, the one reducer, and how a weighting of pairs becomes a gradient.
+
+A pair loss is a weighting of a matrix: similarities S = L·Rᵀ or squared distances. A loss gives, in
+closed form and one pass, the sum of its term values per anchor and G, their gradient at the matrix.
+All else follows here: ∂/∂L = G·R, ∂/∂R = Gᵀ·L, its part from positives (pull) and from negatives
+(push), and the mean over terms. Nothing larger than the matrix is stored, and autograd sees one node.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from lossgauge.batch import ArrayLike, as_batch
+from lossgauge.errors import InputError, nearest
+from lossgauge.types import Evaluation
+
+REDUCTIONS = ("mean", "active")
+
+
+class Terms(NamedTuple):
+    """Sums over the terms of each anchor (a row of the matrix), and their gradient at the matrix."""
+
+    value: Float[Tensor, " rows"]
+    count: Int[Tensor, " rows"]
+    """Valid terms."""
+    active: Int[Tensor, " rows"]
+    """Terms above the tolerance."""
+    weight: Float[Tensor, " rows"]
+    """Sum of W, each in [0, 1]."""
+    gradient: Float[Tensor, "rows columns"]
+    """∂(sum of all values)/∂matrix."""
+
+
+class Forces(NamedTuple):
+    """Gradient of the sum of all term values at the embeddings, whole and in its two parts."""
+
+    gradient: Float[Tensor, "batch width"]
+    pull: Float[Tensor, "batch width"]
+    push: Float[Tensor, "batch width"]
+
+
+class Outcome(NamedTuple):
+    """What a loss makes of one batch, per sample and before the reducer."""
+
+    value: Float[Tensor, " batch"]
+    count: Int[Tensor, " batch"]
+    active: Int[Tensor, " batch"]
+    weight: Float[Tensor, " batch"]
+    forces: Forces
+    skipped_anchors: int
+    effective_share: float
+    parameter_gradients: tuple[Tensor, ...] = ()
+    """∂(sum of all values)/∂parameter, for each of the loss's parameters in their order."""
+
+
+class Loss(nn.Module, ABC):
+    """Abstract: a loss over a batch of embeddings and integer labels.
+
+    `reduction="mean"` averages over all valid terms, `"active"` over those above `tolerance`: its
+    gradient is the mean's divided by the active ratio. Without a valid (or active) term the value is
+    0 with a graph, and the gradient exactly 0.
+    """
+
+    def __init__(self, *, reduction: str = "mean", tolerance: float = 1e-6) -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            raise InputError(f"unknown reduction {reduction!r}{nearest(reduction, REDUCTIONS)}")
+        self.reduction = reduction
+        self.tolerance = non_negative("tolerance", tolerance)
+
+    @abstractmethod
+    def outcome(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome:
+        """Terms and forces of a batch, called without a graph, in float32 or float64."""
+
+    def evaluate(self, embeddings: ArrayLike, labels: ArrayLike) -> Evaluation:
+        """The value and all that one pass tells; see `Evaluation`. Memory grows as batch² (batch × classes).
+
+        Half-precision embeddings are computed in float32 and get their gradient back in their own type.
+        Differentiable once: a second backward is refused.
+        """
+        rows, numbers = as_batch(embeddings, labels)
+        with torch.no_grad():
+            at = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
+            outcome = self.outcome(at, numbers)
+            term_count, active_count = int(outcome.count.sum()), int(outcome.active.sum())
+            scale = reducer(term_count, active_count, reduction=self.reduction)
+            forces = outcome.forces
+            anchors = outcome.count.to(at.dtype)
+            gradients = [forces.gradient * scale, *(g * scale for g in outcome.parameter_gradients)]
+        value = _Known.apply(outcome.value.sum() * scale, gradients, rows, *self.parameters())
+        return Evaluation(
+            value=value,  # type: ignore[arg-type]  # autograd.Function.apply is untyped
+            term_count=term_count,
+            active_count=active_count,
+            skipped_anchors=outcome.skipped_anchors,
+            anchor_value=outcome.value / anchors,  # 0/0 is NaN: no term, no mean
+            anchor_weight=outcome.weight / anchors,
+            pull=forces.pull.norm(dim=1).mean() * scale,
+            push=forces.push.norm(dim=1).mean() * scale,
+            effective_share=outcome.effective_share,
+        )
+
+    def forward(self, embeddings: ArrayLike, labels: ArrayLike) -> Tensor:
+        """`evaluate(embeddings, labels).value`: a differentiable scalar."""
+        return self.evaluate(embeddings, labels).value
+
+
+class SimilarityLoss(Loss):
+    """Abstract: a loss that weighs dot products inside the batch. Embeddings are taken as given."""
+
+    @abstractmethod
+    def terms(
+        self,
+        similarity: Float[Tensor, "batch batch"],
+        positive: Bool[Tensor, "batch batch"],
+        negative: Bool[Tensor, "batch batch"],
+    ) -> Terms: ...
+
+    def outcome(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome:
+        positive, negative = pair_masks(labels)
+        terms = self.terms(embeddings @ embeddings.T, positive, negative)
+        share = effective_share(terms.gradient, pairs=len(labels) * (len(labels) - 1))
+        both = terms.gradient + terms.gradient.T
+        gradient = both @ embeddings
+        pull = both.masked_fill_(negative, 0) @ embeddings
+        return _inside_batch(terms, Forces(gradient, pull, gradient - pull), share)
+
+
+class DistanceLoss(Loss):
+    """Abstract: a loss that weighs squared Euclidean distances inside the batch. Embeddings as given."""
+
+    @abstractmethod
+    def terms(
+        self,
+        squared_distance: Float[Tensor, "batch batch"],
+        positive: Bool[Tensor, "batch batch"],
+        negative: Bool[Tensor, "batch batch"],
+    ) -> Terms: ...
+
+    def outcome(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome:
+        positive, negative = pair_masks(labels)
+        # Distances do not see the origin. Put at a sample, equal points are exact zeros, so a collapsed
+        # batch has exactly no gradient, and rows far from the old origin keep their digits.
+        centered = embeddings - embeddings[:1]
+        terms = self.terms(squared_distances(centered), positive, negative)
+        share = effective_share(terms.gradient, pairs=len(labels) * (len(labels) - 1))
+        both = terms.gradient + terms.gradient.T
+        gradient = _distance_force(both, centered)
+        pull = _distance_force(both.masked_fill_(negative, 0), centered)
+        return _inside_batch(terms, Forces(gradient, pull, gradient - pull), share)
+
+
+def reducer(term_count: int, active_count: int, *, reduction: str) -> float:
+    """What the sum over terms is multiplied by: 1/terms or 1/active terms; 0 where there are none."""
+    divisor = term_count if reduction == "mean" else active_count
+    return 1.0 / divisor if divisor else 0.0
+
+
+def pair_masks(
+    labels: Int[Tensor, " batch"],
+) -> tuple[Bool[Tensor, "batch batch"], Bool[Tensor, "batch batch"]]:
+    """Which ordered pairs are of one class (a sample is not its own positive), and which of two."""
+    negative = labels[:, None] != labels
+    positive = ~negative
+    return positive.fill_diagonal_(False), negative
+
+
+def squared_distances(rows: Float[Tensor, "batch width"]) -> Float[Tensor, "batch batch"]:
+    """‖r_i − r_j‖², at least 0, and exactly 0 where it is within the rounding of its own terms.
+
+    From one product, so a distance of about 1e-3 is the smallest that float32 can tell on the sphere.
+    """
+    product = rows @ rows.T
+    norms = product.diagonal().clone()
+    sums = norms[:, None] + norms
+    distances = torch.add(sums, product, alpha=-2)
+    return distances.masked_fill_(distances < sums.mul_(2 * torch.finfo(rows.dtype).eps), 0)
+
+
+def effective_share(weights: Float[Tensor, "rows columns"], *, pairs: int) -> float:
+    """(Σ|w|)²/Σw² as a share of `pairs`: 1 where all weigh the same; NaN where nothing weighs."""
+    # norm(2) is computed on weights/max: squares of tiny weights would underflow in float32
+    largest = float(torch.linalg.vector_norm(weights, torch.inf))
+    if largest == 0 or pairs == 0:
+        return float("nan")
+    total = float(torch.linalg.vector_norm(weights, 1)) / largest
+    root = float(torch.linalg.vector_norm(weights / largest, 2))
+    return (total / root) ** 2 / pairs
+
+
+def positive_setting(name: str, value: float) -> float:
+    """`value`, or InputError unless it is positive and finite."""
+    if not 0 < value < float("inf"):
+        raise InputError(f"{name} must be positive and finite, got {value}")
+    return float(value)
+
+
+def non_negative(name: str, value: float) -> float:
+    """`value`, or InputError unless it is at least 0 and finite."""
+    if not 0 <= value < float("inf"):
+        raise InputError(f"{name} must be at least 0 and finite, got {value}")
+    return float(value)
+
+
+def _distance_force(
+    weights: Float[Tensor, "batch batch"], rows: Float[Tensor, "batch width"]
+) -> Tensor:
+    """Σ_j 2·w_ij·(r_i − r_j) for symmetric weights on squared distances."""
+    return 2 * torch.addmm(weights.sum(dim=1, keepdim=True) * rows, weights, rows, alpha=-1)
+
+
+def _inside_batch(terms: Terms, forces: Forces, share: float) -> Outcome:
+    skipped = int((terms.count == 0).sum())
+    return Outcome(terms.value, terms.count, terms.active, terms.weight, forces, skipped, share)
+
+
+class _Known(torch.autograd.Function):
+    """A scalar whose gradient at each input is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
+        ctx.dtypes = [tensor.dtype for tensor in inputs]
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return (
+            None,
+            None,
+            *(
+                (upstream * gradient).to(dtype)
+                for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+            ),
+        )

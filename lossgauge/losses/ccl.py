@@ -1,0 +1,72 @@
+"""Center Contrastive Loss: a softmax over class centers with a margin, and a pull to the own center.
+
+Cai et al. 2023, arXiv 2308.00458. A term is a sample of value
+−log[e^{s(c_y·x − m)} / (e^{s(c_y·x − m)} + Σ_{j≠y} e^{s c_j·x})] + λ‖x − c_y‖². The paper's s, m and λ are
+not public: 32, 0.2 and 1 are our choice. Without the center term it is CosFace.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lossgauge.losses.base import Forces, Outcome, effective_share, non_negative, positive_setting
+from lossgauge.losses.proxies import ProxyLoss, on_sphere, one_hot, through_normalization
+from lossgauge.losses.softmax_family import softplus_terms
+
+
+class CCL(ProxyLoss):
+    """Center contrastive loss; centers are normalised here and learnt by gradient, embeddings are taken as given."""
+
+    def __init__(
+        self,
+        *,
+        class_count: int,
+        embedding_size: int,
+        margin: float = 0.2,
+        scale: float = 32.0,
+        center_weight: float = 1.0,
+        reduction: str = "mean",
+        tolerance: float = 1e-6,
+    ) -> None:
+        super().__init__(
+            class_count=class_count,
+            embedding_size=embedding_size,
+            reduction=reduction,
+            tolerance=tolerance,
+        )
+        self.margin = non_negative("margin", margin)
+        self.scale = positive_setting("scale", scale)
+        self.center_weight = non_negative("center_weight", center_weight)
+
+    def outcome(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome:
+        self.check_fit(embeddings, labels)
+        centers, lengths = on_sphere(self.proxies.to(embeddings.dtype))
+        similarity = embeddings @ centers.T
+        own = one_hot(labels, len(centers))
+        terms = softplus_terms(
+            similarity.sub_(own.to(similarity.dtype), alpha=self.margin),
+            own,
+            ~own,
+            temperature=1 / self.scale,
+            tolerance=self.tolerance,
+        )
+        offset = embeddings - centers[labels]
+        value = terms.value + self.center_weight * offset.square().sum(dim=1)
+        to_center = 2 * self.center_weight * offset
+        repulsion = terms.gradient.masked_fill(own, 0)
+        pull = terms.gradient[own][:, None] * centers[labels] + to_center
+        push = repulsion @ centers
+        at_centers = (terms.gradient.T @ embeddings).index_add_(0, labels, to_center, alpha=-1)
+        return Outcome(
+            value=value,
+            count=terms.count,
+            active=(value > self.tolerance).long(),
+            weight=terms.weight,
+            forces=Forces(pull + push, pull, push),
+            skipped_anchors=0,
+            effective_share=effective_share(terms.gradient, pairs=terms.gradient.numel()),
+            parameter_gradients=(through_normalization(at_centers, centers, lengths),),
+        )

@@ -1,0 +1,61 @@
+"""Contrastive loss: positives close, negatives at least a margin apart.
+
+Hadsell, Chopra, LeCun 2006, in the form of arXiv 2510.02161 (no factor ½): a term is an ordered pair;
+a positive's value is D², a negative's [margin − D]₊², with D the Euclidean distance.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lossgauge.losses.base import DistanceLoss, Terms, non_negative
+
+
+def contrastive_terms(
+    squared_distance: Float[Tensor, "batch batch"],
+    positive: Bool[Tensor, "batch batch"],
+    negative: Bool[Tensor, "batch batch"],
+    *,
+    margin: float,
+    tolerance: float,
+) -> Terms:
+    """Terms over ordered pairs. W is the force along D as a share of the strongest on the sphere:
+    D/2 for a positive, [margin − D]₊/margin for a negative (our choice: the literature gives none)."""
+    distance = squared_distance.sqrt()
+    shortfall = (margin - distance).clamp_(min=0)
+    value = torch.where(positive, squared_distance, shortfall.square())
+    # ∂[m − D]²/∂D² = −(m − D)/D: at D = 0 there is no direction, so no force
+    repulsion = torch.where(distance > 0, -shortfall / distance, 0)
+    pairs = positive | negative
+    weight = torch.where(
+        positive, (distance / 2).clamp_(max=1), shortfall / margin if margin else 0
+    )
+    return Terms(
+        value=value.mul_(pairs).sum(dim=1),
+        count=pairs.sum(dim=1),
+        active=(value > tolerance).sum(dim=1),
+        weight=weight.mul_(pairs).sum(dim=1),
+        gradient=torch.where(positive, 1.0, repulsion).mul_(pairs),
+    )
+
+
+class Contrastive(DistanceLoss):
+    """Contrastive loss over all ordered pairs of the batch; a sample without positives keeps its negatives."""
+
+    def __init__(
+        self, *, margin: float = 1.0, reduction: str = "mean", tolerance: float = 1e-6
+    ) -> None:
+        super().__init__(reduction=reduction, tolerance=tolerance)
+        self.margin = non_negative("margin", margin)
+
+    def terms(
+        self,
+        squared_distance: Float[Tensor, "batch batch"],
+        positive: Bool[Tensor, "batch batch"],
+        negative: Bool[Tensor, "batch batch"],
+    ) -> Terms:
+        return contrastive_terms(
+            squared_distance, positive, negative, margin=self.margin, tolerance=self.tolerance
+        )

@@ -1,0 +1,89 @@
+"""N-pair loss: one pair a class, every other class's positive as a negative.
+
+Sohn 2016, eq. 6 with his regulariser. A term is a class with at least two samples; its first two by index
+are anchor a_c and positive p_c: log(1 + Σ_{c'≠c} e^{(a_c·p_c' − a_c·p_c)/τ}) + ¼λ(‖a_c‖² + ‖p_c‖²).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lossgauge.losses.base import (
+    Forces,
+    Loss,
+    Outcome,
+    effective_share,
+    non_negative,
+    positive_setting,
+)
+from lossgauge.losses.softmax_family import softplus_terms
+
+
+def first_pairs(
+    labels: Int[Tensor, " batch"],
+) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], int]:
+    """Row numbers of the first and second sample of each class that has two, and how many classes' only samples are left."""
+    _, group, sizes = labels.unique(return_inverse=True, return_counts=True)
+    by_class = group.argsort(stable=True)
+    starts = sizes.cumsum(0) - sizes
+    starts = starts[sizes > 1]
+    return by_class[starts], by_class[starts + 1], int((sizes == 1).sum())
+
+
+class NPair(Loss):
+    """N-pair loss over dot products of the embeddings as given.
+
+    Uses two samples a class, so the others of the batch get no gradient: sample two of each class.
+    Sohn's regulariser pulls norms to 0; on a normalised head it only shifts the value, so `norm_weight` is 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        norm_weight: float = 0.0,
+        reduction: str = "mean",
+        tolerance: float = 1e-6,
+    ) -> None:
+        super().__init__(reduction=reduction, tolerance=tolerance)
+        self.temperature = positive_setting("temperature", temperature)
+        self.norm_weight = non_negative("norm_weight", norm_weight)
+
+    def outcome(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome:
+        anchor, partner, skipped = first_pairs(labels)
+        left, right = embeddings[anchor], embeddings[partner]
+        own = torch.eye(len(anchor), dtype=torch.bool, device=labels.device)
+        terms = softplus_terms(
+            left @ right.T, own, ~own, temperature=self.temperature, tolerance=self.tolerance
+        )
+        value = terms.value + self.norm_weight / 4 * (left.square().sum(1) + right.square().sum(1))
+        attraction = terms.gradient.diagonal()[:, None]
+        repulsion = terms.gradient.masked_fill(own, 0)
+        pull = _scatter(embeddings, anchor, attraction * right, partner, attraction * left)
+        push = _scatter(embeddings, anchor, repulsion @ right, partner, repulsion.T @ left)
+        shrink = _scatter(embeddings, anchor, left, partner, right) * (self.norm_weight / 2)
+
+        def per_sample(of_pairs: Tensor) -> Tensor:
+            return of_pairs.new_zeros(len(labels)).index_copy_(0, anchor, of_pairs)
+
+        return Outcome(
+            value=per_sample(value),
+            count=per_sample(terms.count),
+            active=per_sample((value > self.tolerance).long()),
+            weight=per_sample(terms.weight),
+            forces=Forces(pull + push + shrink, pull, push),
+            skipped_anchors=skipped,
+            effective_share=effective_share(terms.gradient, pairs=terms.gradient.numel()),
+        )
+
+
+def _scatter(
+    like: Tensor, rows: Tensor, values: Tensor, more_rows: Tensor, more_values: Tensor
+) -> Tensor:
+    return (
+        torch.zeros_like(like).index_copy_(0, rows, values).index_copy_(0, more_rows, more_values)
+    )

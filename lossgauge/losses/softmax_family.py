@@ -1,0 +1,46 @@
+"""What InfoNCE, N-pair, ArcFace and CCL share: one scalar v per positive.
+
+v = log Σ_negatives e^{s/τ} − s_positive/τ. A term's value is softplus(v) = −log softmax of the positive
+among itself and the negatives, and its weight W = sigmoid(v) is the share of a full-strength update.
+Written in v, not as a softmax, the value stays exact where it is tiny and the gradient where τ is.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lossgauge.losses.base import Terms
+
+
+def softplus_terms(
+    similarity: Float[Tensor, "rows columns"],
+    positive: Bool[Tensor, "rows columns"],
+    negative: Bool[Tensor, "rows columns"],
+    *,
+    temperature: float,
+    tolerance: float,
+) -> Terms:
+    """Terms over (row, positive) pairs; the other positives of a row are not in its denominator.
+
+    A row without negatives has terms of value and weight 0.
+    """
+    logits = similarity / temperature
+    # A finite stand-in for "no negatives": −inf would turn −inf − (−inf) into NaN below.
+    lowest = torch.finfo(logits.dtype).min / 4
+    rivals = logits.masked_fill(~negative, -torch.inf)
+    crowd = rivals.logsumexp(dim=1, keepdim=True).clamp_(min=lowest)
+    v = crowd - logits
+    value = F.softplus(v).mul_(positive)
+    weight = v.sigmoid_().mul_(positive)
+    total_weight = weight.sum(dim=1)
+    share = rivals.sub_(crowd).exp_()
+    return Terms(
+        value=value.sum(dim=1),
+        count=positive.sum(dim=1),
+        active=(value > tolerance).sum(dim=1),
+        weight=total_weight,
+        gradient=share.mul_(total_weight[:, None]).sub_(weight).div_(temperature),
+    )

@@ -1,0 +1,136 @@
+"""Shapes, and the records that cross folders.
+
+Three records are the seams. A loss writes an `Evaluation` and the probe reads it; a training loop
+writes a `Step` and the probe reads it; a study writes flat `Record` rows and the report reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL.Image import Image
+from torch import Tensor
+
+Record = dict[str, Any]
+"""A flat row: names to numbers, strings or None. None is "not known", never 0."""
+
+
+class Evaluation(NamedTuple):
+    """What one pass over a batch tells of a loss. A black-box loss knows only `value`; the rest is None.
+
+    Pull and push are the two parts of the gradient of `value` at the embeddings, from positives and
+    from negatives: the mean over the batch of the norm of a sample's part.
+    """
+
+    value: Float[Tensor, ""]
+    """The loss: differentiable, reduced over terms."""
+    term_count: int | None = None
+    """Valid terms in the batch; what a term is, the loss says."""
+    active_count: int | None = None
+    """Terms whose value is above the loss's `tolerance`."""
+    skipped_anchors: int | None = None
+    """Samples that should have been an anchor but have no term (no positive, say)."""
+    anchor_value: Float[Tensor, " batch"] | None = None
+    """Mean value of the terms of each anchor; NaN where a sample is the anchor of none."""
+    anchor_weight: Float[Tensor, " batch"] | None = None
+    """Mean W of the terms of each anchor, in [0, 1]: the share of a full-strength update; NaN likewise."""
+    pull: Float[Tensor, ""] | None = None
+    push: Float[Tensor, ""] | None = None
+    effective_share: float | None = None
+    """(Σw)²/Σw² over the pair weights w = |∂value/∂s|, as a share of all pairs; NaN without weight."""
+
+
+class Step(NamedTuple):
+    """One optimisation step, as any training loop can report it after `backward` and before the update."""
+
+    index: int
+    epoch: int
+    evaluation: Evaluation
+    embeddings: Float[Tensor, "batch width"]
+    """With `.grad` filled: call `embeddings.retain_grad()` before `backward`."""
+    head_parameters: tuple[Tensor, ...]
+    loss_parameters: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images and their split. Rows keep one order for ever: the order of `ids`."""
+
+    name: str
+    ids: tuple[str, ...]
+    """A stable name for each image, such as `s1/3.pgm`; unique."""
+    labels: Int[np.ndarray, " images"]
+    """Class of each image, the official id."""
+    class_names: Mapping[int, str]
+    train: Int[np.ndarray, " train"]
+    """Row numbers, ascending."""
+    test: Int[np.ndarray, " test"]
+    protocol: str
+    """How the split was made: `official`, `class-disjoint` (test classes are unseen) or `halves`."""
+    source: str
+    """Where it was found and in which layout, in words."""
+    digest: str
+    """SHA-256 over ids, labels and pixels, or over the files that hold them: part of the cache key."""
+    read: Callable[[int], Image] = field(repr=False)
+    """The image of a row. Raises DataError that names the file where it cannot be decoded."""
+
+
+class Backbone(Protocol):
+    """Images in, feature rows out; frozen."""
+
+    name: str
+    identity: Mapping[str, str]
+    """Everything the features depend on: weights' SHA-256, preprocessing. Part of the cache key."""
+
+    def prepare(self, image: Image) -> Tensor:
+        """One image, ready to be stacked into a batch."""
+        ...
+
+    def extract(self, batch: Tensor) -> Float[Tensor, "rows width"]:
+        """Features of a batch of prepared images, float32, without a graph."""
+        ...
+
+
+class FeatureSet(NamedTuple):
+    """Frozen features of an `ImageSet`, ready for a head."""
+
+    dataset: str
+    backbone: str
+    features: Float[Tensor, "rows width"]
+    labels: Int[Tensor, " rows"]
+    train: Int[Tensor, " train"]
+    test: Int[Tensor, " test"]
+    protocol: str
+    fingerprint: str
+    """SHA-256 over the sorted ids and labels of both sides of the split: two results with different
+    fingerprints do not belong in one table."""
+    identity: Mapping[str, str]
+    """What the features depend on, for the record."""
+
+
+class Results(NamedTuple):
+    """A study's folder in memory: what the report and the claims read.
+
+    Rows of `summaries` and `epochs` share the columns `run`, `dataset`, `loss` and `seed`; the loss
+    `untrained` is the baseline: the same initial head, never trained.
+    """
+
+    plan: Record
+    """The study as it was run: every setting, flat or nested as in the study file."""
+    choices: Record
+    """Settings the paper does not publish → why we set them so: shown as *our choice*."""
+    summaries: list[Record]
+    """One row a finished run: last epoch's geometry and retrieval on the test side, means of the dynamics."""
+    epochs: list[Record]
+    """One row a run and epoch; epoch 0 is before training. Not measured is None."""
+    references: list[Record]
+    """`dataset`, `reference` (`frozen features`, `random unit vectors`, `full collapse`) and geometry columns."""
+    left_out: list[Record]
+    """`dataset` and `reason`."""
+    failures: list[Record]
+    """`run`, `dataset`, `loss`, `seed`, `error`."""
+    environment: Record
