@@ -28,6 +28,10 @@ class StudyError(LossgaugeError):
     """A study's folder cannot be used as asked."""
 
 
+class RunError(LossgaugeError):
+    """A run came to a state it cannot go on from, such as a loss of NaN."""
+
+
 class MissingExtra(LossgaugeError, ImportError):
     """An optional library is not installed; the message names the `pip install`."""
 

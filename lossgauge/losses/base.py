@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from lossgauge.batch import ArrayLike, as_batch
 from lossgauge.errors import InputError, nearest
@@ -84,7 +83,7 @@ class Loss(nn.Module, ABC):
         """The value and all that one pass tells; see `Evaluation`. Memory grows as batch² (batch × classes).
 
         Half-precision embeddings are computed in float32 and get their gradient back in their own type.
-        Differentiable once: a second backward is refused.
+        Differentiable once: backward with `create_graph=True` raises InputError.
         """
         rows, numbers = as_batch(embeddings, labels)
         with torch.no_grad():
@@ -192,8 +191,10 @@ def squared_distances(rows: Float[Tensor, "batch width"]) -> Float[Tensor, "batc
 def effective_share(weights: Float[Tensor, "rows columns"], *, pairs: int) -> float:
     """(Σ|w|)²/Σw² as a share of `pairs`: 1 where all weigh the same; NaN where nothing weighs."""
     # norm(2) is computed on weights/max: squares of tiny weights would underflow in float32
+    if pairs == 0 or weights.numel() == 0:
+        return float("nan")
     largest = float(torch.linalg.vector_norm(weights, torch.inf))
-    if largest == 0 or pairs == 0:
+    if largest == 0:
         return float("nan")
     total = float(torch.linalg.vector_norm(weights, 1)) / largest
     root = float(torch.linalg.vector_norm(weights / largest, 2))
@@ -236,8 +237,14 @@ class _Known(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        # Under create_graph the gradient would come out as a constant, and a penalty on it would be
+        # ignored in silence.
+        if torch.is_grad_enabled():
+            raise InputError(
+                "this loss can be differentiated once: its gradient is given in closed form, without a "
+                "graph of its own; call backward without create_graph=True"
+            )
         return (
             None,
             None,

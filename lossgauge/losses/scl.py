@@ -25,7 +25,7 @@ def scl_terms(
     """Terms over anchors. W is the probability that the softmax gives to negatives: the anchor's whole push."""
     positives = positive.sum(dim=1)
     valid = positives > 0
-    share = positive / positives.clamp(min=1)[:, None]
+    share = positive.to(similarity.dtype) / positives.clamp(min=1)[:, None]
     logits = similarity / temperature
     others = logits.masked_fill(~(positive | negative), -torch.inf)
     # A lone sample has no others, and −inf − (−inf) is NaN

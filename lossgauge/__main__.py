@@ -1,0 +1,5 @@
+"""`python -m lossgauge`."""
+
+from lossgauge.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""GREEDINESS: how a loss spends its updates: how many are active, how strong they are, how soon it is done.
+
+arXiv 2601.21450 for active ratio, gradient norm and loss decay. `docs/definitions.md` has the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+GRADIENT_SHARES = {
+    "gradient_active_ratio_low": 0.001,
+    "gradient_active_ratio": 0.01,
+    "gradient_active_ratio_high": 0.1,
+}
+"""Readouts of the gradient rule: the share of g₀ above which a sample counts as active. 1 % is our choice."""
+
+START_STEPS = 10
+"""The first steps of a run, over which g₀ is taken."""
+
+
+def start_gradient(norms: Float[Tensor, " samples"]) -> float:
+    """g₀: the median per-sample gradient norm of the first steps; NaN where no sample has a gradient.
+
+    Only over samples that get one: N-pair uses two samples a class, and a median over the rest is 0.
+    """
+    alive = norms[norms > 0]
+    return float(alive.median()) if len(alive) else math.nan
+
+
+def gradient_active_ratio(
+    norms: Float[Tensor, " samples"], *, start: float, share: float = 0.01
+) -> float:
+    """Share of samples whose gradient norm is above `share` of `start` (g₀), in [0, 1].
+
+    Unlike the term rule it moves for every loss. NaN without g₀.
+    """
+    return math.nan if math.isnan(start) else float((norms > share * start).double().mean())
+
+
+def tangent(
+    gradient: Float[Tensor, "batch width"], unit: Float[Tensor, "batch width"]
+) -> Float[Tensor, "batch width"]:
+    """The part of a gradient at unit rows that can turn them: the radial part is lost in normalisation."""
+    return gradient - (gradient * unit).sum(dim=1, keepdim=True) * unit
+
+
+def total_norm(parameters: Sequence[Tensor]) -> float:
+    """Norm over the gradients of all `parameters` together; NaN where there is none."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return math.nan
+    return float(
+        torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    )
+
+
+def decay_epochs(
+    losses: Sequence[float], *, share: float = 0.1, floor: float = 0.0
+) -> float | None:
+    """Epochs until the loss, less `floor`, is at most `share` of its first value; None if never.
+
+    `losses[0]` is before training, `losses[e]` the mean over epoch e. Between two epochs it is
+    interpolated linearly. With the lowest loss as `floor` it fits losses that cannot reach 0 (SCL ≥ log|P|).
+    """
+    first = losses[0] - floor
+    return _crossing([loss - floor for loss in losses], share * first) if first > 0 else None
+
+
+def compaction_epochs(intra: Sequence[float], *, share: float = 0.9) -> float | None:
+    """Epochs until `share` of the whole fall of intra-class variance is done; None where it did not fall.
+
+    `intra[0]` is before training. Interpolated linearly between two epochs.
+    """
+    fall = intra[0] - intra[-1]
+    return _crossing(intra, intra[0] - share * fall) if fall > 0 else None
+
+
+def _crossing(values: Sequence[float], level: float) -> float | None:
+    """Where `values`, joined by lines, first come down to `level`; NaNs never do."""
+    for index, value in enumerate(values):
+        if value <= level:
+            if index == 0:
+                return 0.0
+            before = values[index - 1]
+            return index - 1 + (before - level) / (before - value)
+    return None

@@ -1,0 +1,97 @@
+"""Counts, means and scatters of classes, from any number of chunks.
+
+Chan, Golub, LeVeque 1979: parts hold deviations from their own mean, so that nothing cancels when the
+mean is large, and merging parts gives what one pass over all rows would. In float64 throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from lossgauge.batch import ArrayLike, as_batch
+from lossgauge.errors import InputError
+
+
+class Moments(NamedTuple):
+    """What a set of labelled rows leaves behind: all that VARIANCE needs of it."""
+
+    labels: Int[Tensor, " classes"]
+    """Ascending."""
+    count: Int[Tensor, " classes"]
+    mean: Float64[Tensor, "classes width"]
+    scatter: Float64[Tensor, " classes"]
+    """Σ over the class of ‖row − class mean‖²."""
+    total: Float64[Tensor, "width width"]
+    """Σ over all rows of (row − overall mean)(row − overall mean)ᵀ."""
+
+
+def moments(embeddings: ArrayLike, labels: ArrayLike) -> Moments:
+    """Moments of one chunk. Costs one width × width product; memory is a float64 copy of the chunk.
+
+    Raises InputError where the chunk breaks a rule of `as_batch`.
+    """
+    rows, numbers = as_batch(embeddings, labels)
+    rows = rows.detach().double()
+    found, group, count = numbers.unique(return_inverse=True, return_counts=True)
+    mean = _class_sums(rows, group, len(found)) / count[:, None]
+    deviation = rows - mean[group]
+    # The mean of a class of equal rows is rounded; what is left of it is no scatter.
+    correction = _class_sums(deviation, group, len(found)) / count[:, None]
+    scatter = rows.new_zeros(len(found)).index_add_(0, group, deviation.square().sum(dim=1))
+    scatter = (scatter - count * correction.square().sum(dim=1)).clamp_(min=0)
+    centered = rows - rows.mean(dim=0)
+    return Moments(found, count, mean + correction, scatter, centered.T @ centered)
+
+
+def merge(first: Moments, second: Moments) -> Moments:
+    """Moments of both sets of rows together; their classes may differ, their width may not."""
+    if first.mean.shape[1] != second.mean.shape[1]:
+        raise InputError(
+            "moments of one width are merged, got widths "
+            f"{first.mean.shape[1]} and {second.mean.shape[1]}"
+        )
+    labels = torch.cat([first.labels, second.labels]).unique()
+    a, b = _spread(first, labels), _spread(second, labels)
+    count = a.count + b.count
+    gap = b.mean - a.mean
+    # A class that one side lacks has no gap: its mean and scatter are the other side's.
+    both = (a.count * b.count)[:, None] > 0
+    gap = torch.where(both, gap, 0)
+    mean = torch.where((a.count > 0)[:, None], a.mean, b.mean) + gap * (b.count / count)[:, None]
+    scatter = a.scatter + b.scatter + gap.square().sum(dim=1) * (a.count * b.count / count)
+    rows, more_rows = first.count.sum(), second.count.sum()
+    overall_gap = overall_mean(second) - overall_mean(first)
+    between = torch.outer(overall_gap, overall_gap) * (rows * more_rows / (rows + more_rows))
+    return Moments(labels, count, mean, scatter, first.total + second.total + between)
+
+
+def merge_all(parts: Iterable[Moments]) -> Moments:
+    """Parts merged from left to right: the same order gives the same bits."""
+    return reduce(merge, parts)
+
+
+def overall_mean(of: Moments) -> Float64[Tensor, " width"]:
+    """Mean of all rows, every row counting once."""
+    return (of.count.double() @ of.mean) / of.count.sum()
+
+
+def _class_sums(rows: Tensor, group: Tensor, class_count: int) -> Tensor:
+    return rows.new_zeros(class_count, rows.shape[1]).index_add_(0, group, rows)
+
+
+def _spread(of: Moments, labels: Tensor) -> Moments:
+    """The same moments over a longer list of classes; absent ones count 0."""
+    at = torch.searchsorted(labels, of.labels)
+    return Moments(
+        labels,
+        of.count.new_zeros(len(labels)).index_copy_(0, at, of.count),
+        of.mean.new_zeros(len(labels), of.mean.shape[1]).index_copy_(0, at, of.mean),
+        of.scatter.new_zeros(len(labels)).index_copy_(0, at, of.scatter),
+        of.total,
+    )

@@ -1,0 +1,27 @@
+"""Spaces whose geometry is known, to stand beside a measured one: what is much, what is none?"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+RANDOM = "random unit vectors"
+COLLAPSE = "full collapse"
+FROZEN = "frozen features"
+
+
+def random_unit_vectors(
+    labels: Int[Tensor, " rows"], *, width: int
+) -> Float[Tensor, "rows {width}"]:
+    """Unit vectors that know nothing of the labels: intra near 1, inter near 0 (about 2/samples a class)."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(len(labels), width, generator=generator)
+    return torch.nn.functional.normalize(rows)
+
+
+def full_collapse(labels: Int[Tensor, " rows"], *, width: int) -> Float[Tensor, "rows {width}"]:
+    """Every sample in one place: intra 0, inter 0, offset 1, and ratios that are not defined."""
+    rows = torch.zeros(len(labels), width)
+    rows[:, 0] = 1
+    return rows

@@ -1,0 +1,201 @@
+"""VARIANCE: the geometry of an embedding space, per class first and then averaged over classes.
+
+arXiv 2601.21450 for intra- and inter-class variance; Galanti et al. 2022 for CDNV; Roy & Vetterli 2007 for
+the effective rank; Wang & Isola 2020 for alignment and uniformity. `docs/definitions.md` has the formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from lossgauge.batch import ArrayLike, as_batch
+from lossgauge.diagnostics.moments import Moments, moments
+from lossgauge.errors import InputError
+
+UNIFORMITY_ROWS = 2048
+"""Uniformity looks at all pairs of at most so many rows, evenly spaced: our choice."""
+
+
+class ClassGeometry(NamedTuple):
+    """One class: a row of `PerClass`."""
+
+    label: int
+    count: int
+    intra: float
+    """(1/N) Σ ‖z − μ‖²; NaN for a class of one sample, which shows no variance."""
+    margin: float
+    """Distance to the nearest other class mean, less 2·√intra; NaN likewise."""
+    nearest: int
+    """Label of that nearest other class."""
+    spacing: float
+    """Mean distance to the other class means."""
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Columns over classes in ascending order of label.
+
+    `per_class["intra"]` is a column, `per_class[3]` the row of the class labelled 3.
+    """
+
+    label: Int[Tensor, " classes"]
+    count: Int[Tensor, " classes"]
+    intra: Float64[Tensor, " classes"]
+    margin: Float64[Tensor, " classes"]
+    nearest: Int[Tensor, " classes"]
+    spacing: Float64[Tensor, " classes"]
+
+    def __getitem__(self, key: str | int) -> Any:
+        if isinstance(key, str):
+            if key not in ClassGeometry._fields:
+                raise KeyError(f"no column {key!r}; there are {', '.join(ClassGeometry._fields)}")
+            return getattr(self, key)
+        at = (self.label == key).nonzero().flatten()
+        if not len(at):
+            raise KeyError(f"no class is labelled {key}")
+        return ClassGeometry(*(getattr(self, name)[at[0]].item() for name in ClassGeometry._fields))
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __iter__(self) -> Iterator[ClassGeometry]:
+        return (self[int(label)] for label in self.label)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Macro averages over classes; squared Euclidean units. Ranges in brackets hold on the unit sphere."""
+
+    intra: float
+    """(1/C) Σ_c (1/N_c) Σ ‖z − μ_c‖² [0, 1]: diversity inside classes. 0 is collapse."""
+    inter: float
+    """Mean over ordered pairs of classes of ‖μ_c − μ_c'‖² [0, 2C/(C−1)]."""
+    offset: float
+    """‖mean of the class means‖² [0, 1]: 0 is a balanced sphere, 1 all in one direction."""
+    spacing_mean: float
+    """Mean distance of two class means."""
+    spacing_cv: float
+    """Standard deviation of those distances over their mean: high is uneven spacing."""
+    spacing_min_ratio: float
+    """Smallest of those distances over their mean: 0 is two classes in one place."""
+    margin: float
+    """Mean over classes of the distance to the nearest other mean, less 2·√intra_c."""
+    intra_inter_ratio: float
+    cdnv: float
+    """Class-distance normalised variance: mean over pairs of (intra_c + intra_c')/(2‖μ_c − μ_c'‖²)."""
+    effective_rank: float
+    """exp of the spectral entropy of the centred covariance [1, width]: directions in use."""
+    alignment: float
+    """Mean squared distance of two samples of a class, over classes [0, 4]."""
+    uniformity: float
+    """log mean e^{−2‖z − z'‖²} over pairs [−8, 0]: blind to dimensional collapse, so never alone."""
+    class_count: int
+    sample_count: int
+    singleton_count: int
+    """Classes of one sample: in inter, offset and spacing; left out of all that needs a variance."""
+    per_class: PerClass
+
+
+def geometry(embeddings: ArrayLike, labels: ArrayLike) -> Geometry:
+    """Geometry of labelled embeddings, taken as given: nothing is normalised. Computed in float64.
+
+    NaN where a number is not defined: ratios of a space collapsed to a point, say. Raises InputError for
+    an empty or non-finite batch, for fewer than two classes, and where every class has one sample.
+    Memory grows as classes² and width².
+    """
+    rows, _ = as_batch(embeddings, labels)
+    return geometry_of(moments(embeddings, labels), uniformity=uniformity(rows))
+
+
+def geometry_of(of: Moments, *, uniformity: float = math.nan) -> Geometry:
+    """Geometry from moments, which hold all of it but the uniformity."""
+    classes = len(of.labels)
+    if classes < 2:
+        raise InputError(
+            f"geometry compares classes and needs at least two, got only label {int(of.labels[0])}"
+        )
+    single = of.count == 1
+    if single.all():
+        raise InputError(
+            f"each of the {classes} classes has one sample, so none has a variance; "
+            "give at least one class two samples"
+        )
+    intra_c = (of.scatter / of.count).masked_fill(single, math.nan)
+    distances = _distances(of.mean)
+    pairs = distances[torch.triu(torch.ones_like(distances, dtype=torch.bool), diagonal=1)]
+    spacing_mean = float(pairs.mean())
+    nearest = distances.clone().fill_diagonal_(torch.inf).min(dim=1)
+    margin_c = nearest.values - 2 * intra_c.sqrt()
+    intra, inter = float(intra_c.nanmean()), float(pairs.square().mean())
+    return Geometry(
+        intra=intra,
+        inter=inter,
+        offset=float(of.mean.mean(dim=0).square().sum()),
+        spacing_mean=spacing_mean,
+        spacing_cv=_ratio(float(pairs.std(correction=0)), spacing_mean),
+        spacing_min_ratio=_ratio(float(pairs.min()), spacing_mean),
+        margin=float(margin_c.nanmean()),
+        intra_inter_ratio=_ratio(intra, inter),
+        cdnv=_cdnv(intra_c[~single], distances[~single][:, ~single]),
+        effective_rank=effective_rank(of),
+        alignment=float((2 * of.scatter / (of.count - 1))[~single].mean()),
+        uniformity=uniformity,
+        class_count=classes,
+        sample_count=int(of.count.sum()),
+        singleton_count=int(single.sum()),
+        per_class=PerClass(
+            label=of.labels,
+            count=of.count,
+            intra=intra_c,
+            margin=margin_c,
+            nearest=of.labels[nearest.indices],
+            spacing=distances.sum(dim=1) / (classes - 1),
+        ),
+    )
+
+
+def effective_rank(of: Moments) -> float:
+    """exp of the entropy of the covariance's spectrum, in [1, width]; NaN where nothing varies."""
+    spectrum = torch.linalg.eigvalsh(of.total).clamp(min=0)
+    total = spectrum.sum()
+    if total == 0:
+        return math.nan
+    share = spectrum / total
+    return float(torch.special.entr(share).sum().exp())
+
+
+def uniformity(rows: Float[Tensor, "rows width"]) -> float:
+    """log of the mean of e^{−2‖z − z'‖²} over pairs of at most `UNIFORMITY_ROWS` rows, evenly spaced."""
+    if len(rows) < 2:
+        return math.nan
+    picked = torch.linspace(0, len(rows) - 1, min(len(rows), UNIFORMITY_ROWS)).long()
+    some = rows.detach()[picked.to(rows.device)]
+    some = some.to(torch.promote_types(some.dtype, torch.float32))
+    squared = torch.pdist(some - some.mean(dim=0)).square_()
+    # the mean of exponentials in logs: far pairs underflow one by one
+    return float((-2 * squared.double()).logsumexp(dim=0)) - math.log(len(squared))
+
+
+def _distances(means: Float64[Tensor, "classes width"]) -> Float64[Tensor, "classes classes"]:
+    # without the product trick: equal means must be at distance exactly 0
+    return torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _cdnv(
+    intra: Float64[Tensor, " classes"], distances: Float64[Tensor, "classes classes"]
+) -> float:
+    if len(intra) < 2:
+        return math.nan
+    ratio = (intra[:, None] + intra) / (2 * distances.square())
+    return float(ratio[~torch.eye(len(intra), dtype=torch.bool, device=ratio.device)].mean())
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan

@@ -1,0 +1,24 @@
+"""What the paper leaves open, and what we set: shown in every report as our choice."""
+
+from __future__ import annotations
+
+from lossgauge.study.plan import Plan
+from lossgauge.types import Record
+
+
+def choices(plan: Plan) -> Record:
+    """Each setting that arXiv 2601.21450 does not publish → what it is here and why."""
+    return {
+        "backbone": f"{plan.backbone}: the paper's ViT-B/32 checkpoint is not public; these weights are",
+        "head": f"one linear layer to {plan.embedding_size}, then L2 normalisation: the smallest head",
+        "loss settings": "the defaults of each loss's own paper or common use, not tuned: "
+        "see the settings column before reading a difference as the loss's own",
+        "CCL": "scale, margin and center weight are not public: 32, 0.2 and 1",
+        "reducer": "the mean over all valid terms, for every loss",
+        "sampler": "random batches, the same for every loss of a seed; a remainder is dropped",
+        "splits": "official where there are, class-disjoint for orl-faces (20 people train, 20 test), "
+        "first half of each class for digits",
+        "selection": "the last epoch: no epoch is picked by its test result",
+        "active, term rule": "a term above 1e-6",
+        "active, gradient rule": "a sample whose gradient is above 1 % of the median of the first ten steps",
+    }

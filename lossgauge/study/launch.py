@@ -1,0 +1,149 @@
+"""The runner: prepare each dataset, do what is not done yet, and let no failure stop the rest."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from lossgauge.backbones import load_backbone
+from lossgauge.data import DATASETS, load_dataset
+from lossgauge.data.features import features
+from lossgauge.errors import DataError, LossgaugeError, PlanError, nearest
+from lossgauge.losses import load_loss, loss_class
+from lossgauge.study.choices import choices
+from lossgauge.study.measure import references
+from lossgauge.study.plan import LossPlan, Plan
+from lossgauge.study.run import Run, environment, execute, plan_runs
+from lossgauge.study.store import Store
+from lossgauge.types import FeatureSet, Record
+
+
+class Outcome(NamedTuple):
+    """Counts of runs, and what was left out."""
+
+    done: int
+    reused: int
+    failed: int
+    left_out: list[Record]
+
+
+class Progress(Protocol):
+    """Somebody who watches a study: a terminal's bars, or lines in a log."""
+
+    def features(self, dataset: str, done: int, total: int) -> None:
+        """So many images of `total` have features."""
+
+    def left_out(self, dataset: str, reason: str) -> None: ...
+
+    def study(self, runs: int, reused: int) -> None:
+        """So many runs are asked for, and so many of them are there already."""
+
+    def start(self, run: Run) -> None: ...
+
+    def epoch(self, run: Run, epoch: int) -> None: ...
+
+    def end(self, run: Run, summary: Record) -> None: ...
+
+    def failed(self, run: Run, error: str) -> None: ...
+
+
+def run_study(plan: Plan, folder: Path, *, progress: Progress) -> Outcome:
+    """Do what the plan asks for and `folder` lacks. A second call with the same plan goes on where it was.
+
+    A dataset that is not there is left out with its reason; a run that fails is kept as failed, and tried
+    again next time. Raises LossgaugeError where nothing can be done at all.
+    """
+    check_plan(plan)
+    store = Store(folder)
+    with store.held():
+        prepared, left_out = _prepare(plan, progress)
+        if not prepared:
+            raise DataError(
+                "none of the datasets is there: "
+                + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
+            )
+        runs = [(run, found) for found in prepared for run in plan_runs(plan, found)]
+        store.write_study(
+            {
+                "plan": plan.model_dump(mode="json"),
+                "choices": choices(plan),
+                "runs": [
+                    {**run.columns, "epochs_planned": run.config["epochs"]} for run, _ in runs
+                ],
+                "left_out": left_out,
+                "environment": environment(),
+            }
+        )
+        for found in prepared:
+            _set_down(plan, found, store)
+        waiting = [(run, found) for run, found in runs if not store.is_done(run.name)]
+        progress.study(len(runs), len(runs) - len(waiting))
+        failed = sum(not _attempt(run, found, store, progress) for run, found in waiting)
+    return Outcome(len(waiting) - failed, len(runs) - len(waiting), failed, left_out)
+
+
+def check_plan(plan: Plan) -> None:
+    """Find a wrong name or setting before anything is computed."""
+    for name in plan.datasets:
+        if name not in DATASETS:
+            raise PlanError(f"unknown dataset {name!r}{nearest(name, DATASETS)}")
+        plan.backbone_of(name)
+    for loss in plan.losses:
+        _check_loss(loss)
+
+
+def _check_loss(loss: LossPlan) -> None:
+    asked = inspect.signature(loss_class(loss.name)).parameters
+    sizes = {key: 2 for key in ("class_count", "embedding_size") if key in asked}
+    load_loss(loss.name, **sizes, **loss.settings)
+
+
+def _prepare(plan: Plan, progress: Progress) -> tuple[list[FeatureSet], list[Record]]:
+    prepared, left_out = [], []
+    for name in plan.datasets:
+        backbone = load_backbone(plan.backbone_of(name))
+        try:
+            images = load_dataset(name)
+        except DataError as error:
+            left_out.append({"dataset": name, "reason": str(error)})
+            progress.left_out(name, str(error))
+            continue
+        prepared.append(features(images, backbone, progress=partial(progress.features, name)))
+    return prepared, left_out
+
+
+def _set_down(plan: Plan, found: FeatureSet, store: Store) -> None:
+    """Write what is known of a dataset, unless it is there already: the references cost a search."""
+    known = {
+        "dataset": found.dataset,
+        "backbone": found.backbone,
+        "protocol": found.protocol,
+        "fingerprint": found.fingerprint,
+        "features": dict(found.identity),
+        "train_samples": len(found.train),
+        "test_samples": len(found.test),
+        "embedding_size": plan.embedding_size,
+    }
+    if not store.has_dataset(found.dataset, known):
+        rows = references(found, width=plan.embedding_size)
+        store.write_dataset(found.dataset, {**known, "references": rows})
+
+
+def _attempt(run: Run, found: FeatureSet, store: Store, progress: Progress) -> bool:
+    progress.start(run)
+    try:
+        summary = execute(run, found, store, on_epoch=lambda epoch: progress.epoch(run, epoch))
+    except (
+        Exception
+    ) as error:  # any failure of one run, a user's loss included, must not stop the others
+        words = (
+            str(error) if isinstance(error, LossgaugeError) else f"{type(error).__name__}: {error}"
+        )
+        store.fail(run.name, {"error": words, "traceback": traceback.format_exc()})
+        progress.failed(run, words)
+        return False
+    progress.end(run, summary)
+    return True

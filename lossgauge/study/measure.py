@@ -1,0 +1,75 @@
+"""What is measured of a head at the end of an epoch, and of the spaces that stand beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lossgauge.diagnostics.references import (
+    COLLAPSE,
+    FROZEN,
+    RANDOM,
+    full_collapse,
+    random_unit_vectors,
+)
+from lossgauge.diagnostics.variance import Geometry, geometry
+from lossgauge.retrieval.metrics import retrieval
+from lossgauge.training import embed
+from lossgauge.types import FeatureSet, Record
+
+GEOMETRY_COLUMNS = [
+    field.name for field in dataclasses.fields(Geometry) if field.name != "per_class"
+]
+
+
+def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> Record:
+    """Geometry of both sides of the split, and retrieval on the test side; None where not measured."""
+    row: Record = {}
+    for side, rows in (("train", features.train), ("test", features.test)):
+        embeddings = embed(head, features.features, rows)
+        labels = features.labels[rows]
+        found = geometry_columns(embeddings, labels)
+        row.update({f"{side}_{name}": value for name, value in found.items()})
+        if side == "test" and with_retrieval:
+            row.update(retrieval_columns(embeddings, labels))
+    return row
+
+
+def geometry_columns(embeddings: Tensor, labels: Tensor) -> Record:
+    """Geometry as a flat row; None where a number is not defined."""
+    found = geometry(embeddings, labels)
+    return {name: _finite(getattr(found, name)) for name in GEOMETRY_COLUMNS}
+
+
+def retrieval_columns(embeddings: Tensor, labels: Tensor) -> Record:
+    """Retrieval as a flat row."""
+    found = retrieval(embeddings, labels)
+    return {
+        **{f"recall_at_{k}": value for k, value in found.recall_at.items()},
+        "r_precision": found.r_precision,
+        "map_at_r": found.map_at_r,
+    }
+
+
+def references(features: FeatureSet, *, width: int) -> list[Record]:
+    """The test side as frozen features (normalised), as random unit vectors, and collapsed to a point."""
+    labels = features.labels[features.test]
+    frozen = F.normalize(features.features[features.test].float())
+    random = random_unit_vectors(labels, width=width)
+    collapsed = full_collapse(labels, width=width)
+    return [
+        {"dataset": features.dataset, "reference": name, **geometry_columns(rows, labels), **found}
+        for name, rows, found in (
+            (FROZEN, frozen, retrieval_columns(frozen, labels)),
+            (RANDOM, random, retrieval_columns(random, labels)),
+            # equal points have no order, so no retrieval
+            (COLLAPSE, collapsed, {}),
+        )
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

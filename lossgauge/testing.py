@@ -1,0 +1,235 @@
+"""The contract of a loss, runnable on anybody's: `check_loss(MyLoss())` in a test, or `lossgauge check`.
+
+It cannot know your formula: have a slow, obvious loop beside it in your own test.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lossgauge.errors import LossgaugeError
+from lossgauge.training import evaluate
+
+_CLASSES, _SAMPLES = 4, 5
+
+
+class ContractError(LossgaugeError, AssertionError):
+    """A loss breaks a rule of the contract."""
+
+
+class Finding(NamedTuple):
+    """One rule, and how the loss breaks it: None if it does not."""
+
+    rule: str
+    problem: str | None
+
+
+def check_loss(
+    loss: nn.Module | Callable[[Tensor, Tensor], Tensor], *, embedding_size: int = 16
+) -> None:
+    """Nothing, or ContractError with every broken rule. Takes about a second.
+
+    A loss with parameters (a row a class, say) must take the labels 0 … 3 and embeddings of width
+    `embedding_size`; the rules about other labels are then passed over.
+    """
+    broken = [f for f in contract(loss, embedding_size=embedding_size) if f.problem]
+    if broken:
+        raise ContractError("; ".join(f"{f.rule}: {f.problem}" for f in broken))
+
+
+def contract(
+    loss: nn.Module | Callable[[Tensor, Tensor], Tensor], *, embedding_size: int = 16
+) -> Iterator[Finding]:
+    """Each rule with its finding. Works on a float64 copy of the loss."""
+    module = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else _Plain(loss)
+    case = _Case(module, embedding_size)
+    for rule, check in _RULES.items():
+        try:
+            problem = check(case)
+        except Exception as error:  # whatever a stranger's loss raises is the finding
+            problem = f"raises {type(error).__name__}: {error}"
+        if problem != _PASSED_OVER:
+            yield Finding(rule, problem)
+
+
+_PASSED_OVER = "passed over"
+
+
+class _Plain(nn.Module):
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self.function(embeddings, labels)
+
+
+class _Case:
+    """A loss and a batch for it: unit vectors of four classes, in float64."""
+
+    def __init__(self, loss: nn.Module, embedding_size: int) -> None:
+        self.loss = loss
+        self.has_parameters = any(True for _ in loss.parameters())
+        generator = torch.Generator().manual_seed(0)
+        count = _CLASSES * _SAMPLES
+        rows = torch.randn(count, embedding_size, dtype=torch.float64, generator=generator)
+        self.embeddings = F.normalize(rows)
+        self.labels = torch.arange(_CLASSES).repeat(_SAMPLES)
+
+    def value_and_gradient(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = embeddings.clone().requires_grad_()
+        value = self.loss(leaf, labels)
+        (gradient,) = torch.autograd.grad(value, leaf)
+        return value.detach(), gradient
+
+
+def _is_a_scalar(case: _Case) -> str | None:
+    value = case.loss(case.embeddings.clone().requires_grad_(), case.labels)
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        return f"it returns {getattr(value, 'shape', type(value).__name__)}"
+    if not value.isfinite():
+        return f"it is {value.item()} on unit vectors of four classes"
+    return None if value.requires_grad else "it has no graph: no gradient can reach the embeddings"
+
+
+def _gradient_is_right(case: _Case) -> str | None:
+    leaf = case.embeddings.clone().requires_grad_()
+    try:
+        torch.autograd.gradcheck(lambda rows: case.loss(rows, case.labels), leaf, atol=1e-5)
+    except RuntimeError as error:
+        return " ".join(str(error).split())[:300]
+    return None
+
+
+def _classes_may_move(case: _Case) -> str | None:
+    order = torch.tensor([2, 0, 3, 1])[case.labels].argsort(stable=True)
+    value, gradient = case.value_and_gradient(case.embeddings, case.labels)
+    moved, moved_gradient = case.value_and_gradient(case.embeddings[order], case.labels[order])
+    if not torch.allclose(value, moved):
+        return f"the value goes from {float(value):.6g} to {float(moved):.6g}"
+    return None if torch.allclose(gradient[order], moved_gradient) else "the gradient changes"
+
+
+def _any_labels(case: _Case) -> str | None:
+    if case.has_parameters:
+        return _PASSED_OVER
+    names = torch.tensor([-7, 2**62, 0, -(2**62)])
+    value, _ = case.value_and_gradient(case.embeddings, case.labels)
+    renamed, _ = case.value_and_gradient(case.embeddings, names[case.labels])
+    return (
+        None
+        if torch.allclose(value, renamed)
+        else f"{float(value):.6g} becomes {float(renamed):.6g}"
+    )
+
+
+def _no_pairs(case: _Case) -> str | None:
+    for words, rows in (
+        ("one sample", slice(0, 1)),
+        ("one class", case.labels == 0),
+        ("no positives", slice(0, 4)),
+    ):
+        value, gradient = case.value_and_gradient(case.embeddings[rows], case.labels[rows])
+        if not (value.isfinite() and gradient.isfinite().all()):
+            return f"a batch with {words} gives NaN or Inf"
+    return None
+
+
+def _equal_points(case: _Case) -> str | None:
+    twins = case.embeddings.clone()
+    twins[1::2] = twins[::2]
+    for words, rows in (
+        ("duplicates", twins),
+        ("all points equal", case.embeddings[:1].expand(len(twins), -1)),
+    ):
+        value, gradient = case.value_and_gradient(rows, case.labels)
+        if not (value.isfinite() and gradient.isfinite().all()):
+            return f"a batch with {words} gives NaN or Inf"
+    return None
+
+
+def _any_layout(case: _Case) -> str | None:
+    value, _ = case.value_and_gradient(case.embeddings, case.labels)
+    turned = case.embeddings.T.contiguous().T
+    other, _ = case.value_and_gradient(turned, case.labels)
+    return None if torch.allclose(value, other) else "a non-contiguous batch gives another value"
+
+
+def _keeps_inputs(case: _Case) -> str | None:
+    embeddings, labels = case.embeddings.clone(), case.labels.clone()
+    case.loss(embeddings, labels)
+    same = torch.equal(embeddings, case.embeddings) and torch.equal(labels, case.labels)
+    return None if same else "it writes into its arguments"
+
+
+def _parameters_learn(case: _Case) -> str | None:
+    if not case.has_parameters:
+        return _PASSED_OVER
+    parameters = dict(case.loss.named_parameters())
+    value = case.loss(case.embeddings.clone().requires_grad_(), case.labels)
+    gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+    idle = [n for n, g in zip(parameters, gradients, strict=True) if g is None or not g.any()]
+    return f"no gradient reaches {', '.join(idle)}" if idle else None
+
+
+def _brings_classes_together(case: _Case) -> str | None:
+    loss = copy.deepcopy(case.loss)
+    rows = nn.Parameter(case.embeddings.clone())
+    optimizer = torch.optim.Adam([rows, *loss.parameters()], lr=0.05)
+    before = _closeness(case.embeddings, case.labels)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(F.normalize(rows), case.labels).backward()
+        optimizer.step()
+    after = _closeness(F.normalize(rows.detach()), case.labels)
+    if after > before:
+        return None
+    return f"in 60 steps, classes went apart (similarity inside less outside: {before:.3f} → {after:.3f})"
+
+
+def _closeness(rows: Tensor, labels: Tensor) -> float:
+    similarity, same = rows @ rows.T, labels[:, None] == labels
+    return float(similarity[same].mean() - similarity[~same].mean())
+
+
+def _evaluation_agrees(case: _Case) -> str | None:
+    if not hasattr(case.loss, "evaluate"):
+        return _PASSED_OVER
+    e = evaluate(case.loss, case.embeddings, case.labels)
+    value = case.loss(case.embeddings, case.labels)
+    if not torch.allclose(e.value, value):
+        return f"evaluate says {e.value.item():.6g}, forward {value.item():.6g}"
+    if (
+        e.term_count is not None
+        and e.active_count is not None
+        and not 0 <= e.active_count <= e.term_count
+    ):
+        return f"active_count {e.active_count} is not in 0 … term_count {e.term_count}"
+    weights = e.anchor_weight
+    if (
+        weights is not None
+        and not ((weights.nan_to_num() >= 0) & (weights.nan_to_num() <= 1 + 1e-9)).all()
+    ):
+        return "anchor_weight leaves [0, 1]"
+    return None
+
+
+_RULES: dict[str, Callable[[_Case], str | None]] = {
+    "its value is a finite scalar with a graph": _is_a_scalar,
+    "its gradient agrees with finite differences": _gradient_is_right,
+    "the order of rows does not matter (order inside a class may)": _classes_may_move,
+    "labels may be any integers": _any_labels,
+    "a batch without pairs gives no NaN": _no_pairs,
+    "equal points give no NaN": _equal_points,
+    "the memory layout does not matter": _any_layout,
+    "its arguments stay as they were": _keeps_inputs,
+    "its own parameters get a gradient": _parameters_learn,
+    "descending it brings classes together": _brings_classes_together,
+    "evaluate agrees with forward": _evaluation_agrees,
+}

@@ -1,0 +1,163 @@
+"""The loop: batch → evaluation → backward → Step → update. Loss, data and hooks come as arguments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lossgauge.errors import CacheError, RunError
+from lossgauge.types import Evaluation, Step
+
+EMBED_ROWS = 8192
+"""Rows that go through the head at a time when a whole set is embedded."""
+
+
+class LinearHead(nn.Module):
+    """One linear layer, then L2 normalisation: features to the unit sphere."""
+
+    def __init__(self, width: int, embedding_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, embedding_size)
+
+    def forward(self, features: Float[Tensor, "batch _"]) -> Float[Tensor, "batch _"]:
+        return F.normalize(self.linear(features))
+
+
+@dataclass
+class Training:
+    """A run in progress: all that a checkpoint has to hold."""
+
+    head: nn.Module
+    loss: nn.Module
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    """Epochs done."""
+    step: int = 0
+
+
+def start_training(
+    *,
+    width: int,
+    embedding_size: int,
+    learning_rate: float,
+    seed: int,
+    make_loss: Callable[[], nn.Module],
+) -> Training:
+    """A fresh run. The head depends on `seed` alone, so all losses of a seed start from the same one.
+
+    The optimiser (Adam) holds the loss's own parameters beside the head's: ArcFace's rows and CCL's
+    centers are trained too.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = LinearHead(width, embedding_size)
+        torch.manual_seed(seed)
+        loss = make_loss()
+    optimizer = torch.optim.Adam([*head.parameters(), *loss.parameters()], lr=learning_rate)
+    return Training(head, loss, optimizer)
+
+
+def train_epoch(
+    training: Training,
+    features: Float[Tensor, "rows width"],
+    labels: Int[Tensor, " rows"],
+    batches: Iterable[Int[Tensor, " batch"]],
+    *,
+    on_step: Callable[[Step], None],
+) -> None:
+    """One pass over `batches` of row numbers; `on_step` sees each step after backward, before the update."""
+    head_parameters = tuple(training.head.parameters())
+    loss_parameters = tuple(training.loss.parameters())
+    for rows in batches:
+        embeddings = training.head(features[rows])
+        embeddings.retain_grad()
+        evaluation = evaluate(training.loss, embeddings, labels[rows])
+        if not evaluation.value.isfinite():
+            raise RunError(
+                f"the loss is {evaluation.value.item()} in epoch {training.epoch + 1}, "
+                f"step {training.step}; try a lower learning_rate or a higher temperature"
+            )
+        training.optimizer.zero_grad(set_to_none=True)
+        evaluation.value.backward()
+        on_step(
+            Step(
+                index=training.step,
+                epoch=training.epoch + 1,
+                evaluation=evaluation,
+                embeddings=embeddings,
+                head_parameters=head_parameters,
+                loss_parameters=loss_parameters,
+            )
+        )
+        training.optimizer.step()
+        training.step += 1
+    training.epoch += 1
+
+
+def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
+    """`loss.evaluate` where it has one, else the value of a black box and nothing invented beside it."""
+    if hasattr(loss, "evaluate"):
+        evaluation: Evaluation = loss.evaluate(embeddings, labels)
+        return evaluation
+    return Evaluation(value=loss(embeddings, labels))
+
+
+@torch.no_grad()
+def embed(
+    head: nn.Module, features: Float[Tensor, "rows _"], rows: Int[Tensor, " some"]
+) -> Float[Tensor, "some _"]:
+    """Embeddings of the given rows, in chunks, without a graph."""
+    return torch.cat([head(features[chunk]) for chunk in rows.split(EMBED_ROWS)])
+
+
+def save_checkpoint(training: Training, folder: Path) -> None:
+    """Write the run's state into an existing folder; the caller publishes the folder."""
+    save_file(dict(_tensors(training)), folder / "state.safetensors")
+    progress = {"epoch": training.epoch, "step": training.step}
+    (folder / "progress.json").write_text(json.dumps(progress))
+
+
+def load_checkpoint(training: Training, folder: Path) -> None:
+    """Put the state of `folder` into a run made by `start_training` with the same settings.
+
+    The run then goes on to the same numbers, bit for bit on one machine with one number of threads.
+    """
+    try:
+        saved = load_file(folder / "state.safetensors")
+        progress = json.loads((folder / "progress.json").read_text())
+        # Adam makes its state at the first step: give it the right shapes, then overwrite.
+        for parameter in _parameters(training):
+            training.optimizer.state[parameter] = {
+                "step": torch.tensor(0.0),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        with torch.no_grad():
+            for name, tensor in _tensors(training):
+                tensor.copy_(saved[name])
+        training.epoch, training.step = progress["epoch"], progress["step"]
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise CacheError(
+            f"the checkpoint in {folder} cannot be read ({error}); delete it and the run starts anew"
+        ) from error
+
+
+def _parameters(training: Training) -> list[nn.Parameter]:
+    return [p for group in training.optimizer.param_groups for p in group["params"]]
+
+
+def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
+    yield from (("head." + name, t) for name, t in training.head.state_dict().items())
+    yield from (("loss." + name, t) for name, t in training.loss.state_dict().items())
+    for index, parameter in enumerate(_parameters(training)):
+        for name, tensor in training.optimizer.state[parameter].items():
+            yield f"optimizer.{index}.{name}", tensor

@@ -1,0 +1,7 @@
+"""Shapes in annotations are checked in every test: the hook must stand before the package is imported."""
+
+from jaxtyping import install_import_hook
+
+import tests.typecheck  # noqa: F401  # the hook looks it up as an attribute of `tests`
+
+install_import_hook("lossgauge", "tests.typecheck.check")

@@ -1,0 +1,57 @@
+"""Batches for the losses, and the one comparison with a slow loop."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lossgauge.losses.base import Loss
+
+Batch = tuple[Tensor, Tensor]
+SlowLoss = Callable[[Tensor, Tensor], list[Tensor]]
+
+BATCHES = {
+    "balanced": [0, 1, 2, 3] * 5,
+    "unbalanced": [0] * 9 + [1] * 2 + [2] * 5 + [3] * 3,
+    "with lone samples": [0] * 4 + [1, 2, 3] + [4] * 3,
+    "two classes": [0, 1, 1, 0, 1, 0, 0],
+}
+
+
+def make_batch(labels: list[int], *, seed: int = 0, width: int = 6, unit: bool = True) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(len(labels), width, dtype=torch.float64, generator=generator)
+    order = torch.randperm(len(labels), generator=generator)
+    return (torch.nn.functional.normalize(rows) if unit else rows), torch.tensor(labels)[order]
+
+
+def assert_agrees(loss: Loss, slow: SlowLoss, batch: Batch) -> None:
+    """Value, gradient and counts of `loss` are those of `slow`, which lists every term, under both reductions."""
+    embeddings, labels = batch
+    for reduction in ("mean", "active"):
+        loss.reduction = reduction
+        expected_rows = embeddings.clone().requires_grad_()
+        terms = slow(expected_rows, labels)
+        active = [term for term in terms if term > loss.tolerance]
+        expected = torch.stack(terms).sum() / len(terms if reduction == "mean" else active)
+        expected_gradient = torch.autograd.grad(expected, [expected_rows, *loss.parameters()])
+        rows = embeddings.clone().requires_grad_()
+        evaluation = loss.evaluate(rows, labels)
+        gradient = torch.autograd.grad(evaluation.value, [rows, *loss.parameters()])
+        torch.testing.assert_close(evaluation.value, expected, rtol=1e-10, atol=1e-12)
+        for found, wanted in zip(gradient, expected_gradient, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-11)
+        assert evaluation.term_count == len(terms)
+        assert evaluation.active_count == len(active)
+
+
+def assert_same_as_peer(loss: Loss, peer: torch.nn.Module, batch: Batch) -> None:
+    """Value and gradient are those of another library's loss."""
+    embeddings, labels = batch
+    results = []
+    for function in (loss, peer):
+        rows = embeddings.clone().requires_grad_()
+        value = function(rows, labels)
+        results.append((value.detach(), *torch.autograd.grad(value, rows)))
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
