@@ -90,7 +90,7 @@ def train_epoch(
         evaluation.value.backward()
         on_step(
             Step(
-                index=training.step,
+                number=training.step,
                 epoch=training.epoch + 1,
                 evaluation=evaluation,
                 embeddings=embeddings,
@@ -105,10 +105,8 @@ def train_epoch(
 
 def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
     """`loss.evaluate` where it has one, else the value of a black box and nothing invented beside it."""
-    if hasattr(loss, "evaluate"):
-        evaluation: Evaluation = loss.evaluate(embeddings, labels)
-        return evaluation
-    return Evaluation(value=loss(embeddings, labels))
+    own: Callable[[Tensor, Tensor], Evaluation] | None = getattr(loss, "evaluate", None)
+    return own(embeddings, labels) if own else Evaluation(value=loss(embeddings, labels))
 
 
 @torch.no_grad()
@@ -116,7 +114,7 @@ def embed(
     head: nn.Module, features: Float[Tensor, "rows _"], rows: Int[Tensor, " some"]
 ) -> Float[Tensor, "some _"]:
     """Embeddings of the given rows, in chunks, without a graph."""
-    return torch.cat([head(features[chunk]) for chunk in rows.split(EMBED_ROWS)])
+    return torch.cat([head(features[chunk]) for chunk in torch.split(rows, EMBED_ROWS)])
 
 
 def save_checkpoint(training: Training, folder: Path) -> None:

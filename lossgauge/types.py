@@ -47,7 +47,8 @@ class Evaluation(NamedTuple):
 class Step(NamedTuple):
     """One optimisation step, as any training loop can report it after `backward` and before the update."""
 
-    index: int
+    number: int
+    """Steps done before this one."""
     epoch: int
     evaluation: Evaluation
     embeddings: Float[Tensor, "batch width"]
@@ -83,7 +84,7 @@ class Backbone(Protocol):
     """Images in, feature rows out; frozen."""
 
     name: str
-    identity: Mapping[str, str]
+    identity: dict[str, str]
     """Everything the features depend on: weights' SHA-256, preprocessing. Part of the cache key."""
 
     def prepare(self, image: Image) -> Tensor:

@@ -18,7 +18,9 @@ def random_batches(
     Fewer rows than `batch_size` make one batch of all of them.
     """
     if batch_size < 2:
-        raise InputError(f"a batch needs at least two samples to compare, got batch_size={batch_size}")
+        raise InputError(
+            f"a batch needs at least two samples to compare, got batch_size={batch_size}"
+        )
     order = np.random.default_rng([seed, epoch]).permutation(len(rows))
     shuffled = rows[torch.from_numpy(order)]
     size = min(batch_size, len(rows))

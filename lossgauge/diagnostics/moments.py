@@ -23,7 +23,8 @@ class Moments(NamedTuple):
 
     labels: Int[Tensor, " classes"]
     """Ascending."""
-    count: Int[Tensor, " classes"]
+    sizes: Int[Tensor, " classes"]
+    """Rows of each class."""
     mean: Float64[Tensor, "classes width"]
     scatter: Float64[Tensor, " classes"]
     """Σ over the class of ‖row − class mean‖²."""
@@ -39,12 +40,13 @@ def moments(embeddings: ArrayLike, labels: ArrayLike) -> Moments:
     rows, numbers = as_batch(embeddings, labels)
     rows = rows.detach().double()
     found, group, count = numbers.unique(return_inverse=True, return_counts=True)
-    mean = _class_sums(rows, group, len(found)) / count[:, None]
+    sizes = count.double()  # int over int would be a float32
+    mean = _class_sums(rows, group, len(found)) / sizes[:, None]
     deviation = rows - mean[group]
     # The mean of a class of equal rows is rounded; what is left of it is no scatter.
-    correction = _class_sums(deviation, group, len(found)) / count[:, None]
+    correction = _class_sums(deviation, group, len(found)) / sizes[:, None]
     scatter = rows.new_zeros(len(found)).index_add_(0, group, deviation.square().sum(dim=1))
-    scatter = (scatter - count * correction.square().sum(dim=1)).clamp_(min=0)
+    scatter = (scatter - sizes * correction.square().sum(dim=1)).clamp_(min=0)
     centered = rows - rows.mean(dim=0)
     return Moments(found, count, mean + correction, scatter, centered.T @ centered)
 
@@ -58,17 +60,18 @@ def merge(first: Moments, second: Moments) -> Moments:
         )
     labels = torch.cat([first.labels, second.labels]).unique()
     a, b = _spread(first, labels), _spread(second, labels)
-    count = a.count + b.count
+    of_a, of_b = a.sizes.double(), b.sizes.double()  # int over int would be a float32
+    count = of_a + of_b
     gap = b.mean - a.mean
     # A class that one side lacks has no gap: its mean and scatter are the other side's.
-    both = (a.count * b.count)[:, None] > 0
+    both = (of_a * of_b)[:, None] > 0
     gap = torch.where(both, gap, 0)
-    mean = torch.where((a.count > 0)[:, None], a.mean, b.mean) + gap * (b.count / count)[:, None]
-    scatter = a.scatter + b.scatter + gap.square().sum(dim=1) * (a.count * b.count / count)
-    rows, more_rows = first.count.sum(), second.count.sum()
+    mean = torch.where((of_a > 0)[:, None], a.mean, b.mean) + gap * (of_b / count)[:, None]
+    scatter = a.scatter + b.scatter + gap.square().sum(dim=1) * (of_a * of_b / count)
+    rows, more_rows = first.sizes.sum().double(), second.sizes.sum().double()
     overall_gap = overall_mean(second) - overall_mean(first)
     between = torch.outer(overall_gap, overall_gap) * (rows * more_rows / (rows + more_rows))
-    return Moments(labels, count, mean, scatter, first.total + second.total + between)
+    return Moments(labels, a.sizes + b.sizes, mean, scatter, first.total + second.total + between)
 
 
 def merge_all(parts: Iterable[Moments]) -> Moments:
@@ -78,7 +81,7 @@ def merge_all(parts: Iterable[Moments]) -> Moments:
 
 def overall_mean(of: Moments) -> Float64[Tensor, " width"]:
     """Mean of all rows, every row counting once."""
-    return (of.count.double() @ of.mean) / of.count.sum()
+    return (of.sizes.double() @ of.mean) / of.sizes.sum()
 
 
 def _class_sums(rows: Tensor, group: Tensor, class_count: int) -> Tensor:
@@ -90,7 +93,7 @@ def _spread(of: Moments, labels: Tensor) -> Moments:
     at = torch.searchsorted(labels, of.labels)
     return Moments(
         labels,
-        of.count.new_zeros(len(labels)).index_copy_(0, at, of.count),
+        of.sizes.new_zeros(len(labels)).index_copy_(0, at, of.sizes),
         of.mean.new_zeros(len(labels), of.mean.shape[1]).index_copy_(0, at, of.mean),
         of.scatter.new_zeros(len(labels)).index_copy_(0, at, of.scatter),
         of.total,

@@ -43,7 +43,7 @@ class Probe:
         if gradient is None:
             gradient = torch.zeros_like(step.embeddings)
         norms = torch.linalg.vector_norm(gradient, dim=1)
-        row: Record = {"step": step.index, "epoch": step.epoch, **terms_row(step.evaluation)}
+        row: Record = {"step": step.number, "epoch": step.epoch, **terms_row(step.evaluation)}
         row["embedding_gradient"] = float(norms.mean())
         quantiles = torch.quantile(
             norms, torch.tensor(list(_QUANTILES.values()), dtype=norms.dtype)

@@ -27,7 +27,7 @@ class ClassGeometry(NamedTuple):
     """One class: a row of `PerClass`."""
 
     label: int
-    count: int
+    size: int
     intra: float
     """(1/N) Σ ‖z − μ‖²; NaN for a class of one sample, which shows no variance."""
     margin: float
@@ -46,7 +46,7 @@ class PerClass:
     """
 
     label: Int[Tensor, " classes"]
-    count: Int[Tensor, " classes"]
+    size: Int[Tensor, " classes"]
     intra: Float64[Tensor, " classes"]
     margin: Float64[Tensor, " classes"]
     nearest: Int[Tensor, " classes"]
@@ -121,13 +121,13 @@ def geometry_of(of: Moments, *, uniformity: float = math.nan) -> Geometry:
         raise InputError(
             f"geometry compares classes and needs at least two, got only label {int(of.labels[0])}"
         )
-    single = of.count == 1
+    single = of.sizes == 1
     if single.all():
         raise InputError(
             f"each of the {classes} classes has one sample, so none has a variance; "
             "give at least one class two samples"
         )
-    intra_c = (of.scatter / of.count).masked_fill(single, math.nan)
+    intra_c = (of.scatter / of.sizes).masked_fill(single, math.nan)
     distances = _distances(of.mean)
     pairs = distances[torch.triu(torch.ones_like(distances, dtype=torch.bool), diagonal=1)]
     spacing_mean = float(pairs.mean())
@@ -145,14 +145,14 @@ def geometry_of(of: Moments, *, uniformity: float = math.nan) -> Geometry:
         intra_inter_ratio=_ratio(intra, inter),
         cdnv=_cdnv(intra_c[~single], distances[~single][:, ~single]),
         effective_rank=effective_rank(of),
-        alignment=float((2 * of.scatter / (of.count - 1))[~single].mean()),
+        alignment=float((2 * of.scatter / (of.sizes - 1))[~single].mean()),
         uniformity=uniformity,
         class_count=classes,
-        sample_count=int(of.count.sum()),
+        sample_count=int(of.sizes.sum()),
         singleton_count=int(single.sum()),
         per_class=PerClass(
             label=of.labels,
-            count=of.count,
+            size=of.sizes,
             intra=intra_c,
             margin=margin_c,
             nearest=of.labels[nearest.indices],

@@ -85,7 +85,7 @@ class ArcFace(ProxyLoss):
         push = through_normalization(repulsion @ directions, unit, norms)
         return Outcome(
             value=terms.value,
-            count=terms.count,
+            counts=terms.counts,
             active=terms.active,
             weight=terms.weight,
             forces=Forces(pull + push, pull, push),

@@ -26,7 +26,7 @@ class Terms(NamedTuple):
     """Sums over the terms of each anchor (a row of the matrix), and their gradient at the matrix."""
 
     value: Float[Tensor, " rows"]
-    count: Int[Tensor, " rows"]
+    counts: Int[Tensor, " rows"]
     """Valid terms."""
     active: Int[Tensor, " rows"]
     """Terms above the tolerance."""
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
     """What a loss makes of one batch, per sample and before the reducer."""
 
     value: Float[Tensor, " batch"]
-    count: Int[Tensor, " batch"]
+    counts: Int[Tensor, " batch"]
     active: Int[Tensor, " batch"]
     weight: Float[Tensor, " batch"]
     forces: Forces
@@ -89,14 +89,14 @@ class Loss(nn.Module, ABC):
         with torch.no_grad():
             at = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
             outcome = self.outcome(at, numbers)
-            term_count, active_count = int(outcome.count.sum()), int(outcome.active.sum())
+            term_count, active_count = int(outcome.counts.sum()), int(outcome.active.sum())
             scale = reducer(term_count, active_count, reduction=self.reduction)
             forces = outcome.forces
-            anchors = outcome.count.to(at.dtype)
+            anchors = outcome.counts.to(at.dtype)
             gradients = [forces.gradient * scale, *(g * scale for g in outcome.parameter_gradients)]
         value = _Known.apply(outcome.value.sum() * scale, gradients, rows, *self.parameters())
         return Evaluation(
-            value=value,  # type: ignore[arg-type]  # autograd.Function.apply is untyped
+            value=value,
             term_count=term_count,
             active_count=active_count,
             skipped_anchors=outcome.skipped_anchors,
@@ -223,8 +223,8 @@ def _distance_force(
 
 
 def _inside_batch(terms: Terms, forces: Forces, share: float) -> Outcome:
-    skipped = int((terms.count == 0).sum())
-    return Outcome(terms.value, terms.count, terms.active, terms.weight, forces, skipped, share)
+    skipped = int((terms.counts == 0).sum())
+    return Outcome(terms.value, terms.counts, terms.active, terms.weight, forces, skipped, share)
 
 
 class _Known(torch.autograd.Function):

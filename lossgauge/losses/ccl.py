@@ -62,7 +62,7 @@ class CCL(ProxyLoss):
         at_centers = (terms.gradient.T @ embeddings).index_add_(0, labels, to_center, alpha=-1)
         return Outcome(
             value=value,
-            count=terms.count,
+            counts=terms.counts,
             active=(value > self.tolerance).long(),
             weight=terms.weight,
             forces=Forces(pull + push, pull, push),

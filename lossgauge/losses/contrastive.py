@@ -34,7 +34,7 @@ def contrastive_terms(
     )
     return Terms(
         value=value.mul_(pairs).sum(dim=1),
-        count=pairs.sum(dim=1),
+        counts=pairs.sum(dim=1),
         active=(value > tolerance).sum(dim=1),
         weight=weight.mul_(pairs).sum(dim=1),
         gradient=torch.where(positive, 1.0, repulsion).mul_(pairs),

@@ -72,7 +72,7 @@ class NPair(Loss):
 
         return Outcome(
             value=per_sample(value),
-            count=per_sample(terms.count),
+            counts=per_sample(terms.counts),
             active=per_sample((value > self.tolerance).long()),
             weight=per_sample(terms.weight),
             forces=Forces(pull + push + shrink, pull, push),

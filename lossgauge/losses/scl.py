@@ -35,7 +35,7 @@ def scl_terms(
     probability = others.sub_(total).exp_().mul_(valid[:, None])
     return Terms(
         value=value,
-        count=valid.long(),
+        counts=valid.long(),
         active=(value > tolerance).long(),
         weight=(probability * negative).sum(dim=1),
         gradient=probability.sub_(share).div_(temperature),

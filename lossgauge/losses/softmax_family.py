@@ -39,7 +39,7 @@ def softplus_terms(
     share = rivals.sub_(crowd).exp_()
     return Terms(
         value=value.sum(dim=1),
-        count=positive.sum(dim=1),
+        counts=positive.sum(dim=1),
         active=(value > tolerance).sum(dim=1),
         weight=total_weight,
         gradient=share.mul_(total_weight[:, None]).sub_(weight).div_(temperature),

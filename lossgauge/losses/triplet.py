@@ -35,7 +35,7 @@ def triplet_terms(
     reached = reach.shape[1] - torch.searchsorted(reach.sort(dim=1).values, rival, right=True)
     return Terms(
         value=value.to(squared_distance.dtype),
-        count=positive.sum(dim=1) * negative.sum(dim=1),
+        counts=positive.sum(dim=1) * negative.sum(dim=1),
         active=torch.searchsorted(sorted_rivals, reach - tolerance).sum(dim=1),
         weight=violated.sum(dim=1).to(squared_distance.dtype),
         gradient=(violated - reached).to(squared_distance.dtype),

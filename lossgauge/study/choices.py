@@ -10,6 +10,10 @@ def choices(plan: Plan) -> Record:
     """Each setting that arXiv 2601.21450 does not publish → what it is here and why."""
     return {
         "backbone": f"{plan.backbone}: the paper's ViT-B/32 checkpoint is not public; these weights are",
+        "features": "less the mean of the training rows, so that the direction all images share does not "
+        "stand in for a class structure"
+        if plan.center_features
+        else "as they come from the backbone",
         "head": f"one linear layer to {plan.embedding_size}, then L2 normalisation: the smallest head",
         "loss settings": "the defaults of each loss's own paper or common use, not tuned: "
         "see the settings column before reading a difference as the loss's own",

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from lossgauge.backbones import load_backbone
 from lossgauge.data import DATASETS, load_dataset
-from lossgauge.data.features import features
+from lossgauge.data.features import centered, features
 from lossgauge.errors import DataError, LossgaugeError, PlanError, nearest
 from lossgauge.losses import load_loss, loss_class
 from lossgauge.study.choices import choices
@@ -111,7 +111,8 @@ def _prepare(plan: Plan, progress: Progress) -> tuple[list[FeatureSet], list[Rec
             left_out.append({"dataset": name, "reason": str(error)})
             progress.left_out(name, str(error))
             continue
-        prepared.append(features(images, backbone, progress=partial(progress.features, name)))
+        found = features(images, backbone, progress=partial(progress.features, name))
+        prepared.append(centered(found) if plan.center_features else found)
     return prepared, left_out
 
 

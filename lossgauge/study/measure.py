@@ -16,7 +16,7 @@ from lossgauge.diagnostics.references import (
     random_unit_vectors,
 )
 from lossgauge.diagnostics.variance import Geometry, geometry
-from lossgauge.retrieval.metrics import retrieval
+from lossgauge.ranking.metrics import retrieval
 from lossgauge.training import embed
 from lossgauge.types import FeatureSet, Record
 

@@ -76,6 +76,8 @@ class Plan(BaseModel):
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     embedding_size: Annotated[int, Field(ge=1)] = 128
+    center_features: bool = True
+    """Subtract the mean of the training features from all."""
     retrieval_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between two measurements of retrieval; the first and the last are always measured."""
 

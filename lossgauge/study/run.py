@@ -82,7 +82,8 @@ def execute(
     if not log.epochs:
         log.epochs.append({"epoch": 0, **measure(training.head, features, with_retrieval=True)})
     # classes by number, as losses with a row a class want them
-    numbers = features.labels[features.train].unique().searchsorted(features.labels)
+    classes = features.labels[features.train].unique()
+    numbers = torch.searchsorted(classes, features.labels.contiguous())
     saved = time.monotonic()
     while training.epoch < epochs:
         began = time.perf_counter()
@@ -217,7 +218,7 @@ def _plan_run(plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> Ru
         # the baseline is the same whatever the training
         "epochs": plan.epochs if trained else 0,
         "batch_size": plan.batch_size if trained else None,
-        "learning_rate": plan.learning_rate if trained else None,
+        "learning_rate": plan.learning_rate if trained else 0.0,
         "retrieval_every": plan.retrieval_every if trained else None,
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]

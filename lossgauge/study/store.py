@@ -69,7 +69,7 @@ class Store:
             raise StudyError(
                 f"{self.folder} holds no study (no study.json); run `lossgauge study` first"
             )
-        study = _read_json(path)
+        study: Record = _read_json(path)
         if study.get("schema") != SCHEMA:
             raise StudyError(
                 f"{path} is of schema {study.get('schema')}, this lossgauge reads {SCHEMA}; "
@@ -176,6 +176,25 @@ class Store:
             failures=failures,
             environment=study["environment"],
         )
+
+    def status(self) -> dict[str, dict[str, str]]:
+        """The runs of the present study by state: `done`, `failed`, `begun`, `waiting`; each with its error if any.
+
+        Looks at names only, so it is quick and works while a study runs.
+        """
+        states: dict[str, dict[str, str]] = {"done": {}, "failed": {}, "begun": {}, "waiting": {}}
+        for run in self.read_study()["runs"]:
+            name = run["run"]
+            failure = self.folder / "failed" / f"{name}.json"
+            if (self.folder / "runs" / name).is_dir():
+                states["done"][name] = ""
+            elif failure.is_file():
+                states["failed"][name] = _read_json(failure)["error"]
+            elif self.checkpoint(name) is not None:
+                states["begun"][name] = ""
+            else:
+                states["waiting"][name] = ""
+        return states
 
     @contextmanager
     def _whole(self, target: Path) -> Iterator[Path]:

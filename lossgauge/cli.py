@@ -1,0 +1,228 @@
+"""The command line: parse, call, print. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lossgauge.errors import LossgaugeError
+
+app = typer.Typer(
+    help="A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+INTERRUPTED = 130
+Folder = Annotated[Path, typer.Argument(help="The folder of a study.")]
+
+
+@app.command(
+    epilog="Examples: `lossgauge study demo` · `lossgauge study paper --set epochs=10 --set seeds=2` · "
+    "`lossgauge study demo --set losses=triplet,my_loss.py:Pull --out mine`"
+)
+def study(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE", help="A built-in study (demo, paper) or a YAML file."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; lossgauge-results/NAME if not given."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file."),
+    ] = None,
+) -> None:
+    """Train every loss on every dataset from every seed, and write the report.
+
+    Stopped with Ctrl-C, the same command goes on where it was.
+    """
+    from rich.console import Console
+
+    from lossgauge.progress import watcher
+    from lossgauge.study.launch import run_study
+    from lossgauge.study.plan import load_plan
+
+    plan = load_plan(source, overrides=setting or ())
+    folder = out or Path("lossgauge-results") / Path(source).stem
+    try:
+        with watcher(Console(stderr=True)) as progress:
+            outcome = run_study(plan, folder, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nstopped; what is done is in {folder}, and the same command goes on from there",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    page = _write_report(folder)
+    typer.echo(f"{outcome.done} runs done, {outcome.reused} were there, {outcome.failed} failed")
+    typer.echo(f"report: {page}")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `lossgauge report lossgauge-results/demo`")
+def report(folder: Folder) -> None:
+    """Write the report of a study's folder anew, from what is done so far."""
+    typer.echo(f"report: {_write_report(folder)}")
+
+
+@app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
+def status(folder: Folder) -> None:
+    """Say what of a study is done, failed, begun and waiting. Works while it runs."""
+    from lossgauge.study.store import Store
+
+    found = Store(folder).status()
+    for state in ("done", "failed", "begun", "waiting"):
+        typer.echo(f"{state:8} {len(found[state])}")
+    for run, error in found["failed"].items():
+        typer.echo(f"failed: {run}: {error}")
+
+
+@app.command()
+def losses() -> None:
+    """List the losses with their settings."""
+    import inspect
+
+    from lossgauge.losses import LOSSES, loss_class
+
+    for name in LOSSES:
+        made = loss_class(name)
+        module = inspect.getdoc(sys.modules[made.__module__]) or ""
+        settings = inspect.signature(made).parameters.values()
+        typer.echo(f"{name:12} {module.splitlines()[0]}")
+        typer.echo(
+            " " * 13
+            + ", ".join(
+                str(p).replace("'", "").split(":")[0]
+                if p.default is p.empty
+                else f"{p.name}={p.default}"
+                for p in settings
+            )
+        )
+    typer.echo(
+        "my_loss.py:Pull   a loss of your own: a class or a function (embeddings, labels) -> scalar"
+    )
+
+
+@app.command()
+def datasets() -> None:
+    """List the datasets: where each was found, or where it was looked for and how to get it."""
+    from lossgauge.data import describe_datasets
+
+    for found in describe_datasets():
+        typer.echo(found)
+
+
+@app.command(
+    epilog="Examples: `lossgauge features fashion-mnist` · `lossgauge features digits --backbone pixels`"
+)
+def features(
+    dataset: Annotated[str, typer.Argument(help="A name that `lossgauge datasets` lists.")],
+    backbone: Annotated[
+        str, typer.Option(help="efficientnet-lite0 or pixels.")
+    ] = "efficientnet-lite0",
+    refresh: Annotated[bool, typer.Option(help="Extract anew, whatever the cache holds.")] = False,
+) -> None:
+    """Extract the features of a dataset into the cache, or say that they are there."""
+    from rich.console import Console
+
+    from lossgauge.backbones import load_backbone
+    from lossgauge.data import load_dataset
+    from lossgauge.data.features import features as extract
+    from lossgauge.progress import watcher
+
+    with watcher(Console(stderr=True)) as progress:
+        found = extract(
+            load_dataset(dataset),
+            load_backbone(backbone),
+            refresh=refresh,
+            progress=lambda done, total: progress.features(dataset, done, total),
+        )
+    rows, width = found.features.shape
+    typer.echo(
+        f"{dataset}: {rows} rows of {width} features by {backbone}, {found.protocol} split "
+        f"{len(found.train)}/{len(found.test)}, fingerprint {found.fingerprint[:12]}"
+    )
+
+
+@app.command(
+    epilog="Examples: `lossgauge check triplet` · `lossgauge check my_loss.py:Pull` · `lossgauge check embeddings.npz`"
+)
+def check(
+    target: Annotated[
+        str,
+        typer.Argument(help="A loss, or an .npz file with arrays `embeddings` and `labels`."),
+    ],
+) -> None:
+    """Check a loss against the contract of losses, or embeddings for bad signs."""
+    if target.endswith(".npz"):
+        _check_embeddings(Path(target))
+    else:
+        _check_loss(target)
+
+
+def _check_loss(name: str) -> None:
+    import inspect
+
+    from lossgauge.losses import load_loss, loss_class
+    from lossgauge.testing import contract
+
+    sizes = {"class_count": 4, "embedding_size": 16}
+    asked = inspect.signature(loss_class(name)).parameters
+    loss = load_loss(name, **{key: value for key, value in sizes.items() if key in asked})
+    broken = 0
+    for finding in contract(loss):
+        broken += finding.problem is not None
+        typer.echo(
+            f"{'ok    ' if finding.problem is None else 'BROKEN'}  {finding.rule}"
+            + (f": {finding.problem}" if finding.problem else "")
+        )
+    if broken:
+        raise typer.Exit(1)
+
+
+def _check_embeddings(path: Path) -> None:
+    from lossgauge.data.embeddings import read_embeddings
+    from lossgauge.diagnostics.health import signs
+    from lossgauge.diagnostics.variance import geometry
+    from lossgauge.ranking.metrics import retrieval
+
+    embeddings, labels = read_embeddings(path)
+    found, ranked = geometry(embeddings, labels), retrieval(embeddings, labels)
+    typer.echo(
+        f"{found.sample_count} rows of {found.class_count} classes"
+        + (f", {found.singleton_count} of one sample" if found.singleton_count else "")
+    )
+    typer.echo(
+        f"R@1 {ranked.recall_at[1]:.1%}  MAP@R {ranked.map_at_r:.1%}  intra {found.intra:.3f}  "
+        f"inter {found.inter:.3f}  offset {found.offset:.3f}  effective rank {found.effective_rank:.1f}"
+    )
+    bad = signs(found)
+    for sign in bad:
+        typer.echo(f"{sign.words}: {sign.evidence}. Try: {sign.remedy}.")
+    if not bad:
+        typer.echo("no bad sign seen")
+
+
+def _write_report(folder: Path) -> Path:
+    from lossgauge.report.page import write_page
+    from lossgauge.study.store import Store
+
+    return write_page(Store(folder).load(), folder / "report.html")
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    try:
+        app()
+    except LossgaugeError as error:
+        typer.echo(f"lossgauge: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)

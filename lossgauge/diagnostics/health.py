@@ -1,0 +1,80 @@
+"""Bad signs of an embedding space in words: what is seen, by which number, and one thing to try."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lossgauge.diagnostics.variance import Geometry
+
+
+class Sign(NamedTuple):
+    """One thing that is not as it should be."""
+
+    words: str
+    evidence: str
+    remedy: str
+
+
+def signs(of: Geometry) -> list[Sign]:
+    """Bad signs of a geometry of unit vectors, the worst first; an empty list where there is none.
+
+    The thresholds are our choice, set where a space is of no use rather than merely not good.
+    """
+    found = []
+    if of.intra < 1e-4 and of.inter < 1e-4:
+        found.append(
+            Sign(
+                "the whole space has collapsed to one point",
+                f"intra {of.intra:.2g} and inter {of.inter:.2g} are both near 0",
+                "lower the learning rate or the margin; with triplets, the loss then sits at its margin "
+                "with every triplet active and no gradient, so it does not recover by itself: start anew",
+            )
+        )
+        return found
+    collapsed = [row.label for row in of.per_class if row.intra < 1e-6]
+    if collapsed:
+        found.append(
+            Sign(
+                f"{len(collapsed)} of {of.class_count} classes have collapsed to a point each",
+                f"intra below 1e-6 in classes {_some(collapsed)}",
+                "look for duplicated images in them; else train for fewer epochs or soften the pull",
+            )
+        )
+    if of.spacing_min_ratio < 0.01:
+        nearest = min(of.per_class, key=lambda row: row.margin)
+        found.append(
+            Sign(
+                "two classes lie in one place",
+                f"classes {nearest.label} and {nearest.nearest}: their means are nearer than 1 % of the usual distance",
+                "look at the images of both: one class under two labels?",
+            )
+        )
+    if of.effective_rank < 2:
+        found.append(
+            Sign(
+                "the space uses hardly more than one direction",
+                f"effective rank {of.effective_rank:.2f}",
+                "a softer loss (higher temperature, smaller margin) or a lower learning rate",
+            )
+        )
+    if of.offset > 0.9:
+        found.append(
+            Sign(
+                "all embeddings point the same way, so any two look alike",
+                f"offset {of.offset:.3f} of 1: the mean similarity of two samples is about as high",
+                "subtract the mean from the embeddings, or train with a loss that pushes classes apart",
+            )
+        )
+    if of.intra_inter_ratio > 10:
+        found.append(
+            Sign(
+                "classes are not told apart",
+                f"variance inside classes is {of.intra_inter_ratio:.0f} times that between them",
+                "check that the labels belong to these rows; then train longer",
+            )
+        )
+    return found
+
+
+def _some(labels: list[int]) -> str:
+    return ", ".join(map(str, labels[:5])) + (" …" if len(labels) > 5 else "")

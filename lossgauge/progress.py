@@ -1,0 +1,149 @@
+"""How a study looks while it runs: bars on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from lossgauge.study.run import Run
+from lossgauge.types import Record
+
+LINE_SECONDS = 10.0
+"""Without a terminal, a line on features at most so often."""
+
+
+class Bars:
+    """A bar for all runs, one for the run at work, and one for features while they are extracted."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._features: dict[str, TaskID] = {}
+        self._all: TaskID | None = None
+        self._run: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def features(self, dataset: str, done: int, total: int) -> None:
+        if dataset not in self._features:
+            self._features[dataset] = self._progress.add_task(f"features of {dataset}", total=total)
+        self._progress.update(self._features[dataset], completed=done)
+
+    def left_out(self, dataset: str, reason: str) -> None:
+        self._progress.console.print(
+            f"{dataset} is left out: {reason}", markup=False, highlight=False
+        )
+
+    def study(self, runs: int, reused: int) -> None:
+        self._all = self._progress.add_task("all runs", total=runs, completed=reused)
+
+    def start(self, run: Run) -> None:
+        self._run = self._progress.add_task(title(run), total=max(run.config["epochs"], 1))
+
+    def epoch(self, run: Run, epoch: int) -> None:
+        if self._run is not None:
+            self._progress.update(self._run, completed=epoch)
+
+    def end(self, run: Run, summary: Record) -> None:
+        if self._run is not None:
+            self._progress.remove_task(self._run)
+        if self._all is not None:
+            self._progress.advance(self._all)
+
+    def failed(self, run: Run, error: str) -> None:
+        self._progress.console.print(f"{title(run)} failed: {error}", markup=False, highlight=False)
+        self.end(run, {})
+
+
+class Lines:
+    """A line an event, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._runs, self._done, self._began, self._last = 0, 0, 0.0, 0.0
+        self._reused = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def features(self, dataset: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done == total or now - self._last > LINE_SECONDS:
+            self._last = now
+            self._say(f"features of {dataset}: {done} of {total} images")
+
+    def left_out(self, dataset: str, reason: str) -> None:
+        self._say(f"{dataset} is left out: {reason}")
+
+    def study(self, runs: int, reused: int) -> None:
+        self._runs, self._done, self._reused, self._began = runs, reused, reused, time.monotonic()
+        self._say(f"{runs} runs, {reused} of them done before")
+
+    def start(self, run: Run) -> None:
+        return None
+
+    def epoch(self, run: Run, epoch: int) -> None:
+        return None
+
+    def end(self, run: Run, summary: Record) -> None:
+        recall = summary.get("recall_at_1")
+        shown = "" if recall is None else f", R@1 {recall:.1%}"
+        self._next(f"{title(run)}{shown}")
+
+    def failed(self, run: Run, error: str) -> None:
+        self._next(f"{title(run)} failed: {error}")
+
+    def _next(self, words: str) -> None:
+        self._done += 1
+        elapsed = time.monotonic() - self._began
+        left = elapsed / (self._done - self._reused) * (self._runs - self._done)
+        self._say(f"[{self._done}/{self._runs}] {words} ({elapsed:.0f} s, about {left:.0f} s left)")
+
+    def _say(self, words: str) -> None:
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def title(run: Run) -> str:
+    """A run in words: `digits · triplet · seed 0`."""
+    return f"{run.config['dataset']} · {run.loss.title} · seed {run.seed}"
+
+
+def watcher(console: Console) -> Bars | Lines:
+    """Bars where somebody looks on, lines where nobody does."""
+    return Bars(console) if console.is_terminal else Lines(console)

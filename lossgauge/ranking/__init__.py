@@ -1,0 +1,1 @@
+"""Retrieval: exact search and the metrics over it."""

@@ -1,0 +1,82 @@
+"""The probe in a training loop of somebody's own."""
+
+import pytest
+import torch
+
+from lossgauge.diagnostics.probe import Probe
+from lossgauge.losses import load_loss
+from lossgauge.types import Evaluation, Step
+
+
+def run_steps(probe, loss, *, steps, first=0, scale=1.0):
+    for number in range(first, steps):
+        generator = torch.Generator().manual_seed(number)
+        rows = torch.nn.functional.normalize(torch.randn(12, 4, generator=generator)) * 1.0
+        rows.requires_grad_()
+        embeddings = rows * 1.0
+        embeddings.retain_grad()
+        labels = torch.arange(12) % 3
+        evaluation = (
+            loss.evaluate(embeddings, labels)
+            if hasattr(loss, "evaluate")
+            else Evaluation(loss(embeddings, labels))
+        )
+        (evaluation.value * scale).backward()
+        own = tuple(loss.parameters()) if hasattr(loss, "parameters") else ()
+        probe(Step(number, 1, evaluation, embeddings, (), own))
+        yield embeddings.grad.norm(dim=1)
+
+
+def test_a_row_holds_what_the_step_shows():
+    torch.manual_seed(0)
+    probe, loss = Probe(), load_loss("arcface", class_count=3, embedding_size=4)
+    norms = next(run_steps(probe, loss, steps=1))
+    row = probe.rows[0]
+    assert row["embedding_gradient"] == pytest.approx(float(norms.mean()))
+    assert row["embedding_gradient_p50"] == pytest.approx(float(norms.quantile(0.5)))
+    assert row["loss_gradient"] == pytest.approx(float(loss.proxies.grad.norm()))
+    assert row["head_gradient"] is None
+    assert row["term_count"] == 12
+    assert row["gradient_per_active"] == pytest.approx(
+        row["embedding_gradient"] / row["term_active_ratio"]
+    )
+
+
+def test_gradient_active_ratios_of_the_first_ten_steps_are_filled_in_when_the_start_is_known():
+    probe, loss = Probe(), load_loss("triplet")
+    norms = list(run_steps(probe, loss, steps=12))
+    start = torch.cat(norms[:10])
+    start = start[start > 0].median()
+    for row, of_step in zip(probe.rows, norms, strict=True):
+        assert row["gradient_active_ratio_high"] == float((of_step > 0.1 * start).double().mean())
+
+
+def test_a_run_of_fewer_than_ten_steps_gets_its_ratios_at_the_end():
+    probe = Probe()
+    list(run_steps(probe, load_loss("triplet"), steps=3))
+    assert "gradient_active_ratio" not in probe.rows[0]
+    probe.finish()
+    assert probe.rows[0]["gradient_active_ratio"] is not None
+
+
+@pytest.mark.parametrize("at", [4, 11])
+def test_a_probe_put_down_and_taken_up_again_gives_the_same_rows(at):
+    whole, loss = Probe(), load_loss("info_nce")
+    list(run_steps(whole, loss, steps=14))
+    first = Probe()
+    list(run_steps(first, loss, steps=at))
+    second = Probe()
+    second.resume(first.rows, first.state())
+    list(run_steps(second, loss, steps=14, first=at))
+    assert second.rows == whole.rows
+
+
+def test_of_a_black_box_the_gradient_side_is_known_and_the_rest_is_none():
+    probe = Probe()
+    list(run_steps(probe, lambda z, y: z.square().sum(), steps=10))
+    row = probe.rows[0]
+    assert row["gradient_active_ratio"] == 1
+    assert row["embedding_gradient"] == pytest.approx(2)
+    assert row["tangent_gradient"] == pytest.approx(0, abs=1e-6)
+    for name in ("term_count", "term_active_ratio", "mean_weight", "pull", "skipped_anchor_ratio"):
+        assert row[name] is None
