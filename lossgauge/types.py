@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -80,6 +80,7 @@ class ImageSet:
     """The image of a row. Raises DataError that names the file where it cannot be decoded."""
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """Images in, feature rows out; frozen."""
 

@@ -1,5 +1,10 @@
 """Shapes in annotations are checked in every test: the hook must stand before the package is imported."""
 
+import os
+
+# Tests are many small products: one thread is no slower, and does not fight over a busy machine's cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401  # the hook looks it up as an attribute of `tests`

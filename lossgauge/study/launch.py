@@ -6,7 +6,7 @@ import inspect
 import traceback
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from lossgauge.backbones import load_backbone
 from lossgauge.data import DATASETS, load_dataset
@@ -18,7 +18,7 @@ from lossgauge.study.measure import references
 from lossgauge.study.plan import LossPlan, Plan
 from lossgauge.study.run import Run, environment, execute, plan_runs
 from lossgauge.study.store import Store
-from lossgauge.types import FeatureSet, Record
+from lossgauge.types import Backbone, FeatureSet, Record
 
 
 class Outcome(NamedTuple):
@@ -30,6 +30,7 @@ class Outcome(NamedTuple):
     left_out: list[Record]
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Somebody who watches a study: a terminal's bars, or lines in a log."""
 
@@ -56,10 +57,10 @@ def run_study(plan: Plan, folder: Path, *, progress: Progress) -> Outcome:
     A dataset that is not there is left out with its reason; a run that fails is kept as failed, and tried
     again next time. Raises LossgaugeError where nothing can be done at all.
     """
-    check_plan(plan)
+    backbones = check_plan(plan)
     store = Store(folder)
     with store.held():
-        prepared, left_out = _prepare(plan, progress)
+        prepared, left_out = _prepare(plan, backbones, progress)
         if not prepared:
             raise DataError(
                 "none of the datasets is there: "
@@ -85,14 +86,15 @@ def run_study(plan: Plan, folder: Path, *, progress: Progress) -> Outcome:
     return Outcome(len(waiting) - failed, len(runs) - len(waiting), failed, left_out)
 
 
-def check_plan(plan: Plan) -> None:
-    """Find a wrong name or setting before anything is computed."""
+def check_plan(plan: Plan) -> dict[str, Backbone]:
+    """The backbone of each dataset; raises for a wrong name or setting before anything is written."""
     for name in plan.datasets:
         if name not in DATASETS:
             raise PlanError(f"unknown dataset {name!r}{nearest(name, DATASETS)}")
-        plan.backbone_of(name)
     for loss in plan.losses:
         _check_loss(loss)
+    loaded = {name: load_backbone(name) for name in {plan.backbone_of(d) for d in plan.datasets}}
+    return {dataset: loaded[plan.backbone_of(dataset)] for dataset in plan.datasets}
 
 
 def _check_loss(loss: LossPlan) -> None:
@@ -101,17 +103,18 @@ def _check_loss(loss: LossPlan) -> None:
     load_loss(loss.name, **sizes, **loss.settings)
 
 
-def _prepare(plan: Plan, progress: Progress) -> tuple[list[FeatureSet], list[Record]]:
+def _prepare(
+    plan: Plan, backbones: dict[str, Backbone], progress: Progress
+) -> tuple[list[FeatureSet], list[Record]]:
     prepared, left_out = [], []
     for name in plan.datasets:
-        backbone = load_backbone(plan.backbone_of(name))
         try:
             images = load_dataset(name)
         except DataError as error:
             left_out.append({"dataset": name, "reason": str(error)})
             progress.left_out(name, str(error))
             continue
-        found = features(images, backbone, progress=partial(progress.features, name))
+        found = features(images, backbones[name], progress=partial(progress.features, name))
         prepared.append(centered(found) if plan.center_features else found)
     return prepared, left_out
 

@@ -1,0 +1,115 @@
+"""The three readers, on the real sets; FashionMNIST only where it is installed."""
+
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from lossgauge.data import DATASETS, describe_datasets, fashion_mnist, load_dataset, orl_faces
+from lossgauge.errors import DataError, InputError
+
+FASHION = next((p for p in fashion_mnist.PLACES if p.is_dir()), None)
+needs_fashion = pytest.mark.skipif(
+    FASHION is None, reason="Debian's dataset-fashion-mnist is not installed"
+)
+
+
+def test_digits_are_those_of_scikit_learn_and_split_into_halves_of_each_class():
+    images = load_dataset("digits")
+    peer = load_digits()
+    assert np.array_equal(images.labels, peer.target)
+    assert np.array_equal(np.array(images.read(17)), peer.images[17].astype(int) * 255 // 16)
+    assert sorted([*images.train, *images.test]) == list(range(1797))
+    for digit in range(10):
+        train = images.train[images.labels[images.train] == digit]
+        test = images.test[images.labels[images.test] == digit]
+        assert train.max() < test.min()
+        assert 0 <= len(test) - len(train) <= 1
+
+
+def test_faces_are_forty_people_ten_times_and_test_people_are_unseen():
+    images = load_dataset("orl-faces")
+    assert len(images.ids) == 400
+    assert np.array_equal(np.unique(images.labels, return_counts=True)[1], [10] * 40)
+    assert set(images.labels[images.train]) == set(range(1, 21))
+    assert set(images.labels[images.test]) == set(range(21, 41))
+    assert images.ids[21] == "s3/2.pgm"
+    assert images.read(21).size == (92, 112)
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(orl_faces.find(), tmp_path / "faces"))
+
+
+def test_a_missing_photograph_is_named(faces: Path):
+    (faces / "s7" / "3.pgm").unlink()
+    with pytest.raises(DataError, match=r"lacks 1 of them, s7/3\.pgm first"):
+        load_dataset("orl-faces", faces)
+
+
+@pytest.mark.parametrize("content", [b"", b"P5\n92 112\n255\nshort", b"no image at all"])
+def test_an_unreadable_photograph_is_named_when_it_is_read(faces: Path, content: bytes):
+    (faces / "s7" / "3.pgm").write_bytes(content)
+    images = load_dataset("orl-faces", faces)
+    with pytest.raises(DataError, match=r"s7/3\.pgm is no readable image"):
+        images.read(62)
+
+
+def test_other_pixels_make_another_digest(faces: Path):
+    before = load_dataset("orl-faces", faces).digest
+    path = faces / "s1" / "1.pgm"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    assert load_dataset("orl-faces", faces).digest != before
+
+
+@needs_fashion
+def test_fashion_mnist_is_whole_and_official():
+    images = load_dataset("fashion-mnist")
+    assert (len(images.train), len(images.test)) == (60_000, 10_000)
+    assert np.array_equal(np.bincount(images.labels[images.test]), [1000] * 10)
+    # The first training image is an ankle boot; its corner is black and its middle is not.
+    first = np.array(images.read(0))
+    assert images.class_names[int(images.labels[0])] == "Ankle boot"
+    assert (first.shape, first[0, 0], int(first.sum())) == ((28, 28), 0, 76247)
+    assert images.ids[60_000] == "t10k/0"
+
+
+@needs_fashion
+def test_a_changed_file_is_refused_by_its_hash(tmp_path: Path):
+    folder = Path(shutil.copytree(FASHION, tmp_path / "fashion"))
+    path = folder / "t10k-labels-idx1-ubyte.gz"
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[-1] ^= 1
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz is not FashionMNIST's"):
+        load_dataset("fashion-mnist", folder)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        load_dataset("fashion-mnist", folder)
+
+
+def test_what_is_not_there_is_said_with_where_it_was_looked_for_and_how_to_get_it(
+    tmp_path, monkeypatch
+):
+    with pytest.raises(DataError, match=rf"not in {tmp_path}: install the Debian"):
+        load_dataset("fashion-mnist", tmp_path)
+    monkeypatch.setenv("LOSSGAUGE_FASHION_MNIST", str(tmp_path))
+    lines = list(describe_datasets())
+    assert len(lines) == len(DATASETS)
+    assert any(line.startswith("digits: found in") for line in lines)
+    assert any(
+        line.startswith(f"fashion-mnist: not here; fashion-mnist is not in {tmp_path}")
+        for line in lines
+    )
+    assert any(line.startswith("cub200: not here; this version") for line in lines)
+
+
+def test_an_unknown_name_gets_the_nearest_one():
+    with pytest.raises(
+        InputError, match="unknown dataset 'fashion_mnist'; did you mean 'fashion-mnist'"
+    ):
+        load_dataset("fashion_mnist")

@@ -1,0 +1,212 @@
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lossgauge.errors import DataError, InputError, PlanError, StudyError
+from lossgauge.study.launch import run_study
+from lossgauge.study.store import Store, read_rows
+from tests.study.conftest import Quiet, small_plan
+
+TIMING = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
+
+
+def numbers(rows):
+    """Rows without the columns that tell the time."""
+    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+
+
+def test_a_study_leaves_one_whole_directory_a_run(tmp_path, quiet):
+    outcome = run_study(small_plan(), tmp_path / "out", progress=quiet)
+    assert (outcome.done, outcome.reused, outcome.failed, outcome.left_out) == (3, 0, 0, [])
+    folders = sorted((tmp_path / "out" / "runs").iterdir())
+    assert [f.name.rsplit("_", 1)[0] for f in folders] == [
+        "digits_ccl_0",
+        "digits_triplet_0",
+        "digits_untrained_0",
+    ]
+    for folder in folders:
+        names = {path.name for path in folder.iterdir()}
+        assert names == {
+            "config.json",
+            "environment.json",
+            "summary.json",
+            "epochs.parquet",
+            "steps.parquet",
+            "manifest.json",
+        }
+    config = json.loads((folders[1] / "config.json").read_text())
+    assert len(config["fingerprint"]) == 64
+    assert config["settings"] == {"margin": 0.2, "reduction": "mean", "tolerance": 1e-6}
+    steps = read_rows(folders[1] / "steps.parquet")
+    assert len(steps) == 2 * (896 // 64)
+    assert steps[-1]["gradient_active_ratio"] is not None
+    assert [row["epoch"] for row in read_rows(folders[1] / "epochs.parquet")] == [0, 1, 2]
+    assert list((tmp_path / "out" / "partial").glob("*/*")) == []
+
+
+def test_the_untrained_baseline_is_epoch_zero_of_every_loss(tmp_path, quiet):
+    run_study(small_plan(), tmp_path, progress=quiet)
+    results = Store(tmp_path).load()
+    at_start = [row for row in results.epochs if row["epoch"] == 0]
+    assert len(at_start) == 3
+    for column in ("test_intra", "recall_at_1", "map_at_r"):
+        assert len({row[column] for row in at_start}) == 1, column
+    (baseline,) = [row for row in results.summaries if row["loss"] == "untrained"]
+    assert baseline["recall_at_1"] == at_start[0]["recall_at_1"]
+    assert baseline.get("term_active_ratio") is None
+    names = [row["reference"] for row in results.references]
+    assert names == ["frozen features", "random unit vectors", "full collapse"]
+    assert results.references[2]["cdnv"] is None
+    assert (
+        results.references[2]["recall_at_1"] is None
+        if "recall_at_1" in results.references[2]
+        else True
+    )
+
+
+def test_the_same_command_goes_on_where_it_was_and_a_changed_setting_makes_other_runs(
+    tmp_path, quiet
+):
+    run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
+    outcome = run_study(small_plan(), tmp_path, progress=quiet)
+    assert (outcome.done, outcome.reused) == (1, 2)
+    outcome = run_study(small_plan(losses="[{triplet: {margin: 0.1}}]"), tmp_path, progress=quiet)
+    assert (outcome.done, outcome.reused) == (1, 1)
+    outcome = run_study(small_plan(epochs=3), tmp_path, progress=quiet)
+    assert (outcome.done, outcome.reused) == (2, 1)
+    assert len(Store(tmp_path).load().summaries) == 3
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path, quiet):
+    for out, seed in (("one", 0), ("two", 0), ("three", 1)):
+        run_study(small_plan(losses="triplet", seeds=f"[{seed}]"), tmp_path / out, progress=quiet)
+    one, two, three = (Store(tmp_path / out).load() for out in ("one", "two", "three"))
+    assert numbers(one.epochs) == numbers(two.epochs)
+    assert one.epochs[-1]["test_intra"] != three.epochs[-1]["test_intra"]
+
+
+BROKEN_LOSS = """
+import torch
+class Broken(torch.nn.Module):
+    calls = 0
+    def forward(self, z, y):
+        Broken.calls += 1
+        if Broken.calls > 5:
+            raise RuntimeError("the fifth time is too much")
+        return ((y[:, None] == y) * (z @ z.T)).sum() * -1.0
+class Pull(torch.nn.Module):
+    def forward(self, z, y):
+        return -((y[:, None] == y) * (z @ z.T)).mean()
+"""
+
+
+def test_a_run_that_fails_is_kept_as_failed_and_the_others_go_on(tmp_path, quiet):
+    file = tmp_path / "mine.py"
+    file.write_text(BROKEN_LOSS)
+    plan = small_plan(losses=f"{file}:Broken,{file}:Pull")
+    outcome = run_study(plan, tmp_path / "out", progress=quiet)
+    assert (outcome.done, outcome.failed) == (2, 1)
+    results = Store(tmp_path / "out").load()
+    assert results.failures[0]["error"] == "RuntimeError: the fifth time is too much"
+    assert "the fifth time" in results.failures[0]["traceback"]
+    (black_box,) = [row for row in results.summaries if row["loss"].endswith("Pull")]
+    assert black_box["term_active_ratio"] is None
+    assert black_box["gradient_active_ratio"] > 0
+    # mended, it is another loss, and the old failure is no longer of this study
+    file.write_text(BROKEN_LOSS.replace("> 5", "> 5000"))
+    outcome = run_study(plan, tmp_path / "out", progress=quiet)
+    assert (outcome.done, outcome.failed, outcome.reused) == (2, 0, 1)
+    assert Store(tmp_path / "out").load().failures == []
+
+
+def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet):
+    outcome = run_study(
+        small_plan(datasets="cub200,digits", losses="triplet"), tmp_path, progress=quiet
+    )
+    assert [row["dataset"] for row in outcome.left_out] == ["cub200"]
+    assert "no reader for cub200" in quiet.missing["cub200"]
+    assert Store(tmp_path).load().left_out == outcome.left_out
+    with pytest.raises(DataError, match="none of the datasets is there: cub200"):
+        run_study(small_plan(datasets="cub200"), tmp_path, progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"datasets": "digit"}, PlanError, "did you mean 'digits'"),
+        ({"losses": "tripplet"}, InputError, "did you mean 'triplet'"),
+        ({"losses": "[{triplet: {margn: 1}}]"}, InputError, "no setting 'margn'"),
+        ({"losses": "[{triplet: {margin: -1}}]"}, InputError, "margin must be at least 0"),
+        ({"backbone": "pixel"}, InputError, "did you mean 'pixels'"),
+    ],
+)
+def test_a_wrong_name_is_found_before_anything_is_written(tmp_path, quiet, changes, error, message):
+    with pytest.raises(error, match=message):
+        run_study(small_plan(**changes), tmp_path / "out", progress=quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_flipped_byte_in_a_run_is_seen_and_the_run_is_done_anew(tmp_path, quiet):
+    run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
+    (path,) = tmp_path.glob("runs/digits_triplet*/epochs.parquet")
+    good = path.read_bytes()
+    path.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
+    results = Store(tmp_path).load()
+    assert f"{path} is damaged or missing" in results.failures[0]["error"]
+    assert len(results.summaries) == 1
+    outcome = run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
+    assert (outcome.done, outcome.reused) == (1, 1)
+    assert Store(tmp_path).load().failures == []
+
+
+def test_a_folder_at_work_is_not_shared(tmp_path, quiet):
+    run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StudyError, match="another lossgauge study is at work"):
+            run_study(small_plan(), tmp_path, progress=quiet)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path, quiet):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match=r"cannot write to .*give another folder with --out"):
+        run_study(small_plan(), tmp_path / "file" / "out", progress=quiet)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import lossgauge.study.run as run
+from lossgauge.study.launch import run_study
+from tests.study.conftest import Quiet, small_plan
+run.CHECKPOINT_SECONDS = 0
+run_study(small_plan(losses="ccl", epochs=40), Path(sys.argv[1]), progress=Quiet())
+"""
+
+
+def test_a_run_killed_with_sigkill_goes_on_to_the_same_numbers(tmp_path, quiet):
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(out)], env=dict(os.environ))
+    deadline = time.monotonic() + 60
+    while not [p for p in out.glob("partial/*/*") if p.name.isdigit() and int(p.name) >= 5]:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert Store(out).status()["begun"]
+    run_study(small_plan(losses="ccl", epochs=40), out, progress=quiet)
+    run_study(small_plan(losses="ccl", epochs=40), tmp_path / "whole", progress=Quiet())
+    killed, whole = Store(out).load(), Store(tmp_path / "whole").load()
+    assert numbers(killed.epochs) == numbers(whole.epochs)
+    assert numbers(killed.summaries) == numbers(whole.summaries)
+    steps = [
+        read_rows(next(f.glob("runs/digits_ccl*/steps.parquet"))) for f in (out, tmp_path / "whole")
+    ]
+    assert numbers(steps[0]) == numbers(steps[1])

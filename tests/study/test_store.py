@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from lossgauge.errors import CacheError, StudyError
+from lossgauge.study.store import Store, read_rows, write_json, write_rows
+
+
+def test_rows_come_back_with_none_where_a_row_lacks_a_column(tmp_path):
+    rows = [{"a": 1, "b": 0.5}, {"a": 2, "c": "x"}, {"b": None}]
+    write_rows(tmp_path / "rows.parquet", rows)
+    assert read_rows(tmp_path / "rows.parquet") == [{**dict.fromkeys("abc"), **row} for row in rows]
+
+
+def test_no_rows_are_no_rows(tmp_path):
+    write_rows(tmp_path / "rows.parquet", [])
+    assert read_rows(tmp_path / "rows.parquet") == []
+
+
+def test_nan_is_not_written_as_json(tmp_path):
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torn_table_is_named(tmp_path):
+    write_rows(tmp_path / "rows.parquet", [{"a": 1}])
+    (tmp_path / "rows.parquet").write_bytes((tmp_path / "rows.parquet").read_bytes()[:-6])
+    with pytest.raises(CacheError, match=r"rows\.parquet cannot be read"):
+        read_rows(tmp_path / "rows.parquet")
+
+
+def test_a_run_appears_whole_or_not_at_all(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="Out of range"):
+        store.publish("r", records={"summary": {"a": float("inf")}}, tables={})
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_checkpoint_replaces_the_one_before(tmp_path):
+    store = Store(tmp_path)
+    for epoch in (2, 10, 9):
+        with store.new_checkpoint("r", epoch) as folder:
+            (folder / "x").write_text(str(epoch))
+    assert store.checkpoint("r").name == "9"
+    with pytest.raises(KeyboardInterrupt), store.new_checkpoint("r", 11):
+        raise KeyboardInterrupt
+    assert [p.name for p in (tmp_path / "partial" / "r").iterdir()] == ["9"]
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, StudyError, "holds no study"),
+        (json.dumps({"schema": 99}), StudyError, "of schema 99, this lossgauge reads 1"),
+        ("{", CacheError, "cannot be read"),
+    ],
+)
+def test_a_folder_without_a_study_of_ours_is_refused(tmp_path, content, error, message):
+    if content is not None:
+        (tmp_path / "study.json").write_text(content)
+    with pytest.raises(error, match=message):
+        Store(tmp_path).load()

@@ -1,0 +1,160 @@
+import pytest
+import torch
+
+from lossgauge.data.samplers import random_batches
+from lossgauge.errors import CacheError, RunError
+from lossgauge.losses import LOSSES, load_loss
+from lossgauge.training import (
+    embed,
+    evaluate,
+    load_checkpoint,
+    save_checkpoint,
+    start_training,
+    train_epoch,
+)
+
+
+def make_data():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 4
+    return torch.randn(60, 8, generator=generator) + labels[:, None], labels
+
+
+def make_training(name="ccl", seed=3):
+    sizes = {"class_count": 4, "embedding_size": 5} if name in ("arcface", "ccl") else {}
+    return start_training(
+        width=8,
+        embedding_size=5,
+        learning_rate=0.01,
+        seed=seed,
+        make_loss=lambda: load_loss(name, **sizes),
+    )
+
+
+def run_epochs(training, epochs, *, on_step=lambda step: None):
+    features, labels = make_data()
+    while training.epoch < epochs:
+        batches = random_batches(torch.arange(60), batch_size=20, seed=1, epoch=training.epoch + 1)
+        train_epoch(training, features, labels, batches, on_step=on_step)
+
+
+def states(training):
+    return [p.detach().clone() for p in (*training.head.parameters(), *training.loss.parameters())]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_of_a_seed_starts_from_the_same_head(name):
+    reference = make_training("triplet")
+    for ours, theirs in zip(
+        make_training(name).head.parameters(), reference.head.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    assert not torch.equal(
+        make_training(name, seed=4).head.linear.weight, reference.head.linear.weight
+    )
+
+
+def test_making_a_run_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    make_training()
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("name", ["arcface", "ccl"])
+def test_the_loss_s_own_rows_are_trained_too(name):
+    training = make_training(name)
+    before = training.loss.proxies.detach().clone()
+    run_epochs(training, 1)
+    assert (training.loss.proxies - before).abs().max() > 0.001
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_few_epochs_lower_the_loss(name):
+    training = make_training(name)
+    features, labels = make_data()
+    rows = torch.arange(60)
+    before = training.loss(embed(training.head, features, rows), labels).item()
+    run_epochs(training, 8)
+    assert training.loss(embed(training.head, features, rows), labels).item() < before
+
+
+def test_a_step_is_seen_between_backward_and_update():
+    training = make_training()
+    seen = []
+
+    def look(step):
+        seen.append((step.number, step.epoch))
+        (expected,) = torch.autograd.grad(
+            training.loss(
+                leaf := step.embeddings.detach().requires_grad_(), labels[batches[step.number]]
+            ),
+            leaf,
+        )
+        torch.testing.assert_close(step.embeddings.grad, expected)
+        assert torch.equal(step.head_parameters[0], training.head.linear.weight)
+        assert all(p.grad is not None for p in (*step.head_parameters, *step.loss_parameters))
+
+    features, labels = make_data()
+    batches = random_batches(torch.arange(60), batch_size=20, seed=1, epoch=1)
+    train_epoch(training, features, labels, batches, on_step=look)
+    assert seen == [(0, 1), (1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("name", ["triplet", "ccl"])
+def test_a_run_that_resumes_comes_to_the_same_bits(name, tmp_path):
+    whole = make_training(name)
+    run_epochs(whole, 5)
+    first = make_training(name)
+    run_epochs(first, 2)
+    save_checkpoint(first, tmp_path)
+    second = make_training(name)
+    load_checkpoint(second, tmp_path)
+    assert (second.epoch, second.step) == (2, 6)
+    run_epochs(second, 5)
+    for ours, theirs in zip(states(second), states(whole), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    training = make_training()
+    run_epochs(training, 1)
+    save_checkpoint(training, tmp_path)
+    (tmp_path / "state.safetensors").write_bytes(b"short")
+    with pytest.raises(CacheError, match=f"checkpoint in {tmp_path} cannot be read"):
+        load_checkpoint(make_training(), tmp_path)
+
+
+def test_a_loss_of_nan_stops_the_run_and_says_when():
+    class Broken(torch.nn.Module):
+        def forward(self, z, y):
+            return z.sum() * float("nan")
+
+    training = make_training()
+    training.loss = Broken()
+    features, labels = make_data()
+    with pytest.raises(
+        RunError, match="the loss is nan in epoch 1, step 0; try a lower learning_rate"
+    ):
+        train_epoch(training, features, labels, [torch.arange(20)], on_step=lambda step: None)
+
+
+def test_a_black_box_is_evaluated_without_inventing_anything():
+    class Box(torch.nn.Module):
+        def forward(self, z, y):
+            return z.sum()
+
+    found = evaluate(Box(), torch.ones(2, 2), torch.zeros(2))
+    assert found.value == 4
+    assert found[1:] == (None,) * (len(found) - 1)
+
+
+def test_embedding_in_chunks_is_embedding_at_once(monkeypatch):
+    training = make_training()
+    features, _ = make_data()
+    rows = torch.arange(50)
+    whole = embed(training.head, features, rows)
+    monkeypatch.setattr("lossgauge.training.EMBED_ROWS", 7)
+    torch.testing.assert_close(embed(training.head, features, rows), whole)
+    torch.testing.assert_close(whole.norm(dim=1), torch.ones(50))
