@@ -1,0 +1,199 @@
+"""The command line as a person meets it: in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SMALL = """
+datasets: [digits]
+backbone: pixels
+losses: [triplet, ccl]
+seeds: 1
+epochs: 2
+batch_size: 64
+learning_rate: 0.001
+embedding_size: 16
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a study file and a loss of one's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "small.yaml").write_text(SMALL)
+    (tmp_path / "my_loss.py").write_text(
+        "def pull(z, y):\n    return -((y[:, None] == y) * (z @ z.T)).mean()\n"
+        "def push(z, y):\n    return -pull(z, y)\n"
+    )
+    return tmp_path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lossgauge", *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def test_help_says_what_it_is_with_examples_and_does_not_import_torch():
+    code = "import sys; sys.argv = ['lossgauge', '--help']\nfrom lossgauge.cli import app\n"
+    code += "try:\n    app()\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules, 'torch was imported'"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("study", "report", "status", "losses", "datasets", "features", "check"):
+        assert command in done.stdout
+    assert "lossgauge study demo" in run("study", "--help").stdout
+
+
+def test_a_study_its_status_and_its_report(place: Path):
+    done = run("study", "small.yaml", "--set", "losses=triplet,my_loss.py:pull")
+    assert done.returncode == 0, done.stderr
+    assert "[3/3]" in done.stderr
+    assert "3 runs done, 0 were there, 0 failed" in done.stdout
+    page = place / "lossgauge-results" / "small" / "report.html"
+    first = page.read_bytes()
+    assert b"my_loss.py:pull" in first
+    status = run("status", "lossgauge-results/small")
+    assert "done     3" in status.stdout
+    assert run("report", "lossgauge-results/small").returncode == 0
+    assert page.read_bytes() == first
+    again = run("study", "small.yaml", "--set", "losses=triplet,my_loss.py:pull")
+    assert "0 runs done, 3 were there" in again.stdout
+
+
+def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path):
+    command = [
+        sys.executable,
+        "-m",
+        "lossgauge",
+        "study",
+        "small.yaml",
+        "--out",
+        "out",
+        "--set",
+        "epochs=400",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(Path("out").glob("runs/*untrained*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; what is done is in out, and the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    assert not list(Path("out").glob("**/.new-*"))
+    assert "done     1" in run("status", "out").stdout
+    # with fewer epochs, to be done soon: the baseline is there already
+    done = run("study", "small.yaml", "--out", "out")
+    assert "2 runs done, 1 were there, 0 failed" in done.stdout
+
+
+def test_a_failed_run_is_told_by_the_exit_code(place: Path):
+    Path("my_loss.py").write_text("def pull(z, y):\n    return z.nothing\n")
+    done = run("study", "small.yaml", "--set", "losses=triplet,my_loss.py:pull", "--out", "out")
+    assert done.returncode == 1
+    assert "2 runs done, 0 were there, 1 failed" in done.stdout
+    assert "AttributeError" in run("status", "out").stdout
+
+
+def test_lists_of_losses_and_datasets(place: Path):
+    losses = run("losses").stdout
+    assert "triplet" in losses
+    assert "margin=0.2" in losses
+    datasets = run("datasets").stdout
+    assert "digits: found in" in datasets
+    assert "cub200: not here" in datasets
+
+
+def test_features_are_extracted_and_found_again(place: Path):
+    first = run("features", "digits", "--backbone", "pixels")
+    assert "1797 rows of 64 features by pixels, halves split 896/901" in first.stdout
+    assert "1797 of 1797 images" in first.stderr
+    assert run("features", "digits", "--backbone", "pixels").stderr == ""
+
+
+def test_check_tells_which_rules_a_loss_keeps(place: Path):
+    done = run("check", "triplet")
+    assert done.returncode == 0
+    assert "BROKEN" not in done.stdout
+    broken = run("check", "my_loss.py:push")
+    assert broken.returncode == 1
+    assert "BROKEN  descending it brings classes together" in broken.stdout
+
+
+def test_check_tells_a_collapsed_space_from_a_good_one(place: Path):
+    labels = np.repeat(np.arange(4), 5)
+    good = np.eye(8, dtype=np.float32)[labels] + np.random.default_rng(0).normal(
+        0, 0.1, (20, 8)
+    ).astype(np.float32)
+    np.savez("good.npz", embeddings=good, labels=labels)
+    np.savez("flat.npz", embeddings=np.ones((20, 8), np.float32), labels=labels)
+    assert "no bad sign seen" in run("check", "good.npz").stdout
+    assert "collapsed to one point" in run("check", "flat.npz").stdout
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "labels", "words"),
+    [
+        (np.ones((3, 2)), np.arange(2), "got 3 embeddings and 2 labels"),
+        (np.array([[1, 0], [np.nan, 1], [0, 1]]), np.array([0, 1, 0]), "NaN in row 1"),
+        (np.eye(3), np.zeros(3, int), "at least two"),
+        (np.eye(3), np.arange(3), "each of the 3 classes has one sample"),
+        (np.ones((0, 2)), np.zeros(0, int), "empty"),
+        (np.array([[None]]), np.array([1]), "cannot be read as .npz"),
+    ],
+)
+def test_bad_embeddings_are_one_clear_line(place: Path, embeddings, labels, words):
+    np.savez("bad.npz", embeddings=embeddings, labels=labels)
+    assert_refused(run("check", "bad.npz"), words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("study", "dmo"), "did you mean 'demo'"),
+        (("study", "small.yaml", "--set", "epoch=3"), "did you mean 'epochs'"),
+        (("study", "small.yaml", "--set", "datasets=digit"), "did you mean 'digits'"),
+        (("study", "small.yaml", "--set", "losses=tripplet"), "did you mean 'triplet'"),
+        (("features", "digit"), "did you mean 'digits'"),
+        (("features", "fashion-mnist"), "not in"),
+        (("report", "nowhere"), "holds no study"),
+        (("status", "nowhere"), "holds no study"),
+        (("check", "nothing.npz"), "nothing.npz"),
+        (("check", "my_loss.py:pul"), "did you mean 'pull'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_leaves_nothing(place: Path, monkeypatch, arguments, words):
+    monkeypatch.setenv("LOSSGAUGE_FASHION_MNIST", str(place / "empty"))
+    before = sorted(os.listdir(place))
+    assert_refused(run(*arguments), words)
+    assert sorted(set(os.listdir(place)) - {"__pycache__"}) == before
+
+
+def test_a_cache_with_a_flipped_byte_is_one_clear_line(place: Path):
+    run("features", "digits", "--backbone", "pixels")
+    (path,) = place.glob("cache/*/features.safetensors")
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    assert_refused(run("study", "small.yaml"), str(path), "--refresh")
+    assert run("features", "digits", "--backbone", "pixels", "--refresh").returncode == 0
+    assert run("study", "small.yaml").returncode == 0
