@@ -11,8 +11,6 @@ from lossgauge.errors import InputError
 
 ArrayLike = Tensor | np.ndarray
 
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
 
 def as_batch(
     embeddings: ArrayLike, labels: ArrayLike
@@ -22,17 +20,18 @@ def as_batch(
     Raises InputError for anything but two dimensions of finite floats and one integer a row.
     The finite check is one sum; only where it fails are the rows searched.
     """
-    rows = torch.as_tensor(embeddings)
+    rows = _as_tensor(embeddings)
     if rows.ndim != 2 or not rows.is_floating_point():
         raise InputError(
             f"embeddings must be a (rows, width) array of floats, got shape {tuple(rows.shape)} "
             f"of {rows.dtype}"
         )
     try:
-        numbers = torch.as_tensor(labels, device=rows.device)
+        numbers = _as_tensor(labels).to(rows.device)
     except TypeError as error:
         raise InputError(f"labels must be integers, got {type(labels).__name__}: {error}") from None
-    if numbers.ndim != 1 or numbers.dtype not in _INTEGERS:
+    kind = numbers.dtype
+    if numbers.ndim != 1 or kind.is_floating_point or kind.is_complex or kind == torch.bool:
         raise InputError(
             f"labels must be one integer a row, got shape {tuple(numbers.shape)} of {numbers.dtype}"
         )
@@ -47,9 +46,16 @@ def as_batch(
     if not torch.isfinite(detached.sum(dtype=torch.float32)):
         bad = (~torch.isfinite(detached)).any(dim=1).nonzero().flatten()
         if len(bad):
-            kind = "NaN" if torch.isnan(detached[bad[0]]).any() else "Inf"
+            what = "NaN" if torch.isnan(detached[bad[0]]).any() else "Inf"
             raise InputError(
-                f"embeddings must be finite, got {kind} in row {int(bad[0])} "
+                f"embeddings must be finite, got {what} in row {int(bad[0])} "
                 f"({len(bad)} of {len(rows)} rows are not finite)"
             )
     return rows, numbers.long()
+
+
+def _as_tensor(values: ArrayLike) -> Tensor:
+    # torch warns of an array that it cannot write to, though nobody means to
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()
+    return torch.as_tensor(values)

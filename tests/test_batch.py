@@ -36,5 +36,12 @@ def test_finite_rows_whose_sum_overflows_are_taken():
 
 
 def test_arrays_and_tensors_of_any_integer_type_are_taken():
-    for labels in (np.array([1, 2, 2**62]), torch.tensor([1, 2, 3], dtype=torch.int32)):
+    frozen = np.array([1, 2, 3])
+    frozen.flags.writeable = False
+    for labels in (
+        np.array([1, 2, 2**62]),
+        np.array([1, 2, 3], dtype=np.uint32),
+        torch.tensor([1, 2, 3], dtype=torch.int32),
+        frozen,
+    ):
         assert as_batch(Z, labels)[1].dtype == torch.int64

@@ -7,7 +7,9 @@ as TensorFlow's "SAME" does: the odd pixel goes to the right and the bottom.
 from __future__ import annotations
 
 import hashlib
+import io
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lossgauge.errors import DataError, InputError, MissingExtra
 
@@ -36,13 +39,19 @@ class _SameConv(nn.Conv2d):
     """Convolution with TensorFlow's padding: what it takes to give ⌈size/stride⌉ pixels."""
 
     def forward(self, input: Tensor) -> Tensor:
-        pads: list[int] = []
-        for size, kernel, stride in zip(
-            input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
-        ):
-            short = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pads += [short // 2, short - short // 2]
-        return F.conv2d(F.pad(input, pads), self.weight, None, self.stride, 0, 1, self.groups)
+        down, right = (
+            max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            for size, kernel, stride in zip(
+                input.shape[2:], self.kernel_size, self.stride, strict=True
+            )
+        )
+        if down % 2 or right % 2:
+            input = F.pad(input, [right // 2, right - right // 2, down // 2, down - down // 2])
+            down = right = 0
+        # an even padding is the convolution's own, which saves a copy of the input
+        return F.conv2d(
+            input, self.weight, self.bias, self.stride, (down // 2, right // 2), 1, self.groups
+        )
 
 
 def _conv(
@@ -71,8 +80,8 @@ class _Block(nn.Module):
         self.expands, self.skips = expansion > 1, stride == 1 and inside == outside
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        filtered = F.relu6(self._bn1(self._depthwise_conv(wide)))
+        wide = F.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
+        filtered = F.relu6(self._bn1(self._depthwise_conv(wide)), inplace=True)
         y: Tensor = self._bn2(self._project_conv(filtered))
         return x + y if self.skips else y
 
@@ -95,10 +104,10 @@ class EfficientNet(nn.Module):
         self._fc = nn.Linear(FEATURES, 1000)
 
     def features(self, images: Float[Tensor, "rows 3 side side"]) -> Float[Tensor, "rows 1280"]:
-        x = F.relu6(self._bn0(self._conv_stem(images)))
+        x = F.relu6(self._bn0(self._conv_stem(images)), inplace=True)
         for block in self._blocks:
             x = block(x)
-        return F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
+        return F.relu6(self._bn1(self._conv_head(x)), inplace=True).mean(dim=(2, 3))
 
     def forward(self, images: Float[Tensor, "rows 3 side side"]) -> Float[Tensor, "rows 1000"]:
         logits: Tensor = self._fc(self.features(images))
@@ -123,14 +132,18 @@ class EfficientNetLite0:
         self.side = side
         self.identity = {
             "weights": hashlib.sha256(content).hexdigest(),
+            "network": "batch norms folded into convolutions",
             "preprocessing": f"RGB, {side}x{side} bicubic, (pixel - {_CENTER:g}) / {_SPREAD:g}",
         }
         self.network = EfficientNet()
         try:
-            self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            self.network.load_state_dict(
+                torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            )
         except Exception as error:  # torch.load raises anything from KeyError to UnpicklingError
             raise DataError(f"{path} is not the weights of EfficientNet-Lite0: {error}") from None
-        self.network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        _fold_norms(self.network.eval())
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def prepare(self, image: Image.Image) -> Tensor:
         """3 × side × side bytes."""
@@ -141,6 +154,16 @@ class EfficientNetLite0:
     def extract(self, batch: Tensor) -> Float[Tensor, "rows 1280"]:
         scaled = (batch.float() - _CENTER) / _SPREAD
         return self.network.features(scaled.contiguous(memory_format=torch.channels_last))
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Make each batch norm part of the convolution before it: the same function in half the time."""
+    for (name, conv), (after, norm) in pairwise(list(module.named_children())):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, after, nn.Identity())
+    for child in module.children():
+        _fold_norms(child)
 
 
 def _weights_path() -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,11 +38,14 @@ def load(root: Path | None = None) -> ImageSet:
     """The digits; within each class the first half trains (our choice: the set has no split of its own)."""
     path = find(root)
     try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.int64)
-    except (OSError, EOFError, ValueError) as error:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        table = np.array([line.split(",") for line in lines], dtype=np.int64)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): {HOW}") from None
     if table.shape != (COUNT, 65):
         raise DataError(f"{path} must hold {COUNT} rows of 65 numbers, got {table.shape}")
+    if table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:
+        raise DataError(f"{path} must hold pixels from 0 to 16 and digits: {HOW}")
     # 0 … 16 in the file; spread over a byte
     pixels = (table[:, :64].reshape(-1, 8, 8) * 255 // 16).astype(np.uint8)
     labels = table[:, 64]

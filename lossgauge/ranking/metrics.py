@@ -6,17 +6,17 @@ of the query's class.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch
 from lossgauge.errors import InputError
 from lossgauge.ranking.search import neighbor_blocks
-
-BLOCK_SIMILARITIES = 2**22
-"""Similarities held at a time unless `block_rows` says otherwise: 16 MB of float32."""
 
 
 class Retrieval(NamedTuple):
@@ -42,12 +42,11 @@ def retrieval(
 ) -> Retrieval:
     """Metrics of exact search by dot product of the embeddings as given: normalise them for cosines.
 
-    Equal similarities are ranked by index. Half precision is computed in float32. Memory is
-    block_rows × rows; the result does not depend on it. Raises InputError for an empty or non-finite
-    batch, fewer than two classes, or where every class has one sample.
+    Equal similarities are ranked by index; a k above rows − 1 means all others. Half precision is computed
+    in float32. Memory is block_rows × rows; the result does not depend on it. Raises InputError for an
+    empty or non-finite batch, fewer than two classes, or where every class has one sample.
     """
     rows, numbers = as_batch(embeddings, labels)
-    rows = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
     if not recall_at or min(recall_at) < 1:
         raise InputError(f"recall_at takes positive numbers of neighbours, got {tuple(recall_at)}")
     _, group, sizes = numbers.unique(return_inverse=True, return_counts=True)
@@ -57,33 +56,43 @@ def retrieval(
         )
     # One sample can only be missed by itself; the others are its haystack.
     wanted = sizes[group] - 1
-    queries = (wanted > 0).nonzero().flatten()
-    if not len(queries):
+    if not wanted.any():
         raise InputError(
             f"each of the {len(sizes)} classes has one sample, so there is nothing to find; "
             "give at least one class two samples"
         )
-    k = min(max(int(wanted.max()), *recall_at), len(rows) - 1)
-    places = torch.arange(1, k + 1, device=rows.device)
+    # like class sizes together: a block is ranked only as deep as its largest class asks
+    queries = wanted.argsort(stable=True)[int((wanted == 0).sum()) :]
     hits_at = dict.fromkeys(recall_at, 0)
-    # kept per query and added up at the end, so that the block size cannot move the last bit
-    r_precision, map_at_r = [], []
-    for block in neighbor_blocks(
-        rows, queries, k=k, block_rows=block_rows or max(1, BLOCK_SIMILARITIES // len(rows))
-    ):
+    # kept per query and summed exactly, so that neither blocks nor the order of rows move the last bit
+    r_precision: list[float] = []
+    map_at_r: list[float] = []
+    counts = wanted[queries].clamp(min=max(recall_at))
+    for block in neighbor_blocks(rows, queries, counts=counts, block_rows=block_rows):
         hit = group[block.columns] == group[block.queries][:, None]
         for at in recall_at:
             hits_at[at] += int(hit[:, :at].any(dim=1).sum())
-        relevant = wanted[block.queries]
-        hit &= places <= relevant[:, None]
-        precision = hit.cumsum(dim=1).double() / places
-        r_precision.append(hit.sum(dim=1).double() / relevant)
-        map_at_r.append((precision * hit).sum(dim=1) / relevant)
+        precision, average = _at_r(hit.cpu(), wanted[block.queries].cpu())
+        r_precision += precision.tolist()
+        map_at_r += average.tolist()
     count = len(queries)
     return Retrieval(
         recall_at={at: hits / count for at, hits in hits_at.items()},
-        r_precision=float(torch.cat(r_precision).mean()),
-        map_at_r=float(torch.cat(map_at_r).mean()),
+        r_precision=math.fsum(r_precision) / count,
+        map_at_r=math.fsum(map_at_r) / count,
         query_count=count,
         skipped_count=len(rows) - count,
     )
+
+
+def _at_r(
+    hit: Bool[Tensor, "block k"], wanted: Int64[Tensor, " block"]
+) -> tuple[Float64[np.ndarray, " block"], Float64[np.ndarray, " block"]]:
+    """R-precision, and average precision at R, of each query."""
+    r = wanted.numpy()
+    row, rank = np.nonzero(hit.numpy() & (np.arange(hit.shape[1]) < r[:, None]))
+    count = np.bincount(row, minlength=len(r))
+    # hits lie row by row in the order of their rank: the n-th of a row is n places from the row's first
+    nth = np.arange(1, len(row) + 1) - (np.cumsum(count) - count)[row]
+    # bincount adds one after the other: the sum does not depend on the width of the block
+    return count / r, np.bincount(row, weights=nth / (rank + 1), minlength=len(r)) / r

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from lossgauge.backbones import load_backbone
-from lossgauge.backbones.efficientnet_lite0 import EfficientNetLite0, _SameConv
+from lossgauge.backbones.efficientnet_lite0 import EfficientNetLite0, _SameConv, _weights_path
 from lossgauge.errors import InputError, MissingExtra
 
 IMAGENET = {
@@ -25,6 +26,42 @@ def test_it_recognises_a_photograph(name):
     scaled = (backbone.prepare(square)[None].float() - 127) / 128
     with torch.inference_mode():
         assert int(backbone.network(scaled).argmax()) in IMAGENET[name]
+
+
+def test_features_are_those_of_the_network_spelled_out():
+    """Straight from the file's tensors, layer by layer: nothing folded, nothing shared."""
+    path = _weights_path()
+    w = torch.load(path, weights_only=True)
+
+    def same(x, name, stride=1, groups=1):
+        weight = w[f"{name}.weight"]
+        kernel, size = weight.shape[-1], x.shape[-1]
+        short = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        before, after = short // 2, short - short // 2
+        x = F.pad(x, (before, after, before, after))
+        return F.conv2d(x, weight, stride=stride, groups=groups)
+
+    def norm(x, name):
+        mean, var = w[f"{name}.running_mean"], w[f"{name}.running_var"]
+        x = (x - mean[:, None, None]) / (var[:, None, None] + 1e-3).sqrt()
+        return x * w[f"{name}.weight"][:, None, None] + w[f"{name}.bias"][:, None, None]
+
+    backbone = EfficientNetLite0()
+    batch = torch.stack(
+        [backbone.prepare(Image.fromarray(load_sample_image(name))) for name in IMAGENET]
+    )
+    x = norm(same((batch.float() - 127) / 128, "_conv_stem", stride=2), "_bn0").clamp(0, 6)
+    strides = {1: 2, 3: 2, 5: 2, 11: 2}
+    for index in range(16):
+        name, y = f"_blocks.{index}", x
+        if index:
+            y = norm(same(y, f"{name}._expand_conv"), f"{name}._bn0").clamp(0, 6)
+        y = same(y, f"{name}._depthwise_conv", strides.get(index, 1), groups=y.shape[1])
+        y = norm(same(norm(y, f"{name}._bn1").clamp(0, 6), f"{name}._project_conv"), f"{name}._bn2")
+        x = x + y if x.shape == y.shape else y
+    expected = norm(same(x, "_conv_head"), "_bn1").clamp(0, 6).mean(dim=(2, 3))
+    # sixteen blocks in float32, features up to 6
+    torch.testing.assert_close(backbone.extract(batch), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_features_are_what_the_classifier_reads():
@@ -74,3 +111,10 @@ def test_unknown_backbones_and_tiny_sides_are_refused():
         load_backbone("pixel")
     with pytest.raises(InputError, match="at least 32 pixels"):
         load_backbone("efficientnet-lite0", side=16)
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_one():
+    with pytest.raises(InputError, match="no setting 'sides'; did you mean 'side'"):
+        load_backbone("efficientnet-lite0", sides=64)
+    with pytest.raises(InputError, match="'pixels' has no setting 'side': it has none"):
+        load_backbone("pixels", side=64)

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from lossgauge.data import DATASETS, describe_datasets, fashion_mnist, load_dataset, orl_faces
+from lossgauge.data import (
+    DATASETS,
+    describe_datasets,
+    digits,
+    fashion_mnist,
+    load_dataset,
+    orl_faces,
+)
 from lossgauge.errors import DataError, InputError
 
 FASHION = next((p for p in fashion_mnist.PLACES if p.is_dir()), None)
@@ -57,6 +64,32 @@ def test_an_unreadable_photograph_is_named_when_it_is_read(faces: Path, content:
     images = load_dataset("orl-faces", faces)
     with pytest.raises(DataError, match=r"s7/3\.pgm is no readable image"):
         images.read(62)
+
+
+@pytest.mark.parametrize("size", ["92 1", "99999 99999", "10000 10000"])
+def test_a_photograph_of_another_size_is_refused_before_its_pixels_are_read(faces: Path, size: str):
+    (faces / "s7" / "3.pgm").write_bytes(f"P5\n{size}\n255\n".encode() + bytes(92))
+    images = load_dataset("orl-faces", faces)
+    with pytest.raises(DataError, match=r"s7/3\.pgm (must be of|is no readable)"):
+        images.read(62)
+
+
+@pytest.mark.parametrize("place", range(0, 57_000, 1_900))
+def test_a_flipped_byte_in_the_digits_is_found(tmp_path: Path, place: int):
+    content = bytearray(digits.find().read_bytes())
+    content[20 + place % (len(content) - 20)] ^= 0x55
+    (tmp_path / "digits.csv.gz").write_bytes(content)
+    with pytest.raises(DataError, match=r"digits\.csv\.gz"):
+        load_dataset("digits", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1,2,3\n", "17" + ",0" * 64 + "\n" + ("0" + ",0" * 64 + "\n") * 1796]
+)
+def test_other_numbers_than_the_digits_are_refused(tmp_path: Path, text: str):
+    (tmp_path / "digits.csv.gz").write_bytes(gzip.compress(text.encode()))
+    with pytest.raises(DataError, match=r"digits\.csv\.gz must hold"):
+        load_dataset("digits", tmp_path)
 
 
 def test_other_pixels_make_another_digest(faces: Path):

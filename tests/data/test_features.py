@@ -107,10 +107,38 @@ def test_an_image_that_cannot_be_read_leaves_nothing_behind(digits, tmp_path):
 
 def test_images_of_two_sizes_are_refused_by_a_backbone_that_needs_one(digits, tmp_path):
     def read(row):
-        return Image.new("L", (9, 8)) if row == 3 else digits.read(row)
+        return Image.new("L", (9, 8)) if row >= 256 else digits.read(row)
 
-    with pytest.raises(DataError, match=r"images of one size, got \(8, 8\) and \(8, 9\) in digits"):
+    with pytest.raises(DataError, match=r"one size, got \(8, 8\) and, for 256 of digits, \(8, 9\)"):
         extract(dataclasses.replace(digits, read=read), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["features.safetensors", "manifest.json"])
+def test_a_lost_file_is_the_one_that_is_named(digits, tmp_path, name):
+    extract(digits, tmp_path)
+    (path,) = tmp_path.glob(f"*/{name}")
+    path.unlink()
+    with pytest.raises(CacheError) as caught:
+        extract(digits, tmp_path)
+    assert str(caught.value).startswith(f"{path} is damaged")
+
+
+def test_a_refresh_that_fails_leaves_the_old_entry(digits, tmp_path):
+    before = extract(digits, tmp_path)
+
+    def read(row):
+        raise DataError("no image")
+
+    with pytest.raises(DataError, match="no image"):
+        extract(dataclasses.replace(digits, read=read), tmp_path, refresh=True)
+    assert torch.equal(extract(digits, tmp_path).features, before.features)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_named(digits, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(CacheError, match=r"cache cannot be written .* LOSSGAUGE_CACHE"):
+        extract(digits, tmp_path / "cache")
 
 
 def _extract_at_once(cache: str) -> float:
