@@ -9,7 +9,7 @@ from lossgauge.types import Record
 def choices(plan: Plan) -> Record:
     """Each setting that arXiv 2601.21450 does not publish → what it is here and why."""
     return {
-        "backbone": f"{plan.backbone}: the paper's ViT-B/32 checkpoint is not public; these weights are",
+        "backbone": f"{plan.backbone}: the checkpoint of the paper's ViT-B/32 is not public, that of this network is",
         "features": "less the mean of the training rows, so that the direction all images share does not "
         "stand in for a class structure"
         if plan.center_features

@@ -1,0 +1,95 @@
+"""What a handful of seeds can tell: intervals, paired differences, rank correlation.
+
+Student 1908 for the interval; Spearman 1904 for the correlation, whose p-value is exact up to eight points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+EXACT_POINTS = 8
+"""Up to so many points every order is looked at; 8! is 40,320."""
+
+
+class Interval(NamedTuple):
+    """A mean over seeds and its 95 % interval, mean ± half_width."""
+
+    mean: float
+    half_width: float | None
+    """None for a single value, which shows no spread: an interval of 0 would be a claim."""
+    size: int
+
+    @property
+    def low(self) -> float:
+        return self.mean - (self.half_width or 0.0)
+
+    @property
+    def high(self) -> float:
+        return self.mean + (self.half_width or 0.0)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """False where there is no interval: one seed resolves nothing."""
+        return self.half_width is not None and (self.low > 0 or self.high < 0)
+
+
+class Correlation(NamedTuple):
+    """Spearman's rank correlation and its two-sided p-value over all orders."""
+
+    value: float
+    p_value: float
+    size: int
+
+
+def known(value: object) -> float | None:
+    """`value` as a finite float; None for None, NaN, infinities and what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def interval(values: Iterable[object]) -> Interval | None:
+    """Mean and 95 % Student-t interval of the values that are known; None where none is."""
+    numbers = [number for number in map(known, values) if number is not None]
+    if not numbers:
+        return None
+    # equal values have a spread of exactly 0, which the rounding of their mean must not hide
+    equal = min(numbers) == max(numbers)
+    mean = numbers[0] if equal else math.fsum(numbers) / len(numbers)
+    if len(numbers) == 1:
+        return Interval(mean, None, 1)
+    spread = math.sqrt(math.fsum((x - mean) ** 2 for x in numbers) / (len(numbers) - 1))
+    quantile = float(stats.t.ppf(0.975, len(numbers) - 1))
+    return Interval(mean, quantile * spread / math.sqrt(len(numbers)), len(numbers))
+
+
+def paired_difference(left: Mapping[int, object], right: Mapping[int, object]) -> Interval | None:
+    """`left` − `right` over the seeds both have; None where they share none."""
+    pairs = [(known(left[seed]), known(right[seed])) for seed in sorted(left.keys() & right.keys())]
+    return interval(a - b for a, b in pairs if a is not None and b is not None)
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | None:
+    """Spearman's correlation; None for fewer than three points or where one side is constant."""
+    if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
+        return None
+    ranks_x, ranks_y = _unit_ranks(x), _unit_ranks(y)
+    value = float(ranks_x @ ranks_y)
+    if len(x) > EXACT_POINTS:
+        return Correlation(value, float(stats.spearmanr(x, y).pvalue), len(x))
+    orders = np.array(list(permutations(range(len(y)))))
+    by_chance = ranks_y[orders] @ ranks_x
+    # 1e-9: equal correlations differ by rounding, and an order must count itself
+    return Correlation(value, float(np.mean(np.abs(by_chance) >= abs(value) - 1e-9)), len(x))
+
+
+def _unit_ranks(values: Sequence[float]) -> np.ndarray:
+    ranks = stats.rankdata(values) - (len(values) + 1) / 2
+    return np.asarray(ranks / np.linalg.norm(ranks))

@@ -1,0 +1,172 @@
+"""Figures as objects: the right numbers in them, one colour a loss, room for every label."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from lossgauge.report.figures import PANELS, curves, not_in_plane, plane
+from lossgauge.report.labels import CHARACTER, HEIGHT, Fixed, Spot, label_box, place_labels
+from lossgauge.report.palette import COLORS, GREY
+from lossgauge.types import Results
+from tests.report.conftest import EPOCHS, make_results
+
+
+def line(figure, loss, panel):
+    axis = "y" if panel == 0 else f"y{panel + 1}"
+    return next(t for t in figure.data if t.name == loss and t.yaxis == axis and t.fill is None)
+
+
+def test_curves_draw_the_mean_over_seeds(results):
+    drawn = line(curves(results, "orl-faces"), "scl", 0)
+    rows = [r for r in results.epochs if r["dataset"] == "orl-faces" and r["loss"] == "scl"]
+    expected = [
+        np.mean([r["test_intra"] for r in rows if r["epoch"] == e]) for e in range(EPOCHS + 1)
+    ]
+    assert list(drawn.x) == list(range(EPOCHS + 1))
+    np.testing.assert_allclose(drawn.y, expected, rtol=1e-4)  # five digits are kept
+
+
+def test_the_log_panel_draws_the_geometric_mean(results):
+    number = next(i for i, panel in enumerate(PANELS) if panel.log)
+    drawn = line(curves(results, "orl-faces"), "scl", number)
+    rows = [r for r in results.epochs if r["dataset"] == "orl-faces" and r["loss"] == "scl"]
+    of_last = [r["embedding_gradient"] for r in rows if r["epoch"] == EPOCHS]
+    assert drawn.y[-1] == pytest.approx(math.prod(of_last) ** (1 / 3), rel=1e-4)
+
+
+def test_epochs_without_a_measurement_are_not_drawn_as_zero(results):
+    drawn = line(curves(results, "orl-faces"), "scl", len(PANELS) - 1)
+    assert list(drawn.x) == list(range(0, EPOCHS + 1, 2))
+    assert min(drawn.y) > 0.5
+
+
+def test_a_loss_has_one_colour_and_one_legend_entry_for_all_panels(results):
+    figure = curves(results, "orl-faces")
+    for loss, color in COLORS.items():
+        lines = [t for t in figure.data if t.legendgroup == loss and t.fill is None]
+        assert len(lines) == len(PANELS)
+        assert {t.line.color for t in lines} == {color}
+        assert [t.showlegend for t in figure.data if t.legendgroup == loss].count(True) == 1
+    assert {t.line.color for t in figure.data if t.legendgroup == "untrained"} == {GREY}
+
+
+def test_bands_are_there_with_seeds_and_not_with_one(results):
+    assert any(t.fill == "toself" for t in curves(results, "orl-faces").data)
+    single = curves(make_results(seeds=(0,)), "orl-faces")
+    assert not any(t.fill == "toself" for t in single.data)
+
+
+def test_no_band_covers_a_line(results):
+    fills = [t.fill == "toself" for t in curves(results, "orl-faces").data]
+    assert fills == sorted(fills, reverse=True)
+    assert any(fills)
+
+
+def test_shares_have_bands_between_0_and_1(results):
+    for r in results.epochs:
+        if r["loss"] == "triplet" and r.get("gradient_active_ratio") is not None:
+            r["gradient_active_ratio"] = 0.5 + 0.5 * r["seed"] / 2
+    bands = [t for t in curves(results, "digits").data if t.fill == "toself" and t.yaxis == "y4"]
+    assert bands
+    assert all(0 <= v <= 1 for t in bands for v in t.y)
+
+
+def test_a_black_box_loss_is_drawn_where_it_is_known(results):
+    for r in results.epochs:
+        if r["loss"] == "ccl":
+            r["loss"] = "my.py:<b>Pull"
+            r["term_active_ratio"] = None
+    figure = curves(results, "orl-faces")
+    axes = {t.yaxis for t in figure.data if t.name == "my.py:&lt;b&gt;Pull"}
+    assert "y3" not in axes
+    assert {"y", "y2", "y4", "y5", "y6"} <= axes
+
+
+def test_the_plane_has_a_disc_a_loss_at_its_means_with_intervals(results):
+    figure = plane(results, "orl-faces")
+    disc = next(t for t in figure.data if t.name == "triplet")
+    rows = [r for r in results.summaries if r["dataset"] == "orl-faces" and r["loss"] == "triplet"]
+    assert disc.x[0] == pytest.approx(np.mean([r["compaction_epochs"] for r in rows]))
+    assert disc.y[0] == pytest.approx(np.mean([r["test_intra"] for r in rows]))
+    assert disc.error_y.array[0] > 0
+    dots = next(t for t in figure.data if t.legendgroup == "triplet" and len(t.x) == 3)
+    assert list(dots.y) == [r["test_intra"] for r in rows]
+
+
+def test_discs_grow_with_recall_and_the_legend_tells_the_scale(results):
+    figure = plane(results, "orl-faces")
+    sizes = {t.name: t.marker.size for t in figure.data if t.name in COLORS}
+    assert max(sizes, key=lambda name: sizes[name]) == "scl"
+    scale = [t for t in figure.data if t.name and t.name.startswith("R@1")]
+    assert len(scale) == 2
+    assert {t.marker.size for t in scale} == {min(sizes.values()), max(sizes.values())}
+
+
+def test_a_loss_that_never_compacted_is_named_and_not_drawn(results):
+    for r in results.summaries:
+        if r["loss"] == "scl":
+            r["compaction_epochs"] = None
+    assert not_in_plane(results, "orl-faces") == ["scl"]
+    assert "scl" not in {t.name for t in plane(results, "orl-faces").data}
+
+
+def test_a_level_above_the_plane_is_told_with_an_arrow(results):
+    for r in results.summaries:
+        if r["loss"] != "untrained":
+            r["test_intra"] = 0.01 + 0.001 * r["seed"]
+    texts = [a.text for a in plane(results, "orl-faces").layout.annotations]
+    assert any(text.startswith("↑ untrained 0.57") for text in texts)
+
+
+WIDE = (290.0, 1000.0)
+
+
+def overlap(a, b):
+    return min(a[2], b[2]) - max(a[0], b[0]) > 1e-6 and min(a[3], b[3]) - max(a[1], b[1]) > 1e-6
+
+
+@pytest.mark.parametrize(("across", "up"), [(0.5, 170), (0.97, 170), (0.13, 40), (0.6, 335)])
+def test_labels_keep_clear_of_labels_discs_and_edges_at_all_widths(across, up):
+    generator = np.random.default_rng(3)
+    spots = [
+        Spot(
+            float(np.clip(across + 0.08 * generator.standard_normal(), 0, 1)),
+            float(np.clip(up + 25 * generator.standard_normal(), 0, 340)),
+            7.0,
+            name,
+        )
+        for name in COLORS
+    ]
+    fixed = [Fixed(True, 250.0, "untrained"), Fixed(False, 252.0, "frozen features")]
+    offsets = place_labels(spots, widths=WIDE, height=340.0, fixed=fixed)
+    for width in WIDE:
+        labels = [label_box(s, o, width) for s, o in zip(spots, offsets, strict=True)]
+        assert not any(overlap(a, b) for a, b in combinations(labels, 2))
+        untrained = (0, 250, 9 * CHARACTER, 250 + HEIGHT)
+        frozen = (width - 15 * CHARACTER, 252, width, 252 + HEIGHT)
+        assert not any(overlap(label, text) for label in labels for text in (untrained, frozen))
+        for left, bottom, right, top in labels:
+            assert min(left, bottom) > -1  # a pixel
+            assert right < width + 1
+            assert top < 341
+
+
+def test_a_label_keeps_off_its_neighbours_disc_at_all_widths():
+    spots = [Spot(0.80, 100.0, 14.0, "ccl"), Spot(0.85, 100.0, 14.0, "arcface")]
+    offsets = place_labels(spots, widths=WIDE, height=340.0)
+    for width in WIDE:
+        for spot, offset in zip(spots, offsets, strict=True):
+            for other in spots:
+                x = other.across * width
+                disc = (x - 14, other.y - 14, x + 14, other.y + 14)
+                assert not overlap(label_box(spot, offset, width), disc)
+
+
+def test_a_study_without_rows_gives_empty_figures():
+    nothing = Results({}, {}, [], [], [], [], [], {})
+    assert len(curves(nothing, "digits").data) == 0
+    assert len(plane(nothing, "digits").data) == 0

@@ -1,0 +1,260 @@
+"""The page as a file and in a real browser: nothing leaks out, nothing breaks in, everything is drawn."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from lossgauge.errors import InputError
+from lossgauge.report import page as page_module
+from lossgauge.report.page import write_page
+from lossgauge.types import Results
+from tests.report.conftest import make_results
+
+HOSTILE = "</script><img src=x onerror=alert(1)><b>'\"&amp;"
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+WIDTHS = (390, 1366)
+
+
+class Reader(HTMLParser):
+    """Tags of a page, and the text of its JSON blocks."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.json: list[str] = []
+        self.in_json = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.in_json = tag == "script" and dict(attrs).get("type") == "application/json"
+        if self.in_json:
+            self.json.append("")
+
+    def handle_endtag(self, tag):
+        self.in_json = False
+
+    def handle_data(self, data):
+        if self.in_json:
+            self.json[-1] += data
+
+
+def hostile() -> Results:
+    """A study whose every name tries to break out."""
+    results = make_results(datasets=("digits", HOSTILE), losses=("triplet", "scl"))
+    for r in [*results.summaries, *results.epochs, *results.failures]:
+        if r["loss"] == "scl":
+            r["loss"] = f"evil.py:{HOSTILE}"
+        r["settings"] = HOSTILE
+    return results._replace(
+        choices={HOSTILE: HOSTILE},
+        environment={HOSTILE: HOSTILE},
+        left_out=[{"dataset": HOSTILE, "reason": HOSTILE}],
+        failures=[*results.failures, {**results.failures[0], "error": HOSTILE}],
+        plan={"question": HOSTILE, HOSTILE: [HOSTILE]},
+    )
+
+
+def test_the_page_is_one_file_with_question_answer_and_both_datasets(results, tmp_path):
+    written = write_page(results, tmp_path / "deep" / "report.html")
+    text = written.read_text(encoding="utf-8")
+    assert written == tmp_path / "deep" / "report.html"
+    assert "What do these seven losses do to this embedding space?" in text
+    assert "the loss became NaN in epoch 4" in text
+    assert "not found under /data/cars196" in text
+    assert [path.name for path in written.parent.iterdir()] == ["report.html"]
+
+
+def test_plotly_is_in_the_page_once_and_nothing_is_loaded(results, tmp_path):
+    text = write_page(results, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.count("plotly.js v") == 1
+    for tag, attributes in Reader(text).tags:
+        assert "src" not in attributes, (tag, attributes)
+        if tag == "link":
+            assert attributes["href"] == "data:,"
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path):
+    first = write_page(make_results(), tmp_path / "a.html").read_bytes()
+    assert write_page(make_results(), tmp_path / "b.html").read_bytes() == first
+
+
+def test_names_cannot_break_out_of_text_attributes_or_json(tmp_path):
+    text = write_page(hostile(), tmp_path / "report.html").read_text(encoding="utf-8")
+    reader = Reader(text)
+    assert not any(tag == "img" for tag, _ in reader.tags)
+    assert not any(name.startswith("on") for _, attributes in reader.tags for name in attributes)
+    assert len(reader.json) == 4
+    for block in reader.json:
+        assert json.loads(block)["data"]
+        assert not re.search(r"[<>&\u2028]", block)
+
+
+def test_a_failed_write_leaves_the_old_page_and_no_scrap(results, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(page_module.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_page(results, path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_splits_in_one_table_are_refused_before_anything_is_written(results, tmp_path):
+    results.summaries[0]["fingerprint"] = "another"
+    with pytest.raises(InputError, match="share one split"):
+        write_page(results, tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "sparse",
+    [
+        Results({}, {}, [], [], [], [], [], {}),
+        make_results(seeds=(0,), losses=("scl",), datasets=("a",)),
+        make_results()._replace(epochs=[]),
+        make_results()._replace(summaries=[]),
+        make_results()._replace(references=[], plan={}),
+    ],
+    ids=["nothing", "one run", "no epochs", "no summaries", "no references"],
+)
+def test_a_page_is_written_from_whatever_there_is(sparse, tmp_path):
+    assert "<h1>" in write_page(sparse, tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_rows_with_hardly_a_column_are_enough(tmp_path):
+    columns = {"run": "r", "dataset": "d", "loss": "my.py:Pull", "seed": 0}
+    bare = Results(
+        {}, {}, [columns], [{**columns, "epoch": 0}, {**columns, "epoch": 1}], [], [], [], {}
+    )
+    assert "my.py:Pull" in write_page(bare, tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine: looked for chromium and google-chrome on PATH")
+    from playwright.sync_api import sync_playwright
+
+    switches = (
+        "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+        "disable-component-update disable-sync"
+    )
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=BROWSER, args=[f"--{switch}" for switch in switches.split()]
+        )
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """A page opened from disk; all that went wrong is in `troubles`."""
+
+    def __init__(self, browser, path, *, width: int, scheme: str = "light") -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 844}, color_scheme=scheme
+        )
+        self.tab = self.context.new_page()
+        self.troubles: list[str] = []
+        # violations of the policy are console errors in Chromium
+        self.tab.on("console", lambda m: self._note(f"{m.type}: {m.text}", m.type != "log"))
+        self.tab.on("pageerror", lambda error: self._note(f"script error: {error}", True))
+        self.tab.on("dialog", lambda dialog: self._note(f"dialog: {dialog.message}", True))
+        self.tab.on("request", lambda r: self._note(f"request: {r.url}", not self._allowed(r.url)))
+        self.address = path.as_uri()
+        self.tab.goto(self.address)
+        self.tab.wait_for_function("document.documentElement.dataset.drawn !== undefined")
+
+    def _note(self, text: str, bad: bool) -> None:
+        if bad:
+            self.troubles.append(text)
+
+    def _allowed(self, url: str) -> bool:
+        return url == self.address or url.startswith("data:")
+
+
+@pytest.fixture
+def visit(browser):
+    visits: list[Visit] = []
+
+    def open_page(path, **settings) -> Visit:
+        visits.append(Visit(browser, path, **settings))
+        return visits[-1]
+
+    yield open_page
+    for made in visits:
+        made.context.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_browser_draws_everything_and_complains_of_nothing(results, tmp_path, visit, width):
+    seen = visit(write_page(results, tmp_path / "report.html"), width=width)
+    assert seen.troubles == []
+    assert seen.tab.locator(".js-plotly-plot").count() == 4
+    for figure in seen.tab.locator("[id^=curves]").all():
+        assert figure.locator("path.js-line").count() >= 7 * 6
+    for figure in seen.tab.locator("[id^=plane]").all():
+        assert figure.locator(".points path").count() >= 7
+    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_hostile_names_are_shown_as_text_and_run_nothing(tmp_path, visit):
+    seen = visit(write_page(hostile(), tmp_path / "report.html"), width=390)
+    assert seen.troubles == []
+    assert HOSTILE in seen.tab.locator("h1").inner_text()
+    assert seen.tab.locator("img").count() == 0
+    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert seen.tab.locator(".annotation-text", has_text="<img").count() == 2  # a label a plane
+
+
+def test_the_legend_switches_a_loss_off_in_both_figures(results, tmp_path, visit):
+    tab = visit(write_page(results, tmp_path / "report.html"), width=1366).tab
+    lines = tab.locator("#curves-1 path.js-line")
+    labels = tab.locator("#plane-1 .annotation-text", has_text="triplet")
+    before = lines.count()
+    assert labels.count() == 1
+    button = tab.locator(".figures").first.locator("button[data-group=triplet]")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert lines.count() <= before - 6
+    assert labels.count() == 0
+    tab.locator(".figures").first.locator("button[data-all=true]").click()
+    assert lines.count() == before
+
+
+def test_a_columns_title_explains_itself_on_touch(results, tmp_path, visit):
+    tab = visit(write_page(results, tmp_path / "report.html"), width=390).tab
+    about = tab.locator("#about-test_intra")
+    assert not about.is_visible()
+    tab.locator("button[popovertarget=about-test_intra]").first.click()
+    assert about.is_visible()
+    assert "Mean squared distance" in about.inner_text()
+
+
+def test_figures_read_on_dark_also_when_it_falls_dark_later(results, tmp_path, visit):
+    page = write_page(results, tmp_path / "report.html")
+
+    def darkest_channel(tab):
+        color = tab.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill")
+        return min(map(int, re.findall(r"\d+", color)[:3]))
+
+    seen = visit(page, width=390, scheme="dark")
+    assert darkest_channel(seen.tab) > 200
+    later = visit(page, width=390)
+    assert darkest_channel(later.tab) < 60
+    later.tab.emulate_media(color_scheme="dark")
+    later.tab.wait_for_timeout(300)
+    assert darkest_channel(later.tab) > 200
+    assert seen.troubles == later.troubles == []

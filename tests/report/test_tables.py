@@ -1,0 +1,243 @@
+"""Tables from records: what is not known stays unknown, and nothing is mixed that does not belong together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lossgauge.errors import InputError
+from lossgauge.losses import LOSSES
+from lossgauge.report.catalogue import (
+    FURTHER,
+    GREEDINESS,
+    METRICS,
+    RETRIEVAL,
+    VARIANCE,
+    shown,
+    shown_half_width,
+)
+from lossgauge.report.palette import COLORS, GREY, color_of, display_name, loss_order
+from lossgauge.report.tables import NOT_KNOWN, NOT_REACHED, Cell, Row, loss_table, overview
+from lossgauge.types import Results
+from tests.report.conftest import make_results
+
+NO_RESULTS = Results({}, {}, [], [], [], [], [], {})
+
+
+def row(results: Results, name: str, *columns: str, dataset: str = "orl-faces") -> Row:
+    table = loss_table(results, dataset, [METRICS[column] for column in columns])
+    return next(row for row in table.rows if row.name == name)
+
+
+def cell(results: Results, name: str, column: str, dataset: str = "orl-faces") -> Cell:
+    return row(results, name, column, dataset=dataset).cells[0]
+
+
+def test_a_cell_holds_mean_and_t_interval_in_percent(results):
+    values = [
+        100 * r["recall_at_1"]
+        for r in results.summaries
+        if r["dataset"] == "orl-faces" and r["loss"] == "triplet"
+    ]
+    half = stats.t.ppf(0.975, 2) * stats.sem(values)
+    found = cell(results, "triplet", "recall_at_1")
+    assert found.text == f"{np.mean(values):.1f}\u00a0%"
+    assert found.detail == f"± {half:.1f}"
+
+
+def test_rows_are_the_losses_in_order_then_the_baseline_then_the_references(results):
+    table = loss_table(results, "orl-faces", RETRIEVAL + VARIANCE)
+    assert [row.name for row in table.rows] == [
+        *LOSSES,
+        "untrained",
+        "frozen features",
+        "random unit vectors",
+        "full collapse",
+    ]
+    assert [row.kind for row in table.rows][-4:] == ["baseline", *["reference"] * 3]
+
+
+def test_what_is_known_of_no_space_without_training_has_no_row_in_the_dynamics(results):
+    table = loss_table(results, "orl-faces", GREEDINESS)
+    assert [row.kind for row in table.rows] == ["loss"] * 7
+
+
+def test_one_seed_is_said_and_never_plus_minus_zero():
+    found = cell(make_results(seeds=(4,)), "scl", "recall_at_1")
+    assert found.detail == "one seed"
+    assert not found.leads
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_what_is_not_known_is_a_dash(results, missing):
+    for r in results.summaries:
+        r["mean_weight"] = missing
+    assert cell(results, "scl", "mean_weight") == Cell(NOT_KNOWN)
+    assert cell(results, "scl", "loss_gradient") == Cell(NOT_KNOWN)
+
+
+def test_a_decay_that_never_came_is_not_reached_and_not_a_number(results):
+    assert cell(results, "scl", "decay_epochs") == Cell(NOT_REACHED)
+    assert cell(results, "triplet", "decay_epochs").text == "11.5"
+
+
+def test_a_decay_that_some_seeds_reached_says_how_many(results):
+    rows = [r for r in results.summaries if r["loss"] == "scl" and r["dataset"] == "orl-faces"]
+    rows[0]["decay_epochs"] = 20.0
+    assert cell(results, "scl", "decay_epochs") == Cell("20.0", "reached in 1 of 3 seeds")
+
+
+def test_a_black_box_loss_has_dashes_for_what_needs_terms(results):
+    for r in [r for r in results.summaries if r["loss"] == "ccl"]:
+        r["loss"] = "lib/my_loss.py:Pull"
+        r |= {"term_active_ratio": None, "mean_weight": None, "pull": None, "loss_value": None}
+        r |= {"decay_epochs": None}
+    found = row(
+        results,
+        "my_loss.py:Pull",
+        "term_active_ratio",
+        "pull",
+        "decay_epochs",
+        "embedding_gradient",
+    )
+    assert [c.text for c in found.cells[:3]] == [NOT_KNOWN] * 3
+    assert found.cells[3].text != NOT_KNOWN
+
+
+def test_a_failed_seed_is_told_beside_the_loss_and_a_failed_loss_instead_of_it(results):
+    beside = row(results, "ccl", "recall_at_1", dataset="digits")
+    assert beside.kind == "loss"
+    assert "seed 2 failed: the loss became NaN in epoch 4" in beside.failure
+    rest = [r for r in results.summaries if (r["dataset"], r["loss"]) != ("digits", "ccl")]
+    instead = row(results._replace(summaries=rest), "ccl", "recall_at_1", dataset="digits")
+    assert (instead.kind, instead.cells) == ("failed", ())
+    assert "became NaN" in instead.failure
+
+
+def test_rows_of_two_splits_are_refused_by_name(results):
+    results.summaries[-1]["fingerprint"] = "another split"
+    with pytest.raises(InputError, match=r"orl-faces.*share one split|share one split.*orl-faces"):
+        loss_table(results, "digits", RETRIEVAL)
+
+
+def test_the_leaders_are_the_best_and_what_paired_seeds_cannot_tell_from_it():
+    results = make_results(losses=("contrastive", "triplet", "scl"), datasets=("a", "b"))
+    recalls = {
+        "contrastive": (0.5, 0.6, 0.7),
+        "triplet": (0.61, 0.7, 0.8),
+        "scl": (0.6, 0.71, 0.82),
+    }
+    for r in results.summaries:
+        if r["loss"] in recalls:
+            r["recall_at_1"] = recalls[r["loss"]][r["seed"]]
+    table = loss_table(results, "b", RETRIEVAL[:1])
+    assert {row.name for row in table.rows if row.cells[0].leads} == {"triplet", "scl"}
+
+
+def test_a_number_without_a_good_direction_has_no_leader(results):
+    table = loss_table(results, "orl-faces", VARIANCE + GREEDINESS)
+    assert not any(c.leads for row in table.rows for c in row.cells)
+
+
+def test_the_overview_sets_datasets_side_by_side(results):
+    metrics = RETRIEVAL
+    found = overview(results, metrics)
+    assert found.datasets == ("digits", "orl-faces")
+    assert [row.name for row in found.rows] == [*LOSSES, "untrained"]
+    for position, dataset in enumerate(found.datasets):
+        triplet = next(r for r in found.rows if r.name == "triplet")
+        own = row(results, "triplet", *(m.column for m in metrics), dataset=dataset)
+        assert triplet.cells[2 * position : 2 * position + 2] == own.cells
+
+
+def test_no_results_give_an_empty_table():
+    assert loss_table(NO_RESULTS, "digits", RETRIEVAL).rows == ()
+    assert overview(NO_RESULTS, RETRIEVAL).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.98765, "percent", "98.8\u00a0%"),
+        (-0.00001, "percent", "0.0\u00a0%"),
+        (-0.2391, "number", "−0.239"),
+        (12.345, "number", "12.3"),
+        (0.00041, "small", "4.1·10⁻⁴"),
+        (0.0, "small", "0"),
+        (0.234567, "small", "0.235"),
+        (float("inf"), "number", "—"),
+    ],
+)
+def test_numbers_are_shown_in_digits_a_reader_can_use(value, unit, text):
+    assert shown(value, unit) == text
+
+
+def test_an_interval_too_small_to_show_is_not_shown_as_zero():
+    assert shown_half_width(1e-7, 0.5, "percent") == "< 0.1"
+    assert shown_half_width(0.0, 0.5, "percent") == "0.0"
+
+
+def test_every_number_shown_says_what_it_means():
+    assert len(METRICS) == len(RETRIEVAL + VARIANCE + GREEDINESS + FURTHER)
+    for metric in METRICS.values():
+        assert len(metric.meaning) > 20
+        assert metric.meaning.endswith(".")
+
+
+def test_the_palette_has_the_packages_losses_in_their_order():
+    assert tuple(COLORS) == LOSSES
+
+
+def test_losses_stand_in_order_with_variants_and_own_ones():
+    names = ["untrained", "my.py:B", "scl", "triplet(margin=0.1)", "triplet", "my.py:A"]
+    assert loss_order(names) == [
+        "triplet",
+        "triplet(margin=0.1)",
+        "scl",
+        "my.py:A",
+        "my.py:B",
+        "untrained",
+    ]
+    colors = [color_of(name, names) for name in names]
+    assert len(set(colors)) == len(names)
+    assert color_of("triplet", names) == COLORS["triplet"]
+    assert color_of("triplet(margin=0.1)", ["triplet(margin=0.1)"]) == COLORS["triplet"]
+    assert display_name("/home/a/my.py:B") == "my.py:B"
+
+
+# Machado et al. 2009, severity 1, at linear RGB
+DEFICIENCIES = {
+    "none": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def linear(color: str) -> np.ndarray:
+    value = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = to_xyz @ np.clip(rgb, 0, 1) / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eyes", DEFICIENCIES)
+def test_colours_can_be_told_apart_by_all_eyes(eyes):
+    seen = [lab(np.array(DEFICIENCIES[eyes]) @ linear(c)) for c in [*COLORS.values(), GREY]]
+    distances = [np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]]
+    assert min(distances) > 20
+
+
+def test_colours_stand_out_on_light_and_on_dark():
+    for color in [*COLORS.values(), GREY]:
+        luminance = linear(color) @ [0.2126, 0.7152, 0.0722]
+        assert 1.05 / (luminance + 0.05) > 2.4
+        assert (luminance + 0.05) / (0.008 + 0.05) > 2.4
