@@ -155,6 +155,7 @@ def updates(results: Results, dataset: str) -> Finding | None:
         few_large = [loss for loss in by_size[-half:] if shares[loss] <= middle - ALIKE]
         told = [f"many small updates: {in_words(many_small)}"] if many_small else []
         told += [f"few large ones: {in_words(few_large)}"] if few_large else []
+    told += _most_selective(results, dataset)
     return Finding(
         "Updates",
         _in_full("; ".join(told) or "no loss stands out by many small updates or by few large ones")
@@ -164,6 +165,15 @@ def updates(results: Results, dataset: str) -> Finding | None:
             f"{display_name(loss)} {active.value(loss)} and {size.value(loss)}" for loss in by_share
         ),
     )
+
+
+def _most_selective(results: Results, dataset: str) -> list[str]:
+    """The loss with the fewest active terms, where a loss leaves any out: softmax losses never do."""
+    terms = ranking(results, dataset, "term_active_ratio", highest_first=False)
+    if terms is None or terms.over_seeds[terms.losses[0]].mean > 1 - ALIKE:
+        return []
+    least = terms.losses[0]
+    return [f"by terms, {display_name(least)} uses the fewest, {terms.value(least)} of its own"]
 
 
 def trade_off(results: Results, dataset: str) -> Finding | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lossgauge.report.intervals import known, paired_difference
 from lossgauge.report.palette import UNTRAINED, datasets_of, losses_of
 from lossgauge.report.tables import by_seed, measured
-from lossgauge.types import Results
+from lossgauge.types import Record, Results
 
 COLLAPSED = 0.01
 """intra and inter below this: every sample in one place, for all that retrieval can see."""
@@ -166,19 +166,23 @@ def _skipped(of: _Reading) -> Sign | None:
 def _spent(of: _Reading) -> Sign | None:
     rows = [r for r in of.results.epochs if (r["dataset"], r["loss"]) == of[1:]]
     last = max((int(r["epoch"]) for r in rows), default=0)
-    ends = [
-        v
-        for r in rows
-        if int(r["epoch"]) == last and (v := known(r.get("gradient_active_ratio"))) is not None
-    ]
-    if not ends or sum(ends) / len(ends) >= SPENT:
+    start, end = (_mean_in(rows, "gradient_active_ratio", epoch) for epoch in (1, last))
+    # against the first epoch: N-pair never moves more than two samples a class
+    if start is None or end is None or end >= SPENT * start:
         return None
     return of.sign(
         "note",
         "the loss is spent: hardly a sample is still moved at the end",
-        f"{100 * sum(ends) / len(ends):.1f} % of samples active (gradient rule) in the last epoch",
+        f"{100 * end:.1f} % of samples active (gradient rule) in the last epoch, {100 * start:.0f} % in the first",
         "more epochs will change little; a larger margin or harder batches would",
     )
+
+
+def _mean_in(rows: list[Record], column: str, epoch: int) -> float | None:
+    values = [
+        v for r in rows if int(r["epoch"]) == epoch and (v := known(r.get(column))) is not None
+    ]
+    return sum(values) / len(values) if values else None
 
 
 def still_falling(results: Results, dataset: str, loss: str) -> bool:

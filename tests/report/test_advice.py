@@ -110,7 +110,7 @@ def test_updates_are_sorted_by_number_and_size():
     ):
         set_column(results, loss, gradient_active_ratio=share, embedding_gradient=size)
     told = sentence(results, "Updates")
-    assert told.startswith("Many small updates: contrastive; few large ones: triplet.")
+    assert told.startswith("Many small updates: contrastive; few large ones: triplet; by terms, triplet ")
     assert "temperature" in told
 
 
@@ -188,7 +188,7 @@ def test_a_floor_is_a_note_and_not_a_fault(results):
 
 def test_a_spent_loss_is_noted(results):
     for r in results.epochs:
-        if r["loss"] == "triplet" and r["epoch"]:
+        if r["loss"] == "triplet" and r["epoch"] > 20:
             r["gradient_active_ratio"] = 0.01
     assert any("spent" in s.words for s in found_signs(results, "triplet", "note"))
 
@@ -214,3 +214,16 @@ def test_the_same_sign_is_said_once_for_all_that_show_it(results):
     groups = grouped(found)
     assert len(groups) == 1
     assert groups[0].signs == tuple(found)
+
+
+def test_a_loss_that_never_moved_more_samples_is_not_called_spent(results):
+    """N-pair uses two samples a class: a small share from the first step to the last."""
+    for row in results.epochs:
+        if row["loss"] == "n_pair" and row["epoch"] > 0:
+            row["gradient_active_ratio"] = 0.04
+    assert not any("spent" in s.words for s in found_signs(results, "n_pair", "note"))
+
+
+def test_the_loss_that_uses_the_fewest_of_its_terms_is_named(results):
+    told = " ".join(text for answer in answers(results) for text in map(str, answer.findings))
+    assert "by terms, triplet uses the fewest" in told
