@@ -6,6 +6,13 @@ from typing import NamedTuple
 
 from lossgauge.diagnostics.variance import Geometry
 
+COLLAPSED = 1e-4
+"""intra and inter below this: every sample in one place. Above, a narrow cone may still hold its order."""
+ONE_WAY = 0.9
+"""offset above this: any two samples look alike."""
+LEAST_RANK = 2.0
+"""Effective rank below this: hardly more than one direction."""
+
 
 class Sign(NamedTuple):
     """One thing that is not as it should be."""
@@ -21,7 +28,7 @@ def signs(of: Geometry) -> list[Sign]:
     The thresholds are our choice, set where a space is of no use rather than merely not good.
     """
     found = []
-    if of.intra < 1e-4 and of.inter < 1e-4:
+    if of.intra < COLLAPSED and of.inter < COLLAPSED:
         found.append(
             Sign(
                 "the whole space has collapsed to one point",
@@ -49,7 +56,7 @@ def signs(of: Geometry) -> list[Sign]:
                 "look at the images of both: one class under two labels?",
             )
         )
-    if of.effective_rank < 2:
+    if of.effective_rank < LEAST_RANK:
         found.append(
             Sign(
                 "the space uses hardly more than one direction",
@@ -57,7 +64,7 @@ def signs(of: Geometry) -> list[Sign]:
                 "a softer loss (higher temperature, smaller margin) or a lower learning rate",
             )
         )
-    if of.offset > 0.9:
+    if of.offset > ONE_WAY:
         found.append(
             Sign(
                 "all embeddings point the same way, so any two look alike",

@@ -8,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from lossgauge.diagnostics.health import COLLAPSED, LEAST_RANK, ONE_WAY
 from lossgauge.report.intervals import known, paired_difference
 from lossgauge.report.palette import UNTRAINED, datasets_of, losses_of
 from lossgauge.report.tables import by_seed, measured
 from lossgauge.types import Record, Results
 
-COLLAPSED = 0.01
-"""intra and inter below this: every sample in one place, for all that retrieval can see."""
 CLASS_COLLAPSED = 0.01
-"""intra below this, with inter above: every class a point."""
-ONE_WAY = 0.9
-"""offset above this: any two samples look alike."""
-LEAST_RANK = 2.0
+"""intra below this share of inter: every class a point."""
 SKIPPED = 0.05
 SPENT = 0.05
 """Gradient active ratio of the last epoch below this: hardly a sample is still moved."""
@@ -102,7 +98,7 @@ def _geometry(of: _Reading) -> Sign | None:
             evidence + "; a triplet loss then stands still at its margin and looks healthy",
             "lower the learning rate, or a smaller margin, and start anew",
         )
-    if intra < CLASS_COLLAPSED:
+    if intra < CLASS_COLLAPSED * inter:
         return of.sign(
             "bad",
             "each class has shrunk to a point",

@@ -110,7 +110,9 @@ def test_updates_are_sorted_by_number_and_size():
     ):
         set_column(results, loss, gradient_active_ratio=share, embedding_gradient=size)
     told = sentence(results, "Updates")
-    assert told.startswith("Many small updates: contrastive; few large ones: triplet; by terms, triplet ")
+    assert told.startswith(
+        "Many small updates: contrastive; few large ones: triplet; by terms, triplet "
+    )
     assert "temperature" in told
 
 
@@ -158,7 +160,7 @@ def test_a_healthy_study_has_no_bad_sign(results):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"test_intra": 0.001, "test_inter": 0.002}, "collapsed to one point"),
+        ({"test_intra": 1e-5, "test_inter": 2e-5}, "collapsed to one point"),
         ({"test_intra": 0.001, "test_inter": 1.9}, "each class has shrunk"),
         ({"test_intra": 0.03, "test_offset": 0.95}, "point the same way"),
         ({"test_effective_rank": 1.4}, "one direction"),
