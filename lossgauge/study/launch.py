@@ -58,14 +58,14 @@ def run_study(plan: Plan, folder: Path, *, progress: Progress) -> Outcome:
     again next time. Raises LossgaugeError where nothing can be done at all.
     """
     backbones = check_plan(plan)
+    prepared, left_out = _prepare(plan, backbones, progress)
+    if not prepared:
+        raise DataError(
+            "none of the datasets is there: "
+            + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
+        )
     store = Store(folder)
     with store.held():
-        prepared, left_out = _prepare(plan, backbones, progress)
-        if not prepared:
-            raise DataError(
-                "none of the datasets is there: "
-                + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
-            )
         runs = [(run, found) for found in prepared for run in plan_runs(plan, found)]
         store.write_study(
             {

@@ -133,7 +133,8 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
     assert "no reader for cub200" in quiet.missing["cub200"]
     assert Store(tmp_path).load().left_out == outcome.left_out
     with pytest.raises(DataError, match="none of the datasets is there: cub200"):
-        run_study(small_plan(datasets="cub200"), tmp_path, progress=quiet)
+        run_study(small_plan(datasets="cub200"), tmp_path / "out", progress=quiet)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
