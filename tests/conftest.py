@@ -1,6 +1,7 @@
 """Shapes in annotations are checked in every test: the hook must stand before the package is imported."""
 
 import os
+from pathlib import Path
 
 # Tests are many small products: one thread is no slower, and does not fight over a busy machine's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,4 +10,8 @@ from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401  # the hook looks it up as an attribute of `tests`
 
-install_import_hook("lossgauge", "tests.typecheck.check")
+# not `kernels`: compiled functions have no Python types to check
+PARTS = sorted(
+    {path.stem for path in Path(__file__).parent.with_name("lossgauge").iterdir()} - {"kernels"}
+)
+install_import_hook([f"lossgauge.{part}" for part in PARTS], "tests.typecheck.check")

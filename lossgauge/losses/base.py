@@ -121,11 +121,20 @@ class SimilarityLoss(Loss):
         similarity: Float[Tensor, "batch batch"],
         positive: Bool[Tensor, "batch batch"],
         negative: Bool[Tensor, "batch batch"],
-    ) -> Terms: ...
+    ) -> Terms:
+        """Terms in plain torch: the reference, and the form for every device without a kernel."""
+
+    def swept(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome | None:
+        """`outcome` by a compiled kernel; None where there is none for this loss or device."""
+        return None
 
     def outcome(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome:
+        if (outcome := self.swept(embeddings, labels)) is not None:
+            return outcome
         positive, negative = pair_masks(labels)
         terms = self.terms(embeddings @ embeddings.T, positive, negative)
         share = effective_share(terms.gradient, pairs=len(labels) * (len(labels) - 1))
@@ -144,11 +153,20 @@ class DistanceLoss(Loss):
         squared_distance: Float[Tensor, "batch batch"],
         positive: Bool[Tensor, "batch batch"],
         negative: Bool[Tensor, "batch batch"],
-    ) -> Terms: ...
+    ) -> Terms:
+        """Terms in plain torch: the reference, and the form for every device without a kernel."""
+
+    def swept(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome | None:
+        """`outcome` by a compiled kernel; None where there is none for this loss or device."""
+        return None
 
     def outcome(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome:
+        if (outcome := self.swept(embeddings, labels)) is not None:
+            return outcome
         positive, negative = pair_masks(labels)
         # Distances do not see the origin. Put at a sample, equal points are exact zeros, so a collapsed
         # batch has exactly no gradient, and rows far from the old origin keep their digits.

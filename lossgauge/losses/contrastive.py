@@ -7,10 +7,11 @@ a positive's value is D², a negative's [margin − D]₊², with D the Euclidea
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import DistanceLoss, Terms, non_negative
+from lossgauge.losses.base import DistanceLoss, Outcome, Terms, non_negative
+from lossgauge.losses.compiled import Sweep, swept_outcome
 
 
 def contrastive_terms(
@@ -59,3 +60,18 @@ class Contrastive(DistanceLoss):
         return contrastive_terms(
             squared_distance, positive, negative, margin=self.margin, tolerance=self.tolerance
         )
+
+    def swept(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome | None:
+        if embeddings.device.type != "cpu":
+            return None
+        from lossgauge.kernels.rows import contrastive_rows
+
+        sweep = Sweep(
+            contrastive_rows,
+            (self.margin, self.tolerance),
+            distances=True,
+            counts=lambda positives, negatives: positives + negatives,
+        )
+        return swept_outcome(sweep, embeddings, labels)

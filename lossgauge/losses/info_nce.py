@@ -7,10 +7,11 @@ denominator, which is what parts it from SCL.
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import SimilarityLoss, Terms, positive_setting
+from lossgauge.losses.base import Outcome, SimilarityLoss, Terms, positive_setting
+from lossgauge.losses.compiled import Sweep, swept_outcome
 from lossgauge.losses.softmax_family import softplus_terms
 
 
@@ -32,3 +33,18 @@ class InfoNCE(SimilarityLoss):
         return softplus_terms(
             similarity, positive, negative, temperature=self.temperature, tolerance=self.tolerance
         )
+
+    def swept(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome | None:
+        if embeddings.device.type != "cpu":
+            return None
+        from lossgauge.kernels.rows import softplus_rows
+
+        sweep = Sweep(
+            softplus_rows,
+            (self.temperature, self.tolerance),
+            distances=False,
+            counts=lambda positives, negatives: positives,
+        )
+        return swept_outcome(sweep, embeddings, labels)

@@ -8,10 +8,11 @@ the value is at least log|P|. Without the factor τ/τ_base of the authors' code
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import SimilarityLoss, Terms, positive_setting
+from lossgauge.losses.base import Outcome, SimilarityLoss, Terms, positive_setting
+from lossgauge.losses.compiled import Sweep, swept_outcome
 
 
 def scl_terms(
@@ -60,3 +61,18 @@ class SCL(SimilarityLoss):
         return scl_terms(
             similarity, positive, negative, temperature=self.temperature, tolerance=self.tolerance
         )
+
+    def swept(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome | None:
+        if embeddings.device.type != "cpu":
+            return None
+        from lossgauge.kernels.rows import scl_rows
+
+        sweep = Sweep(
+            scl_rows,
+            (self.temperature, self.tolerance),
+            distances=False,
+            counts=lambda positives, negatives: (positives > 0).long(),
+        )
+        return swept_outcome(sweep, embeddings, labels)

@@ -8,7 +8,6 @@ Written in v, not as a softmax, the value stays exact where it is tiny and the g
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -33,7 +32,8 @@ def softplus_terms(
     rivals = logits.masked_fill(~negative, -torch.inf)
     crowd = rivals.logsumexp(dim=1, keepdim=True).clamp_(min=lowest)
     v = crowd - logits
-    value = F.softplus(v).mul_(positive)
+    # not softplus, which drops e^{−v} above a threshold of 20
+    value = torch.logaddexp(v, v.new_zeros(())).mul_(positive)
     weight = v.sigmoid_().mul_(positive)
     total_weight = weight.sum(dim=1)
     share = rivals.sub_(crowd).exp_()

@@ -8,10 +8,11 @@ sorted, a positive's sum over them is one difference of prefix sums, so memory s
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import DistanceLoss, Terms, non_negative
+from lossgauge.losses.base import DistanceLoss, Outcome, Terms, non_negative
+from lossgauge.losses.compiled import Sweep, swept_outcome
 
 
 def triplet_terms(
@@ -60,3 +61,18 @@ class Triplet(DistanceLoss):
         return triplet_terms(
             squared_distance, positive, negative, margin=self.margin, tolerance=self.tolerance
         )
+
+    def swept(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome | None:
+        if embeddings.device.type != "cpu":
+            return None
+        from lossgauge.kernels.rows import triplet_rows
+
+        sweep = Sweep(
+            triplet_rows,
+            (self.margin, self.tolerance),
+            distances=True,
+            counts=lambda positives, negatives: positives * negatives,
+        )
+        return swept_outcome(sweep, embeddings, labels)

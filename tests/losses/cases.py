@@ -1,11 +1,13 @@
 """Batches for the losses, and the one comparison with a slow loop."""
 
 from collections.abc import Callable
+from functools import partial
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from lossgauge.losses.base import Loss
+from lossgauge.losses.base import Loss, Outcome
 
 Batch = tuple[Tensor, Tensor]
 SlowLoss = Callable[[Tensor, Tensor], list[Tensor]]
@@ -26,7 +28,24 @@ def make_batch(labels: list[int], *, seed: int = 0, width: int = 6, unit: bool =
 
 
 def assert_agrees(loss: Loss, slow: SlowLoss, batch: Batch) -> None:
-    """Value, gradient and counts of `loss` are those of `slow`, which lists every term, under both reductions."""
+    """Value, gradient and counts of `loss` are those of `slow`, which lists every term: under both reductions,
+    by its kernel and by its plain torch form, where it has both.
+    """
+    forms = [loss.outcome]
+    if hasattr(loss, "swept"):
+        forms.append(partial(without_kernel, loss))
+    for form in forms:
+        with patch.object(loss, "outcome", form):
+            _assert_agrees(loss, slow, batch)
+
+
+def without_kernel(loss: Loss, embeddings: Tensor, labels: Tensor) -> Outcome:
+    """`loss.outcome` by its plain torch form."""
+    with patch.object(type(loss), "swept", lambda *_: None):
+        return type(loss).outcome(loss, embeddings, labels)
+
+
+def _assert_agrees(loss: Loss, slow: SlowLoss, batch: Batch) -> None:
     embeddings, labels = batch
     for reduction in ("mean", "active"):
         loss.reduction = reduction
