@@ -20,16 +20,13 @@ def as_batch(
     Raises InputError for anything but two dimensions of finite floats and one integer a row.
     The finite check is one sum; only where it fails are the rows searched.
     """
-    rows = _as_tensor(embeddings)
+    rows = _as_tensor(embeddings, "embeddings must be numbers")
     if rows.ndim != 2 or not rows.is_floating_point():
         raise InputError(
             f"embeddings must be a (rows, width) array of floats, got shape {tuple(rows.shape)} "
             f"of {rows.dtype}"
         )
-    try:
-        numbers = _as_tensor(labels).to(rows.device)
-    except TypeError as error:
-        raise InputError(f"labels must be integers, got {type(labels).__name__}: {error}") from None
+    numbers = _as_tensor(labels, "labels must be integers").to(rows.device)
     kind = numbers.dtype
     if numbers.ndim != 1 or kind.is_floating_point or kind.is_complex or kind == torch.bool:
         raise InputError(
@@ -54,8 +51,12 @@ def as_batch(
     return rows, numbers.long()
 
 
-def _as_tensor(values: ArrayLike) -> Tensor:
-    # torch warns of an array that it cannot write to, though nobody means to
-    if isinstance(values, np.ndarray) and not values.flags.writeable:
-        values = values.copy()
-    return torch.as_tensor(values)
+def _as_tensor(values: ArrayLike, rule: str) -> Tensor:
+    try:
+        if isinstance(values, np.ndarray):
+            # torch takes neither foreign byte order nor negative strides, and warns of read-only memory
+            native = values.dtype.newbyteorder("=")
+            values = np.require(values, dtype=native, requirements=["C", "W"])
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{rule}, got {type(values).__name__}: {error}") from None

@@ -57,7 +57,9 @@ def study(
             outcome = run_study(plan, folder, progress=progress)
     except KeyboardInterrupt:
         typer.echo(
-            f"\nstopped; what is done is in {folder}, and the same command goes on from there",
+            f"\nstopped; what is done is in {folder}, and the same command goes on from there"
+            if (folder / "study.json").is_file()
+            else "\nstopped before the first run; nothing was written, and features begin anew",
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
@@ -190,6 +192,8 @@ def _check_loss(name: str) -> None:
 
 
 def _check_embeddings(path: Path) -> None:
+    import torch
+
     from lossgauge.data.embeddings import read_embeddings
     from lossgauge.diagnostics.health import signs
     from lossgauge.diagnostics.variance import geometry
@@ -205,6 +209,15 @@ def _check_embeddings(path: Path) -> None:
         f"R@1 {ranked.recall_at[1]:.1%}  MAP@R {ranked.map_at_r:.1%}  intra {found.intra:.3f}  "
         f"inter {found.inter:.3f}  offset {found.offset:.3f}  effective rank {found.effective_rank:.1f}"
     )
+    norms = torch.linalg.vector_norm(torch.as_tensor(embeddings).double(), dim=1)
+    if (norms - 1).abs().max() > 1e-3:
+        typer.echo(
+            f"row norms lie between {float(norms.min()):.3g} and {float(norms.max()):.3g}: "
+            "the signs below are those of the normalised rows"
+        )
+        found = geometry(
+            torch.nn.functional.normalize(torch.as_tensor(embeddings).double()), labels
+        )
     bad = signs(found)
     for sign in bad:
         typer.echo(f"{sign.words}: {sign.evidence}. Try: {sign.remedy}.")

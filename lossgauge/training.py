@@ -133,7 +133,9 @@ def load_checkpoint(training: Training, folder: Path) -> None:
         saved = load_file(folder / "state.safetensors")
         progress = json.loads((folder / "progress.json").read_text())
         # Adam makes its state at the first step: give it the right shapes, then overwrite.
-        for parameter in _parameters(training):
+        for index, parameter in enumerate(_parameters(training)):
+            if f"optimizer.{index}.step" not in saved:
+                continue  # it never had a gradient
             training.optimizer.state[parameter] = {
                 "step": torch.tensor(0.0),
                 "exp_avg": torch.zeros_like(parameter),
@@ -157,5 +159,5 @@ def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
     yield from (("head." + name, t) for name, t in training.head.state_dict().items())
     yield from (("loss." + name, t) for name, t in training.loss.state_dict().items())
     for index, parameter in enumerate(_parameters(training)):
-        for name, tensor in training.optimizer.state[parameter].items():
+        for name, tensor in training.optimizer.state.get(parameter, {}).items():
             yield f"optimizer.{index}.{name}", tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,5 +21,13 @@ def read_embeddings(path: Path) -> tuple[np.ndarray, np.ndarray]:
                     f"{path} must hold the arrays 'embeddings' and 'labels', got {sorted(arrays.files)}"
                 )
             return arrays["embeddings"], arrays["labels"]
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         raise DataError(f"{path} cannot be read as .npz: {error}") from None

@@ -165,18 +165,23 @@ def _read(folder: Path, identity: dict[str, str], *, count: int) -> Float[Tensor
         path = folder / "features.safetensors"
         content = path.read_bytes()
     except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, str(error)) from None
+        raise _damaged(identity, path, str(error)) from None
     if hashlib.sha256(text.encode()).hexdigest() != digest:
-        raise _damaged(folder / "manifest.json", "its SHA-256 is another")
+        raise _damaged(identity, folder / "manifest.json", "its SHA-256 is another")
     manifest = json.loads(text)
     if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
-        raise _damaged(folder / "features.safetensors", "its SHA-256 is not the manifest's")
+        raise _damaged(
+            identity, folder / "features.safetensors", "its SHA-256 is not the manifest's"
+        )
     if manifest["identity"] != identity or manifest["rows"] != count:
-        raise _damaged(folder / "manifest.json", "it tells of other images or another backbone")
+        raise _damaged(
+            identity, folder / "manifest.json", "it tells of other images or another backbone"
+        )
     return load_tensors(content)["features"]
 
 
-def _damaged(path: Path, why: str) -> CacheError:
+def _damaged(identity: dict[str, str], path: Path, why: str) -> CacheError:
     return CacheError(
-        f"{path} is damaged ({why}); delete the folder {path.parent}, or run `lossgauge features` with --refresh"
+        f"{path} is damaged ({why}); delete the folder {path.parent}, or run "
+        f"`lossgauge features {identity['dataset']} --backbone {identity['backbone']} --refresh`"
     )

@@ -42,12 +42,11 @@ class Probe:
         gradient = step.embeddings.grad
         if gradient is None:
             gradient = torch.zeros_like(step.embeddings)
+        gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
         norms = torch.linalg.vector_norm(gradient, dim=1)
         row: Record = {"step": step.number, "epoch": step.epoch, **terms_row(step.evaluation)}
         row["embedding_gradient"] = float(norms.mean())
-        quantiles = torch.quantile(
-            norms, torch.tensor(list(_QUANTILES.values()), dtype=norms.dtype)
-        )
+        quantiles = torch.quantile(norms, norms.new_tensor(list(_QUANTILES.values())))
         row.update(zip(_QUANTILES, quantiles.tolist(), strict=True))
         turning = tangent(gradient, step.embeddings.detach())
         row["tangent_gradient"] = float(torch.linalg.vector_norm(turning, dim=1).mean())

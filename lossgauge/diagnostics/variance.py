@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch
-from lossgauge.diagnostics.moments import Moments, moments
+from lossgauge.diagnostics.moments import Moments, moments, overall_mean
 from lossgauge.errors import InputError
 
 UNIFORMITY_ROWS = 2048
@@ -165,7 +165,9 @@ def effective_rank(of: Moments) -> float:
     """exp of the entropy of the covariance's spectrum, in [1, width]; NaN where nothing varies."""
     spectrum = torch.linalg.eigvalsh(of.total).clamp(min=0)
     total = spectrum.sum()
-    if total == 0:
+    # equal rows leave the rounding of their mean, which is no variance
+    size = float(of.sizes.sum()) * float(overall_mean(of).square().sum())
+    if float(total) <= 1e-28 * size:
         return math.nan
     share = spectrum / total
     return float(torch.special.entr(share).sum().exp())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,21 @@ def load_loss(name: str, **settings: Any) -> nn.Module:
     for key, parameter in accepted.items():
         if (
             parameter.default is parameter.empty
-            and parameter.kind is parameter.KEYWORD_ONLY
+            and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
             and key not in settings
         ):
             raise InputError(
                 f"the loss {name!r} needs the setting {key!r}, as in load_loss({name!r}, {key}=...)"
             )
-    loss = made(**settings)
+    try:
+        loss = made(**settings)
+    except InputError:
+        raise
+    except Exception as error:
+        if name in _BY_NAME:
+            raise
+        # a user's own constructor may raise anything; it is named, not swallowed
+        raise InputError(f"{name!r} cannot be made: {type(error).__name__}: {error}") from error
     return loss if isinstance(loss, nn.Module) else FunctionLoss(loss)
 
 
@@ -93,10 +102,14 @@ def _from_file(name: str) -> Callable[..., Any]:
     if spec is None or spec.loader is None:
         raise InputError(f"{path!r} cannot be imported: it must end in .py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickling look it up
+    sys.path.insert(0, str(file.parent))
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's own code may raise anything; it is named, not swallowed
         raise InputError(f"{path!r} fails on import: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(file.parent))
     made = getattr(module, attribute, None)
     if not callable(made):
         known = [

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.errors import InputError
-from lossgauge.losses.base import Forces, Outcome, effective_share, positive_setting
+from lossgauge.losses.base import Forces, Outcome, effective_share, non_negative, positive_setting
 from lossgauge.losses.proxies import ProxyLoss, on_sphere, one_hot, through_normalization
 from lossgauge.losses.softmax_family import softplus_terms
 
@@ -57,9 +57,9 @@ class ArcFace(ProxyLoss):
             reduction=reduction,
             tolerance=tolerance,
         )
-        if not 0 <= margin <= math.pi:
+        self.margin = non_negative("margin", margin)
+        if self.margin > math.pi:
             raise InputError(f"the margin of ArcFace is an angle in radians, 0 … π, got {margin}")
-        self.margin = margin
         self.scale = positive_setting("scale", scale)
 
     def outcome(

@@ -88,7 +88,9 @@ class Loss(nn.Module, ABC):
         rows, numbers = as_batch(embeddings, labels)
         with torch.no_grad():
             at = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
-            outcome = self.outcome(at, numbers)
+            # autocast would round similarities to half precision behind our back
+            with torch.autocast(at.device.type, enabled=False):
+                outcome = self.outcome(at, numbers)
             term_count, active_count = int(outcome.counts.sum()), int(outcome.active.sum())
             scale = reducer(term_count, active_count, reduction=self.reduction)
             forces = outcome.forces
@@ -219,18 +221,25 @@ def effective_share(weights: Float[Tensor, "rows columns"], *, pairs: int) -> fl
     return (total / root) ** 2 / pairs
 
 
-def positive_setting(name: str, value: float) -> float:
-    """`value`, or InputError unless it is positive and finite."""
-    if not 0 < value < float("inf"):
+def positive_setting(name: str, value: float | str) -> float:
+    """`value` as a number (YAML reads 1e-1 as text), or InputError unless it is positive and finite."""
+    if not 0 < _number(name, value) < float("inf"):
         raise InputError(f"{name} must be positive and finite, got {value}")
     return float(value)
 
 
-def non_negative(name: str, value: float) -> float:
+def non_negative(name: str, value: float | str) -> float:
     """`value`, or InputError unless it is at least 0 and finite."""
-    if not 0 <= value < float("inf"):
+    if not 0 <= _number(name, value) < float("inf"):
         raise InputError(f"{name} must be at least 0 and finite, got {value}")
     return float(value)
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number, got {value!r}") from None
 
 
 def _distance_force(

@@ -77,7 +77,9 @@ def swept_outcome(
     sums = (value, weight, active, absolute, squared)
     sweep.kernel(matrix.numpy(), start, end, *norms, *sweep.settings, *(s.numpy() for s in sums))
     symmetrize(matrix.numpy())
-    if torch.get_num_threads() != threads:  # numba starts its threads by setting OpenMP's, which torch shares
+    if (
+        torch.get_num_threads() != threads
+    ):  # numba starts its threads by setting OpenMP's, which torch shares
         torch.set_num_threads(threads)
     gradient = matrix @ rows
     pull, positives_weight = _of_positives(matrix, rows, classes)

@@ -1,6 +1,6 @@
 """The report as one file: it opens anywhere, asks nothing of the network and runs no script but its own.
 
-A content security policy allows three scripts by their hash; data travels as JSON that cannot end its tag.
+A content security policy allows two scripts by their hash; data travels as JSON that cannot end its tag.
 """
 
 from __future__ import annotations

@@ -64,9 +64,10 @@ def run_study(plan: Plan, folder: Path, *, progress: Progress) -> Outcome:
             "none of the datasets is there: "
             + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
         )
+    runs = [(run, found) for found in prepared for run in plan_runs(plan, found)]
+    _check_distinct([run for run, _ in runs])
     store = Store(folder)
     with store.held():
-        runs = [(run, found) for found in prepared for run in plan_runs(plan, found)]
         store.write_study(
             {
                 "plan": plan.model_dump(mode="json"),
@@ -91,16 +92,30 @@ def check_plan(plan: Plan) -> dict[str, Backbone]:
     for name in plan.datasets:
         if name not in DATASETS:
             raise PlanError(f"unknown dataset {name!r}{nearest(name, DATASETS)}")
+    for name in plan.backbone if isinstance(plan.backbone, dict) else ():
+        if name not in DATASETS:
+            raise PlanError(f"backbone names an unknown dataset {name!r}{nearest(name, DATASETS)}")
     for loss in plan.losses:
         _check_loss(loss)
     loaded = {name: load_backbone(name) for name in {plan.backbone_of(d) for d in plan.datasets}}
     return {dataset: loaded[plan.backbone_of(dataset)] for dataset in plan.datasets}
 
 
+def _check_distinct(runs: list[Run]) -> None:
+    """PlanError where two entries of the plan are the same run: a loss and itself with its own default."""
+    titles: dict[str, str] = {}
+    for run in runs:
+        if run.name in titles:
+            raise PlanError(
+                f"losses {titles[run.name]!r} and {run.loss.title!r} are the same: keep one of them"
+            )
+        titles[run.name] = run.loss.title
+
+
 def _check_loss(loss: LossPlan) -> None:
     asked = inspect.signature(loss_class(loss.name)).parameters
     sizes = {key: 2 for key in ("class_count", "embedding_size") if key in asked}
-    load_loss(loss.name, **sizes, **loss.settings)
+    load_loss(loss.name, **{**sizes, **loss.settings})
 
 
 def _prepare(
@@ -146,7 +161,12 @@ def _attempt(run: Run, found: FeatureSet, store: Store, progress: Progress) -> b
         words = (
             str(error) if isinstance(error, LossgaugeError) else f"{type(error).__name__}: {error}"
         )
-        store.fail(run.name, {"error": words, "traceback": traceback.format_exc()})
+        # a full disk or memory says nothing against the checkpoint; the run's own trouble does
+        store.fail(
+            run.name,
+            {"error": words, "traceback": traceback.format_exc()},
+            keep_checkpoint=isinstance(error, OSError | MemoryError),
+        )
         progress.failed(run, words)
         return False
     progress.end(run, summary)

@@ -36,7 +36,7 @@ def _loss(value: Any) -> Any:
         return {"name": value}
     if isinstance(value, dict) and len(value) == 1 and "name" not in value:
         ((name, settings),) = value.items()
-        return {"name": name, "settings": settings or {}}
+        return {"name": name, "settings": {} if settings is None else settings}
     return value
 
 
@@ -46,7 +46,7 @@ class LossPlan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, bool | int | float | str] = {}
 
     @property
     def title(self) -> str:

@@ -92,7 +92,10 @@ def execute(
             features.train, batch_size=config["batch_size"], seed=run.seed, epoch=epoch
         )
         log.start_clock()
-        train_epoch(training, features.features, numbers, batches, on_step=log.take)
+        # a loss may draw at random (mining, dropout): from seed and epoch, so that a resumed run draws the same
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed * 1_000_003 + epoch)
+            train_epoch(training, features.features, numbers, batches, on_step=log.take)
         seconds = time.perf_counter() - began
         with_retrieval = epoch % config["retrieval_every"] == 0 or epoch == epochs
         row = {
@@ -205,6 +208,7 @@ def _plan_run(plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> Ru
     trained = loss.name != UNTRAINED
     config: Record = {
         "schema": SCHEMA,
+        "lossgauge": version("lossgauge"),
         "dataset": features.dataset,
         "protocol": features.protocol,
         "fingerprint": features.fingerprint,
@@ -248,7 +252,7 @@ def _make_loss(loss: LossPlan, features: FeatureSet, config: Record) -> nn.Modul
     }
     asked = inspect.signature(loss_class(loss.name)).parameters
     return load_loss(
-        loss.name, **{key: value for key, value in given.items() if key in asked}, **loss.settings
+        loss.name, **{**{k: v for k, v in given.items() if k in asked}, **loss.settings}
     )
 
 

@@ -56,6 +56,9 @@ class Store:
                     f"another lossgauge study is at work in {self.folder}; "
                     "wait for it, or give another folder with --out"
                 ) from None
+            # what a killed process was about to publish
+            for left in self.folder.rglob(".new-*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             yield
 
     def write_study(self, study: Record) -> None:
@@ -70,10 +73,17 @@ class Store:
                 f"{self.folder} holds no study (no study.json); run `lossgauge study` first"
             )
         study: Record = _read_json(path)
+        if not isinstance(study, dict):
+            raise CacheError(f"{path} holds no study; the same study command writes it anew")
         if study.get("schema") != SCHEMA:
             raise StudyError(
                 f"{path} is of schema {study.get('schema')}, this lossgauge reads {SCHEMA}; "
                 "use the version that wrote it, or run the study anew in another folder"
+            )
+        missing = {"plan", "choices", "runs", "left_out", "environment"} - set(study)
+        if missing:
+            raise CacheError(
+                f"{path} lacks {sorted(missing)[0]!r}; the same study command writes it anew"
             )
         return study
 
@@ -127,10 +137,11 @@ class Store:
         shutil.rmtree(self.folder / "partial" / run, ignore_errors=True)
         (self.folder / "failed" / f"{run}.json").unlink(missing_ok=True)
 
-    def fail(self, run: str, record: Record) -> None:
-        """Set down why a run failed; a checkpoint that led there is not kept."""
+    def fail(self, run: str, record: Record, *, keep_checkpoint: bool = False) -> None:
+        """Set down why a run failed. A checkpoint that led there is kept only on request."""
         write_json(self.folder / "failed" / f"{run}.json", record)
-        shutil.rmtree(self.folder / "partial" / run, ignore_errors=True)
+        if not keep_checkpoint:
+            shutil.rmtree(self.folder / "partial" / run, ignore_errors=True)
 
     def checkpoint(self, run: str) -> Path | None:
         """Folder of the run's last checkpoint, if there is one."""
@@ -155,10 +166,10 @@ class Store:
                 if (self.folder / "runs" / run["run"]).is_dir():
                     self.check(run["run"])
                     folder = self.folder / "runs" / run["run"]
-                    summaries.append({**run, **_read_json(folder / "summary.json")})
-                    epochs += [{**run, **row} for row in read_rows(folder / "epochs.parquet")]
+                    summaries.append({**_read_json(folder / "summary.json"), **run})
+                    epochs += [{**row, **run} for row in read_rows(folder / "epochs.parquet")]
                 elif (path := self.folder / "failed" / f"{run['run']}.json").is_file():
-                    failures.append({**run, **_read_json(path)})
+                    failures.append({**_read_json(path), **run})
             except CacheError as error:
                 failures.append({**run, "error": str(error)})
         references = []
@@ -201,6 +212,7 @@ class Store:
         """A temporary folder beside `target` that becomes it, if the block ends well."""
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+        folder.chmod(0o777 & ~_umask())  # mkdtemp keeps others out; a study is to be shared
         try:
             yield folder
             if target.is_dir():
@@ -214,10 +226,14 @@ class Store:
 def write_json(path: Path, content: Any) -> None:
     """Write and put in place by one rename. NaN is refused: what is not known is null."""
     text = json.dumps(content, indent=1, allow_nan=False)
-    handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def write_rows(path: Path, rows: list[Record]) -> None:
@@ -242,6 +258,12 @@ def _read_json(path: Path) -> Any:
         raise CacheError(
             f"{path} cannot be read ({error}); the same study command writes it anew"
         ) from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _digest(path: Path) -> str:
