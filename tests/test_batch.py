@@ -14,6 +14,8 @@ Z = np.eye(3, dtype=np.float32)
     [
         (Z, [0, 1], "got 3 embeddings and 2 labels"),
         (Z.astype(int), [0, 1, 2], "array of floats"),
+        (Z.astype(str), [0, 1, 2], "embeddings must be numbers"),
+        (Z, ["a", "b", "c"], "labels must be integers"),
         (Z[0], [0, 1, 2], r"got shape \(3,\)"),
         (Z, [[0, 1, 2]], r"got shape \(1, 3\)"),
         (Z, [0.0, 1.0, 2.0], "one integer a row"),
@@ -36,6 +38,8 @@ def test_finite_rows_whose_sum_overflows_are_taken():
 
 
 def test_arrays_and_tensors_of_any_integer_type_are_taken():
+    assert torch.equal(as_batch(Z[::-1], np.arange(3)[::-1])[0], torch.from_numpy(Z[::-1].copy()))
+    assert torch.equal(as_batch(Z.astype(">f4"), np.arange(3))[0], torch.from_numpy(Z))
     frozen = np.array([1, 2, 3])
     frozen.flags.writeable = False
     for labels in (

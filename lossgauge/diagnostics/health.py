@@ -8,6 +8,8 @@ from lossgauge.diagnostics.variance import Geometry
 
 COLLAPSED = 1e-4
 """intra and inter below this: every sample in one place. Above, a narrow cone may still hold its order."""
+CLASS_POINT = 1e-6
+"""Intra of a class below this: all its samples in one place."""
 ONE_WAY = 0.9
 """offset above this: any two samples look alike."""
 LEAST_RANK = 2.0
@@ -38,12 +40,12 @@ def signs(of: Geometry) -> list[Sign]:
             )
         )
         return found
-    collapsed = [row.label for row in of.per_class if row.intra < 1e-6]
+    collapsed = [row.label for row in of.per_class if row.intra < CLASS_POINT]
     if collapsed:
         found.append(
             Sign(
                 f"{len(collapsed)} of {of.class_count} classes have collapsed to a point each",
-                f"intra below 1e-6 in classes {_some(collapsed)}",
+                f"intra below {CLASS_POINT:g} in classes {_some(collapsed)}",
                 "look for duplicated images in them; else train for fewer epochs or soften the pull",
             )
         )

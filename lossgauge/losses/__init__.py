@@ -59,6 +59,12 @@ def load_loss(name: str, **settings: Any) -> nn.Module:
             raise InputError(
                 f"the loss {name!r} needs the setting {key!r}, as in load_loss({name!r}, {key}=...)"
             )
+    settings = {
+        key: _number(key, value)
+        if key in accepted and accepted[key].annotation in ("float", float)
+        else value
+        for key, value in settings.items()
+    }
     try:
         loss = made(**settings)
     except InputError:
@@ -91,6 +97,14 @@ class FunctionLoss(nn.Module):
 
     def forward(self, embeddings: Any, labels: Any) -> Any:
         return self.function(embeddings, labels)
+
+
+def _number(name: str, value: Any) -> float:
+    """`value` as a float: YAML reads 1e-1 as text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number, got {value!r}") from None
 
 
 def _from_file(name: str) -> Callable[..., Any]:

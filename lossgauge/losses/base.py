@@ -221,25 +221,18 @@ def effective_share(weights: Float[Tensor, "rows columns"], *, pairs: int) -> fl
     return (total / root) ** 2 / pairs
 
 
-def positive_setting(name: str, value: float | str) -> float:
-    """`value` as a number (YAML reads 1e-1 as text), or InputError unless it is positive and finite."""
-    if not 0 < _number(name, value) < float("inf"):
+def positive_setting(name: str, value: float) -> float:
+    """`value`, or InputError unless it is positive and finite."""
+    if not 0 < value < float("inf"):
         raise InputError(f"{name} must be positive and finite, got {value}")
     return float(value)
 
 
-def non_negative(name: str, value: float | str) -> float:
+def non_negative(name: str, value: float) -> float:
     """`value`, or InputError unless it is at least 0 and finite."""
-    if not 0 <= _number(name, value) < float("inf"):
+    if not 0 <= value < float("inf"):
         raise InputError(f"{name} must be at least 0 and finite, got {value}")
     return float(value)
-
-
-def _number(name: str, value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be a number, got {value!r}") from None
 
 
 def _distance_force(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lossgauge.diagnostics.health import COLLAPSED, LEAST_RANK, ONE_WAY
+from lossgauge.diagnostics.health import CLASS_POINT, COLLAPSED, LEAST_RANK, ONE_WAY
 from lossgauge.report.intervals import known, paired_difference
 from lossgauge.report.palette import UNTRAINED, datasets_of, losses_of
 from lossgauge.report.tables import by_seed, measured
@@ -70,6 +70,7 @@ def signs(results: Results) -> list[Sign]:
     """Signs of every loss on every dataset: the bad ones first, else in the order of the tables."""
     checks: tuple[Callable[[_Reading], Sign | None], ...] = (
         _geometry,
+        _one_class,
         _rank,
         _harm,
         _skipped,
@@ -113,6 +114,18 @@ def _geometry(of: _Reading) -> Sign | None:
             "subtract the mean of the embeddings before comparing, or take a loss that pushes more",
         )
     return None
+
+
+def _one_class(of: _Reading) -> Sign | None:
+    smallest, intra = of.mean("test_smallest_class_intra"), of.mean("test_intra")
+    if smallest is None or intra is None or smallest >= CLASS_POINT or intra < COLLAPSED:
+        return None
+    return of.sign(
+        "bad",
+        "a class has collapsed to one point, which the averages hide",
+        f"smallest intra of a class {smallest:.1g}, mean {intra:.2g}; classes.parquet of a run names it",
+        "look for duplicated images in that class",
+    )
 
 
 def _rank(of: _Reading) -> Sign | None:

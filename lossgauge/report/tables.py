@@ -40,6 +40,8 @@ class Row(NamedTuple):
     """Seeds that failed, and why; empty where none did."""
     cells: tuple[Cell, ...]
     """One a metric; none in a failed row."""
+    loss: str = ""
+    """The loss by its full name: two files may show the same one."""
 
 
 class Table(NamedTuple):
@@ -101,7 +103,7 @@ def loss_table(
     for loss in loss_order(finished | failed.keys()):
         color, name = color_of(loss, losses_of(results)), display_name(loss)
         if loss not in finished:
-            rows.append(Row("failed", name, color, "", failed[loss], ()))
+            rows.append(Row("failed", name, color, "", failed[loss], (), loss))
             continue
         cells = tuple(
             _cell(results, dataset, loss, metric, loss in leaders[metric.column])
@@ -111,7 +113,7 @@ def loss_table(
             continue
         kind: Literal["loss", "baseline"] = "baseline" if loss == UNTRAINED else "loss"
         settings = _settings(results, dataset, loss)
-        rows.append(Row(kind, name, color, settings, failed.get(loss, ""), cells))
+        rows.append(Row(kind, name, color, settings, failed.get(loss, ""), cells, loss))
     for reference in results.references:
         if reference["dataset"] == dataset:
             cells = tuple(_reference_cell(reference, metric) for metric in metrics)
@@ -125,13 +127,12 @@ def overview(results: Results, metrics: Sequence[Metric]) -> Overview:
     """Losses and the baseline × datasets, in the few numbers that answer first."""
     datasets = datasets_of(results)
     found = {
-        dataset: {row.name: row for row in loss_table(results, dataset, metrics).rows}
+        dataset: {row.loss: row for row in loss_table(results, dataset, metrics).rows}
         for dataset in datasets
     }
-    names = [display_name(loss) for loss in [*losses_of(results), UNTRAINED]]
     rows = []
-    for name in names:
-        present = [found[dataset].get(name) for dataset in datasets]
+    for loss in [*losses_of(results), UNTRAINED]:
+        present = [found[dataset].get(loss) for dataset in datasets]
         known_rows = [row for row in present if row is not None]
         if not known_rows:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,9 +40,20 @@ def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> R
 
 
 def geometry_columns(embeddings: Tensor, labels: Tensor) -> Record:
-    """Geometry as a flat row; None where a number is not defined."""
+    """Geometry as a flat row, with the smallest class's intra; None where a number is not defined."""
     found = geometry(embeddings, labels)
-    return {name: _finite(getattr(found, name)) for name in GEOMETRY_COLUMNS}
+    smallest = float(found.per_class.intra.nan_to_num(torch.inf).min())
+    columns = {name: _finite(getattr(found, name)) for name in GEOMETRY_COLUMNS}
+    return {**columns, "smallest_class_intra": smallest}
+
+
+def class_rows(head: nn.Module, features: FeatureSet) -> list[Record]:
+    """Geometry per class of both sides, a row each: an average would hide one collapsed class."""
+    return [
+        {"side": side, **{name: _known(value) for name, value in row._asdict().items()}}
+        for side, rows in (("train", features.train), ("test", features.test))
+        for row in geometry(embed(head, features.features, rows), features.labels[rows]).per_class
+    ]
 
 
 def retrieval_columns(embeddings: Tensor, labels: Tensor) -> Record:
@@ -69,6 +81,10 @@ def references(features: FeatureSet, *, width: int) -> list[Record]:
             (COLLAPSE, collapsed, {}),
         )
     ]
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _finite(value: float) -> float | None:

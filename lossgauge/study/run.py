@@ -25,7 +25,7 @@ from lossgauge.diagnostics.greediness import compaction_epochs, decay_epochs
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.errors import CacheError
 from lossgauge.losses import load_loss, loss_class
-from lossgauge.study.measure import measure
+from lossgauge.study.measure import class_rows, measure
 from lossgauge.study.plan import UNTRAINED, LossPlan, Plan
 from lossgauge.study.store import SCHEMA, Store, read_rows, write_rows
 from lossgauge.training import load_checkpoint, save_checkpoint, start_training, train_epoch
@@ -121,7 +121,11 @@ def execute(
     store.publish(
         run.name,
         records={"config": config, "summary": summary, "environment": environment()},
-        tables={"epochs": rows, "steps": probe.rows},
+        tables={
+            "epochs": rows,
+            "steps": probe.rows,
+            "classes": class_rows(training.head, features),
+        },
     )
     return summary
 

@@ -2,7 +2,7 @@
 
     study.json                 the plan, the runs it asks for, what was left out, the environment
     datasets/<name>.json       fingerprint, counts and reference geometry of a dataset
-    runs/<run>/                config, environment, summary, epochs.parquet, steps.parquet, manifest
+    runs/<run>/                config, environment, summary, epochs, steps and classes as Parquet, manifest
     partial/<run>/<epoch>/     a checkpoint of a run in progress
     failed/<run>.json          why a run failed; tried again by the same command
 

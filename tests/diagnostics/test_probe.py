@@ -80,3 +80,14 @@ def test_of_a_black_box_the_gradient_side_is_known_and_the_rest_is_none():
     assert row["tangent_gradient"] == pytest.approx(0, abs=1e-6)
     for name in ("term_count", "term_active_ratio", "mean_weight", "pull", "skipped_anchor_ratio"):
         assert row[name] is None
+
+
+def test_half_precision_gradients_are_taken():
+    probe = Probe()
+    rows = torch.nn.functional.normalize(torch.randn(6, 4)).bfloat16().requires_grad_()
+    embeddings = rows * 1
+    embeddings.retain_grad()
+    evaluation = load_loss("triplet").evaluate(embeddings, torch.arange(6) % 2)
+    evaluation.value.backward()
+    probe(Step(0, 1, evaluation, embeddings, (), ()))
+    assert probe.rows[0]["embedding_gradient"] > 0

@@ -181,3 +181,16 @@ def test_a_loss_of_ones_own_comes_from_a_file(tmp_path):
         load_loss(f"{file}:Pul")
     with pytest.raises(InputError, match="no setting 'powr'; did you mean 'power'"):
         load_loss(f"{file}:Pull", powr=3.0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_autocast_does_not_reach_the_similarities(name):
+    embeddings, labels = make_batch(BATCHES["balanced"])
+    loss = make_loss(name).float()
+    expected = loss(embeddings.float(), labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss(embeddings.float(), labels), expected)
+
+
+def test_a_number_that_yaml_reads_as_text_is_a_number():
+    assert load_loss("scl", temperature="1e-1").temperature == 0.1

@@ -164,6 +164,7 @@ def test_a_healthy_study_has_no_bad_sign(results):
         ({"test_intra": 0.001, "test_inter": 1.9}, "each class has shrunk"),
         ({"test_intra": 0.03, "test_offset": 0.95}, "point the same way"),
         ({"test_effective_rank": 1.4}, "one direction"),
+        ({"test_smallest_class_intra": 1e-9}, "a class has collapsed"),
         ({"skipped_anchor_ratio": 0.3}, "no partner"),
     ],
 )

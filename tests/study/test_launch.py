@@ -11,6 +11,7 @@ import pytest
 from lossgauge.errors import DataError, InputError, PlanError, StudyError
 from lossgauge.study.launch import run_study
 from lossgauge.study.store import Store, read_rows
+from lossgauge.training import save_checkpoint
 from tests.study.conftest import Quiet, small_plan
 
 TIMING = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
@@ -39,6 +40,7 @@ def test_a_study_leaves_one_whole_directory_a_run(tmp_path, quiet):
             "epochs.parquet",
             "steps.parquet",
             "manifest.json",
+            "classes.parquet",
         }
     config = json.loads((folders[1] / "config.json").read_text())
     assert len(config["fingerprint"]) == 64
@@ -141,6 +143,14 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
         ({"losses": "[{triplet: {margn: 1}}]"}, InputError, "no setting 'margn'"),
         ({"losses": "[{triplet: {margin: -1}}]"}, InputError, "margin must be at least 0"),
         ({"backbone": "pixel"}, InputError, "did you mean 'pixels'"),
+        ({"backbone": "{digits: pixels, oorl: pixels}"}, PlanError, "unknown dataset 'oorl'"),
+        ({"losses": "[triplet, {triplet: {margin: 0.2}}]"}, PlanError, "are the same: keep one"),
+        (
+            {"losses": "[{scl: {temperature: warm}}]"},
+            InputError,
+            "temperature must be a number, got 'warm'",
+        ),
+        ({"losses": "[{arcface: {class_count: 0}}]"}, InputError, "must be at least 1"),
     ],
 )
 def test_a_wrong_name_is_found_before_anything_is_written(tmp_path, quiet, changes, error, message):
@@ -207,3 +217,118 @@ def test_a_run_killed_with_sigkill_goes_on_to_the_same_numbers(tmp_path, quiet):
         read_rows(next(f.glob("runs/digits_ccl*/steps.parquet"))) for f in (out, tmp_path / "whole")
     ]
     assert numbers(steps[0]) == numbers(steps[1])
+
+
+def test_a_collapsed_class_stays_visible_in_a_run(tmp_path, quiet):
+    run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
+    rows = read_rows(next(tmp_path.glob("runs/digits_triplet*/classes.parquet")))
+    assert [(row["side"], row["label"]) for row in rows] == [
+        (side, digit) for side in ("train", "test") for digit in range(10)
+    ]
+    (summary,) = [row for row in Store(tmp_path).load().summaries if row["loss"] == "triplet"]
+    test_side = [row["intra"] for row in rows if row["side"] == "test"]
+    assert summary["test_smallest_class_intra"] == min(test_side)
+    assert summary["test_intra"] == pytest.approx(sum(test_side) / 10)
+
+
+OWN_LOSSES = """
+import torch
+from dataclasses import dataclass
+from sibling import SCALE
+
+@dataclass
+class Settings:
+    scale: float = SCALE
+
+class Unused(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.idle = torch.nn.Parameter(torch.ones(2))
+    def forward(self, z, y):
+        return -((y[:, None] == y) * (z @ z.T)).mean()
+
+class Random(torch.nn.Module):
+    def forward(self, z, y):
+        keep = torch.rand(len(z)) < 0.5
+        return -((y[:, None] == y) * (z @ z.T))[keep].mean()
+
+class Positional(torch.nn.Module):
+    def __init__(self, margin):
+        super().__init__()
+
+class Broken(torch.nn.Module):
+    def __init__(self):
+        raise RuntimeError("not today")
+"""
+
+
+@pytest.fixture
+def own_losses(tmp_path):
+    (tmp_path / "sibling.py").write_text("SCALE = 2.0\n")
+    (tmp_path / "own_losses.py").write_text("from __future__ import annotations\n" + OWN_LOSSES)
+    return tmp_path / "own_losses.py"
+
+
+class Interrupted(Quiet):
+    """Presses Ctrl-C after an epoch, once."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def epoch(self, run, epoch):
+        if epoch == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["Unused", "Random"])
+def test_odd_losses_resume_to_the_same_numbers(tmp_path, quiet, own_losses, monkeypatch, name):
+    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    plan = small_plan(losses=f"{own_losses}:{name}", epochs=5)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan, tmp_path / "stopped", progress=Interrupted(after=4))
+    assert Store(tmp_path / "stopped").status()["begun"]
+    outcome = run_study(plan, tmp_path / "stopped", progress=quiet)
+    assert outcome.failed == 0
+    run_study(plan, tmp_path / "whole", progress=quiet)
+    stopped, whole = Store(tmp_path / "stopped").load(), Store(tmp_path / "whole").load()
+    assert numbers(stopped.epochs) == numbers(whole.epochs)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Positional", "needs the setting 'margin'"),
+        ("Broken", "cannot be made: RuntimeError: not today"),
+    ],
+)
+def test_a_loss_of_ones_own_that_cannot_be_made_is_said_before_anything_is_written(
+    tmp_path, quiet, own_losses, name, message
+):
+    with pytest.raises(InputError, match=message):
+        run_study(small_plan(losses=f"{own_losses}:{name}"), tmp_path / "out", progress=quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_fails_the_run_and_keeps_its_checkpoint(tmp_path, quiet, monkeypatch):
+    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    calls = []
+
+    def save(training, folder):
+        calls.append(folder)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        save_checkpoint(training, folder)
+
+    monkeypatch.setattr("lossgauge.study.run.save_checkpoint", save)
+    outcome = run_study(small_plan(losses="triplet", epochs=5), tmp_path, progress=quiet)
+    assert outcome.failed == 1
+    (run,) = Store(tmp_path).load().failures
+    assert "No space left" in run["error"]
+    assert Store(tmp_path).checkpoint(run["run"]).name == "2"
+
+
+def test_what_a_killed_process_was_about_to_publish_is_swept(tmp_path, quiet):
+    (tmp_path / "runs" / ".new-abc").mkdir(parents=True)
+    run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
+    assert not list(tmp_path.rglob(".new-*"))
