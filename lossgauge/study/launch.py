@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import signal
+import threading
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from lossgauge.backbones import load_backbone
@@ -83,7 +88,8 @@ def run_study(plan: Plan, folder: Path, *, progress: Progress) -> Outcome:
             _set_down(plan, found, store)
         waiting = [(run, found) for run, found in runs if not store.is_done(run.name)]
         progress.study(len(runs), len(runs) - len(waiting))
-        failed = sum(not _attempt(run, found, store, progress) for run, found in waiting)
+        with _interrupts() as heed:
+            failed = sum(not _attempt(run, found, store, progress, heed) for run, found in waiting)
     return Outcome(len(waiting) - failed, len(runs) - len(waiting), failed, left_out)
 
 
@@ -151,10 +157,42 @@ def _set_down(plan: Plan, found: FeatureSet, store: Store) -> None:
         store.write_dataset(found.dataset, {**known, "references": rows})
 
 
-def _attempt(run: Run, found: FeatureSet, store: Store, progress: Progress) -> bool:
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Ctrl-C raises at once, as ever, and again where the given function is called.
+
+    One that comes while a compiler's callback runs is printed and lost: the study would go on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    seen = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        seen.set()
+        raise KeyboardInterrupt
+
+    def heed() -> None:
+        if seen.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield heed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _attempt(
+    run: Run, found: FeatureSet, store: Store, progress: Progress, heed: Callable[[], None]
+) -> bool:
+    def on_epoch(epoch: int) -> None:
+        heed()
+        progress.epoch(run, epoch)
+
     progress.start(run)
     try:
-        summary = execute(run, found, store, on_epoch=lambda epoch: progress.epoch(run, epoch))
+        summary = execute(run, found, store, on_epoch=on_epoch)
     except (
         Exception
     ) as error:  # any failure of one run, a user's loss included, must not stop the others

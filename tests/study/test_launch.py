@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import json
 import os
@@ -332,3 +333,20 @@ def test_what_a_killed_process_was_about_to_publish_is_swept(tmp_path, quiet):
     (tmp_path / "runs" / ".new-abc").mkdir(parents=True)
     run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
     assert not list(tmp_path.rglob(".new-*"))
+
+
+class Deaf(Quiet):
+    """Is interrupted where the interrupt is lost, as inside a compiler's callback."""
+
+    def start(self, run):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+
+def test_an_interrupt_that_was_lost_is_heeded_at_the_next_epoch(tmp_path, quiet):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(small_plan(losses="triplet", epochs=50), tmp_path, progress=Deaf())
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not Store(tmp_path).status()["failed"]
