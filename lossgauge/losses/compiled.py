@@ -33,9 +33,10 @@ class Classes(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A kernel of `lossgauge.kernels.rows` and the settings it takes."""
+    """The kernel of a loss and the settings it takes."""
 
-    kernel: Callable[..., None]
+    kernel: str
+    """Its name in `lossgauge.kernels.rows`, which is imported when a loss is first evaluated."""
     settings: tuple[float, ...]
     distances: bool
     """Whether it weighs squared distances (it is then given the norms) or dot products."""
@@ -55,11 +56,13 @@ def by_class(labels: Int[Tensor, " batch"]) -> Classes:
 
 def swept_outcome(
     sweep: Sweep, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-) -> Outcome:
-    """What `Loss.outcome` gives, on a CPU. Stores one batch × batch matrix, which becomes G."""
+) -> Outcome | None:
+    """What `Loss.outcome` gives, on a CPU; None on another device. Stores one batch × batch matrix, which becomes G."""
+    if embeddings.device.type != "cpu":
+        return None
     from numba import set_num_threads
 
-    from lossgauge.kernels.rows import symmetrize
+    from lossgauge.kernels import rows as kernels
 
     threads = torch.get_num_threads()
     set_num_threads(min(threads, _most_threads()))
@@ -75,8 +78,9 @@ def swept_outcome(
     if sweep.distances:
         norms = (2 * torch.finfo(rows.dtype).eps, matrix.diagonal().clone().numpy())
     sums = (value, weight, active, absolute, squared)
-    sweep.kernel(matrix.numpy(), start, end, *norms, *sweep.settings, *(s.numpy() for s in sums))
-    symmetrize(matrix.numpy())
+    kernel = getattr(kernels, sweep.kernel)
+    kernel(matrix.numpy(), start, end, *norms, *sweep.settings, *(s.numpy() for s in sums))
+    kernels.symmetrize(matrix.numpy())
     if (
         torch.get_num_threads() != threads
     ):  # numba starts its threads by setting OpenMP's, which torch shares

@@ -64,12 +64,8 @@ class Contrastive(DistanceLoss):
     def swept(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome | None:
-        if embeddings.device.type != "cpu":
-            return None
-        from lossgauge.kernels.rows import contrastive_rows
-
         sweep = Sweep(
-            contrastive_rows,
+            "contrastive_rows",
             (self.margin, self.tolerance),
             distances=True,
             counts=lambda positives, negatives: positives + negatives,

@@ -37,12 +37,8 @@ class InfoNCE(SimilarityLoss):
     def swept(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome | None:
-        if embeddings.device.type != "cpu":
-            return None
-        from lossgauge.kernels.rows import softplus_rows
-
         sweep = Sweep(
-            softplus_rows,
+            "softplus_rows",
             (self.temperature, self.tolerance),
             distances=False,
             counts=lambda positives, negatives: positives,

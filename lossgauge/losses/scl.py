@@ -65,12 +65,8 @@ class SCL(SimilarityLoss):
     def swept(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome | None:
-        if embeddings.device.type != "cpu":
-            return None
-        from lossgauge.kernels.rows import scl_rows
-
         sweep = Sweep(
-            scl_rows,
+            "scl_rows",
             (self.temperature, self.tolerance),
             distances=False,
             counts=lambda positives, negatives: (positives > 0).long(),

@@ -65,12 +65,8 @@ class Triplet(DistanceLoss):
     def swept(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome | None:
-        if embeddings.device.type != "cpu":
-            return None
-        from lossgauge.kernels.rows import triplet_rows
-
         sweep = Sweep(
-            triplet_rows,
+            "triplet_rows",
             (self.margin, self.tolerance),
             distances=True,
             counts=lambda positives, negatives: positives * negatives,
