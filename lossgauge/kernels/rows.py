@@ -1,24 +1,47 @@
 """One pass over each row of a batch's matrix, compiled: the terms of a pair loss, and their gradient in place.
 
 The batch is sorted by class, so a row's positives are one run of columns, [start, end), its negatives the
-two runs around it, and no loop has a branch that depends on the data. Rows are shared out over threads and each is
-summed in one order: results do not depend on the number of threads. The torch forms beside the losses are
-the reference, and serve every other device.
+two runs around it, and no loop has a branch that depends on the data. Loops run over slices from 0: a range
+between two variables could hold a negative index, and what that would mean keeps the compiler from vectors.
+A kernel is given a `Task` (kernels/team.py) and the rows that are its piece. Each row is summed in one order:
+results do not depend on the number of threads. The torch forms beside the losses are the reference, and
+serve every other device.
 
-Each kernel overwrites `matrix` with G, and fills for each row: the sum of term values, of W, the number of
-active terms, and Σ|g| and Σg².
+The kernel of a loss overwrites its rows of `matrix` with G, and fills for each: the sum of term values, of W,
+the number of active terms, and Σ|g| and Σg².
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
+from numba.extending import intrinsic, overload, register_jitable
+
+from lossgauge.kernels.team import ROWS_A_PIECE, pointer, take
 
 # sums may be reordered into vector lanes; NaN and infinity keep their meaning
 _FAST = {"reassoc", "nsz", "contract"}
+# fewer comparisons than this for an anchor: each with each, sixteen an instruction, beats a sort
+_EACH_WITH_EACH = 1 << 20
+
+
+@intrinsic
+def _maximum(typing_context, a, b):
+    """The larger of two floats, NaN if one is: Python's max compiles to a branch, which no vector takes."""
+
+    def generate(context, builder, signature, arguments):
+        kind = arguments[0].type
+        maximum = builder.module.declare_intrinsic(
+            "llvm.maximum", [kind], ir.FunctionType(kind, [kind, kind])
+        )
+        return builder.call(maximum, arguments)
+
+    return a(a, a), generate
 
 
 def _exp(x):
@@ -53,242 +76,480 @@ def _exp_of(x):
     return single
 
 
-@njit(inline="always", fastmath=_FAST)
-def _largest(row, first, last, top):
-    for j in range(first, last):
-        top = max(top, row[j])
-    return top
+def _log1p(x):
+    """log(1 + x) for 0 ≤ x ≤ 1, in the type of x.
+
+    In float32 as 2 artanh(x/(2 + x)) by its series, within 3 units in the last place: a small x keeps its digits.
+    """
+    raise NotImplementedError("compiled only")
 
 
-@njit(inline="always", fastmath=_FAST)
-def _exponentials(row, first, last, top, inverse, total):
-    for j in range(first, last):
-        e = _exp((row[j] - top) * inverse)
-        row[j] = e
-        total += e
+@overload(_log1p, jit_options={"fastmath": _FAST})
+def _log1p_of(x):
+    if x != types.float32:
+        return lambda x: math.log1p(x)
+
+    def single(x):
+        t = x / (x + np.float32(2))
+        q = t * t
+        p = np.float32(1 / 15)
+        p = p * q + np.float32(1 / 13)
+        p = p * q + np.float32(1 / 11)
+        p = p * q + np.float32(1 / 9)
+        p = p * q + np.float32(1 / 7)
+        p = p * q + np.float32(1 / 5)
+        p = p * q + np.float32(1 / 3)
+        return np.float32(2) * (t + t * q * p)
+
+    return single
+
+
+@njit(fastmath=_FAST)
+def _sum(row):
+    total = row.dtype.type(0)
+    for j in range(len(row)):
+        total += row[j]
     return total
 
 
-@njit(inline="always", fastmath=_FAST)
-def _scaled(row, first, last, factor, squares):
-    for j in range(first, last):
+@njit(fastmath=_FAST)
+def _largest(row, top):
+    for j in range(len(row)):
+        top = _maximum(top, row[j])
+    return top
+
+
+@njit(fastmath=_FAST)
+def _below(row, top):
+    total = 0.0
+    for j in range(len(row)):
+        total += top - np.float64(row[j])
+    return total
+
+
+@njit(fastmath=_FAST)
+def _exponentials(row, top, inverse):
+    total = row.dtype.type(0)
+    for j in range(len(row)):
+        e = _exp((row[j] - top) * inverse)
+        row[j] = e
+        total += e
+    return np.float64(total)
+
+
+@njit(fastmath=_FAST)
+def _scaled(row, factor):
+    squares = row.dtype.type(0)
+    for j in range(len(row)):
         g = row[j] * factor
         row[j] = g
         squares += g * g
-    return squares
+    return np.float64(squares)
 
 
-@njit(parallel=True, cache=True, fastmath=_FAST)
-def softplus_rows(
-    matrix, start, end, temperature, tolerance, value, weight, active, absolute, squared
-):
+@njit(fastmath=_FAST)
+def _softplus(row, crowd, top, inverse, tolerance):
+    number = row.dtype.type
+    values, weights, squares, active = number(0), number(0), number(0), number(0)
+    one, zero, strength = number(1), number(0), number(inverse)
+    for j in range(len(row)):
+        # the difference first: both are large where the temperature is small
+        v = number(crowd + (top - np.float64(row[j])) * inverse)
+        e = _exp(-abs(v))
+        whole = one / (one + e)
+        w = whole if v > zero else e * whole
+        term = max(v, zero) + _log1p(e)
+        values += term
+        weights += w
+        active += one if term > tolerance else zero
+        g = w * strength
+        row[j] = -g
+        squares += g * g
+    return np.float64(values), np.float64(weights), np.int64(active), np.float64(squares)
+
+
+@register_jitable(fastmath=_FAST)
+def softplus_rows(task, first, last):
     """Terms of the softmax family: softplus(v) for each positive, v = log Σ_negatives e^{s/τ} − s/τ."""
+    matrix, _, _, _, _, _, _, sums, settings, active, start, end, order = task
+    value, weight, absolute, squared = sums[0], sums[1], sums[2], sums[3]
+    temperature, tolerance = settings[0], settings[1]
     n = len(matrix)
     number = matrix.dtype.type
-    inverse = number(1 / temperature)
-    for i in prange(n):
-        row, a, b = matrix[i], start[i], end[i]
-        top = _largest(row, b, n, _largest(row, 0, a, number(-np.inf)))
-        total = _exponentials(row, 0, a, top, inverse, number(0))
-        total = _exponentials(row, b, n, top, inverse, total)
-        crowded = a > 0 or b < n
-        crowd = math.log(np.float64(total)) if crowded else 0.0
-        values, weights, squares, count = 0.0, 0.0, 0.0, 0
-        for p in range(a, b):
-            if p == i or not crowded:
-                row[p] = 0
-                continue
-            # the difference first: both are large where the temperature is small
-            v = crowd + (np.float64(top) - np.float64(row[p])) / temperature
-            e = math.exp(-abs(v))
-            w = 1 / (1 + e) if v > 0 else e / (1 + e)
-            term = max(v, 0.0) + math.log1p(e)
-            values += term
-            weights += w
-            count += term > tolerance
-            row[p] = -w / temperature
-            squares += (w / temperature) ** 2
-        factor = number(weights / temperature / total) if crowded else number(0)
-        squares += _scaled(row, b, n, factor, _scaled(row, 0, a, factor, number(0)))
-        value[i], weight[i], active[i] = values, weights, count
-        absolute[i], squared[i] = 2 * weights / temperature, squares
+    inverse = 1 / temperature
+    for i in range(first, last):
+        row, a, b, own = matrix[i], start[i], end[i], order[i]
+        if b - a == n:  # no negative
+            row[:] = 0
+            value[own], weight[own], active[own], absolute[own], squared[own] = 0, 0, 0, 0, 0
+            continue
+        before, after = row[:a], row[b:]
+        top = _largest(before, _largest(after, number(-np.inf)))
+        total = _exponentials(before, top, number(inverse))
+        total += _exponentials(after, top, number(inverse))
+        crowd, bar = math.log(total), number(tolerance)
+        values, weights, count, squares = _softplus(row[a:i], crowd, np.float64(top), inverse, bar)
+        v, w, c, s = _softplus(row[i + 1 : b], crowd, np.float64(top), inverse, bar)
+        row[i] = 0
+        weights += w
+        factor = number(weights * inverse / total)
+        squares += s + _scaled(before, factor) + _scaled(after, factor)
+        value[own], weight[own], active[own] = values + v, weights, count + c
+        absolute[own], squared[own] = 2 * weights * inverse, squares
 
 
-@njit(parallel=True, cache=True, fastmath=_FAST)
-def scl_rows(matrix, start, end, temperature, tolerance, value, weight, active, absolute, squared):
+@njit(fastmath=_FAST)
+def _off_target(row, factor, target):
+    number = row.dtype.type
+    sums, squares = number(0), number(0)
+    for j in range(len(row)):
+        g = row[j] * factor - target
+        row[j] = g
+        sums += abs(g)
+        squares += g * g
+    return np.float64(sums), np.float64(squares)
+
+
+@register_jitable(fastmath=_FAST)
+def scl_rows(task, first, last):
     """Terms of the supervised contrastive loss: −(1/|P|) Σ_p log softmax over all others."""
-    n = len(matrix)
+    matrix, _, _, _, _, _, _, sums, settings, active, start, end, order = task
+    value, weight, absolute, squared = sums[0], sums[1], sums[2], sums[3]
+    temperature, tolerance = settings[0], settings[1]
     number = matrix.dtype.type
     inverse = number(1 / temperature)
-    for i in prange(n):
-        row, a, b = matrix[i], start[i], end[i]
+    for i in range(first, last):
+        row, a, b, own = matrix[i], start[i], end[i], order[i]
         positives = b - a - 1
         if positives == 0:
             row[:] = 0
-            value[i], weight[i], active[i], absolute[i], squared[i] = 0, 0, 0, 0, 0
+            value[own], weight[own], active[own], absolute[own], squared[own] = 0, 0, 0, 0, 0
             continue
+        before, left, right, after = row[:a], row[a:i], row[i + 1 : b], row[b:]
         row[i] = number(-np.inf)
-        top = _largest(row, 0, n, number(-np.inf))
-        below = 0.0
-        for p in range(a, b):
-            if p != i:
-                below += np.float64(top) - np.float64(row[p])
-        outside = _exponentials(
-            row, b, n, top, inverse, _exponentials(row, 0, a, top, inverse, number(0))
-        )
-        row[i] = top
-        inside = _exponentials(row, a, b, top, inverse, number(0)) - number(1)
-        total = np.float64(inside) + np.float64(outside)
-        term = math.log(total) + below / positives / temperature
+        top = _largest(row, number(-np.inf))
         row[i] = 0
-        factor = number(1 / total / temperature)
-        squares = np.float64(_scaled(row, b, n, factor, _scaled(row, 0, a, factor, number(0))))
-        sums = np.float64(outside) / total / temperature
-        target = number(1 / (positives * temperature))
-        for p in range(a, b):
-            if p != i:
-                g = row[p] * factor - target
-                row[p] = g
-                sums += abs(g)
-                squares += g * g
-        value[i], weight[i], active[i] = term, np.float64(outside) / total, term > tolerance
-        absolute[i], squared[i] = sums, squares
+        below = _below(left, np.float64(top)) + _below(right, np.float64(top))
+        inside = _exponentials(left, top, inverse) + _exponentials(right, top, inverse)
+        outside = _exponentials(before, top, inverse) + _exponentials(after, top, inverse)
+        total = inside + outside
+        term = math.log(total) + below / positives / temperature
+        factor, target = number(1 / total / temperature), number(1 / (positives * temperature))
+        sums, squares = _off_target(left, factor, target)
+        more_sums, more_squares = _off_target(right, factor, target)
+        squares += more_squares + _scaled(before, factor) + _scaled(after, factor)
+        value[own], weight[own], active[own] = term, outside / total, term > tolerance
+        absolute[own], squared[own] = sums + more_sums + outside / total / temperature, squares
 
 
-@njit(inline="always", fastmath=_FAST)
+@njit(fastmath=_FAST)
 def _square_distances(row, norms, own, floor):
     # within the rounding of its own terms a distance is 0: equal points have no direction between them
+    number = row.dtype.type
     for j in range(len(row)):
         both = own + norms[j]
-        distance = both - np.float32(2) * row[j]
-        row[j] = distance if distance > floor * both else np.float32(0)
+        distance = both - number(2) * row[j]
+        row[j] = distance if distance > floor * both else number(0)
 
 
-@njit(parallel=True, cache=True, fastmath=_FAST)
-def contrastive_rows(
-    matrix, start, end, floor, norms, margin, tolerance, value, weight, active, absolute, squared
-):
+@njit(fastmath=_FAST)
+def _repelled(row, margin, tolerance):
+    number = row.dtype.type
+    zero, one = number(0), number(1)
+    values, weights, sums, squares, active = zero, zero, zero, zero, zero
+    for j in range(len(row)):
+        distance = np.sqrt(row[j])
+        short = max(margin - distance, zero)
+        g = short / distance if distance > zero else zero
+        term = short * short
+        values += term
+        weights += short
+        active += one if term > tolerance else zero
+        sums += g
+        squares += g * g
+        row[j] = -g
+    return np.float64(values), np.float64(weights), np.int64(active), np.float64(sums), np.float64(squares)  # fmt: skip
+
+
+@njit(fastmath=_FAST)
+def _attracted(row, tolerance):
+    number = row.dtype.type
+    zero, one = number(0), number(1)
+    values, weights, active = zero, zero, zero
+    for j in range(len(row)):
+        term = row[j]
+        values += term
+        weights += min(np.sqrt(term) * number(0.5), one)
+        active += one if term > tolerance else zero
+        row[j] = one
+    return np.float64(values), np.float64(weights), np.int64(active)
+
+
+@register_jitable(fastmath=_FAST)
+def contrastive_rows(task, first, last):
     """Terms of the contrastive loss; `matrix` holds dot products, `norms` the squared norms of its rows."""
-    n = len(matrix)
+    matrix, _, _, _, norms, _, _, sums, settings, active, start, end, order = task
+    value, weight, absolute, squared = sums[0], sums[1], sums[2], sums[3]
+    margin, tolerance, floor = settings[0], settings[1], settings[2]
     number = matrix.dtype.type
-    edge, tiny = number(margin), number(tolerance)
-    for i in prange(n):
-        row, a, b = matrix[i], start[i], end[i]
+    edge, bar = number(margin), number(tolerance)
+    for i in range(first, last):
+        row, a, b, own = matrix[i], start[i], end[i], order[i]
         _square_distances(row, norms, norms[i], number(floor))
-        values, weights, sums, squares, count = number(0), number(0), number(0), number(0), 0
-        for run in range(2):
-            first, last = (0, a) if run == 0 else (b, n)
-            for j in range(first, last):
-                distance = math.sqrt(row[j])
-                short = max(edge - distance, number(0))
-                g = short / distance if distance > 0 else number(0)
-                values += short * short
-                weights += short
-                count += short * short > tiny
-                sums += g
-                squares += g * g
-                row[j] = -g
-        weights = weights / edge if edge > 0 else number(0)
-        for p in range(a, b):
-            term = row[p]
-            values += term
-            weights += min(math.sqrt(term) / number(2), number(1))
-            count += term > tiny
-            row[p] = 1
         row[i] = 0
-        value[i], weight[i], active[i] = values, weights, count
-        absolute[i], squared[i] = sums + (b - a - 1), squares + (b - a - 1)
+        values, weights, count, sums, squares = _repelled(row[:a], edge, bar)
+        v, w, c, s, q = _repelled(row[b:], edge, bar)
+        weights = (weights + w) / margin if margin > 0 else 0.0
+        near, pulls, moving = _attracted(row[a:b], bar)
+        row[i] = 0
+        value[own], weight[own], active[own] = (
+            values + v + near,
+            weights + pulls,
+            count + c + moving,
+        )
+        positives = b - a - 1
+        absolute[own], squared[own] = sums + s + positives, squares + q + positives
 
 
-@njit(inline="always", fastmath=_FAST)
-def _violations(rivals, reach, strict):
-    number = rivals.dtype.type
-    values, below, active = number(0), number(0), number(0)
+@njit(fastmath=_FAST)
+def _compare_each(reach, rivals, tolerance, below, times):
+    """How many rivals each positive's reach passes, how many reaches each rival is passed by, and the active.
+
+    Four positives a round: a rival is read once for all of them.
+    """
+    one, zero = np.float32(1), np.float32(0)
+    times[:] = 0
+    active = 0
+    positives = len(reach)
+    for p in range(0, positives - 3, 4):
+        r0, r1, r2, r3 = reach[p], reach[p + 1], reach[p + 2], reach[p + 3]
+        s0, s1, s2, s3 = r0 - tolerance, r1 - tolerance, r2 - tolerance, r3 - tolerance
+        b0, b1, b2, b3, strictly = zero, zero, zero, zero, zero
+        for j in range(len(rivals)):
+            rival = rivals[j]
+            m0 = one if rival < r0 else zero
+            m1 = one if rival < r1 else zero
+            m2 = one if rival < r2 else zero
+            m3 = one if rival < r3 else zero
+            b0 += m0
+            b1 += m1
+            b2 += m2
+            b3 += m3
+            times[j] += (m0 + m1) + (m2 + m3)
+            strictly += (one if rival < s0 else zero) + (one if rival < s1 else zero)
+            strictly += (one if rival < s2 else zero) + (one if rival < s3 else zero)
+        below[p], below[p + 1], below[p + 2], below[p + 3] = b0, b1, b2, b3
+        active += np.int64(strictly)
+    for p in range(positives - positives % 4, positives):
+        r0, s0, b0, strictly = reach[p], reach[p] - tolerance, zero, zero
+        for j in range(len(rivals)):
+            m0 = one if rivals[j] < r0 else zero
+            b0 += m0
+            times[j] += m0
+            strictly += one if rivals[j] < s0 else zero
+        below[p] = b0
+        active += np.int64(strictly)
+    return active
+
+
+@njit(fastmath=_FAST)
+def _ranks(ladder, values, ranks):
+    """How many of `ladder` (ascending, a power of two of them) are at most each value: a binary search, all at once.
+
+    Unsigned, so that no index can be negative and the search compiles to vector gathers.
+    """
+    ranks[:] = 0
+    step = len(ladder) >> 1
+    while step:
+        there, last = np.uint32(step), np.uint32(step - 1)
+        for j in range(len(values)):
+            rank = ranks[j]
+            passed = ladder[np.uint32(rank + last)] <= values[j]
+            ranks[j] = np.uint32(rank + there) if passed else rank
+        step >>= 1
+
+
+@njit(fastmath=_FAST)
+def _compare_sorted(reach, rivals, tolerance, below, times):
+    """What `_compare_each` gives, where there are too many to compare each."""
+    number = reach.dtype.type
+    positives = len(reach)
+    size = 1
+    while size <= positives:
+        size *= 2
+    ladder = np.full(size, number(np.inf), reach.dtype)
+    ladder[:positives] = reach
+    ladder[:positives].sort()
+    ranks = np.empty(len(rivals), np.uint32)
+    _ranks(ladder, rivals, ranks)
+    passed = np.zeros(size, np.int64)
     for j in range(len(rivals)):
-        gap = reach - rivals[j]
-        values += max(gap, number(0))
-        below += np.float32(1) if gap > 0 else np.float32(0)
-        active += np.float32(1) if rivals[j] < strict else np.float32(0)
-    return values, below, active
-
-
-@njit(inline="always", fastmath=_FAST)
-def _count_reached(rivals, reach, times):
+        passed[ranks[j]] += 1
+        times[j] = number(positives) - number(ranks[j])
+    for k in range(1, size):
+        passed[k] += passed[k - 1]
+    heights = np.empty(positives, np.uint32)
+    _ranks(ladder, reach, heights)
+    for p in range(positives):
+        below[p] = number(passed[heights[p] - 1])
+    ladder -= tolerance
+    _ranks(ladder, rivals, ranks)
+    active = 0
     for j in range(len(rivals)):
-        times[j] += np.float32(1) if rivals[j] < reach else np.float32(0)
+        active += positives - np.int64(ranks[j])
+    return active
 
 
-@njit(parallel=True, cache=True, fastmath=_FAST)
-def triplet_rows(
-    matrix, start, end, floor, norms, margin, tolerance, value, weight, active, absolute, squared
-):
+@register_jitable(fastmath=_FAST)
+def triplet_rows(task, first, last):
     """Terms of the batch-all triplet loss: an anchor's positives, each against all its negatives.
 
-    Work grows as anchors × positives × negatives, four of them an instruction; memory does not grow.
+    A positive's reach is its squared distance plus the margin; it violates the negatives nearer than that.
+    Then Σ [reach − rival]₊ = Σ_p below_p · reach_p − Σ_n times_n · rival_n: only the counts need every pair.
     """
+    matrix, _, _, _, norms, _, _, sums, settings, active, start, end, order = task
+    value, weight, absolute, squared = sums[0], sums[1], sums[2], sums[3]
+    margin, tolerance, floor = settings[0], settings[1], settings[2]
     n = len(matrix)
     number = matrix.dtype.type
-    for i in prange(n):
-        row, a, b = matrix[i], start[i], end[i]
+    bar, edge = number(tolerance), number(margin)
+    for i in range(first, last):
+        row, a, b, own = matrix[i], start[i], end[i], order[i]
         _square_distances(row, norms, norms[i], number(floor))
-        rivals = np.empty(n - (b - a), matrix.dtype)
-        rivals[:a] = row[:a]
-        rivals[a:] = row[b:]
-        times = np.zeros(len(rivals), matrix.dtype)
-        values, violated, actives, squares = 0.0, 0.0, 0.0, 0.0
-        for p in range(a, b):
-            if p == i:
-                continue
-            reach = row[p] + number(margin)
-            found, below, above = _violations(rivals, reach, reach - number(tolerance))
-            _count_reached(rivals, reach, times)
-            values += found
-            violated += below
-            actives += above
-            squares += np.float64(below) * below
-            row[p] = below
-        row[i] = 0
-        for j in range(len(rivals)):
-            squares += np.float64(times[j]) * times[j]
-        row[:a] = -times[:a]
-        row[b:] = -times[a:]
-        value[i], weight[i], active[i] = values, violated, np.int64(actives)
-        absolute[i], squared[i] = 2 * violated, squares
+        positives, negatives = b - a - 1, n - (b - a)
+        reach, rivals = np.empty(positives, matrix.dtype), np.empty(negatives, matrix.dtype)
+        reach[: i - a], reach[i - a :] = row[a:i], row[i + 1 : b]
+        rivals[:a], rivals[a:] = row[:a], row[b:]
+        for p in range(positives):
+            reach[p] += edge
+        below, times = np.empty_like(reach), np.empty_like(rivals)
+        if positives * negatives <= _EACH_WITH_EACH:
+            active[own] = _compare_each(reach, rivals, bar, below, times)
+        else:
+            active[own] = _compare_sorted(reach, rivals, bar, below, times)
+        values, violated, squares = 0.0, 0.0, 0.0
+        for p in range(positives):
+            count = np.float64(below[p])
+            values += count * np.float64(reach[p])
+            violated += count
+            squares += count * count
+        for j in range(negatives):
+            count = np.float64(times[j])
+            values -= count * np.float64(rivals[j])
+            squares += count * count
+            times[j] = -times[j]
+        row[:a], row[b:] = times[:a], times[a:]
+        row[a:i], row[i], row[i + 1 : b] = below[: i - a], 0, below[i - a :]
+        value[own], weight[own] = values, violated
+        absolute[own], squared[own] = 2 * violated, squares
 
 
-@njit(parallel=True, cache=True)
-def symmetrize(matrix):
-    """matrix + matrixᵀ in place, a tile and its mirror at a time."""
-    n, side = len(matrix), 32
-    tiles = (n + side - 1) // side
-    for upper in prange(tiles):
-        top, bottom = upper * side, min(n, upper * side + side)
-        mirror = np.empty((side, side), matrix.dtype)
-        for beside in range(upper, tiles):
-            left, right = beside * side, min(n, beside * side + side)
-            # by a buffer: columns of a power of two of rows fall into the same few lines of a cache
-            for j in range(left, right):
-                for i in range(top, bottom):
-                    mirror[i - top, j - left] = matrix[j, i]
-            for i in range(top, bottom):
-                for j in range(left, right):
-                    both = matrix[i, j] + mirror[i - top, j - left]
-                    mirror[i - top, j - left] = both
-                    matrix[i, j] = both
-            for j in range(left, right):
-                for i in range(top, bottom):
-                    matrix[j, i] = mirror[i - top, j - left]
+@register_jitable
+def symmetrize(task, first, last):
+    """matrix + matrixᵀ in place: the band of rows from `first`, and its mirror, right of and below the diagonal."""
+    matrix = task[0]
+    n, side = len(matrix), last - first
+    # by a buffer: columns of a power of two of rows fall into the same few lines of a cache
+    buffer = np.empty((side, ROWS_A_PIECE), matrix.dtype)
+    for left in range(first, n, ROWS_A_PIECE):
+        right = min(n, left + ROWS_A_PIECE)
+        here, there = matrix[first:last, left:right], matrix[left:right, first:last]
+        for j in range(right - left):
+            for i in range(side):
+                buffer[i, j] = there[j, i]
+        for i in range(side):
+            for j in range(right - left):
+                both = here[i, j] + buffer[i, j]
+                buffer[i, j] = both
+                here[i, j] = both
+        for j in range(right - left):
+            for i in range(side):
+                there[j, i] = buffer[i, j]
 
 
-@njit(parallel=True, cache=True, fastmath=_FAST)
-def positives_product(matrix, rows, start, end, product, sums):
-    """For each row its positives' part of `matrix` @ `rows`, and of the row sums."""
-    for i in prange(len(matrix)):
-        product[i] = 0
-        total = matrix.dtype.type(0)
-        for p in range(start[i], end[i]):
-            w = matrix[i, p]
-            total += w
-            for k in range(rows.shape[1]):
-                product[i, k] += w * rows[p, k]
-        sums[i] = total
+@njit(fastmath=_FAST)
+def _weighted(weights, others, target):
+    """Σ weights and, into `target`, weights @ others: four at a time, so that `target` is touched once for them."""
+    number = target.dtype.type
+    target[:] = 0
+    total = number(0)
+    count = len(weights)
+    for p in range(0, count - 3, 4):
+        a, b, c, d = weights[p], weights[p + 1], weights[p + 2], weights[p + 3]
+        w, x, y, z = others[p], others[p + 1], others[p + 2], others[p + 3]
+        total += (a + b) + (c + d)
+        for k in range(len(target)):
+            target[k] += (a * w[k] + b * x[k]) + (c * y[k] + d * z[k])
+    for p in range(count - count % 4, count):
+        a, w = weights[p], others[p]
+        total += a
+        for k in range(len(target)):
+            target[k] += a * w[k]
+    return total
+
+
+@register_jitable(fastmath=_FAST)
+def forces(task, first, last):
+    """From G + Gᵀ and its product with the rows: the gradient, and the norms of its parts, pull and push."""
+    matrix, rows, product, gradient, _, pull, push, _, settings, _, start, end, order = task
+    number = matrix.dtype.type
+    distances, two = settings[2] > 0, number(2)
+    pulled = np.empty(rows.shape[1], matrix.dtype)
+    for i in range(first, last):
+        a, b, own = start[i], end[i], order[i]
+        row, whole, target = rows[i], product[i], gradient[own]
+        positives = _weighted(matrix[i, a:b], rows[a:b], pulled)
+        if b - a == len(rows):  # no negatives: no push, not the rounding of two products
+            whole[:] = pulled
+        if distances:  # Σ_j 2·w_ij·(r_i − r_j)
+            total = positives if b - a == len(rows) else _sum(matrix[i])
+            for k in range(len(row)):
+                whole[k] = two * (total * row[k] - whole[k])
+                pulled[k] = two * (positives * row[k] - pulled[k])
+        squares, more_squares = number(0), number(0)
+        for k in range(len(row)):
+            pushed = whole[k] - pulled[k]
+            target[k] = whole[k]
+            squares += pulled[k] * pulled[k]
+            more_squares += pushed * pushed
+        pull[own], push[own] = np.sqrt(squares), np.sqrt(more_squares)
+
+
+@cache
+def entry(kernel: Callable[..., None], number: type[np.floating]) -> int:
+    """The address of what each thread runs: pieces of a `Task` by `kernel` until none is left.
+
+    It lives beside the kernels because numba keeps what it compiled for as long as this file is unchanged.
+    """
+    kind = types.float32 if number is np.float32 else types.float64
+
+    @cfunc(types.void(types.CPointer(types.int64)), cache=True)
+    def pieces(plan):
+        counters, threads, n, width = plan[0], plan[1], plan[2], plan[3]
+        task = (
+            carray(pointer(plan[4]), (n, n), kind),
+            carray(pointer(plan[5]), (n, width), kind),
+            carray(pointer(plan[6]), (n, width), kind),
+            carray(pointer(plan[7]), (n, width), kind),
+            carray(pointer(plan[8]), (n,), kind),
+            carray(pointer(plan[9]), (n,), kind),
+            carray(pointer(plan[10]), (n,), kind),
+            carray(pointer(plan[11]), (4, n), types.float64),
+            carray(pointer(plan[12]), (3,), types.float64),
+            carray(pointer(plan[13]), (n,), types.int64),
+            carray(pointer(plan[14]), (n,), types.int64),
+            carray(pointer(plan[15]), (n,), types.int64),
+            carray(pointer(plan[16]), (n,), types.int64),
+        )
+        # each thread begins with a share of its own, which its core's cache may hold, and then helps the others
+        share = (n + threads - 1) // threads
+        thread = take(counters, 1)
+        for turn in range(threads):
+            helped = (thread + turn) % threads
+            begin, end = helped * share, min(n, helped * share + share)
+            first = begin + take(counters + 8 * (helped + 1), ROWS_A_PIECE)
+            while first < end:
+                kernel(task, first, min(first + ROWS_A_PIECE, end))
+                first = begin + take(counters + 8 * (helped + 1), ROWS_A_PIECE)
+
+    return int(pieces.address)

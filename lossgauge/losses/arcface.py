@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.errors import InputError
-from lossgauge.losses.base import Forces, Outcome, effective_share, non_negative, positive_setting
+from lossgauge.losses.base import Outcome, effective_share, forces, non_negative, positive_setting
 from lossgauge.losses.proxies import ProxyLoss, on_sphere, one_hot, through_normalization
 from lossgauge.losses.softmax_family import softplus_terms
 
@@ -88,7 +88,7 @@ class ArcFace(ProxyLoss):
             counts=terms.counts,
             active=terms.active,
             weight=terms.weight,
-            forces=Forces(pull + push, pull, push),
+            forces=forces(pull, push),
             skipped_anchors=0,
             effective_share=effective_share(gradient, pairs=gradient.numel()),
             parameter_gradients=(through_normalization(gradient.T @ unit, directions, lengths),),

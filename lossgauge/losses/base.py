@@ -37,11 +37,11 @@ class Terms(NamedTuple):
 
 
 class Forces(NamedTuple):
-    """Gradient of the sum of all term values at the embeddings, whole and in its two parts."""
+    """Gradient of the sum of all term values at the embeddings, and the norms of its two parts for each sample."""
 
     gradient: Float[Tensor, "batch width"]
-    pull: Float[Tensor, "batch width"]
-    push: Float[Tensor, "batch width"]
+    pull: Float[Tensor, " batch"]
+    push: Float[Tensor, " batch"]
 
 
 class Outcome(NamedTuple):
@@ -93,10 +93,11 @@ class Loss(nn.Module, ABC):
                 outcome = self.outcome(at, numbers)
             term_count, active_count = int(outcome.counts.sum()), int(outcome.active.sum())
             scale = reducer(term_count, active_count, reduction=self.reduction)
-            forces = outcome.forces
             anchors = outcome.counts.to(at.dtype)
-            gradients = [forces.gradient * scale, *(g * scale for g in outcome.parameter_gradients)]
-        value = _Known.apply(outcome.value.sum() * scale, gradients, rows, *self.parameters())
+            gradients = [outcome.forces.gradient, *outcome.parameter_gradients]
+        value = _Known.apply(
+            outcome.value.sum() * scale, scale, gradients, rows, *self.parameters()
+        )
         return Evaluation(
             value=value,
             term_count=term_count,
@@ -104,8 +105,8 @@ class Loss(nn.Module, ABC):
             skipped_anchors=outcome.skipped_anchors,
             anchor_value=outcome.value / anchors,  # 0/0 is NaN: no term, no mean
             anchor_weight=outcome.weight / anchors,
-            pull=forces.pull.norm(dim=1).mean() * scale,
-            push=forces.push.norm(dim=1).mean() * scale,
+            pull=outcome.forces.pull.mean() * scale,
+            push=outcome.forces.push.mean() * scale,
             effective_share=outcome.effective_share,
         )
 
@@ -143,7 +144,7 @@ class SimilarityLoss(Loss):
         both = terms.gradient + terms.gradient.T
         gradient = both @ embeddings
         pull = both.masked_fill_(negative, 0) @ embeddings
-        return _inside_batch(terms, Forces(gradient, pull, gradient - pull), share)
+        return _inside_batch(terms, forces(pull, gradient - pull, whole=gradient), share)
 
 
 class DistanceLoss(Loss):
@@ -178,7 +179,17 @@ class DistanceLoss(Loss):
         both = terms.gradient + terms.gradient.T
         gradient = _distance_force(both, centered)
         pull = _distance_force(both.masked_fill_(negative, 0), centered)
-        return _inside_batch(terms, Forces(gradient, pull, gradient - pull), share)
+        return _inside_batch(terms, forces(pull, gradient - pull, whole=gradient), share)
+
+
+def forces(
+    pull: Float[Tensor, "batch width"],
+    push: Float[Tensor, "batch width"],
+    *,
+    whole: Float[Tensor, "batch width"] | None = None,
+) -> Forces:
+    """The gradient from its two parts; `whole` where it is more than their sum, or known already."""
+    return Forces(pull + push if whole is None else whole, pull.norm(dim=1), push.norm(dim=1))
 
 
 def reducer(term_count: int, active_count: int, *, reduction: str) -> float:
@@ -248,11 +259,14 @@ def _inside_batch(terms: Terms, forces: Forces, share: float) -> Outcome:
 
 
 class _Known(torch.autograd.Function):
-    """A scalar whose gradient at each input is known already."""
+    """A scalar whose gradient at each input is known already, up to one factor."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, value: Tensor, scale: float, gradients: list[Tensor], *inputs: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(*gradients)
+        ctx.scale = scale
         ctx.dtypes = [tensor.dtype for tensor in inputs]
         return value.clone()
 
@@ -265,11 +279,13 @@ class _Known(torch.autograd.Function):
                 "this loss can be differentiated once: its gradient is given in closed form, without a "
                 "graph of its own; call backward without create_graph=True"
             )
+        factor = upstream * ctx.scale
         return (
             None,
             None,
+            None,
             *(
-                (upstream * gradient).to(dtype)
+                (factor * gradient).to(dtype)
                 for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
             ),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import Forces, Outcome, effective_share, non_negative, positive_setting
+from lossgauge.losses.base import Outcome, effective_share, forces, non_negative, positive_setting
 from lossgauge.losses.proxies import ProxyLoss, on_sphere, one_hot, through_normalization
 from lossgauge.losses.softmax_family import softplus_terms
 
@@ -65,7 +65,7 @@ class CCL(ProxyLoss):
             counts=terms.counts,
             active=(value > self.tolerance).long(),
             weight=terms.weight,
-            forces=Forces(pull + push, pull, push),
+            forces=forces(pull, push),
             skipped_anchors=0,
             effective_share=effective_share(terms.gradient, pairs=terms.gradient.numel()),
             parameter_gradients=(through_normalization(at_centers, centers, lengths),),

@@ -25,11 +25,6 @@ class Classes(NamedTuple):
     """For each row in that order, where its class begins …"""
     end: Int[Tensor, " batch"]
     """… and where it ends."""
-    blocks: list[tuple[int, int]]
-
-    def unsorted(self, values: Tensor) -> Tensor:
-        """`values`, one a row in class order, in the batch's own order."""
-        return torch.empty_like(values).index_copy_(0, self.order, values)
 
 
 class Sweep(NamedTuple):
@@ -47,11 +42,9 @@ class Sweep(NamedTuple):
 def by_class(labels: Int[Tensor, " batch"]) -> Classes:
     """The batch sorted by label, stably."""
     ordered, order = labels.sort(stable=True)
-    sizes = ordered.unique_consecutive(return_counts=True)[1]
-    ends = sizes.cumsum(0)
-    starts = ends - sizes
-    blocks = list(zip(starts.tolist(), ends.tolist(), strict=True))
-    return Classes(order, starts.repeat_interleave(sizes), ends.repeat_interleave(sizes), blocks)
+    start = torch.searchsorted(ordered, ordered)
+    end = torch.searchsorted(ordered, ordered, right=True)
+    return Classes(order, start, end)
 
 
 def swept_outcome(
@@ -60,76 +53,42 @@ def swept_outcome(
     """What `Loss.outcome` gives, on a CPU; None on another device. Stores one batch × batch matrix, which becomes G."""
     if embeddings.device.type != "cpu":
         return None
-    from numba import set_num_threads
-
     from lossgauge.kernels import rows as kernels
+    from lossgauge.kernels.team import Task, share_out
 
-    threads = torch.get_num_threads()
-    set_num_threads(min(threads, _most_threads()))
-    classes = by_class(labels)
-    rows = embeddings[classes.order]
+    order, start, end = by_class(labels)
+    rows = embeddings.index_select(0, order)
+    floor = 0.0
     if sweep.distances:
         rows = rows - rows[:1]  # see DistanceLoss
+        floor = 2 * torch.finfo(rows.dtype).eps
+    batch = len(rows)
+    product, gradient = torch.empty(2, *rows.shape, dtype=rows.dtype)
+    pull, push = torch.empty(2, batch, dtype=rows.dtype)
+    sums, active = torch.empty(4, batch, dtype=torch.float64), torch.empty_like(order)
+    settings = torch.tensor((*sweep.settings, floor), dtype=torch.float64)
     matrix = rows @ rows.T
-    start, end = classes.start.numpy(), classes.end.numpy()
-    value, weight, absolute, squared = torch.zeros(4, len(rows), dtype=torch.float64)
-    active = torch.zeros(len(rows), dtype=torch.int64)
-    norms: tuple[object, ...] = ()
-    if sweep.distances:
-        norms = (2 * torch.finfo(rows.dtype).eps, matrix.diagonal().clone().numpy())
-    sums = (value, weight, active, absolute, squared)
-    kernel = getattr(kernels, sweep.kernel)
-    kernel(matrix.numpy(), start, end, *norms, *sweep.settings, *(s.numpy() for s in sums))
-    kernels.symmetrize(matrix.numpy())
-    if (
-        torch.get_num_threads() != threads
-    ):  # numba starts its threads by setting OpenMP's, which torch shares
-        torch.set_num_threads(threads)
-    gradient = matrix @ rows
-    pull, positives_weight = _of_positives(matrix, rows, classes)
-    if sweep.distances:
-        # Σ_j 2·w_ij·(r_i − r_j)
-        gradient = 2 * (matrix.sum(dim=1, keepdim=True) * rows - gradient)
-        pull = 2 * (positives_weight[:, None] * rows - pull)
-    positives = classes.end - classes.start - 1
-    counts = classes.unsorted(sweep.counts(positives, len(rows) - 1 - positives))
-    gradient, pull = classes.unsorted(gradient), classes.unsorted(pull)
+    norms = matrix.diagonal().clone()
+    tensors = (matrix, rows, product, gradient, norms, pull, push, sums, settings, active, start, end, order)  # fmt: skip
+    task = Task(*(tensor.numpy() for tensor in tensors))
+    number = task.matrix.dtype.type
+    share_out(kernels.entry(getattr(kernels, sweep.kernel), number), task)
+    share_out(kernels.entry(kernels.symmetrize, number), task)
+    torch.mm(matrix, rows, out=product)
+    share_out(kernels.entry(kernels.forces, number), task)
+    positives = torch.empty_like(order).index_copy_(0, order, end - start - 1)
+    counts = sweep.counts(positives, batch - 1 - positives)
+    value, weight, absolute, squared = sums
     return Outcome(
-        value=classes.unsorted(value).to(rows.dtype),
+        value=value.to(rows.dtype),
         counts=counts,
-        active=classes.unsorted(active),
-        weight=classes.unsorted(weight).to(rows.dtype),
-        forces=Forces(gradient, pull, gradient - pull),
+        active=active,
+        weight=weight.to(rows.dtype),
+        forces=Forces(gradient, pull, push),
         skipped_anchors=int((counts == 0).sum()),
-        effective_share=_share(float(absolute.sum()), float(squared.sum()), len(rows)),
+        effective_share=_share(float(absolute.sum()), float(squared.sum()), batch),
     )
-
-
-def _of_positives(
-    matrix: Float[Tensor, "batch batch"], rows: Float[Tensor, "batch width"], classes: Classes
-) -> tuple[Float[Tensor, "batch width"], Float[Tensor, " batch"]]:
-    """The positives' part of `matrix` @ `rows` and of its row sums: the blocks on the diagonal."""
-    from lossgauge.kernels.rows import positives_product
-
-    product, sums = torch.empty_like(rows), rows.new_empty(len(rows))
-    if len(classes.blocks) * 32 <= len(rows):
-        for start, end in classes.blocks:
-            block = matrix[start:end, start:end]
-            torch.mm(block, rows[start:end], out=product[start:end])
-            torch.sum(block, dim=1, out=sums[start:end])
-    else:
-        positives_product(
-            matrix.numpy(), rows.numpy(), classes.start.numpy(), classes.end.numpy(),
-            product.numpy(), sums.numpy(),
-        )  # fmt: skip
-    return product, sums
 
 
 def _share(total: float, squares: float, rows: int) -> float:
     return total**2 / squares / (rows * (rows - 1)) if squares else float("nan")
-
-
-def _most_threads() -> int:
-    import numba
-
-    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]

@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import (
-    Forces,
     Loss,
     Outcome,
     effective_share,
+    forces,
     non_negative,
     positive_setting,
 )
@@ -75,7 +75,7 @@ class NPair(Loss):
             counts=per_sample(terms.counts),
             active=per_sample((value > self.tolerance).long()),
             weight=per_sample(terms.weight),
-            forces=Forces(pull + push + shrink, pull, push),
+            forces=forces(pull, push, whole=pull + push + shrink),
             skipped_anchors=skipped,
             effective_share=effective_share(terms.gradient, pairs=terms.gradient.numel()),
         )

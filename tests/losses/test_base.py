@@ -1,6 +1,9 @@
 """The edge rules, which all seven share."""
 
 import math
+from contextlib import nullcontext
+from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ import torch
 from lossgauge.errors import InputError
 from lossgauge.losses import LOSSES, load_loss
 from lossgauge.losses.base import effective_share, squared_distances
-from tests.losses.cases import BATCHES, make_batch
+from tests.losses.cases import BATCHES, make_batch, without_kernel
 
 PAIR_LOSSES = [name for name in LOSSES if name not in ("arcface", "ccl")]
 
@@ -19,49 +22,82 @@ def make_loss(name, **settings):
     return load_loss(name, **sizes, **settings).double()
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_pull_and_push_are_the_mean_norms_of_the_two_parts_of_the_gradient(name):
-    """A second way: autograd through the similarity matrix, positives and negatives apart."""
-    embeddings, labels = make_batch(BATCHES["unbalanced"])
-    loss = make_loss(name)
-    leaf = embeddings.clone().requires_grad_()
-    evaluation = loss.evaluate(leaf, labels)
-    (gradient,) = torch.autograd.grad(evaluation.value, leaf)
-    with torch.no_grad():
-        outcome = loss.outcome(embeddings, labels)
-    scale = 1 / evaluation.term_count
-    torch.testing.assert_close((outcome.forces.pull + outcome.forces.push) * scale, gradient)
-    assert evaluation.pull.item() == pytest.approx(
-        (outcome.forces.pull * scale).norm(dim=1).mean().item()
-    )
-    assert evaluation.push.item() == pytest.approx(
-        (outcome.forces.push * scale).norm(dim=1).mean().item()
-    )
-
-
-@pytest.mark.parametrize(("name", "temperature"), [("info_nce", 0.1), ("scl", 0.1)])
-def test_the_pull_is_the_gradient_with_the_negatives_held(name, temperature):
-    embeddings, labels = make_batch(BATCHES["unbalanced"])
-    loss = make_loss(name, temperature=temperature)
-    leaf = embeddings.clone().requires_grad_()
-    similarity = leaf @ leaf.T
-    same = labels[:, None] == labels
-    # Negatives see only the detached copy, so their similarities carry no gradient.
-    similarity = torch.where(same, similarity, similarity.detach())
-    logits = similarity / temperature
+def terms_of(name, near, far, labels):
+    """The terms at default settings, from one matrix given twice: `near` is read for positives, `far` for negatives."""
     terms = []
+    same = labels[:, None] == labels
     for i in range(len(labels)):
-        negatives = torch.logsumexp(logits[i][~same[i]], 0)
         positives = [p for p in range(len(labels)) if same[i, p] and p != i]
-        everyone = torch.logsumexp(torch.stack([negatives, *(logits[i, p] for p in positives)]), 0)
-        if name == "info_nce":
-            terms += [torch.nn.functional.softplus(negatives - logits[i, p]) for p in positives]
+        rivals = far[i][~same[i]]
+        if name == "contrastive":
+            terms += [near[i, p] for p in positives]
+            terms += [(1 - rival.sqrt()).clamp(min=0).square() for rival in rivals]
+        elif name == "triplet":
+            terms += [(near[i, p] - r + 0.2).clamp(min=0) for p in positives for r in rivals]
+        elif name == "info_nce":
+            crowd = (rivals / 0.1).logsumexp(0)
+            terms += [torch.nn.functional.softplus(crowd - near[i, p] / 0.1) for p in positives]
         elif positives:
-            terms.append(everyone - torch.stack([logits[i, p] for p in positives]).mean())
-    (pull,) = torch.autograd.grad(torch.stack(terms).mean(), leaf)
-    assert loss.evaluate(embeddings, labels).pull.item() == pytest.approx(
-        pull.norm(dim=1).mean().item()
-    )
+            inside = torch.stack([near[i, p] for p in positives]) / 0.1
+            terms.append(torch.cat([inside, rivals / 0.1]).logsumexp(0) - inside.mean())
+    return torch.stack(terms)
+
+
+@pytest.mark.parametrize("form", ["kernel", "torch"])
+@pytest.mark.parametrize("name", ["contrastive", "triplet", "info_nce", "scl"])
+def test_pull_is_the_gradient_with_the_negatives_held_and_push_with_the_positives(name, form):
+    embeddings, labels = make_batch(BATCHES["unbalanced"])
+    parts = []
+    for held in ("far", "near"):
+        leaf = embeddings.clone().requires_grad_()
+        if name in ("contrastive", "triplet"):
+            matrix = (leaf[:, None] - leaf).square().sum(2)
+        else:
+            matrix = leaf @ leaf.T
+        both = {"near": matrix, "far": matrix} | {held: matrix.detach()}
+        (part,) = torch.autograd.grad(terms_of(name, **both, labels=labels).mean(), leaf)
+        parts.append(part.norm(dim=1).mean().item())
+    loss = make_loss(name)
+    with patch.object(loss, "outcome", partial(without_kernel, loss)) if form == "torch" else nullcontext():  # fmt: skip
+        evaluation = loss.evaluate(embeddings, labels)
+    assert [evaluation.pull.item(), evaluation.push.item()] == pytest.approx(parts)
+
+
+def test_pull_and_push_of_losses_with_proxies_and_of_n_pair_hold_the_other_part_likewise():
+    embeddings, labels = make_batch(BATCHES["balanced"])
+    for name in ("arcface", "ccl", "n_pair"):
+        loss = make_loss(name)
+        parts = []
+        for held in ("far", "near"):
+            leaf = embeddings.clone().requires_grad_()
+            if name == "n_pair":
+                first = [int((labels == c).nonzero()[0]) for c in range(4)]
+                second = [int((labels == c).nonzero()[1]) for c in range(4)]
+                matrix, own, scale = leaf[first] @ leaf[second].T, torch.arange(4), 1
+            else:
+                matrix = leaf @ torch.nn.functional.normalize(loss.proxies.detach()).T
+                own, scale = labels, 64 if name == "arcface" else 32
+            near, far = (matrix, matrix.detach()) if held == "far" else (matrix.detach(), matrix)
+            rows = torch.arange(len(own))
+            target = near[rows, own]
+            if name == "arcface":
+                target = (target.acos() + 0.5).cos()
+            elif name == "ccl":
+                target = target - 0.2
+            mask = torch.nn.functional.one_hot(own, matrix.shape[1]).bool()
+            crowd = (far.masked_fill(mask, -torch.inf) * scale).logsumexp(1)
+            terms = torch.nn.functional.softplus(crowd - scale * target)
+            if name == "ccl" and held == "far":
+                centers = torch.nn.functional.normalize(loss.proxies.detach())[labels]
+                terms = terms + (leaf - centers).square().sum(1)
+            (part,) = torch.autograd.grad(terms.mean(), leaf)
+            if (
+                name == "arcface"
+            ):  # its embeddings are normalised inside: only the tangent part arrives
+                part = part - (part * embeddings).sum(1, keepdim=True) * embeddings
+            parts.append(part.norm(dim=1).mean().item())
+        evaluation = loss.evaluate(embeddings, labels)
+        assert [evaluation.pull.item(), evaluation.push.item()] == pytest.approx(parts), name
 
 
 @pytest.mark.parametrize("name", PAIR_LOSSES)

@@ -1,0 +1,110 @@
+"""A kernel's rows, shared out among torch's own threads.
+
+numba's parallel loops bring a second OpenMP team into the process. On few cores the two then fight: an idle
+worker spins for a while before it sleeps, on the core that the other team's worker waits for, and products
+take up to three times as long. So rows go to the team that torch has already, by the call its compiler would
+make; where torch has no GNU OpenMP (macOS, Windows), to a pool of Python threads without the lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+ROWS_A_PIECE = 32
+
+
+class Task(NamedTuple):
+    """What every kernel is given: arrays in C order. Those without a type are float32 or float64, all alike."""
+
+    matrix: np.ndarray
+    """Batch × batch."""
+    rows: np.ndarray
+    """The embeddings, batch × width, in class order."""
+    product: np.ndarray
+    """`matrix` @ `rows`."""
+    gradient: np.ndarray
+    """Batch × width; this and all below but `norms`, `start` and `end` in the batch's own order."""
+    norms: np.ndarray
+    """Squared norms of `rows`."""
+    pull: np.ndarray
+    push: np.ndarray
+    sums: np.ndarray
+    """Four rows of float64: values, W, Σ|g|, Σg²."""
+    settings: np.ndarray
+    """Float64: the loss's margin or temperature, its tolerance, and below which share of the norms a squared
+    distance counts as 0; that is 0 where the matrix holds dot products."""
+    active: np.ndarray
+    """int64, as all below."""
+    start: np.ndarray
+    end: np.ndarray
+    order: np.ndarray
+    """For each row in class order, its number in the batch."""
+
+
+def share_out(entry: int, task: Task) -> None:
+    """The code at `entry` on as many threads as torch uses: each takes pieces of `task` until none is left."""
+    batch, width = task.rows.shape
+    threads = min(torch.get_num_threads(), -(-batch // ROWS_A_PIECE))
+    counters = np.zeros(1 + threads, np.int64)
+    numbers = (counters.ctypes.data, threads, batch, width)
+    plan = np.array([*numbers, *(array.ctypes.data for array in task)], np.int64)
+    _run(entry, plan.ctypes.data, threads)
+
+
+def _run(entry: int, plan: int, threads: int) -> None:
+    if threads == 1:
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry)(plan)
+    elif (team := _torch_team()) is not None:
+        team(entry, plan, threads, 0)
+    else:
+        call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry)
+        list(_pool(threads).map(call, [plan] * threads))
+
+
+@cache
+def _torch_team() -> Callable[[int, int, int, int], None] | None:
+    """GNU OpenMP's entry to a parallel region, from the library that torch itself runs on."""
+    home = Path(torch.__file__).parent
+    for path in (*home.glob("lib/libgomp*.so*"), *home.parent.glob("torch.libs/libgomp*.so*")):
+        team = ctypes.CDLL(str(path)).GOMP_parallel
+        team.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        team.restype = None
+        return team  # type: ignore[no-any-return]
+    return None
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="lossgauge")
+
+
+@intrinsic
+def take(typing_context, counter, amount):
+    """The counter's value before `amount` is added, in one step that no other thread can divide."""
+
+    def generate(context, builder, signature, arguments):
+        cell = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", cell, arguments[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def pointer(typing_context, address):
+    """An address, as `carray` takes it."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.int64), generate
