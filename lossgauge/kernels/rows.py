@@ -18,11 +18,14 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
+import torch
 from llvmlite import ir
-from numba import carray, cfunc, njit, types
+from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload, register_jitable
 
-from lossgauge.kernels.team import ROWS_A_PIECE, pointer, take
+from lossgauge.kernels.team import ROWS_A_PIECE, Task, pointer, share_out, take
+
+__all__ = ["Task", "sweep"]
 
 # sums may be reordered into vector lanes; NaN and infinity keep their meaning
 _FAST = {"reassoc", "nsz", "contract"}
@@ -196,6 +199,34 @@ def softplus_rows(task, first, last):
         squares += s + _scaled(before, factor) + _scaled(after, factor)
         value[own], weight[own], active[own] = values + v, weights, count + c
         absolute[own], squared[own] = 2 * weights * inverse, squares
+
+
+@register_jitable(fastmath=_FAST)
+def class_rows(task, first, last):
+    """Terms of a softmax over classes: softplus(v), v = log Σ_rivals e^{s·cos} − s·target.
+
+    `start` is each row's own column, `norms` its cosine after the margin. G is the rivals' part alone: 0 at the
+    own column, where the gradient is −s·W times the margin's slope.
+    """
+    matrix, _, _, _, target, _, _, sums, settings, active, own_column, _, _ = task
+    value, weight, absolute, squared = sums[0], sums[1], sums[2], sums[3]
+    scale, tolerance = settings[0], settings[1]
+    number = matrix.dtype.type
+    for i in range(first, last):
+        row = matrix[i]
+        row[own_column[i]] = number(-np.inf)
+        top = _largest(row, number(-np.inf))
+        if len(row) == 1:  # no rival
+            row[0] = 0
+            value[i], weight[i], active[i], absolute[i], squared[i] = 0, 0, 0, 0, 0
+            continue
+        total = _exponentials(row, top, number(scale))
+        v = math.log(total) + (np.float64(top) - np.float64(target[i])) * scale
+        e = math.exp(-abs(v))
+        w = 1 / (1 + e) if v > 0 else e / (1 + e)
+        term = max(v, 0.0) + math.log1p(e)
+        squared[i] = _scaled(row, number(w * scale / total))
+        value[i], weight[i], active[i], absolute[i] = term, w, term > tolerance, w * scale
 
 
 @njit(fastmath=_FAST)
@@ -515,31 +546,36 @@ def forces(task, first, last):
         pull[own], push[own] = np.sqrt(squares), np.sqrt(more_squares)
 
 
+def sweep(kernel: Callable[..., None], task: Task) -> None:
+    """`kernel` over all rows of `task`, in place."""
+    share_out(_entry(kernel, task.matrix.dtype), task)
+
+
 @cache
-def entry(kernel: Callable[..., None], number: type[np.floating]) -> int:
+def _entry(kernel: Callable[..., None], dtype: torch.dtype) -> int:
     """The address of what each thread runs: pieces of a `Task` by `kernel` until none is left.
 
     It lives beside the kernels because numba keeps what it compiled for as long as this file is unchanged.
     """
-    kind = types.float32 if number is np.float32 else types.float64
+    kind = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
 
     @cfunc(types.void(types.CPointer(types.int64)), cache=True)
     def pieces(plan):
-        counters, threads, n, width = plan[0], plan[1], plan[2], plan[3]
+        counters, threads, n, columns, width = plan[0], plan[1], plan[2], plan[3], plan[4]
         task = (
-            carray(pointer(plan[4]), (n, n), kind),
-            carray(pointer(plan[5]), (n, width), kind),
+            carray(pointer(plan[5]), (n, columns), kind),
             carray(pointer(plan[6]), (n, width), kind),
             carray(pointer(plan[7]), (n, width), kind),
-            carray(pointer(plan[8]), (n,), kind),
+            carray(pointer(plan[8]), (n, width), kind),
             carray(pointer(plan[9]), (n,), kind),
             carray(pointer(plan[10]), (n,), kind),
-            carray(pointer(plan[11]), (4, n), types.float64),
-            carray(pointer(plan[12]), (3,), types.float64),
-            carray(pointer(plan[13]), (n,), types.int64),
+            carray(pointer(plan[11]), (n,), kind),
+            carray(pointer(plan[12]), (4, n), types.float64),
+            carray(pointer(plan[13]), (3,), types.float64),
             carray(pointer(plan[14]), (n,), types.int64),
             carray(pointer(plan[15]), (n,), types.int64),
             carray(pointer(plan[16]), (n,), types.int64),
+            carray(pointer(plan[17]), (n,), types.int64),
         )
         # each thread begins with a share of its own, which its core's cache may hold, and then helps the others
         share = (n + threads - 1) // threads
@@ -552,4 +588,4 @@ def entry(kernel: Callable[..., None], number: type[np.floating]) -> int:
                 kernel(task, first, min(first + ROWS_A_PIECE, end))
                 first = begin + take(counters + 8 * (helped + 1), ROWS_A_PIECE)
 
-    return int(pieces.address)
+    return int(pieces.address)  # type: ignore[arg-type]

@@ -20,45 +20,48 @@ import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from torch import Tensor
 
 ROWS_A_PIECE = 32
 
 
 class Task(NamedTuple):
-    """What every kernel is given: arrays in C order. Those without a type are float32 or float64, all alike."""
+    """What every kernel is given: tensors in memory as read, row by row. Those without a type are float32 or float64, all alike."""
 
-    matrix: np.ndarray
-    """Batch × batch."""
-    rows: np.ndarray
+    matrix: Tensor
+    """Batch × columns: the batch again, or the classes."""
+    rows: Tensor
     """The embeddings, batch × width, in class order."""
-    product: np.ndarray
+    product: Tensor
     """`matrix` @ `rows`."""
-    gradient: np.ndarray
+    gradient: Tensor
     """Batch × width; this and all below but `norms`, `start` and `end` in the batch's own order."""
-    norms: np.ndarray
+    norms: Tensor
     """Squared norms of `rows`."""
-    pull: np.ndarray
-    push: np.ndarray
-    sums: np.ndarray
+    pull: Tensor
+    push: Tensor
+    sums: Tensor
     """Four rows of float64: values, W, Σ|g|, Σg²."""
-    settings: np.ndarray
+    settings: Tensor
     """Float64: the loss's margin or temperature, its tolerance, and below which share of the norms a squared
     distance counts as 0; that is 0 where the matrix holds dot products."""
-    active: np.ndarray
+    active: Tensor
     """int64, as all below."""
-    start: np.ndarray
-    end: np.ndarray
-    order: np.ndarray
+    start: Tensor
+    """For each row in class order, where its class begins among the columns …"""
+    end: Tensor
+    """… and where it ends."""
+    order: Tensor
     """For each row in class order, its number in the batch."""
 
 
 def share_out(entry: int, task: Task) -> None:
     """The code at `entry` on as many threads as torch uses: each takes pieces of `task` until none is left."""
-    batch, width = task.rows.shape
+    (batch, columns), width = task.matrix.shape, task.rows.shape[-1]
     threads = min(torch.get_num_threads(), -(-batch // ROWS_A_PIECE))
     counters = np.zeros(1 + threads, np.int64)
-    numbers = (counters.ctypes.data, threads, batch, width)
-    plan = np.array([*numbers, *(array.ctypes.data for array in task)], np.int64)
+    numbers = (counters.ctypes.data, threads, batch, columns, width)
+    plan = np.array([*numbers, *(tensor.data_ptr() for tensor in task)], np.int64)
     _run(entry, plan.ctypes.data, threads)
 
 
@@ -80,7 +83,7 @@ def _torch_team() -> Callable[[int, int, int, int], None] | None:
         team = ctypes.CDLL(str(path)).GOMP_parallel
         team.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
         team.restype = None
-        return team  # type: ignore[no-any-return]
+        return team
     return None
 
 

@@ -8,15 +8,15 @@ the authors' code.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.errors import InputError
-from lossgauge.losses.base import Outcome, effective_share, forces, non_negative, positive_setting
-from lossgauge.losses.proxies import ProxyLoss, on_sphere, one_hot, through_normalization
-from lossgauge.losses.softmax_family import softplus_terms
+from lossgauge.losses.base import Outcome, forces, non_negative, positive_setting
+from lossgauge.losses.proxies import ProxyLoss, against_classes, on_sphere, through_normalization
 
 
 def with_angular_margin(
@@ -68,28 +68,23 @@ class ArcFace(ProxyLoss):
         self.check_fit(embeddings, labels)
         unit, norms = on_sphere(embeddings)
         directions, lengths = on_sphere(self.proxies.to(unit.dtype))
-        cosine = unit @ directions.T
-        own = one_hot(labels, len(directions))
-        shifted, slope = with_angular_margin(cosine[own], margin=self.margin)
-        terms = softplus_terms(
-            cosine.masked_scatter(own, shifted),
-            own,
-            ~own,
-            temperature=1 / self.scale,
+        terms, pull, push, at_directions, share = against_classes(
+            unit,
+            labels,
+            directions,
+            with_margin=partial(with_angular_margin, margin=self.margin),
+            scale=self.scale,
             tolerance=self.tolerance,
         )
-        attraction = terms.gradient[own] * slope
-        repulsion = terms.gradient.masked_fill(own, 0)
-        gradient = repulsion.masked_scatter(own, attraction)
-        pull = through_normalization(attraction[:, None] * directions[labels], unit, norms)
-        push = through_normalization(repulsion @ directions, unit, norms)
         return Outcome(
             value=terms.value,
-            counts=terms.counts,
+            counts=torch.ones_like(labels),
             active=terms.active,
             weight=terms.weight,
-            forces=forces(pull, push),
+            forces=forces(
+                through_normalization(pull, unit, norms), through_normalization(push, unit, norms)
+            ),
             skipped_anchors=0,
-            effective_share=effective_share(gradient, pairs=gradient.numel()),
-            parameter_gradients=(through_normalization(gradient.T @ unit, directions, lengths),),
+            effective_share=share,
+            parameter_gradients=(through_normalization(at_directions, directions, lengths),),
         )

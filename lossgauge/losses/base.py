@@ -229,7 +229,12 @@ def effective_share(weights: Float[Tensor, "rows columns"], *, pairs: int) -> fl
         return float("nan")
     total = float(torch.linalg.vector_norm(weights, 1)) / largest
     root = float(torch.linalg.vector_norm(weights / largest, 2))
-    return (total / root) ** 2 / pairs
+    return share_of(total, root**2, pairs=pairs)
+
+
+def share_of(total: float, squares: float, *, pairs: int) -> float:
+    """`effective_share` from Σ|w| and Σw²."""
+    return total**2 / squares / pairs if squares else float("nan")
 
 
 def positive_setting(name: str, value: float) -> float:

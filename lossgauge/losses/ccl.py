@@ -7,12 +7,12 @@ not public: 32, 0.2 and 1 are our choice. Without the center term it is CosFace.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import Outcome, effective_share, forces, non_negative, positive_setting
-from lossgauge.losses.proxies import ProxyLoss, on_sphere, one_hot, through_normalization
-from lossgauge.losses.softmax_family import softplus_terms
+from lossgauge.losses.base import Outcome, forces, non_negative, positive_setting
+from lossgauge.losses.proxies import ProxyLoss, against_classes, on_sphere, through_normalization
 
 
 class CCL(ProxyLoss):
@@ -44,29 +44,25 @@ class CCL(ProxyLoss):
     ) -> Outcome:
         self.check_fit(embeddings, labels)
         centers, lengths = on_sphere(self.proxies.to(embeddings.dtype))
-        similarity = embeddings @ centers.T
-        own = one_hot(labels, len(centers))
-        terms = softplus_terms(
-            similarity.sub_(own.to(similarity.dtype), alpha=self.margin),
-            own,
-            ~own,
-            temperature=1 / self.scale,
+        terms, pull, push, at_centers, share = against_classes(
+            embeddings,
+            labels,
+            centers,
+            with_margin=lambda own: (own - self.margin, torch.ones_like(own)),
+            scale=self.scale,
             tolerance=self.tolerance,
         )
         offset = embeddings - centers[labels]
         value = terms.value + self.center_weight * offset.square().sum(dim=1)
         to_center = 2 * self.center_weight * offset
-        repulsion = terms.gradient.masked_fill(own, 0)
-        pull = terms.gradient[own][:, None] * centers[labels] + to_center
-        push = repulsion @ centers
-        at_centers = (terms.gradient.T @ embeddings).index_add_(0, labels, to_center, alpha=-1)
+        at_centers.index_add_(0, labels, to_center, alpha=-1)
         return Outcome(
             value=value,
-            counts=terms.counts,
+            counts=torch.ones_like(labels),
             active=(value > self.tolerance).long(),
             weight=terms.weight,
-            forces=forces(pull, push),
+            forces=forces(pull + to_center, push),
             skipped_anchors=0,
-            effective_share=effective_share(terms.gradient, pairs=terms.gradient.numel()),
+            effective_share=share,
             parameter_gradients=(through_normalization(at_centers, centers, lengths),),
         )

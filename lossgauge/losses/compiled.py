@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import Forces, Outcome
+from lossgauge.losses.base import Forces, Outcome, share_of
+from lossgauge.losses.softmax_family import Rivals
 
 
 class Classes(NamedTuple):
@@ -54,7 +55,6 @@ def swept_outcome(
     if embeddings.device.type != "cpu":
         return None
     from lossgauge.kernels import rows as kernels
-    from lossgauge.kernels.team import Task, share_out
 
     order, start, end = by_class(labels)
     rows = embeddings.index_select(0, order)
@@ -66,16 +66,26 @@ def swept_outcome(
     product, gradient = torch.empty(2, *rows.shape, dtype=rows.dtype)
     pull, push = torch.empty(2, batch, dtype=rows.dtype)
     sums, active = torch.empty(4, batch, dtype=torch.float64), torch.empty_like(order)
-    settings = torch.tensor((*sweep.settings, floor), dtype=torch.float64)
     matrix = rows @ rows.T
-    norms = matrix.diagonal().clone()
-    tensors = (matrix, rows, product, gradient, norms, pull, push, sums, settings, active, start, end, order)  # fmt: skip
-    task = Task(*(tensor.numpy() for tensor in tensors))
-    number = task.matrix.dtype.type
-    share_out(kernels.entry(getattr(kernels, sweep.kernel), number), task)
-    share_out(kernels.entry(kernels.symmetrize, number), task)
+    task = kernels.Task(
+        matrix=matrix,
+        rows=rows,
+        product=product,
+        gradient=gradient,
+        norms=matrix.diagonal().clone(),
+        pull=pull,
+        push=push,
+        sums=sums,
+        settings=torch.tensor((*sweep.settings, floor), dtype=torch.float64),
+        active=active,
+        start=start,
+        end=end,
+        order=order,
+    )
+    kernels.sweep(getattr(kernels, sweep.kernel), task)
+    kernels.sweep(kernels.symmetrize, task)
     torch.mm(matrix, rows, out=product)
-    share_out(kernels.entry(kernels.forces, number), task)
+    kernels.sweep(kernels.forces, task)
     positives = torch.empty_like(order).index_copy_(0, order, end - start - 1)
     counts = sweep.counts(positives, batch - 1 - positives)
     value, weight, absolute, squared = sums
@@ -86,9 +96,43 @@ def swept_outcome(
         weight=weight.to(rows.dtype),
         forces=Forces(gradient, pull, push),
         skipped_anchors=int((counts == 0).sum()),
-        effective_share=_share(float(absolute.sum()), float(squared.sum()), batch),
+        effective_share=share_of(
+            float(absolute.sum()), float(squared.sum()), pairs=batch * (batch - 1)
+        ),
     )
 
 
-def _share(total: float, squares: float, rows: int) -> float:
-    return total**2 / squares / (rows * (rows - 1)) if squares else float("nan")
+def swept_rivals(
+    cosine: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"],
+    target: Float[Tensor, " batch"],
+    *,
+    scale: float,
+    tolerance: float,
+) -> Rivals | None:
+    """What `rival_terms` gives, on a CPU, in place as there; None on another device."""
+    if cosine.device.type != "cpu":
+        return None
+    from lossgauge.kernels import rows as kernels
+
+    sums, active = torch.empty(4, len(labels), dtype=torch.float64), torch.empty_like(labels)
+    nothing = torch.empty(0)
+    task = kernels.Task(
+        matrix=cosine,
+        rows=nothing,
+        product=nothing,
+        gradient=nothing,
+        norms=target.contiguous(),
+        pull=nothing,
+        push=nothing,
+        sums=sums,
+        settings=torch.tensor((scale, tolerance, 0.0), dtype=torch.float64),
+        active=active,
+        start=labels.contiguous(),
+        end=nothing,
+        order=nothing,
+    )
+    kernels.sweep(kernels.class_rows, task)
+    value, weight, absolute, squared = sums
+    number = cosine.dtype
+    return Rivals(value.to(number), active, weight.to(number), absolute, squared)

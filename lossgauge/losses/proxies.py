@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lossgauge.errors import InputError
-from lossgauge.losses.base import Loss
+from lossgauge.losses.base import Loss, share_of
+from lossgauge.losses.compiled import swept_rivals
+from lossgauge.losses.softmax_family import Rivals, rival_terms
 
 
 class ProxyLoss(Loss):
@@ -51,6 +55,54 @@ class ProxyLoss(Loss):
             )
 
 
+class AgainstClasses(NamedTuple):
+    """What samples and class rows do to each other, for the sum of all term values."""
+
+    terms: Rivals
+    pull: Float[Tensor, "batch width"]
+    """∂/∂samples from the own class …"""
+    push: Float[Tensor, "batch width"]
+    """… and from its rivals."""
+    at_directions: Float[Tensor, "classes width"]
+    effective_share: float
+
+
+def against_classes(
+    samples: Float[Tensor, "batch width"],
+    labels: Int[Tensor, " batch"],
+    directions: Float[Tensor, "classes width"],
+    *,
+    with_margin: Callable[[Tensor], tuple[Tensor, Tensor]],
+    scale: float,
+    tolerance: float,
+) -> AgainstClasses:
+    """Softmax terms over class rows; `with_margin` gives the target from the own cosine, and its slope.
+
+    Three products of batch × classes × width; one batch × classes matrix is stored.
+    """
+    cosine = samples @ directions.T
+    target, slope = with_margin(cosine.gather(1, labels[:, None])[:, 0])
+    settings = {"scale": scale, "tolerance": tolerance}
+    terms = swept_rivals(cosine, labels, target, **settings)
+    if terms is None:
+        terms = rival_terms(cosine, labels, target, **settings)
+    repulsion = cosine  # in place
+    attraction = (terms.weight * slope * -scale)[:, None]
+    at_directions = repulsion.T @ samples
+    at_directions.index_add_(0, labels, attraction * samples)
+    return AgainstClasses(
+        terms=terms,
+        pull=attraction * directions[labels],
+        push=repulsion @ directions,
+        at_directions=at_directions,
+        effective_share=share_of(
+            float(terms.total.sum()) + float(attraction.double().abs().sum()),
+            float(terms.squares.sum()) + float(attraction.double().square().sum()),
+            pairs=repulsion.numel(),
+        ),
+    )
+
+
 def on_sphere(
     rows: Float[Tensor, "rows width"],
 ) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "rows 1"]]:
@@ -64,10 +116,6 @@ def through_normalization(
     unit: Float[Tensor, "rows width"],
     norms: Float[Tensor, "rows 1"],
 ) -> Float[Tensor, "rows width"]:
-    """A gradient at unit rows, carried back to the rows they came from: its tangent part over the norm."""
-    return (gradient - (gradient * unit).sum(dim=1, keepdim=True) * unit) / norms
-
-
-def one_hot(labels: Int[Tensor, " batch"], class_count: int) -> Tensor:
-    """Batch × classes, True at each sample's own class."""
-    return F.one_hot(labels, class_count).bool()
+    """A gradient at unit rows, carried back to the rows they came from: its tangent part over the norm; in place."""
+    along = torch.linalg.vecdot(gradient, unit)[:, None]
+    return gradient.addcmul_(unit, along, value=-1).div_(norms)

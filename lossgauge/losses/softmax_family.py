@@ -7,8 +7,10 @@ Written in v, not as a softmax, the value stays exact where it is tiny and the g
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Terms
@@ -43,4 +45,47 @@ def softplus_terms(
         active=(value > tolerance).sum(dim=1),
         weight=total_weight,
         gradient=share.mul_(total_weight[:, None]).sub_(weight).div_(temperature),
+    )
+
+
+class Rivals(NamedTuple):
+    """Terms of samples against class rows: one a sample, its own class against all others."""
+
+    value: Float[Tensor, " batch"]
+    active: Int[Tensor, " batch"]
+    weight: Float[Tensor, " batch"]
+    """W; scale · W is the force at the target."""
+    total: Float[Tensor, " batch"]
+    """Σ|∂value/∂cosine| over the rivals, in float64 …"""
+    squares: Float[Tensor, " batch"]
+    """… and the sum of their squares."""
+
+
+def rival_terms(
+    cosine: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"],
+    target: Float[Tensor, " batch"],
+    *,
+    scale: float,
+    tolerance: float,
+) -> Rivals:
+    """Terms of value softplus(log Σ_rivals e^{scale · cosine} − scale · target), in place.
+
+    `cosine` becomes ∂value/∂cosine of the rivals, 0 at each sample's own class. With one class there is no
+    rival, and value and weight are 0.
+    """
+    own = labels[:, None]
+    # differences first: both are large where the scale is
+    rivals = cosine.sub_(target[:, None]).mul_(scale).scatter_(1, own, -torch.inf)
+    lowest = torch.finfo(cosine.dtype).min / 4
+    v = rivals.logsumexp(dim=1).clamp_(min=lowest)
+    value = torch.logaddexp(v, v.new_zeros(()))
+    weight = v.sigmoid()
+    force = rivals.sub_(v[:, None]).exp_().mul_((weight * scale)[:, None])
+    return Rivals(
+        value=value,
+        active=(value > tolerance).long(),
+        weight=weight,
+        total=force.sum(dim=1, dtype=torch.float64),
+        squares=torch.linalg.vector_norm(force, dim=1, dtype=torch.float64).square(),
     )

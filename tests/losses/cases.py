@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lossgauge.losses.base import Loss, Outcome
+from lossgauge.losses.proxies import ProxyLoss
 
 Batch = tuple[Tensor, Tensor]
 SlowLoss = Callable[[Tensor, Tensor], list[Tensor]]
@@ -32,7 +33,7 @@ def assert_agrees(loss: Loss, slow: SlowLoss, batch: Batch) -> None:
     by its kernel and by its plain torch form, where it has both.
     """
     forms = [loss.outcome]
-    if hasattr(loss, "swept"):
+    if hasattr(loss, "swept") or isinstance(loss, ProxyLoss):
         forms.append(partial(without_kernel, loss))
     for form in forms:
         with patch.object(loss, "outcome", form):
@@ -41,7 +42,12 @@ def assert_agrees(loss: Loss, slow: SlowLoss, batch: Batch) -> None:
 
 def without_kernel(loss: Loss, embeddings: Tensor, labels: Tensor) -> Outcome:
     """`loss.outcome` by its plain torch form."""
-    with patch.object(type(loss), "swept", lambda *_: None):
+    nothing = lambda *_, **__: None  # noqa: E731
+    if isinstance(loss, ProxyLoss):
+        without = patch("lossgauge.losses.proxies.swept_rivals", nothing)
+    else:
+        without = patch.object(type(loss), "swept", nothing)
+    with without:
         return type(loss).outcome(loss, embeddings, labels)
 
 
