@@ -6,19 +6,20 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lossgauge.errors import CacheError, RunError
 from lossgauge.types import Evaluation, Step
 
-EMBED_ROWS = 8192
-"""Rows that go through the head at a time when a whole set is embedded."""
+EMBED_ROWS = 1024
+"""Rows that go through the head at a time when a whole set is embedded: few enough to stay in a cache."""
 
 
 class LinearHead(nn.Module):
@@ -29,7 +30,25 @@ class LinearHead(nn.Module):
         self.linear = nn.Linear(width, embedding_size)
 
     def forward(self, features: Float[Tensor, "batch _"]) -> Float[Tensor, "batch _"]:
-        return F.normalize(self.linear(features))
+        return cast(Tensor, _OntoSphere.apply(self.linear(features)))
+
+
+class _OntoSphere(torch.autograd.Function):
+    """`F.normalize` of rows, in five passes over them forward and backward instead of a dozen."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_(min=1e-12)
+        unit: Tensor = rows / norms
+        ctx.save_for_backward(unit, norms)
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        unit, norms = ctx.saved_tensors
+        along = torch.linalg.vecdot(gradient, unit)[:, None]
+        return torch.addcmul(gradient, unit, along, value=-1).div_(norms)
 
 
 @dataclass
@@ -62,7 +81,9 @@ def start_training(
         head = LinearHead(width, embedding_size)
         torch.manual_seed(seed)
         loss = make_loss()
-    optimizer = torch.optim.Adam([*head.parameters(), *loss.parameters()], lr=learning_rate)
+    optimizer = torch.optim.Adam(
+        [*head.parameters(), *loss.parameters()], lr=learning_rate, fused=True
+    )
     return Training(head, loss, optimizer)
 
 
@@ -78,7 +99,7 @@ def train_epoch(
     head_parameters = tuple(training.head.parameters())
     loss_parameters = tuple(training.loss.parameters())
     for rows in batches:
-        embeddings = training.head(features[rows])
+        embeddings = training.head(features.index_select(0, rows))
         embeddings.retain_grad()
         evaluation = evaluate(training.loss, embeddings, labels[rows])
         if not evaluation.value.isfinite():
@@ -86,7 +107,8 @@ def train_epoch(
                 f"the loss is {evaluation.value.item()} in epoch {training.epoch + 1}, "
                 f"step {training.step}; try a lower learning_rate or a higher temperature"
             )
-        training.optimizer.zero_grad(set_to_none=True)
+        for parameter in (*head_parameters, *loss_parameters):
+            parameter.grad = None
         evaluation.value.backward()
         on_step(
             Step(
@@ -113,8 +135,13 @@ def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
 def embed(
     head: nn.Module, features: Float[Tensor, "rows _"], rows: Int[Tensor, " some"]
 ) -> Float[Tensor, "some _"]:
-    """Embeddings of the given rows, in chunks, without a graph."""
-    return torch.cat([head(features[chunk]) for chunk in torch.split(rows, EMBED_ROWS)])
+    """Embeddings of the given rows, without a graph: gathered into one small buffer, block after block."""
+    buffer = features.new_empty(min(EMBED_ROWS, len(rows)), features.shape[1])
+    blocks = []
+    for block in rows.split(EMBED_ROWS):
+        torch.index_select(features, 0, block, out=buffer[: len(block)])
+        blocks.append(head(buffer[: len(block)]))
+    return torch.cat(blocks)
 
 
 def save_checkpoint(training: Training, folder: Path) -> None:

@@ -39,24 +39,20 @@ def gradient_active_ratio(
 
     Unlike the term rule it moves for every loss. NaN without g₀.
     """
-    return math.nan if math.isnan(start) else float((norms > share * start).double().mean())
+    return math.nan if math.isnan(start) else int((norms > share * start).sum()) / len(norms)
 
 
 def tangent(
     gradient: Float[Tensor, "batch width"], unit: Float[Tensor, "batch width"]
 ) -> Float[Tensor, "batch width"]:
     """The part of a gradient at unit rows that can turn them: the radial part is lost in normalisation."""
-    return gradient - (gradient * unit).sum(dim=1, keepdim=True) * unit
+    along = torch.linalg.vecdot(gradient, unit)[:, None]
+    return torch.addcmul(gradient, unit, along, value=-1)
 
 
-def total_norm(parameters: Sequence[Tensor]) -> float:
-    """Norm over the gradients of all `parameters` together; NaN where there is none."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return math.nan
-    return float(
-        torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
-    )
+def gradient_norms(parameters: Sequence[Tensor]) -> list[Float[Tensor, ""]]:
+    """The norm of each gradient there is; `math.hypot` of them is the norm over all parameters together."""
+    return [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
 
 
 def decay_epochs(

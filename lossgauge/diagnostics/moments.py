@@ -6,7 +6,7 @@ mean is large, and merging parts gives what one pass over all rows would. In flo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from typing import NamedTuple
 
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch
 from lossgauge.errors import InputError
+
+BLOCK_ROWS = 2048
+"""Rows in float64 at a time: few enough to stay in a cache."""
 
 
 class Moments(NamedTuple):
@@ -33,22 +36,35 @@ class Moments(NamedTuple):
 
 
 def moments(embeddings: ArrayLike, labels: ArrayLike) -> Moments:
-    """Moments of one chunk. Costs one width × width product; memory is a float64 copy of the chunk.
+    """Moments of one chunk. Costs one width × width product a row; reads the rows twice, a block at a time.
 
     Raises InputError where the chunk breaks a rule of `as_batch`.
     """
     rows, numbers = as_batch(embeddings, labels)
-    rows = rows.detach().double()
+    rows = rows.detach()
     found, group, count = numbers.unique(return_inverse=True, return_counts=True)
-    sizes = count.double()  # int over int would be a float32
-    mean = _class_sums(rows, group, len(found)) / sizes[:, None]
-    deviation = rows - mean[group]
+    sizes = count.double()[:, None]  # int over int would be a float32
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        parts = zip(rows.split(BLOCK_ROWS), group.split(BLOCK_ROWS), strict=True)
+        return ((block.double(), of) for block, of in parts)
+
+    sums = rows.new_zeros(len(found), rows.shape[1], dtype=torch.float64)
+    for block, of in blocks():
+        _add_rows(sums, of, block)
+    mean, overall = sums / sizes, sums.sum(dim=0) / len(rows)
+    scatter = sums.new_zeros(len(found))
+    left, total = torch.zeros_like(sums), sums.new_zeros(rows.shape[1], rows.shape[1])
+    for block, of in blocks():
+        deviation = block - mean.index_select(0, of)
+        _add_rows(left, of, deviation)
+        scatter.index_add_(0, of, torch.linalg.vecdot(deviation, deviation))
+        centered = block - overall
+        total.addmm_(centered.T, centered)
     # The mean of a class of equal rows is rounded; what is left of it is no scatter.
-    correction = _class_sums(deviation, group, len(found)) / sizes[:, None]
-    scatter = rows.new_zeros(len(found)).index_add_(0, group, deviation.square().sum(dim=1))
-    scatter = (scatter - sizes * correction.square().sum(dim=1)).clamp_(min=0)
-    centered = rows - rows.mean(dim=0)
-    return Moments(found, count, mean + correction, scatter, centered.T @ centered)
+    correction = left / sizes
+    scatter = (scatter - sizes[:, 0] * correction.square().sum(dim=1)).clamp_(min=0)
+    return Moments(found, count, mean + correction, scatter, total)
 
 
 def merge(first: Moments, second: Moments) -> Moments:
@@ -84,8 +100,9 @@ def overall_mean(of: Moments) -> Float64[Tensor, " width"]:
     return (of.sizes.double() @ of.mean) / of.sizes.sum()
 
 
-def _class_sums(rows: Tensor, group: Tensor, class_count: int) -> Tensor:
-    return rows.new_zeros(class_count, rows.shape[1]).index_add_(0, group, rows)
+def _add_rows(sums: Tensor, group: Tensor, rows: Tensor) -> None:
+    # scatter_add_ knows an index that is one number a row; index_add_ takes the rows one by one
+    sums.scatter_add_(0, group[:, None].expand_as(rows), rows)
 
 
 def _spread(of: Moments, labels: Tensor) -> Moments:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,9 +14,9 @@ from lossgauge.diagnostics.greediness import (
     GRADIENT_SHARES,
     START_STEPS,
     gradient_active_ratio,
+    gradient_norms,
     start_gradient,
     tangent,
-    total_norm,
 )
 from lossgauge.types import Evaluation, Record, Step
 
@@ -24,18 +26,36 @@ _QUANTILES = {
     "embedding_gradient_p90": 0.9,
 }
 
+TOGETHER = 32
+"""Steps whose numbers are asked for together."""
+
+
+class _Reading(NamedTuple):
+    """What is taken of a step at once, as tensors where they are: numbers are asked for later, many steps together."""
+
+    step: int
+    epoch: int
+    evaluation: Evaluation
+    norms: Float[Tensor, " batch"]
+    tangent_norms: Float[Tensor, " batch"]
+    head_gradients: list[Float[Tensor, ""]]
+    """Norms, one a parameter."""
+    loss_gradients: list[Float[Tensor, ""]]
+
 
 class Probe:
-    """Collects a row a step in `rows`. Stores nothing of a batch but, for the first ten, its gradient norms.
+    """Collects a row a step in `rows`.
 
-    g₀ is known after ten steps: rows before that get their gradient active ratio then. `finish` gives it
-    to shorter runs.
+    Of a batch it keeps a few numbers a sample, for at most `TOGETHER` steps: a number asked for alone costs
+    more than its arithmetic (cold code on a CPU, a round trip on a GPU). g₀ is known after ten steps: rows
+    before that get their gradient active ratio then. `finish` gives it to shorter runs.
     """
 
     def __init__(self) -> None:
-        self.rows: list[Record] = []
         self.start: float | None = None
         self.start_norms: list[Float[Tensor, " batch"]] = []
+        self._rows: list[Record] = []
+        self._readings: list[_Reading] = []
 
     def __call__(self, step: Step) -> None:
         """Take the row of a step: after `backward`, before the optimiser moves anything."""
@@ -43,46 +63,81 @@ class Probe:
         if gradient is None:
             gradient = torch.zeros_like(step.embeddings)
         gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
-        norms = torch.linalg.vector_norm(gradient, dim=1)
-        row: Record = {"step": step.number, "epoch": step.epoch, **terms_row(step.evaluation)}
-        row["embedding_gradient"] = float(norms.mean())
-        quantiles = torch.quantile(norms, norms.new_tensor(list(_QUANTILES.values())))
-        row.update(zip(_QUANTILES, quantiles.tolist(), strict=True))
-        turning = tangent(gradient, step.embeddings.detach())
-        row["tangent_gradient"] = float(torch.linalg.vector_norm(turning, dim=1).mean())
-        row["head_gradient"] = known(total_norm(step.head_parameters))
-        row["loss_gradient"] = known(total_norm(step.loss_parameters))
-        active = row["term_active_ratio"]
-        row["gradient_per_active"] = row["embedding_gradient"] / active if active else None
-        self.rows.append(row)
-        if self.start is None:
-            self.start_norms.append(norms)
-            if len(self.start_norms) == START_STEPS:
-                self.finish()
-        else:
-            self._rate(row, norms)
+        turning = tangent(gradient, step.embeddings.detach().to(gradient.dtype))
+        reading = _Reading(
+            step=step.number,
+            epoch=step.epoch,
+            evaluation=step.evaluation._replace(value=step.evaluation.value.detach()),
+            norms=torch.linalg.vector_norm(gradient, dim=1),
+            tangent_norms=torch.linalg.vector_norm(turning, dim=1),
+            head_gradients=gradient_norms(step.head_parameters),
+            loss_gradients=gradient_norms(step.loss_parameters),
+        )
+        waiting = self._readings
+        if waiting and (len(waiting) == TOGETHER or not _alike(waiting[0], reading)):
+            self._settle()
+        self._readings.append(reading)
+
+    @property
+    def rows(self) -> list[Record]:
+        """A row for each step seen."""
+        self._settle()
+        return self._rows
 
     def finish(self) -> None:
         """Fix g₀ on the steps seen so far, if it is not fixed yet."""
+        self._settle()
         if self.start is None and self.start_norms:
             self.start = start_gradient(torch.cat(self.start_norms))
-            for row, norms in zip(self.rows, self.start_norms, strict=False):
+            for row, norms in zip(self._rows, self.start_norms, strict=False):
                 self._rate(row, norms)
             self.start_norms = []
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must hold beside `rows`."""
+        self._settle()
         if self.start is not None:
             return {"start": torch.tensor(self.start, dtype=torch.float64)}
         return {f"norms.{index}": norms for index, norms in enumerate(self.start_norms)}
 
     def resume(self, rows: list[Record], state: dict[str, Tensor]) -> None:
         """Go on from `rows` and what `state()` gave."""
-        self.rows = rows
+        self._rows, self._readings = rows, []
         self.start = float(state["start"]) if "start" in state else None
         self.start_norms = (
             [state[f"norms.{index}"] for index in range(len(state))] if self.start is None else []
         )
+
+    def _settle(self) -> None:
+        """Make rows of the readings."""
+        readings, self._readings = self._readings, []
+        if not readings:
+            return
+        norms = torch.stack([reading.norms for reading in readings]).cpu()
+        means = norms.mean(dim=1).tolist()
+        tangents = torch.stack([r.tangent_norms for r in readings]).mean(dim=1).tolist()
+        places = norms.new_tensor(list(_QUANTILES.values()))
+        quantiles = torch.quantile(norms, places, dim=1).T.tolist()
+        for index, (reading, terms) in enumerate(zip(readings, terms_rows(readings), strict=True)):
+            active = terms["term_active_ratio"]
+            row = {
+                "step": reading.step,
+                "epoch": reading.epoch,
+                **terms,
+                "embedding_gradient": means[index],
+                **dict(zip(_QUANTILES, quantiles[index], strict=True)),
+                "tangent_gradient": tangents[index],
+                "head_gradient": _together(reading.head_gradients),
+                "loss_gradient": _together(reading.loss_gradients),
+                "gradient_per_active": means[index] / active if active else None,
+            }
+            self._rows.append(row)
+            if self.start is not None:
+                self._rate(row, norms[index])
+            else:
+                self.start_norms.append(norms[index])
+                if len(self.start_norms) == START_STEPS:
+                    self.finish()
 
     def _rate(self, row: Record, norms: Float[Tensor, " batch"]) -> None:
         start = math.nan if self.start is None else self.start
@@ -90,27 +145,34 @@ class Probe:
             row[column] = known(gradient_active_ratio(norms, start=start, share=share))
 
 
-def terms_row(evaluation: Evaluation) -> Record:
-    """The part of a row that the loss itself tells; None for what a black box does not know."""
-    e = evaluation
-    ratio = (
-        None
-        if e.term_count is None or e.active_count is None
-        else _share(e.active_count, e.term_count)
-    )
-    anchors = None if e.anchor_weight is None else len(e.anchor_weight)
-    skipped = None if e.skipped_anchors is None or anchors is None else e.skipped_anchors / anchors
-    return {
-        "loss_value": float(e.value.detach()),
-        "term_count": e.term_count,
-        "active_count": e.active_count,
-        "term_active_ratio": ratio,
-        "skipped_anchor_ratio": skipped,
-        "mean_weight": None if e.anchor_weight is None else known(float(e.anchor_weight.nanmean())),
-        "effective_share": known(e.effective_share),
-        "pull": None if e.pull is None else float(e.pull),
-        "push": None if e.push is None else float(e.push),
-    }
+def terms_rows(readings: Sequence[_Reading]) -> list[Record]:
+    """The part of each row that the loss itself tells; None for what a black box does not know."""
+    weights = [reading.evaluation.anchor_weight for reading in readings]
+    means: list[float | None] = [None] * len(readings)
+    if all(weight is not None for weight in weights):
+        means = torch.stack(weights).nanmean(dim=1).tolist()  # type: ignore[arg-type]
+    rows = []
+    for reading, mean in zip(readings, means, strict=True):
+        e = reading.evaluation
+        ratio = skipped = None
+        if e.term_count and e.active_count is not None:
+            ratio = e.active_count / e.term_count
+        if e.skipped_anchors is not None:
+            skipped = e.skipped_anchors / len(reading.norms)
+        rows.append(
+            {
+                "loss_value": float(e.value),
+                "term_count": e.term_count,
+                "active_count": e.active_count,
+                "term_active_ratio": ratio,
+                "skipped_anchor_ratio": skipped,
+                "mean_weight": known(mean),
+                "effective_share": known(e.effective_share),
+                "pull": _number(e.pull),
+                "push": _number(e.push),
+            }
+        )
+    return rows
 
 
 def known(value: float | None) -> float | None:
@@ -118,5 +180,18 @@ def known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _number(value: Tensor | None) -> float | None:
+    return None if value is None else known(float(value))
+
+
+def _together(norms: Sequence[Tensor]) -> float | None:
+    return known(math.hypot(*map(float, norms))) if norms else None
+
+
+def _alike(one: _Reading, other: _Reading) -> bool:
+    """Whether two readings can be settled together: batches of one size, told of by one kind of loss."""
+    shapes = []
+    for reading in (one, other):
+        weight = reading.evaluation.anchor_weight
+        shapes.append((reading.norms.shape, None if weight is None else weight.shape))
+    return shapes[0] == shapes[1]

@@ -74,14 +74,16 @@ def rival_terms(
     `cosine` becomes ∂value/∂cosine of the rivals, 0 at each sample's own class. With one class there is no
     rival, and value and weight are 0.
     """
-    own = labels[:, None]
-    # differences first: both are large where the scale is
-    rivals = cosine.sub_(target[:, None]).mul_(scale).scatter_(1, own, -torch.inf)
     lowest = torch.finfo(cosine.dtype).min / 4
-    v = rivals.logsumexp(dim=1).clamp_(min=lowest)
+    rivals = cosine.scatter_(1, labels[:, None], -torch.inf)
+    # Differences first: both sides are large where the scale is. Rivals to the nearest of them, not to the
+    # target: a large margin would round them all to one number.
+    top = rivals.amax(dim=1).clamp_(min=lowest)
+    crowd = rivals.sub_(top[:, None]).mul_(scale).logsumexp(dim=1).clamp_(min=lowest)
+    v = (top - target).mul_(scale).add_(crowd)
     value = torch.logaddexp(v, v.new_zeros(()))
     weight = v.sigmoid()
-    force = rivals.sub_(v[:, None]).exp_().mul_((weight * scale)[:, None])
+    force = rivals.sub_(crowd[:, None]).exp_().mul_((weight * scale)[:, None])
     return Rivals(
         value=value,
         active=(value > tolerance).long(),

@@ -96,6 +96,7 @@ def execute(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed * 1_000_003 + epoch)
             train_epoch(training, features.features, numbers, batches, on_step=log.take)
+        log.stop_clock()
         seconds = time.perf_counter() - began
         with_retrieval = epoch % config["retrieval_every"] == 0 or epoch == epochs
         row = {
@@ -111,10 +112,11 @@ def execute(
                 log.save(folder)
             saved = time.monotonic()
     probe.finish()
-    rows = with_dynamics(log.epochs, probe.rows)
+    steps = log.steps
+    rows = with_dynamics(log.epochs, steps)
     summary = {
         **run.columns,
-        **summarize(rows, probe.rows),
+        **summarize(rows, steps),
         "settings": ", ".join(f"{key}={value}" for key, value in config["settings"].items()),
         "fingerprint": features.fingerprint,
     }
@@ -123,7 +125,7 @@ def execute(
         records={"config": config, "summary": summary, "environment": environment()},
         tables={
             "epochs": rows,
-            "steps": probe.rows,
+            "steps": steps,
             "classes": class_rows(training.head, features),
         },
     )
@@ -179,29 +181,47 @@ class _Log:
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
         self.epochs: list[Record] = []
+        self.times: list[Record] = []
         self.last = 0.0
+
+    @property
+    def steps(self) -> list[Record]:
+        return [{**row, **times} for row, times in zip(self.probe.rows, self.times, strict=True)]
 
     def start_clock(self) -> None:
         """Begin to time steps: what came since the last one was no step."""
         self.last = time.perf_counter()
 
+    def stop_clock(self) -> None:
+        """The probe works off what it has kept: a part of the last step."""
+        began = time.perf_counter()
+        _ = self.probe.rows
+        spent = 1e3 * (time.perf_counter() - began)
+        for column in self.times[-1]:
+            self.times[-1][column] += spent
+
     def take(self, step: Step) -> None:
         began = time.perf_counter()
         self.probe(step)
         now = time.perf_counter()
-        row = self.probe.rows[-1]
-        row["step_milliseconds"] = 1e3 * (now - self.last)
-        row["probe_milliseconds"] = 1e3 * (now - began)
+        self.times.append(
+            {
+                "step_milliseconds": 1e3 * (now - self.last),
+                "probe_milliseconds": 1e3 * (now - began),
+            }
+        )
         self.last = now
 
     def save(self, folder: Path) -> None:
         write_rows(folder / "epochs.parquet", self.epochs)
-        write_rows(folder / "steps.parquet", self.probe.rows)
+        write_rows(folder / "steps.parquet", self.steps)
         save_file(self.probe.state(), folder / "probe.safetensors")
 
     def load(self, folder: Path) -> None:
         self.epochs = read_rows(folder / "epochs.parquet")
         steps = read_rows(folder / "steps.parquet")
+        timed = ("step_milliseconds", "probe_milliseconds")
+        self.times = [{column: step.pop(column) for column in timed} for step in steps]
         try:
             self.probe.resume(steps, load_file(folder / "probe.safetensors"))
         except (OSError, SafetensorError) as error:
