@@ -20,8 +20,8 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed-test
-	$(BIN)/python benchmarks/step.py
+bench: .venv/installed-bench
+	$(BIN)/python -m benchmarks
 
 .venv/installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,92 +1,112 @@
-"""What a training step costs, with and without the probe, against its floor.   make bench
+"""A training step of `lossgauge study paper`: 60,000 x 1280 features, a linear head to 128, batch 512, 10 classes, Adam.
 
-1280 features, a linear head to 128, batch 512 over 10 classes, Adam: a step of `lossgauge study paper`.
-The floor is the step's matrix products alone: head forward and backward, and three batch × batch ones.
+The floor is its matrix products alone: head forward and backward, and three batch × batch ones.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections import defaultdict
+from itertools import pairwise
 from statistics import median
+from typing import Any
 
 import torch
 
+from benchmarks.clock import side_by_side
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.losses import LOSSES, load_loss
-from lossgauge.training import start_training, train_epoch
+from lossgauge.training import evaluate, start_training, train_epoch
+from lossgauge.types import Step
 
-ROWS, WIDTH, SIZE, BATCH, CLASSES = 10_240, 1280, 128, 512, 10
-
-
-def milliseconds(work: Callable[[], object], *, repeats: int) -> float:
-    """Median time of a call, after one to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return 1e3 * median(times)
+ROWS, WIDTH, SIZE, BATCH, CLASSES = 60_000, 1280, 128, 512, 10
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/step.json"))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    features = torch.randn(ROWS, WIDTH).relu()
-    labels = torch.randint(0, CLASSES, (ROWS,))
-    batches = list(torch.randperm(ROWS).split(BATCH))
-
-    def epoch(name: str, probe: Probe | None) -> Callable[[], object]:
-        sizes = (
-            {"class_count": CLASSES, "embedding_size": SIZE} if name in ("arcface", "ccl") else {}
+def measure() -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(ROWS, WIDTH, generator=generator)
+    labels = torch.randint(0, CLASSES, (ROWS,), generator=generator)
+    batches = list(torch.randperm(ROWS, generator=generator).split(BATCH))[:-1]
+    floor = side_by_side({"floor": _products})["floor"]
+    print(f"\na step, milliseconds (floor {floor:.2f}: its products)")
+    print(f"  {'loss':12} {'median':>7} {'/ floor':>8} {'probe':>7}   of which")
+    found: dict[str, Any] = {"floor": floor}
+    for name in LOSSES:
+        found[name] = _steps(name, features, labels, batches)
+        found[name]["over_floor"] = found[name]["step"] / floor
+        parts = ", ".join(f"{part} {time:.2f}" for part, time in found[name]["profile"].items())
+        print(
+            f"  {name:12} {found[name]['step']:7.2f} {found[name]['over_floor']:8.2f}"
+            f" {found[name]['probe_share']:7.1%}   {parts}",
+            flush=True,
         )
-        training = start_training(
+    found["median"] = median(found[name]["step"] for name in LOSSES)
+    print(f"  median over losses: {found['median']:.2f}", flush=True)
+    return found
+
+
+def _steps(name: str, features: Any, labels: Any, batches: list[Any]) -> dict[str, Any]:
+    sizes = {"class_count": CLASSES, "embedding_size": SIZE} if name in ("arcface", "ccl") else {}
+
+    def start() -> Any:
+        return start_training(
             width=WIDTH, embedding_size=SIZE, learning_rate=1e-4, seed=0,
             make_loss=lambda: load_loss(name, **sizes),
         )  # fmt: skip
-        hook = probe if probe is not None else lambda step: None
-        return lambda: train_epoch(training, features, labels, batches, on_step=hook)
 
-    x, weight, z = features[:BATCH], torch.randn(SIZE, WIDTH), torch.randn(BATCH, SIZE)
-    square = torch.randn(BATCH, BATCH)
+    training, probe = start(), Probe()
+    spent, ends = [], []
 
-    def products() -> None:
-        torch.mm(x, weight.T)
-        torch.mm(z.T, x)
-        torch.mm(z, z.T)
-        torch.mm(square, z)
-        torch.mm(square, z)
+    def timed(step: Step) -> None:
+        began = time.perf_counter()
+        probe(step)
+        ends.append(time.perf_counter())
+        spent.append(ends[-1] - began)
 
-    floor = milliseconds(products, repeats=50 * options.repeats)
-    rows = {}
-    print(f"floor {floor:.2f} ms a step (its matrix products), {options.threads} threads")
-    print(f"{'loss':12} {'plain':>8} {'probed':>8} {'probe':>7} {'/ floor':>8}")
-    for name in LOSSES:
-        plain = milliseconds(epoch(name, None), repeats=options.repeats) / len(batches)
-        probed = milliseconds(epoch(name, Probe()), repeats=options.repeats) / len(batches)
-        rows[name] = {"plain": plain, "probed": probed, "share": 1 - plain / probed}
-        print(
-            f"{name:12} {plain:8.2f} {probed:8.2f} {1 - plain / probed:7.1%} {probed / floor:8.1f}"
-        )
-    result = {
-        "floor": floor,
-        "losses": rows,
-        "threads": options.threads,
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
+    train_epoch(training, features, labels, batches, on_step=timed)
+    began = time.perf_counter()
+    _ = probe.rows  # what it has kept is worked off now
+    spent.append(time.perf_counter() - began)
+    times = [1e3 * (b - a) for a, b in pairwise(ends)]
+    return {
+        "step": median(times),
+        "probe_share": sum(spent) / (ends[-1] - ends[0] + spent[-1]),
+        "profile": _profile(start(), features, labels, batches),
     }
-    options.out.write_text(json.dumps(result, indent=1))
 
 
-if __name__ == "__main__":
-    main()
+def _profile(training: Any, features: Any, labels: Any, batches: list[Any]) -> dict[str, float]:
+    """Where a step's time goes: the same calls as `train_epoch`, one by one."""
+    parts: dict[str, list[float]] = defaultdict(list)
+    for rows in batches:
+        marks = [time.perf_counter()]
+        batch, of = features.index_select(0, rows), labels[rows]
+        marks.append(time.perf_counter())
+        embeddings = training.head(batch)
+        embeddings.retain_grad()
+        marks.append(time.perf_counter())
+        evaluation = evaluate(training.loss, embeddings, of)
+        marks.append(time.perf_counter())
+        training.optimizer.zero_grad()
+        evaluation.value.backward()
+        marks.append(time.perf_counter())
+        training.optimizer.step()
+        marks.append(time.perf_counter())
+        names = ("gather", "head", "loss", "backward", "Adam")
+        for part, (a, b) in zip(names, pairwise(marks), strict=True):
+            parts[part].append(1e3 * (b - a))
+    return {part: median(times) for part, times in parts.items()}
+
+
+def _products() -> None:
+    x, weight, z, square = _OPERANDS
+    torch.mm(x, weight.T)
+    torch.mm(z.T, x)
+    torch.mm(z, z.T)
+    torch.mm(square, z)
+    torch.mm(square, z)
+
+
+_OPERANDS = (
+    torch.randn(BATCH, WIDTH), torch.randn(SIZE, WIDTH), torch.randn(BATCH, SIZE), torch.randn(BATCH, BATCH),
+)  # fmt: skip

@@ -147,7 +147,9 @@ class EfficientNetLite0:
 
     def prepare(self, image: Image.Image) -> Tensor:
         """3 × side × side bytes."""
-        square = image.convert("RGB").resize((self.side, self.side), Image.Resampling.BICUBIC)
+        # a grey image is resized once, not three times
+        image = image if image.mode == "L" else image.convert("RGB")
+        square = image.resize((self.side, self.side), Image.Resampling.BICUBIC).convert("RGB")
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
     @torch.inference_mode()

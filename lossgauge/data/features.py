@@ -28,7 +28,8 @@ from lossgauge.data.splits import fingerprint
 from lossgauge.errors import CacheError, DataError
 from lossgauge.types import Backbone, FeatureSet, ImageSet
 
-BATCH = 256
+BATCH = 64
+"""Images that go through the network at a time: few enough for its activations to stay near the cores."""
 
 
 def features(
@@ -55,7 +56,7 @@ def features(
     }
     folder = (cache or default_cache()) / _key(identity)
     if refresh or not folder.is_dir():
-        rows = torch.cat(list(_extract(images, backbone, progress)))
+        rows = torch.cat(list(extract_rows(images, backbone, progress)))
         _publish(folder, rows, identity, replace=refresh)
     rows = _read(folder, identity, count=len(images.ids))
     return FeatureSet(
@@ -94,9 +95,10 @@ def _key(identity: dict[str, str]) -> str:
     return f"{identity['dataset']}-{identity['backbone']}-{digest[:16]}"
 
 
-def _extract(
-    images: ImageSet, backbone: Backbone, progress: Callable[[int, int], None] | None
+def extract_rows(
+    images: ImageSet, backbone: Backbone, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[Float[Tensor, "rows width"]]:
+    """Features of all images, batch after batch; each is decoded while the network is at work on the one before."""
     total, first = len(images.ids), None
     with ThreadPoolExecutor(1) as pool:
 
@@ -106,7 +108,6 @@ def _extract(
                 for row in range(start, min(start + BATCH, total))
             ]
 
-        # one batch ahead: the next one is decoded while the network is at work
         ahead = pool.submit(prepare, 0)
         for start in range(0, total, BATCH):
             batch = ahead.result()

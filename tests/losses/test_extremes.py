@@ -119,6 +119,7 @@ def largest_errors(name, *, dtype=torch.float32, seeds=5, forms=("as it comes", 
 
 def assert_near(found, wanted, *, share, strength=1.0):
     """Finite, and within `share` of the reference or, where forces cancel, of the `strength` of one of them."""
+    assert found.value.isfinite()
     torch.testing.assert_close(found.value.double(), wanted.value, rtol=share, atol=share)
     for a, b in zip(found.gradients, wanted.gradients, strict=True):
         assert (a.double() - b).norm() <= share * max(strength, float(b.norm()))
@@ -165,7 +166,7 @@ def test_float32_agrees_with_float64_at_extreme_settings_and_its_gradient_lives(
     name, settings, form
 ):
     error = largest_errors(name, seeds=2, forms=[form], **settings)
-    # as below; but roundings of a thousand pairs are not all of one sign
+    # a similarity is rounded by up to 1e-7, and divided by the temperature it stands in an exponent
     temperature = settings.get("temperature", 1)
     assert error.value < 1e-6
     assert error.gradient < max(1e-5, 2e-8 / temperature)
@@ -200,11 +201,11 @@ def test_equal_and_anti_parallel_pairs_agree_with_float64(name, form, labels):
 
 def point_sets():
     """Rows with their labels, each with exact ties."""
-    rows, labels = make_batch([0] * 9 + [1] * 4 + [2] * 3, width=32)
+    rows, labels = make_batch([0] * 30 + [1] * 18 + [2] * 12, width=128)
     rows = rows.float()
-    signs = torch.where(torch.arange(16) % 3 == 0, -1.0, 1.0)[:, None]
+    signs = torch.where(torch.arange(60) % 3 == 0, -1.0, 1.0)[:, None]
     return {
-        "all equal": (rows[:1].expand(16, -1), labels),
+        "all equal": (rows[:1].expand(60, -1), labels),
         "anti-parallel": (signs * rows[:1], labels),
         "each twice in its class": (torch.cat([rows, rows]), torch.cat([labels, labels])),
         "each twice in two classes": (torch.cat([rows, rows]), torch.cat([labels, labels + 1])),
@@ -219,10 +220,10 @@ def test_points_that_coincide_or_oppose_agree_with_float64(name, form, kind, set
     rows, labels = point_sets()[kind]
     settings = SHARP.get(name, {"margin": 1e8}) if setting == "extreme" else {}
     temperature = settings.get("temperature", 0.1)
-    loss = make_loss(name, **settings)
+    loss = make_loss(name, width=128, **settings)
     found, wanted = find(loss, rows, labels, form=form), reference(loss, rows, labels)
     strength = max(64.0, 1 / temperature, settings.get("scale", 0), settings.get("margin", 0))
-    # a similarity is rounded by up to 1e-7, and divided by the temperature it stands in an exponent
+    # one rounding for all pairs: none cancels another
     assert_near(found, wanted, share=1.2e-7 / temperature, strength=strength)
     assert found.evaluation.active_count == wanted.evaluation.active_count
 
@@ -239,6 +240,18 @@ def test_a_collapsed_batch_has_exactly_no_gradient_under_distances(name, form, m
     assert found.value > 0
     assert (found.gradients[0] == 0).all()
     assert found.evaluation.pull == found.evaluation.push == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("form", ["as it comes", "torch"])
+def test_equal_points_of_two_classes_do_not_push_each_other(form, dtype):
+    # an odd number of rows: products of equal rows then differ in their last bits
+    rows, _ = make_batch([0] * 37, width=100)
+    rows = torch.cat([rows, rows]).to(dtype)
+    # all others are beyond the margin
+    found = find(make_loss("contrastive", margin=0.5), rows, torch.arange(74), form=form)
+    assert found.value.item() == pytest.approx(0.25 / 73, rel=1e-6)
+    assert (found.gradients[0] == 0).all()
 
 
 @pytest.mark.parametrize(
