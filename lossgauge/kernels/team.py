@@ -9,13 +9,13 @@ make; where torch has no GNU OpenMP (macOS, Windows), to a pool of Python thread
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
@@ -59,10 +59,10 @@ def share_out(entry: int, task: Task) -> None:
     """The code at `entry` on as many threads as torch uses: each takes pieces of `task` until none is left."""
     (batch, columns), width = task.matrix.shape, task.rows.shape[-1]
     threads = min(torch.get_num_threads(), -(-batch // ROWS_A_PIECE))
-    counters = np.zeros(1 + threads, np.int64)
-    numbers = (counters.ctypes.data, threads, batch, columns, width)
-    plan = np.array([*numbers, *(tensor.data_ptr() for tensor in task)], np.int64)
-    _run(entry, plan.ctypes.data, threads)
+    counters = array("q", bytes(8 * (1 + threads)))
+    numbers = (counters.buffer_info()[0], threads, batch, columns, width)
+    plan = array("q", (*numbers, *(tensor.data_ptr() for tensor in task)))
+    _run(entry, plan.buffer_info()[0], threads)
 
 
 def _run(entry: int, plan: int, threads: int) -> None:

@@ -1,0 +1,32 @@
+"""On a GPU the plain torch form serves: the same call, the same numbers."""
+
+import pytest
+import torch
+
+from lossgauge.losses import LOSSES, load_loss
+from tests.losses.cases import make_batch
+
+needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+
+@needs_a_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_on_a_gpu_gives_what_it_gives_on_a_cpu(name, dtype):
+    sizes = {"class_count": 9, "embedding_size": 32} if name in ("arcface", "ccl") else {}
+    torch.manual_seed(0)
+    loss = load_loss(name, **sizes)
+    embeddings, labels = make_batch([i % 9 for i in range(300)], width=32)
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = embeddings.to(device, dtype).requires_grad_()
+        evaluation = loss.to(device).evaluate(leaf, labels.to(device))
+        evaluation.value.backward()
+        results.append((evaluation, leaf.grad.cpu().double()))
+    (on_cpu, gradient), (on_gpu, other_gradient) = results
+    rtol = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 1e-2}[dtype]
+    torch.testing.assert_close(on_gpu.value.cpu(), on_cpu.value, rtol=rtol, atol=0)
+    scale = float(gradient.abs().max())
+    torch.testing.assert_close(other_gradient, gradient, rtol=rtol, atol=rtol * scale)
+    assert on_gpu.term_count == on_cpu.term_count
+    assert abs(on_gpu.active_count - on_cpu.active_count) <= 1e-4 * on_cpu.term_count
