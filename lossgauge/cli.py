@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lossgauge.errors import LossgaugeError
+from lossgauge.errors import InputError, LossgaugeError, nearest
 
 app = typer.Typer(
     help="A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.",
@@ -18,7 +18,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+cache_app = typer.Typer(help="What is in the cache of features.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+
 INTERRUPTED = 130
+Download = Annotated[
+    bool, typer.Option(help="Fetch from the Hugging Face hub what is not on this machine.")
+]
 Folder = Annotated[Path, typer.Argument(help="The folder of a study.")]
 
 
@@ -39,6 +45,7 @@ def study(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file."),
     ] = None,
+    download: Download = False,
 ) -> None:
     """Train every loss on every dataset from every seed, and write the report.
 
@@ -54,7 +61,7 @@ def study(
     folder = out or Path("lossgauge-results") / Path(source).stem
     try:
         with watcher(Console(stderr=True)) as progress:
-            outcome = run_study(plan, folder, progress=progress)
+            outcome = run_study(plan, folder, progress=progress, download=download)
     except KeyboardInterrupt:
         typer.echo(
             f"\nstopped; what is done is in {folder}, and the same command goes on from there"
@@ -124,14 +131,27 @@ def datasets() -> None:
 
 
 @app.command(
-    epilog="Examples: `lossgauge features fashion-mnist` · `lossgauge features digits --backbone pixels`"
+    epilog="Examples: `lossgauge features fashion-mnist` · `lossgauge features digits --backbone pixels` · "
+    "`lossgauge features folder:photos --backbone hf:./my-vit`"
 )
 def features(
-    dataset: Annotated[str, typer.Argument(help="A name that `lossgauge datasets` lists.")],
+    dataset: Annotated[
+        str, typer.Argument(help="A name that `lossgauge datasets` lists, or folder:PATH.")
+    ],
     backbone: Annotated[
-        str, typer.Option(help="efficientnet-lite0 or pixels.")
+        str,
+        typer.Option(
+            help="efficientnet-lite0, pixels, clip-vit-b32, vit-b32-in21k, hf:MODEL (a folder or a name on "
+            "the hub), or my_backbone.py:Model."
+        ),
     ] = "efficientnet-lite0",
+    dtype: Annotated[str | None, typer.Option(help="fp32 or bf16, for hf models.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda, for hf models.")] = None,
+    download: Download = False,
     refresh: Annotated[bool, typer.Option(help="Extract anew, whatever the cache holds.")] = False,
+    skip_corrupt: Annotated[
+        bool, typer.Option(help="Leave out images that cannot be read, and count them.")
+    ] = False,
 ) -> None:
     """Extract the features of a dataset into the cache, or say that they are there."""
     from rich.console import Console
@@ -141,18 +161,92 @@ def features(
     from lossgauge.data.features import features as extract
     from lossgauge.progress import watcher
 
+    given: dict[str, Any] = {
+        key: value for key, value in (("dtype", dtype), ("device", device)) if value
+    }
+    if download and backbone.startswith(("hf:", "clip-", "vit-")):
+        given["download"] = True
     with watcher(Console(stderr=True)) as progress:
         found = extract(
-            load_dataset(dataset),
-            load_backbone(backbone),
+            load_dataset(dataset, download=download),
+            load_backbone(backbone, **given),
             refresh=refresh,
+            skip_corrupt=skip_corrupt,
             progress=lambda done, total: progress.features(dataset, done, total),
         )
     rows, width = found.features.shape
     typer.echo(
         f"{dataset}: {rows} rows of {width} features by {backbone}, {found.protocol} split "
         f"{len(found.train)}/{len(found.test)}, fingerprint {found.fingerprint[:12]}"
+        + (f", {found.identity['skipped']} images skipped" if "skipped" in found.identity else "")
     )
+
+
+@cache_app.command("ls", epilog="Example: `lossgauge cache ls`")
+def list_cache() -> None:
+    """List what is in the cache, with its size."""
+    from lossgauge.data.cache import default_cache, entries
+
+    found = entries(default_cache())
+    for entry in found:
+        rows = "?" if entry.rows is None else f"{entry.rows:,}"
+        typer.echo(f"{entry.folder.name}  {entry.bytes / 1e6:,.1f} MB  {rows} rows  {entry.what}")
+    total = sum(entry.bytes for entry in found)
+    typer.echo(f"{len(found)} entries, {total / 1e6:,.1f} MB in {default_cache()}")
+
+
+@cache_app.command(epilog="Example: `lossgauge cache verify`")
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Entries by name, or the begin of it; all if none.")
+    ] = None,
+) -> None:
+    """Read every byte of the cache and say which files are not what was written."""
+    from lossgauge.data.cache import verify as verify_entry
+    from lossgauge.errors import CacheError
+
+    bad = 0
+    for folder in _cached(names):
+        try:
+            verify_entry(folder)
+            typer.echo(f"ok       {folder.name}")
+        except CacheError as error:
+            bad += 1
+            typer.echo(f"DAMAGED  {folder.name}: {error}")
+    if bad:
+        raise typer.Exit(1)
+
+
+@cache_app.command(
+    "rm", epilog="Examples: `lossgauge cache rm digits` · `lossgauge cache rm --all`"
+)
+def remove_cached(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Entries by name, or the begin of it.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All entries.")] = False,
+) -> None:
+    """Delete entries of the cache; features are extracted anew when they are next asked for."""
+    from lossgauge.data.cache import remove
+
+    if everything == bool(names):
+        raise InputError("say which entries to delete, or --all: lossgauge cache ls lists them")
+    for folder in _cached(names):
+        remove(folder)
+        typer.echo(f"deleted {folder.name}")
+
+
+def _cached(names: list[str] | None) -> list[Path]:
+    """Folders of the entries whose names begin so; all without names."""
+    from lossgauge.data.cache import default_cache, entries
+
+    folders = [entry.folder for entry in entries(default_cache())]
+    for name in names or ():
+        if not any(folder.name.startswith(name) for folder in folders):
+            raise InputError(
+                f"no entry of the cache is named {name!r}{nearest(name, [f.name for f in folders])}"
+            )
+    return [f for f in folders if not names or any(f.name.startswith(name) for name in names)]
 
 
 @app.command(
@@ -161,11 +255,13 @@ def features(
 def check(
     target: Annotated[
         str,
-        typer.Argument(help="A loss, or an .npz file with arrays `embeddings` and `labels`."),
+        typer.Argument(
+            help="A loss, or a file of embeddings and labels: npz, npy, safetensors, parquet, a folder of them."
+        ),
     ],
 ) -> None:
     """Check a loss against the contract of losses, or embeddings for bad signs."""
-    if target.endswith(".npz"):
+    if target.endswith((".npz", ".npy", ".safetensors", ".parquet")) or Path(target).is_dir():
         _check_embeddings(Path(target))
     else:
         _check_loss(target)

@@ -24,6 +24,18 @@ LINE_SECONDS = 10.0
 """Without a terminal, a line on features at most so often."""
 
 
+class Pace:
+    """Images a second since it was made, at `done` of them: an extraction may go on from the middle."""
+
+    def __init__(self, done: int) -> None:
+        self._first, self._began = done, time.monotonic()
+
+    def rate(self, done: int) -> float:
+        """0 at the very start."""
+        elapsed = time.monotonic() - self._began
+        return (done - self._first) / elapsed if elapsed > 0 else 0.0
+
+
 class Bars:
     """A bar for all runs, one for the run at work, and one for features while they are extracted."""
 
@@ -37,6 +49,7 @@ class Bars:
             console=console,
         )
         self._features: dict[str, TaskID] = {}
+        self._pace: dict[str, Pace] = {}
         self._all: TaskID | None = None
         self._run: TaskID | None = None
 
@@ -54,13 +67,21 @@ class Bars:
 
     def features(self, dataset: str, done: int, total: int) -> None:
         if dataset not in self._features:
-            self._features[dataset] = self._progress.add_task(f"features of {dataset}", total=total)
-        self._progress.update(self._features[dataset], completed=done)
+            self._features[dataset] = self._progress.add_task("", total=total)
+            self._pace[dataset] = Pace(done)
+        self._progress.update(
+            self._features[dataset],
+            completed=done,
+            description=f"features of {dataset}, {self._pace[dataset].rate(done):.0f} images/s",
+        )
 
     def left_out(self, dataset: str, reason: str) -> None:
         self._progress.console.print(
             f"{dataset} is left out: {reason}", markup=False, highlight=False
         )
+
+    def warning(self, dataset: str, words: str) -> None:
+        self._progress.console.print(f"{dataset}: {words}", markup=False, highlight=False)
 
     def study(self, runs: int, reused: int) -> None:
         self._all = self._progress.add_task("all runs", total=runs, completed=reused)
@@ -90,6 +111,7 @@ class Lines:
         self._console = console
         self._runs, self._done, self._began, self._last = 0, 0, 0.0, 0.0
         self._reused = 0
+        self._pace: dict[str, Pace] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -103,13 +125,19 @@ class Lines:
         return None
 
     def features(self, dataset: str, done: int, total: int) -> None:
+        pace = self._pace.setdefault(dataset, Pace(done))
         now = time.monotonic()
         if done == total or now - self._last > LINE_SECONDS:
             self._last = now
-            self._say(f"features of {dataset}: {done} of {total} images")
+            rate = pace.rate(done)
+            left = f", about {(total - done) / rate:.0f} s left" if rate and done < total else ""
+            self._say(f"features of {dataset}: {done} of {total} images, {rate:.0f} images/s{left}")
 
     def left_out(self, dataset: str, reason: str) -> None:
         self._say(f"{dataset} is left out: {reason}")
+
+    def warning(self, dataset: str, words: str) -> None:
+        self._say(f"{dataset}: {words}")
 
     def study(self, runs: int, reused: int) -> None:
         self._runs, self._done, self._reused, self._began = runs, reused, reused, time.monotonic()

@@ -190,10 +190,11 @@ def test_a_mistake_is_one_clear_line_and_leaves_nothing(place: Path, monkeypatch
 
 def test_a_cache_with_a_flipped_byte_is_one_clear_line(place: Path):
     run("features", "digits", "--backbone", "pixels")
-    (path,) = place.glob("cache/*/features.safetensors")
+    (path,) = place.glob("cache/*/shard-00000.safetensors")
     content = bytearray(path.read_bytes())
     content[5000] ^= 1
     path.write_bytes(content)
-    assert_refused(run("study", "small.yaml"), str(path), "--refresh")
+    assert_refused(run("study", "small.yaml"), str(path), "lossgauge cache rm digits")
+    assert run("cache", "verify").returncode == 1
     assert run("features", "digits", "--backbone", "pixels", "--refresh").returncode == 0
     assert run("study", "small.yaml").returncode == 0

@@ -149,8 +149,9 @@ class EfficientNetLite0:
         """3 × side × side bytes."""
         # a grey image is resized once, not three times
         image = image if image.mode == "L" else image.convert("RGB")
-        square = image.resize((self.side, self.side), Image.Resampling.BICUBIC).convert("RGB")
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+        square = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(square))
+        return pixels.expand(3, -1, -1) if image.mode == "L" else pixels.permute(2, 0, 1)
 
     @torch.inference_mode()
     def extract(self, batch: Tensor) -> Float[Tensor, "rows 1280"]:

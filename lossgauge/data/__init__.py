@@ -1,4 +1,4 @@
-"""Datasets by name: own readers of the official layouts, found on disk and never fetched."""
+"""Datasets by name: own readers of the official layouts, found on disk, and fetched only when asked to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from lossgauge.data import digits, fashion_mnist, orl_faces
+from lossgauge.data import (
+    cars196,
+    cifar10,
+    cub200,
+    digits,
+    fashion_mnist,
+    hub,
+    orl_faces,
+    tiny_imagenet,
+)
+from lossgauge.data.listing import Outline
+from lossgauge.data.places import NotFound
 from lossgauge.errors import DataError, InputError, nearest
 from lossgauge.types import ImageSet
 
@@ -15,34 +26,74 @@ _READERS: dict[str, ModuleType] = {
     "digits": digits,
     "orl-faces": orl_faces,
     "fashion-mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cars196": cars196,
+    "cub200": cub200,
+    "tiny-imagenet": tiny_imagenet,
 }
-_NO_READER = ("cifar10", "cars196", "cub200", "tiny-imagenet")
-DATASETS = (*_READERS, *_NO_READER)
+DATASETS = tuple(_READERS)
 
 
-def load_dataset(name: str, root: Path | None = None) -> ImageSet:
-    """The dataset of that name, from `root`, from the folder in LOSSGAUGE_<NAME>, or from where it is usual.
+def load_dataset(name: str, root: Path | None = None, *, download: bool = False) -> ImageSet:
+    """The dataset of that name, or the images of `folder:PATH`.
 
-    Raises InputError for an unknown name, DataError where it is absent (with where it was looked for and
-    how to get it) or damaged.
+    A named one is read from `root`, from the folder in LOSSGAUGE_<NAME>, or from where it is usual; without
+    a folder given, what was fetched before counts too. Only with `download` is one that is in none of them
+    fetched from the Hugging Face hub. Raises InputError for an unknown name, DataError where it is absent
+    (with where it was looked for and how to get it) or damaged.
     """
-    images: ImageSet = _reader(name).load(_root(name, root))
-    return images
+    if name.startswith("folder:"):
+        from lossgauge.data import folder
+
+        return folder.load(Path(name.removeprefix("folder:")))
+    if name.startswith("embeddings:"):
+        raise InputError(
+            f"{name} holds embeddings, which need no images: a study takes them as they are"
+        )
+    reader, place = _reader(name), _root(name, root)
+    try:
+        images: ImageSet = reader.load(place)
+        return images
+    except NotFound:
+        fetched = hub.stored(name) if place is None or download else None
+        if fetched is None:
+            if not download or name not in hub.REPOSITORIES:
+                raise
+            fetched = hub.fetch(name, reader.EXPECTED)
+        return hub.load(name, fetched, reader.EXPECTED)
 
 
 def describe_datasets() -> Iterator[str]:
-    """A line a dataset: where it was found, or where it was looked for and how to get it."""
-    for name in DATASETS:
+    """A line a dataset: where it was found, layout, counts and split, or how to get it; and its licence.
+
+    No image is opened and nothing is unpacked, so it takes seconds at most.
+    """
+    for name, reader in _READERS.items():
         try:
-            reader = _reader(name)
-            yield f"{name}: found in {reader.find(_root(name, None))} ({reader.LICENSE})"
+            found = _outline(name, reader)
+            yield (
+                f"{name}: found in {found.place} ({found.layout}), {found.train:,} training and "
+                f"{found.test:,} test images, {found.protocol} split; licence: {reader.LICENSE}"
+            )
+        except NotFound as error:
+            yield f"{name}: not here; {error}; licence: {reader.LICENSE}"
         except DataError as error:
-            yield f"{name}: not here; {error}"
+            yield f"{name}: cannot be used; {error}"
+
+
+def _outline(name: str, reader: ModuleType) -> Outline:
+    place = _root(name, None)
+    try:
+        found: Outline = reader.outline(place)
+        return found
+    except NotFound:
+        fetched = hub.stored(name) if place is None else None
+        if fetched is None:
+            raise
+        return hub.outline(name, fetched, reader.EXPECTED)
 
 
 def _reader(name: str) -> ModuleType:
-    if name in _NO_READER:
-        raise DataError(f"this version of lossgauge has no reader for {name} yet")
     if name not in _READERS:
         raise InputError(f"unknown dataset {name!r}{nearest(name, DATASETS)}")
     return _READERS[name]

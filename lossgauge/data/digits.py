@@ -11,27 +11,35 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lossgauge.data.listing import Expected, Outline
+from lossgauge.data.places import NotFound
 from lossgauge.data.splits import halves
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
 COUNT = 1797
+EXPECTED = Expected(train=896, test=901, classes=10)
 HOW = "pip install 'lossgauge[demo]'"
 LICENSE = "CC BY 4.0"
 
 
 def find(root: Path | None = None) -> Path:
-    """The file with the digits. Raises DataError that says how to get it."""
+    """The file with the digits. Raises NotFound that says how to get it."""
     spec = None if root else find_spec("sklearn")
     if spec is None or spec.origin is None:
         if root is None:
-            raise DataError(f"digits come with scikit-learn, which is not installed: {HOW}")
+            raise NotFound(f"digits come with scikit-learn, which is not installed: {HOW}")
         path = root / "digits.csv.gz"
     else:
         path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
     if not path.is_file():
-        raise DataError(f"digits are not at {path}: {HOW}")
+        raise NotFound(f"digits are not at {path}: {HOW}")
     return path
+
+
+def outline(root: Path | None = None) -> Outline:
+    """Where they are and how many."""
+    return Outline(find(root), "scikit-learn", EXPECTED.train, EXPECTED.test, "halves")
 
 
 def load(root: Path | None = None) -> ImageSet:

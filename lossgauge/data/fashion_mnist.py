@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lossgauge.data.listing import Expected, Outline
+from lossgauge.data.places import NotFound
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
 HOW = (
     "install the Debian or Ubuntu package dataset-fashion-mnist, or put the four .gz files of "
-    "zalandoresearch/fashion-mnist into a folder and name it in LOSSGAUGE_FASHION_MNIST"
+    "zalandoresearch/fashion-mnist into a folder and name it in LOSSGAUGE_FASHION_MNIST, "
+    "or fetch it from the Hugging Face hub with --download"
 )
+EXPECTED = Expected(train=60_000, test=10_000, classes=10)
 LICENSE = "MIT"
 PLACES = (Path("/usr/share/datasets/fashion-mnist"), Path("/usr/share/dataset-fashion-mnist"))
 CLASSES = (
@@ -34,12 +38,17 @@ _LARGEST = 60_000 * 28 * 28 + 16
 
 
 def find(root: Path | None = None) -> Path:
-    """The folder with the four files. Raises DataError that says where it looked and how to get them."""
+    """The folder with the four files. Raises NotFound that says where it looked and how to get them."""
     places = (root,) if root else PLACES
     for place in places:
         if all((place / name).is_file() for name in _SHA256):
             return place
-    raise DataError(f"fashion-mnist is not in {' or '.join(map(str, places))}: {HOW}")
+    raise NotFound(f"fashion-mnist is not in {' or '.join(map(str, places))}: {HOW}")
+
+
+def outline(root: Path | None = None) -> Outline:
+    """Where it is and how many images it has."""
+    return Outline(find(root), "idx", EXPECTED.train, EXPECTED.test, "official")
 
 
 def load(root: Path | None = None) -> ImageSet:

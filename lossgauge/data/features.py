@@ -1,35 +1,39 @@
-"""Features of a dataset, extracted once: a cache that is verified each time it is used.
-
-    <cache>/<key>/features.safetensors   one row an image, in the dataset's order
-    <cache>/<key>/manifest.json          what they depend on, and the file's SHA-256
-
-The key is a hash over the images, the backbone's weights and its preprocessing. The split is no part of it.
-"""
+"""Features of a dataset: from the cache, or extracted now: decoded by workers, shard after shard."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
-import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from lossgauge.data.cache import SHARD_BYTES, Draft, default_cache, drafting, key_of, read_entry
 from lossgauge.data.splits import fingerprint
-from lossgauge.errors import CacheError, DataError
+from lossgauge.errors import DataError
 from lossgauge.types import Backbone, FeatureSet, ImageSet
 
-BATCH = 64
+BATCH = 32
 """Images that go through the network at a time: few enough for its activations to stay near the cores."""
+
+_ROWS_A_JOB = 8
+
+
+class Extracted(NamedTuple):
+    """Features of a run of consecutive images."""
+
+    rows: Float[Tensor, "rows width"]
+    next_image: int
+    skipped: list[int]
+    """Numbers of images that could not be read."""
 
 
 def features(
@@ -38,15 +42,19 @@ def features(
     *,
     cache: Path | None = None,
     refresh: bool = False,
+    skip_corrupt: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureSet:
     """Features of all images, from the cache where it has them, else extracted and put there.
 
     `cache` is LOSSGAUGE_CACHE or ~/.cache/lossgauge if not given. `progress` gets (done, total) while
-    images are extracted. Raises CacheError where the cached bytes are not those that were written, and
-    DataError for an image that cannot be read. Memory holds all features, and one batch of images.
+    images are extracted. An extraction that was stopped, by a kill too, goes on from its last whole shard.
+    An image that cannot be read is a DataError that names it; with `skip_corrupt` it is left out of the
+    rows and of the split. Raises CacheError where the cached bytes are not those that were written. While
+    extracting, memory holds a shard and some batches of images, whatever the dataset's size.
     """
     identity = {
+        "format": "2",
         "dataset": images.name,
         "images": images.digest,
         "backbone": backbone.name,
@@ -54,22 +62,20 @@ def features(
         "pillow": version("pillow"),
         "torch": version("torch"),
     }
-    folder = (cache or default_cache()) / _key(identity)
-    if refresh or not folder.is_dir():
-        rows = torch.cat(list(extract_rows(images, backbone, progress)))
-        _publish(folder, rows, identity, replace=refresh)
-    rows = _read(folder, identity, count=len(images.ids))
-    return FeatureSet(
-        dataset=images.name,
-        backbone=backbone.name,
-        features=rows,
-        labels=torch.from_numpy(images.labels),
-        train=torch.from_numpy(images.train),
-        test=torch.from_numpy(images.test),
-        protocol=images.protocol,
-        fingerprint=fingerprint(images.ids, images.labels, images.train, images.test),
-        identity=identity,
-    )
+    entry = (cache or default_cache()) / key_of(identity)
+    if refresh or not entry.is_dir():
+        with drafting(entry, anew=refresh) as draft:
+            if draft is not None:
+                _extract_into(draft, images, backbone, skip_corrupt, progress)
+                draft.publish(entry, identity)
+    rows, skipped = read_entry(entry, identity)
+    if skipped and not skip_corrupt:
+        raise DataError(
+            f"{len(skipped)} of {len(images.ids)} images of {images.name} could not be read when their features "
+            f"were extracted, the first is {images.ids[skipped[0]]}; mend them and extract with --refresh, or "
+            "leave them out with --skip-corrupt"
+        )
+    return _without(images, backbone, identity, rows, skipped)
 
 
 def centered(of: FeatureSet) -> FeatureSet:
@@ -84,105 +90,110 @@ def centered(of: FeatureSet) -> FeatureSet:
     )
 
 
-def default_cache() -> Path:
-    """Where features are kept: LOSSGAUGE_CACHE, or ~/.cache/lossgauge."""
-    named = os.environ.get("LOSSGAUGE_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "lossgauge"
-
-
-def _key(identity: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return f"{identity['dataset']}-{identity['backbone']}-{digest[:16]}"
-
-
 def extract_rows(
-    images: ImageSet, backbone: Backbone, progress: Callable[[int, int], None] | None = None
-) -> Iterator[Float[Tensor, "rows width"]]:
-    """Features of all images, batch after batch; each is decoded while the network is at work on the one before."""
-    total, first = len(images.ids), None
-    with ThreadPoolExecutor(1) as pool:
+    images: ImageSet, backbone: Backbone, *, first: int = 0, skip_corrupt: bool = False
+) -> Iterator[Extracted]:
+    """Features of the images from number `first` on, batch after batch.
 
-        def prepare(start: int) -> list[Tensor]:
-            return [
-                backbone.prepare(images.read(row))
-                for row in range(start, min(start + BATCH, total))
-            ]
+    Workers decode the next two batches while the network is at work on one.
+    """
+    total, size = len(images.ids), None
 
-        ahead = pool.submit(prepare, 0)
-        for start in range(0, total, BATCH):
-            batch = ahead.result()
-            if start + BATCH < total:
-                ahead = pool.submit(prepare, start + BATCH)
-            first = batch[0].shape if first is None else first
-            for row, image in enumerate(batch, start):
-                if image.shape != first:
-                    raise DataError(
-                        f"{backbone.name} needs images of one size, got {tuple(first)} and, for "
-                        f"{images.ids[row]} of {images.name}, {tuple(image.shape)}"
+    def prepare(start: int, end: int) -> list[Tensor | DataError]:
+        prepared: list[Tensor | DataError] = []
+        for row in range(start, end):
+            try:
+                prepared.append(backbone.prepare(images.read(row)))
+            except DataError as error:
+                prepared.append(error)
+        return prepared
+
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+        ahead: deque[list[Future[list[Tensor | DataError]]]] = deque()
+        waiting = iter(range(first, total, BATCH))
+        try:
+            for start in range(first, total, BATCH):
+                while len(ahead) < 1 and (later := next(waiting, None)) is not None:
+                    end = min(later + BATCH, total)
+                    parts = range(later, end, _ROWS_A_JOB)
+                    ahead.append(
+                        [pool.submit(prepare, p, min(p + _ROWS_A_JOB, end)) for p in parts]
                     )
-            yield backbone.extract(torch.stack(batch)).clone()
-            if progress is not None:
-                progress(start + len(batch), total)
+                batch, skipped = [], []
+                images_of_batch = chain.from_iterable(job.result() for job in ahead.popleft())
+                for row, image in enumerate(images_of_batch, start):
+                    if isinstance(image, DataError):
+                        if not skip_corrupt:
+                            raise image
+                        skipped.append(row)
+                        continue
+                    size = image.shape if size is None else size
+                    if image.shape != size:
+                        raise DataError(
+                            f"{backbone.name} needs images of one size, got {tuple(size)} and, for "
+                            f"{images.ids[row]} of {images.name}, {tuple(image.shape)}"
+                        )
+                    batch.append(image)
+                found = backbone.extract(torch.stack(batch)).clone() if batch else torch.empty(0, 0)
+                yield Extracted(found, min(start + BATCH, total), skipped)
+        finally:
+            for jobs in ahead:
+                for job in jobs:
+                    job.cancel()
 
 
-def _publish(
-    folder: Path, rows: Float[Tensor, "rows width"], identity: dict[str, str], *, replace: bool
+def _extract_into(
+    draft: Draft,
+    images: ImageSet,
+    backbone: Backbone,
+    skip_corrupt: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Make the cache entry appear whole. Where another process was sooner, its entry stays."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    except OSError as error:
-        raise CacheError(
-            f"the cache {folder.parent} cannot be written ({error}); name another in LOSSGAUGE_CACHE"
-        ) from None
-    old = new.with_name(f"{new.name}-old")
-    try:
-        content = save_tensors({"features": rows})
-        (new / "features.safetensors").write_bytes(content)
-        manifest = {
-            "identity": identity,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "rows": len(rows),
-        }
-        text = json.dumps(manifest, sort_keys=True, indent=1)
-        # the manifest vouches for the tensors, and its own last line for the manifest
-        (new / "manifest.json").write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n")
-        if replace and folder.is_dir():
-            folder.rename(old)
-        new.rename(folder)
-    except OSError as error:
-        if not folder.is_dir():
-            raise CacheError(f"{folder} cannot be written: {error}") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    total = len(images.ids)
+    blocks: list[Tensor] = []
+    skipped: list[int] = []
+    size = 0
+    for found in extract_rows(images, backbone, first=draft.next_image, skip_corrupt=skip_corrupt):
+        skipped += found.skipped
+        if len(found.rows):
+            blocks.append(found.rows)
+            size += found.rows.nbytes
+        if size >= SHARD_BYTES or (found.next_image == total and (blocks or skipped)):
+            rows = torch.cat(blocks) if blocks else torch.empty(0, 0)
+            draft.add(rows, next_image=found.next_image, skipped=skipped)
+            blocks, skipped, size = [], [], 0
+        if progress is not None:
+            progress(found.next_image, total)
+    if not any(shard.rows for shard in draft.shards):
+        raise DataError(f"none of the {total} images of {images.name} could be read")
 
 
-def _read(folder: Path, identity: dict[str, str], *, count: int) -> Float[Tensor, "rows width"]:
-    path = folder / "manifest.json"
-    try:
-        text, _, digest = path.read_text().rstrip("\n").rpartition("\n")
-        path = folder / "features.safetensors"
-        content = path.read_bytes()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(identity, path, str(error)) from None
-    if hashlib.sha256(text.encode()).hexdigest() != digest:
-        raise _damaged(identity, folder / "manifest.json", "its SHA-256 is another")
-    manifest = json.loads(text)
-    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
-        raise _damaged(
-            identity, folder / "features.safetensors", "its SHA-256 is not the manifest's"
+def _without(
+    images: ImageSet,
+    backbone: Backbone,
+    identity: dict[str, str],
+    rows: Float[Tensor, "rows width"],
+    skipped: list[int],
+) -> FeatureSet:
+    """The feature set of all images but the skipped ones, whose rows do not exist."""
+    kept = np.setdiff1d(np.arange(len(images.ids)), skipped)
+    if len(kept) != len(rows):
+        raise DataError(
+            f"the cache holds {len(rows)} rows for {len(kept)} images of {images.name}; extract with --refresh"
         )
-    if manifest["identity"] != identity or manifest["rows"] != count:
-        raise _damaged(
-            identity, folder / "manifest.json", "it tells of other images or another backbone"
-        )
-    return load_tensors(content)["features"]
-
-
-def _damaged(identity: dict[str, str], path: Path, why: str) -> CacheError:
-    return CacheError(
-        f"{path} is damaged ({why}); delete the folder {path.parent}, or run "
-        f"`lossgauge features {identity['dataset']} --backbone {identity['backbone']} --refresh`"
+    train, test = (
+        np.searchsorted(kept, side[np.isin(side, kept)]) for side in (images.train, images.test)
+    )
+    ids, labels = [images.ids[row] for row in kept], images.labels[kept]
+    record = {**identity, "skipped": str(len(skipped))} if skipped else identity
+    return FeatureSet(
+        dataset=images.name,
+        backbone=backbone.name,
+        features=rows,
+        labels=torch.from_numpy(labels),
+        train=torch.from_numpy(train),
+        test=torch.from_numpy(test),
+        protocol=images.protocol,
+        fingerprint=fingerprint(ids, labels, train, test),
+        identity=record,
     )

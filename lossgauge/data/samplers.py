@@ -1,13 +1,22 @@
-"""Which rows make which batch: a pure function of seed and epoch, so every loss of a seed sees the same."""
+"""Which rows make which batch: a pure function of seed and epoch.
+
+So every loss of a seed sees the same batches, and a run that was stopped goes on without any state to restore.
+Within an epoch no row comes twice. `docs/samplers.md` has what each is worth, measured.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.errors import InputError
+from lossgauge.errors import InputError, MissingExtra
+
+TOLERATED_SHARE = 0.05
+"""Anchors without a positive are worth a warning above this share: our choice."""
 
 
 def random_batches(
@@ -17,11 +26,218 @@ def random_batches(
 
     Fewer rows than `batch_size` make one batch of all of them.
     """
-    if batch_size < 2:
-        raise InputError(
-            f"a batch needs at least two samples to compare, got batch_size={batch_size}"
-        )
+    _check_size(batch_size)
     order = np.random.default_rng([seed, epoch]).permutation(len(rows))
     shuffled = rows[torch.from_numpy(order)]
     size = min(batch_size, len(rows))
     return list(shuffled[: len(rows) // size * size].split(size))
+
+
+def m_per_class_batches(
+    rows: Int[Tensor, " rows"],
+    labels: Int[Tensor, " rows"],
+    *,
+    batch_size: int,
+    m: int,
+    seed: int,
+    epoch: int,
+) -> list[Int[Tensor, " batch"]]:
+    """Batches of batch_size/m classes with `m` rows each; `labels` are those of `rows`, one by one.
+
+    Each batch takes the classes that have most rows left, drawn at random among equals; the order of the
+    batches is shuffled. An epoch ends where fewer than batch_size/m classes have `m` rows left, so a long
+    tail makes it short. Classes weigh the same in a batch whatever their size: the mean loss over such
+    batches is another number than over random ones.
+    """
+    _check_size(batch_size)
+    _check_aligned(rows, labels, "labels")
+    members = _members(labels)
+    sizes = np.array([len(some) for some in members])
+    if m < 2:
+        raise InputError(f"m must be at least 2, or no anchor has a positive, got {m}")
+    if batch_size % m:
+        raise InputError(
+            f"batch_size must be a multiple of m, got {batch_size} and m={m}: "
+            f"take {max(batch_size // m, 1) * m} or {(batch_size // m + 1) * m}"
+        )
+    if sizes.min() < m:
+        small = int(labels[members[int(sizes.argmin())][0]])
+        raise InputError(
+            f"m must be at most the size of the smallest class, got m={m} and class {small} of "
+            f"{sizes.min()} rows: take a smaller m, or leave the {int((sizes < m).sum())} classes below m out"
+        )
+    count = batch_size // m
+    if len(members) < count:
+        raise InputError(
+            f"batch_size {batch_size} with m={m} takes {count} classes a batch, but there are {len(members)}: "
+            f"take batch_size {len(members) * m} or less, or a larger m"
+        )
+    generator = np.random.default_rng([seed, epoch])
+    shuffled = [generator.permutation(some) for some in members]
+    left, taken = sizes // m, np.zeros(len(members), dtype=np.int64)
+    batches = []
+    while True:
+        # the fraction breaks ties at random
+        chosen = np.argsort(-(left + generator.random(len(left))))[:count]
+        if left[chosen[-1]] == 0:
+            break
+        batch = [shuffled[one][taken[one] : taken[one] + m] for one in chosen]
+        batches.append(rows[torch.from_numpy(np.concatenate(batch))])
+        left[chosen] -= 1
+        taken[chosen] += m
+    return [batches[place] for place in generator.permutation(len(batches))]
+
+
+def stratified_batches(
+    rows: Int[Tensor, " rows"],
+    strata: Int[Tensor, " rows"],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    positions: Float[Tensor, " rows"] | None = None,
+) -> list[Int[Tensor, " batch"]]:
+    """Batches that mirror the strata: from each its share of what is left, rounded so that it is right on average.
+
+    `strata` are those of `rows`, one by one: classes, or the cells of `kmeans_cells`. A stratum's count in a
+    batch is its exact share rounded down or up, never further off. Full batches only, as `random_batches`.
+
+    With `positions` (of `positions_along_strata`) the draw inside a stratum is antithetic: rows are paired
+    with their mirror, first with last, second with last but one, and the two of a pair are drawn one after
+    the other. They meet in one batch, or lie in consecutive ones where a batch takes an odd number. Stratified
+    and antithetic sampling for contrastive losses: ARCO, https://arxiv.org/abs/2302.01735, which does so for
+    the pixels of an image; rows of a data set are our reading.
+    """
+    _check_size(batch_size)
+    _check_aligned(rows, strata, "strata")
+    generator = np.random.default_rng([seed, epoch])
+    members = [
+        generator.permutation(some)
+        if positions is None
+        else _antithetic(some, positions.numpy()[some], generator)
+        for some in _members(strata)
+    ]
+    size = min(batch_size, len(rows))
+    taken = np.zeros(len(members), dtype=np.int64)
+    left = np.array([len(some) for some in members])
+    batches = []
+    for _ in range(len(rows) // size):
+        share = _rounded_shares(left, size, generator)
+        batch = [members[one][taken[one] : taken[one] + share[one]] for one in share.nonzero()[0]]
+        batches.append(rows[torch.from_numpy(generator.permutation(np.concatenate(batch)))])
+        left -= share
+        taken += share
+    return batches
+
+
+def positions_along_strata(
+    features: Float[Tensor, "rows width"], strata: Int[Tensor, " rows"]
+) -> Float[Tensor, " rows"]:
+    """Where each row lies along the first principal direction of its stratum; 0 is the stratum's mean.
+
+    By 30 steps of the power method: two directions of like variance may come out mixed, which does no harm.
+    """
+    positions = torch.zeros(len(features), dtype=torch.float32)
+    for some in _members(strata):
+        rows = features[torch.from_numpy(some)].float()
+        rows = rows - rows.mean(dim=0)
+        direction = rows[int(rows.square().sum(dim=1).argmax())]
+        for _ in range(30):
+            direction = rows.T @ (rows @ direction)
+            direction = direction / direction.norm().clamp(min=torch.finfo(torch.float32).tiny)
+        positions[torch.from_numpy(some)] = rows @ direction
+    return positions
+
+
+def kmeans_cells(features: Float[Tensor, "rows width"], k: int, seed: int) -> Int[Tensor, " rows"]:
+    """The k-means cell of each row, from 0 to k − 1; cells may be empty.
+
+    By scikit-learn's MiniBatchKMeans; the same on one machine for one `seed`. Raises MissingExtra without it.
+    """
+    if not 2 <= k <= len(features):
+        raise InputError(f"k must lie between 2 and the {len(features)} rows, got {k}")
+    try:
+        from sklearn.cluster import MiniBatchKMeans
+    except ImportError:
+        raise MissingExtra(
+            "k-means strata need scikit-learn: pip install 'lossgauge[demo]'"
+        ) from None
+    cells = MiniBatchKMeans(n_clusters=k, random_state=seed, n_init=1, batch_size=4096)
+    return torch.from_numpy(cells.fit_predict(features.numpy()).astype(np.int64))
+
+
+def share_without_positive(batches: Sequence[Int[Tensor, " _"]]) -> float:
+    """Share of anchors that are alone of their class in their batch, over batches of labels: exact, in [0, 1].
+
+    Before training: `share_without_positive([labels[rows] for rows in batches])` with the first epoch's.
+    """
+    alone = anchors = 0
+    for labels in batches:
+        _, sizes = labels.unique(return_counts=True)
+        alone += int((sizes == 1).sum())
+        anchors += len(labels)
+    if not anchors:
+        raise InputError("there is no anchor to count: give at least one batch")
+    return alone / anchors
+
+
+def warning_of_anchors_without_positive(share: float) -> str | None:
+    """What it means in words with one thing to try, where the share is above TOLERATED_SHARE; None below."""
+    if not 0 <= share <= 1:
+        raise InputError(f"share must lie in [0, 1], got {share}")
+    if share <= TOLERATED_SHARE:
+        return None
+    return (
+        f"{share:.0%} of the samples have no other of their class in their batch: pair losses leave them out "
+        "as anchors, and only ever push them away. Try: M-per-class batches with m=4"
+    )
+
+
+def _members(groups: Int[Tensor, " rows"]) -> list[np.ndarray]:
+    """Places of the rows of each group, groups in ascending order."""
+    numbers = groups.numpy()
+    _, sizes = np.unique(numbers, return_counts=True)
+    return np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
+
+
+def _antithetic(
+    members: np.ndarray, positions: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """`members` as pairs of mirror images, pairs and the order inside each at random; the odd one stands alone."""
+    order = members[np.argsort(positions, kind="stable")]
+    half = len(order) // 2
+    pairs = np.stack([order[:half], order[::-1][:half]], axis=1)
+    flipped = generator.permuted(pairs, axis=1)
+    alone = [order[half : half + 1]] if len(order) % 2 else []
+    blocks = [*flipped, *alone]
+    return np.concatenate([blocks[place] for place in generator.permutation(len(blocks))])
+
+
+def _rounded_shares(left: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    """`size` places dealt out in proportion to `left`: each share rounded down or up, in whole numbers.
+
+    Systematic sampling: shares laid end to end in a random order, cut at a random offset.
+    """
+    order = generator.permutation(len(left))
+    total = int(left.sum())
+    ends = (np.cumsum(left[order] * size) + generator.integers(total)) // total
+    shares = np.empty_like(left)
+    shares[order] = np.diff(ends, prepend=0)
+    return shares
+
+
+def _check_size(batch_size: int) -> None:
+    if batch_size < 2:
+        raise InputError(
+            f"a batch needs at least two samples to compare, got batch_size={batch_size}"
+        )
+
+
+def _check_aligned(rows: Tensor, groups: Tensor, name: str) -> None:
+    if len(rows) != len(groups):
+        raise InputError(
+            f"{name} are those of the rows, one by one: got {len(rows)} rows and {len(groups)} {name}; "
+            f"take {name}[rows]"
+        )
+    if not len(rows):
+        raise InputError("there are no rows to make batches of")

@@ -4,9 +4,67 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
+
+from lossgauge.errors import DataError, InputError, nearest
+
+SPLITS = ("given", "class-disjoint", "stratified")
+DISJOINT_CLASSES = 20
+"""From so many classes on, data without a split of their own are split class-disjoint: ten classes to learn
+from and ten unseen ones to test on are few already. Our choice."""
+
+
+class Split(NamedTuple):
+    """Both sides' row numbers, ascending, and the name of how they were made."""
+
+    train: Int[np.ndarray, " train"]
+    test: Int[np.ndarray, " test"]
+    protocol: str
+
+
+def choose_split(
+    labels: Int[np.ndarray, " rows"],
+    trains: Bool[np.ndarray, " rows"] | None,
+    *,
+    split: str | None,
+    seed: int,
+    source: str,
+) -> Split:
+    """The split named by `split`, one of SPLITS, for rows that say themselves which train, or do not (None).
+
+    Unnamed: `given` where the rows say so, else `class-disjoint` from DISJOINT_CLASSES classes on, else
+    `stratified`. `seed` matters to `stratified` alone. Raises InputError for an unknown name, DataError
+    where the rows give no split or a side is too small to be measured: two classes, one of two samples.
+    """
+    if split is None:
+        disjoint = len(np.unique(labels)) >= DISJOINT_CLASSES
+        unsaid = "class-disjoint" if disjoint else "stratified"
+        split = "given" if trains is not None else unsaid
+    if split == "given":
+        if trains is None:
+            raise DataError(
+                f"{source} gives no split: add a column split of train and test, "
+                "or take class-disjoint or stratified"
+            )
+        sides = np.flatnonzero(trains), np.flatnonzero(~trains)
+    elif split == "class-disjoint":
+        sides = class_disjoint(labels)
+    elif split == "stratified":
+        sides = stratified(labels, seed)
+    else:
+        raise InputError(f"unknown split {split!r}{nearest(split, SPLITS)}")
+    for side, rows in zip(("train", "test"), sides, strict=True):
+        sizes = np.unique(labels[rows], return_counts=True)[1]
+        if len(sizes) < 2 or sizes.max() < 2:
+            raise DataError(
+                f"each side of a split needs two classes, one of them of two samples, but the {split} split of "
+                f"{source} leaves {len(rows)} samples of {len(sizes)} classes to {side}: "
+                "take another split, or more data"
+            )
+    return Split(*sides, split)
 
 
 def class_disjoint(
@@ -26,6 +84,21 @@ def halves(
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         train.append(rows[: len(rows) // 2])
+    chosen = np.sort(np.concatenate(train))
+    return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
+
+
+def stratified(
+    labels: Int[np.ndarray, " rows"], seed: int
+) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
+    """Half of each class's rows, picked at random by `seed`, and the other half; the odd row tests.
+
+    The same rows for the same labels and seed; classes are picked from in ascending order of their id.
+    """
+    generator = np.random.default_rng(seed)
+    _, sizes = np.unique(labels, return_counts=True)
+    classes = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    train = [generator.permutation(rows)[: len(rows) // 2] for rows in classes]
     chosen = np.sort(np.concatenate(train))
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -114,10 +115,9 @@ class Probe:
         if not readings:
             return
         norms = torch.stack([reading.norms for reading in readings]).cpu()
-        means = norms.mean(dim=1).tolist()
-        tangents = torch.stack([r.tangent_norms for r in readings]).mean(dim=1).tolist()
-        places = norms.new_tensor(list(_QUANTILES.values()))
-        quantiles = torch.quantile(norms, places, dim=1).T.tolist()
+        means = _means(norms)
+        tangents = _means(torch.stack([reading.tangent_norms for reading in readings]).cpu())
+        quantiles = _quantiles(norms)
         for index, (reading, terms) in enumerate(zip(readings, terms_rows(readings), strict=True)):
             active = terms["term_active_ratio"]
             row = {
@@ -147,13 +147,10 @@ class Probe:
 
 def terms_rows(readings: Sequence[_Reading]) -> list[Record]:
     """The part of each row that the loss itself tells; None for what a black box does not know."""
-    weights = [reading.evaluation.anchor_weight for reading in readings]
-    means: list[float | None] = [None] * len(readings)
-    if all(weight is not None for weight in weights):
-        means = torch.stack(weights).nanmean(dim=1).tolist()  # type: ignore[arg-type]
     rows = []
-    for reading, mean in zip(readings, means, strict=True):
+    for reading in readings:
         e = reading.evaluation
+        mean = None if e.anchor_weight is None else float(e.anchor_weight.nanmean())
         ratio = skipped = None
         if e.term_count and e.active_count is not None:
             ratio = e.active_count / e.term_count
@@ -180,6 +177,21 @@ def known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
+def _means(of_steps: Float[Tensor, "steps batch"]) -> list[float]:
+    # numpy adds a row up in one way, however many rows there are: a probe that was put down and taken up
+    # again gives the same bits
+    means: list[float] = of_steps.double().numpy().mean(axis=1).tolist()
+    return means
+
+
+def _quantiles(of_steps: Float[Tensor, "steps batch"]) -> list[list[float]]:
+    """A row a step; between two samples interpolated linearly."""
+    ascending = np.sort(of_steps.double().numpy(), axis=1)
+    places = np.arange(ascending.shape[1])
+    at = np.array(list(_QUANTILES.values())) * places[-1]
+    return [np.interp(at, places, row).tolist() for row in ascending]
+
+
 def _number(value: Tensor | None) -> float | None:
     return None if value is None else known(float(value))
 
@@ -189,9 +201,5 @@ def _together(norms: Sequence[Tensor]) -> float | None:
 
 
 def _alike(one: _Reading, other: _Reading) -> bool:
-    """Whether two readings can be settled together: batches of one size, told of by one kind of loss."""
-    shapes = []
-    for reading in (one, other):
-        weight = reading.evaluation.anchor_weight
-        shapes.append((reading.norms.shape, None if weight is None else weight.shape))
-    return shapes[0] == shapes[1]
+    """Whether two readings can be settled together: batches of one size."""
+    return one.norms.shape == other.norms.shape

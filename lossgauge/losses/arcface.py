@@ -81,9 +81,7 @@ class ArcFace(ProxyLoss):
             counts=torch.ones_like(labels),
             active=terms.active,
             weight=terms.weight,
-            forces=forces(
-                through_normalization(pull, unit, norms), through_normalization(push, unit, norms)
-            ),
+            forces=forces(*through_normalization(torch.stack((pull, push)), unit, norms)),
             skipped_anchors=0,
             effective_share=share,
             parameter_gradients=(through_normalization(at_directions, directions, lengths),),

@@ -60,7 +60,7 @@ def swept_outcome(
     rows = embeddings.index_select(0, order)
     floor = 0.0
     if sweep.distances:
-        rows = rows - rows[:1]  # see DistanceLoss
+        rows.sub_(rows[:1].clone())  # see DistanceLoss
         floor = 2 * torch.finfo(rows.dtype).eps
     batch = len(rows)
     product, gradient = torch.empty(2, *rows.shape, dtype=rows.dtype)

@@ -46,7 +46,7 @@ class ProxyLoss(Loss):
             raise InputError(
                 f"this loss was made for embedding_size={width}, got embeddings of width {embeddings.shape[1]}"
             )
-        lowest, highest = int(labels.min()), int(labels.max())
+        lowest, highest = torch.stack(labels.aminmax()).tolist()
         if lowest < 0 or highest >= class_count:
             row = int(((labels < 0) | (labels >= class_count)).nonzero()[0])
             raise InputError(
@@ -88,6 +88,7 @@ def against_classes(
         terms = rival_terms(cosine, labels, target, **settings)
     repulsion = cosine  # in place
     attraction = (terms.weight * slope * -scale)[:, None]
+    own_force = attraction[:, 0].double()
     at_directions = repulsion.T @ samples
     at_directions.index_add_(0, labels, attraction * samples)
     return AgainstClasses(
@@ -96,8 +97,8 @@ def against_classes(
         push=repulsion @ directions,
         at_directions=at_directions,
         effective_share=share_of(
-            float(terms.total.sum()) + float(attraction.double().abs().sum()),
-            float(terms.squares.sum()) + float(attraction.double().square().sum()),
+            float((terms.total + own_force.abs()).sum()),
+            float((terms.squares + own_force.square()).sum()),
             pairs=repulsion.numel(),
         ),
     )
@@ -112,10 +113,10 @@ def on_sphere(
 
 
 def through_normalization(
-    gradient: Float[Tensor, "rows width"],
+    gradient: Float[Tensor, "*parts rows width"],
     unit: Float[Tensor, "rows width"],
     norms: Float[Tensor, "rows 1"],
-) -> Float[Tensor, "rows width"]:
+) -> Float[Tensor, "*parts rows width"]:
     """A gradient at unit rows, carried back to the rows they came from: its tangent part over the norm; in place."""
-    along = torch.linalg.vecdot(gradient, unit)[:, None]
+    along = torch.linalg.vecdot(gradient, unit)[..., None]
     return gradient.addcmul_(unit, along, value=-1).div_(norms)

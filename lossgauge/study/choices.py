@@ -18,13 +18,21 @@ def choices(plan: Plan) -> Record:
         "loss settings": "as in the settings column, not tuned; where the study file gives none, the default of "
         "the loss's own paper or common use. CCL's are not public: 32, 0.2 and 1 are its defaults here",
         "reducer": "the mean over all valid terms, for every loss",
-        "sampler": "random batches, the same for every loss of a seed; a remainder is dropped",
+        "sampler": f"{_SAMPLERS[plan.sampler]}, the same for every loss of a seed; a remainder is dropped",
         "splits": "official where there are, class-disjoint for orl-faces (20 people train, 20 test), "
         "first half of each class for digits",
         "selection": "the last epoch: no epoch is picked by its test result",
         "active, term rule": "a term above 1e-6",
         "active, gradient rule": "a sample whose gradient is above 1 % of the median of the first ten steps",
     }
+
+
+_SAMPLERS = {
+    "random": "random batches",
+    "m_per_class": "the same number of samples of each class of a batch",
+    "stratified": "batches that mirror the classes",
+    "stratified_kmeans": "batches that mirror k-means cells of the frozen features, in antithetic pairs",
+}
 
 
 def _backbones(plan: Plan) -> str:

@@ -15,15 +15,23 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from lossgauge.backbones import load_backbone
 from lossgauge.data import DATASETS, load_dataset
+from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import centered, features
-from lossgauge.errors import DataError, LossgaugeError, PlanError, nearest
+from lossgauge.data.samplers import (
+    share_without_positive,
+    warning_of_anchors_without_positive,
+)
+from lossgauge.errors import DataError, LossgaugeError, MissingExtra, PlanError, nearest
 from lossgauge.losses import load_loss, loss_class
 from lossgauge.study.choices import choices
 from lossgauge.study.measure import references
 from lossgauge.study.plan import LossPlan, Plan
-from lossgauge.study.run import Run, environment, execute, plan_runs
+from lossgauge.study.run import Run, environment, execute, plan_runs, sampler
 from lossgauge.study.store import Store
 from lossgauge.types import Backbone, FeatureSet, Record
+
+EMBEDDINGS = "embeddings:"
+"""A dataset of ready embeddings: they are the features, and no backbone is asked."""
 
 
 class Outcome(NamedTuple):
@@ -44,6 +52,8 @@ class Progress(Protocol):
 
     def left_out(self, dataset: str, reason: str) -> None: ...
 
+    def warning(self, dataset: str, words: str) -> None: ...
+
     def study(self, runs: int, reused: int) -> None:
         """So many runs are asked for, and so many of them are there already."""
 
@@ -56,14 +66,15 @@ class Progress(Protocol):
     def failed(self, run: Run, error: str) -> None: ...
 
 
-def run_study(plan: Plan, folder: Path, *, progress: Progress) -> Outcome:
+def run_study(plan: Plan, folder: Path, *, progress: Progress, download: bool = False) -> Outcome:
     """Do what the plan asks for and `folder` lacks. A second call with the same plan goes on where it was.
 
     A dataset that is not there is left out with its reason; a run that fails is kept as failed, and tried
-    again next time. Raises LossgaugeError where nothing can be done at all.
+    again next time. `download` lets datasets be fetched that are not here. Raises LossgaugeError where
+    nothing can be done at all.
     """
     backbones = check_plan(plan)
-    prepared, left_out = _prepare(plan, backbones, progress)
+    prepared, left_out = _prepare(plan, backbones, progress, download)
     if not prepared:
         raise DataError(
             "none of the datasets is there: "
@@ -96,15 +107,22 @@ def run_study(plan: Plan, folder: Path, *, progress: Progress) -> Outcome:
 def check_plan(plan: Plan) -> dict[str, Backbone]:
     """The backbone of each dataset; raises for a wrong name or setting before anything is written."""
     for name in plan.datasets:
-        if name not in DATASETS:
-            raise PlanError(f"unknown dataset {name!r}{nearest(name, DATASETS)}")
+        if name not in DATASETS and not name.startswith(("folder:", EMBEDDINGS)):
+            raise PlanError(
+                f"unknown dataset {name!r}{nearest(name, DATASETS)}; your own data is "
+                "folder:PATH or embeddings:PATH"
+            )
     for name in plan.backbone if isinstance(plan.backbone, dict) else ():
-        if name not in DATASETS:
-            raise PlanError(f"backbone names an unknown dataset {name!r}{nearest(name, DATASETS)}")
+        if name not in plan.datasets:
+            raise PlanError(
+                f"backbone names a dataset that is not in the study: {name!r}"
+                f"{nearest(name, plan.datasets)}"
+            )
     for loss in plan.losses:
         _check_loss(loss)
-    loaded = {name: load_backbone(name) for name in {plan.backbone_of(d) for d in plan.datasets}}
-    return {dataset: loaded[plan.backbone_of(dataset)] for dataset in plan.datasets}
+    images = [name for name in plan.datasets if not name.startswith(EMBEDDINGS)]
+    loaded = {name: load_backbone(name) for name in {plan.backbone_of(d) for d in images}}
+    return {dataset: loaded[plan.backbone_of(dataset)] for dataset in images}
 
 
 def _check_distinct(runs: list[Run]) -> None:
@@ -125,19 +143,32 @@ def _check_loss(loss: LossPlan) -> None:
 
 
 def _prepare(
-    plan: Plan, backbones: dict[str, Backbone], progress: Progress
+    plan: Plan, backbones: dict[str, Backbone], progress: Progress, download: bool
 ) -> tuple[list[FeatureSet], list[Record]]:
     prepared, left_out = [], []
     for name in plan.datasets:
         try:
-            images = load_dataset(name)
-        except DataError as error:
+            if name.startswith(EMBEDDINGS):
+                found = load_embeddings(Path(name.removeprefix(EMBEDDINGS)))
+            else:
+                images = load_dataset(name, download=download)
+                watch = partial(progress.features, name)
+                found = features(images, backbones[name], progress=watch)
+        except (DataError, MissingExtra) as error:
             left_out.append({"dataset": name, "reason": str(error)})
             progress.left_out(name, str(error))
             continue
-        found = features(images, backbones[name], progress=partial(progress.features, name))
+        if (words := _warning(plan, found)) is not None:
+            progress.warning(name, words)
         prepared.append(centered(found) if plan.center_features else found)
     return prepared, left_out
+
+
+def _warning(plan: Plan, found: FeatureSet) -> str | None:
+    """What to know before training of the batches that this plan draws from a dataset."""
+    draw = sampler(plan.model_dump(), found, seed=plan.seeds[0])
+    batches = [found.labels[rows] for rows in draw(1)]
+    return warning_of_anchors_without_positive(share_without_positive(batches))
 
 
 def _set_down(plan: Plan, found: FeatureSet, store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -74,6 +74,10 @@ class Plan(BaseModel):
     ]
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
+    sampler: Literal["random", "m_per_class", "stratified", "stratified_kmeans"] = "random"
+    """Which rows make a batch; strata are the classes, or k-means cells of the frozen features."""
+    samples_per_class: Annotated[int, Field(ge=2)] = 4
+    """For `m_per_class`."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     embedding_size: Annotated[int, Field(ge=1)] = 128
     center_features: bool = True

@@ -18,9 +18,15 @@ from typing import NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from lossgauge.data.samplers import random_batches
+from lossgauge.data.samplers import (
+    kmeans_cells,
+    m_per_class_batches,
+    positions_along_strata,
+    random_batches,
+    stratified_batches,
+)
 from lossgauge.diagnostics.greediness import compaction_epochs, decay_epochs
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.errors import CacheError
@@ -33,6 +39,9 @@ from lossgauge.types import FeatureSet, Record, Step
 
 CHECKPOINT_SECONDS = 5.0
 """At most so much work is lost when a run is stopped, plus one epoch."""
+
+KMEANS_CELLS = 64
+"""Strata of `stratified_kmeans`: our choice."""
 
 
 class Run(NamedTuple):
@@ -84,13 +93,12 @@ def execute(
     # classes by number, as losses with a row a class want them
     classes = features.labels[features.train].unique()
     numbers = torch.searchsorted(classes, features.labels.contiguous())
+    draw = sampler(config, features, seed=run.seed)
     saved = time.monotonic()
     while training.epoch < epochs:
         began = time.perf_counter()
         epoch = training.epoch + 1
-        batches = random_batches(
-            features.train, batch_size=config["batch_size"], seed=run.seed, epoch=epoch
-        )
+        batches = draw(epoch)
         log.start_clock()
         # a loss may draw at random (mining, dropout): from seed and epoch, so that a resumed run draws the same
         with torch.random.fork_rng(devices=[]):
@@ -130,6 +138,25 @@ def execute(
         },
     )
     return summary
+
+
+def sampler(config: Record, features: FeatureSet, *, seed: int) -> Callable[[int], list[Tensor]]:
+    """The batches of an epoch, by its number. Raises InputError where they cannot be drawn as the config says."""
+    rows, settings = features.train, {"batch_size": config["batch_size"], "seed": seed}
+    kind, labels = config["sampler"], features.labels[features.train]
+    if kind == "m_per_class":
+        m = config["samples_per_class"]
+        return lambda epoch: m_per_class_batches(rows, labels, m=m, epoch=epoch, **settings)
+    if kind == "stratified":
+        return lambda epoch: stratified_batches(rows, labels, epoch=epoch, **settings)
+    if kind == "stratified_kmeans":
+        space = features.features[rows]
+        cells = kmeans_cells(space, min(KMEANS_CELLS, len(rows)), seed)
+        positions = positions_along_strata(space, cells)
+        return lambda epoch: stratified_batches(
+            rows, cells, positions=positions, epoch=epoch, **settings
+        )
+    return lambda epoch: random_batches(rows, epoch=epoch, **settings)
 
 
 def with_dynamics(epochs: Sequence[Record], steps: Sequence[Record]) -> list[Record]:
@@ -246,6 +273,8 @@ def _plan_run(plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> Ru
         # the baseline is the same whatever the training
         "epochs": plan.epochs if trained else 0,
         "batch_size": plan.batch_size if trained else None,
+        "sampler": plan.sampler if trained else None,
+        "samples_per_class": plan.samples_per_class if plan.sampler == "m_per_class" else None,
         "learning_rate": plan.learning_rate if trained else 0.0,
         "retrieval_every": plan.retrieval_every if trained else None,
     }

@@ -1,4 +1,4 @@
-"""The three readers, on the real sets; FashionMNIST only where it is installed."""
+"""Datasets by name; the readers of the sets that packages bring along, on the real data."""
 
 import gzip
 import shutil
@@ -10,13 +10,20 @@ from sklearn.datasets import load_digits
 
 from lossgauge.data import (
     DATASETS,
+    cars196,
+    cifar10,
+    cub200,
     describe_datasets,
     digits,
     fashion_mnist,
+    hub,
     load_dataset,
     orl_faces,
+    tiny_imagenet,
 )
+from lossgauge.data.listing import Expected
 from lossgauge.errors import DataError, InputError
+from tests.data import layouts
 
 FASHION = next((p for p in fashion_mnist.PLACES if p.is_dir()), None)
 needs_fashion = pytest.mark.skipif(
@@ -138,7 +145,6 @@ def test_what_is_not_there_is_said_with_where_it_was_looked_for_and_how_to_get_i
         line.startswith(f"fashion-mnist: not here; fashion-mnist is not in {tmp_path}")
         for line in lines
     )
-    assert any(line.startswith("cub200: not here; this version") for line in lines)
 
 
 def test_an_unknown_name_gets_the_nearest_one():
@@ -146,3 +152,87 @@ def test_an_unknown_name_gets_the_nearest_one():
         InputError, match="unknown dataset 'fashion_mnist'; did you mean 'fashion-mnist'"
     ):
         load_dataset("fashion_mnist")
+
+
+def test_a_line_tells_layout_counts_split_and_licence_of_what_is_there():
+    (line,) = (line for line in describe_datasets() if line.startswith("digits"))
+    assert line.endswith(
+        "digits.csv.gz (scikit-learn), 896 training and 901 test images, halves split; licence: CC BY 4.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "layout"),
+    [
+        (
+            "cifar10",
+            layouts.cifar10,
+            "cifar-10-batches-bin), 10 training and 3 test images, official",
+        ),
+        (
+            "cars196",
+            layouts.cars_old,
+            "cars_annos.mat), 4 training and 4 test images, class-disjoint",
+        ),
+        ("cub200", layouts.cub200, "CUB_200_2011), 5 training and 3 test images, class-disjoint"),
+        ("tiny-imagenet", layouts.tiny_imagenet, "200), 6 training and 4 test images, official"),
+    ],
+)
+def test_a_set_is_described_by_its_tables_without_a_look_at_an_image(
+    tmp_path, monkeypatch, away_from_home, name, build, layout
+):
+    reader = {"cifar10": cifar10, "cars196": cars196, "cub200": cub200}.get(name, tiny_imagenet)
+    folder = build(tmp_path)
+    monkeypatch.setenv("LOSSGAUGE_" + name.upper().replace("-", "_"), str(folder))
+    counts = {"cub200": (5, 3, 4), "cars196": (4, 4, 4), "tiny-imagenet": (6, 4, 3)}
+    (line,) = (line for line in describe_datasets() if line.startswith(name))
+    if name in counts:  # a copy that is not whole
+        assert f"{name}: cannot be used; {name} must have" in line
+        monkeypatch.setattr(reader, "EXPECTED", Expected(*counts[name]))
+    for image in (path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")):
+        image.unlink()
+        image.mkdir()
+    (line,) = (line for line in describe_datasets() if line.startswith(name))
+    assert line.startswith(f"{name}: found in {folder} (")
+    assert layout in line
+    assert line.endswith(f"split; licence: {reader.LICENSE}")
+
+
+def test_an_archive_is_described_and_not_unpacked(tmp_path, monkeypatch, away_from_home):
+    archive = layouts.tar_gz(layouts.cub200(tmp_path), tmp_path / "birds.tgz")
+    monkeypatch.setenv("LOSSGAUGE_CUB200", str(archive))
+    (line,) = (line for line in describe_datasets() if line.startswith("cub200"))
+    assert f"found in {archive} (archive), 5,864 training and 5,924 test images" in line
+    assert not (away_from_home / "cache").exists()
+
+
+def test_every_absent_set_says_how_to_get_it_and_names_its_licence(away_from_home, monkeypatch):
+    monkeypatch.setattr(fashion_mnist, "PLACES", (away_from_home / "nowhere",))
+    lines = {line.partition(":")[0]: line for line in describe_datasets()}
+    assert tuple(lines) == DATASETS
+    for name in ("cifar10", "cars196", "cub200", "tiny-imagenet", "fashion-mnist"):
+        assert lines[name].startswith(f"{name}: not here; {name} is not in ")
+        assert "LOSSGAUGE_" + name.upper().replace("-", "_") in lines[name]
+        assert "; licence: " in lines[name]
+        assert ("fetch it from the Hugging Face hub with --download" in lines[name]) == (
+            name in hub.REPOSITORIES
+        )
+
+
+def test_counts_that_are_said_of_the_packaged_sets_are_theirs():
+    for name, reader in (("digits", digits), ("orl-faces", orl_faces)):
+        images = load_dataset(name)
+        found = (len(images.train), len(images.test), len(np.unique(images.labels)))
+        assert found == reader.EXPECTED
+    assert fashion_mnist.EXPECTED == (60_000, 10_000, 10)
+
+
+def test_a_folder_of_ones_own_is_a_dataset_and_embeddings_are_not(tmp_path):
+    for label in ("cat", "dog"):
+        for number in range(4):
+            layouts.write(tmp_path / label / f"{number}.jpg", layouts.jpeg((1, 2, 3)))
+    assert len(load_dataset(f"folder:{tmp_path}").ids) == 8
+    with pytest.raises(
+        InputError, match=r"embeddings:x\.npz holds embeddings, which need no images"
+    ):
+        load_dataset("embeddings:x.npz")

@@ -1,5 +1,7 @@
 import dataclasses
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,10 @@ import torch
 from PIL import Image
 
 from lossgauge.backbones import load_backbone
+from lossgauge.data import cache as store
 from lossgauge.data import load_dataset
-from lossgauge.data.features import centered, default_cache, features
+from lossgauge.data.cache import default_cache
+from lossgauge.data.features import centered, features
 from lossgauge.errors import CacheError, DataError
 
 
@@ -44,17 +48,17 @@ def test_the_second_time_nothing_is_extracted_and_a_refresh_extracts_anew(digits
 def test_other_images_make_another_entry(digits, tmp_path):
     extract(digits, tmp_path)
     extract(dataclasses.replace(digits, digest="another"), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(entries_in(tmp_path)) == 2
 
 
 def test_another_split_uses_the_same_features_under_another_fingerprint(digits, tmp_path):
     one = extract(digits, tmp_path)
     two = extract(dataclasses.replace(digits, train=digits.test, test=digits.train), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(entries_in(tmp_path)) == 1
     assert one.fingerprint != two.fingerprint
 
 
-@pytest.mark.parametrize("name", ["features.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["shard-00000.safetensors", "manifest.json"])
 @pytest.mark.parametrize("place", [0, 1, 100, -2])
 def test_a_flipped_byte_anywhere_is_found_and_the_file_is_named(digits, tmp_path, name, place):
     extract(digits, tmp_path)
@@ -65,10 +69,10 @@ def test_a_flipped_byte_anywhere_is_found_and_the_file_is_named(digits, tmp_path
     with pytest.raises(CacheError, match="is damaged") as caught:
         extract(digits, tmp_path)
     assert str(path) in str(caught.value)
-    assert "--refresh" in str(caught.value)
+    assert "lossgauge cache rm digits-pixels" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["features.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["shard-00000.safetensors", "manifest.json"])
 def test_a_file_cut_short_or_gone_is_found(digits, tmp_path, name):
     extract(digits, tmp_path)
     (path,) = tmp_path.glob(f"*/{name}")
@@ -88,21 +92,117 @@ def test_an_entry_of_other_images_under_this_name_is_not_believed(digits, tmp_pa
     other = dataclasses.replace(digits, digest="another")
     extract(other, tmp_path)
     (theirs,) = set(tmp_path.iterdir()) - {ours}
-    for name in ("features.safetensors", "manifest.json"):
+    for name in ("shard-00000.safetensors", "manifest.json"):
         (ours / name).write_bytes((theirs / name).read_bytes())
     with pytest.raises(CacheError, match="tells of other images"):
         extract(digits, tmp_path)
 
 
-def test_an_image_that_cannot_be_read_leaves_nothing_behind(digits, tmp_path):
+def unreadable(images, *rows):
+    """The same images, some of which cannot be read."""
+
     def read(row):
-        if row == 700:
-            raise DataError("image 700 is no image")
+        if row in rows:
+            raise DataError(f"image {row} is no image")
+        return images.read(row)
+
+    return dataclasses.replace(images, read=read)
+
+
+def entries_in(cache):
+    return [path for path in cache.iterdir() if path.is_dir()]
+
+
+def test_an_image_that_cannot_be_read_is_named_and_makes_no_entry(digits, tmp_path):
+    with pytest.raises(DataError, match="image 700"):
+        extract(unreadable(digits, 700), tmp_path)
+    assert entries_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("bad", [[0], [700], [1795, 1796], list(range(1728, 1797))])
+def test_an_image_that_cannot_be_read_is_left_out_if_asked_and_counted(digits, tmp_path, bad):
+    found = extract(unreadable(digits, *bad), tmp_path, skip_corrupt=True)
+    whole = extract(digits, tmp_path / "whole")
+    kept = [row for row in range(1797) if row not in bad]
+    assert torch.equal(found.features, whole.features[kept])
+    assert torch.equal(found.labels, whole.labels[kept])
+    assert found.identity["skipped"] == str(len(bad))
+    assert len(found.train) + len(found.test) == len(kept)
+    for side, rows in (("train", whole.train), ("test", whole.test)):
+        expected = [int(row) for row in rows if int(row) not in bad]
+        assert torch.equal(found.features[getattr(found, side)], whole.features[expected])
+    assert found.fingerprint != whole.fingerprint
+    with pytest.raises(DataError, match=rf"{len(bad)} of 1797 images .* --skip-corrupt"):
+        extract(unreadable(digits, *bad), tmp_path)
+
+
+def test_without_one_readable_image_there_is_nothing_to_extract(digits, tmp_path):
+    with pytest.raises(DataError, match="none of the 1797 images"):
+        extract(unreadable(digits, *range(1797)), tmp_path, skip_corrupt=True)
+
+
+@pytest.mark.parametrize("stop", [1, 640, 1000, 1790])
+def test_an_extraction_that_stopped_goes_on_from_its_last_whole_shard(
+    digits, tmp_path, monkeypatch, stop
+):
+    monkeypatch.setattr("lossgauge.data.features.SHARD_BYTES", 64 * 64 * 4 * 3)  # three batches
+    with pytest.raises(DataError):
+        extract(unreadable(digits, stop), tmp_path)
+    read = []
+
+    def noted(row):
+        read.append(row)
         return digits.read(row)
 
-    with pytest.raises(DataError, match="image 700"):
-        extract(dataclasses.replace(digits, read=read), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    found = extract(dataclasses.replace(digits, read=noted), tmp_path)
+    assert min(read) == stop // 192 * 192
+    assert torch.equal(found.features, extract(digits, tmp_path / "whole").features)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "lost", "journal cut", "journal flip"])
+def test_a_draft_goes_on_only_from_what_is_whole(digits, tmp_path, monkeypatch, damage):
+    monkeypatch.setattr("lossgauge.data.features.SHARD_BYTES", 64 * 64 * 4)
+    with pytest.raises(DataError):
+        extract(unreadable(digits, 1000), tmp_path)
+    (draft,) = tmp_path.glob(".*.draft")
+    path = draft / ("journal.jsonl" if "journal" in damage else "shard-00005.safetensors")
+    content = bytearray(path.read_bytes())
+    if damage == "lost":
+        path.unlink()
+    elif "cut" in damage:
+        path.write_bytes(content[: len(content) * 2 // 3])
+    else:
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    found = extract(digits, tmp_path)
+    assert torch.equal(found.features, extract(digits, tmp_path / "whole").features)
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from lossgauge.backbones import load_backbone
+from lossgauge.data import load_dataset
+from lossgauge.data import features as module
+module.SHARD_BYTES = 64 * 64 * 4
+batches = 0
+def die(done, total):
+    global batches
+    batches += 1
+    if batches == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+module.features(load_dataset("digits"), load_backbone("pixels"), cache=Path(sys.argv[1]), progress=die)
+"""
+
+
+def test_a_killed_extraction_is_taken_up_by_the_next(digits, tmp_path):
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), "40"], check=False)
+    assert done.returncode == -9
+    seen = []
+    found = extract(digits, tmp_path, progress=lambda done, total: seen.append(done))
+    assert seen[0] > 1000
+    assert torch.equal(found.features, extract(digits, tmp_path / "whole").features)
+    assert len(entries_in(tmp_path)) == 2  # the entry, and `whole`
 
 
 def test_images_of_two_sizes_are_refused_by_a_backbone_that_needs_one(digits, tmp_path):
@@ -113,7 +213,7 @@ def test_images_of_two_sizes_are_refused_by_a_backbone_that_needs_one(digits, tm
         extract(dataclasses.replace(digits, read=read), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["features.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["shard-00000.safetensors", "manifest.json"])
 def test_a_lost_file_is_the_one_that_is_named(digits, tmp_path, name):
     extract(digits, tmp_path)
     (path,) = tmp_path.glob(f"*/{name}")
@@ -132,7 +232,7 @@ def test_a_refresh_that_fails_leaves_the_old_entry(digits, tmp_path):
     with pytest.raises(DataError, match="no image"):
         extract(dataclasses.replace(digits, read=read), tmp_path, refresh=True)
     assert torch.equal(extract(digits, tmp_path).features, before.features)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(entries_in(tmp_path)) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_named(digits, tmp_path):
@@ -150,7 +250,7 @@ def test_two_processes_at_once_end_with_one_good_entry(tmp_path):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         sums = pool.map(_extract_at_once, [str(tmp_path)] * 2)
     assert sums[0] == sums[1]
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(entries_in(tmp_path)) == 1
 
 
 def test_centering_takes_the_training_mean_from_every_row(digits, tmp_path):
@@ -168,3 +268,57 @@ def test_centering_takes_the_training_mean_from_every_row(digits, tmp_path):
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "here"))
     assert default_cache() == tmp_path / "here"
+
+
+def test_the_cache_is_listed_verified_and_emptied(digits, tmp_path):
+    extract(digits, tmp_path)
+    extract(dataclasses.replace(digits, digest="another"), tmp_path)
+    first, second = store.entries(tmp_path)
+    assert (first.rows, first.what) == (1797, "digits by pixels")
+    assert first.bytes > 1797 * 64 * 4
+    store.verify(first.folder)
+    path = second.folder / "shard-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(CacheError, match="SHA-256"):
+        store.verify(second.folder)
+    (first.folder / "manifest.json").write_text("{}")
+    assert [entry.rows for entry in store.entries(tmp_path)] == [None, 1797]
+    for entry in store.entries(tmp_path):
+        store.remove(entry.folder)
+    assert store.entries(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_of_ten_thousand_random_corruptions_none_passes_for_the_truth(digits, tmp_path):
+    """Each ends in an error or in the very same features."""
+    wanted = extract(digits, tmp_path).features
+    (entry,) = entries_in(tmp_path)
+    originals = {path: path.read_bytes() for path in entry.iterdir()}
+    generator = np.random.default_rng(0)
+    outcomes = {"error": 0, "same": 0, "unnamed": 0}
+    for _ in range(10_000):
+        path = list(originals)[generator.integers(len(originals))]
+        content = bytearray(originals[path])
+        place = int(generator.integers(len(content)))
+        kind = generator.integers(5)
+        if kind == 0:
+            content[place] ^= 1 << int(generator.integers(8))
+        elif kind == 1:
+            content = content[:place]
+        elif kind == 2:
+            content[place:place] = generator.bytes(int(generator.integers(1, 9)))
+        elif kind == 3:
+            end = place + int(generator.integers(1, 500))
+            content[place:end] = bytes(len(content[place:end]))
+        else:
+            content[place : place + 8] = generator.bytes(len(content[place : place + 8]))
+        path.write_bytes(content)
+        try:
+            assert torch.equal(extract(digits, tmp_path).features, wanted)
+            outcomes["same"] += 1
+        except CacheError as error:
+            outcomes["error" if str(path) in str(error) else "unnamed"] += 1
+        path.write_bytes(originals[path])
+    print(outcomes)
+    assert outcomes["unnamed"] == 0
+    assert outcomes["error"] > 9000

@@ -1,8 +1,25 @@
+import sys
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+from scipy.stats import hypergeom
+from sklearn.decomposition import PCA
 
-from lossgauge.data.samplers import random_batches
-from lossgauge.errors import InputError
+from lossgauge.data.samplers import (
+    kmeans_cells,
+    m_per_class_batches,
+    positions_along_strata,
+    random_batches,
+    share_without_positive,
+    stratified_batches,
+    warning_of_anchors_without_positive,
+)
+from lossgauge.errors import InputError, MissingExtra
 
 ROWS = torch.arange(100, 123)
 
@@ -32,3 +49,234 @@ def test_fewer_rows_than_a_batch_make_one_batch():
 def test_a_batch_of_one_is_refused():
     with pytest.raises(InputError, match="at least two samples"):
         random_batches(ROWS, batch_size=1, seed=0, epoch=1)
+
+
+def labels_of(*sizes: int) -> torch.Tensor:
+    """So many rows of each class, shuffled."""
+    labels = torch.repeat_interleave(torch.arange(len(sizes)) * 10, torch.tensor(sizes))
+    return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+
+
+def rows_of(labels: torch.Tensor) -> torch.Tensor:
+    """Row numbers that are not places: 1000, 1003, …"""
+    return 1000 + 3 * torch.arange(len(labels))
+
+
+def classes_of(batches, labels):
+    return [labels[(batch - 1000) // 3] for batch in batches]
+
+
+SAMPLERS = {
+    "m_per_class": partial(m_per_class_batches, batch_size=12, m=3),
+    "stratified": partial(stratified_batches, batch_size=12),
+    "antithetic": partial(stratified_batches, batch_size=12, positions=torch.arange(60.0).sin()),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_every_sampler_is_a_function_of_seed_and_epoch(sampler):
+    labels = labels_of(*[10] * 6)
+
+    def flat(seed, epoch):
+        return torch.cat(sampler(rows_of(labels), labels, seed=seed, epoch=epoch)).tolist()
+
+    assert flat(1, 2) == flat(1, 2)
+    assert flat(1, 2) != flat(1, 3)
+    assert flat(1, 2) != flat(2, 2)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_no_sampler_takes_a_row_twice_or_makes_a_batch_that_is_not_full(sampler):
+    labels = labels_of(*[10] * 6)
+    batches = sampler(rows_of(labels), labels, seed=0, epoch=1)
+    taken = torch.cat(batches).tolist()
+    assert len(set(taken)) == len(taken)
+    assert set(taken) <= set(rows_of(labels).tolist())
+    assert {len(batch) for batch in batches} == {12}
+
+
+sizes = st.lists(st.integers(3, 20), min_size=4, max_size=9)
+
+
+@given(sizes, st.integers(0, 9))
+def test_m_per_class_gives_each_batch_m_rows_of_its_classes_and_goes_on_while_it_can(sizes, epoch):
+    labels = labels_of(*sizes)
+    batches = m_per_class_batches(rows_of(labels), labels, batch_size=12, m=3, seed=0, epoch=epoch)
+    used = torch.zeros(len(sizes), dtype=torch.int64)
+    for batch in classes_of(batches, labels):
+        found, counts = batch.unique(return_counts=True)
+        assert counts.tolist() == [3] * 4
+        used[found // 10] += 1
+    groups = torch.tensor(sizes) // 3
+    assert (used <= groups).all()
+    # the most batches that can be: each class gives at most one group to each
+    most = max(n for n in range(100) if int(groups.clamp(max=n).sum()) >= 4 * n)
+    assert len(batches) == most
+
+
+def test_m_per_class_mixes_the_classes_differently_in_each_epoch():
+    labels = labels_of(*[10] * 6)
+    first = {
+        tuple(classes_of(m_per_class_batches(rows_of(labels), labels, batch_size=9, m=3, seed=0, epoch=epoch), labels)[0].unique().tolist())
+        for epoch in range(20)
+    }  # fmt: skip
+    assert len(first) > 5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "m", "words"),
+    [
+        ((5, 5), 4, 1, "m must be at least 2, or no anchor has a positive, got 1"),
+        ((5, 5), 10, 4, "multiple of m, got 10 and m=4: take 8 or 12"),
+        ((5, 3, 5), 8, 4, "got m=4 and class 10 of 3 rows: .* leave the 1 classes below m out"),
+        ((5, 5, 5), 16, 4, "takes 4 classes a batch, but there are 3: take batch_size 12 or less"),
+        ((5, 5), 0, 2, "at least two samples"),
+    ],
+)
+def test_m_per_class_says_which_rule_a_setting_breaks(sizes, batch_size, m, words):
+    labels = labels_of(*sizes)
+    with pytest.raises(InputError, match=words):
+        m_per_class_batches(rows_of(labels), labels, batch_size=batch_size, m=m, seed=0, epoch=1)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(2, 20), st.integers(0, 9))
+def test_a_stratified_batch_holds_each_share_of_what_is_left_rounded(sizes, batch_size, epoch):
+    strata = labels_of(*sizes)
+    batches = stratified_batches(
+        rows_of(strata), strata, batch_size=batch_size, seed=0, epoch=epoch
+    )
+    size = min(batch_size, len(strata))
+    assert [len(batch) for batch in batches] == [size] * (len(strata) // size)
+    left = torch.tensor(sizes)
+    for batch in classes_of(batches, strata):
+        counts = torch.bincount(batch // 10, minlength=len(sizes))
+        exact = left.double() * size / left.sum()
+        assert (counts >= (exact - 1e-9).floor()).all()
+        assert (counts <= (exact + 1e-9).ceil()).all()
+        left -= counts
+
+
+def test_shares_of_a_stratified_batch_are_right_on_average():
+    strata = labels_of(7, 20, 33)
+    counts = sum(
+        torch.bincount(classes_of(stratified_batches(rows_of(strata), strata, batch_size=7, seed=seed, epoch=1), strata)[0] // 10, minlength=3).double()
+        for seed in range(500)
+    )  # fmt: skip
+    # a standard error of a rounded share is at most 0.5/√500 = 0.022
+    torch.testing.assert_close(
+        counts / 500, torch.tensor([7, 20, 33]).double() * 7 / 60, atol=0.1, rtol=0
+    )
+
+
+@pytest.mark.parametrize("count", [2, 7, 10])
+def test_antithetic_rows_are_drawn_next_to_their_mirror(count):
+    strata, positions = torch.zeros(count, dtype=torch.int64), torch.randperm(count).float()
+    rows = torch.arange(count)
+    orders = set()
+    for seed in range(20):
+        (batch,) = stratified_batches(
+            rows, strata, batch_size=count, seed=seed, epoch=1, positions=positions
+        )
+        assert sorted(batch.tolist()) == rows.tolist()
+    for seed in range(20):
+        batches = stratified_batches(
+            rows, strata, batch_size=2, seed=seed, epoch=1, positions=positions
+        )
+        drawn = [tuple(positions[batch].sort().values.tolist()) for batch in batches]
+        orders.add(tuple(drawn))
+        if count % 2 == 0:
+            assert sorted(drawn) == [(n, count - 1 - n) for n in range(count // 2)]
+    assert len(orders) > 1 or count == 2
+
+
+def test_antithetic_pairs_make_the_mean_of_a_batch_steadier():
+    generator = torch.Generator().manual_seed(0)
+    strata = torch.arange(400) % 4
+    features = torch.randn(400, 3, generator=generator) * torch.tensor([5.0, 1, 1])
+    rows = torch.arange(400)
+
+    def spread(**settings):
+        batches = [
+            batch
+            for epoch in range(20)
+            for batch in stratified_batches(
+                rows, strata, batch_size=16, seed=0, epoch=epoch, **settings
+            )
+        ]
+        return float(torch.stack([features[batch, 0].mean() for batch in batches]).std())
+
+    assert spread(positions=positions_along_strata(features, strata)) < 0.3 * spread()
+
+
+def test_positions_are_the_scores_on_the_first_principal_component():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(60, 4, generator=generator, dtype=torch.float64) * torch.tensor(
+        [4.0, 2, 1, 1]
+    )
+    strata = torch.arange(60) % 3
+    found = positions_along_strata(features.float(), strata)
+    for stratum in range(3):
+        some = features[strata == stratum]
+        expected = PCA(1).fit_transform(some.numpy()).ravel()
+        correlation = np.corrcoef(found[strata == stratum].numpy(), expected)[0, 1]
+        assert abs(correlation) > 0.9999
+
+
+def test_equal_rows_and_lone_rows_lie_at_the_mean():
+    positions = positions_along_strata(torch.ones(5, 3), torch.tensor([0, 0, 0, 0, 1]))
+    assert positions.tolist() == [0] * 5
+
+
+def test_cells_are_groups_of_near_rows_and_a_function_of_the_seed():
+    features = torch.eye(4).repeat_interleave(10, dim=0) * 9 + torch.rand(
+        40, 4, generator=torch.Generator().manual_seed(0)
+    )
+    cells = kmeans_cells(features, 4, 0)
+    assert torch.equal(cells, kmeans_cells(features, 4, 0))
+    assert [len(part.unique()) for part in cells.split(10)] == [1] * 4
+    assert cells.unique().tolist() == [0, 1, 2, 3]
+    with pytest.raises(InputError, match="k must lie between 2 and the 40 rows, got 41"):
+        kmeans_cells(features, 41, 0)
+
+
+def test_without_scikit_learn_the_way_to_get_it_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'lossgauge\[demo\]'"):
+        kmeans_cells(torch.ones(4, 2), 2, 0)
+
+
+def test_labels_of_another_length_are_refused():
+    for sampler in SAMPLERS.values():
+        with pytest.raises((InputError, TypeCheckError)):
+            sampler(torch.arange(10), torch.zeros(12, dtype=torch.int64), seed=0, epoch=1)
+
+
+def test_the_share_without_a_positive_counts_those_who_are_alone():
+    batches = [torch.tensor([1, 1, 2]), torch.tensor([3, 4, 5])]
+    assert share_without_positive(batches) == 4 / 6
+    with pytest.raises(InputError, match="at least one batch"):
+        share_without_positive([])
+
+
+def test_the_share_of_random_batches_is_what_chance_says():
+    labels = labels_of(*[50] * 200)
+    batches = [
+        batch
+        for epoch in range(5)
+        for batch in random_batches(rows_of(labels), batch_size=512, seed=0, epoch=epoch)
+    ]
+    # none of the 49 others among the 511 drawn from 9,999
+    expected = float(hypergeom(9999, 49, 511).pmf(0))
+    assert share_without_positive(classes_of(batches, labels)) == pytest.approx(expected, abs=0.01)
+    balanced = m_per_class_batches(rows_of(labels), labels, batch_size=512, m=4, seed=0, epoch=1)
+    assert share_without_positive(classes_of(balanced, labels)) == 0
+
+
+def test_many_anchors_without_a_positive_are_worth_a_warning_with_a_remedy():
+    assert warning_of_anchors_without_positive(0.05) is None
+    words = warning_of_anchors_without_positive(0.0774)
+    assert words is not None
+    assert words.startswith("8% of the samples have no other")
+    assert "Try: M-per-class" in words
+    with pytest.raises(InputError, match="share must lie"):
+        warning_of_anchors_without_positive(float("nan"))

@@ -15,12 +15,16 @@ class Quiet:
         self.failures: dict[str, str] = {}
         self.reused = 0
         self.missing: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
 
     def features(self, dataset, done, total):
         pass
 
     def left_out(self, dataset, reason):
         self.missing[dataset] = reason
+
+    def warning(self, dataset, words):
+        self.warnings[dataset] = words
 
     def study(self, runs, reused):
         self.reused = reused

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from lossgauge.errors import DataError, InputError, PlanError, StudyError
@@ -129,7 +130,7 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
         small_plan(datasets="cub200,digits", losses="triplet"), tmp_path, progress=quiet
     )
     assert [row["dataset"] for row in outcome.left_out] == ["cub200"]
-    assert "no reader for cub200" in quiet.missing["cub200"]
+    assert "CUB_200_2011.tgz" in quiet.missing["cub200"]
     assert Store(tmp_path).load().left_out == outcome.left_out
     with pytest.raises(DataError, match="none of the datasets is there: cub200"):
         run_study(small_plan(datasets="cub200"), tmp_path / "out", progress=quiet)
@@ -144,7 +145,7 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
         ({"losses": "[{triplet: {margn: 1}}]"}, InputError, "no setting 'margn'"),
         ({"losses": "[{triplet: {margin: -1}}]"}, InputError, "margin must be at least 0"),
         ({"backbone": "pixel"}, InputError, "did you mean 'pixels'"),
-        ({"backbone": "{digits: pixels, oorl: pixels}"}, PlanError, "unknown dataset 'oorl'"),
+        ({"backbone": "{digits: pixels, oorl: pixels}"}, PlanError, "not in the study: 'oorl'"),
         ({"losses": "[triplet, {triplet: {margin: 0.2}}]"}, PlanError, "are the same: keep one"),
         (
             {"losses": "[{scl: {temperature: warm}}]"},
@@ -350,3 +351,49 @@ def test_an_interrupt_that_was_lost_is_heeded_at_the_next_epoch(tmp_path, quiet)
         run_study(small_plan(losses="triplet", epochs=50), tmp_path, progress=Deaf())
     assert signal.getsignal(signal.SIGINT) is before
     assert not Store(tmp_path).status()["failed"]
+
+
+@pytest.mark.parametrize("sampler", ["m_per_class", "stratified", "stratified_kmeans"])
+def test_a_sampler_makes_other_runs_and_the_same_again_after_a_stop(sampler, tmp_path, quiet):
+    changes = {"losses": "triplet", "sampler": sampler, "samples_per_class": 8}
+    for out in ("one", "two"):
+        outcome = run_study(small_plan(**changes), tmp_path / out, progress=quiet)
+        assert (outcome.done, outcome.failed) == (2, 0)
+    one, two = (Store(tmp_path / out).load() for out in ("one", "two"))
+    assert numbers(one.epochs) == numbers(two.epochs)
+    run_study(small_plan(losses="triplet"), tmp_path / "random", progress=quiet)
+    random = Store(tmp_path / "random").load()
+    assert {row["run"] for row in one.summaries if row["loss"] == "triplet"}.isdisjoint(
+        row["run"] for row in random.summaries
+    )
+
+
+def test_anchors_that_will_have_no_positive_are_told_of_before_training(tmp_path, quiet):
+    run_study(small_plan(losses="triplet", epochs=1), tmp_path / "one", progress=quiet)
+    assert quiet.warnings == {}
+    run_study(
+        small_plan(losses="triplet", epochs=1, batch_size=4), tmp_path / "two", progress=quiet
+    )
+    assert "no other of their class in their batch" in quiet.warnings["digits"]
+
+
+def test_more_samples_a_class_than_there_are_is_one_clear_error_before_training(tmp_path, quiet):
+    plan = small_plan(
+        losses="triplet", sampler="m_per_class", samples_per_class=128, batch_size=256
+    )
+    with pytest.raises(InputError, match=r"m must be at most the size of the smallest class"):
+        run_study(plan, tmp_path / "out", progress=quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ready_embeddings_are_a_dataset_without_a_backbone(tmp_path, quiet):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), 40)
+    embeddings = (rng.normal(size=(240, 12)) + np.eye(6, 12)[labels] * 3).astype(np.float32)
+    np.savez(tmp_path / "vectors.npz", embeddings=embeddings, labels=labels)
+    plan = small_plan(losses="triplet", datasets=f"embeddings:{tmp_path / 'vectors.npz'}")
+    outcome = run_study(plan, tmp_path / "out", progress=quiet)
+    assert (outcome.done, outcome.failed) == (2, 0)
+    assert {row["dataset"] for row in Store(tmp_path / "out").load().summaries} == {
+        "embeddings:vectors.npz"
+    }

@@ -1,0 +1,173 @@
+"""Where the files of a transformers checkpoint are, and what they are: read and hashed, nothing of them run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lossgauge.errors import DataError, InputError
+
+VIT_B32 = {
+    "clip-vit-b32": "openai/clip-vit-base-patch32",
+    "vit-b32-in21k": "google/vit-base-patch32-224-in21k",
+}
+"""The two public checkpoints that the paper's "ViT-B/32" may be."""
+
+_CONFIG = "config.json"
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+class Checkpoint(NamedTuple):
+    """A folder with config.json, safetensors weights and the settings of an image processor: all three are there."""
+
+    folder: Path
+    model: str
+    """Its name on the hub, or its folder's own name."""
+    found: str
+    """Where it was found, in words."""
+    kind: str
+    """`model_type` of the config."""
+    weights: str
+    """SHA-256 over the weights' files, one after the other."""
+    config: str
+    """SHA-256 of config.json."""
+
+
+def find_checkpoint(
+    model: str, *, kinds: Iterable[str], download: bool, revision: str
+) -> Checkpoint:
+    """The checkpoint of that name, in this order: a folder, a folder of LOSSGAUGE_WEIGHTS, the hub's local cache.
+
+    A key of `VIT_B32` is no folder's name, but may be one in LOSSGAUGE_WEIGHTS. The network is used only with
+    `download`. Raises DataError for what is absent or damaged, InputError for a `model_type` not among `kinds`.
+    """
+    folder, name, found = _find(model, download=download, revision=revision)
+    config = _read(folder)
+    kind = str(config["model_type"])
+    if kind not in (known := tuple(kinds)):
+        raise InputError(
+            f"{folder} holds a {kind!r}; backbones are made of {', '.join(known)}. "
+            "For others write a file of your own: my_backbone.py:Model"
+        )
+    if model in VIT_B32:
+        _check_vit_b32(model, config, folder)
+    weights = _weight_files(folder, config)
+    if not any((folder / settings).is_file() for settings in _PROCESSORS):
+        raise DataError(
+            f"{folder} has no image processor: save {_PROCESSORS[0]} beside the weights"
+        )
+    return Checkpoint(folder, name, found, kind, _digest(*weights), _digest(folder / _CONFIG))
+
+
+def _find(model: str, *, download: bool, revision: str) -> tuple[Path, str, str]:
+    folder = Path(model).expanduser()
+    if model not in VIT_B32 and folder.is_dir():
+        return folder, folder.resolve().name, "folder"
+    root = os.environ.get("LOSSGAUGE_WEIGHTS")
+    if root is not None:
+        folder = Path(root).expanduser() / model
+        if folder.is_dir():
+            return folder, folder.resolve().name, "folder of LOSSGAUGE_WEIGHTS"
+    repository = VIT_B32.get(model, model)
+    folder = _snapshot(model, repository, download=download, revision=revision, root=root)
+    return folder, repository, f"hub, commit {folder.name}"
+
+
+def _snapshot(
+    model: str, repository: str, *, download: bool, revision: str, root: str | None
+) -> Path:
+    """The hub's files of that revision in the local cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                local_files_only=not download,
+                allow_patterns=[_CONFIG, *_PROCESSORS, _INDEX, "model*.safetensors"],
+            )
+        )
+    except HFValidationError:
+        raise DataError(f"there is no folder {model!r}, and it is no name on the hub") from None
+    except Exception as error:  # the hub's client raises anything from OSError to its own
+        if download or not isinstance(error, LocalEntryNotFoundError):
+            raise DataError(f"{repository} cannot be fetched: {first_line(error)}") from error
+    places = [] if model in VIT_B32 else [f"the folder {model!r}"]
+    places += [] if root is None else [f"LOSSGAUGE_WEIGHTS ({root})"]
+    places.append(f"the hub's cache ({HF_HUB_CACHE})")
+    raise DataError(
+        f"{repository} at revision {revision!r} is not, or not whole, in {', nor in '.join(places)}: "
+        f"fetch it with --download (download=True), or put its files into a folder {model!r} of LOSSGAUGE_WEIGHTS"
+    )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The config as plain data, with a `model_type`."""
+    path = folder / _CONFIG
+    if not path.is_file():
+        raise DataError(f"{folder} holds no model of transformers: it has no {_CONFIG}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {first_line(error)}") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise DataError(f"{path} is no config of transformers: it has no model_type")
+    return config
+
+
+def _check_vit_b32(name: str, config: dict[str, Any], folder: Path) -> None:
+    """A record that says `clip-vit-b32` must not come of another network that lay in the folder of that name."""
+    asked, kind = ("clip" if name == "clip-vit-b32" else "vit"), config["model_type"]
+    # what transformers takes where a config does not say
+    patch = config.get("vision_config", config).get("patch_size", 32 if asked == "clip" else 16)
+    if not kind.startswith(asked) or patch != 32:
+        raise InputError(
+            f"{name} is a {asked!r} with patches of 32 pixels, but {folder} holds a {kind!r} with {patch}: "
+            f"name it hf:{folder}"
+        )
+
+
+def _weight_files(folder: Path, config: dict[str, Any]) -> list[Path]:
+    """The files that transformers will read."""
+    if "transformers_weights" in config:
+        raise InputError(
+            f"{folder / _CONFIG} names weights of its own choice: remove transformers_weights"
+        )
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    index = folder / _INDEX
+    if not index.is_file():
+        raise DataError(
+            f"{folder} has no {_WEIGHTS}; weights in other formats are pickles and are not read: "
+            "docs/backbones.md tells how to convert them once"
+        )
+    try:
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{index} is damaged: {first_line(error)}") from None
+    for shard in shards:
+        if not (folder / shard).is_file():
+            raise DataError(f"{index} names {shard}, which is not there")
+    return [folder / shard for shard in shards]
+
+
+def first_line(error: Exception) -> str:
+    """An error's type and the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,243 @@
+"""Pretrained image towers through transformers 5: CLIP, ViT, DINOv2, SigLIP and ConvNeXt.
+
+Weights come from safetensors files alone: nothing is unpickled, and no code of a checkpoint is run. Images are
+prepared by transformers' PIL processors, which need no torchvision.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from lossgauge.backbones.checkpoint import VIT_B32, find_checkpoint, first_line
+from lossgauge.errors import DataError, InputError, MissingExtra, nearest
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class _Family(NamedTuple):
+    network: str
+    """The class of transformers that holds the image tower alone."""
+    pooled: str
+    """Which output is taken, in words: part of the identity."""
+    pool: Callable[[Any], Tensor | None]
+    settings: dict[str, Any]
+
+
+_CLIP = _Family(
+    "CLIPVisionModelWithProjection",
+    "image_embeds: class token, layer norm, projection",
+    lambda output: output.image_embeds,
+    {},
+)
+_SIGLIP = _Family(
+    "SiglipVisionModel",
+    "pooler_output: attention pooling",
+    lambda output: output.pooler_output,
+    {},
+)
+_FAMILIES = {
+    "clip": _CLIP,
+    "clip_vision_model": _CLIP,
+    "vit": _Family(
+        "ViTModel",
+        # not the pooler above it: many checkpoints lack that layer, and transformers then draws it at random
+        "last_hidden_state[:, 0]: class token after the layer norm",
+        lambda output: output.last_hidden_state[:, 0],
+        {"add_pooling_layer": False},
+    ),
+    "dinov2": _Family(
+        "Dinov2Model",
+        "last_hidden_state[:, 0]: class token after the layer norm",
+        lambda output: output.last_hidden_state[:, 0],
+        {},
+    ),
+    "siglip": _SIGLIP,
+    "siglip_vision_model": _SIGLIP,
+    "convnext": _Family(
+        "ConvNextModel",
+        "pooler_output: mean over positions, layer norm",
+        lambda output: output.pooler_output,
+        {},
+    ),
+}
+
+
+class HuggingFace:
+    """Frozen features of a pretrained image tower: float32 on the CPU, whatever `dtype` and `device` compute them.
+
+    `model` is a folder that `save_pretrained` wrote, a name on the hub, or a key of `VIT_B32`; `find_checkpoint` says
+    where it is looked for. `dtype` is fp32 or bf16, `device` cpu, cuda or cuda:N. The device is no part of the
+    identity: features made on a GPU serve a machine without one.
+
+    Raises MissingExtra without transformers, InputError for a wrong setting or a kind of model that is not taken,
+    DataError where the checkpoint is absent or damaged.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dtype: str = "fp32",
+        device: str = "cpu",
+        download: bool = False,
+        revision: str = "main",
+    ) -> None:
+        if dtype not in _DTYPES:
+            raise InputError(f"unknown dtype {dtype!r}{nearest(dtype, _DTYPES)}")
+        self.device, self.dtype = _device(device), _DTYPES[dtype]
+        transformers = _transformers(model)
+        found = find_checkpoint(model, kinds=_FAMILIES, download=download, revision=revision)
+        family = _FAMILIES[found.kind]
+        self._pool = family.pool
+        with _quiet():
+            self._processor = _processor(transformers, found.folder)
+            self.network = _network(transformers, family, found.folder, self.dtype).to(self.device)
+        self.name = model if model in VIT_B32 else f"hf:{found.model}"
+        self.identity = {
+            "model": found.model,
+            "found": found.found,
+            "kind": found.kind,
+            "weights": found.weights,
+            "config": found.config,
+            "preprocessing": json.dumps(self._processor.to_dict(), sort_keys=True, default=str),
+            "pooled": family.pooled,
+            "dtype": dtype,
+            "transformers": transformers.__version__,
+        }
+        self.width = self._try(found.folder)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """3 × height × width numbers, resized and normalised as the checkpoint's processor says.
+
+        An image of any mode is made RGB first; what is transparent comes to lie on white.
+        """
+        # asked for at each call, because the processors of ViT and ConvNeXt would leave a grey image grey
+        prepared = self._processor(image, do_convert_rgb=True, return_tensors="pt")
+        pixels: Tensor = prepared["pixel_values"]
+        return pixels[0]
+
+    @torch.inference_mode()
+    def extract(self, batch: Tensor) -> Float[Tensor, "rows width"]:
+        with _full_precision():
+            pooled = self._pool(self.network(pixel_values=batch.to(self.device, self.dtype)))
+        if pooled is None:
+            raise InputError(
+                f"{self.name} was made without the head that pools: it has no features"
+            )
+        return pooled.float().cpu()
+
+    def _try(self, folder: Path) -> int:
+        """The features' width, by a plain image: what does not fit together is told now, not an hour into a study."""
+        try:
+            features = self.extract(self.prepare(Image.new("RGB", (40, 30), "gray"))[None])
+        except InputError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"the image processor and the network in {folder} do not fit together: {first_line(error)}"
+            ) from error
+        if not torch.isfinite(features).all():
+            raise DataError(f"the weights in {folder} are damaged: a plain image gives NaN or Inf")
+        return features.shape[1]
+
+
+def _processor(transformers: ModuleType, folder: Path) -> Any:
+    try:
+        made = transformers.AutoImageProcessor.from_pretrained(
+            str(folder), backend="pil", local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        raise DataError(
+            f"the image processor in {folder} cannot be made: {first_line(error)}"
+        ) from error
+    if getattr(made, "backend", None) != "pil":
+        raise DataError(f"the image processor in {folder}, {type(made).__name__}, has no PIL form")
+    return made
+
+
+def _network(
+    transformers: ModuleType, family: _Family, folder: Path, dtype: torch.dtype
+) -> torch.nn.Module:
+    try:
+        network, report = getattr(transformers, family.network).from_pretrained(
+            str(folder),
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **family.settings,
+        )
+    except Exception as error:  # SafetensorError, OSError, RuntimeError, ValueError
+        raise DataError(
+            f"the weights in {folder} cannot be read into {family.network}: {first_line(error)}"
+        ) from error
+    # transformers draws at random what is missing, and only warns
+    missing = sorted(report["missing_keys"])
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"the weights in {folder} lack {missing[0]}{more} of {family.network}")
+    made: torch.nn.Module = network
+    return made.eval().requires_grad_(False)
+
+
+def _transformers(model: str) -> ModuleType:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError:
+        raise MissingExtra(
+            f"the backbone {model!r} needs transformers: pip install 'lossgauge[hf]'"
+        ) from None
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device must be cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device must be cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise InputError(f"there is no device {name!r}: torch sees {count} GPUs")
+    return device
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No report of the text tower's unused weights, and no bar for reading a file."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32, whatever the process has chosen: on a GPU fp32 is then fp32."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision

@@ -1,0 +1,285 @@
+"""Where features are kept: verified on each use, and written so that a kill costs one shard at most.
+
+    <cache>/<key>/shard-00000.safetensors …   features of consecutive images, in the dataset's order
+    <cache>/<key>/manifest.json               what they depend on, the shards with their SHA-256, images skipped
+    <cache>/.<key>.draft/                     the same while it is made: shards, and a journal with a line a shard
+    <cache>/.<key>.lock                       held by the process that makes it; others wait
+
+The key is a hash over the images, the backbone's weights and its preprocessing. The split is no part of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from lossgauge.errors import CacheError
+
+SHARD_BYTES = 2**26
+"""A shard holds about so much: some seconds of a network's work, which is what a kill can cost."""
+
+_MANIFEST, _JOURNAL = "manifest.json", "journal.jsonl"
+_ENTRY = re.compile(r"[^.].*-[0-9a-f]{16}")
+
+
+class Shard(NamedTuple):
+    """One file of an entry."""
+
+    file: str
+    rows: int
+    next_image: int
+    """Number of the image after the last one it covers."""
+    skipped: list[int]
+    """Numbers of images it leaves out because they could not be read."""
+    sha256: str
+
+
+class Entry(NamedTuple):
+    """What `entries` tells of a folder in the cache."""
+
+    folder: Path
+    rows: int | None
+    """None where the manifest cannot be read."""
+    bytes: int
+    what: str
+    """Dataset and backbone."""
+
+
+def default_cache() -> Path:
+    """Where features are kept: LOSSGAUGE_CACHE, or ~/.cache/lossgauge."""
+    named = os.environ.get("LOSSGAUGE_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "lossgauge"
+
+
+def key_of(identity: Mapping[str, str]) -> str:
+    """The name of an entry: readable, and ending in the hash of all it depends on."""
+    digest = hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{identity['dataset']}-{identity['backbone']}")
+    return f"{readable.lstrip('.-')[-100:]}-{digest[:16]}"
+
+
+class Draft:
+    """An entry in the making: what a killed process has left of it is kept, as far as it is whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.shards = list(_whole_shards(folder))
+        # the journal once more without what came after a torn line
+        (folder / _JOURNAL).write_text("".join(map(_line, self.shards)))
+
+    @property
+    def next_image(self) -> int:
+        """Number of the image to go on from."""
+        return self.shards[-1].next_image if self.shards else 0
+
+    def add(
+        self, rows: Float[Tensor, "rows width"], *, next_image: int, skipped: Sequence[int]
+    ) -> None:
+        """Write one more shard."""
+        name = f"shard-{len(self.shards):05}.safetensors"
+        content = save_tensors({"features": rows})
+        _write(self.folder / name, content)
+        digest = hashlib.sha256(content).hexdigest()
+        shard = Shard(name, len(rows), next_image, list(skipped), digest)
+        with (self.folder / _JOURNAL).open("a") as journal:
+            journal.write(_line(shard))
+            journal.flush()
+            os.fsync(journal.fileno())
+        self.shards.append(shard)
+
+    def publish(self, entry: Path, identity: Mapping[str, str]) -> None:
+        """Make it the entry of that name, in place of an older one."""
+        manifest = {
+            "identity": dict(identity),
+            "shards": [shard._asdict() for shard in self.shards],
+        }
+        text = json.dumps(manifest, sort_keys=True, indent=1)
+        # the manifest vouches for the shards, and its own last line for the manifest
+        _write(self.folder / _MANIFEST, f"{text}\n{_digest(text)}\n".encode())
+        (self.folder / _JOURNAL).unlink()
+        old = entry.with_name(f".{entry.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if entry.is_dir():
+            entry.rename(old)
+        self.folder.rename(entry)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def drafting(entry: Path, *, anew: bool) -> Iterator[Draft | None]:
+    """The draft of `entry`, for this process alone: waits while another makes it.
+
+    None where the entry is there by then, unless it is to be made `anew`. Raises CacheError where the cache
+    cannot be written; what was drafted so far stays for the next try.
+    """
+    folder = entry.with_name(f".{entry.name}.draft")
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        lock_path = entry.with_name(f".{entry.name}.lock")
+        with _locked(lock_path):
+            if entry.is_dir() and not anew:
+                yield None
+            else:
+                draft = Draft(folder)
+                try:
+                    yield draft
+                finally:
+                    if folder.is_dir() and not draft.shards:
+                        shutil.rmtree(folder, ignore_errors=True)
+            lock_path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CacheError(
+            f"the cache {entry.parent} cannot be written ({error}); name another in LOSSGAUGE_CACHE"
+        ) from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    while True:
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # whoever held it before may have deleted the file: then others hold another of its name
+            if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                yield
+                return
+
+
+def read_entry(
+    entry: Path, identity: Mapping[str, str]
+) -> tuple[Float[Tensor, "rows width"], list[int]]:
+    """All features of an entry, and the numbers of the images that were skipped. Every byte is verified.
+
+    Raises CacheError that names the file where one is not what was written. Memory holds the features and a shard.
+    """
+    found, shards = _read_manifest(entry)
+    if found != dict(identity):
+        raise damaged(entry / _MANIFEST, "it tells of other images or another backbone")
+    blocks, at = None, 0
+    for shard in shards:
+        rows = _read_shard(entry / shard.file, shard)
+        if shard.rows == 0:  # all its images were skipped
+            continue
+        if blocks is None:
+            blocks = rows.new_empty(sum(s.rows for s in shards), rows.shape[1])
+        if rows.shape[1] != blocks.shape[1]:
+            raise damaged(entry / shard.file, "its rows are of another width")
+        blocks[at : at + len(rows)] = rows
+        at += len(rows)
+    if blocks is None:
+        raise damaged(entry / _MANIFEST, "it names no shard")
+    return blocks, [row for shard in shards for row in shard.skipped]
+
+
+def entries(cache: Path) -> list[Entry]:
+    """What is in the cache, by name; drafts are none."""
+    found = []
+    for folder in sorted(cache.iterdir()) if cache.is_dir() else ():
+        if not (folder.is_dir() and _ENTRY.fullmatch(folder.name)):
+            continue
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        try:
+            identity, shards = _read_manifest(folder)
+        except CacheError:
+            found.append(Entry(folder, None, size, "not readable"))
+            continue
+        what = f"{identity['dataset']} by {identity['backbone']}"
+        found.append(Entry(folder, sum(shard.rows for shard in shards), size, what))
+    return found
+
+
+def verify(entry: Path) -> None:
+    """Read every byte of an entry. Raises CacheError that names the file where one is not what was written."""
+    for shard in _read_manifest(entry)[1]:
+        _read_shard(entry / shard.file, shard)
+
+
+def remove(entry: Path) -> None:
+    """Delete an entry: by its manifest first, so that half of it is never taken for whole."""
+    (entry / _MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(entry)
+
+
+def damaged(path: Path, why: str) -> CacheError:
+    """The error for a file that is not what was written."""
+    return CacheError(
+        f"{path} is damaged ({why}); remove it with `lossgauge cache rm {path.parent.name}`, "
+        "and it is made anew"
+    )
+
+
+def _read_manifest(entry: Path) -> tuple[dict[str, str], list[Shard]]:
+    path = entry / _MANIFEST
+    try:
+        text, _, digest = path.read_bytes().decode().removesuffix("\n").rpartition("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise damaged(path, str(error)) from None
+    if _digest(text) != digest:
+        raise damaged(path, "its SHA-256 is another")
+    try:
+        manifest = json.loads(text)
+        return manifest["identity"], [Shard(**shard) for shard in manifest["shards"]]
+    except (KeyError, TypeError):  # whole, but not of this version
+        raise damaged(path, "another version of lossgauge wrote it") from None
+
+
+def _read_shard(path: Path, shard: Shard) -> Float[Tensor, "rows width"]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise damaged(path, str(error)) from None
+    if hashlib.sha256(content).hexdigest() != shard.sha256:
+        raise damaged(path, "its SHA-256 is not the manifest's")
+    try:
+        rows: Tensor = load_tensors(content)["features"]
+    except (SafetensorError, KeyError) as error:
+        raise damaged(path, str(error)) from None
+    if rows.ndim != 2 or len(rows) != shard.rows or rows.dtype != torch.float32:
+        raise damaged(path, f"it holds {tuple(rows.shape)} of {rows.dtype}")
+    return rows
+
+
+def _whole_shards(draft: Path) -> Iterator[Shard]:
+    """Shards that the journal names and whose bytes are there, up to the first that is not."""
+    journal = draft / _JOURNAL
+    for line in journal.read_bytes().splitlines() if journal.is_file() else ():
+        text, _, digest = line.decode(errors="replace").rpartition(" ")
+        if _digest(text) != digest:
+            return  # torn by a kill
+        shard = Shard(**json.loads(text))
+        try:
+            _read_shard(draft / shard.file, shard)
+        except CacheError:
+            return
+        yield shard
+
+
+def _line(shard: Shard) -> str:
+    text = json.dumps(shard._asdict())
+    return f"{text} {_digest(text)}\n"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

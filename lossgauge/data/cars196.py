@@ -1,0 +1,263 @@
+"""16,185 photographs of 196 kinds of cars (Krause et al. 2013): Stanford Cars, class-disjoint, in any of three layouts."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lossgauge.data.archives import find_within, unpack
+from lossgauge.data.listing import (
+    Expected,
+    Labelled,
+    Listing,
+    Outline,
+    check_counts,
+    image_set,
+    labels_of,
+    read_text,
+)
+from lossgauge.data.places import NotFound, not_found, places
+from lossgauge.data.splits import class_disjoint
+from lossgauge.errors import DataError
+from lossgauge.types import ImageSet
+
+EXPECTED = Expected(train=8_054, test=8_131, classes=196)
+FOLDERS = ("cars196", "stanford_cars")
+ARCHIVE = "stanford-car-dataset-by-classes-folder.zip"
+HOW = (
+    "put car_ims.tgz and cars_annos.mat, or cars_train, cars_test, devkit and "
+    "cars_test_annos_withlabels.mat, or Kaggle's stanford-car-dataset-by-classes-folder into a folder and "
+    "name it in LOSSGAUGE_CARS196, or fetch it from the Hugging Face hub with --download"
+)
+LICENSE = "non-commercial research only"
+
+Names = dict[int, str]
+Part = Callable[[str], Path]
+
+
+class Layout(NamedTuple):
+    """One way the set is stored: its parts, each with the places it may be at, and what reads its rows."""
+
+    name: str
+    parts: dict[str, tuple[str, ...]]
+    read: Callable[[Part], tuple[list[Labelled], Names]]
+
+
+def find(root: Path | None = None) -> Path:
+    """The folder with one whole layout, else the archive. Raises NotFound that says what is missing."""
+    traces = []
+    for place in places(root, *FOLDERS):
+        if _whole(place):
+            return place
+        for archive in (place, place / ARCHIVE):
+            if archive.is_file():
+                return archive
+        if root is not None or place.name in FOLDERS:
+            traces += list(_traces(place))
+    if traces:
+        raise NotFound(f"cars196 is not whole: {'; '.join(traces)}: {HOW}")
+    raise not_found("cars196", root, HOW)
+
+
+def outline(root: Path | None = None) -> Outline:
+    """Where it is and how many images its tables name."""
+    place = find(root)
+    if place.is_file():
+        return Outline(place, "archive", EXPECTED.train, EXPECTED.test, "class-disjoint")
+    if any(path.suffix == ".tgz" for path in _parts(place, _whole(place)[0]).values()):
+        taken = f"{_taken(place)}, packed"
+        return Outline(place, taken, EXPECTED.train, EXPECTED.test, "class-disjoint")
+    return _listing(place, place).outline()
+
+
+def load(root: Path | None = None) -> ImageSet:
+    """Stanford Cars, class-disjoint: the classes 1 to 98 train, 99 to 196 test. The order is that of the file names.
+
+    Of several layouts in one folder the first of `LAYOUTS` is taken, and the source says so.
+    """
+    place = find(root)
+    folder = find_within(place, find) if place.is_file() else place
+    return image_set(_listing(folder, place))
+
+
+def _listing(folder: Path, place: Path) -> Listing:
+    layout = _whole(folder)[0]
+    paths = _parts(folder, layout)
+    first = {part: names[0] for part, names in layout.parts.items()}
+
+    def part(name: str) -> Path:
+        path = paths[name]
+        return unpack(path) / first[name] if path.suffix == ".tgz" else path
+
+    rows, names = layout.read(part)
+    rows = sorted(rows)
+    twice = next((a.id for a, b in pairwise(rows) if a.id == b.id), None)
+    if twice is not None:
+        raise DataError(f"the tables of cars196 in {place} name {twice} twice")
+    labels = labels_of(rows)
+    train, test = class_disjoint(labels)
+    classes = len(np.unique(labels))
+    check_counts(
+        "cars196", place, EXPECTED, train=len(train), test=len(test), classes=classes, how=HOW
+    )
+    names = {label: names.get(label, f"class {label}") for label in np.unique(labels).tolist()}
+    return Listing(
+        "cars196", place, _taken(folder), tuple(rows), names, train, test, "class-disjoint"
+    )
+
+
+def _whole(place: Path) -> list[Layout]:
+    return [layout for layout in LAYOUTS if len(_parts(place, layout)) == len(layout.parts)]
+
+
+def _parts(place: Path, layout: Layout) -> dict[str, Path]:
+    found = {}
+    for part, names in layout.parts.items():
+        path = next((place / name for name in names if (place / name).exists()), None)
+        if path is not None:
+            found[part] = path
+    return found
+
+
+def _taken(place: Path) -> str:
+    taken, *others = [layout.name for layout in _whole(place)]
+    return f"{taken}; also there and left alone: {', '.join(others)}" if others else taken
+
+
+def _traces(place: Path) -> Iterator[str]:
+    for layout in LAYOUTS:
+        found = _parts(place, layout)
+        if found:
+            missing = [part for part in layout.parts if part not in found]
+            yield f"{min(found.values())} is there, but not {' and '.join(missing)}"
+
+
+def _old(part: Part) -> tuple[list[Labelled], Names]:
+    folder, content = _images(part("the images")), _mat(part("cars_annos.mat"))
+    rows = []
+    for path, label in _annotations(content, part("cars_annos.mat"), "relative_im_path"):
+        name = PurePosixPath(path).name
+        rows.append(Labelled(f"car_ims/{name}", folder / name, label))
+    return rows, _class_names(content)
+
+
+def _new(part: Part) -> tuple[list[Labelled], Names]:
+    rows = []
+    for side in ("train", "test"):
+        folder, table = (
+            _images(part(f"the {side} images")),
+            part(f"the labels of the {side} images"),
+        )
+        for path, label in _annotations(_mat(table), table, "fname"):
+            name = PurePosixPath(path).name
+            rows.append(Labelled(f"{side}/{name}", folder / name, label))
+    names = part("the labels of the train images").with_name("cars_meta.mat")
+    return rows, _class_names(_mat(names)) if names.is_file() else {}
+
+
+def _kaggle(part: Part) -> tuple[list[Labelled], Names]:
+    """One folder a class; the class is the table's, since a folder's name has lost its slash."""
+    images = _images(part("the images"))
+    rows = []
+    for side in ("train", "test"):
+        where = {
+            name: Path(folder) / name
+            for folder, _, names in os.walk(images / side)
+            for name in names
+        }
+        table = part(f"anno_{side}.csv")
+        for line in _lines(table):
+            name = PurePosixPath(line[0]).name
+            label = _official(line[-1], table)
+            rows.append(Labelled(f"{side}/{name}", where.get(name, images / side / name), label))
+    return rows, {n: line[0] for n, line in enumerate(_lines(part("names.csv")), 1)}
+
+
+def _lines(table: Path) -> list[list[str]]:
+    try:
+        return [line for line in csv.reader(read_text(table).splitlines()) if line]
+    except csv.Error as error:
+        raise DataError(f"{table} cannot be read: {error}") from None
+
+
+def _images(folder: Path) -> Path:
+    # Kaggle packs a folder of that name into itself
+    inner = folder / folder.name
+    return inner if inner.is_dir() else folder
+
+
+def _mat(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat
+
+    try:
+        content: dict[str, Any] = loadmat(path, squeeze_me=True)
+    except Exception as error:  # on damaged bytes it may raise anything
+        raise DataError(f"{path} cannot be read as a .mat file: {error}") from None
+    return content
+
+
+def _annotations(content: dict[str, Any], path: Path, name: str) -> Iterator[tuple[str, int]]:
+    table = np.atleast_1d(content.get("annotations", np.empty(0)))
+    missing = {name, "class"} - set(table.dtype.names or ())
+    if missing:
+        raise DataError(
+            f"{path} must hold annotations with {name} and class, but has no {min(missing)}"
+        )
+    for file, label in zip(table[name], table["class"], strict=True):
+        yield str(file), _official(label, path)
+
+
+def _official(label: Any, table: Path) -> int:
+    if not str(label).strip().isdecimal() or not 1 <= int(label) <= EXPECTED.classes:
+        raise DataError(f"{table} must hold classes from 1 to {EXPECTED.classes}, got {label!r}")
+    return int(label)
+
+
+def _class_names(content: dict[str, Any]) -> Names:
+    names = np.atleast_1d(content.get("class_names", np.empty(0)))
+    return {number: str(name) for number, name in enumerate(names, 1)}
+
+
+_DEVKIT = "car_devkit.tgz"
+LAYOUTS = (
+    Layout(
+        "car_ims and cars_annos.mat",
+        {"the images": ("car_ims", "car_ims.tgz"), "cars_annos.mat": ("cars_annos.mat",)},
+        _old,
+    ),
+    Layout(
+        "cars_train, cars_test and devkit",
+        {
+            "the train images": ("cars_train", "cars_train.tgz"),
+            "the test images": ("cars_test", "cars_test.tgz"),
+            "the labels of the train images": (
+                "devkit/cars_train_annos.mat",
+                "car_devkit/devkit/cars_train_annos.mat",
+                "cars_train_annos.mat",
+                _DEVKIT,
+            ),
+            "the labels of the test images": (
+                "devkit/cars_test_annos_withlabels.mat",
+                "car_devkit/devkit/cars_test_annos_withlabels.mat",
+                "cars_test_annos_withlabels.mat",
+            ),
+        },
+        _new,
+    ),
+    Layout(
+        "Kaggle's car_data",
+        {
+            "the images": ("car_data",),
+            "anno_train.csv": ("anno_train.csv",),
+            "anno_test.csv": ("anno_test.csv",),
+            "names.csv": ("names.csv",),
+        },
+        _kaggle,
+    ),
+)

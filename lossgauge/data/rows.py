@@ -1,0 +1,129 @@
+"""What a user's own files say of each row: its id, its class and its side of the split.
+
+Manifests of images and files of embeddings are checked by the same rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from lossgauge.errors import DataError
+
+SIDES = ("train", "test")
+# 18 digits fit an int64; 007 and +7 are names
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+
+
+class Rows(NamedTuple):
+    """Ids, classes and sides that passed every rule."""
+
+    ids: tuple[str, ...]
+    labels: Int64[np.ndarray, " rows"]
+    class_names: dict[int, str]
+    trains: Bool[np.ndarray, " rows"] | None
+    """Which rows train; None where the files do not say."""
+
+
+def checked_rows(
+    labels: Sequence[object],
+    *,
+    ids: Sequence[object] | None,
+    sides: Sequence[object] | None,
+    where: Callable[[int], str],
+    source: str,
+) -> Rows:
+    """The rows, with text labels numbered in sorted order; text that is all whole numbers is taken as numbers.
+
+    `where` names a row to a reader, `source` all of them. Without `ids` the row number is the id. Raises
+    DataError for a missing, mixed or fractional label, fewer than two classes, a missing or double id and
+    a side that is neither train nor test.
+    """
+    numbers, names = _classes(labels, where)
+    if len(names) < 2:
+        found = f"only {next(iter(names.values()))!r}" if names else "no rows at all"
+        raise DataError(f"{source} must hold at least two classes to compare, got {found}")
+    return Rows(
+        ids=tuple(map(str, range(len(labels)))) if ids is None else _ids(ids, where),
+        labels=numbers,
+        class_names=names,
+        trains=None if sides is None else _trains(sides, where),
+    )
+
+
+def _classes(
+    labels: Sequence[object], where: Callable[[int], str]
+) -> tuple[Int64[np.ndarray, " rows"], dict[int, str]]:
+    missing = [row for row, label in enumerate(labels) if _is_missing(label)]
+    if missing:
+        raise DataError(
+            f"every row needs a label, but {where(missing[0])} has none "
+            f"({len(missing)} of {len(labels)} have none): fill it in, or leave the row out"
+        )
+    kinds = {type(label) for label in labels}
+    if not kinds <= {int} and not kinds <= {str}:
+        raise DataError(
+            f"labels must be all whole numbers or all text, got {_kinds(kinds)}, "
+            f"{labels[0]!r} in {where(0)}: convert them"
+        )
+    words = sorted({str(label) for label in labels})
+    if kinds <= {int} or all(_NUMBER.fullmatch(word) for word in words):
+        classes = sorted(map(int, words))
+        if classes and not -(2**63) <= classes[0] <= classes[-1] < 2**63:
+            raise DataError(f"labels must fit 64 bits, got {classes[0]} to {classes[-1]}")
+        return np.array([int(str(label)) for label in labels], dtype=np.int64), {
+            label: str(label) for label in classes
+        }
+    _check_text(words, "a label")
+    number = {word: index for index, word in enumerate(words)}
+    return np.array([number[str(label)] for label in labels], dtype=np.int64), dict(
+        enumerate(words)
+    )
+
+
+def _ids(ids: Sequence[object], where: Callable[[int], str]) -> tuple[str, ...]:
+    first: dict[str, int] = {}
+    for row, entry in enumerate(ids):
+        if _is_missing(entry) or not isinstance(entry, str | int):
+            raise DataError(
+                f"every row needs an id, text or a whole number, got {entry!r} in {where(row)}"
+            )
+        name = str(entry)
+        if name in first:
+            raise DataError(
+                f"ids must differ, but {where(first[name])} and {where(row)} are both {name!r}: "
+                "rename one, or leave it out"
+            )
+        first[name] = row
+    _check_text(first, "an id")
+    return tuple(first)
+
+
+def _trains(sides: Sequence[object], where: Callable[[int], str]) -> Bool[np.ndarray, " rows"]:
+    for row, side in enumerate(sides):
+        if side not in SIDES:
+            raise DataError(
+                f"split must be train or test, got {side!r} in {where(row)}: "
+                "rename it, or leave out the row, or the whole column"
+            )
+    return np.array([side == "train" for side in sides], dtype=bool)
+
+
+def _is_missing(entry: object) -> bool:
+    return entry is None or entry == "" or entry != entry  # NaN, pandas' word for a gap
+
+
+def _check_text(words: Sequence[str] | dict[str, int], what: str) -> None:
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{what} must be valid UTF-8, got {word!r}: rename it") from None
+
+
+def _kinds(kinds: set[type]) -> str:
+    return " and ".join(sorted(kind.__name__ for kind in kinds))

@@ -1,0 +1,338 @@
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from lossgauge.data.embeddings import load, read, read_embeddings
+from lossgauge.data.splits import fingerprint
+from lossgauge.errors import DataError
+
+ROWS = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+LABELS = np.array([3, 1, 2] * 4)
+WORDS = np.array(["cat", "ant", "bee"] * 4)
+SIDES = np.array((["train"] * 3 + ["test"] * 3) * 2)
+IDS = np.array([f"n{row}" for row in range(12)])
+KINDS = ("npz", "npy", "safetensors", "parquet")
+
+
+def save(path: Path, embeddings, **columns) -> Path:
+    """A file of the kind that the suffix says; where a kind holds no text, beside it."""
+    if path.suffix == ".npz":
+        np.savez(path, embeddings=embeddings, **columns)
+    elif path.suffix == ".npy":
+        np.save(path, embeddings)
+        for name, column in columns.items():
+            np.save(path.with_name(f"{path.stem}.{name}.npy"), column)
+    elif path.suffix == ".safetensors":
+        numbers = {
+            name: torch.from_numpy(np.ascontiguousarray(column))
+            for name, column in {"embeddings": embeddings, **columns}.items()
+            if np.asarray(column).dtype.kind != "U"
+        }
+        save_file(numbers, path)
+        for name in columns.keys() - numbers.keys():
+            np.save(path.with_name(f"{path.stem}.{name}.npy"), columns[name])
+    else:
+        listed = pa.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1])
+        pq.write_table(pa.table({"embeddings": listed, **columns}), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_gives_the_same_rows_classes_and_split(tmp_path, kind):
+    path = save(tmp_path / f"x.{kind}", ROWS, labels=WORDS, ids=IDS, split=SIDES)
+    found = load(path)
+    assert torch.equal(found.features, torch.from_numpy(ROWS))
+    assert found.labels.tolist() == [2, 0, 1] * 4
+    assert found.train.tolist() == [0, 1, 2, 6, 7, 8]
+    assert found.test.tolist() == [3, 4, 5, 9, 10, 11]
+    assert found.protocol == "given"
+    assert found.dataset == f"embeddings:x.{kind}"
+    assert found.backbone == "none (given embeddings)"
+    train, test = found.train.numpy(), found.test.numpy()
+    assert found.fingerprint == fingerprint(IDS.tolist(), found.labels.numpy(), train, test)
+    assert read(path).rows.class_names == {0: "ant", 1: "bee", 2: "cat"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_that_are_numbers_stay_what_they_are(tmp_path, kind):
+    path = save(tmp_path / f"x.{kind}", ROWS, labels=LABELS)
+    found = load(path)
+    assert found.labels.tolist() == LABELS.tolist()
+    assert found.labels.dtype == torch.int64
+    assert found.protocol == "stratified"
+    embeddings, labels = read_embeddings(path)
+    assert np.array_equal(embeddings, ROWS)
+    assert np.array_equal(labels, LABELS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_of_shards_is_its_files_one_after_the_other(tmp_path, kind):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for place, part in enumerate(np.split(np.arange(12), [5, 9])):
+        save(
+            folder / f"part-{place}.{kind}",
+            ROWS[part],
+            labels=WORDS[part],
+            ids=IDS[part],
+            split=SIDES[part],
+        )
+    (folder / "README.md").write_text("shards")
+    found, whole = (
+        load(folder),
+        load(save(tmp_path / "x.npz", ROWS, labels=WORDS, ids=IDS, split=SIDES)),
+    )
+    assert torch.equal(found.features, whole.features)
+    assert found.fingerprint == whole.fingerprint
+    assert found.dataset == "embeddings:shards"
+    embeddings, labels = read_embeddings(folder)
+    assert np.array_equal(embeddings, ROWS)
+    assert labels.tolist() == [2, 0, 1] * 4
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", ">f4"])
+@pytest.mark.parametrize("kind", ["npz", "npy", "safetensors", "parquet"])
+def test_any_width_of_float_comes_as_float32(tmp_path, kind, dtype):
+    if dtype == ">f4" and kind in ("safetensors", "parquet"):
+        return
+    rows = ROWS.astype(dtype)
+    found = load(save(tmp_path / f"x.{kind}", rows, labels=LABELS))
+    assert found.features.dtype == torch.float32
+    assert np.array_equal(found.features.numpy(), rows.astype(np.float32))
+
+
+def test_bfloat16_comes_as_float32(tmp_path):
+    rows = torch.from_numpy(ROWS).bfloat16()
+    save_file({"embeddings": rows, "labels": torch.from_numpy(LABELS)}, tmp_path / "x.safetensors")
+    assert torch.equal(load(tmp_path / "x.safetensors").features, rows.float())
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 5)],
+    ids=str,
+)
+def test_a_parquet_column_may_be_any_list_of_floats_in_any_number_of_groups(tmp_path, lists):
+    column = pa.array(ROWS.tolist(), type=lists)
+    table = pa.table({"text": WORDS, "embeddings": column, "labels": WORDS.astype("U")})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=5)
+    assert np.array_equal(load(tmp_path / "x.parquet").features.numpy(), ROWS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_names_can_be_given(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    if kind == "npz":
+        np.savez(path, vectors=ROWS, species=WORDS)
+    elif kind == "npy":
+        np.save(path, ROWS)
+        np.save(tmp_path / "x.species.npy", WORDS)
+    elif kind == "safetensors":
+        save_file({"vectors": torch.from_numpy(ROWS)}, path)
+        np.save(tmp_path / "x.species.npy", WORDS)
+    else:
+        pq.write_table(pa.table({"vectors": ROWS.tolist(), "species": WORDS}), path)
+    found = load(path, embeddings_name="vectors", labels_name="species")
+    assert found.labels.tolist() == [2, 0, 1] * 4
+    with pytest.raises(DataError, match=r"must hold the arrays 'embeddings' and 'labels', got \["):
+        load(path)
+
+
+def test_labels_beside_an_array_may_be_named_labels(tmp_path):
+    np.save(tmp_path / "x.npy", ROWS)
+    with pytest.raises(DataError, match=r"no x\.labels\.npy beside it"):
+        load(tmp_path / "x.npy")
+    np.save(tmp_path / "labels.npy", LABELS)
+    assert load(tmp_path / "x.npy").labels.tolist() == LABELS.tolist()
+    assert load(tmp_path).labels.tolist() == LABELS.tolist()
+    np.save(tmp_path / "x.labels.npy", LABELS + 10)
+    assert load(tmp_path / "x.npy").labels.tolist() == (LABELS + 10).tolist()
+
+
+def test_the_seed_and_the_name_of_a_split_are_heeded(tmp_path):
+    path = save(tmp_path / "x.npz", ROWS, labels=np.repeat([0, 1, 2, 3], 3))
+    assert load(path, split="class-disjoint").train.tolist() == [0, 1, 2, 3, 4, 5]
+    path = save(tmp_path / "y.npz", np.tile(ROWS, (5, 1)), labels=np.repeat([0, 1], 30))
+    assert load(path, seed=1).fingerprint == load(path, seed=1).fingerprint
+    assert load(path, seed=1).fingerprint != load(path, seed=2).fingerprint
+
+
+def test_the_identity_changes_with_the_bytes_of_any_file(tmp_path):
+    path = save(tmp_path / "x.npy", ROWS, labels=LABELS)
+    before = load(path).identity
+    names = ("x.npy", "x.labels.npy")
+    content = [[name, hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()] for name in names]
+    assert before["embeddings"] == hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    np.save(tmp_path / "x.labels.npy", LABELS[::-1])
+    assert load(path).identity != before
+    alone = save(tmp_path / "y.npz", ROWS, labels=LABELS)
+    assert load(alone).identity["embeddings"] == hashlib.sha256(alone.read_bytes()).hexdigest()
+
+
+def worse(row: int, value: float) -> np.ndarray:
+    rows = ROWS.copy()
+    rows[row] = value
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "safetensors"])
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"embeddings": worse(7, np.nan)}, r"row 7 holds NaN \(1 of 12"),
+        ({"embeddings": worse(7, -np.inf)}, r"row 7 holds Inf"),
+        ({"embeddings": ROWS.astype(np.float64) * 1e300}, r"finite in float32, but .*row 0 holds Inf \(12"),
+        ({"embeddings": worse(7, 0)}, r"row 7 is all zeros \(1 of 12"),
+        ({"embeddings": ROWS[:, 0].copy()}, r"\(rows, width\) array, got shape \(12,\)"),
+        ({"embeddings": ROWS.reshape(4, 3, 5)}, r"\(rows, width\) array, got shape \(4, 3, 5\)"),
+        ({"embeddings": (ROWS * 100).astype(np.int8)}, r"must be floats, got int8 .*scale them back"),
+        ({"embeddings": ROWS[:0], "labels": LABELS[:0]}, r"is empty"),
+        ({"embeddings": ROWS[:, :0]}, r"is empty"),
+        ({"labels": LABELS[:-1]}, r"holds 12 embeddings, but labels of shape \(11,\)"),
+        ({"labels": LABELS[:, None]}, r"labels of shape \(12, 1\)"),
+        ({"labels": LABELS + 0.5}, r"all whole numbers or all text, got float, 3.5"),
+        ({"labels": np.where(LABELS == 2, np.nan, LABELS)}, r"row 2 has none \(4 of 12 have none\)"),
+        ({"labels": LABELS > 2}, r"all whole numbers or all text, got bool"),
+        ({"labels": np.zeros(12, int)}, r"two classes to compare, got only '0'"),
+    ],
+)  # fmt: skip
+def test_bad_numbers_are_named_with_their_row(tmp_path, kind, columns, words):
+    path = save(tmp_path / f"x.{kind}", **{"embeddings": ROWS, "labels": LABELS, **columns})
+    with pytest.raises(DataError, match=words) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"ids": np.where(IDS == "n9", "n4", IDS)}, r"row 4 and .*row 9 are both 'n4'"),
+        ({"split": np.where(IDS == "n9", "val", SIDES)}, r"train or test, got 'val' in .*row 9"),
+        ({"labels": np.where(IDS == "n9", "", WORDS)}, r"row 9 has none \(1 of 12"),
+        ({"ids": IDS[:3]}, r"ids of shape \(3,\)"),
+    ],
+)  # fmt: skip
+def test_bad_words_are_named_with_their_row(tmp_path, kind, columns, words):
+    if kind == "parquet" and any(len(column) != 12 for column in columns.values()):
+        return
+    path = save(tmp_path / f"x.{kind}", ROWS, **{"labels": LABELS, **columns})
+    with pytest.raises(DataError, match=words):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[1.0, 2.0], [3.0], [1.0, 0.0]], r"one width, but .*row 1 has 1 numbers and row 0 has 2"),
+        ([[1.0, 2.0], None, [1.0, 0.0]], r"every row needs an embedding, but .*row 1 has none \(1 of 3"),
+        ([None, [1.0, 2.0], [1.0, 0.0]], r"row 0 has none \(1 of 3"),
+        ([[1.0, 2.0], [1.0, None], [1.0, 0.0]], r"row 1 holds NaN"),
+        ([[1, 2], [1, 3], [1, 0]], r"must be floats, got int64"),
+        ([1.0, 2.0, 3.0], r"must hold a list of floats a row, got double"),
+        ([["a"], ["b"], ["c"]], r"must hold a list of floats a row, got list"),
+        ([[], [], []], r"is empty"),
+    ],
+)  # fmt: skip
+def test_a_list_column_of_another_shape_is_refused(tmp_path, rows, words):
+    lists = pa.list_(pa.float64()) if rows == [[], [], []] else None
+    table = pa.table({"embeddings": pa.array(rows, type=lists), "labels": [0, 1, 0]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=words):
+        load(tmp_path / "x.parquet")
+
+
+def test_missing_labels_in_parquet_are_named(tmp_path):
+    for labels in ([0, None, 1], ["a", None, "b"]):
+        table = pa.table({"embeddings": [[1.0, 0.0]] * 3, "labels": labels})
+        pq.write_table(table, tmp_path / "x.parquet")
+        for reader in (load, read_embeddings):
+            with pytest.raises(DataError, match=r"x\.parquet, row 1 has none \(1 of 3"):
+                reader(tmp_path / "x.parquet")
+
+
+def test_shards_that_do_not_agree_are_named(tmp_path):
+    save(tmp_path / "a.npz", ROWS, labels=LABELS)
+    save(tmp_path / "b.npz", ROWS[:, :3], labels=LABELS)
+    for reader in (load, read_embeddings):
+        with pytest.raises(
+            DataError, match=r"one width, but .*b\.npz holds .*\(12, 3\) and .*a\.npz"
+        ):
+            reader(tmp_path)
+    save(tmp_path / "b.npz", ROWS, labels=LABELS, ids=IDS)
+    with pytest.raises(
+        DataError, match=r"all shards must have ids, or none, but .*a\.npz lacks it"
+    ):
+        load(tmp_path)
+    save(tmp_path / "b.npz", ROWS, labels=WORDS)
+    with pytest.raises(DataError, match="all whole numbers or all text, got int and str"):
+        load(tmp_path)
+    save(tmp_path / "b.npz", worse(7, 0), labels=LABELS)
+    with pytest.raises(DataError, match=r"b\.npz, row 7 is all zeros"):
+        load(tmp_path)
+    save(tmp_path / "b.npz", ROWS, labels=np.where(IDS == "n7", np.nan, LABELS))
+    save(tmp_path / "a.npz", ROWS, labels=LABELS.astype(float))
+    with pytest.raises(DataError, match=r"b\.npz, row 7 has none"):
+        load(tmp_path)
+    save(tmp_path / "c.parquet", ROWS, labels=LABELS)
+    with pytest.raises(DataError, match=r"must be of one kind, got \.npz and \.parquet"):
+        load(tmp_path)
+
+
+def test_what_is_not_there_or_of_no_known_kind_is_said(tmp_path):
+    with pytest.raises(DataError, match=r"none\.npz cannot be read: there is no such file"):
+        load(tmp_path / "none.npz")
+    with pytest.raises(DataError, match="holds no shard"):
+        load(tmp_path)
+    (tmp_path / "x.csv").write_text("1,2\n")
+    with pytest.raises(DataError, match=r"x\.csv is of no known kind; known: \.npz"):
+        load(tmp_path / "x.csv")
+    np.savez(tmp_path / "x.npz", embedings=ROWS, labels=LABELS)
+    with pytest.raises(DataError, match=r"got \['embedings', 'labels'\]; did you mean 'embedings'"):
+        load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.npy"])
+def test_nothing_is_unpickled(tmp_path, name):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("it was unpickled",))
+
+    save(tmp_path / name, np.array([Trap()], dtype=object), labels=LABELS)
+    with pytest.raises(DataError, match=rf"{name} cannot be read as"):
+        load(tmp_path / name)
+
+
+def test_an_archive_under_the_name_of_an_array_is_no_array(tmp_path):
+    save(tmp_path / "x.npz", ROWS, labels=LABELS)
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(DataError, match=r"x\.npy cannot be read as \.npy: it is a zip"):
+        load(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(data=st.data())
+def test_damaged_bytes_are_refused_or_read_and_never_another_error(tmp_path, kind, data):
+    path = save(tmp_path / f"x.{kind}", ROWS, labels=LABELS)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        found = load(path)
+    except DataError as error:
+        assert "x." in str(error)  # noqa: PT017
+    else:
+        assert torch.isfinite(found.features).all()
