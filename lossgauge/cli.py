@@ -259,10 +259,14 @@ def check(
             help="A loss, or a file of embeddings and labels: npz, npy, safetensors, parquet, a folder of them."
         ),
     ],
+    embeddings_name: Annotated[
+        str, typer.Option(help="The array or column of embeddings.")
+    ] = "embeddings",
+    labels_name: Annotated[str, typer.Option(help="The array or column of labels.")] = "labels",
 ) -> None:
     """Check a loss against the contract of losses, or embeddings for bad signs."""
     if target.endswith((".npz", ".npy", ".safetensors", ".parquet")) or Path(target).is_dir():
-        _check_embeddings(Path(target))
+        _check_embeddings(Path(target), embeddings_name, labels_name)
     else:
         _check_loss(target)
 
@@ -287,7 +291,7 @@ def _check_loss(name: str) -> None:
         raise typer.Exit(1)
 
 
-def _check_embeddings(path: Path) -> None:
+def _check_embeddings(path: Path, embeddings_name: str, labels_name: str) -> None:
     import torch
 
     from lossgauge.data.embeddings import read_embeddings
@@ -295,7 +299,9 @@ def _check_embeddings(path: Path) -> None:
     from lossgauge.diagnostics.variance import geometry
     from lossgauge.ranking.metrics import retrieval
 
-    embeddings, labels = read_embeddings(path)
+    embeddings, labels = read_embeddings(
+        path, embeddings_name=embeddings_name, labels_name=labels_name
+    )
     found, ranked = geometry(embeddings, labels), retrieval(embeddings, labels)
     typer.echo(
         f"{found.sample_count} rows of {found.class_count} classes"

@@ -96,7 +96,8 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path):
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # Python ends itself by the signal where it came amid an exec of text, as compiling does: 130 to any shell
+    assert process.returncode in (130, -signal.SIGINT)
     assert "stopped; what is done is in out, and the same command goes on from there" in errors
     assert "Traceback" not in errors
     assert not list(Path("out").glob("**/.new-*"))

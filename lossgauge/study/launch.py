@@ -17,6 +17,7 @@ from lossgauge.backbones import load_backbone
 from lossgauge.data import DATASETS, load_dataset
 from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import centered, features
+from lossgauge.data.folder import load as load_folder
 from lossgauge.data.samplers import (
     share_without_positive,
     warning_of_anchors_without_positive,
@@ -29,6 +30,9 @@ from lossgauge.study.plan import LossPlan, Plan
 from lossgauge.study.run import Run, environment, execute, plan_runs, sampler
 from lossgauge.study.store import Store
 from lossgauge.types import Backbone, FeatureSet, Record
+
+FOLDER = "folder:"
+"""A dataset of images of one's own."""
 
 EMBEDDINGS = "embeddings:"
 """A dataset of ready embeddings: they are the features, and no backbone is asked."""
@@ -107,7 +111,7 @@ def run_study(plan: Plan, folder: Path, *, progress: Progress, download: bool = 
 def check_plan(plan: Plan) -> dict[str, Backbone]:
     """The backbone of each dataset; raises for a wrong name or setting before anything is written."""
     for name in plan.datasets:
-        if name not in DATASETS and not name.startswith(("folder:", EMBEDDINGS)):
+        if name not in DATASETS and not name.startswith((FOLDER, EMBEDDINGS)):
             raise PlanError(
                 f"unknown dataset {name!r}{nearest(name, DATASETS)}; your own data is "
                 "folder:PATH or embeddings:PATH"
@@ -148,12 +152,7 @@ def _prepare(
     prepared, left_out = [], []
     for name in plan.datasets:
         try:
-            if name.startswith(EMBEDDINGS):
-                found = load_embeddings(Path(name.removeprefix(EMBEDDINGS)))
-            else:
-                images = load_dataset(name, download=download)
-                watch = partial(progress.features, name)
-                found = features(images, backbones[name], progress=watch)
+            found = _load(plan, name, backbones, progress, download)
         except (DataError, MissingExtra) as error:
             left_out.append({"dataset": name, "reason": str(error)})
             progress.left_out(name, str(error))
@@ -162,6 +161,23 @@ def _prepare(
             progress.warning(name, words)
         prepared.append(centered(found) if plan.center_features else found)
     return prepared, left_out
+
+
+def _load(
+    plan: Plan, name: str, backbones: dict[str, Backbone], progress: Progress, download: bool
+) -> FeatureSet:
+    if name.startswith(EMBEDDINGS):
+        return load_embeddings(
+            Path(name.removeprefix(EMBEDDINGS)),
+            embeddings_name=plan.embeddings_name,
+            labels_name=plan.labels_name,
+            split=plan.split,
+        )
+    if name.startswith(FOLDER):
+        images = load_folder(Path(name.removeprefix(FOLDER)), split=plan.split)
+    else:
+        images = load_dataset(name, download=download)
+    return features(images, backbones[name], progress=partial(progress.features, name))
 
 
 def _warning(plan: Plan, found: FeatureSet) -> str | None:

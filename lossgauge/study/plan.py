@@ -62,6 +62,12 @@ class Plan(BaseModel):
 
     question: str = "What do these losses do to the embedding space?"
     datasets: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+    split: Literal["given", "class-disjoint", "stratified"] | None = None
+    """Of folder:PATH and embeddings:PATH; chosen by what they are if not given. Named sets have their own."""
+    embeddings_name: str = "embeddings"
+    """Of embeddings:PATH: the array or column that holds them …"""
+    labels_name: str = "labels"
+    """… and the one that holds their labels."""
     backbone: str | dict[str, str] = "efficientnet-lite0"
     """One for all datasets, or one for each by its name."""
     losses: Annotated[

@@ -390,8 +390,10 @@ def test_ready_embeddings_are_a_dataset_without_a_backbone(tmp_path, quiet):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(6), 40)
     embeddings = (rng.normal(size=(240, 12)) + np.eye(6, 12)[labels] * 3).astype(np.float32)
-    np.savez(tmp_path / "vectors.npz", embeddings=embeddings, labels=labels)
-    plan = small_plan(losses="triplet", datasets=f"embeddings:{tmp_path / 'vectors.npz'}")
+    np.savez(tmp_path / "vectors.npz", z=embeddings, who=labels)
+    data = f"embeddings:{tmp_path / 'vectors.npz'}"
+    names = {"embeddings_name": "z", "labels_name": "who", "split": "class-disjoint"}
+    plan = small_plan(losses="triplet", datasets=data, **names)
     outcome = run_study(plan, tmp_path / "out", progress=quiet)
     assert (outcome.done, outcome.failed) == (2, 0)
     assert {row["dataset"] for row in Store(tmp_path / "out").load().summaries} == {
