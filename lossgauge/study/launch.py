@@ -84,6 +84,11 @@ def run_study(plan: Plan, folder: Path, *, progress: Progress, download: bool = 
             "none of the datasets is there: "
             + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
         )
+    titles = [found.dataset for found in prepared]
+    if double := {title for title in titles if titles.count(title) > 1}:
+        raise PlanError(
+            f"two datasets would be called {double.pop()}: rename one of the folders or files"
+        )
     runs = [(run, found) for found in prepared for run in plan_runs(plan, found)]
     _check_distinct([run for run, _ in runs])
     store = Store(folder)

@@ -399,3 +399,17 @@ def test_ready_embeddings_are_a_dataset_without_a_backbone(tmp_path, quiet):
     assert {row["dataset"] for row in Store(tmp_path / "out").load().summaries} == {
         "embeddings:vectors.npz"
     }
+
+
+def test_two_datasets_of_one_name_are_not_mixed_up(tmp_path, quiet):
+    rng = np.random.default_rng(0)
+    paths = []
+    for part in ("a", "b"):
+        (tmp_path / part).mkdir()
+        paths.append(tmp_path / part / "x.npz")
+        embeddings = rng.normal(size=(40, 8)).astype(np.float32)
+        np.savez(paths[-1], embeddings=embeddings, labels=np.arange(40) % 4)
+    plan = small_plan(datasets=",".join(f"embeddings:{path}" for path in paths))
+    with pytest.raises(PlanError, match=r"two datasets would be called embeddings:x\.npz"):
+        run_study(plan, tmp_path / "out", progress=quiet)
+    assert not (tmp_path / "out").exists()
