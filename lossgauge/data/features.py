@@ -113,7 +113,7 @@ def extract_rows(
         waiting = iter(range(first, total, BATCH))
         try:
             for start in range(first, total, BATCH):
-                while len(ahead) < 1 and (later := next(waiting, None)) is not None:
+                while len(ahead) < 3 and (later := next(waiting, None)) is not None:
                     end = min(later + BATCH, total)
                     parts = range(later, end, _ROWS_A_JOB)
                     ahead.append(
