@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import inspect
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lossgauge.errors import InputError, nearest
+from lossgauge.user_file import import_file
 
 
 class OwnBackbone:
@@ -100,20 +99,7 @@ def from_file(name: str) -> Callable[..., OwnBackbone]:
 
 
 def _attribute(file: Path, name: str) -> Callable[..., Any]:
-    spec = importlib.util.spec_from_file_location(f"lossgauge_user_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{str(file)!r} cannot be imported: it must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickling look it up
-    sys.path.insert(0, str(file.parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # as above
-        raise InputError(
-            f"{str(file)!r} fails on import: {type(error).__name__}: {error}"
-        ) from error
-    finally:
-        sys.path.remove(str(file.parent))
+    module = import_file(file, shown=str(file))
     made: Callable[..., Any] | None = getattr(module, name, None)
     if not callable(made):
         known = [key for key, value in vars(module).items() if inspect.isclass(value)]

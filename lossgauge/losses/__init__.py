@@ -5,9 +5,7 @@ To add one: its file, its line here, its test, its line in the changelog.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from lossgauge.losses.info_nce import InfoNCE
 from lossgauge.losses.n_pair import NPair
 from lossgauge.losses.scl import SCL
 from lossgauge.losses.triplet import Triplet
+from lossgauge.user_file import import_file
 
 _BY_NAME: dict[str, type[Loss]] = {
     "contrastive": Contrastive,
@@ -112,18 +111,7 @@ def _from_file(name: str) -> Callable[..., Any]:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"a loss of your own is named file.py:Name; there is no file {path!r}")
-    spec = importlib.util.spec_from_file_location(f"lossgauge_user_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path!r} cannot be imported: it must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickling look it up
-    sys.path.insert(0, str(file.parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything; it is named, not swallowed
-        raise InputError(f"{path!r} fails on import: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(file.parent))
+    module = import_file(file, shown=path)
     made = getattr(module, attribute, None)
     if not callable(made):
         known = [
