@@ -34,8 +34,10 @@ _READERS: dict[str, ModuleType] = {
 DATASETS = tuple(_READERS)
 
 
-def load_dataset(name: str, root: Path | None = None, *, download: bool = False) -> ImageSet:
-    """The dataset of that name, or the images of `folder:PATH`.
+def load_dataset(
+    name: str, root: Path | None = None, *, download: bool = False, split: str | None = None
+) -> ImageSet:
+    """The dataset of that name, or the images of `folder:PATH`, split as `split` says: named ones have their own.
 
     A named one is read from `root`, from the folder in LOSSGAUGE_<NAME>, or from where it is usual; without
     a folder given, what was fetched before counts too. Only with `download` is one that is in none of them
@@ -45,7 +47,7 @@ def load_dataset(name: str, root: Path | None = None, *, download: bool = False)
     if name.startswith("folder:"):
         from lossgauge.data import folder
 
-        return folder.load(Path(name.removeprefix("folder:")))
+        return folder.load(Path(name.removeprefix("folder:")), split=split)
     if name.startswith("embeddings:"):
         raise InputError(
             f"{name} holds embeddings, which need no images: a study takes them as they are"

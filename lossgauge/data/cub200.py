@@ -15,7 +15,7 @@ from lossgauge.data.listing import (
     labels_of,
     read_text,
 )
-from lossgauge.data.places import not_found, places
+from lossgauge.data.places import folder_or_archive
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
@@ -32,14 +32,9 @@ LICENSE = "non-commercial research and education only"
 
 def find(root: Path | None = None) -> Path:
     """The folder with images.txt, else the archive. Raises NotFound that says how to get it."""
-    for place in places(root, "cub200"):
-        for folder in (place / FOLDER, place):
-            if (folder / "images.txt").is_file() and (folder / "images").is_dir():
-                return folder
-        for archive in (place, *(place / name for name in ARCHIVES)):
-            if archive.is_file():
-                return archive
-    raise not_found("cub200", root, HOW)
+    return folder_or_archive(
+        "cub200", root, folder=FOLDER, archives=ARCHIVES, is_whole=_is_whole, how=HOW
+    )
 
 
 def outline(root: Path | None = None) -> Outline:
@@ -56,6 +51,10 @@ def load(root: Path | None = None) -> ImageSet:
     if not place.is_file():
         return image_set(_listing(place, place, FOLDER))
     return image_set(_listing(find_within(place, find), place, "archive"))
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "images.txt").is_file() and (folder / "images").is_dir()
 
 
 def _listing(folder: Path, place: Path, layout: str) -> Listing:

@@ -18,7 +18,7 @@ from lossgauge.data.listing import (
     image_set,
     read_text,
 )
-from lossgauge.data.places import not_found, places
+from lossgauge.data.places import folder_or_archive
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
@@ -34,14 +34,9 @@ LICENSE = "ImageNet's terms: non-commercial research and education only"
 
 def find(root: Path | None = None) -> Path:
     """The folder with wnids.txt, else the archive. Raises NotFound that says how to get it."""
-    for place in places(root, "tiny-imagenet"):
-        for folder in (place / FOLDER, place):
-            if (folder / "wnids.txt").is_file() and (folder / "train").is_dir():
-                return folder
-        for archive in (place, place / ARCHIVE):
-            if archive.is_file():
-                return archive
-    raise not_found("tiny-imagenet", root, HOW)
+    return folder_or_archive(
+        "tiny-imagenet", root, folder=FOLDER, archives=(ARCHIVE,), is_whole=_is_whole, how=HOW
+    )
 
 
 def outline(root: Path | None = None) -> Outline:
@@ -58,6 +53,10 @@ def load(root: Path | None = None) -> ImageSet:
     if not place.is_file():
         return image_set(_listing(place, place, FOLDER))
     return image_set(_listing(find_within(place, find), place, "archive"))
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "wnids.txt").is_file() and (folder / "train").is_dir()
 
 
 def _listing(folder: Path, place: Path, layout: str) -> Listing:

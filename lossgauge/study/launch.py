@@ -17,7 +17,6 @@ from lossgauge.backbones import load_backbone
 from lossgauge.data import DATASETS, load_dataset
 from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import centered, features
-from lossgauge.data.folder import load as load_folder
 from lossgauge.data.samplers import (
     share_without_positive,
     warning_of_anchors_without_positive,
@@ -178,10 +177,7 @@ def _load(
             labels_name=plan.labels_name,
             split=plan.split,
         )
-    if name.startswith(FOLDER):
-        images = load_folder(Path(name.removeprefix(FOLDER)), split=plan.split)
-    else:
-        images = load_dataset(name, download=download)
+    images = load_dataset(name, download=download, split=plan.split)
     return features(images, backbones[name], progress=partial(progress.features, name))
 
 
