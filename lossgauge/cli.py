@@ -66,7 +66,7 @@ def study(
         typer.echo(
             f"\nstopped; what is done is in {folder}, and the same command goes on from there"
             if (folder / "study.json").is_file()
-            else "\nstopped before the first run; nothing was written, and features begin anew",
+            else "\nstopped before the first run; nothing was written, and features go on from their last whole shard",
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
@@ -157,6 +157,7 @@ def features(
     from rich.console import Console
 
     from lossgauge.backbones import load_backbone
+    from lossgauge.backbones.checkpoint import VIT_B32
     from lossgauge.data import load_dataset
     from lossgauge.data.features import features as extract
     from lossgauge.progress import watcher
@@ -164,7 +165,7 @@ def features(
     given: dict[str, Any] = {
         key: value for key, value in (("dtype", dtype), ("device", device)) if value
     }
-    if download and backbone.startswith(("hf:", "clip-", "vit-")):
+    if download and (backbone.startswith("hf:") or backbone in VIT_B32):
         given["download"] = True
     with watcher(Console(stderr=True)) as progress:
         found = extract(

@@ -118,7 +118,8 @@ class Probe:
         means = _means(norms)
         tangents = _means(torch.stack([reading.tangent_norms for reading in readings]).cpu())
         quantiles = _quantiles(norms)
-        for index, (reading, terms) in enumerate(zip(readings, terms_rows(readings), strict=True)):
+        for index, reading in enumerate(readings):
+            terms = _terms_row(reading)
             active = terms["term_active_ratio"]
             row = {
                 "step": reading.step,
@@ -145,31 +146,25 @@ class Probe:
             row[column] = known(gradient_active_ratio(norms, start=start, share=share))
 
 
-def terms_rows(readings: Sequence[_Reading]) -> list[Record]:
-    """The part of each row that the loss itself tells; None for what a black box does not know."""
-    rows = []
-    for reading in readings:
-        e = reading.evaluation
-        mean = None if e.anchor_weight is None else float(e.anchor_weight.nanmean())
-        ratio = skipped = None
-        if e.term_count and e.active_count is not None:
-            ratio = e.active_count / e.term_count
-        if e.skipped_anchors is not None:
-            skipped = e.skipped_anchors / len(reading.norms)
-        rows.append(
-            {
-                "loss_value": float(e.value),
-                "term_count": e.term_count,
-                "active_count": e.active_count,
-                "term_active_ratio": ratio,
-                "skipped_anchor_ratio": skipped,
-                "mean_weight": known(mean),
-                "effective_share": known(e.effective_share),
-                "pull": _number(e.pull),
-                "push": _number(e.push),
-            }
-        )
-    return rows
+def _terms_row(reading: _Reading) -> Record:
+    """The part of a row that the loss itself tells; None for what a black box does not know."""
+    e = reading.evaluation
+    ratio = skipped = None
+    if e.term_count and e.active_count is not None:
+        ratio = e.active_count / e.term_count
+    if e.skipped_anchors is not None:
+        skipped = e.skipped_anchors / len(reading.norms)
+    return {
+        "loss_value": float(e.value),
+        "term_count": e.term_count,
+        "active_count": e.active_count,
+        "term_active_ratio": ratio,
+        "skipped_anchor_ratio": skipped,
+        "mean_weight": None if e.anchor_weight is None else _number(e.anchor_weight.nanmean()),
+        "effective_share": known(e.effective_share),
+        "pull": _number(e.pull),
+        "push": _number(e.push),
+    }
 
 
 def known(value: float | None) -> float | None:
