@@ -15,8 +15,9 @@ import torch
 
 from benchmarks.clock import side_by_side
 from lossgauge.diagnostics.probe import Probe
+from lossgauge.heads import LinearHead
 from lossgauge.losses import LOSSES, load_loss
-from lossgauge.training import evaluate, start_training, train_epoch
+from lossgauge.training import evaluate, scheduled, start_training, train_epoch
 from lossgauge.types import Step
 
 ROWS, WIDTH, SIZE, BATCH, CLASSES = 60_000, 1280, 128, 512, 10
@@ -50,7 +51,9 @@ def _steps(name: str, features: Any, labels: Any, batches: list[Any]) -> dict[st
 
     def start() -> Any:
         return start_training(
-            width=WIDTH, embedding_size=SIZE, learning_rate=1e-4, seed=0,
+            seed=0,
+            make_head=lambda: LinearHead(WIDTH, SIZE),
+            schedule=scheduled("constant", learning_rate=1e-4, epochs=1),
             make_loss=lambda: load_loss(name, **sizes),
         )  # fmt: skip
 

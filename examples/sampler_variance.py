@@ -21,7 +21,8 @@ from lossgauge.data.samplers import (
     stratified_batches,
 )
 from lossgauge.errors import DataError
-from lossgauge.training import start_training, train_epoch
+from lossgauge.heads import LinearHead
+from lossgauge.training import scheduled, start_training, train_epoch
 from lossgauge.types import FeatureSet
 
 BATCH, PER_CLASS, CELLS, BATCHES = 120, 24, 60, 500
@@ -86,10 +87,9 @@ def enough(sampler: Callable[..., list[Tensor]]) -> list[Tensor]:
 
 def trained(data: FeatureSet, loss: str, epochs: int) -> torch.nn.Module:
     training = start_training(
-        width=data.features.shape[1],
-        embedding_size=128,
-        learning_rate=1e-3,
         seed=0,
+        make_head=lambda: LinearHead(data.features.shape[1], 128),
+        schedule=scheduled("constant", learning_rate=1e-3, epochs=max(epochs, 1)),
         make_loss=partial(lg.load_loss, loss),
     )
     for epoch in range(epochs):

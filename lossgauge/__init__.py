@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lossgauge.losses import LOSSES as LOSSES
     from lossgauge.losses import load_loss as load_loss
     from lossgauge.ranking.metrics import retrieval as retrieval
+    from lossgauge.study.frames import load_study as load_study
     from lossgauge.testing import check_loss as check_loss
 
 _HOME = {
@@ -28,9 +29,10 @@ _HOME = {
     "Probe": "lossgauge.diagnostics.probe",
     "retrieval": "lossgauge.ranking.metrics",
     "check_loss": "lossgauge.testing",
+    "load_study": "lossgauge.study.frames",
 }
 
-__all__ = ["LOSSES", "Probe", "check_loss", "geometry", "load_loss", "retrieval"]
+__all__ = ["LOSSES", "Probe", "check_loss", "geometry", "load_loss", "load_study", "retrieval"]
 
 
 def __getattr__(name: str) -> Any:

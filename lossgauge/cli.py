@@ -45,6 +45,26 @@ def study(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file."),
     ] = None,
+    jobs: Annotated[int, typer.Option(help="Runs at a time, each in a process of its own.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="local: processes on this machine; ray: a Ray cluster.")
+    ] = "local",
+    device: Annotated[
+        str, typer.Option(help="cpu, or cuda: one GPU is shared by all jobs of a machine.")
+    ] = "cpu",
+    cpus: Annotated[
+        float | None,
+        typer.Option(help="Cores of one run; the machine's shared out if not given."),
+    ] = None,
+    gpus: Annotated[
+        float, typer.Option(help="GPUs of one run on a Ray cluster, a fraction too.")
+    ] = 0.0,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be run, how long it takes and how large it gets."
+        ),
+    ] = False,
     download: Download = False,
 ) -> None:
     """Train every loss on every dataset from every seed, and write the report.
@@ -54,6 +74,7 @@ def study(
     from rich.console import Console
 
     from lossgauge.progress import watcher
+    from lossgauge.study.engines import Workforce
     from lossgauge.study.launch import run_study
     from lossgauge.study.plan import load_plan
 
@@ -61,15 +82,36 @@ def study(
     folder = out or Path("lossgauge-results") / Path(source).stem
     try:
         with watcher(Console(stderr=True)) as progress:
-            outcome = run_study(plan, folder, progress=progress, download=download)
+            if dry_run:
+                from lossgauge.study.forecast import forecast
+
+                expected = forecast(plan, folder, progress=progress, download=download)
+            else:
+                outcome = run_study(
+                    plan,
+                    folder,
+                    progress=progress,
+                    download=download,
+                    workforce=Workforce(engine, jobs, device, cpus, gpus),
+                )
     except KeyboardInterrupt:
-        typer.echo(
-            f"\nstopped; what is done is in {folder}, and the same command goes on from there"
+        where = (
+            f"what is done is in {folder}"
             if (folder / "study.json").is_file()
-            else "\nstopped before the first run; nothing was written, and features go on from their last whole shard",
-            err=True,
+            else "no run was begun, and features go on from their last whole shard"
         )
+        typer.echo(f"\nstopped; {where}. The same command goes on:\n  {_same_command()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    if dry_run:
+        for line in expected.grid:
+            typer.echo(line)
+        typer.echo(f"{expected.runs} runs, {expected.there} of them done in {folder}")
+        spread = (
+            f", with {jobs} jobs {_duration(expected.seconds / jobs)} at best" if jobs > 1 else ""
+        )
+        typer.echo(f"about {_duration(expected.seconds)} one after the other{spread}")
+        typer.echo(f"about {expected.bytes / 1e6:,.1f} MB")
+        return
     page = _write_report(folder)
     typer.echo(f"{outcome.done} runs done, {outcome.reused} were there, {outcome.failed} failed")
     typer.echo(f"report: {page}")
@@ -85,14 +127,67 @@ def report(folder: Folder) -> None:
 
 @app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
 def status(folder: Folder) -> None:
-    """Say what of a study is done, failed, begun and waiting. Works while it runs."""
-    from lossgauge.study.store import Store
+    """Say what of a study is done, running, failed and waiting, and how long it still takes. Works while it runs."""
+    from lossgauge.study.status import read_status
 
-    found = Store(folder).status()
-    for state in ("done", "failed", "begun", "waiting"):
-        typer.echo(f"{state:8} {len(found[state])}")
-    for run, error in found["failed"].items():
+    found = read_status(folder)
+    for state in ("done", "running", "failed", "waiting"):
+        typer.echo(f"{state:8} {len(getattr(found, state))}")
+    unnamed = found.expected - sum(
+        map(len, (found.done, found.running, found.failed, found.waiting))
+    )
+    if unnamed > 0:
+        typer.echo(f"{'ahead':8} {unnamed} (a search has still to name them)")
+    for run, (epoch, epochs) in found.running.items():
+        typer.echo(f"running: {run}: epoch {epoch} of {epochs}")
+    for run, error in found.failed.items():
         typer.echo(f"failed: {run}: {error}")
+    if found.seconds_left is not None:
+        typer.echo(f"about {_duration(found.seconds_left)} left")
+    elif not found.at_work and (found.waiting or found.failed or unnamed > 0):
+        typer.echo("no study is at work here; the same study command goes on")
+
+
+def _duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _same_command() -> str:
+    import shlex
+
+    return shlex.join(["lossgauge", *sys.argv[1:]])
+
+
+@app.command(
+    epilog="Examples: `lossgauge export lossgauge-results/demo --to csv` · `lossgauge export results --to mlflow`"
+)
+def export(
+    folder: Folder,
+    to: Annotated[
+        str, typer.Option(help="parquet, csv, mlflow, wandb or tensorboard.")
+    ] = "parquet",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to; export/FORMAT in the study's folder if not given."),
+    ] = None,
+) -> None:
+    """Write a study's tables for other tools."""
+    from lossgauge.export import export_study
+
+    typer.echo(f"exported: {export_study(folder, to, out)}")
+
+
+@app.command(epilog="Example: `lossgauge schema > study.schema.json`")
+def schema() -> None:
+    """Print the JSON Schema of a study file, for editors that complete and check YAML."""
+    import json
+
+    from lossgauge.study.plan import schema as of_studies
+
+    typer.echo(json.dumps(of_studies(), indent=1))
 
 
 @app.command()

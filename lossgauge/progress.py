@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lossgauge.study.run import Run
+from lossgauge.study.grid import Run
 from lossgauge.types import Record
 
 LINE_SECONDS = 10.0
@@ -37,7 +37,7 @@ class Pace:
 
 
 class Bars:
-    """A bar for all runs, one for the run at work, and one for features while they are extracted."""
+    """A bar for all runs, one for each run at work, and one for features while they are extracted."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -51,7 +51,7 @@ class Bars:
         self._features: dict[str, TaskID] = {}
         self._pace: dict[str, Pace] = {}
         self._all: TaskID | None = None
-        self._run: TaskID | None = None
+        self._runs: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -83,25 +83,35 @@ class Bars:
     def warning(self, dataset: str, words: str) -> None:
         self._progress.console.print(f"{dataset}: {words}", markup=False, highlight=False)
 
-    def study(self, runs: int, reused: int) -> None:
-        self._all = self._progress.add_task("all runs", total=runs, completed=reused)
+    def study(self, runs: int) -> None:
+        if self._all is None:
+            self._all = self._progress.add_task("all runs", total=runs)
+        self._progress.update(self._all, total=runs)
+
+    def reused(self, run: Run) -> None:
+        self._advance()
 
     def start(self, run: Run) -> None:
-        self._run = self._progress.add_task(title(run), total=max(run.config["epochs"], 1))
+        total = max(run.config["epochs"], 1)
+        self._runs[run.name] = self._progress.add_task(title(run), total=total)
 
     def epoch(self, run: Run, epoch: int) -> None:
-        if self._run is not None:
-            self._progress.update(self._run, completed=epoch)
+        if run.name in self._runs:
+            self._progress.update(self._runs[run.name], completed=epoch)
 
     def end(self, run: Run, summary: Record) -> None:
-        if self._run is not None:
-            self._progress.remove_task(self._run)
-        if self._all is not None:
-            self._progress.advance(self._all)
+        if run.name in self._runs:
+            self._progress.remove_task(self._runs.pop(run.name))
+        self._advance()
 
     def failed(self, run: Run, error: str) -> None:
         self._progress.console.print(f"{title(run)} failed: {error}", markup=False, highlight=False)
         self.end(run, {})
+
+    def _advance(self) -> None:
+        if self._all is None:  # runs that are there are counted before all are known
+            self._all = self._progress.add_task("all runs", total=None)
+        self._progress.advance(self._all)
 
 
 class Lines:
@@ -139,9 +149,15 @@ class Lines:
     def warning(self, dataset: str, words: str) -> None:
         self._say(f"{dataset}: {words}")
 
-    def study(self, runs: int, reused: int) -> None:
-        self._runs, self._done, self._reused, self._began = runs, reused, reused, time.monotonic()
-        self._say(f"{runs} runs, {reused} of them done before")
+    def study(self, runs: int) -> None:
+        first, self._runs = self._runs == 0, runs
+        if first:
+            self._began = time.monotonic()
+            self._say(f"{runs} runs, {self._reused} of them done before")
+
+    def reused(self, run: Run) -> None:
+        self._done += 1
+        self._reused += 1
 
     def start(self, run: Run) -> None:
         return None
@@ -160,7 +176,7 @@ class Lines:
     def _next(self, words: str) -> None:
         self._done += 1
         elapsed = time.monotonic() - self._began
-        left = elapsed / (self._done - self._reused) * (self._runs - self._done)
+        left = elapsed / (self._done - self._reused) * max(0, self._runs - self._done)
         self._say(f"[{self._done}/{self._runs}] {words} ({elapsed:.0f} s, about {left:.0f} s left)")
 
     def _say(self, words: str) -> None:
@@ -169,7 +185,8 @@ class Lines:
 
 def title(run: Run) -> str:
     """A run in words: `digits · triplet · seed 0`."""
-    return f"{run.config['dataset']} · {run.loss.title} · seed {run.seed}"
+    which = f"trial {run.more['trial']}" if run.variant == "trial" else f"seed {run.seed}"
+    return f"{run.config['dataset']} · {run.title} · {which}"
 
 
 def watcher(console: Console) -> Bars | Lines:

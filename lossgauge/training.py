@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from lossgauge.errors import CacheError, RunError
 from lossgauge.types import Evaluation, Step
@@ -22,42 +22,15 @@ EMBED_ROWS = 1024
 """Rows that go through the head at a time when a whole set is embedded: few enough to stay in a cache."""
 
 
-class LinearHead(nn.Module):
-    """One linear layer, then L2 normalisation: features to the unit sphere."""
-
-    def __init__(self, width: int, embedding_size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, embedding_size)
-
-    def forward(self, features: Float[Tensor, "batch _"]) -> Float[Tensor, "batch _"]:
-        return cast(Tensor, _OntoSphere.apply(self.linear(features)))
-
-
-class _OntoSphere(torch.autograd.Function):
-    """`F.normalize` of rows, in five passes over them forward and backward instead of a dozen."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_(min=1e-12)
-        unit: Tensor = rows / norms
-        ctx.save_for_backward(unit, norms)
-        return unit
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        unit, norms = ctx.saved_tensors
-        along = torch.linalg.vecdot(gradient, unit)[:, None]
-        return torch.addcmul(gradient, unit, along, value=-1).div_(norms)
-
-
 @dataclass
 class Training:
-    """A run in progress: all that a checkpoint has to hold."""
+    """A run in progress: all that a checkpoint has to hold, and the schedule, which has no state."""
 
     head: nn.Module
     loss: nn.Module
     optimizer: torch.optim.Optimizer
+    schedule: Callable[[float], float]
+    """Learning rate at a time in epochs, such as 2.5 in the middle of the third."""
     epoch: int = 0
     """Epochs done."""
     step: int = 0
@@ -65,40 +38,73 @@ class Training:
 
 def start_training(
     *,
-    width: int,
-    embedding_size: int,
-    learning_rate: float,
     seed: int,
+    make_head: Callable[[], nn.Module],
     make_loss: Callable[[], nn.Module],
+    optimizer: str = "adam",
+    schedule: Callable[[float], float],
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    device: str = "cpu",
 ) -> Training:
     """A fresh run. The head depends on `seed` alone, so all losses of a seed start from the same one.
 
-    The optimiser (Adam) holds the loss's own parameters beside the head's: ArcFace's rows and CCL's
-    centers are trained too.
+    The optimiser (`adam`, `adamw` or `sgd`, of `momentum`) holds the loss's own parameters beside the head's:
+    ArcFace's rows and CCL's centers are trained too.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = LinearHead(width, embedding_size)
+        head = make_head().to(device)
         torch.manual_seed(seed)
-        loss = make_loss()
-    optimizer = torch.optim.Adam(
-        [*head.parameters(), *loss.parameters()], lr=learning_rate, fused=True
-    )
-    return Training(head, loss, optimizer)
+        loss = make_loss().to(device)
+    parameters = [*head.parameters(), *loss.parameters()]
+    settings: dict[str, Any] = {"lr": schedule(0.0), "weight_decay": weight_decay, "fused": True}
+    made: torch.optim.Optimizer
+    if optimizer == "sgd":
+        made = torch.optim.SGD(parameters, momentum=momentum, **settings)
+    else:
+        made = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer](
+            parameters, **settings
+        )
+    return Training(head, loss, made, schedule)
+
+
+def scheduled(
+    schedule: str, *, learning_rate: float, epochs: int, warmup_epochs: int = 0
+) -> Callable[[float], float]:
+    """Learning rate at a time in epochs: `constant`, or `cosine`, which falls to 0 at the end.
+
+    Over the first `warmup_epochs` it rises in a line, whatever comes after. Loshchilov and Hutter 2017
+    for the cosine: https://arxiv.org/abs/1608.03983
+    """
+
+    def rate(time: float) -> float:
+        if time < warmup_epochs:
+            return learning_rate * time / warmup_epochs
+        if schedule == "constant":
+            return learning_rate
+        done = (time - warmup_epochs) / (epochs - warmup_epochs)
+        return learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+    return rate
 
 
 def train_epoch(
     training: Training,
     features: Float[Tensor, "rows width"],
     labels: Int[Tensor, " rows"],
-    batches: Iterable[Int[Tensor, " batch"]],
+    batches: Sequence[Int[Tensor, " batch"]],
     *,
     on_step: Callable[[Step], None],
 ) -> None:
     """One pass over `batches` of row numbers; `on_step` sees each step after backward, before the update."""
     head_parameters = tuple(training.head.parameters())
     loss_parameters = tuple(training.loss.parameters())
-    for rows in batches:
+    for number, rows in enumerate(batches):
+        # the middle of the step: a warm-up begins above 0, and a cosine ends there
+        rate = training.schedule(training.epoch + (number + 0.5) / len(batches))
+        for group in training.optimizer.param_groups:
+            group["lr"] = rate
         embeddings = training.head(features.index_select(0, rows))
         embeddings.retain_grad()
         evaluation = evaluate(training.loss, embeddings, labels[rows])
@@ -139,7 +145,7 @@ def embed(
     buffer = features.new_empty(min(EMBED_ROWS, len(rows)), features.shape[1])
     blocks = []
     for block in rows.split(EMBED_ROWS):
-        torch.index_select(features, 0, block, out=buffer[: len(block)])
+        torch.index_select(features, 0, block.to(features.device), out=buffer[: len(block)])
         blocks.append(head(buffer[: len(block)]))
     return torch.cat(blocks)
 
@@ -159,15 +165,14 @@ def load_checkpoint(training: Training, folder: Path) -> None:
     try:
         saved = load_file(folder / "state.safetensors")
         progress = json.loads((folder / "progress.json").read_text())
-        # Adam makes its state at the first step: give it the right shapes, then overwrite.
+        # an optimiser makes its state at the first step: give it names and shapes, then overwrite
         for index, parameter in enumerate(_parameters(training)):
-            if f"optimizer.{index}.step" not in saved:
-                continue  # it never had a gradient
-            training.optimizer.state[parameter] = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+            prefix = f"optimizer.{index}."
+            state = {n.removeprefix(prefix): t for n, t in saved.items() if n.startswith(prefix)}
+            if state:  # without one it never had a gradient
+                training.optimizer.state[parameter] = {
+                    n: t.to(parameter.device, copy=True) for n, t in state.items()
+                }
         with torch.no_grad():
             for name, tensor in _tensors(training):
                 tensor.copy_(saved[name])
@@ -187,4 +192,6 @@ def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
     yield from (("loss." + name, t) for name, t in training.loss.state_dict().items())
     for index, parameter in enumerate(_parameters(training)):
         for name, tensor in training.optimizer.state.get(parameter, {}).items():
+            if tensor is None:
+                continue  # SGD without momentum
             yield f"optimizer.{index}.{name}", tensor

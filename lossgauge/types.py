@@ -6,7 +6,7 @@ writes a `Step` and the probe reads it; a study writes flat `Record` rows and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -112,13 +112,15 @@ class FeatureSet(NamedTuple):
     fingerprints do not belong in one table."""
     identity: Mapping[str, str]
     """What the features depend on, for the record."""
+    validation: Int[Tensor, " validation"] | None = None
+    """Rows of the training side that are held out to pick an epoch by."""
 
 
 class Results(NamedTuple):
     """A study's folder in memory: what the report and the claims read.
 
-    Rows of `summaries` and `epochs` share the columns `run`, `dataset`, `loss` and `seed`; the loss
-    `untrained` is the baseline: the same initial head, never trained.
+    Rows of runs share the columns `run`, `dataset`, `loss` (as shown), `base` (the loss as the plan names it),
+    `variant` and `seed`. The loss `untrained` is the baseline: the same initial head, never trained.
     """
 
     plan: Record
@@ -126,9 +128,10 @@ class Results(NamedTuple):
     choices: Record
     """Settings the paper does not publish → why we set them so: shown as *our choice*."""
     summaries: list[Record]
-    """One row a finished run: last epoch's geometry and retrieval on the test side, means of the dynamics."""
+    """One row a finished run of variant `default` (as in the plan) or `tuned`: geometry and retrieval of the
+    selected epoch on the test side, means of the dynamics; `settings` in words, `setting_<name>` as numbers."""
     epochs: list[Record]
-    """One row a run and epoch; epoch 0 is before training. Not measured is None."""
+    """One row a run of `summaries` and epoch; epoch 0 is before training. Not measured is None."""
     references: list[Record]
     """`dataset`, `reference` (`frozen features`, `random unit vectors`, `full collapse`) and geometry columns."""
     left_out: list[Record]
@@ -136,3 +139,11 @@ class Results(NamedTuple):
     failures: list[Record]
     """`run`, `dataset`, `loss`, `seed`, `error`."""
     environment: Record
+    sensitivity: Sequence[Record] = ()
+    """As `summaries`, of variant `sensitivity`: a loss with one `setting` at `factor` times what it is in the plan."""
+    trials: Sequence[Record] = ()
+    """One row a trial that ended: the run columns, `trial` (0 is the loss as it stands), `setting_<name>`,
+    `objective` on the validation slice (None where it failed, with `error`), and `validation_…` columns."""
+    tuned: Sequence[Record] = ()
+    """One row a dataset and loss: `dataset`, `base`, `loss`, the chosen `trial`, its `settings` in words, `objective`,
+    `default_objective`, and how many `trials` were made and `failed`."""

@@ -22,7 +22,9 @@ def import_file(file: Path, *, shown: str) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses and pickling look it up
     sys.path.insert(0, str(file.parent))
     try:
-        spec.loader.exec_module(module)
+        # not exec_module: bytecode on disk is told from its source by second and size, and would run the old one
+        source = importlib.util.decode_source(file.read_bytes())
+        exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__)
     except Exception as error:  # the user's own code may raise anything; it is named, not swallowed
         raise InputError(f"{shown!r} fails on import: {type(error).__name__}: {error}") from error
     finally:

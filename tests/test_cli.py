@@ -1,5 +1,6 @@
 """The command line as a person meets it: in a process of its own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -75,7 +76,8 @@ def test_a_study_its_status_and_its_report(place: Path):
     assert "0 runs done, 3 were there" in again.stdout
 
 
-def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path, jobs: str):
     command = [
         sys.executable,
         "-m",
@@ -86,25 +88,68 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path):
         "out",
         "--set",
         "epochs=400",
+        "--jobs",
+        jobs,
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 60
     while not list(Path("out").glob("runs/*untrained*")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    # as a terminal does: to the study and to its workers
+    os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     # Python ends itself by the signal where it came amid an exec of text, as compiling does: 130 to any shell
     assert process.returncode in (130, -signal.SIGINT)
-    assert "stopped; what is done is in out, and the same command goes on from there" in errors
+    assert "stopped; what is done is in out. The same command goes on:" in errors
+    assert f"  lossgauge study small.yaml --out out --set epochs=400 --jobs {jobs}\n" in errors
     assert "Traceback" not in errors
     assert not list(Path("out").glob("**/.new-*"))
-    assert "done     1" in run("status", "out").stdout
+    status = run("status", "out").stdout
+    assert "done     1" in status
+    assert "no study is at work here; the same study command goes on" in status
     # with fewer epochs, to be done soon: the baseline is there already
     done = run("study", "small.yaml", "--out", "out")
     assert "2 runs done, 1 were there, 0 failed" in done.stdout
+
+
+def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Path):
+    settings = ("--set", "tune.trials=3", "--set", "sensitivity=0.5,2", "--jobs", "2")
+    first = run("study", "small.yaml", "--dry-run", *settings)
+    assert first.returncode == 2
+    assert "lossgauge features digits --backbone pixels" in first.stderr
+    run("features", "digits", "--backbone", "pixels")
+    before = sorted(place.rglob("*"))
+    done = run("study", "small.yaml", "--dry-run", *settings)
+    assert sorted(place.rglob("*")) == before
+    # untrained, 2 losses, 3 settings at 2 multiples, 2 × 3 trials, 2 tuned
+    assert "17 runs, 0 of them done in lossgauge-results/small" in done.stdout
+    assert "896 training and 901 test rows of 64 features" in done.stdout
+    assert "at best" in done.stdout
+    assert " MB" in done.stdout
+
+
+def test_a_tuned_study_with_two_jobs_its_tables_and_its_schema(place: Path):
+    done = run("study", "small.yaml", "--set", "tune.trials=6", "--jobs", "2", "--out", "out")
+    assert done.returncode == 0
+    assert "17 runs, 0 of them done before" in done.stderr
+    page = Path("out/report.html").read_text()
+    assert "triplet(tuned)" in page
+    exported = run("export", "out", "--to", "csv")
+    assert exported.returncode == 0, exported.stderr
+    rows = Path("out/export/csv/runs.csv").read_text().splitlines()
+    assert len(rows) == 1 + 5
+    assert_refused(run("export", "out", "--to", "cvs"), "did you mean 'csv'")
+    schema = json.loads(run("schema").stdout)
+    assert "tune" in schema["properties"]
 
 
 def test_a_failed_run_is_told_by_the_exit_code(place: Path):
@@ -178,6 +223,12 @@ def test_bad_embeddings_are_one_clear_line(place: Path, embeddings, labels, word
         (("features", "fashion-mnist"), "not in"),
         (("report", "nowhere"), "holds no study"),
         (("status", "nowhere"), "holds no study"),
+        (("study", "small.yaml", "--set", "seeds=0"), "seeds"),
+        (("study", "small.yaml", "--set", "hidden_size=3"), "head: mlp"),
+        (("study", "small.yaml", "--set", "epochs={low: 1, high: 3}"), "epochs cannot be tuned"),
+        (("study", "small.yaml", "--engine", "slurm"), "known: local, ray"),
+        (("study", "small.yaml", "--device", "cuda"), "torch sees no GPU"),
+        (("export", "nowhere"), "holds no study"),
         (("check", "nothing.npz"), "nothing.npz"),
         (("check", "my_loss.py:pul"), "did you mean 'pull'"),
     ],

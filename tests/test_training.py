@@ -1,14 +1,18 @@
+import math
+
 import pytest
 import torch
 
 from lossgauge.data.samplers import random_batches
 from lossgauge.errors import CacheError, RunError
+from lossgauge.heads import LinearHead, MLPHead
 from lossgauge.losses import LOSSES, load_loss
 from lossgauge.training import (
     embed,
     evaluate,
     load_checkpoint,
     save_checkpoint,
+    scheduled,
     start_training,
     train_epoch,
 )
@@ -23,10 +27,9 @@ def make_data():
 def make_training(name="ccl", seed=3):
     sizes = {"class_count": 4, "embedding_size": 5} if name in ("arcface", "ccl") else {}
     return start_training(
-        width=8,
-        embedding_size=5,
-        learning_rate=0.01,
         seed=seed,
+        make_head=lambda: LinearHead(8, 5),
+        schedule=scheduled("constant", learning_rate=0.01, epochs=5),
         make_loss=lambda: load_loss(name, **sizes),
     )
 
@@ -100,6 +103,59 @@ def test_a_step_is_seen_between_backward_and_update():
     batches = random_batches(torch.arange(60), batch_size=20, seed=1, epoch=1)
     train_epoch(training, features, labels, batches, on_step=look)
     assert seen == [(0, 1), (1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_every_optimizer_and_schedule_resumes_to_the_same_bits(optimizer, momentum, tmp_path):
+    def start():
+        return start_training(
+            seed=3,
+            make_head=lambda: MLPHead(8, 5, hidden_size=6),
+            schedule=scheduled("cosine", learning_rate=0.01, epochs=5, warmup_epochs=1),
+            make_loss=lambda: load_loss("triplet"),
+            optimizer=optimizer,
+            weight_decay=0.1,
+            momentum=momentum,
+        )
+
+    whole, first, second = start(), start(), start()
+    run_epochs(whole, 5)
+    run_epochs(first, 2)
+    save_checkpoint(first, tmp_path)
+    load_checkpoint(second, tmp_path)
+    run_epochs(second, 5)
+    for ours, theirs in zip(states(second), states(whole), strict=True):
+        assert torch.equal(ours, theirs)
+    # the update is the one that torch's own unfused optimiser makes
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
+    slow = start()
+    settings = {"momentum": momentum} if optimizer == "sgd" else {}
+    slow.optimizer = kind(
+        slow.head.parameters(), lr=0.0, weight_decay=0.1, foreach=False, **settings
+    )
+    run_epochs(slow, 5)
+    for ours, theirs in zip(states(slow), states(whole), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_schedule_warms_up_in_a_line_and_falls_as_a_cosine():
+    rate = scheduled("cosine", learning_rate=2.0, epochs=6, warmup_epochs=2)
+    assert [rate(t) for t in (0, 0.5, 1, 2)] == [0, 0.5, 1, 2]
+    assert rate(4) == pytest.approx(1.0)
+    assert rate(5) == pytest.approx(1 - 0.5**0.5)
+    assert rate(6) == pytest.approx(0.0)
+    constant = scheduled("constant", learning_rate=2.0, epochs=6)
+    assert constant(0) == constant(5.9) == 2.0
+
+
+def test_a_schedule_is_what_the_optimizer_is_told_at_each_step():
+    training = make_training("triplet")
+    training.schedule = scheduled("cosine", learning_rate=0.01, epochs=2)
+    seen = []
+    run_epochs(training, 2, on_step=lambda s: seen.append(training.optimizer.param_groups[0]["lr"]))
+    expected = [0.005 * (1 + math.cos(math.pi * (k + 0.5) / 6)) for k in range(6)]
+    assert seen == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["triplet", "ccl"])

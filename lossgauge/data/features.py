@@ -53,15 +53,7 @@ def features(
     rows and of the split. Raises CacheError where the cached bytes are not those that were written. While
     extracting, memory holds a shard and some batches of images, whatever the dataset's size.
     """
-    identity = {
-        "format": "2",
-        "dataset": images.name,
-        "images": images.digest,
-        "backbone": backbone.name,
-        **backbone.identity,
-        "pillow": version("pillow"),
-        "torch": version("torch"),
-    }
+    identity = _identity(images, backbone)
     entry = (cache or default_cache()) / key_of(identity)
     if refresh or not entry.is_dir():
         with drafting(entry, anew=refresh) as draft:
@@ -76,6 +68,11 @@ def features(
             "leave them out with --skip-corrupt"
         )
     return _without(images, backbone, identity, rows, skipped)
+
+
+def is_cached(images: ImageSet, backbone: Backbone, *, cache: Path | None = None) -> bool:
+    """Whether `features` would find all rows, so that nothing has to be extracted."""
+    return ((cache or default_cache()) / key_of(_identity(images, backbone))).is_dir()
 
 
 def centered(of: FeatureSet) -> FeatureSet:
@@ -140,6 +137,19 @@ def extract_rows(
             for jobs in ahead:
                 for job in jobs:
                     job.cancel()
+
+
+def _identity(images: ImageSet, backbone: Backbone) -> dict[str, str]:
+    """All that the features depend on."""
+    return {
+        "format": "2",
+        "dataset": images.name,
+        "images": images.digest,
+        "backbone": backbone.name,
+        **backbone.identity,
+        "pillow": version("pillow"),
+        "torch": version("torch"),
+    }
 
 
 def _extract_into(

@@ -103,6 +103,46 @@ def stratified(
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
 
 
+def validation_slice(
+    labels: Int[np.ndarray, " rows"],
+    train: Int[np.ndarray, " train"],
+    test: Int[np.ndarray, " test"],
+    *,
+    share: float,
+) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " validation"]]:
+    """The training rows in two: what still trains, and what is held out to choose by. Ascending row numbers.
+
+    The slice asks what the test asks. Where no test class is ever trained on, whole classes are held out, `share`
+    of them and at least two; else `share` of each class's rows, and nothing of a class of fewer than four,
+    which has no pair to spare. The same rows for the same labels, whatever the loss or the seed. Raises DataError
+    where either part is too small to be measured: two classes, one of them of two samples.
+    """
+    generator = np.random.default_rng(_SLICE_SEED)
+    classes = np.unique(labels[train])
+    if not np.isin(labels[test], classes).any():
+        held = generator.permutation(classes)[: max(2, round(share * len(classes)))]
+        validates = np.isin(labels[train], held)
+    else:
+        validates = np.zeros(len(train), dtype=bool)
+        for label in classes:
+            members = generator.permutation(np.flatnonzero(labels[train] == label))
+            count = max(2, round(share * len(members))) if len(members) >= 4 else 0
+            validates[members[:count]] = True
+    parts = train[~validates], train[validates]
+    for name, rows in zip(("training", "validation"), parts, strict=True):
+        sizes = np.unique(labels[rows], return_counts=True)[1]
+        if len(sizes) < 2 or sizes.max() < 2:
+            raise DataError(
+                f"a validation slice of {share:g} of {len(train)} training samples of {len(classes)} classes leaves "
+                f"{len(rows)} samples of {len(sizes)} classes for {name}, where two classes are needed, one of them of "
+                "two samples: take another validation_share, selection: last without tune, or more data"
+            )
+    return parts
+
+
+_SLICE_SEED = 0
+
+
 def fingerprint(
     ids: Sequence[str],
     labels: Int[np.ndarray, " rows"],

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lossgauge.errors import InputError
 from lossgauge.losses.base import Outcome, forces, non_negative, positive_setting
-from lossgauge.losses.proxies import ProxyLoss, against_classes, on_sphere, through_normalization
+from lossgauge.losses.proxies import ProxyLoss, against_classes
+from lossgauge.sphere import on_sphere, through_normalization
 
 
 def with_angular_margin(

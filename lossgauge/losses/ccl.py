@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Outcome, forces, non_negative, positive_setting
-from lossgauge.losses.proxies import ProxyLoss, against_classes, on_sphere, through_normalization
+from lossgauge.losses.proxies import ProxyLoss, against_classes
+from lossgauge.sphere import on_sphere, through_normalization
 
 
 class CCL(ProxyLoss):

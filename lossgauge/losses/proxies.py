@@ -102,21 +102,3 @@ def against_classes(
             pairs=repulsion.numel(),
         ),
     )
-
-
-def on_sphere(
-    rows: Float[Tensor, "rows width"],
-) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "rows 1"]]:
-    """Rows divided by their norms, and the norms; a zero row stays zero."""
-    norms = rows.norm(dim=1, keepdim=True).clamp_(min=1e-12)
-    return rows / norms, norms
-
-
-def through_normalization(
-    gradient: Float[Tensor, "*parts rows width"],
-    unit: Float[Tensor, "rows width"],
-    norms: Float[Tensor, "rows 1"],
-) -> Float[Tensor, "*parts rows width"]:
-    """A gradient at unit rows, carried back to the rows they came from: its tangent part over the norm; in place."""
-    along = torch.linalg.vecdot(gradient, unit)[..., None]
-    return gradient.addcmul_(unit, along, value=-1).div_(norms)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lossgauge.report.contents import datasets_of, losses_of
 from lossgauge.report.findings import (
     Finding,
     baseline,
@@ -19,9 +20,9 @@ from lossgauge.report.findings import (
     updates,
     variance,
 )
-from lossgauge.report.palette import datasets_of, losses_of
 from lossgauge.report.signs import still_falling
 from lossgauge.report.tables import check_fingerprints
+from lossgauge.report.tuning import tuned_finding
 from lossgauge.types import Results
 
 _COUNTS = ("no", "this", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -52,7 +53,7 @@ def answers(results: Results) -> list[Answer]:
 
 
 def _answer(results: Results, dataset: str) -> Answer:
-    parts = (retrieval, baseline, variance, compaction, updates, trade_off)
+    parts = (retrieval, baseline, tuned_finding, variance, compaction, updates, trade_off)
     findings = tuple(found for part in parts if (found := part(results, dataset)))
     return Answer(dataset, _headline(results, dataset), findings)
 

@@ -62,6 +62,7 @@ FURTHER = (
     Metric("skipped_anchor_ratio", "skipped anchors", "percent", "Share of samples without a partner in their batch, which the loss leaves out. Near 0 % is good.", "lower"),
     Metric("floor_decay_epochs", "decay to floor", "epochs", "Epochs until 90 % of the whole fall of the loss is done: fair to losses with a floor."),
     Metric("loss_value", "loss", "number", "The loss at the end. Not comparable between losses."),
+    Metric("selected_epoch", "selected epoch", "epochs", "The epoch that counts, where not the last one does: the numbers of the space at the end are of this epoch."),
     Metric("step_milliseconds", "step", "milliseconds", "Time of one training step on this machine.", "lower"),
     Metric("probe_share", "probe’s share", "percent", "Share of a step's time that the measuring takes.", "lower"),
 )  # fmt: skip

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
+from lossgauge.claims.evidence import Interval, interval, known
 from lossgauge.report.catalogue import Unit, shown
-from lossgauge.report.intervals import Interval, interval, known
-from lossgauge.report.palette import GREY, OWN_COLORS, UNTRAINED, color_of, display_name, losses_of
+from lossgauge.report.contents import losses_and_tuned
+from lossgauge.report.palette import GREY, OWN_COLORS, UNTRAINED, color_of, display_name, is_tuned
 from lossgauge.report.tables import measured
-from lossgauge.report.theme import TEMPLATE, plot_text, transparent
+from lossgauge.report.theme import PANEL_PIXELS, TEMPLATE, panel_title, plot_text, transparent
 from lossgauge.types import Results
 
 FROZEN = "frozen features"
@@ -33,7 +34,6 @@ PANELS = (
     Panel("embedding_gradient", "GREEDINESS: gradient at the embedding (log)", log=True),
     Panel("recall_at_1", "RETRIEVAL: R@1 (test)", percent=True, from_zero=False),
 )
-_PANEL_PIXELS = 168
 _GAP_PIXELS = 42
 _MARGIN = {"l": 52, "r": 14, "t": 30, "b": 44}
 
@@ -42,10 +42,10 @@ def curves(results: Results, dataset: str) -> go.Figure:
     """A panel a quantity, a colour a loss: mean over seeds as a line, its 95 % interval as a band.
 
     The legend switches a loss off in all panels at once. Dashed grey is the untrained head, dotted grey
-    the frozen features.
+    the frozen features. A tuned loss is a dotted line in its colour, without a band, and off at first.
     """
     bands, lines = [], []
-    losses = losses_of(results)
+    losses = losses_and_tuned(results)
     for loss in losses:
         rows = [r for r in results.epochs if r["dataset"] == dataset and r["loss"] == loss]
         color, in_legend = color_of(loss, losses), False
@@ -54,9 +54,12 @@ def curves(results: Results, dataset: str) -> go.Figure:
             if not points:
                 continue
             shared = _shared(loss, number)
-            if any(over.half_width for _, over in points):
+            if is_tuned(loss):
+                shared["visible"] = False
+            elif any(over.half_width for _, over in points):
                 bands.append(_band(points, panel, color, shared))
-            lines.append(_line(points, panel, color, {**shared, "showlegend": not in_legend}))
+            dash = _dash(loss, color)
+            lines.append(_line(points, panel, color, dash, {**shared, "showlegend": not in_legend}))
             in_legend = True
     figure = go.Figure([*bands, *lines], layout=_layout())  # no band may cover a line
     _add_references(figure, results, dataset)
@@ -90,6 +93,7 @@ def _line(
     points: list[tuple[int, Interval]],
     panel: Panel,
     color: str,
+    dash: str,
     shared: dict[str, Any],
 ) -> go.Scatter:
     unit: Unit = "percent" if panel.percent else "small"
@@ -98,12 +102,18 @@ def _line(
         x=[epoch for epoch, _ in points],
         y=means,
         mode="lines" if len(points) > 1 else "markers",
-        line={"color": color, "width": 2, "dash": "dash" if color in OWN_COLORS else "solid"},
+        line={"color": color, "width": 2, "dash": dash},
         marker={"color": color, "size": 7},
         text=[shown(mean, unit) for mean in means],
         hovertemplate="%{text}",
         **shared,
     )
+
+
+def _dash(loss: str, color: str) -> str:
+    if is_tuned(loss):
+        return "dot"
+    return "dash" if color in OWN_COLORS else "solid"
 
 
 def _band(
@@ -162,7 +172,7 @@ def _shared(loss: str, number: int) -> dict[str, Any]:
 
 def _layout() -> dict[str, Any]:
     count = len(PANELS)
-    inner = count * _PANEL_PIXELS + (count - 1) * _GAP_PIXELS
+    inner = count * PANEL_PIXELS + (count - 1) * _GAP_PIXELS
     layout: dict[str, Any] = {
         "template": TEMPLATE,
         "height": inner + _MARGIN["t"] + _MARGIN["b"],
@@ -179,9 +189,9 @@ def _layout() -> dict[str, Any]:
         "annotations": [],
     }
     for index, panel in enumerate(PANELS):
-        top = 1 - index * (_PANEL_PIXELS + _GAP_PIXELS) / inner
+        top = 1 - index * (PANEL_PIXELS + _GAP_PIXELS) / inner
         axis: dict[str, Any] = {
-            "domain": [max(0.0, top - _PANEL_PIXELS / inner), top],
+            "domain": [max(0.0, top - PANEL_PIXELS / inner), top],
             "anchor": "x",
             "nticks": 5,
         }
@@ -193,20 +203,7 @@ def _layout() -> dict[str, Any]:
                 "tickformat": "~%" if panel.percent else None,
             }
         layout["yaxis" if index == 0 else f"yaxis{index + 1}"] = axis
-        layout["annotations"].append(
-            {
-                "text": panel.title,
-                "xref": "paper",
-                "yref": "paper",
-                "x": 0,
-                "y": top,
-                "xanchor": "left",
-                "yanchor": "bottom",
-                "yshift": 4,
-                "showarrow": False,
-                "font": {"size": 13},
-            }
-        )
+        layout["annotations"].append(panel_title(panel.title, top))
     return layout
 
 

@@ -6,5 +6,7 @@ curves(results, "digits").show()
 
 from lossgauge.report.curves import PANELS, curves
 from lossgauge.report.plane import not_in_plane, plane
+from lossgauge.report.response import response
+from lossgauge.report.trials import trials
 
-__all__ = ["PANELS", "curves", "not_in_plane", "plane"]
+__all__ = ["PANELS", "curves", "not_in_plane", "plane", "response", "trials"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import NamedTuple
 
-from lossgauge.report.intervals import rank_correlation
+from lossgauge.claims.evidence import rank_correlation
 from lossgauge.report.palette import UNTRAINED, display_name
 from lossgauge.report.rankings import Ranking, difference, in_points, in_words, ranking
 from lossgauge.report.signs import still_falling

@@ -12,38 +12,25 @@ import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import plotly.graph_objects as go
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lossgauge.report.advice import answers, question
-from lossgauge.report.catalogue import FURTHER, GREEDINESS, METRICS, RETRIEVAL, VARIANCE
-from lossgauge.report.curves import FROZEN
-from lossgauge.report.figures import curves, not_in_plane, plane
-from lossgauge.report.palette import (
-    GREY,
-    UNTRAINED,
-    color_of,
-    datasets_of,
-    display_name,
-    loss_order,
-    losses_of,
-)
+from lossgauge.report.catalogue import METRICS
+from lossgauge.report.claims import claims
+from lossgauge.report.contents import datasets_of, tuned_of
+from lossgauge.report.embedded import plain
+from lossgauge.report.palette import display_name
+from lossgauge.report.sections import TABLES, dataset_section, response_sections, tuning_sections
+from lossgauge.report.selection import selection
 from lossgauge.report.signs import grouped, signs
-from lossgauge.report.tables import check_fingerprints, loss_table, overview
+from lossgauge.report.tables import check_fingerprints, overview
 from lossgauge.report.theme import plot_text
+from lossgauge.report.tuning import budget
 from lossgauge.types import Record, Results
-
-TABLES = (
-    ("Retrieval and VARIANCE: the space at the end", (*RETRIEVAL, *VARIANCE)),
-    ("GREEDINESS: how the loss spends its updates", GREEDINESS),
-    ("Further readings", FURTHER),
-)
-
 
 OVERVIEW = ("recall_at_1", "test_intra", "compaction_epochs")
 
@@ -68,20 +55,26 @@ def page(results: Results) -> str:
     """The report as HTML; about 5 MB, nearly all of it plotly.js."""
     check_fingerprints(results)
     scripts = {"plotly": get_plotlyjs(), "report": _text("report.js")}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=FunctionLoader(_text)
+    )
     environment.filters["name"] = display_name
     environment.filters["plot_text"] = plot_text
     environment.filters["prose"] = lambda text: text.replace(" %", "\u00a0%")
-    template = environment.from_string(_text("report.html"))
-    return template.render(
+    return environment.get_template("report.html").render(
         policy=_policy(scripts),
         # trusted: our own files and plotly's, and nothing of the results
         style=Markup(_text("report.css")),
         scripts={name: Markup(text) for name, text in scripts.items()},
         question=question(results),
+        selection=selection(results),
         answers=answers(results),
         overview=overview(results, [METRICS[column] for column in OVERVIEW]),
-        sections=[_section(results, name) for name in datasets_of(results)],
+        tunings=tuning_sections(results),
+        budget=budget(results),
+        claims=claims(results),
+        responses=response_sections(results),
+        sections=[dataset_section(results, name) for name in datasets_of(results)],
         signs=grouped(signs(results)),
         glossary=[(title, metrics) for title, metrics in TABLES],
         failures=results.failures,
@@ -89,36 +82,10 @@ def page(results: Results) -> str:
         plan=_readable(results.plan),
         choices=results.choices,
         environment=results.environment,
-        run_count=len(results.summaries),
+        run_count=len(results.summaries) + len(results.sensitivity),
+        trial_count=len(results.trials),
+        has_tuned=bool(tuned_of(results)),
     )
-
-
-def figure_json(figure: go.Figure) -> Markup:
-    """A figure as JSON for a script element: no `<`, `>` or `&`, so nothing in it can end the element."""
-    text = json.dumps(figure.to_plotly_json(), sort_keys=True, default=_plain, allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _section(results: Results, dataset: str) -> Record:
-    drawn = [r for r in results.epochs if r["dataset"] == dataset]
-    losses = loss_order({str(r["loss"]) for r in drawn} & set(losses_of(results)))
-    legend = [(loss, color_of(loss, losses_of(results))) for loss in losses]
-    summaries = [r for r in results.summaries if r["dataset"] == dataset]
-    if any(r["loss"] == UNTRAINED for r in summaries):
-        legend.append((UNTRAINED, GREY))
-    if any(r["dataset"] == dataset and r["reference"] == FROZEN for r in results.references):
-        legend.append((FROZEN, GREY))
-    return {
-        "dataset": dataset,
-        "tables": [loss_table(results, dataset, metrics, title=title) for title, metrics in TABLES],
-        "legend": legend,
-        "curves": figure_json(curves(results, dataset)) if drawn else None,
-        "plane": figure_json(plane(results, dataset)) if summaries else None,
-        "not_in_plane": not_in_plane(results, dataset),
-        "seeds": len({row["seed"] for row in summaries}),
-    }
 
 
 def _policy(scripts: dict[str, str]) -> str:
@@ -135,13 +102,8 @@ def _policy(scripts: dict[str, str]) -> str:
 
 
 def _readable(plan: Record) -> str:
-    plain = json.loads(json.dumps(plan, default=_plain))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True) if plain else ""
-
-
-def _plain(value: Any) -> Any:
-    """What JSON does not know: numpy's numbers as Python's, all else as its text."""
-    return value.item() if hasattr(value, "item") else str(value)
+    readable = json.loads(json.dumps(plan, default=plain))
+    return yaml.safe_dump(readable, sort_keys=False, allow_unicode=True) if readable else ""
 
 
 @cache

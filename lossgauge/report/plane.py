@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
+from lossgauge.claims.evidence import Interval, interval, known
+from lossgauge.report.contents import losses_of
 from lossgauge.report.curves import FROZEN
-from lossgauge.report.intervals import Interval, interval, known
 from lossgauge.report.labels import Fixed, Offset, Spot, gap, place_labels
-from lossgauge.report.palette import GREY, UNTRAINED, color_of, display_name, losses_of
+from lossgauge.report.palette import GREY, UNTRAINED, color_of, display_name
 from lossgauge.report.tables import by_seed, measured
 from lossgauge.report.theme import TEMPLATE, plot_text, transparent
 from lossgauge.types import Results

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lossgauge.claims.evidence import Interval, paired_difference
 from lossgauge.report.catalogue import METRICS, shown, shown_half_width
-from lossgauge.report.intervals import Interval, paired_difference
-from lossgauge.report.palette import display_name, losses_of
+from lossgauge.report.contents import losses_of
+from lossgauge.report.palette import display_name
 from lossgauge.report.tables import by_seed, measured
 from lossgauge.types import Results
 

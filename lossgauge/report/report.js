@@ -43,10 +43,23 @@
       const button = event.target.closest("button");
       if (!button) return;
       const keys = button.dataset.all ? box.querySelectorAll("[data-group]") : [button];
-      for (const key of keys)
-        key.setAttribute("aria-pressed", button.dataset.all || String(key.getAttribute("aria-pressed") !== "true"));
+      const all = button.dataset.all;
+      for (const key of keys) {
+        const kind = key.dataset.kind;
+        const pressed = all
+          ? all === "true" || (all !== "false" && (kind === "reference" || kind === all))
+          : key.getAttribute("aria-pressed") !== "true";
+        key.setAttribute("aria-pressed", String(pressed));
+      }
       show(box);
     });
+
+  // a figure drawn while folded away does not know its width
+  document.addEventListener(
+    "toggle",
+    (event) => event.target.querySelectorAll(".js-plotly-plot").forEach((place) => Plotly.Plots.resize(place)),
+    true,
+  );
 
   dark.addEventListener("change", () => drawn.forEach((place) => Plotly.relayout(place, look())));
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from lossgauge.claims.evidence import known, paired_difference
 from lossgauge.diagnostics.health import CLASS_POINT, COLLAPSED, LEAST_RANK, ONE_WAY
-from lossgauge.report.intervals import known, paired_difference
-from lossgauge.report.palette import UNTRAINED, datasets_of, losses_of
+from lossgauge.report.contents import datasets_of, losses_and_tuned
+from lossgauge.report.palette import UNTRAINED
 from lossgauge.report.tables import by_seed, measured
 from lossgauge.types import Record, Results
 
@@ -81,7 +82,7 @@ def signs(results: Results) -> list[Sign]:
     readings = [
         _Reading(results, dataset, loss)
         for dataset in datasets_of(results)
-        for loss in losses_of(results)
+        for loss in losses_and_tuned(results)
     ]
     found = [sign for reading in readings for check in checks if (sign := check(reading))]
     return sorted(found, key=lambda sign: sign.severity)

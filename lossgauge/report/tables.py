@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from lossgauge.claims.evidence import Interval, interval, known, paired_difference
+from lossgauge.claims.standings import variant_of
 from lossgauge.errors import InputError
 from lossgauge.report.catalogue import Metric, shown, shown_half_width
-from lossgauge.report.intervals import Interval, interval, known, paired_difference
-from lossgauge.report.palette import (
-    UNTRAINED,
-    color_of,
-    datasets_of,
-    display_name,
-    loss_order,
-    losses_of,
-)
+from lossgauge.report.contents import datasets_of, losses_of
+from lossgauge.report.palette import UNTRAINED, color_of, display_name, is_tuned, loss_order
 from lossgauge.types import Record, Results
 
 NOT_KNOWN = "—"
@@ -42,6 +37,7 @@ class Row(NamedTuple):
     """One a metric; none in a failed row."""
     loss: str = ""
     """The loss by its full name: two files may show the same one."""
+    tuned: bool = False
 
 
 class Table(NamedTuple):
@@ -60,7 +56,7 @@ class Overview(NamedTuple):
 def check_fingerprints(results: Results) -> None:
     """Nothing, or InputError where rows of one dataset were measured on different splits."""
     first: dict[str, tuple[str, str]] = {}
-    for row in results.summaries:
+    for row in [*results.summaries, *results.sensitivity]:
         fingerprint = row.get("fingerprint")
         if fingerprint is None:
             continue
@@ -91,8 +87,9 @@ def measured(results: Results, dataset: str, loss: str, column: str) -> Interval
 def loss_table(
     results: Results, dataset: str, metrics: Sequence[Metric], *, title: str = ""
 ) -> Table:
-    """Losses × `metrics` on one dataset, then `untrained`, then the references.
+    """Losses × `metrics` on one dataset, each before its tuned form, then `untrained`, then the references.
 
+    Tuned losses do not lead: they are held against their own defaults, not against untuned losses.
     Raises InputError where the rows come from different splits.
     """
     check_fingerprints(results)
@@ -103,7 +100,7 @@ def loss_table(
     for loss in loss_order(finished | failed.keys()):
         color, name = color_of(loss, losses_of(results)), display_name(loss)
         if loss not in finished:
-            rows.append(Row("failed", name, color, "", failed[loss], (), loss))
+            rows.append(Row("failed", name, color, "", failed[loss], (), loss, is_tuned(loss)))
             continue
         cells = tuple(
             _cell(results, dataset, loss, metric, loss in leaders[metric.column])
@@ -113,7 +110,9 @@ def loss_table(
             continue
         kind: Literal["loss", "baseline"] = "baseline" if loss == UNTRAINED else "loss"
         settings = _settings(results, dataset, loss)
-        rows.append(Row(kind, name, color, settings, failed.get(loss, ""), cells, loss))
+        rows.append(
+            Row(kind, name, color, settings, failed.get(loss, ""), cells, loss, is_tuned(loss))
+        )
     for reference in results.references:
         if reference["dataset"] == dataset:
             cells = tuple(_reference_cell(reference, metric) for metric in metrics)
@@ -147,10 +146,10 @@ def overview(results: Results, metrics: Sequence[Metric]) -> Overview:
 
 
 def failures_of(results: Results, dataset: str) -> dict[str, str]:
-    """Loss → what went wrong in its runs, in one line."""
+    """Loss, as in the plan or tuned, → what went wrong in its runs, in one line."""
     errors: dict[str, list[str]] = {}
     for row in results.failures:
-        if row["dataset"] == dataset:
+        if row["dataset"] == dataset and variant_of(row) in ("default", "tuned"):
             errors.setdefault(str(row["loss"]), []).append(
                 f"seed {row.get('seed')} failed: {row.get('error') or 'no reason was recorded'}"
             )

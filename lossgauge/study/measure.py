@@ -27,15 +27,23 @@ GEOMETRY_COLUMNS = [
 
 
 def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> Record:
-    """Geometry of both sides of the split, and retrieval on the test side; None where not measured."""
+    """Geometry of both sides of the split, and retrieval on the test side; None where not measured. On a CPU.
+
+    Of a validation slice, retrieval alone, as `validation_…`.
+    """
     row: Record = {}
     for side, rows in (("train", features.train), ("test", features.test)):
-        embeddings = embed(head, features.features, rows)
+        embeddings = embed(head, features.features, rows).cpu()
         labels = features.labels[rows]
         found = geometry_columns(embeddings, labels)
         row.update({f"{side}_{name}": value for name, value in found.items()})
         if side == "test" and with_retrieval:
             row.update(retrieval_columns(embeddings, labels))
+    if features.validation is not None and with_retrieval:
+        held = features.validation
+        embeddings = embed(head, features.features, held).cpu()
+        found = retrieval_columns(embeddings, features.labels[held])
+        row.update({f"validation_{name}": value for name, value in found.items()})
     return row
 
 
@@ -52,7 +60,9 @@ def class_rows(head: nn.Module, features: FeatureSet) -> list[Record]:
     return [
         {"side": side, **{name: _known(value) for name, value in row._asdict().items()}}
         for side, rows in (("train", features.train), ("test", features.test))
-        for row in geometry(embed(head, features.features, rows), features.labels[rows]).per_class
+        for row in geometry(
+            embed(head, features.features, rows).cpu(), features.labels[rows]
+        ).per_class
     ]
 
 

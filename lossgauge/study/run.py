@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
+import os
 import platform
-import re
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -30,75 +26,68 @@ from lossgauge.data.samplers import (
 from lossgauge.diagnostics.greediness import compaction_epochs, decay_epochs
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.errors import CacheError
-from lossgauge.losses import load_loss, loss_class
+from lossgauge.heads import LinearHead, MLPHead
+from lossgauge.study.disk import read_rows, whole_file, write_rows
+from lossgauge.study.grid import Run, as_measured, loss_maker
+from lossgauge.study.loss_plan import UNTRAINED
 from lossgauge.study.measure import class_rows, measure
-from lossgauge.study.plan import UNTRAINED, LossPlan, Plan
-from lossgauge.study.store import SCHEMA, Store, read_rows, write_rows
-from lossgauge.training import load_checkpoint, save_checkpoint, start_training, train_epoch
+from lossgauge.study.store import TIMING, Store
+from lossgauge.training import (
+    Training,
+    load_checkpoint,
+    save_checkpoint,
+    scheduled,
+    start_training,
+    train_epoch,
+)
 from lossgauge.types import FeatureSet, Record, Step
 
-CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_SECONDS = float(os.environ.get("LOSSGAUGE_CHECKPOINT_SECONDS", "5"))
 """At most so much work is lost when a run is stopped, plus one epoch."""
 
 KMEANS_CELLS = 64
 """Strata of `stratified_kmeans`: our choice."""
 
+SELECTORS = ("best-validation", "oracle")
+"""Rules that pick an epoch by a measurement."""
 
-class Run(NamedTuple):
-    """What a run depends on, and its name: readable, and ending in the hash of all of it."""
-
-    name: str
-    loss: LossPlan
-    seed: int
-    config: Record
-
-    @property
-    def columns(self) -> Record:
-        """The columns that tell a run's rows from another's."""
-        return {
-            "run": self.name,
-            "dataset": self.config["dataset"],
-            "loss": self.loss.title,
-            "seed": self.seed,
-        }
-
-
-def plan_runs(plan: Plan, features: FeatureSet) -> list[Run]:
-    """The runs of one dataset: every loss and the untrained baseline, with every seed."""
-    losses = [LossPlan(name=UNTRAINED), *plan.losses]
-    return [_plan_run(plan, features, loss, seed) for loss in losses for seed in plan.seeds]
+STREAM = "steps"
+"""Folder of the step rows that a run in progress has written for good."""
 
 
 def execute(
-    run: Run, features: FeatureSet, store: Store, *, on_epoch: Callable[[int], None]
+    run: Run,
+    features: FeatureSet,
+    store: Store,
+    *,
+    on_epoch: Callable[[int], None],
+    device: str = "cpu",
 ) -> Record:
-    """Do the run, from its last checkpoint if there is one, publish it, and return its summary."""
+    """Do the run, from its last checkpoint if there is one, publish it, and return its summary.
+
+    On another `device` than a CPU the head trains there; what is measured is measured on the CPU.
+    """
     config = run.config
+    features = as_measured(features, config)
     epochs = config["epochs"]
-    training = start_training(
-        width=features.features.shape[1],
-        embedding_size=config["embedding_size"],
-        learning_rate=config["learning_rate"],
-        seed=run.seed,
-        make_loss=partial(_make_loss, run.loss, features, config),
-    )
-    probe = Probe()
-    log = _Log(probe)
+    training = start_run(run, features, device)
+    draw = sampler(config, features, seed=run.seed)
+    # classes by number, as losses with a row a class want them
+    classes = features.labels[features.train].unique()
+    numbers = torch.searchsorted(classes, features.labels.contiguous()).to(device)
+    features = features._replace(features=features.features.to(device))
+    log = _Log(Probe())
     checkpoint = store.checkpoint(run.name)
     if checkpoint is not None:
         load_checkpoint(training, checkpoint)
-        log.load(checkpoint)
+        log.load(checkpoint, training.step)
     if not log.epochs:
         log.epochs.append({"epoch": 0, **measure(training.head, features, with_retrieval=True)})
-    # classes by number, as losses with a row a class want them
-    classes = features.labels[features.train].unique()
-    numbers = torch.searchsorted(classes, features.labels.contiguous())
-    draw = sampler(config, features, seed=run.seed)
     saved = time.monotonic()
     while training.epoch < epochs:
         began = time.perf_counter()
         epoch = training.epoch + 1
-        batches = draw(epoch)
+        batches = [rows.to(device) for rows in draw(epoch)]
         log.start_clock()
         # a loss may draw at random (mining, dropout): from seed and epoch, so that a resumed run draws the same
         with torch.random.fork_rng(devices=[]):
@@ -106,38 +95,81 @@ def execute(
             train_epoch(training, features.features, numbers, batches, on_step=log.take)
         log.stop_clock()
         seconds = time.perf_counter() - began
+        row: Record = {"epoch": epoch, "seconds": seconds}
         with_retrieval = epoch % config["retrieval_every"] == 0 or epoch == epochs
-        row = {
-            "epoch": epoch,
-            "seconds": seconds,
-            **measure(training.head, features, with_retrieval=with_retrieval),
-        }
+        # a trial is asked for no curves
+        if with_retrieval or config["measured_on"] == "test":
+            row |= measure(training.head, features, with_retrieval=with_retrieval)
         log.epochs.append(row)
+        log.keep_if_best(training.head, config)
         on_epoch(epoch)
         if time.monotonic() - saved > CHECKPOINT_SECONDS and epoch < epochs:
             with store.new_checkpoint(run.name, epoch) as folder:
                 save_checkpoint(training, folder)
                 log.save(folder)
             saved = time.monotonic()
-    probe.finish()
+    log.probe.finish()
     steps = log.steps
     rows = with_dynamics(log.epochs, steps)
-    summary = {
-        **run.columns,
-        **summarize(rows, steps),
+    selected = log.best_epoch if config["selection"] in SELECTORS else epochs
+    if selected != epochs:
+        training.head.load_state_dict(log.best_head)
+    summary, timing = summarize(rows, steps, selected)
+    given = {**config["settings"], "learning_rate": config["learning_rate"]}
+    summary |= {
         "settings": ", ".join(f"{key}={value}" for key, value in config["settings"].items()),
+        **{f"setting_{k}": v for k, v in given.items() if run.loss.name != UNTRAINED},
+        "protocol": features.protocol,
         "fingerprint": features.fingerprint,
     }
     store.publish(
         run.name,
-        records={"config": config, "summary": summary, "environment": environment()},
+        records={
+            "config": config,
+            "summary": summary,
+            "timing": timing,
+            "environment": environment(device),
+        },
         tables={
             "epochs": rows,
             "steps": steps,
             "classes": class_rows(training.head, features),
         },
     )
-    return summary
+    return {**run.columns, **summary, **timing}
+
+
+def start_run(run: Run, features: FeatureSet, device: str = "cpu") -> Training:
+    """The head, the loss and the optimiser of a run before its first step."""
+    config, width = run.config, features.features.shape[1]
+
+    def make_head() -> nn.Module:
+        if config["head"] == "mlp":
+            return MLPHead(width, config["embedding_size"], hidden_size=config["hidden_size"])
+        return LinearHead(width, config["embedding_size"])
+
+    make_loss: Callable[[], Any] = nn.Module
+    if run.loss.name != UNTRAINED:
+        make_loss = loss_maker(
+            run.loss,
+            class_count=len(features.labels[features.train].unique()),
+            embedding_size=config["embedding_size"],
+        )
+    return start_training(
+        seed=run.seed,
+        make_head=make_head,
+        make_loss=make_loss,
+        optimizer=config["optimizer"] or "adam",
+        schedule=scheduled(
+            config["schedule"],
+            learning_rate=config["learning_rate"],
+            epochs=config["epochs"],
+            warmup_epochs=config["warmup_epochs"],
+        ),
+        weight_decay=config["weight_decay"],
+        momentum=config["momentum"],
+        device=device,
+    )
 
 
 def sampler(config: Record, features: FeatureSet, *, seed: int) -> Callable[[int], list[Tensor]]:
@@ -167,31 +199,41 @@ def with_dynamics(epochs: Sequence[Record], steps: Sequence[Record]) -> list[Rec
     return [{**row, **_means(by_epoch.get(row["epoch"], []))} for row in epochs]
 
 
-def summarize(epochs: Sequence[Record], steps: Sequence[Record]) -> Record:
-    """The last epoch's geometry and retrieval, the dynamics' mean over training, decay and compaction.
+def summarize(
+    epochs: Sequence[Record], steps: Sequence[Record], selected: int
+) -> tuple[Record, Record]:
+    """Geometry and retrieval of the selected epoch, the dynamics' mean over training, decay and compaction; and
+    what the clock said, which no two runs have in common.
 
     The loss before training is taken on the first step, before its update.
     """
-    last = {key: value for key, value in epochs[-1].items() if key not in ("epoch", "seconds")}
-    summary: Record = {"epochs": epochs[-1]["epoch"], **last, **_means(steps)}
+    known = {k: v for k, v in epochs[selected].items() if k not in ("epoch", *TIMING)}
+    summary: Record = {
+        "epochs": epochs[-1]["epoch"],
+        "selected_epoch": selected,
+        **known,
+        **{k: v for k, v in _means(steps).items() if k not in TIMING},
+    }
     if not steps:
-        return summary
+        return summary, {}
     losses = [steps[0]["loss_value"], *(row["loss_value"] for row in epochs[1:])]
-    intra = [row["train_intra"] for row in epochs]
-    return {
-        **summary,
-        "loss_value": losses[-1],
-        "decay_epochs": decay_epochs(losses),
-        "floor_decay_epochs": decay_epochs(losses, floor=min(losses)),
-        "compaction_epochs": compaction_epochs(intra),
+    intra = [row["train_intra"] for row in epochs if row.get("train_intra") is not None]
+    timing = {
         "step_milliseconds": median(row["step_milliseconds"] for row in steps),
         "probe_share": sum(row["probe_milliseconds"] for row in steps)
         / sum(row["step_milliseconds"] for row in steps),
         "seconds": sum(row["seconds"] for row in epochs[1:]),
     }
+    return {
+        **summary,
+        "loss_value": losses[-1],
+        "decay_epochs": decay_epochs(losses),
+        "floor_decay_epochs": decay_epochs(losses, floor=min(losses)),
+        "compaction_epochs": compaction_epochs(intra) if len(intra) == len(epochs) else None,
+    }, timing
 
 
-def environment() -> Record:
+def environment(device: str = "cpu") -> Record:
     """What the numbers were made with."""
     return {
         **{name: version(name) for name in ("lossgauge", "torch", "numpy")},
@@ -199,17 +241,22 @@ def environment() -> Record:
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
     }
 
 
 class _Log:
-    """Rows of a run so far: the probe's steps, timed, and the epochs."""
+    """Rows of a run so far: the probe's steps, timed, and the epochs; and the best head of those measured."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
         self.epochs: list[Record] = []
         self.times: list[Record] = []
         self.last = 0.0
+        self.best_epoch = 0
+        self.best_head: dict[str, Tensor] = {}
+        self.streamed = 0
+        """Steps whose rows are on disk already."""
 
     @property
     def steps(self) -> list[Record]:
@@ -239,74 +286,66 @@ class _Log:
         )
         self.last = now
 
-    def save(self, folder: Path) -> None:
-        write_rows(folder / "epochs.parquet", self.epochs)
-        write_rows(folder / "steps.parquet", self.steps)
-        save_file(self.probe.state(), folder / "probe.safetensors")
+    def keep_if_best(self, head: nn.Module, config: Record) -> None:
+        """Keep the head where the last epoch is the best so far by the run's own rule; the earlier of equals."""
+        column = _judged_by(config)
+        if column is None or (value := self.epochs[-1].get(column)) is None:
+            return
+        if self.best_epoch == 0 or value > self.epochs[self.best_epoch][column]:
+            self.best_epoch = self.epochs[-1]["epoch"]
+            self.best_head = {k: v.detach().clone() for k, v in head.state_dict().items()}
 
-    def load(self, folder: Path) -> None:
+    def save(self, folder: Path) -> None:
+        """Into a checkpoint's folder. Step rows that will not change any more are streamed beside it, once."""
+        write_rows(folder / "epochs.parquet", self.epochs)
+        steps = self.steps
+        settled = len(steps) if self.probe.start is not None else self.streamed
+        if settled > self.streamed:
+            stream = folder.parent / STREAM
+            stream.mkdir(exist_ok=True)
+            with whole_file(stream / f"{self.streamed:09}.parquet") as path:
+                write_rows(path, steps[self.streamed : settled])
+            self.streamed = settled
+        write_rows(folder / "steps.parquet", steps[settled:])
+        save_file(self.probe.state(), folder / "probe.safetensors")
+        best = {"epoch": torch.tensor(self.best_epoch), **self.best_head}
+        save_file(best, folder / "best.safetensors")
+
+    def load(self, folder: Path, step_count: int) -> None:
+        """From a checkpoint's folder. Streamed rows from after the checkpoint are dropped: they come again."""
         self.epochs = read_rows(folder / "epochs.parquet")
-        steps = read_rows(folder / "steps.parquet")
+        pending = read_rows(folder / "steps.parquet")
+        settled = step_count - len(pending)
+        streamed: list[Record] = []
+        for path in sorted((folder.parent / STREAM).glob("*.parquet")):
+            if int(path.stem) >= settled:
+                path.unlink()
+            else:
+                streamed += read_rows(path)
+        if len(streamed) != settled:
+            raise CacheError(
+                f"the checkpoint in {folder} is of {settled} steps, but {len(streamed)} are there"
+            )
+        self.streamed = settled
+        steps = streamed + pending
         timed = ("step_milliseconds", "probe_milliseconds")
         self.times = [{column: step.pop(column) for column in timed} for step in steps]
         try:
             self.probe.resume(steps, load_file(folder / "probe.safetensors"))
-        except (OSError, SafetensorError) as error:
+            best = load_file(folder / "best.safetensors")
+            self.best_epoch = int(best.pop("epoch"))
+            self.best_head = best
+        except (OSError, SafetensorError, KeyError) as error:
             raise CacheError(f"the checkpoint in {folder} cannot be read: {error}") from None
 
 
-def _plan_run(plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> Run:
-    trained = loss.name != UNTRAINED
-    config: Record = {
-        "schema": SCHEMA,
-        "lossgauge": version("lossgauge"),
-        "dataset": features.dataset,
-        "protocol": features.protocol,
-        "fingerprint": features.fingerprint,
-        "backbone": features.backbone,
-        "features": dict(features.identity),
-        "loss": loss.name,
-        "settings": _settings(loss) if trained else {},
-        "loss_file": _file_digest(loss.name),
-        "seed": seed,
-        "embedding_size": plan.embedding_size,
-        # the baseline is the same whatever the training
-        "epochs": plan.epochs if trained else 0,
-        "batch_size": plan.batch_size if trained else None,
-        "sampler": plan.sampler if trained else None,
-        "samples_per_class": plan.samples_per_class if plan.sampler == "m_per_class" else None,
-        "learning_rate": plan.learning_rate if trained else 0.0,
-        "retrieval_every": plan.retrieval_every if trained else None,
-    }
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{features.dataset}_{Path(loss.name).name}_{seed}")
-    return Run(f"{readable}_{digest}", loss, seed, config)
-
-
-def _settings(loss: LossPlan) -> Record:
-    """Every setting of a loss, defaults too: a changed default makes another run."""
-    parameters = inspect.signature(loss_class(loss.name)).parameters.values()
-    defaults = {p.name: p.default for p in parameters if isinstance(p.default, str | int | float)}
-    return {**defaults, **loss.settings}
-
-
-def _file_digest(loss: str) -> str | None:
-    path = Path(loss.rpartition(":")[0])
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
-def _make_loss(loss: LossPlan, features: FeatureSet, config: Record) -> nn.Module:
-    """The loss, told the number of classes and the width where it asks for them."""
-    if loss.name == UNTRAINED:
-        return nn.Module()
-    given = {
-        "class_count": len(features.labels[features.train].unique()),
-        "embedding_size": config["embedding_size"],
-    }
-    asked = inspect.signature(loss_class(loss.name)).parameters
-    return load_loss(
-        loss.name, **{**{k: v for k, v in given.items() if k in asked}, **loss.settings}
-    )
+def _judged_by(config: Record) -> str | None:
+    """The column that picks the epoch, where one does: the side that a trial is measured on is the slice."""
+    if config["selection"] not in SELECTORS:
+        return None
+    metric: str = config["selection_metric"]
+    on_slice = config["selection"] == "best-validation" and config["measured_on"] == "test"
+    return f"validation_{metric}" if on_slice else metric
 
 
 def _means(rows: Sequence[Record]) -> Record:

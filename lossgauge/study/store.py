@@ -4,7 +4,9 @@
     datasets/<name>.json       fingerprint, counts and reference geometry of a dataset
     runs/<run>/                config, environment, summary, epochs, steps and classes as Parquet, manifest
     partial/<run>/<epoch>/     a checkpoint of a run in progress
+    partial/<run>/steps/       its step rows up to there, streamed
     failed/<run>.json          why a run failed; tried again by the same command
+    .work/                     of a study at work: features for workers, their logs, how far it is
 
 A directory appears under its last name by one rename, so it is never seen half-written.
 """
@@ -12,23 +14,32 @@ A directory appears under its last name by one rename, so it is never seen half-
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
-import os
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import IO
 
 from lossgauge.errors import CacheError, StudyError
+from lossgauge.study.disk import (
+    UNFINISHED,
+    digest,
+    read_json,
+    read_rows,
+    whole_folder,
+    write_json,
+    write_rows,
+)
 from lossgauge.types import Record, Results
 
-SCHEMA = 1
+SCHEMA = 2
+
+LOCK, WORKERS_LOCK = ".lock", ".workers"
+ORPHAN_SECONDS = 20.0
+
+TIMING = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
+"""Columns that the clock wrote: all others are the same for the same run on the same machine."""
 
 
 class Store:
@@ -39,27 +50,76 @@ class Store:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The folder for this process alone. Raises StudyError where another one works in it."""
+        """The folder for this process alone, swept of what killed ones left in it.
+
+        Raises StudyError where another study works in it, or workers of a killed one still do after some seconds,
+        and where it holds a study of another schema.
+        """
         try:
             for part in ("runs", "partial", "failed", "datasets"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("w")
+            lock = (self.folder / LOCK).open("a")
         except OSError as error:
             raise StudyError(
                 f"cannot write to {self.folder}: {error.strerror}; give another folder with --out"
             ) from None
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _locked(lock, fcntl.LOCK_EX, seconds=0):
                 raise StudyError(
                     f"another lossgauge study is at work in {self.folder}; "
                     "wait for it, or give another folder with --out"
-                ) from None
-            # what a killed process was about to publish
-            for left in self.folder.rglob(".new-*"):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                )
+            with (self.folder / WORKERS_LOCK).open("a") as workers:
+                # workers whose study was killed end by themselves, but not at once
+                if not _locked(workers, fcntl.LOCK_EX, seconds=ORPHAN_SECONDS):
+                    raise StudyError(
+                        f"workers of a study that was killed are still at work in {self.folder}; "
+                        "end them (ps shows them as lossgauge.study.engines.worker), or wait"
+                    )
+            self._check_schema()
+            self._sweep()
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.work, ignore_errors=True)
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """At work in the folder for whoever holds it: while any worker is, no other study can begin there."""
+        with (self.folder / WORKERS_LOCK).open("a") as workers:
+            fcntl.flock(workers, fcntl.LOCK_SH)
             yield
+
+    def is_held(self) -> bool:
+        """Whether a study is at work in the folder now."""
+        try:
+            with (self.folder / LOCK).open() as lock:
+                return not _locked(lock, fcntl.LOCK_SH, seconds=0)
+        except OSError:
+            return False
+
+    def _check_schema(self) -> None:
+        """StudyError for a study of another schema; a damaged file is written anew."""
+        try:
+            self.read_study()
+        except CacheError:
+            return
+        except StudyError:
+            if (self.folder / "study.json").is_file():
+                raise
+
+    def _sweep(self) -> None:
+        for left in self.folder.rglob(f"{UNFINISHED}*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        shutil.rmtree(self.work, ignore_errors=True)
+        for partial in (self.folder / "partial").iterdir():
+            if (self.folder / "runs" / partial.name).is_dir():
+                shutil.rmtree(partial)
+
+    @property
+    def work(self) -> Path:
+        """What only a study in progress needs: features for its workers, their logs, how far it is."""
+        return self.folder / ".work"
 
     def write_study(self, study: Record) -> None:
         """Set down what is asked of this folder. An older study of other settings is replaced; its runs stay."""
@@ -72,7 +132,7 @@ class Store:
             raise StudyError(
                 f"{self.folder} holds no study (no study.json); run `lossgauge study` first"
             )
-        study: Record = _read_json(path)
+        study: Record = read_json(path)
         if not isinstance(study, dict):
             raise CacheError(f"{path} holds no study; the same study command writes it anew")
         if study.get("schema") != SCHEMA:
@@ -80,7 +140,7 @@ class Store:
                 f"{path} is of schema {study.get('schema')}, this lossgauge reads {SCHEMA}; "
                 "use the version that wrote it, or run the study anew in another folder"
             )
-        missing = {"plan", "choices", "runs", "left_out", "environment"} - set(study)
+        missing = {"plan", "choices", "runs", "tuned", "left_out", "environment"} - set(study)
         if missing:
             raise CacheError(
                 f"{path} lacks {sorted(missing)[0]!r}; the same study command writes it anew"
@@ -95,13 +155,13 @@ class Store:
         """Whether what was set down of a dataset says all that `record` says."""
         path = self.folder / "datasets" / f"{name}.json"
         try:
-            return path.is_file() and {**_read_json(path), **record} == _read_json(path)
+            return path.is_file() and {**read_json(path), **record} == read_json(path)
         except CacheError:
             return False
 
     def is_done(self, run: str) -> bool:
         """Whether the run is complete and every file in it is what was written; a damaged run counts as failed."""
-        if not (self.folder / "runs" / run).is_dir():
+        if not (self.folder / "runs" / run).exists():
             return False
         try:
             self.check(run)
@@ -113,10 +173,14 @@ class Store:
     def check(self, run: str) -> None:
         """CacheError unless each file of the run has the SHA-256 of its manifest."""
         folder = self.folder / "runs" / run
-        manifest = _read_json(folder / "manifest.json")
-        for name, digest in manifest.items():
+        manifest = read_json(folder / "manifest.json")
+        if not isinstance(manifest, dict) or "summary.json" not in manifest:
+            raise CacheError(
+                f"{folder / 'manifest.json'} is no manifest; the same study command runs it anew"
+            )
+        for name, expected in manifest.items():
             path = folder / name
-            if not path.is_file() or _digest(path) != digest:
+            if not path.is_file() or digest(path) != expected:
                 raise CacheError(
                     f"{path} is damaged or missing; the same study command runs it anew"
                 )
@@ -125,23 +189,40 @@ class Store:
         self, run: str, *, records: dict[str, Record], tables: dict[str, list[Record]]
     ) -> None:
         """Make a finished run appear, whole; its checkpoints and its old failure go."""
-        with self._whole(self.folder / "runs" / run) as folder:
+        with whole_folder(self.folder / "runs" / run) as folder:
             for name, record in records.items():
                 write_json(folder / f"{name}.json", record)
             for name, rows in tables.items():
                 write_rows(folder / f"{name}.parquet", rows)
             write_json(
                 folder / "manifest.json",
-                {path.name: _digest(path) for path in sorted(folder.iterdir())},
+                {path.name: digest(path) for path in sorted(folder.iterdir())},
             )
-        shutil.rmtree(self.folder / "partial" / run, ignore_errors=True)
+        self.discard_checkpoint(run)
         (self.folder / "failed" / f"{run}.json").unlink(missing_ok=True)
 
     def fail(self, run: str, record: Record, *, keep_checkpoint: bool = False) -> None:
         """Set down why a run failed. A checkpoint that led there is kept only on request."""
         write_json(self.folder / "failed" / f"{run}.json", record)
         if not keep_checkpoint:
-            shutil.rmtree(self.folder / "partial" / run, ignore_errors=True)
+            self.discard_checkpoint(run)
+
+    def failure(self, run: str) -> str | None:
+        """Why a run failed; None where it did not. Of a record that cannot be read, that."""
+        if not (self.folder / "failed" / f"{run}.json").is_file():
+            return None
+        return str(self._failure(run).get("error") or "its record cannot be read")
+
+    def _failure(self, run: str) -> Record:
+        try:
+            record = read_json(self.folder / "failed" / f"{run}.json")
+        except CacheError:
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def discard_checkpoint(self, run: str) -> None:
+        """The run begins anew the next time."""
+        shutil.rmtree(self.folder / "partial" / run, ignore_errors=True)
 
     def checkpoint(self, run: str) -> Path | None:
         """Folder of the run's last checkpoint, if there is one."""
@@ -152,7 +233,7 @@ class Store:
     def new_checkpoint(self, run: str, epoch: int) -> Iterator[Path]:
         """An empty folder to write a checkpoint into; it replaces the older one when the block ends."""
         older = self.checkpoint(run)
-        with self._whole(self.folder / "partial" / run / str(epoch)) as folder:
+        with whole_folder(self.folder / "partial" / run / str(epoch)) as folder:
             yield folder
         if older is not None and older.name != str(epoch):
             shutil.rmtree(older)
@@ -160,23 +241,37 @@ class Store:
     def load(self) -> Results:
         """Everything in the folder that the present study asks for. Damaged runs come as failures."""
         study = self.read_study()
-        summaries, epochs, failures = [], [], []
+        summaries, epochs, sensitivity, trials, failures = [], [], [], [], []
         for run in study["runs"]:
             try:
                 if (self.folder / "runs" / run["run"]).is_dir():
                     self.check(run["run"])
                     folder = self.folder / "runs" / run["run"]
-                    summaries.append({**_read_json(folder / "summary.json"), **run})
-                    epochs += [{**row, **run} for row in read_rows(folder / "epochs.parquet")]
-                elif (path := self.folder / "failed" / f"{run['run']}.json").is_file():
-                    failures.append({**_read_json(path), **run})
+                    summary = {
+                        **read_json(folder / "summary.json"),
+                        **read_json(folder / "timing.json"),
+                        **run,
+                    }
+                    if run["variant"] == "trial":
+                        trials.append(_trial(summary, study["plan"]["selection_metric"]))
+                    elif run["variant"] == "sensitivity":
+                        sensitivity.append(summary)
+                    else:
+                        summaries.append(summary)
+                        epochs += [{**row, **run} for row in read_rows(folder / "epochs.parquet")]
+                elif (error := self.failure(run["run"])) is not None:
+                    failure = {**self._failure(run["run"]), "error": error, **run}
+                    if run["variant"] == "trial":
+                        trials.append({**failure, "objective": None})
+                    else:
+                        failures.append(failure)
             except CacheError as error:
                 failures.append({**run, "error": str(error)})
         references = []
         for dataset in dict.fromkeys(run["dataset"] for run in study["runs"]):
             path = self.folder / "datasets" / f"{dataset}.json"
             if path.is_file():
-                references += _read_json(path)["references"]
+                references += read_json(path)["references"]
         return Results(
             plan=study["plan"],
             choices=study["choices"],
@@ -186,85 +281,42 @@ class Store:
             left_out=study["left_out"],
             failures=failures,
             environment=study["environment"],
+            sensitivity=sensitivity,
+            trials=trials,
+            tuned=study["tuned"],
         )
 
-    def status(self) -> dict[str, dict[str, str]]:
-        """The runs of the present study by state: `done`, `failed`, `begun`, `waiting`; each with its error if any.
+    def table(self, run: str, name: str) -> list[Record]:
+        """Rows of `epochs`, `steps` or `classes` of a finished run. Raises CacheError where they are damaged."""
+        return read_rows(self.folder / "runs" / run / f"{name}.parquet")
 
-        Looks at names only, so it is quick and works while a study runs.
-        """
-        states: dict[str, dict[str, str]] = {"done": {}, "failed": {}, "begun": {}, "waiting": {}}
-        for run in self.read_study()["runs"]:
-            name = run["run"]
-            failure = self.folder / "failed" / f"{name}.json"
-            if (self.folder / "runs" / name).is_dir():
-                states["done"][name] = ""
-            elif failure.is_file():
-                states["failed"][name] = _read_json(failure)["error"]
-            elif self.checkpoint(name) is not None:
-                states["begun"][name] = ""
-            else:
-                states["waiting"][name] = ""
-        return states
+    def summary(self, run: str) -> Record:
+        """What a finished run came to. Raises CacheError where it is damaged."""
+        found: Record = read_json(self.folder / "runs" / run / "summary.json")
+        return found
 
-    @contextmanager
-    def _whole(self, target: Path) -> Iterator[Path]:
-        """A temporary folder beside `target` that becomes it, if the block ends well."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
-        folder.chmod(0o777 & ~_umask())  # mkdtemp keeps others out; a study is to be shared
+
+def _locked(file: IO[str], kind: int, *, seconds: float) -> bool:
+    """Whether the lock was had within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
         try:
-            yield folder
-            if target.is_dir():
-                shutil.rmtree(target)
-            folder.rename(target)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write and put in place by one rename. NaN is refused: what is not known is null."""
-    text = json.dumps(content, indent=1, allow_nan=False)
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StudyError(f"{path} cannot be written: {error.strerror or error}") from None
+def _trial(summary: Record, metric: str) -> Record:
+    """The row of a trial: what was measured on the validation slice is called so."""
+    row = {
+        (f"validation_{key.removeprefix('test_')}" if _measured(key) else key): value
+        for key, value in summary.items()
+    }
+    return {**row, "objective": summary[metric]}
 
 
-def write_rows(path: Path, rows: list[Record]) -> None:
-    """Rows as Parquet: a column for each name in any row, None where a row lacks it."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), path)
-
-
-def read_rows(path: Path) -> list[Record]:
-    """Rows that `write_rows` wrote. Raises CacheError where the file is damaged."""
-    try:
-        rows: list[Record] = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise CacheError(f"{path} cannot be read: {error}") from None
-    return rows
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CacheError(
-            f"{path} cannot be read ({error}); the same study command writes it anew"
-        ) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _measured(column: str) -> bool:
+    return column.startswith(("test_", "recall_at_")) or column in ("r_precision", "map_at_r")

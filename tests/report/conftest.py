@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 
 from lossgauge.types import Record, Results
+from tests.report.variants import with_sensitivity, with_tuned
+from tests.report.visiting import browser, visit
+
+__all__ = ["browser", "visit"]
 
 EPOCHS = 30
 SEEDS = (0, 1, 2)
@@ -28,8 +32,15 @@ def make_results(
     datasets: tuple[str, ...] = ("digits", "orl-faces"),
     losses: tuple[str, ...] = tuple(SHAPES),
     seeds: tuple[int, ...] = SEEDS,
+    *,
+    tuned: bool = False,
+    factors: tuple[float, ...] = (),
+    protocols: tuple[str, ...] = (),
 ) -> Results:
-    """Like a study's records: the last loss fails on the first dataset for the last seed."""
+    """Like a study's records: the last loss fails on the first dataset for the last seed.
+
+    `tuned`, `factors` (of the sensitivity) and `protocols` (one a dataset) add what such a study has more.
+    """
     summaries: list[Record] = []
     epochs: list[Record] = []
     failures: list[Record] = []
@@ -56,7 +67,10 @@ def make_results(
                 summaries.append(
                     {**columns, **_summary(loss, rows), "fingerprint": f"f00d{number}"}
                 )
-    return Results(
+    if protocols:
+        of_dataset = dict(zip(datasets, protocols, strict=True))
+        summaries = [{**row, "protocol": of_dataset[row["dataset"]]} for row in summaries]
+    made = Results(
         plan={
             "datasets": [*datasets, "cars196"],
             "losses": [{"name": loss, "settings": {}} for loss in losses],
@@ -76,6 +90,8 @@ def make_results(
         failures=failures,
         environment={"lossgauge": "0.1.0", "torch": "2.13.0", "python": "3.12.1", "threads": 2},
     )
+    made = with_tuned(made) if tuned else made
+    return with_sensitivity(made, factors) if factors else made
 
 
 def _epochs(
@@ -184,3 +200,10 @@ def _references(dataset: str, recall: float) -> list[Record]:
 @pytest.fixture
 def results() -> Results:
     return make_results()
+
+
+@pytest.fixture
+def varied() -> Results:
+    """The same study, tuned and with a sensitivity; the faces are a class-disjoint split."""
+    protocols = ("halves", "class-disjoint")
+    return make_results(tuned=True, factors=(0.25, 0.5, 2.0, 4.0), protocols=protocols)

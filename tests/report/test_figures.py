@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from lossgauge.report.figures import PANELS, curves, not_in_plane, plane
+from lossgauge.report.figures import PANELS, curves, not_in_plane, plane, response, trials
 from lossgauge.report.labels import CHARACTER, HEIGHT, Fixed, Spot, label_box, place_labels
 from lossgauge.report.palette import COLORS, GREY
 from lossgauge.types import Results
@@ -170,3 +170,84 @@ def test_a_study_without_rows_gives_empty_figures():
     nothing = Results({}, {}, [], [], [], [], [], {})
     assert len(curves(nothing, "digits").data) == 0
     assert len(plane(nothing, "digits").data) == 0
+
+
+def test_a_tuned_curve_is_dotted_in_its_losses_colour_without_a_band_and_off(varied, results):
+    figure = curves(varied, "orl-faces")
+    for loss, color in COLORS.items():
+        tuned = [t for t in figure.data if t.legendgroup == f"{loss}(tuned)"]
+        assert len(tuned) == len(PANELS)
+        assert {(t.line.color, t.line.dash, t.visible, t.fill) for t in tuned} == {
+            (color, "dot", False, None)
+        }
+    others = [t for t in figure.data if "(tuned)" not in t.legendgroup]
+    assert [t.to_plotly_json() for t in others] == [
+        t.to_plotly_json() for t in curves(results, "orl-faces").data
+    ]
+
+
+def test_the_plane_keeps_to_the_defaults(varied, results):
+    assert plane(varied, "digits") == plane(results, "digits")
+
+
+def test_trials_are_dots_and_the_chosen_one_a_ring(varied):
+    figure = trials(varied, "orl-faces")
+    axes = {"margin": "x2", "scale": "x3", "temperature": "x4"}
+    assert [a.text.rpartition(" by ")[2] for a in figure.layout.annotations] == [
+        "learning rate",
+        *axes,
+    ]
+    for axis in (figure.layout.xaxis, figure.layout.xaxis4):
+        assert axis.type == "log"
+    drawn = next(t for t in figure.data if (t.name, t.xaxis) == ("triplet", "x2"))
+    rows = [
+        r
+        for r in varied.trials
+        if (r["dataset"], r["base"]) == ("orl-faces", "triplet") and r["objective"] is not None
+    ]
+    np.testing.assert_allclose(drawn.x, [r["setting_margin"] for r in rows], rtol=1e-3)
+    np.testing.assert_allclose(drawn.y, [r["objective"] for r in rows], rtol=1e-4)
+    chosen = next(
+        r["trial"] for r in varied.tuned if (r["dataset"], r["base"]) == ("orl-faces", "triplet")
+    )
+    assert [s == "circle-open" for s in drawn.marker.symbol] == [r["trial"] == chosen for r in rows]
+
+
+def test_trials_without_a_searched_number_have_no_figure(varied, results):
+    assert trials(results, "digits") is None
+    for r in varied.trials:
+        r["objective"] = None
+    assert trials(varied, "digits") is None
+
+
+def test_a_setting_that_may_be_0_has_an_even_axis(varied):
+    for r in varied.trials:
+        r["setting_margin"] = 0.0 if r["trial"] == 1 else r.get("setting_margin")
+    assert trials(varied, "orl-faces").layout.xaxis2.type is None
+
+
+def test_the_response_is_the_mean_over_seeds_at_each_multiple_with_the_plans_at_1(varied):
+    figure = response(varied, "orl-faces")
+    drawn = next(t for t in figure.data if (t.name, t.yaxis) == ("triplet", "y2"))
+    assert list(drawn.x) == [0.25, 0.5, 1.0, 2.0, 4.0]
+    rows = [*varied.summaries, *varied.sensitivity]
+    titles = [f"triplet(margin={m})" for m in (0.05, 0.1)] + ["triplet"]
+    titles += [f"triplet(margin={m})" for m in (0.4, 0.8)]
+    expected = [
+        np.mean(
+            [r["test_intra"] for r in rows if (r["dataset"], r["loss"]) == ("orl-faces", title)]
+        )
+        for title in titles
+    ]
+    np.testing.assert_allclose(drawn.y, expected, rtol=1e-4)
+    assert min(drawn.error_y.array) > 0
+
+
+def test_a_loss_with_two_settings_has_a_line_for_each_and_one_legend_entry(varied):
+    drawn = [t for t in response(varied, "digits").data if t.name == "arcface" and t.yaxis == "y"]
+    assert [t.line.dash for t in drawn] == ["solid", "dot"]
+    assert [t.showlegend for t in drawn] == [True, False]
+
+
+def test_a_study_that_varies_nothing_has_no_response(results):
+    assert response(results, "digits") is None

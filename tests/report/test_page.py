@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from html.parser import HTMLParser
 
 import pytest
 
@@ -14,36 +12,7 @@ from lossgauge.report import page as page_module
 from lossgauge.report.page import write_page
 from lossgauge.types import Results
 from tests.report.conftest import make_results
-
-HOSTILE = "</script><img src=x onerror=alert(1)><b>'\"&amp;"
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-WIDTHS = (390, 1366)
-
-
-class Reader(HTMLParser):
-    """Tags of a page, and the text of its JSON blocks."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.json: list[str] = []
-        self.in_json = False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.in_json = tag == "script" and dict(attrs).get("type") == "application/json"
-        if self.in_json:
-            self.json.append("")
-
-    def handle_endtag(self, tag):
-        self.in_json = False
-
-    def handle_data(self, data):
-        if self.in_json:
-            self.json[-1] += data
+from tests.report.visiting import HOSTILE, WIDTHS, Reader
 
 
 def hostile() -> Results:
@@ -139,63 +108,6 @@ def test_rows_with_hardly_a_column_are_enough(tmp_path):
         {}, {}, [columns], [{**columns, "epoch": 0}, {**columns, "epoch": 1}], [], [], [], {}
     )
     assert "my.py:Pull" in write_page(bare, tmp_path / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine: looked for chromium and google-chrome on PATH")
-    from playwright.sync_api import sync_playwright
-
-    switches = (
-        "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-        "disable-component-update disable-sync"
-    )
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=BROWSER, args=[f"--{switch}" for switch in switches.split()]
-        )
-        yield chromium
-        chromium.close()
-
-
-class Visit:
-    """A page opened from disk; all that went wrong is in `troubles`."""
-
-    def __init__(self, browser, path, *, width: int, scheme: str = "light") -> None:
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 844}, color_scheme=scheme
-        )
-        self.tab = self.context.new_page()
-        self.troubles: list[str] = []
-        # violations of the policy are console errors in Chromium
-        self.tab.on("console", lambda m: self._note(f"{m.type}: {m.text}", m.type != "log"))
-        self.tab.on("pageerror", lambda error: self._note(f"script error: {error}", True))
-        self.tab.on("dialog", lambda dialog: self._note(f"dialog: {dialog.message}", True))
-        self.tab.on("request", lambda r: self._note(f"request: {r.url}", not self._allowed(r.url)))
-        self.address = path.as_uri()
-        self.tab.goto(self.address)
-        self.tab.wait_for_function("document.documentElement.dataset.drawn !== undefined")
-
-    def _note(self, text: str, bad: bool) -> None:
-        if bad:
-            self.troubles.append(text)
-
-    def _allowed(self, url: str) -> bool:
-        return url == self.address or url.startswith("data:")
-
-
-@pytest.fixture
-def visit(browser):
-    visits: list[Visit] = []
-
-    def open_page(path, **settings) -> Visit:
-        visits.append(Visit(browser, path, **settings))
-        return visits[-1]
-
-    yield open_page
-    for made in visits:
-        made.context.close()
 
 
 @pytest.mark.parametrize("width", WIDTHS)

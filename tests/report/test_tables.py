@@ -241,3 +241,66 @@ def test_colours_stand_out_on_light_and_on_dark():
         luminance = linear(color) @ [0.2126, 0.7152, 0.0722]
         assert 1.05 / (luminance + 0.05) > 2.4
         assert (luminance + 0.05) / (0.008 + 0.05) > 2.4
+
+
+def test_a_tuned_row_stands_below_its_default_in_its_colour_and_leads_nothing(varied):
+    table = loss_table(varied, "orl-faces", RETRIEVAL + VARIANCE)
+    names = [row.name for row in table.rows]
+    assert names[:4] == ["contrastive", "contrastive, tuned", "triplet", "triplet, tuned"]
+    assert names[-4:] == ["untrained", "frozen features", "random unit vectors", "full collapse"]
+    by_name = {row.name: row for row in table.rows}
+    for loss in LOSSES:
+        tuned = by_name[f"{loss}, tuned"]
+        assert tuned.tuned
+        assert not by_name[loss].tuned
+        assert tuned.color == by_name[loss].color == COLORS[loss]
+        assert not any(c.leads for c in tuned.cells)
+    plain = loss_table(make_results(), "orl-faces", RETRIEVAL + VARIANCE)
+    assert [row for row in table.rows if not row.tuned] == [*plain.rows]
+
+
+def test_the_overview_keeps_to_the_defaults(varied, results):
+    assert overview(varied, RETRIEVAL).rows == overview(results, RETRIEVAL).rows
+
+
+def test_varied_runs_that_failed_do_not_stand_in_the_tables(varied):
+    lost = {
+        "run": "x",
+        "dataset": "digits",
+        "loss": "scl(temperature=1)",
+        "seed": 0,
+        "error": "NaN",
+    }
+    varied.failures.append({**lost, "base": "scl", "variant": "sensitivity"})
+    names = {row.loss for row in loss_table(varied, "digits", RETRIEVAL).rows}
+    assert "scl(temperature=1)" not in names
+
+
+def test_varied_rows_of_another_split_are_refused(varied):
+    varied.sensitivity[0]["fingerprint"] = "another split"
+    with pytest.raises(InputError, match="share one split"):
+        loss_table(varied, "digits", RETRIEVAL)
+
+
+def test_tuned_titles_have_the_place_the_colour_and_the_name_of_what_they_were():
+    names = [
+        "triplet(margin=0.1, tuned)",
+        "triplet(tuned)",
+        "a/my.py:B(tuned)",
+        "triplet(margin=0.1)",
+    ]
+    names += ["a/my.py:B", "triplet"]
+    ordered = loss_order(names)
+    assert [display_name(name) for name in ordered] == [
+        "triplet",
+        "triplet, tuned",
+        "triplet(margin=0.1)",
+        "triplet(margin=0.1), tuned",
+        "my.py:B",
+        "my.py:B, tuned",
+    ]
+    colors = [color_of(name, names) for name in ordered]
+    assert colors[::2] == colors[1::2]
+    assert len(set(colors)) == 3
+    assert colors == [color_of(name, [n for n in names if "tuned" not in n]) for name in ordered]
+    assert display_name("fine_tuned") == "fine_tuned"

@@ -13,7 +13,8 @@ class Quiet:
     def __init__(self) -> None:
         self.ended: list[str] = []
         self.failures: dict[str, str] = {}
-        self.reused = 0
+        self.there: list[str] = []
+        self.total = 0
         self.missing: dict[str, str] = {}
         self.warnings: dict[str, str] = {}
 
@@ -26,8 +27,11 @@ class Quiet:
     def warning(self, dataset, words):
         self.warnings[dataset] = words
 
-    def study(self, runs, reused):
-        self.reused = reused
+    def study(self, runs):
+        self.total = runs
+
+    def reused(self, run):
+        self.there.append(run.name)
 
     def start(self, run):
         pass

@@ -1,8 +1,12 @@
+from importlib.resources import files
+
+import jsonschema
 import pytest
+import yaml
 
 from lossgauge.errors import PlanError
 from lossgauge.losses import LOSSES
-from lossgauge.study.plan import built_in_studies, load_plan, parse_plan
+from lossgauge.study.plan import FIRST_TRIAL_SEED, built_in_studies, load_plan, parse_plan, schema
 
 SMALL = """
 datasets: [digits]
@@ -59,9 +63,19 @@ def test_a_loss_can_come_with_settings():
         ("epoch=3", "unknown key 'epoch' in the study; did you mean 'epochs'"),
         ("epochs=many", "epochs: .*integer.*got 'many'"),
         ("epochs=0", "epochs: .*greater than or equal to 1, got 0"),
-        ("seeds=0", "seeds: .*at least 1"),
+        ("seeds=0", "seeds: give at least one seed, got 0$"),
+        ("seeds=[]", "seeds: give at least one seed"),
+        ("seeds=-1", "the number of seeds must be from 1 to 1000000, got -1"),
+        ("seeds=1000000000000", "the number of seeds must be from 1"),
+        (f"seeds=[{FIRST_TRIAL_SEED}]", "seeds.0: .*less than 1000000, got 1000000"),
+        ("datasets=[]", "datasets: give at least one dataset"),
         ("seeds=[1, 1]", "seeds: named twice: 1"),
-        ("losses=[]", "losses: .*at least 1"),
+        ("losses=[]", "losses: give at least one loss"),
+        ("losses=", "losses must be a list, got None"),
+        ("losses=[null]", "losses.0 must be keys and values, got None"),
+        ("losses={triplet: {}, ccl: {}}", "one loss an entry, .*here are triplet, ccl in one"),
+        ("backbone=5", "backbone must be one name, or {dataset: name} for each dataset$"),
+        ("question=2020-13-45", "not valid YAML"),
         ("batch_size=1", "batch_size: .*greater than or equal to 2"),
         ("learning_rate=.inf", "learning_rate"),
         ("epochs", "--set takes key=value, got 'epochs'"),
@@ -83,6 +97,7 @@ def test_a_missing_key_is_named():
     [
         ("- a\n- b", "must hold keys and values, got list"),
         ("a: [", "not valid YAML"),
+        ("question: 2020-13-45", "not valid YAML"),
         ("!!python/object:os.x {}", "YAML"),
     ],
 )
@@ -104,3 +119,298 @@ def test_a_backbone_must_be_named_for_each_dataset():
     plan = parse_plan(SMALL, overrides=["backbone={orl-faces: pixels}"])
     with pytest.raises(PlanError, match="backbone names none for 'digits'"):
         plan.backbone_of("digits")
+
+
+def refused(*overrides):
+    """The words in which a study with these overrides is refused."""
+    with pytest.raises(PlanError) as caught:
+        parse_plan(SMALL, overrides=overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "look", "expected"),
+    [
+        ("losses.triplet.margin=0.1", lambda plan: plan.losses[0].settings, {"margin": 0.1}),
+        ("tune.trials=4", lambda plan: plan.tune.trials, 4),
+        ("tune=null", lambda plan: plan.tune, None),
+        ("sensitivity=0.5,2", lambda plan: plan.sensitivity, [0.5, 2.0]),
+        ("sensitivity=2", lambda plan: plan.sensitivity, [2.0]),
+        ("seeds=1", lambda plan: plan.seeds, [0]),
+        ("datasets=digits, orl-faces", lambda plan: plan.datasets, ["digits", "orl-faces"]),
+    ],
+)
+def test_a_dotted_key_reaches_inside(override, look, expected):
+    assert look(parse_plan(SMALL, overrides=[override])) == expected
+
+
+def test_a_dotted_key_is_made_where_there_is_none_and_later_ones_add_to_it():
+    plan = parse_plan(
+        SMALL.replace("backbone: pixels\n", ""),
+        overrides=["backbone.digits=pixels", "tune.trials=4", "tune.epochs=2", "tune.trials=6"],
+    )
+    assert plan.backbone == {"digits": "pixels"}
+    assert (plan.tune.trials, plan.tune.epochs, plan.tune.sampler) == (6, 2, "tpe")
+    assert parse_plan(SMALL, overrides=["tune.trials=4", "tune=null"]).tune is None
+
+
+def test_a_setting_of_one_loss_of_several_is_set_by_the_name_of_the_loss():
+    plan = parse_plan(
+        SMALL,
+        overrides=[
+            "losses=[triplet, {scl: {reduction: active}}, ccl, deep/my.loss.py:Pull]",
+            "losses.scl.temperature=0.2",
+            "losses.ccl.learning_rate=0.01",
+            "losses.deep/my.loss.py:Pull.strength=3",
+        ],
+    )
+    assert [loss.title for loss in plan.losses] == [
+        "triplet",
+        "scl(reduction=active, temperature=0.2)",
+        "ccl(learning_rate=0.01)",
+        "deep/my.loss.py:Pull(strength=3)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["losses.ccl.margin=1"], "no loss is named 'ccl'; known: triplet"),
+        (["losses.triplett.margin=1"], "no loss is named 'triplett'; did you mean 'triplet'?"),
+        (["losses.triplet=1"], "name a setting, as in losses.triplet.margin=0.1"),
+        (
+            ["losses=[triplet, {triplet: {margin: 1}}]", "losses.triplet.margin=2"],
+            "2 losses are named 'triplet'; give all of losses instead",
+        ),
+        (["epochs.x=1"], "epochs is 3, which has no key 'x'"),
+        (["backbone.digits=pixels"], "backbone is 'pixels', which has no key 'digits'"),
+        (["losses=5", "losses.triplet.margin=1"], "losses is 5, which has no key 'triplet'"),
+        (["losses=[{triplet: {}, ccl: {}}]", "losses.triplet.margin=1"], "one loss an entry"),
+    ],
+)
+def test_a_dotted_key_that_leads_nowhere_is_refused_in_words(overrides, message):
+    assert message in refused(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tune={trial: 3}", "unknown key 'tune.trial'; did you mean 'trials'?"),
+        (
+            "tune={learning_rate: {lo: 0.1, high: 1}}",
+            "'tune.learning_rate.lo'; did you mean 'low'?",
+        ),
+        (
+            "losses=[{nam: triplet, settings: {}}]",
+            "unknown key 'losses.0.nam'; did you mean 'name'",
+        ),
+        (
+            "losses=[{triplet: {margin: {low: 1, hihg: 2}}}]",
+            "unknown key 'losses.0.settings.margin.hihg'; did you mean 'high'?",
+        ),
+        (
+            "losses=[{triplet: {margin: {choices: [1, 2], low: 0}}}]",
+            "unknown key 'losses.0.settings.margin.low'; known: choices",
+        ),
+        ("selecton=last", "unknown key 'selecton' in the study; did you mean 'selection'?"),
+        ("selecton.x=last", "unknown key 'selecton' in the study; did you mean 'selection'?"),
+    ],
+)
+def test_an_unknown_nested_key_gets_the_nearest_one(override, message):
+    assert message in refused(override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["samples_per_class=8"],
+            "samples_per_class is of no use with sampler: random; leave it out, or take sampler: m_per_class",
+        ),
+        (
+            ["hidden_size=8"],
+            "hidden_size is of no use with head: linear; leave it out, or take head: mlp",
+        ),
+        (
+            ["momentum=0.5", "optimizer=adamw"],
+            "momentum is of no use with optimizer: adamw; leave it out, or take optimizer: sgd",
+        ),
+        (
+            ["selection_metric=recall_at_1"],
+            "selection_metric is of no use with selection: last; leave it out, or take selection: "
+            "best-validation, or tune",
+        ),
+        (
+            ["validation_share=0.3", "selection=oracle"],
+            "validation_share is of no use with selection: oracle; leave it out, or take selection: "
+            "best-validation, or tune",
+        ),
+        (["warmup_epochs=3"], "warmup_epochs must be below epochs, got 3 of 3"),
+        (
+            ["warmup_epochs=2", "tune={epochs: 2}"],
+            "warmup_epochs must be below tune.epochs too, or a trial is nothing but warm-up, got 2 of 2",
+        ),
+        (
+            ["losses.triplet.margin={low: 0.1, high: 1}"],
+            "triplet has a range for 'margin', which needs tune, as in tune: {trials: 20}; or give one value",
+        ),
+        (["sensitivity=0.5,1"], "sensitivity: 1 is the loss as it stands; leave it out"),
+    ],
+)
+def test_each_contradiction_is_one_clear_message(overrides, message):
+    assert refused(*overrides) == f"the study: {message}"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["samples_per_class=8", "sampler=m_per_class"],
+        ["hidden_size=8", "head=mlp"],
+        ["momentum=0.5", "optimizer=sgd"],
+        ["selection_metric=recall_at_1", "selection=oracle"],
+        ["selection_metric=recall_at_1", "tune.trials=2"],
+        ["validation_share=0.3", "selection=best-validation"],
+        ["validation_share=0.3", "tune.trials=2"],
+        ["warmup_epochs=2"],
+        ["warmup_epochs=2", "tune={trials: 2}"],
+        ["losses.triplet.margin={low: 0.1, high: 1}", "tune.trials=2"],
+        ["sensitivity=0.5"],
+    ],
+)
+def test_what_belongs_together_is_taken(overrides):
+    parse_plan(SMALL, overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs={low: 1, high: 2}", "epochs cannot be tuned; only the settings of a loss and its"),
+        ("batch_size={choices: [32, 64]}", "batch_size cannot be tuned"),
+        ("sampler={choices: [random, stratified]}", "sampler cannot be tuned"),
+        ("tune={trials: {low: 2, high: 9}}", "tune.trials cannot be tuned"),
+        (
+            "learning_rate={low: 0.1, high: 1}",
+            "learning_rate cannot be tuned; only the settings of a loss and its learning_rate can (for that, "
+            "tune.learning_rate takes a range): give one value",
+        ),
+        (
+            "tune={learning_rate: {low: 0, high: 1}}",
+            "tune.learning_rate: learning_rate must be a number above 0, got 0.0",
+        ),
+        ("tune=20", "tune must be keys and values, as in {trials: 20}, got 20"),
+        ("tune={trials: 1}", "tune.trials: Input should be greater than or equal to 2, got 1"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said_with_the_rule(override, message):
+    assert message in refused(override)
+
+
+def test_many_seeds_are_read_at_once():
+    # each is compared with all others nowhere: a million would take an hour
+    assert len(parse_plan(SMALL, overrides=["seeds=200000"]).seeds) == 200_000
+
+
+TAKEN = [
+    {"losses": "triplet"},
+    {"losses": "triplet, ccl,my_loss.py:Pull"},
+    {"losses": {"triplet": {"margin": 0.1}}},
+    {"losses": [{"name": "triplet"}, {"name": "ccl", "settings": {"margin": 0.3}}]},
+    {"losses": ["triplet", {"scl": None}, {"ccl": {}}]},
+    {"losses": [{"triplet": {"reduction": "active", "margin": 1, "own": True}}]},
+    {"losses": [{"triplet": {"margin": {"low": 0.1, "high": 1}}}], "tune": {"trials": 3}},
+    {"losses": [{"triplet": {"margin": {"low": 0.1, "high": 1, "log": True}}}], "tune": {}},
+    {"losses": [{"triplet": {"margin": {"choices": [0.1, 1]}}}], "tune": {"sampler": "random"}},
+    {"losses": {"name": "triplet", "settings": {"margin": {"choices": [1, 2]}}}, "tune": {}},
+    {"datasets": "digits"},
+    {"datasets": "digits,orl-faces"},
+    {"seeds": 5},
+    {"seeds": "4,7"},
+    {"seeds": [4, 7]},
+    {"backbone": {"digits": "pixels"}},
+    {"tune": None},
+    {"tune": {"epochs": None, "learning_rate": {"low": 1e-4, "high": 0.1, "log": True}}},
+    {"sensitivity": 2},
+    {"sensitivity": "0.5,2"},
+    {"sensitivity": []},
+    {"sensitivity": [0.25, 4]},
+    {"split": None},
+    {"split": "stratified"},
+    {"head": "mlp", "hidden_size": 4, "optimizer": "sgd", "momentum": 0, "schedule": "cosine"},
+]
+REFUSED = [
+    {"losses": []},
+    {"losses": [{}]},
+    {"losses": [None]},
+    {"losses": [{"triplet": {}, "ccl": {}}]},
+    {"losses": {"triplet": {}, "ccl": {}}},
+    {"losses": [{"triplet": 0.1}]},
+    {"losses": [{"triplet": {"margin": [1, 2]}}]},
+    {"losses": [{"triplet": {"margin": None}}]},
+    {"losses": [{"triplet": {"margin": {"low": 1, "hihg": 2}}}], "tune": {}},
+    {"losses": [{"triplet": {"margin": {"choices": [1]}}}], "tune": {}},
+    {"losses": [{"name": "triplet", "setting": {}}]},
+    {"losses": 5},
+    {"datasets": []},
+    {"datasets": {"digits": "pixels"}},
+    {"seeds": 0},
+    {"seeds": []},
+    {"seeds": -1},
+    {"seeds": [-1]},
+    {"seeds": [FIRST_TRIAL_SEED]},
+    {"seeds": 2.5},
+    {"backbone": 5},
+    {"backbone": {"digits": 5}},
+    {"tune": 20},
+    {"tune": {"trials": 1}},
+    {"tune": {"trial": 4}},
+    {"tune": {"learning_rate": 0.1}},
+    {"epochs": {"low": 1, "high": 3}},
+    {"sensitivity": 0},
+    {"sensitivity": [-1]},
+    {"epochs": 0},
+    {"batch_size": 1},
+    {"learning_rate": 0},
+    {"head": "mpl"},
+    {"validation_share": 0.6},
+    {"momentum": 1, "optimizer": "sgd"},
+    {"epoch": 3},
+]
+
+
+def _validator():
+    jsonschema.Draft202012Validator.check_schema(schema())
+    return jsonschema.Draft202012Validator(schema())
+
+
+@pytest.mark.parametrize("change", TAKEN, ids=str)
+def test_the_json_schema_takes_every_form_that_a_study_may_have(change):
+    content = {**yaml.safe_load(SMALL), **change}
+    parse_plan(yaml.safe_dump(content))
+    _validator().validate(content)
+
+
+@pytest.mark.parametrize("change", REFUSED, ids=str)
+def test_the_json_schema_refuses_what_a_study_may_not_hold(change):
+    content = {**yaml.safe_load(SMALL), **change}
+    with pytest.raises(PlanError):
+        parse_plan(yaml.safe_dump(content))
+    assert not _validator().is_valid(content)
+
+
+def test_the_json_schema_takes_the_built_in_studies_and_asks_for_what_has_no_default():
+    for name in built_in_studies():
+        text = (files("lossgauge") / "studies" / f"{name}.yaml").read_text()
+        _validator().validate(yaml.safe_load(text))
+    for key in ("datasets", "losses", "seeds", "epochs", "batch_size", "learning_rate"):
+        content = yaml.safe_load(SMALL)
+        del content[key]
+        assert not _validator().is_valid(content), key
+
+
+def test_the_json_schema_has_every_key_of_a_study_with_its_default():
+    keys = schema()["properties"]
+    plan = parse_plan(SMALL)
+    assert keys.keys() == type(plan).model_fields.keys()
+    for key, told in keys.items():
+        if "default" in told:
+            assert told["default"] == type(plan).model_fields[key].default

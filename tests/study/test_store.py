@@ -3,7 +3,8 @@ import json
 import pytest
 
 from lossgauge.errors import CacheError, StudyError
-from lossgauge.study.store import Store, read_rows, write_json, write_rows
+from lossgauge.study.disk import read_rows, write_json, write_rows
+from lossgauge.study.store import Store
 
 
 def test_rows_come_back_with_none_where_a_row_lacks_a_column(tmp_path):
@@ -52,7 +53,7 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
     ("content", "error", "message"),
     [
         (None, StudyError, "holds no study"),
-        (json.dumps({"schema": 99}), StudyError, "of schema 99, this lossgauge reads 1"),
+        (json.dumps({"schema": 99}), StudyError, "of schema 99, this lossgauge reads 2"),
         ("{", CacheError, "cannot be read"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossgauge.report.intervals import interval, known, paired_difference, rank_correlation
+from lossgauge.claims.evidence import holm, interval, known, paired_difference, rank_correlation
 
 
 def test_an_interval_is_scipys_t_interval():
@@ -86,3 +86,54 @@ def test_a_perfect_order_of_three_has_a_p_value_of_a_third():
 def test_rank_correlation_of_a_constant_or_of_two_points_is_none():
     assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
     assert rank_correlation([1.0, 2.0], [1.0, 2.0]) is None
+
+
+@pytest.mark.parametrize("size", [2, 3, 9])
+def test_the_p_value_of_a_paired_difference_is_that_of_scipys_t_test(size):
+    generator = np.random.default_rng(size)
+    left, right = np.add(generator.standard_normal((2, size)), [[0.8], [0.0]])
+    found = paired_difference(dict(enumerate(left)), dict(enumerate(right)))
+    assert found is not None
+    assert found.p_value == pytest.approx(stats.ttest_rel(left, right).pvalue, rel=1e-9)
+    assert found.excludes_zero == (found.p_value < 0.05)
+
+
+def test_a_p_value_by_hand():
+    found = interval([1.0, 2.0, 3.0])  # t = 2 / (1/√3) on 2 degrees: p = 1 − t/√(2 + t²)
+    assert found is not None
+    t = 2 * math.sqrt(3)
+    assert found.p_value == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-12)
+
+
+def test_equal_differences_have_a_p_value_of_0_or_1_and_one_has_none():
+    assert [interval([v] * 3).p_value for v in (0.25, 0.0)] == [0.0, 1.0]  # type: ignore[union-attr]
+    assert interval([0.25]).p_value is None  # type: ignore[union-attr]
+
+
+def holm_by_definition(p_values: list[float]) -> list[float]:
+    """The least level at which the step-down procedure still rejects each one."""
+    ranked = sorted(p_values)
+    return [
+        max(min(1.0, (len(ranked) - j) * ranked[j]) for j in range(ranked.index(p) + 1))
+        for p in p_values
+    ]
+
+
+def test_holms_correction_is_the_step_down_procedure():
+    generator = np.random.default_rng(5)
+    for size in (1, 2, 5, 12):
+        p_values = [float(p) for p in generator.random(size) ** 3]
+        assert holm(p_values) == pytest.approx(holm_by_definition(p_values), rel=1e-12)
+        for level in (0.01, 0.05, 0.3):
+            rejected = 0
+            for place, p in enumerate(sorted(p_values)):
+                if p > level / (size - place):
+                    break
+                rejected += 1
+            assert sum(p <= level for p in holm(p_values)) == rejected
+
+
+def test_holms_correction_of_a_known_case_of_ties_and_of_nothing():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.02, 0.02]) == pytest.approx([0.04, 0.04])
+    assert holm([]) == []

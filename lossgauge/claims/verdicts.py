@@ -1,0 +1,123 @@
+"""What the seeds say of a claim: supported, contradicted, undecided or not tested, and why.
+
+A claim is supported where every one of its comparisons is: that needs no correction, as no comparison can be picked.
+Holm's correction stands beside it and tells which comparisons hold up on their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from lossgauge.claims.evidence import holm
+from lossgauge.claims.standings import Standings, standings
+from lossgauge.claims.statements import CLAIMS, Claim, Comparison
+from lossgauge.claims.weighing import Ordered, Runs, Side, Weighed, order, weigh
+from lossgauge.types import Results
+
+Status = Literal["supported", "contradicted", "undecided", "not tested"]
+
+NO_PROTOCOL = "the results do not say whether the test classes are unseen in training"
+
+
+class Verdict(NamedTuple):
+    claim: Claim
+    dataset: str
+    status: Status
+    reason: str
+    """In words: how many comparisons are on which side, or why it was not tested."""
+    weighed: tuple[Weighed, ...] = ()
+    ordered: tuple[Ordered, ...] = ()
+
+    @property
+    def parts(self) -> list[Weighed | Ordered]:
+        return [*self.weighed, *self.ordered]
+
+    @property
+    def sides(self) -> list[Side]:
+        return [part.side for part in self.parts]
+
+    @property
+    def resolved(self) -> int:
+        """Comparisons that have a side."""
+        return sum(side != "open" for side in self.sides)
+
+    @property
+    def holding_up(self) -> int:
+        """Comparisons that have a side after Holm's correction as well."""
+        return sum(weighed.holds_up for weighed in self.weighed)
+
+
+def verdicts(results: Results, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
+    """A verdict a claim, on the losses as they are in the plan."""
+    found = standings(results, dataset, [loss for claim in claims for loss in claim.losses])
+    return [verdict(claim, found.default(), found) for claim in claims]
+
+
+def verdict(claim: Claim, runs: Runs, of: Standings) -> Verdict:
+    """The verdict on `claim` where each loss stands as in `runs`; `of` tells the split and what is absent."""
+    if reason := wrong_protocol(claim, of):
+        return Verdict(claim, of.dataset, "not tested", reason)
+    found = Verdict(
+        claim,
+        of.dataset,
+        "not tested",
+        "",
+        _corrected([weigh(c, runs) for c in claim.comparisons if _has(c, runs)]),
+        tuple(order(ordering, runs) for ordering in claim.orderings),
+    )
+    needed = dict.fromkeys(loss for c in claim.comparisons for loss in c.losses)
+    missing = [of.absent.get(loss, f"{loss} is not there") for loss in needed if loss not in runs]
+    measured = [w.difference for w in found.weighed] + [o.correlation for o in found.ordered]
+    if missing or all(value is None for value in measured):
+        reasons = dict.fromkeys(missing or [part.reason for part in found.parts])
+        return found._replace(reason="; ".join(reasons))
+    return found._replace(status=_status(found.sides), reason=_reason(found))
+
+
+def wrong_protocol(claim: Claim, of: Standings) -> str:
+    """Why the dataset's split is none that the claim is made for; empty where it is."""
+    if claim.protocol is None or of.protocol == claim.protocol:
+        return ""
+    if of.protocol is None:
+        return NO_PROTOCOL
+    return f"it is made for a {claim.protocol} split, and this one is {of.protocol}"
+
+
+def _has(comparison: Comparison, runs: Runs) -> bool:
+    return all(loss in runs for loss in comparison.losses)
+
+
+def _corrected(weighed: Sequence[Weighed]) -> tuple[Weighed, ...]:
+    p_values = [w.difference.p_value if w.difference else None for w in weighed]
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    return tuple(
+        w._replace(corrected_p_value=None if p is None else next(corrected))
+        for w, p in zip(weighed, p_values, strict=True)
+    )
+
+
+def _status(sides: Sequence[Side]) -> Status:
+    if set(sides) == {"for"}:
+        return "supported"
+    return "contradicted" if set(sides) == {"against"} else "undecided"
+
+
+def _reason(found: Verdict) -> str:
+    if found.ordered and not found.weighed:
+        return found.ordered[0].reason or _correlation(found.ordered[0])
+    count = len(found.parts)
+    reasons = {part.reason for part in found.parts}
+    if len(reasons) == 1 and (reason := reasons.pop()):
+        return reason
+    counts = [(side, found.sides.count(side)) for side in ("for", "against", "open")]
+    told = [f"{of_side} {side}" for side, of_side in counts if of_side]
+    if len(told) == 1:
+        return f"all {count} comparisons {found.sides[0]} it"
+    return f"{', '.join(told)}, of {count} comparisons"
+
+
+def _correlation(ordered: Ordered) -> str:
+    value = ordered.correlation.value if ordered.correlation else 0.0
+    words = f"rank correlation {value:+.2f} over {len(ordered.losses)} losses"
+    return words.replace("-", "−")

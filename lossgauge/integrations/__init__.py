@@ -1,0 +1,1 @@
+"""Trackers that people look at runs in: each writes the same tracked runs in its own way."""

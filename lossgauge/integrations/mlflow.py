@@ -1,0 +1,127 @@
+"""MLflow: one experiment a study, one run a run.   https://mlflow.org/docs/latest/ml/tracking
+
+The store is a SQLite file in a folder, or the server that MLFLOW_TRACKING_URI names. A run that is there is left
+alone; one that an interrupted export left unfinished is deleted and written anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lossgauge.errors import MissingExtra, StudyError
+from lossgauge.integrations.environ import variable
+from lossgauge.integrations.tracked import TrackedRun
+
+DATABASE = "mlflow.db"
+ID_TAG = "lossgauge.id"
+SERVER = "MLFLOW_TRACKING_URI"
+
+_METRICS, _PARAMS = 1000, 100
+"""The most that MLflow takes in one call."""
+
+_NO_TELEMETRY = ("MLFLOW_DISABLE_TELEMETRY", "true")
+"""Read when MLflow is imported, and again now and then."""
+
+
+def import_mlflow() -> Any:
+    """MLflow, which sends no telemetry in this process, or MissingExtra that says how to get it."""
+    with variable(*_NO_TELEMETRY):
+        try:
+            import_module("sqlalchemy")
+            return import_module("mlflow")
+        except ImportError:
+            raise MissingExtra(
+                "export to mlflow needs MLflow and SQLAlchemy: pip install 'lossgauge[mlflow]'"
+            ) from None
+
+
+def write_mlflow(runs: Iterable[TrackedRun], *, study: str, folder: Path | None) -> None:
+    """Add what is not there to the experiment `study`, in `folder` or, without one, at MLFLOW_TRACKING_URI.
+
+    Raises StudyError in MLflow's own words where the store cannot be written.
+    """
+    mlflow = import_mlflow()
+    uri = os.environ[SERVER] if folder is None else _local_uri(folder)
+    with variable(*_NO_TELEMETRY), _quiet():
+        try:
+            # the registry too: of its own accord it would open a database in the working directory
+            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+            experiment = _experiment(client, study)
+            there = _finished(client, experiment)
+            for run in runs:
+                if run.id not in there:
+                    _write_run(mlflow.entities, client, experiment, run)
+        except mlflow.exceptions.MlflowException as error:
+            raise StudyError(f"MLflow cannot be written: {error}") from None
+
+
+def _local_uri(folder: Path) -> str:
+    # made by SQLAlchemy, which knows what it escapes
+    url = import_module("sqlalchemy.engine").URL
+    place = str((folder / DATABASE).resolve())
+    uri: str = url.create("sqlite", database=place).render_as_string(hide_password=False)
+    return uri
+
+
+def _experiment(client: Any, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage != "active":
+        raise StudyError(
+            f"the MLflow experiment {name!r} is deleted: restore it (mlflow experiments restore), or delete it for good"
+        )
+    experiment: str = client.create_experiment(name) if found is None else found.experiment_id
+    return experiment
+
+
+def _finished(client: Any, experiment: str) -> set[str]:
+    """Ids of the runs that are there as a whole; what an interrupted export left is deleted."""
+    finished, token = set(), None
+    while True:
+        page = client.search_runs([experiment], page_token=token)
+        for run in page:
+            if ID_TAG not in run.data.tags:
+                continue
+            if run.info.status == "FINISHED":
+                finished.add(run.data.tags[ID_TAG])
+            else:
+                client.delete_run(run.info.run_id)
+        token = page.token
+        if not token:
+            return finished
+
+
+def _write_run(entities: Any, client: Any, experiment: str, run: TrackedRun) -> None:
+    now = int(1000 * time.time())
+    tags = {**run.tags, ID_TAG: run.id}
+    new = client.create_run(experiment, start_time=now, run_name=run.name, tags=tags).info.run_id
+    last = run.epochs[-1][0] if run.epochs else 0
+    metrics = [
+        entities.Metric(name, value, now, epoch)
+        for epoch, values in [*run.epochs, (last, run.summary)]
+        for name, value in values.items()
+    ]
+    params = [entities.Param(name, str(value)) for name, value in run.config.items()]
+    for start in range(0, len(metrics), _METRICS):
+        client.log_batch(new, metrics=metrics[start : start + _METRICS])
+    for start in range(0, len(params), _PARAMS):
+        client.log_batch(new, params=params[start : start + _PARAMS])
+    client.set_terminated(new, "FINISHED")  # last: it says that the run is whole
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without a line for each migration of a fresh database."""
+    log = logging.getLogger("mlflow")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

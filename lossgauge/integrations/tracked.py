@@ -1,0 +1,103 @@
+"""A run as a tracker takes it: what it depends on, numbers by epoch, and numbers at its end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lossgauge.types import Record
+
+EPOCH = "epoch"
+
+
+class TrackedRun(NamedTuple):
+    """One row of a study's runs. Numbers that are not known, or not finite, are not there."""
+
+    id: str
+    """Unique in the study, and the same in every export: letters, digits, `_`, `.` and `-`."""
+    name: str
+    """For people."""
+    dataset: str
+    loss: str
+    """As shown."""
+    tags: dict[str, str]
+    """dataset, loss, base, variant, seed [, setting, factor], and `lossgauge.run`: its folder in the study."""
+    config: dict[str, str | int | float | bool]
+    """All that it depends on; nested names joined by a dot."""
+    epochs: list[tuple[int, dict[str, float]]]
+    """Numbers of each epoch, ascending, by the names that `metric_name` gives; epoch 0 is before training."""
+    summary: dict[str, float]
+    """`summary/…`: the numbers of the run's row, of the selected epoch; `timing/…`: what the clock said."""
+
+
+def track(row: Record, *, timing: Record, config: Record, epochs: list[Record]) -> TrackedRun:
+    """The run of one row of the table `runs`, with its row of `timing`, its config and its rows of `epochs`."""
+    columns = {name: row[name] for name in _COLUMNS if row.get(name) is not None}
+    columns["lossgauge.run"] = row["run"]
+    what = [str(row["loss"]), str(row["dataset"]), f"seed {row['seed']}"]
+    return TrackedRun(
+        id=tracked_id(row),
+        name=", ".join(what),
+        dataset=str(row["dataset"]),
+        loss=str(row["loss"]),
+        tags={name: str(value) for name, value in columns.items()},
+        config=flat(config),
+        epochs=[
+            (at[EPOCH], {metric_name(k): v for k, v in numbers(at).items() if k not in _NAMES})
+            for at in epochs
+        ],
+        summary={
+            **{f"summary/{k}": v for k, v in numbers(row).items() if k not in _NAMES},
+            **{f"timing/{k}": v for k, v in numbers(timing).items() if k not in _NAMES},
+        },
+    )
+
+
+def tracked_id(row: Record) -> str:
+    """The run's name; with a hash of why it is run where it is another variant than `default`.
+
+    One run may serve twice: a loss tuned to its own defaults.
+    """
+    if row["variant"] == "default":
+        return str(row["run"])
+    why = json.dumps([row.get(name) for name in ("variant", "base", "setting", "factor")])
+    return f"{row['run']}-{row['variant']}-{hashlib.sha256(why.encode()).hexdigest()[:8]}"
+
+
+def metric_name(column: str) -> str:
+    """The column under its group: `variance/test_intra`, `retrieval/recall_at_1`, `greediness/head_gradient`."""
+    if column.startswith(("train_", "test_")):
+        return f"variance/{column}"
+    if column.startswith(("recall_at_", "validation_")) or column in ("r_precision", "map_at_r"):
+        return f"retrieval/{column}"
+    return f"greediness/{column}"
+
+
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of a row. 0 is a number; None, NaN, infinity and words are left out."""
+    return {
+        name: value
+        for name, value in row.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    """Nested settings as one level, names joined by a dot; what is None is left out."""
+    found: dict[str, str | int | float | bool] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, str | int | float | bool):
+            found[f"{prefix}{name}"] = value
+        elif value is not None:
+            found[f"{prefix}{name}"] = json.dumps(value)
+    return found
+
+
+_COLUMNS = ("dataset", "loss", "base", "variant", "seed", "setting", "factor")
+_NAMES = (*_COLUMNS, "run", EPOCH)
+"""Columns that say which row it is: no measurements."""

@@ -1,0 +1,115 @@
+"""Weights & Biases: a run a run, offline in a folder unless WANDB_MODE=online.   https://docs.wandb.ai
+
+A run's id is its id in the study, so that `wandb sync` of the same run twice comes to one. Nothing is kept of the
+machine, the code or the console.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lossgauge.errors import MissingExtra, StudyError
+from lossgauge.integrations.environ import variable
+from lossgauge.integrations.tracked import EPOCH, TrackedRun
+
+RUNS = "wandb"
+"""Folder of the offline runs: `wandb sync FOLDER/wandb/offline-run-*`."""
+
+_NO_REPORTS = ("WANDB_ERROR_REPORTING", "false")
+"""wandb sends its own errors to its makers, offline too."""
+
+
+def import_wandb() -> Any:
+    """wandb, or MissingExtra that says how to get it."""
+    try:
+        return import_module("wandb")
+    except ImportError:
+        raise MissingExtra("export to wandb needs wandb: pip install 'lossgauge[wandb]'") from None
+
+
+def is_online() -> bool:
+    """Whether the user has asked for runs to be sent: WANDB_MODE=online, and nothing else."""
+    return os.environ.get("WANDB_MODE") == "online"
+
+
+def project_name(study: str) -> str:
+    """WANDB_PROJECT, or the study's name without what a project's may not hold."""
+    return os.environ.get("WANDB_PROJECT") or re.sub(r"[/\\#?%:]+", "-", study)[:128]
+
+
+def write_wandb(runs: Iterable[TrackedRun], *, study: str, folder: Path) -> None:
+    """Add what is not there: in `folder`, or online, where a run of the same id is replaced.
+
+    Raises StudyError in wandb's own words where it cannot be written.
+    """
+    wandb = import_wandb()
+    with variable(*_NO_REPORTS), _beside(folder) as place:
+        for run in runs:
+            if not is_online() and _there(folder, run):
+                continue
+            try:
+                _write_run(wandb, run, project=project_name(study), place=place)
+            except wandb.errors.Error as error:
+                raise StudyError(f"wandb cannot be written: {error}") from None
+            _keep(place, folder)
+
+
+def _there(folder: Path, run: TrackedRun) -> bool:
+    return any((folder / RUNS).glob(f"offline-run-????????_??????-{run.id}"))
+
+
+def _write_run(wandb: Any, run: TrackedRun, *, project: str, place: Path) -> None:
+    settings = wandb.Settings(
+        mode="online" if is_online() else "offline",
+        root_dir=str(place),
+        project=project,
+        run_id=run.id,
+        run_name=run.name,
+        run_group=f"{run.dataset}/{run.loss}"[:128],
+        run_job_type=run.tags["variant"],
+        reinit="create_new",  # a run of the user's own in this process goes on
+        silent=True,
+        console="off",
+        symlink=False,
+        host="",
+        disable_code=True,
+        disable_git=True,
+        save_code=False,
+        x_save_requirements=False,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+    )
+    study = {f"study.{name}": value for name, value in run.tags.items()}
+    with wandb.init(settings=settings, config={**run.config, **study}) as made:
+        for epoch, values in run.epochs:
+            made.log({EPOCH: epoch, **values}, step=epoch)
+        made.summary.update(run.summary)
+
+
+def _keep(place: Path, folder: Path) -> None:
+    """A run is complete once its folder has its place: one rename."""
+    (folder / RUNS).mkdir(exist_ok=True)
+    for done in (place / RUNS).iterdir():
+        if done.is_dir():
+            done.rename(folder / RUNS / done.name)
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A folder for runs in the making, on the same disk."""
+    for left in folder.glob(".new-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)

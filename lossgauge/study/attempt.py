@@ -1,0 +1,63 @@
+"""One run, whatever becomes of it: done, or failed with its reason set down, so that the others go on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lossgauge.errors import CacheError, LossgaugeError
+from lossgauge.study.grid import Run
+from lossgauge.study.run import execute
+from lossgauge.study.store import Store
+from lossgauge.types import FeatureSet, Record
+
+
+class End(NamedTuple):
+    """What became of a run."""
+
+    run: Run
+    summary: Record
+    """Empty where it failed."""
+    error: str | None = None
+
+
+def attempt(
+    run: Run,
+    features: FeatureSet,
+    store: Store,
+    *,
+    on_epoch: Callable[[int], None],
+    device: str = "cpu",
+) -> End:
+    """Do a run. Any failure of it, a user's loss included, is kept in the store and told, never raised."""
+
+    def done() -> End:
+        return End(run, execute(run, features, store, on_epoch=on_epoch, device=device))
+
+    try:
+        try:
+            return done()
+        except CacheError:
+            # a damaged checkpoint costs the work in it, not the run
+            if store.checkpoint(run.name) is None:
+                raise
+            store.discard_checkpoint(run.name)
+            return done()
+    except Exception as error:
+        words = (
+            str(error) if isinstance(error, LossgaugeError) else f"{type(error).__name__}: {error}"
+        )
+        # a full disk or memory says nothing against the checkpoint; the run's own trouble does
+        outside = isinstance(error, OSError | MemoryError)
+        return failed(run, words, store, traceback.format_exc(), keep_checkpoint=outside)
+
+
+def failed(run: Run, words: str, store: Store, trace: str, *, keep_checkpoint: bool = False) -> End:
+    """Set a failure down, and tell it; where not even that can be written, it is told alone."""
+    try:
+        record = {"error": words, "traceback": trace}
+        store.fail(run.name, record, keep_checkpoint=keep_checkpoint)
+    except LossgaugeError as error:
+        words = f"{words} (and {error})"
+    return End(run, {}, words)

@@ -1,0 +1,53 @@
+"""Runs in this process, one after the other, with all its threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from lossgauge.study.attempt import End, attempt
+from lossgauge.study.grid import Run
+from lossgauge.study.store import Store
+from lossgauge.types import FeatureSet
+
+
+class Here:
+    """The engine of one job."""
+
+    slots = 1
+
+    def __init__(
+        self,
+        device: str,
+        features: Mapping[str, FeatureSet],
+        store: Store,
+        on_epoch: Callable[[Run, int], None],
+    ) -> None:
+        self._device, self._features = device, features
+        self._store, self._on_epoch = store, on_epoch
+        self._run: Run | None = None
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def start(self, run: Run) -> None:
+        self._run = run
+
+    def wait(self) -> list[End]:
+        run, self._run = self._run, None
+        if run is None:
+            return []
+        features = self._features[run.config["dataset"]]
+
+        def on_epoch(epoch: int) -> None:
+            self._on_epoch(run, epoch)
+
+        return [attempt(run, features, self._store, on_epoch=on_epoch, device=self._device)]

@@ -1,0 +1,143 @@
+"""Runs as tasks on a Ray cluster: one started here, or the one that RAY_ADDRESS names.
+
+A task gets a run and a path, and leaves the run's directory in the study's folder, which all machines must share.
+A task whose worker dies is retried by Ray; an error inside a run is told as it is, and never retried.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lossgauge.errors import MissingExtra, StudyError
+from lossgauge.study.attempt import End, attempt, failed
+from lossgauge.study.engines import TRIES, Workforce, features_file
+from lossgauge.study.grid import Run
+from lossgauge.study.handover import hand_over, take_over
+from lossgauge.study.store import Store
+from lossgauge.types import FeatureSet, Record
+
+ANSWER_SECONDS = 5.0
+
+
+class RayCluster:
+    """The engine of a cluster."""
+
+    def __init__(
+        self, workforce: Workforce, features: Mapping[str, FeatureSet], store: Store
+    ) -> None:
+        self.slots = workforce.jobs
+        self._workforce, self._cpus = workforce, workforce.cpus or 1.0
+        self._features, self._store = features, store
+        self._files: dict[str, Path] = {}
+        self._under_way: dict[Any, Run] = {}
+
+    def __enter__(self) -> RayCluster:
+        ray = import_ray()
+        for number, (dataset, features) in enumerate(self._features.items()):
+            self._files[dataset] = features_file(self._store, number).absolute()
+            hand_over(features, self._files[dataset])
+        address = os.environ.get("RAY_ADDRESS")
+        _check_answers(address)
+        # a cluster of one's own has the slots that were asked for, whatever the machine has
+        own: dict[str, Any] = {} if address else {"num_cpus": math.ceil(self.slots * self._cpus)}
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                **own,
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise StudyError(f"no Ray cluster could be had: {error}") from None
+        self._task = ray.remote(
+            num_cpus=self._cpus,
+            num_gpus=self._workforce.gpus,
+            max_retries=TRIES - 1,
+            retry_exceptions=False,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, int(self._cpus)))}},
+        )(_do)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        import_ray().shutdown()
+
+    def start(self, run: Run) -> None:
+        task = self._task.remote(
+            run.as_json(),
+            str(self._store.folder.absolute()),
+            str(self._files[run.config["dataset"]]),
+            str(Path.cwd()),
+            self._workforce.device,
+        )
+        self._under_way[task] = run
+
+    def wait(self) -> list[End]:
+        ray = import_ray()
+        # wakes now and then: an interrupt is not heard inside
+        ready: list[Any] = []
+        while not ready:
+            ready, _ = ray.wait(list(self._under_way), timeout=1.0)
+        return [self._end(task) for task in ready]
+
+    def _end(self, task: Any) -> End:
+        ray = import_ray()
+        run = self._under_way.pop(task)
+        try:
+            told = ray.get(task)
+            return End(run, told["summary"], told["error"])
+        except ray.exceptions.RayError as error:
+            if self._store.is_done(run.name):
+                return End(run, self._store.summary(run.name))
+            cause = type(error).__name__
+            words = f"its Ray task ended by {cause}, after {TRIES} tries where a worker died"
+            return failed(run, words, self._store, str(error), keep_checkpoint=True)
+
+
+def _check_answers(address: str | None) -> None:
+    """StudyError where nobody listens: Ray itself would ask for minutes."""
+    host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return  # a cluster of one's own, or `auto`
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise StudyError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}): mend RAY_ADDRESS, or unset it for a "
+            "cluster on this machine"
+        ) from None
+
+
+def import_ray() -> Any:
+    """Ray, or MissingExtra that says how to get it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("the engine ray needs Ray: pip install 'lossgauge[ray]'") from None
+    return ray
+
+
+def _do(order: Record, folder: str, features: str, directory: str, device: str) -> Record:
+    """One run, on whatever machine: `directory` is where a user's loss file was named from."""
+    os.chdir(directory)
+    store = Store(Path(folder))
+    run = Run.from_json(order)
+    with store.joined():
+        if store.is_done(run.name):  # the last try died after its work
+            return {"summary": store.summary(run.name), "error": None}
+        end = attempt(
+            run, take_over(Path(features)), store, on_epoch=lambda epoch: None, device=device
+        )
+    return {"summary": end.summary, "error": end.error}

@@ -1,0 +1,165 @@
+"""One loss of a study file: its name, the settings that differ from its defaults, and those to be searched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+UNTRAINED = "untrained"
+"""The baseline beside every loss: the same initial head, never trained."""
+
+LEARNING_RATE = "learning_rate"
+"""Stands among a loss's settings where it differs from the study's."""
+
+Fixed = bool | int | float | str
+
+
+def _number(value: Any) -> Any:
+    """`1e-3` as a number, which YAML reads as text."""
+    is_number = isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value)
+    return float(value) if is_number else value
+
+
+Value = Annotated[
+    bool | int | Annotated[float, Field(allow_inf_nan=False)] | str, BeforeValidator(_number)
+]
+
+
+class Range(BaseModel):
+    """Numbers from `low` to `high`, searched evenly, or evenly in their logarithm."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a range with log must be above 0, got low={self.low:g}")
+        return self
+
+
+class Choices(BaseModel):
+    """One of some values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    choices: Annotated[tuple[Value, ...], Field(min_length=2)]
+
+    @field_validator("choices")
+    @classmethod
+    def _each_once(cls, choices: tuple[Fixed, ...]) -> tuple[Fixed, ...]:
+        if double := [
+            choice for number, choice in enumerate(choices) if choice in choices[:number]
+        ]:
+            raise ValueError(f"named twice: {double[0]}")
+        return choices
+
+
+Searched = Range | Choices
+
+
+def ends(searched: Searched) -> Sequence[Fixed]:
+    """What a search may reach at the utmost: the ends of a range, every choice."""
+    return searched.choices if isinstance(searched, Choices) else (searched.low, searched.high)
+
+
+def check_rate(searched: Fixed | Searched) -> None:
+    """ValueError unless it is a learning rate, or holds nothing else."""
+    for rate in ends(searched) if isinstance(searched, Range | Choices) else (searched,):
+        if isinstance(rate, bool | str) or rate <= 0:
+            raise ValueError(f"{LEARNING_RATE} must be a number above 0, got {rate!r}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value):
+        return "choices"
+    return "range" if isinstance(value, Range | dict) else "value"
+
+
+Setting = Annotated[
+    Annotated[Value, Tag("value")]
+    | Annotated[Range, Tag("range")]
+    | Annotated[Choices, Tag("choices")],
+    Discriminator(_kind),
+]
+
+
+class LossPlan(BaseModel):
+    """One loss of a study: a name, or `my_loss.py:Pull`, and its settings, fixed or to be searched."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    settings: dict[str, Setting] = {}
+
+    @model_validator(mode="after")
+    def _rate_above_zero(self) -> LossPlan:
+        if LEARNING_RATE in self.settings:
+            check_rate(self.settings[LEARNING_RATE])
+        return self
+
+    @property
+    def fixed(self) -> dict[str, Fixed]:
+        """The loss's own settings that are given, without the learning rate."""
+        return {
+            key: value
+            for key, value in self.settings.items()
+            if not isinstance(value, Range | Choices) and key != LEARNING_RATE
+        }
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The loss's own, where one is fixed."""
+        value = self.settings.get(LEARNING_RATE)
+        return None if value is None or isinstance(value, Range | Choices) else float(value)
+
+    @property
+    def searched(self) -> dict[str, Searched]:
+        return {k: v for k, v in self.settings.items() if isinstance(v, Range | Choices)}
+
+    @property
+    def title(self) -> str:
+        """The name, with the fixed settings where there are any: `triplet(margin=0.1)`."""
+        inside = ", ".join(
+            f"{key}={value}"
+            for key, value in self.settings.items()
+            if not isinstance(value, Range | Choices)
+        )
+        return f"{self.name}({inside})" if inside else self.name
+
+    def at(self, settings: dict[str, Any]) -> LossPlan:
+        """The same loss with these settings instead of its own of those names, and nothing to search."""
+        own = {k: v for k, v in self.settings.items() if not isinstance(v, Range | Choices)}
+        return LossPlan(name=self.name, settings={**own, **settings})
+
+
+def named(value: Any) -> Any:
+    """`triplet` and `{triplet: {margin: 0.1}}` as a name and its settings."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+        ((name, settings),) = value.items()
+        return {"name": name, "settings": {} if settings is None else settings}
+    if isinstance(value, dict) and value and not LossPlan.model_fields.keys() & value.keys():
+        raise ValueError(
+            "one loss an entry, as in [triplet, {scl: {temperature: 0.05}}]; "
+            f"here are {', '.join(map(str, value))} in one"
+        )
+    return value

@@ -1,0 +1,144 @@
+"""What a study needs before its first run: a plan that holds together, and the features of each dataset."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from lossgauge.backbones import load_backbone
+from lossgauge.data import DATASETS, load_dataset
+from lossgauge.data.embeddings import load as load_embeddings
+from lossgauge.data.features import centered, features, is_cached
+from lossgauge.data.samplers import share_without_positive, warning_of_anchors_without_positive
+from lossgauge.errors import DataError, MissingExtra, PlanError, nearest
+from lossgauge.study.grid import as_measured, loss_maker, make_run, variants
+from lossgauge.study.measure import references
+from lossgauge.study.plan import Plan
+from lossgauge.study.run import sampler
+from lossgauge.study.store import Store
+from lossgauge.study.tune import check_space, import_optuna
+from lossgauge.study.watching import Progress
+from lossgauge.types import Backbone, FeatureSet, Record
+
+FOLDER = "folder:"
+"""A dataset of images of one's own."""
+
+EMBEDDINGS = "embeddings:"
+"""A dataset of ready embeddings: they are the features, and no backbone is asked."""
+
+
+def check_plan(plan: Plan) -> dict[str, Backbone]:
+    """The backbone of each dataset; raises for a wrong name or setting before anything is written."""
+    for name in plan.datasets:
+        if name not in DATASETS and not name.startswith((FOLDER, EMBEDDINGS)):
+            raise PlanError(
+                f"unknown dataset {name!r}{nearest(name, DATASETS)}; your own data is "
+                "folder:PATH or embeddings:PATH"
+            )
+    for name in plan.backbone if isinstance(plan.backbone, dict) else ():
+        if name not in plan.datasets:
+            raise PlanError(
+                f"backbone names a dataset that is not in the study: {name!r}"
+                f"{nearest(name, plan.datasets)}"
+            )
+    if plan.tune is not None:
+        import_optuna()
+    for loss in plan.losses:
+        for at in (loss.at({}), *(at for at, _ in variants(loss.at({}), plan.sensitivity))):
+            loss_maker(at, class_count=2, embedding_size=2)()
+        if plan.tune is not None:
+            check_space(loss, plan)
+    images = [name for name in plan.datasets if not name.startswith(EMBEDDINGS)]
+    loaded = {name: load_backbone(name) for name in {plan.backbone_of(d) for d in images}}
+    return {dataset: loaded[plan.backbone_of(dataset)] for dataset in images}
+
+
+def prepare(
+    plan: Plan, *, progress: Progress, download: bool = False, extract: bool = True
+) -> tuple[list[FeatureSet], list[Record]]:
+    """The features of each dataset, and what was left out with its reason.
+
+    `download` lets datasets be fetched that are not here. Without `extract` a dataset whose features are not in the
+    cache is left out. Raises LossgaugeError for a wrong plan, and where nothing
+    can be done at all; nothing is written but features, to their cache.
+    """
+    backbones = check_plan(plan)
+    prepared: list[FeatureSet] = []
+    left_out: list[Record] = []
+    for name in plan.datasets:
+        try:
+            found = _load(plan, name, backbones, progress, download, extract)
+        except (DataError, MissingExtra) as error:
+            left_out.append({"dataset": name, "reason": str(error)})
+            progress.left_out(name, str(error))
+            continue
+        if (words := _warning(plan, found)) is not None:
+            progress.warning(name, words)
+        prepared.append(centered(found) if plan.center_features else found)
+    if not prepared:
+        raise DataError(
+            "none of the datasets is there: "
+            + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
+        )
+    titles = [found.dataset for found in prepared]
+    if double := {title for title in titles if titles.count(title) > 1}:
+        raise PlanError(
+            f"two datasets would be called {double.pop()}: rename one of the folders or files"
+        )
+    return prepared, left_out
+
+
+def set_down(plan: Plan, found: FeatureSet, store: Store) -> None:
+    """Write what is known of a dataset, unless it is there already: the references cost a search."""
+    known = {
+        "dataset": found.dataset,
+        "backbone": found.backbone,
+        "protocol": found.protocol,
+        "fingerprint": found.fingerprint,
+        "features": dict(found.identity),
+        "train_samples": len(found.train),
+        "test_samples": len(found.test),
+        "embedding_size": plan.embedding_size,
+    }
+    if not store.has_dataset(found.dataset, known):
+        rows = references(found, width=plan.embedding_size)
+        store.write_dataset(found.dataset, {**known, "references": rows})
+
+
+def _load(
+    plan: Plan,
+    name: str,
+    backbones: dict[str, Backbone],
+    progress: Progress,
+    download: bool,
+    extract: bool,
+) -> FeatureSet:
+    if name.startswith(EMBEDDINGS):
+        return load_embeddings(
+            Path(name.removeprefix(EMBEDDINGS)),
+            embeddings_name=plan.embeddings_name,
+            labels_name=plan.labels_name,
+            split=plan.split,
+        )
+    images = load_dataset(name, download=download, split=plan.split)
+    if not extract and not is_cached(images, backbones[name]):
+        raise DataError(
+            f"features of its {len(images.ids):,} images are not in the cache yet, so its time cannot be told; "
+            f"lossgauge features {name} --backbone {plan.backbone_of(name)} extracts them"
+        )
+    return features(images, backbones[name], progress=partial(progress.features, name))
+
+
+def _warning(plan: Plan, found: FeatureSet) -> str | None:
+    """What to know before training of the batches that this plan draws from a dataset.
+
+    Raises InputError where they cannot be drawn, and DataError where no validation slice can be cut.
+    """
+    seed = plan.seeds[0]
+    kinds = {"default", "trial"} if plan.tune is not None else {"default"}
+    # the slice takes rows away: what can be drawn from all of them may not be from the rest
+    for variant in sorted(kinds):
+        run = make_run(plan, found, plan.losses[0].at({}), seed, variant=variant)
+        of = as_measured(found, run.config)
+        batches = [found.labels[rows] for rows in sampler(run.config, of, seed=seed)(1)]
+    return warning_of_anchors_without_positive(share_without_positive(batches))

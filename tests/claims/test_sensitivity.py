@@ -1,0 +1,185 @@
+"""How claims move with the settings, against a slow loop over every pair of settings."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lossgauge.claims.sensitivity import Movement, Shares, movements
+from lossgauge.claims.standings import standings
+from lossgauge.claims.statements import QUANTITIES
+from lossgauge.claims.verdicts import verdicts
+from lossgauge.types import Record, Results
+from tests.claims.conftest import CLAIM, LOSSES, random_study
+
+FACTORS = (0.25, 0.5, 2.0, 4.0)
+SETTINGS = {"arcface": ("margin", "scale"), "ccl": ("margin", "scale")}
+
+
+def varied_study(seed: int = 0, *, losses=LOSSES, factors=FACTORS) -> Results:
+    """A random study, tuned and with every loss at four multiples of each of its settings."""
+    results = random_study(seed, losses=losses)
+    generator = np.random.default_rng([seed, 1])
+    tuned: list[Record] = []
+    varied: list[Record] = []
+    for r in results.summaries:
+        base = {"base": r["loss"], "protocol": "class-disjoint"}
+        moved = {name: r[name] + 0.3 * np.sin(len(r["loss"])) for name in QUANTITIES}
+        tuned.append({**r, **moved, **base, "loss": f"{r['loss']}(tuned)", "variant": "tuned"})
+        for setting in SETTINGS.get(r["loss"], ("temperature",)):
+            for factor in factors:
+                title = f"{r['loss']}({setting}={factor:g})"
+                columns = {"variant": "sensitivity", "setting": setting, "factor": factor}
+                by = {
+                    name: r[name] + generator.normal(0, 0.05) + 0.2 * np.log2(factor)
+                    for name in QUANTITIES
+                }
+                varied.append({**r, **by, **base, **columns, "loss": title})
+    return results._replace(summaries=[*results.summaries, *tuned], sensitivity=varied)
+
+
+def moved(results: Results, key: str) -> Movement:
+    return movements(results, "d", [CLAIM[key]])[0]
+
+
+def slow_sides(results: Results, key: str) -> list[tuple[str, str, str, int]]:
+    """Column, both titles, and the side of every pair of settings; scipy's paired test on rows found by hand."""
+    rows = [*results.summaries, *results.sensitivity]
+    found = []
+    for comparison in CLAIM[key].comparisons:
+        titles = [
+            sorted({r["loss"] for r in rows if r.get("base", r["loss"]) == loss})
+            for loss in comparison.losses
+        ]
+        for a in titles[0]:
+            for b in titles[1]:
+                left, right = (
+                    [
+                        r[comparison.column]
+                        for s in (0, 1, 2)
+                        for r in rows
+                        if (r["loss"], r["seed"]) == (t, s)
+                    ]
+                    for t in (a, b)
+                )
+                low, high = stats.ttest_rel(left, right).confidence_interval(0.95)
+                if comparison.direction == "lower":
+                    low, high = -high, -low
+                found.append((comparison.column, a, b, 1 if low > 0 else -1 if high < 0 else 0))
+    return found
+
+
+@pytest.mark.parametrize("key", ["1", "4", "5", "8"])
+def test_shares_and_turns_are_those_of_a_slow_loop_over_all_pairs_of_settings(key):
+    results = varied_study(int(key))
+    found = moved(results, key)
+    expected = slow_sides(results, key)
+    sides = [side for *_, side in expected]
+    assert found.combinations == Shares(sides.count(1), sides.count(-1), sides.count(0))
+    assert found.combinations.total == len(CLAIM[key].comparisons) * 6 * 6
+    default = {(c, a, b): side for c, a, b, side in expected if {a, b} <= set(LOSSES)}
+    turns = {
+        (column, a, b)
+        for column, a, b, side in expected
+        if side == (1 if default[column, a.partition("(")[0], b.partition("(")[0]] == -1 else -1)
+    }
+    assert {(t.comparison.column, t.left, t.right) for t in found.turns} == turns
+    assert turns  # a study in which nothing turns would test nothing
+
+
+def test_the_default_is_the_verdict_of_the_plans_settings():
+    results = varied_study(2)
+    assert [m.default for m in movements(results, "d")] == verdicts(results, "d")
+
+
+def test_the_tuned_verdict_is_that_of_a_study_of_the_tuned_rows_alone():
+    results = varied_study(2)
+    alone = [
+        {**r, "loss": r["base"], "variant": "default"}
+        for r in results.summaries
+        if r.get("variant") == "tuned"
+    ]
+    expected = verdicts(results._replace(summaries=alone, sensitivity=[]), "d")
+    assert [m.tuned for m in movements(results, "d")] == expected
+
+
+def test_a_multiple_is_the_verdict_of_all_losses_at_their_first_setting_times_that():
+    results = varied_study(2)
+    alone = [
+        {**r, "loss": r["base"], "variant": "default"}
+        for r in results.sensitivity
+        if r["factor"] == 0.5 and r["setting"] != "scale"
+    ]
+    expected = verdicts(results._replace(summaries=alone, sensitivity=[]), "d")
+    found = movements(results, "d")
+    assert [factor for factor, _ in found[0].at_factors] == list(FACTORS)
+    assert [dict(m.at_factors)[0.5] for m in found] == expected
+
+
+def test_of_several_settings_margin_comes_first_then_temperature_then_scale():
+    results = varied_study()
+    for r in results.sensitivity:
+        r["setting"] = "scale" if r["setting"] == "margin" else "temperature"
+    found = standings(results, "d", ["arcface"])
+    assert [s.setting for s in found.by_loss["arcface"]] == [
+        None,
+        *["temperature"] * 4,
+        *["scale"] * 4,
+        None,
+    ]
+    assert found.by_loss["arcface"][-1].title == "arcface(tuned)"
+
+
+def test_an_ordering_counts_default_each_multiple_and_tuned():
+    found = moved(varied_study(4), "7a")
+    assert found.combinations.total == 1 + len(FACTORS) + 1
+    assert found.turns == ()
+
+
+def test_the_order_of_rows_does_not_matter():
+    results = varied_study(3)
+    expected = movements(results, "d")
+    order = np.random.default_rng(0)
+    shuffled = results._replace(
+        summaries=[results.summaries[i] for i in order.permutation(len(results.summaries))],
+        sensitivity=[results.sensitivity[i] for i in order.permutation(len(results.sensitivity))],
+    )
+    assert movements(shuffled, "d") == expected
+
+
+def test_a_study_without_tuned_or_varied_runs_has_no_movement():
+    assert movements(random_study(), "d") == []
+
+
+def test_a_claim_that_the_split_does_not_allow_does_not_move():
+    results = varied_study()
+    for r in [*results.summaries, *results.sensitivity]:
+        r["protocol"] = "official"
+    assert [m.claim.key for m in movements(results, "d")] == ["1", "2", "4", "5", "6", "7a", "8"]
+
+
+def test_a_loss_without_a_tuned_run_is_named():
+    results = varied_study()
+    rows = [r for r in results.summaries if r["loss"] != "scl(tuned)"]
+    varied = [r for r in results.sensitivity if (r["base"], r["factor"]) != ("scl", 2.0)]
+    found = moved(results._replace(summaries=rows, sensitivity=varied), "1")
+    assert found.tuned is not None
+    assert (found.tuned.status, found.tuned.reason) == ("not tested", "scl has no run tuned")
+    assert dict(found.at_factors)[2.0].reason == "scl has no run at × 2"
+    assert found.default.status != "not tested"
+
+
+def test_only_varied_runs_give_no_tuned_verdict():
+    results = varied_study()
+    rows = [r for r in results.summaries if r.get("variant") != "tuned"]
+    assert moved(results._replace(summaries=rows), "1").tuned is None
+
+
+def test_seven_losses_at_ten_settings_take_less_than_a_second():
+    results = varied_study(factors=tuple(0.1 * 1.7**power for power in range(9)))
+    began = time.process_time()
+    movements(results, "d")
+    assert time.process_time() - began < 1

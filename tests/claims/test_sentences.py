@@ -1,0 +1,74 @@
+"""Evidence in words: the number, its doubt and its side."""
+
+from __future__ import annotations
+
+from lossgauge.claims.evidence import Interval
+from lossgauge.claims.sensitivity import Shares, Turn
+from lossgauge.claims.sentences import correction, evidence, shares, turning
+from lossgauge.claims.verdicts import verdicts
+from tests.claims.conftest import CLAIM, LOSSES, random_study, set_column
+
+
+def told(results, key):
+    return verdicts(results, "d", [CLAIM[key]])[0]
+
+
+def test_a_share_is_told_in_points_with_seeds_p_and_side():
+    results = random_study()
+    set_column(
+        results, "recall_at_1", {"triplet": (0.6, 0.7, 0.8), "contrastive": (0.5, 0.59, 0.7)}
+    )
+    line = evidence(told(results, "3"))[0]
+    assert line.startswith(
+        "triplet − contrastive in R@1, claimed above 0: +10.3 ± 1.4 points, 3 paired seeds, p = 0.001"
+    )
+    assert line.endswith(": for")
+
+
+def test_a_difference_below_0_has_a_true_minus_and_an_open_one_its_reason():
+    results = random_study()
+    set_column(results, "compaction_epochs", {"contrastive": (3, 4, 5), "triplet": (9, 10, 11.4)})
+    line = evidence(told(results, "4"))[0]
+    assert "claimed below 0: −6.13 ± 0.57 epochs" in line
+    set_column(results, "compaction_epochs", {"contrastive": (3, None, 5)})
+    assert "in 1 of 3 seeds" in evidence(told(results, "4"))[0]
+
+
+def test_an_ordering_names_its_losses():
+    line = evidence(told(random_study(), "7a"))[0]
+    assert f"n = 7 losses ({', '.join(LOSSES)})" in line
+
+
+def test_a_correction_that_takes_something_is_told():
+    results = random_study()
+    for r in results.summaries:
+        r["test_inter"] = r["test_spacing_cv"] = 0.5 + 0.01 * (r["loss"] == "n_pair") * (
+            5 + r["seed"]
+        )
+    found = told(results, "6")
+    assert found.status == "supported"
+    assert found.holding_up == 0
+    assert correction(found) == "0 of the 12 told apart hold up after Holm's correction."
+    assert correction(told(random_study(seeds=(0,)), "6")) == ""
+    assert correction(told(results, "7a")) == ""
+
+
+def test_turns_are_told_up_to_three():
+    comparison = CLAIM["1"].comparisons[0]
+    turn = Turn(
+        comparison,
+        "triplet(margin=0.05)",
+        "info_nce(temperature=0.4)",
+        "against",
+        Interval(-1, 0.1, 3),
+    )
+    assert turning([turn]) == (
+        "contradicted with triplet(margin=0.05) against info_nce(temperature=0.4) (intra)"
+    )
+    assert turning([turn] * 5).endswith("; and 2 more")
+    assert turning([]) == ""
+
+
+def test_shares_leave_out_what_is_not_there():
+    assert shares(Shares(3, 0, 1)) == "75 % for, 25 % open, of 4"
+    assert shares(Shares(0, 0, 0)) == "none"

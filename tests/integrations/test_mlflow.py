@@ -1,0 +1,114 @@
+import os
+
+import pytest
+
+from lossgauge.errors import StudyError
+from lossgauge.export import export_study
+from tests.integrations import expected
+
+pytestmark = [
+    # SQLAlchemy 2.1 about MLflow's own mappers
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
+]
+
+
+def client_of(place):
+    from mlflow import MlflowClient
+    from sqlalchemy.engine import URL
+
+    uri = URL.create("sqlite", database=str(place / "mlflow.db")).render_as_string()
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("a place with%20blanks") / "mlflow"
+
+
+@pytest.fixture
+def exported(study, out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert export_study(study, "mlflow", out) == str(out)
+    assert list(tmp_path.iterdir()) == []  # nothing beside the place that was given
+    return out
+
+
+def runs_of(client, study):
+    experiment = client.get_experiment_by_name(study.name)
+    return client.search_runs([experiment.experiment_id])
+
+
+def test_every_run_comes_back_with_its_numbers(study, exported):
+    client = client_of(exported)
+    found = {run.data.tags["lossgauge.id"]: run for run in runs_of(client, study)}
+    rows = expected.tracked(study)
+    assert len(found) == len(rows)
+    by_why = {
+        (r.data.tags["lossgauge.run"], r.data.tags["variant"], r.data.tags["loss"]): r
+        for r in found.values()
+    }
+    for row in rows:
+        run = by_why[row["run"], row["variant"], row["loss"]]
+        for column in ("dataset", "loss", "base", "variant", "seed"):
+            assert run.data.tags[column] == str(row[column])
+        assert run.info.status == "FINISHED"
+        config = expected.config(study, row["run"])
+        assert run.data.params["fingerprint"] == config["fingerprint"]
+        assert run.data.params["features.images"] == config["features"]["images"]
+        for key, value in config["settings"].items():
+            assert run.data.params[f"settings.{key}"] == str(value)
+        assert "loss_file" not in run.data.params
+        numbers = expected.epoch_numbers(study, row["run"])
+        last = {}
+        for (name, epoch), value in sorted(numbers.items(), key=lambda item: item[0][1]):
+            last[name] = value
+            history = {m.step: m.value for m in client.get_metric_history(run.info.run_id, name)}
+            assert history[epoch] == value
+            assert set(history) == {at for known, at in numbers if known == name}
+        assert run.data.metrics == last | expected.summary_numbers(study, row)
+
+
+def test_a_second_export_adds_nothing_and_a_half_written_run_is_written_anew(
+    study, exported, capfd
+):
+    client = client_of(exported)
+    before = {run.info.run_id: run.data.tags["lossgauge.id"] for run in runs_of(client, study)}
+    half = next(iter(before))
+    client.update_run(half, status="RUNNING")
+    export_study(study, "mlflow", exported)
+    after = {run.info.run_id: run.data.tags["lossgauge.id"] for run in runs_of(client, study)}
+    assert sorted(after.values()) == sorted(before.values())
+    assert set(before) - set(after) == {half}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_users_server_goes_first_unless_a_folder_is_named(
+    study, exported, tmp_path, monkeypatch, capfd
+):
+    named = f"sqlite:///{tmp_path}/named.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    monkeypatch.chdir(tmp_path)
+    before = dict(os.environ)
+    assert export_study(study, "mlflow") == f"experiment 'study' at {named}"
+    assert [path.name for path in tmp_path.iterdir()] == ["named.db"]
+    assert not (study / "export").exists()
+    assert dict(os.environ) == before
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "no such thing://")
+    assert export_study(study, "mlflow", exported) == str(exported)
+
+
+def test_a_password_is_not_shown():
+    from lossgauge.export import _without_password
+
+    assert _without_password("https://me:secret@host:5000/x") == "https://host:5000/x"
+    assert _without_password("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+
+
+def test_a_deleted_experiment_is_said(study, exported):
+    client = client_of(exported)
+    experiment = client.get_experiment_by_name(study.name).experiment_id
+    client.delete_experiment(experiment)
+    with pytest.raises(StudyError, match="the MLflow experiment 'study' is deleted"):
+        export_study(study, "mlflow", exported)
+    client.restore_experiment(experiment)

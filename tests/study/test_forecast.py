@@ -1,0 +1,189 @@
+import pytest
+
+from lossgauge.errors import DataError, PlanError
+from lossgauge.study.forecast import forecast
+from lossgauge.study.launch import run_study
+from lossgauge.study.store import Store
+from tests.study.conftest import Quiet, small_plan
+from tests.study.test_selection import vectors_plan, write_vectors
+
+
+def tree(*folders):
+    """Every file below with its bytes, and every folder."""
+    return {
+        str(path): path.read_bytes() if path.is_file() else None
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def told(plan, folder, progress=None):
+    return forecast(plan, folder, progress=progress or Quiet())
+
+
+TUNED = ("tune={trials: 7, epochs: 2}", "losses=triplet,ccl", "seeds=2", "sensitivity=[0.5,2]")
+
+
+def test_a_forecast_writes_nothing_at_all(tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    before = tree(tmp_path)
+    found = told(vectors_plan(vectors, *TUNED), tmp_path / "out")
+    assert found.runs > 0
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_forecast_of_a_finished_study_changes_no_file_of_it_nor_of_the_cache(tmp_path):
+    run_study(small_plan(epochs=1), tmp_path / "out", progress=Quiet())
+    before = tree(tmp_path)
+    found = told(small_plan(epochs=1, seeds=2), tmp_path / "out")
+    assert (found.runs, found.there) == (6, 3)
+    assert tree(tmp_path) == before
+
+
+def test_a_forecast_counts_a_damaged_run_as_to_be_done_and_leaves_it_as_it_is(tmp_path):
+    run_study(small_plan(epochs=1), tmp_path / "out", progress=Quiet())
+    (path,) = tmp_path.glob("out/runs/digits_triplet*/epochs.parquet")
+    path.write_bytes(path.read_bytes()[:-1])
+    before = tree(tmp_path)
+    assert told(small_plan(epochs=1), tmp_path / "out").there == 2
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("losses=triplet,ccl", "seeds=2"),
+        ("sensitivity=[0.5,2]",),
+        # one that is asked for twice: as it stands and as a variant of another
+        ("losses=[triplet, {triplet: {margin: 0.4}}]", "sensitivity=[2]"),
+        ("tune={trials: 2, epochs: 1}",),
+        TUNED,
+    ],
+    ids=str,
+)
+def test_a_forecast_counts_the_runs_that_a_study_then_does(tmp_path, overrides):
+    plan = vectors_plan(write_vectors(tmp_path / "vectors.npz"), *overrides)
+    before = told(plan, tmp_path / "out")
+    watcher = Quiet()
+    outcome = run_study(plan, tmp_path / "out", progress=watcher)
+    # what a loss was tuned to may be its own defaults, which are done then
+    again = {
+        row["run"]
+        for row in Store(tmp_path / "out").load().summaries
+        if row["variant"] == "default"
+    }
+    found = Store(tmp_path / "out").load()
+    own = [row for row in found.summaries if row["variant"] == "tuned" and row["run"] in again]
+    assert before.there == 0
+    assert before.runs == outcome.done + len(own)
+    after = told(plan, tmp_path / "out")
+    assert (after.runs, after.there) == (outcome.done, outcome.done)
+    assert (after.seconds, after.bytes) == (0, 0)
+
+
+def test_a_forecast_of_a_study_that_was_stopped_counts_the_trials_that_are_there(tmp_path):
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    plan = vectors_plan(vectors, "tune={trials: 12, epochs: 2}")
+    run_study(plan, tmp_path / "out", progress=Quiet())
+    trials = sorted(Store(tmp_path / "out").load().trials, key=lambda row: row["trial"])
+    # the sixth trial is of the second round, which only the first one's ends open
+    for row in trials[7:]:
+        for path in sorted((tmp_path / "out" / "runs" / row["run"]).iterdir()):
+            path.unlink()
+        (tmp_path / "out" / "runs" / row["run"]).rmdir()
+    found = told(plan, tmp_path / "out")
+    assert (found.runs, found.there) == (2 + 12 + 1, 2 + 7)
+    assert found.seconds > 0
+
+
+def test_a_forecast_of_time_and_disk_is_about_what_a_study_takes(tmp_path):
+    for name, plan in {
+        "short": small_plan(epochs=3),
+        "long": small_plan(epochs=12, losses="triplet", retrieval_every=4),
+        "tuned": small_plan(epochs=4, losses="triplet", tune="{trials: 3, epochs: 2}"),
+    }.items():
+        run_study(small_plan(epochs=1), tmp_path / "features", progress=Quiet())
+        found = told(plan, tmp_path / name)
+        run_study(plan, tmp_path / name, progress=Quiet())
+        size = sum(path.stat().st_size for path in (tmp_path / name).rglob("*") if path.is_file())
+        assert size / 2 < found.bytes < size * 2, name
+        store = Store(tmp_path / name).load()
+        took = sum(row.get("seconds") or 0 for row in [*store.summaries, *store.trials])
+        # a busy machine may be ten times slower in between
+        assert took / 20 < found.seconds < took * 20, name
+
+
+def test_more_epochs_seeds_and_trials_take_longer_and_more_room(tmp_path):
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    few = "tune={trials: 5, epochs: 3}"
+    for less, more in (
+        ([], ["epochs=60"]),
+        ([], ["seeds=20"]),
+        ([few], ["tune={trials: 50, epochs: 3}"]),  # of which a study begins with five
+    ):
+        small, large = (
+            told(vectors_plan(vectors, *overrides), tmp_path / "out") for overrides in (less, more)
+        )
+        assert large.bytes > 2 * small.bytes, more
+        # a busy machine may slow one of the two down
+        assert large.seconds > small.seconds / 2, more
+
+
+def test_the_grid_names_each_dataset_with_what_it_is_asked_for(tmp_path):
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    (line,) = told(vectors_plan(vectors, *TUNED), tmp_path / "out").grid
+    assert line == (
+        "embeddings:vectors.npz: 180 training and 180 test rows of 24 features, given split: "
+        "2 losses and untrained × 2 seeds; 6 further settings × as many seeds; "
+        "2 losses × 7 trials, then as many seeds"
+    )
+
+
+def test_features_that_are_not_in_the_cache_are_left_out_with_the_command_that_extracts_them(
+    tmp_path, quiet
+):
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    plan = vectors_plan(vectors, f"datasets=['embeddings:{vectors}', digits]", "backbone=pixels")
+    before = tree(tmp_path)
+    found = told(plan, tmp_path / "out", quiet)
+    assert found.runs == 2
+    assert len(found.grid) == 1
+    (line,) = found.left_out
+    assert line.startswith("digits: features of its 1,797 images are not in the cache yet")
+    assert "lossgauge features digits --backbone pixels" in line
+    assert quiet.missing.keys() == {"digits"}
+    assert tree(tmp_path) == before
+    with pytest.raises(
+        DataError, match=r"none of the datasets is there: .*lossgauge features digits"
+    ):
+        told(small_plan(), tmp_path / "out")
+
+
+FAILS = """
+import torch
+class Fails(torch.nn.Module):
+    def forward(self, z, y):
+        raise RuntimeError("not this one")
+"""
+
+
+def test_a_loss_that_fails_is_told_of_and_does_not_stop_the_forecast(tmp_path, quiet):
+    (tmp_path / "own.py").write_text(FAILS)
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    plan = vectors_plan(vectors, f"losses=['{tmp_path / 'own.py'}:Fails', triplet]")
+    found = told(plan, tmp_path / "out", quiet)
+    assert (found.runs, found.there) == (3, 0)
+    assert found.seconds > 0
+    (words,) = quiet.warnings.values()
+    assert words.endswith(
+        "own.py:Fails fails in its first steps, so its time is not in the sum: RuntimeError: not this one"
+    )
+
+
+def test_a_forecast_refuses_what_a_study_would_refuse(tmp_path):
+    with pytest.raises(PlanError, match="did you mean 'digits'"):
+        told(small_plan(datasets="digit"), tmp_path / "out")

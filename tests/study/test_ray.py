@@ -1,0 +1,107 @@
+"""The same runs on a real Ray cluster of this machine, with a worker killed in the middle."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lossgauge.errors import InputError, StudyError
+from lossgauge.study.engines import Workforce
+from lossgauge.study.launch import run_study
+from lossgauge.study.store import Store
+from tests.study.conftest import Quiet, small_plan
+from tests.study.test_engines import numbers
+
+pytest.importorskip("ray")
+
+# Ray's own: sockets and processes that it leaves to the end
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+
+OWN = """
+import os, signal, time
+import torch
+
+class Waits(torch.nn.Module):
+    "Says which process it is in, and waits there for its end the first time."
+    def forward(self, z, y):
+        try:
+            file = os.open("pid", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return -((y[:, None] == y) * (z @ z.T)).mean()
+        os.write(file, str(os.getpid()).encode())
+        os.close(file)
+        time.sleep(60)
+        raise RuntimeError("nobody killed me")
+
+class Fails(torch.nn.Module):
+    def forward(self, z, y):
+        open("tries", "a").write("x")
+        raise RuntimeError("on its own account")
+
+class Deadly(torch.nn.Module):
+    def forward(self, z, y):
+        open("deaths", "a").write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_cluster_comes_to_the_same_numbers_and_survives_the_death_of_a_worker(
+    tmp_path, quiet, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if Path("pid").is_file() and (text := Path("pid").read_text()):
+                os.kill(int(text), 9)
+                killed.append(int(text))
+                return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    plan = small_plan(losses="triplet,own.py:Waits,own.py:Fails,own.py:Deadly")
+    small = small_plan(losses="triplet,own.py:Waits")
+    outcome = run_study(plan, Path("ray"), progress=quiet, workforce=Workforce("ray", jobs=2))
+    killer.join()
+    assert killed
+    assert (outcome.done, outcome.failed) == (3, 2)
+    # what fails on its own account is not tried again; what takes its worker along is, twice
+    assert len(Path("tries").read_text()) == 1
+    assert len(Path("deaths").read_text()) == 3
+    errors = {row["loss"]: row for row in Store(Path("ray")).load().failures}
+    assert errors["own.py:Fails"]["error"] == "RuntimeError: on its own account"
+    assert "own.py" in errors["own.py:Fails"]["traceback"]
+    assert "its Ray task ended by" in errors["own.py:Deadly"]["error"]
+    assert not Path("ray/.work").exists()
+    again = run_study(small, Path("ray"), progress=quiet)
+    assert (again.done, again.failed) == (0, 0)
+    run_study(small, Path("here"), progress=Quiet())
+    assert numbers(Path("ray")) == numbers(Path("here"))
+
+
+@pytest.mark.parametrize(
+    ("workforce", "message"),
+    [
+        (Workforce("ray", gpus=0.5), "device cuda and gpus go together"),
+        (Workforce("ray", device="cuda"), "device cuda and gpus go together"),
+        (Workforce("local", gpus=0.5), "dealt out by the engine ray alone"),
+        (Workforce("local", device="tpu"), "device is cpu or cuda, got 'tpu'"),
+        (Workforce(cpus=0.0), "cpus of a run must be above 0, got 0"),
+    ],
+)
+def test_a_contradiction_is_refused_before_anything_is_written(tmp_path, quiet, workforce, message):
+    with pytest.raises(InputError, match=message):
+        run_study(small_plan(), tmp_path / "out", progress=quiet, workforce=workforce)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_that_is_not_there_is_told_in_words(tmp_path, quiet, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(StudyError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*RAY_ADDRESS"):
+        run_study(small_plan(), tmp_path / "out", progress=quiet, workforce=Workforce("ray"))

@@ -1,0 +1,218 @@
+import numpy as np
+import pytest
+
+from lossgauge.study.disk import read_rows
+from lossgauge.study.launch import run_study
+from lossgauge.study.plan import parse_plan
+from lossgauge.study.store import TIMING, Store
+from tests.study.conftest import Quiet
+
+
+def write_vectors(path, *, poison=False):
+    """Six noisy classes as ready embeddings with a split of their own; poisoned, the test side is garbage."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), 60)
+    # the classes lie in a few of many directions, so that there is something to learn and to overfit
+    rows = generator.normal(size=(360, 24)) + 2.5 * np.eye(6, 24)[labels]
+    split = np.where(np.arange(360) % 2 == 0, "train", "test")
+    if poison:
+        tests = split == "test"
+        rows[tests] = 5 * generator.normal(size=(180, 24))
+        labels[tests] = generator.permutation(labels[tests])
+    np.savez(path, embeddings=rows.astype(np.float32), labels=labels, split=split)
+    return path
+
+
+def vectors_plan(path, *overrides):
+    """One loss, one seed, three epochs."""
+    text = f"""
+datasets: ["embeddings:{path}"]
+losses: [triplet]
+seeds: 1
+epochs: 3
+batch_size: 32
+learning_rate: 0.01
+embedding_size: 8
+"""
+    return parse_plan(text, overrides=overrides)
+
+
+def study(tmp_path, name, *overrides, vectors=None, progress=None):
+    """A finished study's results."""
+    vectors = vectors or write_vectors(tmp_path / "vectors.npz")
+    outcome = run_study(
+        vectors_plan(vectors, *overrides), tmp_path / name, progress=progress or Quiet()
+    )
+    assert outcome.failed == 0
+    return Store(tmp_path / name).load()
+
+
+def of_loss(rows, loss="arcface"):
+    return [row for row in rows if row["loss"] == loss]
+
+
+def numbers(rows):
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
+
+
+LONG = ("losses=arcface", "epochs=14", "learning_rate=0.03")
+"""So long at so high a rate that the last epoch is not the best."""
+
+
+def best_by_hand(rows, column):
+    """The first epoch with the largest value that was measured, epoch 0 aside."""
+    best, at = None, None
+    for row in rows:
+        value = row.get(column)
+        if row["epoch"] > 0 and value is not None and (best is None or value > best):
+            best, at = value, row["epoch"]
+    return at
+
+
+@pytest.mark.parametrize("every", [1, 5])
+@pytest.mark.parametrize("metric", ["map_at_r", "recall_at_1"])
+@pytest.mark.parametrize("selection", ["last", "best-validation", "oracle"])
+def test_the_selected_epoch_is_the_best_that_was_measured(tmp_path, selection, metric, every):
+    chosen = [] if selection == "last" else [f"selection_metric={metric}"]
+    found = study(
+        tmp_path, "out", *LONG, f"selection={selection}", f"retrieval_every={every}", *chosen
+    )
+    (summary,) = of_loss(found.summaries)
+    epochs = of_loss(found.epochs)
+    measured = [row["epoch"] for row in epochs if row["map_at_r"] is not None]
+    assert measured == [0, *(e for e in range(1, 15) if e % every == 0 or e == 14)]
+    if selection == "last":
+        wanted = 14
+    else:
+        column = f"validation_{metric}" if selection == "best-validation" else metric
+        wanted = best_by_hand(epochs, column)
+        assert wanted != 14  # or this would not tell it from `last`
+    assert summary["selected_epoch"] == wanted
+    assert summary["epochs"] == 14
+    row = epochs[wanted]
+    geometry = [
+        name
+        for name in row
+        if name.startswith(("test_", "train_", "recall_", "map_", "validation_"))
+    ]
+    assert len(geometry) > 10
+    for name in geometry:
+        assert summary[name] == row[name], name
+    # the head of that epoch, not the last one
+    classes = read_rows(tmp_path / "out" / "runs" / summary["run"] / "classes.parquet")
+    for side in ("train", "test"):
+        intra = [line["intra"] for line in classes if line["side"] == side]
+        assert np.mean(intra) == pytest.approx(row[f"{side}_intra"], rel=1e-6)
+
+
+def test_training_is_the_same_whatever_epoch_is_selected(tmp_path):
+    last, oracle = (
+        study(tmp_path, name, *LONG, f"selection={name}") for name in ("last", "oracle")
+    )
+    drop = ("run",)
+    one, two = (
+        [{k: v for k, v in row.items() if k not in drop} for row in numbers(found.epochs)]
+        for found in (last, oracle)
+    )
+    assert one == two
+    summary, picked = of_loss(last.summaries)[0], of_loss(oracle.summaries)[0]
+    assert picked["map_at_r"] > summary["map_at_r"]
+    for name in ("loss_value", "decay_epochs", "compaction_epochs", "term_active_ratio"):
+        assert picked[name] == summary[name]
+
+
+def test_of_equal_epochs_the_earliest_is_selected(tmp_path):
+    # a head that hardly moves: all epochs retrieve the same
+    found = study(tmp_path, "out", "losses=arcface", "learning_rate=1e-12", "selection=oracle")
+    assert len({row["map_at_r"] for row in of_loss(found.epochs)}) == 1
+    assert of_loss(found.summaries)[0]["selected_epoch"] == 1
+
+
+def test_best_validation_never_sees_the_test_side(tmp_path):
+    (tmp_path / "bad").mkdir()
+    clean = write_vectors(tmp_path / "vectors.npz")
+    poisoned = write_vectors(tmp_path / "bad" / "vectors.npz", poison=True)
+    rules = {}
+    for rule in ("best-validation", "oracle"):
+        good, bad = (
+            study(tmp_path, f"{rule} {name}", *LONG, f"selection={rule}", vectors=vectors)
+            for name, vectors in (("good", clean), ("bad", poisoned))
+        )
+        (one,), (two,) = of_loss(good.summaries), of_loss(bad.summaries)
+        assert one["map_at_r"] > two["map_at_r"] + 0.1
+        rules[rule] = one, two
+        if rule == "best-validation":
+            for before, after in zip(of_loss(good.epochs), of_loss(bad.epochs), strict=True):
+                held = [name for name in before if name.startswith(("validation_", "train_"))]
+                assert [before[name] for name in held] == [after[name] for name in held]
+                assert before["validation_map_at_r"] is not None
+    one, two = rules["best-validation"]
+    assert one["selected_epoch"] == two["selected_epoch"]
+    one, two = rules["oracle"]
+    assert one["selected_epoch"] != two["selected_epoch"]
+
+
+class Interrupted(Quiet):
+    """Presses Ctrl-C after an epoch of a loss, once."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def epoch(self, run, epoch):
+        if epoch == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("selection", ["best-validation", "oracle"])
+def test_a_run_that_was_stopped_keeps_the_best_head_it_had(tmp_path, selection, monkeypatch):
+    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    overrides = (*LONG, f"selection={selection}")
+    whole = study(tmp_path, "whole", *overrides, vectors=vectors)
+    (summary,) = of_loss(whole.summaries)
+    stop = 13
+    assert summary["selected_epoch"] < stop - 1  # the best head comes out of the checkpoint
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path, "stopped", *overrides, vectors=vectors, progress=Interrupted(stop))
+    run = summary["run"]
+    assert Store(tmp_path / "stopped").checkpoint(run).name == str(stop - 1)
+    stopped = study(tmp_path, "stopped", *overrides, vectors=vectors)
+    assert numbers(stopped.summaries) == numbers(whole.summaries)
+    assert numbers(stopped.epochs) == numbers(whole.epochs)
+    one, two = (
+        read_rows(tmp_path / n / "runs" / run / "classes.parquet") for n in ("whole", "stopped")
+    )
+    assert one == two
+
+
+def test_other_heads_optimizers_and_schedules_give_other_numbers(tmp_path):
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    ways = {
+        "default": [],
+        "mlp": ["head=mlp", "hidden_size=16"],
+        "wider": ["head=mlp", "hidden_size=32"],
+        "sgd": ["optimizer=sgd"],
+        "still": ["optimizer=sgd", "momentum=0"],
+        "decay": ["weight_decay=0.1"],
+        "adamw": ["optimizer=adamw", "weight_decay=0.1"],
+        "cosine": ["schedule=cosine"],
+        "warmup": ["warmup_epochs=1"],
+        "both": ["schedule=cosine", "warmup_epochs=1"],
+    }
+    reached = {}
+    for name, overrides in ways.items():
+        found = study(tmp_path, name, *overrides, vectors=vectors)
+        (summary,) = of_loss(found.summaries, "triplet")
+        reached[name] = summary["loss_value"], summary["test_intra"], summary["train_intra"]
+    assert len({values[1] for values in reached.values()}) == len(ways)
+    assert len({values[2] for values in reached.values()}) == len(ways)
+
+
+def test_the_baseline_is_the_same_beside_any_training(tmp_path):
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    one = study(tmp_path, "out", "selection=best-validation", "optimizer=sgd", vectors=vectors)
+    two = study(tmp_path, "out", "epochs=2", vectors=vectors)
+    untrained = [of_loss(found.summaries, "untrained") for found in (one, two)]
+    assert untrained[0][0]["run"] == untrained[1][0]["run"]
+    assert untrained[0][0]["selected_epoch"] == 0

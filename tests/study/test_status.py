@@ -1,0 +1,198 @@
+import contextlib
+import fcntl
+import json
+
+import pytest
+
+from lossgauge.errors import CacheError, StudyError
+from lossgauge.study.launch import run_study
+from lossgauge.study.status import FILE, read_status
+from lossgauge.study.store import Store
+from tests.study.conftest import Quiet
+from tests.study.test_selection import vectors_plan, write_vectors
+from tests.study.test_tune import FRAGILE
+
+
+@pytest.fixture
+def plan(tmp_path):
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    return lambda *overrides: vectors_plan(vectors, *overrides)
+
+
+def adds_up(found):
+    known = [*found.done, *found.running, *found.failed, *found.waiting]
+    return len(known) == len(set(known)) <= found.expected
+
+
+class Watching(Quiet):
+    """Asks for the status of the study that it watches, at every turn."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+        self.seen = []
+
+    def look(self, event, run=None):
+        found = read_status(self.folder)
+        assert adds_up(found)
+        assert found.at_work
+        self.seen.append((event, run, found))
+
+    def study(self, runs):
+        super().study(runs)
+        self.look("study")
+
+    def start(self, run):
+        self.look("start", run.name)
+
+    def epoch(self, run, epoch):
+        self.look("epoch", run.name)
+
+    def end(self, run, summary):
+        super().end(run, summary)
+        self.look("end", run.name)
+
+
+def test_the_states_of_a_finished_study_add_up(tmp_path, plan):
+    run_study(plan("losses=triplet,ccl", "seeds=2"), tmp_path / "out", progress=Quiet())
+    found = read_status(tmp_path / "out")
+    assert (len(found.done), found.running, found.failed, found.waiting) == (6, {}, {}, [])
+    assert (found.expected, found.at_work, found.seconds_left) == (6, False, None)
+
+
+def test_the_status_can_be_asked_for_while_a_study_writes(tmp_path, plan, monkeypatch):
+    monkeypatch.setattr("lossgauge.study.status.SECONDS", 0)
+    out = tmp_path / "out"
+    watcher = Watching(out)
+    run_study(plan("tune={trials: 7, epochs: 2}", "seeds=2"), out, progress=watcher)
+    events = [event for event, *_ in watcher.seen]
+    assert events.count("end") == len(read_status(out).done) >= 2 + 2 + 7
+    first, last = watcher.seen[0][2], watcher.seen[-1][2]
+    # two of the baseline, two as they stand, seven trials and two tuned; the first round is named
+    assert (len(first.waiting), first.expected) == (2 + 2 + 5, 2 + 2 + 7 + 2)
+    assert (len(last.done), len(last.waiting)) == (len(read_status(out).done), 0)
+    done = [len(found.done) for *_, found in watcher.seen]
+    assert done == sorted(done)
+    for event, run, found in watcher.seen:
+        if event == "end":
+            assert run in found.done
+            assert run not in found.running
+    left = [found.seconds_left for event, _, found in watcher.seen if event == "epoch"]
+    assert any(seconds is not None and seconds >= 0 for seconds in left)
+    running = [(run, found.running) for event, run, found in watcher.seen[1:] if event == "epoch"]
+    assert any(run in now and 0 < now[run][0] <= now[run][1] for run, now in running)
+    after = read_status(out)
+    assert (after.at_work, after.running, after.waiting) == (False, {}, [])
+    assert after.expected >= len(after.done)
+
+
+class Stops(Quiet):
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def epoch(self, run, epoch):
+        if run.base == self.loss:
+            raise KeyboardInterrupt
+
+
+def test_a_study_that_was_stopped_has_runs_that_wait_and_none_that_run(tmp_path, plan):
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan("losses=triplet,ccl"), tmp_path / "out", progress=Stops("ccl"))
+    found = read_status(tmp_path / "out")
+    assert (len(found.done), found.running, len(found.waiting)) == (2, {}, 1)
+    assert (found.expected, found.at_work, found.seconds_left) == (3, False, None)
+    assert found.waiting[0].split("_")[1] == "ccl"
+
+
+def test_failed_runs_are_told_with_their_error_and_are_none_that_wait(tmp_path, plan):
+    (tmp_path / "own.py").write_text(FRAGILE.format(condition="True"))
+    run_study(
+        plan(f"losses=['{tmp_path / 'own.py'}:Fragile', triplet]"),
+        tmp_path / "out",
+        progress=Quiet(),
+    )
+    found = read_status(tmp_path / "out")
+    assert (len(found.done), len(found.failed), found.waiting) == (2, 1, [])
+    assert list(found.failed.values()) == ["RuntimeError: too strong"]
+
+
+def test_a_study_that_searches_expects_runs_that_have_no_name_yet(tmp_path, plan):
+    tuned = plan("tune={trials: 7, epochs: 1}")
+    with pytest.raises(KeyboardInterrupt):
+        run_study(tuned, tmp_path / "out", progress=Stops("triplet"))
+    found = read_status(tmp_path / "out")
+    assert (len(found.done), len(found.waiting), found.expected) == (1, 1 + 5, 2 + 7 + 1)
+
+
+def test_a_run_that_is_asked_for_twice_is_expected_once(tmp_path, plan):
+    doubled = plan("losses=[triplet, {triplet: {margin: 0.4}}]", "sensitivity=[2]")
+    run_study(doubled, tmp_path / "out", progress=Quiet())
+    found = read_status(tmp_path / "out")
+    # margins of 0.2, 0.4, 0.8 and the baseline; 0.4 is the one at twice the other
+    assert (len(found.done), found.expected) == (4, 4)
+
+
+DAMAGED = [b"", b"{", b"\xff\xfe", b"{}"]
+WRONG = [b"[]", b"null", b"3", b'{"running": 5}', b'{"running": {"x": "y"}}']
+"""JSON, but not what was written."""
+
+
+@pytest.mark.parametrize("damaged", [*DAMAGED, *WRONG])
+def test_a_damaged_note_of_what_is_running_does_not_break_the_status(tmp_path, plan, damaged):
+    out = tmp_path / "out"
+    run_study(plan("epochs=1"), out, progress=Quiet())
+    note = Store(out).work / FILE
+    note.parent.mkdir(exist_ok=True)
+    note.write_bytes(damaged)
+    with (out / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = read_status(out)
+    assert found.at_work
+    assert (len(found.done), found.running, found.seconds_left) == (2, {}, None)
+    # nobody is at work: it is not even looked at
+    assert read_status(out) == found._replace(at_work=False)
+
+
+@pytest.mark.parametrize("damaged", [*DAMAGED, *WRONG])
+def test_a_damaged_note_of_a_failure_is_still_one_of_a_failure(tmp_path, plan, damaged):
+    (tmp_path / "own.py").write_text(FRAGILE.format(condition="True"))
+    out = tmp_path / "out"
+    run_study(plan(f"losses=['{tmp_path / 'own.py'}:Fragile']"), out, progress=Quiet())
+    (note,) = out.glob("failed/*.json")
+    note.write_bytes(damaged)
+    found = read_status(out)
+    assert adds_up(found)
+    assert found.failed.keys() == {note.stem}
+    assert found.failed[note.stem]
+
+
+def test_a_note_of_an_older_study_names_no_run_of_this_one(tmp_path, plan):
+    out = tmp_path / "out"
+    run_study(plan("epochs=1"), out, progress=Quiet())
+    note = Store(out).work / FILE
+    note.parent.mkdir(exist_ok=True)
+    content = {"began": 0.0, "jobs": 1, "running": {"other": 3}, "work_now": 0, "work_left": 5}
+    note.write_text(json.dumps(content))
+    with (out / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = read_status(out)
+    assert (len(found.done), found.running, found.waiting) == (2, {}, [])
+
+
+def test_a_folder_without_a_study_is_said_to_have_none(tmp_path, plan):
+    with pytest.raises(StudyError, match=r"holds no study \(no study.json\)"):
+        read_status(tmp_path / "nowhere")
+    run_study(plan("epochs=1"), tmp_path / "out", progress=Quiet())
+    (tmp_path / "out" / "study.json").write_text("{")
+    with pytest.raises(CacheError, match=r"study\.json cannot be read"):
+        read_status(tmp_path / "out")
+
+
+def test_asking_writes_nothing(tmp_path, plan):
+    run_study(plan("epochs=1"), tmp_path / "out", progress=Quiet())
+    with contextlib.suppress(FileNotFoundError):
+        (tmp_path / "out" / ".lock").unlink()
+    before = sorted(tmp_path.rglob("*"))
+    assert not read_status(tmp_path / "out").at_work
+    assert sorted(tmp_path.rglob("*")) == before

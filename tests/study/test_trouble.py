@@ -1,0 +1,183 @@
+"""A full disk, a folder that is read-only, damaged files: a clear error, and the rest goes on."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lossgauge.errors import StudyError
+from lossgauge.study.engines import Workforce
+from lossgauge.study.launch import run_study
+from lossgauge.study.status import read_status
+from lossgauge.study.store import Store
+from tests.study.conftest import Quiet, small_plan
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A real file system of half a megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_fails_runs_in_words_and_with_room_the_same_command_goes_on(
+    small_disk, quiet, monkeypatch
+):
+    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    (small_disk / "ballast").write_bytes(b"x" * 330_000)
+    plan = small_plan(losses="triplet,contrastive,scl", epochs=6, embedding_size=64)
+    outcome = run_study(plan, small_disk / "out", progress=quiet)
+    assert outcome.failed > 0
+    assert all("No space left" in words for words in quiet.failures.values())
+    gone_on_with(plan, small_disk, Workforce())
+
+
+def test_no_room_for_what_workers_need_is_one_clear_error(small_disk, quiet, monkeypatch):
+    monkeypatch.setenv("LOSSGAUGE_CHECKPOINT_SECONDS", "0")
+    (small_disk / "ballast").write_bytes(b"x" * 100_000)
+    plan = small_plan(losses="triplet,contrastive,scl", epochs=6, embedding_size=64)
+    with pytest.raises(StudyError, match=r"features for the workers cannot be written: .*[Ss]pace"):
+        run_study(plan, small_disk / "out", progress=quiet, workforce=Workforce(jobs=2))
+    gone_on_with(plan, small_disk, Workforce(jobs=2))
+
+
+def gone_on_with(plan, small_disk, workforce):
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    outcome = run_study(plan, small_disk / "out", progress=Quiet(), workforce=workforce)
+    assert outcome.failed == 0
+    results = Store(small_disk / "out").load()
+    assert len(results.summaries) == 4
+    assert results.failures == []
+    assert not list((small_disk / "out").rglob(".new-*"))
+
+
+def test_a_folder_that_becomes_read_only_is_told(small_disk, quiet):
+    run_study(small_plan(losses="triplet", epochs=1), small_disk / "out", progress=quiet)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StudyError, match=r"cannot write to .*give another folder with --out"):
+        run_study(small_plan(losses="triplet", epochs=2), small_disk / "out", progress=quiet)
+    assert len(Store(small_disk / "out").load().summaries) == 2
+    assert len(read_status(small_disk / "out").done) == 2
+
+
+def damage_manifest(run: Path) -> None:
+    (run / "manifest.json").write_text("[]")
+
+
+def empty_manifest(run: Path) -> None:
+    (run / "manifest.json").write_text("{}")
+
+
+def no_manifest(run: Path) -> None:
+    (run / "manifest.json").unlink()
+
+
+def no_summary(run: Path) -> None:
+    (run / "summary.json").unlink()
+
+
+def torn_steps(run: Path) -> None:
+    path = run / "steps.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def a_file_instead(run: Path) -> None:
+    shutil.rmtree(run)
+    run.write_text("no folder")
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_manifest, empty_manifest, no_manifest, no_summary, torn_steps, a_file_instead]
+)
+def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet, damage):
+    plan = small_plan(epochs=1)
+    run_study(plan, tmp_path, progress=quiet)
+    whole = Store(tmp_path).load().summaries
+    (run,) = tmp_path.glob("runs/*triplet*")
+    damage(run)
+    if run.is_dir():
+        (failure,) = Store(tmp_path).load().failures
+        assert "the same study command" in failure["error"]
+    outcome = run_study(plan, tmp_path, progress=quiet)
+    assert (outcome.done, outcome.reused, outcome.failed) == (1, 2, 0)
+    results = Store(tmp_path).load()
+    assert results.failures == []
+    assert [row["map_at_r"] for row in results.summaries] == [row["map_at_r"] for row in whole]
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "progress.json", "steps.parquet"])
+def test_a_damaged_checkpoint_costs_what_is_in_it_and_not_the_run(
+    tmp_path, quiet, monkeypatch, name
+):
+    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    plan = small_plan(losses="triplet", epochs=4)
+
+    class Stops(Quiet):
+        def epoch(self, run, epoch):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan, tmp_path / "out", progress=Stops())
+    (path,) = (tmp_path / "out").glob(f"partial/*/[0-9]*/{name}")
+    path.write_bytes(path.read_bytes()[:7])
+    outcome = run_study(plan, tmp_path / "out", progress=quiet)
+    assert (outcome.done, outcome.failed) == (1, 0)
+    run_study(plan, tmp_path / "whole", progress=quiet)
+    found, whole = (Store(tmp_path / out).load().summaries[-1] for out in ("out", "whole"))
+    assert found["map_at_r"] == whole["map_at_r"]
+
+
+def test_streamed_steps_that_a_kill_left_over_come_once(tmp_path, quiet, monkeypatch):
+    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    plan = small_plan(losses="triplet", epochs=4)
+
+    class Stops(Quiet):
+        def epoch(self, run, epoch):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan, tmp_path, progress=Stops())
+    parts = sorted(tmp_path.glob("partial/*/steps/*.parquet"))
+    # 14 steps an epoch, each streamed once
+    assert [int(path.stem) for path in parts] == [0, 14]
+    # killed between the stream and its checkpoint: a part that no checkpoint knows of
+    shutil.copy(parts[1], parts[1].with_name("000000028.parquet"))
+    run_study(plan, tmp_path, progress=quiet)
+    (steps,) = tmp_path.glob("runs/*triplet*/steps.parquet")
+    rows = Store(tmp_path).table(steps.parent.name, "steps")
+    assert [row["step"] for row in rows] == list(range(4 * 14))
+
+
+def test_a_study_of_another_schema_is_neither_read_nor_written_over(tmp_path, quiet):
+    run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet)
+    path = tmp_path / "study.json"
+    study = json.loads(path.read_text())
+    path.write_text(json.dumps({**study, "schema": 1}))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for act in (
+        lambda: run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet),
+        lambda: Store(tmp_path).load(),
+        lambda: read_status(tmp_path),
+    ):
+        with pytest.raises(StudyError, match=r"is of schema 1, this lossgauge reads 2"):
+            act()
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_the_folder_can_be_moved_and_read_and_gone_on_with(tmp_path, quiet, monkeypatch):
+    run_study(small_plan(losses="triplet"), tmp_path / "here", progress=quiet)
+    before = Store(tmp_path / "here").load()
+    os.rename(tmp_path / "here", tmp_path / "there")
+    assert Store(tmp_path / "there").load() == before
+    outcome = run_study(small_plan(), tmp_path / "there", progress=quiet)
+    assert (outcome.done, outcome.reused) == (1, 2)
