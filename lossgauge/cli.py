@@ -76,7 +76,7 @@ def study(
     from lossgauge.progress import watcher
     from lossgauge.study.engines import Workforce
     from lossgauge.study.launch import run_study
-    from lossgauge.study.plan import load_plan
+    from lossgauge.study.plan_file import load_plan
 
     plan = load_plan(source, overrides=setting or ())
     folder = out or Path("lossgauge-results") / Path(source).stem
@@ -185,7 +185,7 @@ def schema() -> None:
     """Print the JSON Schema of a study file, for editors that complete and check YAML."""
     import json
 
-    from lossgauge.study.plan import schema as of_studies
+    from lossgauge.study.plan_file import schema as of_studies
 
     typer.echo(json.dumps(of_studies(), indent=1))
 

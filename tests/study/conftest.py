@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lossgauge.study.plan import Plan, parse_plan
+from lossgauge.study.plan import Plan
+from lossgauge.study.plan_file import parse_plan
 
 
 class Quiet:

@@ -10,7 +10,8 @@ from lossgauge.losses.triplet import Triplet
 from lossgauge.study import grid
 from lossgauge.study.grid import Run, all_settings, as_measured, make_run, plan_runs, variants
 from lossgauge.study.loss_plan import UNTRAINED, LossPlan
-from lossgauge.study.plan import FIRST_TRIAL_SEED, parse_plan
+from lossgauge.study.plan import FIRST_TRIAL_SEED
+from lossgauge.study.plan_file import parse_plan
 from lossgauge.types import FeatureSet
 
 

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from lossgauge.errors import PlanError
 from lossgauge.study.loss_plan import Choices, LossPlan, Range, ends, named
-from lossgauge.study.plan import parse_plan
+from lossgauge.study.plan_file import parse_plan
 
 
 def loss_of(settings, *, tune="{trials: 2}"):

@@ -6,7 +6,8 @@ import yaml
 
 from lossgauge.errors import PlanError
 from lossgauge.losses import LOSSES
-from lossgauge.study.plan import FIRST_TRIAL_SEED, built_in_studies, load_plan, parse_plan, schema
+from lossgauge.study.plan import FIRST_TRIAL_SEED
+from lossgauge.study.plan_file import built_in_studies, load_plan, parse_plan, schema
 
 SMALL = """
 datasets: [digits]

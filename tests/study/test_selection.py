@@ -3,7 +3,7 @@ import pytest
 
 from lossgauge.study.disk import read_rows
 from lossgauge.study.launch import run_study
-from lossgauge.study.plan import parse_plan
+from lossgauge.study.plan_file import parse_plan
 from lossgauge.study.store import TIMING, Store
 from tests.study.conftest import Quiet
 

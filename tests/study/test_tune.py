@@ -11,7 +11,8 @@ from lossgauge.study.grid import all_settings, settable
 from lossgauge.study.launch import run_study
 from lossgauge.study.ledger import Ledger
 from lossgauge.study.loss_plan import LEARNING_RATE, Choices, LossPlan, Range
-from lossgauge.study.plan import FIRST_TRIAL_SEED, parse_plan
+from lossgauge.study.plan import FIRST_TRIAL_SEED
+from lossgauge.study.plan_file import parse_plan
 from lossgauge.study.store import Store
 from lossgauge.study.tune import NOT_TUNED, ROUND, SPACES, Search, check_space, space
 from tests.study.conftest import Quiet

@@ -1,0 +1,191 @@
+"""A study file: YAML in, a plan out, with `--set` on top. Every mistake is one line that names the key and the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lossgauge.errors import PlanError, nearest
+from lossgauge.study.loss_plan import LEARNING_RATE, Choices, LossPlan, Range, named
+from lossgauge.study.plan import Plan, Tune, listed
+
+
+def load_plan(source: str, *, overrides: Iterable[str] = ()) -> Plan:
+    """The plan of a built-in study (`demo`, `paper`) or of a YAML file, with `key=value` overrides on top.
+
+    Raises PlanError for an unknown name, key or value, naming the key and the rule.
+    """
+    return parse_plan(_text(source), overrides=overrides, source=source)
+
+
+def parse_plan(text: str, *, overrides: Iterable[str] = (), source: str = "the study") -> Plan:
+    """A plan from YAML text."""
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that no calendar has
+        raise PlanError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise PlanError(f"{source} must hold keys and values, got {type(content).__name__}")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise PlanError(f"--set takes key=value, got {override!r}")
+        try:
+            parsed = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):
+            raise PlanError(f"--set {override!r}: the value is not valid YAML") from None
+        try:
+            _put(content, key.strip().split("."), parsed)
+        except (LookupError, ValueError) as error:
+            raise PlanError(f"--set {override!r}: {error.args[0]}") from None
+    unknown = [key for key in content if key not in Plan.model_fields]
+    if unknown:
+        raise PlanError(
+            f"unknown key {unknown[0]!r} in {source}{nearest(str(unknown[0]), Plan.model_fields)}"
+        )
+    try:
+        return Plan.model_validate(content)
+    except ValidationError as error:
+        raise PlanError("; ".join(_in_words(error, source))) from None
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a study file, for editors that complete and check YAML."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Plan.model_json_schema(mode="validation"),
+        "title": "lossgauge study",
+    }
+
+
+def built_in_studies() -> list[str]:
+    """Names that `load_plan` knows without a file."""
+    folder = files("lossgauge") / "studies"
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def _text(source: str) -> str:
+    if source in built_in_studies():
+        return (files("lossgauge") / "studies" / f"{source}.yaml").read_text(encoding="utf-8")
+    path = Path(source)
+    if not path.is_file():
+        raise PlanError(
+            f"no study is named {source!r} and there is no such file{nearest(source, built_in_studies())}"
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{source} cannot be read as text: {error}") from None
+
+
+def _put(content: Any, path: list[str], value: Any) -> None:
+    """Set the value at a path of keys; in a list of losses a name is the key. LookupError in words."""
+    key, *rest = path
+    if not rest:
+        content[key] = value
+        return
+    inner = content.get(key)
+    if inner is None:
+        inner = content[key] = {}
+    if key == "losses" and isinstance(inner, str | list):
+        entries = content[key] = [named(entry) for entry in listed(inner)]
+        losses = [entry for entry in entries if isinstance(entry, dict)]
+        inner, rest = _settings_of(losses, rest)
+    if not isinstance(inner, dict):
+        raise LookupError(f"{key} is {inner!r}, which has no key {rest[0]!r}")
+    _put(inner, rest, value)
+
+
+def _settings_of(losses: list[dict[str, Any]], path: list[str]) -> tuple[Any, list[str]]:
+    """The settings of the loss that a path begins with, and what is left of the path. A name may have dots in it."""
+    known = [str(loss.get("name")) for loss in losses]
+    for end in range(len(path), 0, -1):
+        name, rest = ".".join(path[:end]), path[end:]
+        if name not in known:
+            continue
+        if known.count(name) > 1:
+            raise LookupError(
+                f"{known.count(name)} losses are named {name!r}; give all of losses instead"
+            )
+        if not rest:
+            raise LookupError(f"name a setting, as in losses.{name}.margin=0.1")
+        return losses[known.index(name)].setdefault("settings", {}), rest
+    raise LookupError(f"no loss is named {path[0]!r}{nearest(path[0], known)}")
+
+
+def _in_words(error: ValidationError, source: str) -> Iterator[str]:
+    told: set[str] = set()
+    for problem in error.errors():
+        *above, last = problem["loc"] or ("",)
+        where = ".".join(str(part) for part in problem["loc"] if part not in _TAGS)
+        given = problem["input"]
+        if problem["type"] == "missing":
+            yield f"{source} lacks the key {where!r}"
+        elif problem["type"] == "extra_forbidden":
+            known = _MODELS.get(str(above[-1]) if above else "", LossPlan).model_fields
+            yield f"{source}: unknown key {where!r}{nearest(str(last), known)}"
+        elif "value" in above:
+            # one line for a setting, not one for each type that it might have been
+            setting = where.rpartition(".")[0]
+            if setting not in told:
+                yield (
+                    f"{source}: {setting} must be one finite value, {{low: …, high: …}} or {{choices: […]}}, "
+                    f"got {given!r}"
+                )
+            told.add(setting)
+        elif "backbone" in above:
+            if "backbone" not in told:
+                yield f"{source}: backbone must be one name, or {{dataset: name}} for each dataset"
+            told.add("backbone")
+        elif problem["type"] == "too_short":
+            least = f"at least {problem['ctx']['min_length']} entries"
+            yield f"{source}: {where}: give {_ONE.get(str(last), least)}, got {given!r}"
+        elif problem["type"] in _SHAPES:
+            hint = ", as in {trials: 20}" if where == "tune" else ""
+            yield f"{source}: {where} must be {_SHAPES[problem['type']]}{hint}, got {given!r}"
+        elif (
+            last not in _TAGS
+            and problem["type"] != "value_error"
+            and isinstance(given, dict)
+            and {"low", "choices"} & given.keys()
+        ):
+            way = " (for that, tune.learning_rate takes a range)" if where == LEARNING_RATE else ""
+            yield (
+                f"{source}: {where} cannot be tuned; only the settings of a loss and its learning_rate can{way}: "
+                "give one value"
+            )
+        else:
+            # a rule of our own says itself what came
+            got = "" if problem["type"] == "value_error" else f", got {given!r}"
+            place = f"{source}: {where}: " if where else f"{source}: "
+            yield f"{place}{problem['msg'].removeprefix('Value error, ')}{got}"
+
+
+_TAGS = ("value", "range", "choices")
+_MODELS: dict[str, type[BaseModel]] = {
+    "tune": Tune,
+    "range": Range,
+    "choices": Choices,
+    LEARNING_RATE: Range,
+}
+"""Where a nested key is unknown: what it may be."""
+_ONE = {
+    "datasets": "at least one dataset",
+    "losses": "at least one loss",
+    "seeds": "at least one seed",
+}
+_SHAPES = {
+    "model_type": "keys and values",
+    "dict_type": "keys and values",
+    "list_type": "a list",
+    "string_type": "text",
+}
