@@ -29,6 +29,8 @@ __all__ = ["Task", "sweep"]
 
 # sums may be reordered into vector lanes; NaN and infinity keep their meaning
 _FAST = {"reassoc", "nsz", "contract"}
+# Helpers are inlined by force. One that is only called is compiled twice, by itself and with its kernel, and summed in
+# another order each time: a process that compiles takes the first, one that finds the kernel in the cache the second.
 # fewer comparisons than this for an anchor: each with each, sixteen an instruction, beats a sort
 _EACH_WITH_EACH = 1 << 20
 
@@ -107,7 +109,7 @@ def _log1p_of(x):
     return single
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _sum(row):
     total = row.dtype.type(0)
     for j in range(len(row)):
@@ -115,14 +117,14 @@ def _sum(row):
     return total
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _largest(row, top):
     for j in range(len(row)):
         top = _maximum(top, row[j])
     return top
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _below(row, top):
     total = 0.0
     for j in range(len(row)):
@@ -130,7 +132,7 @@ def _below(row, top):
     return total
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _exponentials(row, top, inverse):
     total = row.dtype.type(0)
     for j in range(len(row)):
@@ -140,7 +142,7 @@ def _exponentials(row, top, inverse):
     return np.float64(total)
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _scaled(row, factor):
     squares = row.dtype.type(0)
     for j in range(len(row)):
@@ -150,7 +152,7 @@ def _scaled(row, factor):
     return np.float64(squares)
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _softplus(row, crowd, top, inverse, tolerance):
     number = row.dtype.type
     values, weights, squares, active = number(0), number(0), number(0), number(0)
@@ -229,7 +231,7 @@ def class_rows(task, first, last):
         value[i], weight[i], active[i], absolute[i] = term, w, term > tolerance, w * scale
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _off_target(row, factor, target):
     number = row.dtype.type
     sums, squares = number(0), number(0)
@@ -273,7 +275,7 @@ def scl_rows(task, first, last):
         absolute[own], squared[own] = sums + more_sums + outside / total / temperature, squares
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _square_distances(row, norms, own, floor):
     # within the rounding of its own terms a distance is 0: equal points have no direction between them
     number = row.dtype.type
@@ -283,7 +285,7 @@ def _square_distances(row, norms, own, floor):
         row[j] = distance if distance > floor * both else number(0)
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _repelled(row, margin, tolerance):
     number = row.dtype.type
     zero, one = number(0), number(1)
@@ -302,7 +304,7 @@ def _repelled(row, margin, tolerance):
     return np.float64(values), np.float64(weights), np.int64(active), np.float64(sums), np.float64(squares)  # fmt: skip
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _attracted(row, tolerance):
     number = row.dtype.type
     zero, one = number(0), number(1)
@@ -342,7 +344,7 @@ def contrastive_rows(task, first, last):
         absolute[own], squared[own] = sums + s + positives, squares + q + positives
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _compare_each(reach, rivals, tolerance, below, times):
     """How many rivals each positive's reach passes, how many reaches each rival is passed by, and the active.
 
@@ -383,7 +385,7 @@ def _compare_each(reach, rivals, tolerance, below, times):
     return active
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _ranks(ladder, values, ranks):
     """How many of `ladder` (ascending, a power of two of them) are at most each value: a binary search, all at once.
 
@@ -400,7 +402,7 @@ def _ranks(ladder, values, ranks):
         step >>= 1
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _compare_sorted(reach, rivals, tolerance, below, times):
     """What `_compare_each` gives, where there are too many to compare each."""
     number = reach.dtype.type
@@ -498,7 +500,7 @@ def symmetrize(task, first, last):
                 there[j, i] = buffer[i, j]
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=_FAST, forceinline=True)
 def _weighted(weights, others, target):
     """Σ weights and, into `target`, weights @ others: four at a time, so that `target` is touched once for them."""
     number = target.dtype.type

@@ -1,0 +1,25 @@
+"""Heads on a GPU, shared by two workers: the same study to within rounding."""
+
+import pytest
+import torch
+
+from lossgauge.study.engines import Workforce
+from lossgauge.study.launch import run_study
+from lossgauge.study.store import Store
+from tests.study.conftest import Quiet, small_plan
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_two_workers_share_a_gpu_and_come_to_what_a_cpu_comes_to(tmp_path, jobs):
+    plan = small_plan(losses="triplet,arcface", selection="best-validation")
+    run_study(plan, tmp_path / "cpu", progress=Quiet())
+    outcome = run_study(
+        plan, tmp_path / "gpu", progress=Quiet(), workforce=Workforce(jobs=jobs, device="cuda")
+    )
+    assert outcome.failed == 0
+    on_cpu, on_gpu = (Store(tmp_path / place).load().summaries for place in ("cpu", "gpu"))
+    for ours, theirs in zip(on_gpu, on_cpu, strict=True):
+        assert ours["run"] == theirs["run"]
+        for column in ("test_intra", "map_at_r", "train_inter"):
+            assert ours[column] == pytest.approx(theirs[column], rel=0.02), column
