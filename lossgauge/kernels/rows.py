@@ -14,8 +14,12 @@ the number of active terms, and Σ|g| and Σg².
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +28,11 @@ from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload, register_jitable
 
 from lossgauge.kernels.team import ROWS_A_PIECE, Task, pointer, share_out, take
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Task", "sweep"]
 
@@ -553,6 +562,22 @@ def sweep(kernel: Callable[..., None], task: Task) -> None:
     share_out(_entry(kernel, task.matrix.dtype), task)
 
 
+@contextmanager
+def _one_at_a_time():
+    """No other process compiles meanwhile: it waits, and finds what it wants in the cache.
+
+    Two that add to numba's cache at once may each take the same next file, and one kernel be found under the
+    other's name.
+    """
+    with ExitStack() as open_files:
+        # without a lock to be had (Windows, a full or foreign /tmp) the risk is as small as it is
+        with suppress(OSError, AttributeError):
+            place = Path(tempfile.gettempdir()) / f"lossgauge-{os.getuid()}.lock"
+            lock = open_files.enter_context(place.open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @cache
 def _entry(kernel: Callable[..., None], dtype: torch.dtype) -> int:
     """The address of what each thread runs: pieces of a `Task` by `kernel` until none is left.
@@ -561,7 +586,6 @@ def _entry(kernel: Callable[..., None], dtype: torch.dtype) -> int:
     """
     kind = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
 
-    @cfunc(types.void(types.CPointer(types.int64)), cache=True)
     def pieces(plan):
         counters, threads, n, columns, width = plan[0], plan[1], plan[2], plan[3], plan[4]
         task = (
@@ -590,4 +614,6 @@ def _entry(kernel: Callable[..., None], dtype: torch.dtype) -> int:
                 kernel(task, first, min(first + ROWS_A_PIECE, end))
                 first = begin + take(counters + 8 * (helped + 1), ROWS_A_PIECE)
 
-    return int(pieces.address)  # type: ignore[arg-type]
+    with _one_at_a_time():
+        compiled = cfunc(types.void(types.CPointer(types.int64)), cache=True)(pieces)
+    return int(compiled.address)  # type: ignore[arg-type]
