@@ -80,19 +80,22 @@ def study(
 
     plan = load_plan(source, overrides=setting or ())
     folder = out or Path("lossgauge-results") / Path(source).stem
+    workforce = Workforce(engine, jobs, device, cpus, gpus)
     try:
         with watcher(Console(stderr=True)) as progress:
             if dry_run:
                 from lossgauge.study.forecast import forecast
 
-                expected = forecast(plan, folder, progress=progress, download=download)
+                expected = forecast(
+                    plan, folder, progress=progress, download=download, workforce=workforce
+                )
             else:
                 outcome = run_study(
                     plan,
                     folder,
                     progress=progress,
                     download=download,
-                    workforce=Workforce(engine, jobs, device, cpus, gpus),
+                    workforce=workforce,
                 )
     except KeyboardInterrupt:
         where = (

@@ -28,6 +28,10 @@ class StudyError(LossgaugeError):
     """A study's folder cannot be used as asked."""
 
 
+class DiskError(StudyError, OSError):
+    """A study's file cannot be written: what was there before is there still."""
+
+
 class RunError(LossgaugeError):
     """A run came to a state it cannot go on from, such as a loss of NaN."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
@@ -89,6 +92,21 @@ def scheduled(
     return rate
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The generators of torch, numpy and Python from `seed`; as they were, behind it."""
+    kept = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+
+
 def train_epoch(
     training: Training,
     features: Float[Tensor, "rows width"],
@@ -152,7 +170,12 @@ def embed(
 
 def save_checkpoint(training: Training, folder: Path) -> None:
     """Write the run's state into an existing folder; the caller publishes the folder."""
-    save_file(dict(_tensors(training)), folder / "state.safetensors")
+    # copies: a loss may hold one tensor under two names, or a transposed one
+    tensors = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in _tensors(training)
+    }
+    save_file(tensors, folder / "state.safetensors")
     progress = {"epoch": training.epoch, "step": training.step}
     (folder / "progress.json").write_text(json.dumps(progress))
 
@@ -173,8 +196,12 @@ def load_checkpoint(training: Training, folder: Path) -> None:
                 training.optimizer.state[parameter] = {
                     n: t.to(parameter.device, copy=True) for n, t in state.items()
                 }
+        present = dict(_tensors(training))
+        if saved.keys() != present.keys():
+            odd = sorted(saved.keys() ^ present.keys())[0]
+            raise ValueError(f"{odd!r} is there only before or after a stop")
         with torch.no_grad():
-            for name, tensor in _tensors(training):
+            for name, tensor in present.items():
                 tensor.copy_(saved[name])
         training.epoch, training.step = progress["epoch"], progress["step"]
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
@@ -189,7 +216,9 @@ def _parameters(training: Training) -> list[nn.Parameter]:
 
 def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
     yield from (("head." + name, t) for name, t in training.head.state_dict().items())
-    yield from (("loss." + name, t) for name, t in training.loss.state_dict().items())
+    yield from (("loss." + name, t) for name, t in training.loss.named_parameters())
+    # all buffers: one that is not persistent is as much a part of what comes next
+    yield from (("loss." + name, t) for name, t in training.loss.named_buffers())
     for index, parameter in enumerate(_parameters(training)):
         for name, tensor in training.optimizer.state.get(parameter, {}).items():
             if tensor is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -59,7 +60,8 @@ def write_mlflow(runs: Iterable[TrackedRun], *, study: str, folder: Path | None)
                 if run.id not in there:
                     _write_run(mlflow.entities, client, experiment, run)
         except mlflow.exceptions.MlflowException as error:
-            raise StudyError(f"MLflow cannot be written: {error}") from None
+            words = re.sub(r"://[^/@\s]+@", "://", str(error))  # a password is for nobody's log
+            raise StudyError(f"MLflow cannot be written: {words}") from None
 
 
 def _local_uri(folder: Path) -> str:

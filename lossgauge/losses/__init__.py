@@ -101,6 +101,8 @@ class FunctionLoss(nn.Module):
 def _number(name: str, value: Any) -> float:
     """`value` as a float: YAML reads 1e-1 as text."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError):
         raise InputError(f"{name} must be a number, got {value!r}") from None

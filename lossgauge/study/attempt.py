@@ -6,6 +6,9 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
+from safetensors import SafetensorError
+
 from lossgauge.errors import CacheError, LossgaugeError
 from lossgauge.study.grid import Run
 from lossgauge.study.run import execute
@@ -49,7 +52,9 @@ def attempt(
             str(error) if isinstance(error, LossgaugeError) else f"{type(error).__name__}: {error}"
         )
         # a full disk or memory says nothing against the checkpoint; the run's own trouble does
-        outside = isinstance(error, OSError | MemoryError)
+        outside = isinstance(
+            error, OSError | MemoryError | torch.OutOfMemoryError | SafetensorError
+        )
         return failed(run, words, store, traceback.format_exc(), keep_checkpoint=outside)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lossgauge.errors import CacheError, StudyError
+from lossgauge.errors import CacheError, DiskError
 from lossgauge.types import Record
 
 UNFINISHED = ".new-"
@@ -47,6 +47,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         folder.chmod(0o777 & ~_umask())  # mkdtemp keeps others out; a study is to be shared
         yield folder
         for path in folder.iterdir():
+            path.chmod(0o666 & ~_umask())
             _sync(path)
         _sync(folder)
         if target.is_dir():
@@ -66,7 +67,7 @@ def write_json(path: Path, content: Any) -> None:
         with whole_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StudyError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise DiskError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def read_json(path: Path) -> Any:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 
 from lossgauge.diagnostics.probe import Probe
-from lossgauge.errors import CacheError
-from lossgauge.study.grid import Run, as_measured, tuned_runs
+from lossgauge.errors import CacheError, DataError
+from lossgauge.study.engines import ALONE, Workforce, check_workforce
+from lossgauge.study.grid import Run, as_measured, check_distinct, tuned_runs, variants
 from lossgauge.study.ledger import Ledger
 from lossgauge.study.measure import measure
 from lossgauge.study.plan import Plan
@@ -52,14 +53,27 @@ class Forecast(NamedTuple):
     left_out: list[str]
 
 
-def forecast(plan: Plan, folder: Path, *, progress: Progress, download: bool = False) -> Forecast:
+def forecast(
+    plan: Plan,
+    folder: Path,
+    *,
+    progress: Progress,
+    download: bool = False,
+    workforce: Workforce = ALONE,
+) -> Forecast:
     """Time a few steps and one measurement of each loss, and multiply. Takes seconds.
 
-    Features that are not in the cache are not extracted: their dataset is told as left out. Raises as `run_study`
-    does where it would not begin.
+    Features that are not in the cache are not extracted: the runs of their dataset are counted, their time and disk
+    are not. Raises as `run_study` does where it would not begin.
     """
+    check_workforce(workforce)
     prepared, left_out = prepare(plan, progress=progress, download=download, extract=False)
     ledger, store = Ledger(plan, prepared), Store(folder)
+    waiting = sum(row.get("waits", False) for row in left_out)
+    if not prepared and not waiting:
+        raise DataError("none of the datasets is there")
+    check_distinct(ledger.given)
+    store.check_schema()
     features = {found.dataset: found for found in prepared}
     costs: dict[str, Cost] = {}
 
@@ -91,12 +105,19 @@ def forecast(plan: Plan, folder: Path, *, progress: Progress, download: bool = F
             ahead += [cost(run) for run in tuned]
     return Forecast(
         grid=[_line(plan, found, ledger.given) for found in prepared],
-        runs=ledger.expected - (len(ledger.runs) - len(asked)),
+        runs=ledger.expected - (len(ledger.runs) - len(asked)) + waiting * _runs_a_dataset(plan),
         there=len(there),
         seconds=sum(one.seconds for one in ahead),
         bytes=sum(one.bytes for one in ahead),
         left_out=[f"{row['dataset']}: {row['reason']}" for row in left_out],
     )
+
+
+def _runs_a_dataset(plan: Plan) -> int:
+    settings = sum(len(list(variants(loss.at({}), plan.sensitivity))) for loss in plan.losses)
+    seeds = len(plan.seeds)
+    of_search = plan.tune.trials + seeds if plan.tune is not None else 0
+    return (1 + len(plan.losses) + settings) * seeds + len(plan.losses) * of_search
 
 
 def _is_whole(store: Store, run: str) -> bool:

@@ -12,12 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lossgauge.losses as losses
 from lossgauge.data.splits import validation_slice
+from lossgauge.errors import PlanError
 from lossgauge.losses import load_loss, loss_class
 from lossgauge.study.loss_plan import UNTRAINED, LossPlan
 from lossgauge.study.plan import FIRST_TRIAL_SEED, Plan
 from lossgauge.study.store import SCHEMA
 from lossgauge.types import FeatureSet, Record
+from lossgauge.user_file import code_digest
 
 SENSITIVE = ("margin", "temperature", "scale")
 """Settings of a loss that `sensitivity` moves."""
@@ -87,6 +90,8 @@ def variants(loss: LossPlan, factors: list[float]) -> Iterator[tuple[LossPlan, R
         for factor in factors if type(base) in (int, float) and base else ():
             # 12 digits: 0.2 × 3 is not to be shown as 0.6000000000000001
             value = float(f"{base * factor:.12g}")
+            if not math.isfinite(value):
+                raise PlanError(f"sensitivity: {base:g} × {factor:g} of {loss.title} is no number")
             yield loss.at({setting: value}), {"setting": setting, "factor": factor}
 
 
@@ -145,7 +150,7 @@ def make_run(
         "features": dict(features.identity),
         "loss": loss.name,
         "settings": all_settings(loss) if trained else {},
-        "loss_file": _file_digest(loss.name),
+        "loss_code": code_of(loss.name),
         "seed": seed,
         "head": plan.head,
         "hidden_size": plan.hidden_size if plan.head == "mlp" else None,
@@ -170,11 +175,26 @@ def make_run(
         "warmup_epochs": plan.warmup_epochs if trained else 0,
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{features.dataset}_{Path(loss.name).name}_{seed}")
+    readable = re.sub(
+        r"[^A-Za-z0-9_.-]+", "-", f"{features.dataset}_{Path(loss.name).name}_{seed}"
+    )[-120:]
     shown = loss.title if title is None else title
     return Run(
         f"{readable}_{digest}", loss, seed, config, shown, base or shown, variant, more or {}
     )
+
+
+def check_distinct(runs: list[Run]) -> None:
+    """PlanError where two losses of the plan are the same run: a loss and itself with its own default."""
+    titles: dict[str, str] = {}
+    for run in runs:
+        if run.variant != "default":
+            continue
+        if run.name in titles:
+            raise PlanError(
+                f"losses {titles[run.name]!r} and {run.title!r} are the same: keep one of them"
+            )
+        titles[run.name] = run.title
 
 
 def as_measured(features: FeatureSet, config: Record) -> FeatureSet:
@@ -206,7 +226,10 @@ def all_settings(loss: LossPlan) -> Record:
         for p in parameters
         if isinstance(p.default, str | int | float)
     }
-    return {**defaults, **loss.fixed}
+    # 1 and 1.0 are one setting, and one run
+    numbers = {p.name for p in parameters if p.annotation in ("float", float)}
+    fixed = {k: float(v) if k in numbers and type(v) is int else v for k, v in loss.fixed.items()}
+    return {**defaults, **fixed}
 
 
 def settable(name: str) -> dict[str, Any]:
@@ -228,6 +251,17 @@ def _retrieval_every(plan: Plan, epochs: int, trial: bool, selection: str) -> in
     return epochs if trial and selection == "last" else plan.retrieval_every
 
 
-def _file_digest(loss: str) -> str | None:
+def code_of(loss: str) -> str | None:
+    """SHA-256 over the code of a loss: its file with the neighbours that it imports; of the seven, with what they share."""
+    if loss == UNTRAINED:
+        return None
     path = Path(loss.rpartition(":")[0])
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    if path.is_file():
+        return code_digest(path)
+    own = inspect.getsourcefile(loss_class(loss))
+    shared = (losses.base.__file__, losses.proxies.__file__, losses.softmax_family.__file__)
+    kernels = Path(losses.__file__).parent.parent / "kernels" / "rows.py"
+    digest = hashlib.sha256()
+    for file in (own, *shared, kernels):
+        digest.update(Path(file or "").read_bytes())
+    return digest.hexdigest()

@@ -11,10 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from lossgauge.errors import PlanError
 from lossgauge.study.choices import choices
 from lossgauge.study.engines import ALONE, Engine, Workforce, check_workforce, open_engine
-from lossgauge.study.grid import Run
+from lossgauge.study.grid import Run, check_distinct
 from lossgauge.study.ledger import Ledger
 from lossgauge.study.plan import Plan
 from lossgauge.study.prepare import prepare, set_down
@@ -51,7 +50,7 @@ def run_study(
     check_workforce(workforce)
     prepared, left_out = prepare(plan, progress=progress, download=download)
     ledger = Ledger(plan, prepared)
-    _check_distinct(ledger.given)
+    check_distinct(ledger.given)
     store = Store(folder)
     with store.held():
         for found in prepared:
@@ -61,7 +60,7 @@ def run_study(
             "plan": plan.model_dump(mode="json"),
             "choices": choices(plan),
             "left_out": left_out,
-            "environment": environment(),
+            "environment": environment(workforce.device),
         }
 
         def save() -> None:
@@ -126,19 +125,6 @@ def _drive(
             else:
                 failed += 1
                 told.failed(end.run, end.error)
-
-
-def _check_distinct(runs: list[Run]) -> None:
-    """PlanError where two losses of the plan are the same run: a loss and itself with its own default."""
-    titles: dict[str, str] = {}
-    for run in runs:
-        if run.variant != "default":
-            continue
-        if run.name in titles:
-            raise PlanError(
-                f"losses {titles[run.name]!r} and {run.title!r} are the same: keep one of them"
-            )
-        titles[run.name] = run.title
 
 
 @contextmanager

@@ -177,6 +177,16 @@ class Plan(BaseModel):
                     f"{key} is of no use with {needed}: {getattr(self, needed)}; "
                     f"leave it out, or take {needed}: {' or '.join(values)}"
                 )
+        own = [name.partition(":")[0] for name in self.datasets if ":" in name]
+        for key, kinds in (
+            ("split", {"folder", "embeddings"}),
+            ("embeddings_name", {"embeddings"}),
+            ("labels_name", {"embeddings"}),
+        ):
+            if key in self.model_fields_set and getattr(self, key) and not kinds & set(own):
+                raise ValueError(
+                    f"{key} is of no use without {' or '.join(sorted(kinds))}: data of your own; leave it out"
+                )
         judged = self.tune is not None or self.selection != "last"
         if "selection_metric" in self.model_fields_set and not judged:
             raise ValueError(

@@ -26,8 +26,9 @@ def load_plan(source: str, *, overrides: Iterable[str] = ()) -> Plan:
 def parse_plan(text: str, *, overrides: Iterable[str] = (), source: str = "the study") -> Plan:
     """A plan from YAML text."""
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that no calendar has
+        content = yaml.load(text, _EachKeyOnce)
+    # ValueError: a day that no calendar has; RecursionError: brackets by the thousand
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PlanError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise PlanError(f"{source} must hold keys and values, got {type(content).__name__}")
@@ -36,8 +37,8 @@ def parse_plan(text: str, *, overrides: Iterable[str] = (), source: str = "the s
         if not equals:
             raise PlanError(f"--set takes key=value, got {override!r}")
         try:
-            parsed = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
+            parsed = yaml.load(value, _EachKeyOnce)
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise PlanError(f"--set {override!r}: the value is not valid YAML") from None
         try:
             _put(content, key.strip().split("."), parsed)
@@ -52,6 +53,18 @@ def parse_plan(text: str, *, overrides: Iterable[str] = (), source: str = "the s
         return Plan.model_validate(content)
     except ValidationError as error:
         raise PlanError("; ".join(_in_words(error, source))) from None
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Safe YAML that refuses a key that is there twice, where the last one would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if double := {key for key in keys if isinstance(key, str) and keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {min(double)!r} is there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def schema() -> dict[str, Any]:

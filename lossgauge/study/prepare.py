@@ -20,6 +20,11 @@ from lossgauge.study.tune import check_space, import_optuna
 from lossgauge.study.watching import Progress
 from lossgauge.types import Backbone, FeatureSet, Record
 
+
+class _NotExtracted(DataError):
+    """A dataset is there, its features are not."""
+
+
 FOLDER = "folder:"
 """A dataset of images of one's own."""
 
@@ -48,6 +53,12 @@ def check_plan(plan: Plan) -> dict[str, Backbone]:
             loss_maker(at, class_count=2, embedding_size=2)()
         if plan.tune is not None:
             check_space(loss, plan)
+    if plan.sensitivity and not any(
+        list(variants(loss.at({}), plan.sensitivity)) for loss in plan.losses
+    ):
+        raise PlanError(
+            "sensitivity is of no use: no loss has a margin, temperature or scale; leave it out"
+        )
     images = [name for name in plan.datasets if not name.startswith(EMBEDDINGS)]
     loaded = {name: load_backbone(name) for name in {plan.backbone_of(d) for d in images}}
     return {dataset: loaded[plan.backbone_of(dataset)] for dataset in images}
@@ -59,7 +70,7 @@ def prepare(
     """The features of each dataset, and what was left out with its reason.
 
     `download` lets datasets be fetched that are not here. Without `extract` a dataset whose features are not in the
-    cache is left out. Raises LossgaugeError for a wrong plan, and where nothing
+    cache is left out, marked as one that `waits`, and it is no error where no dataset is left. Raises LossgaugeError for a wrong plan, and where nothing
     can be done at all; nothing is written but features, to their cache.
     """
     backbones = check_plan(plan)
@@ -69,13 +80,16 @@ def prepare(
         try:
             found = _load(plan, name, backbones, progress, download, extract)
         except (DataError, MissingExtra) as error:
-            left_out.append({"dataset": name, "reason": str(error)})
+            reason = {"dataset": name, "reason": str(error)}
+            left_out.append(
+                {**reason, "waits": True} if isinstance(error, _NotExtracted) else reason
+            )
             progress.left_out(name, str(error))
             continue
         if (words := _warning(plan, found)) is not None:
             progress.warning(name, words)
         prepared.append(centered(found) if plan.center_features else found)
-    if not prepared:
+    if not prepared and extract:
         raise DataError(
             "none of the datasets is there: "
             + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
@@ -122,7 +136,7 @@ def _load(
         )
     images = load_dataset(name, download=download, split=plan.split)
     if not extract and not is_cached(images, backbones[name]):
-        raise DataError(
+        raise _NotExtracted(
             f"features of its {len(images.ids):,} images are not in the cache yet, so its time cannot be told; "
             f"lossgauge features {name} --backbone {plan.backbone_of(name)} extracts them"
         )

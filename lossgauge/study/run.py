@@ -22,9 +22,9 @@ from lossgauge.data.samplers import (
 )
 from lossgauge.diagnostics.greediness import compaction_epochs, decay_epochs
 from lossgauge.diagnostics.probe import Probe
-from lossgauge.errors import InputError
+from lossgauge.errors import InputError, RunError
 from lossgauge.heads import LinearHead, MLPHead
-from lossgauge.study.grid import Run, as_measured, loss_maker
+from lossgauge.study.grid import Run, as_measured, code_of, loss_maker
 from lossgauge.study.loss_plan import UNTRAINED
 from lossgauge.study.measure import class_rows, measure
 from lossgauge.study.run_log import SELECTORS, RunLog
@@ -34,6 +34,7 @@ from lossgauge.training import (
     load_checkpoint,
     save_checkpoint,
     scheduled,
+    seeded,
     start_training,
     train_epoch,
 )
@@ -71,6 +72,10 @@ def execute(
     features = as_measured(features, config)
     epochs = config["epochs"]
     training = start_run(run, features, device)
+    if code_of(run.loss.name) != config["loss_code"]:
+        raise RunError(
+            "the loss's file has changed since the study began; start the same command again"
+        )
     draw = sampler(config, features, seed=run.seed)
     # classes by number, as losses with a row a class want them
     classes = features.labels[features.train].unique()
@@ -90,8 +95,7 @@ def execute(
         batches = [rows.to(device) for rows in draw(epoch)]
         log.start_clock()
         # a loss may draw at random (mining, dropout): from seed and epoch, so that a resumed run draws the same
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed * 1_000_003 + epoch)
+        with seeded(run.seed * 1_000_003 + epoch):
             train_epoch(training, features.features, numbers, batches, on_step=log.take)
         log.stop_clock()
         seconds = time.perf_counter() - began

@@ -98,6 +98,7 @@ class StatusFile:
         self._path, self._ledger = store.work / FILE, ledger
         self._began, self._written = time.time(), 0.0
         self._running: dict[str, int] = {}
+        self._counted: dict[str, int] = {}
         self._there = self._now = 0
 
     def features(self, dataset: str, done: int, total: int) -> None:
@@ -122,17 +123,19 @@ class StatusFile:
     def epoch(self, run: Run, epoch: int) -> None:
         # a run that goes on from a checkpoint begins in its middle, which was not done now
         self._now += run.config["train_samples"]
+        self._counted[run.name] = self._counted.get(run.name, 0) + run.config["train_samples"]
         self._running[run.name] = epoch
         if time.time() - self._written > SECONDS:
             self._write()
 
     def end(self, run: Run, summary: Record) -> None:
+        # with what it did before this study began, or told nobody of, or will not do
         self._running.pop(run.name, None)
+        self._now += passes(run) - self._counted.pop(run.name, 0)
         self._write()
 
     def failed(self, run: Run, error: str) -> None:
-        self._running.pop(run.name, None)
-        self._write()
+        self.end(run, {})
 
     def _write(self) -> None:
         self._written = time.time()

@@ -55,28 +55,31 @@ class Store:
         Raises StudyError where another study works in it, or workers of a killed one still do after some seconds,
         and where it holds a study of another schema.
         """
+        self.check_schema()
         try:
             for part in ("runs", "partial", "failed", "datasets"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
             lock = (self.folder / LOCK).open("a")
+            workers = (self.folder / WORKERS_LOCK).open("a")
         except OSError as error:
             raise StudyError(
                 f"cannot write to {self.folder}: {error.strerror}; give another folder with --out"
             ) from None
-        with lock:
-            if not _locked(lock, fcntl.LOCK_EX, seconds=0):
+        with lock, workers:
+            # not at once: who asks for the status holds the lock for a moment
+            if not _locked(lock, fcntl.LOCK_EX, seconds=1):
                 raise StudyError(
                     f"another lossgauge study is at work in {self.folder}; "
                     "wait for it, or give another folder with --out"
                 )
-            with (self.folder / WORKERS_LOCK).open("a") as workers:
-                # workers whose study was killed end by themselves, but not at once
-                if not _locked(workers, fcntl.LOCK_EX, seconds=ORPHAN_SECONDS):
-                    raise StudyError(
-                        f"workers of a study that was killed are still at work in {self.folder}; "
-                        "end them (ps shows them as lossgauge.study.engines.worker), or wait"
-                    )
-            self._check_schema()
+            # workers whose study was killed end by themselves, but not at once
+            if not _locked(workers, fcntl.LOCK_EX, seconds=ORPHAN_SECONDS):
+                raise StudyError(
+                    f"workers of a study that was killed are still at work in {self.folder}; "
+                    "end them (ps shows them as lossgauge.study.engines.worker), or wait"
+                )
+            fcntl.flock(workers, fcntl.LOCK_UN)
+            self.check_schema()
             self._sweep()
             try:
                 yield
@@ -98,7 +101,7 @@ class Store:
         except OSError:
             return False
 
-    def _check_schema(self) -> None:
+    def check_schema(self) -> None:
         """StudyError for a study of another schema; a damaged file is written anew."""
         try:
             self.read_study()
@@ -109,8 +112,10 @@ class Store:
                 raise
 
     def _sweep(self) -> None:
-        for left in self.folder.rglob(f"{UNFINISHED}*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        # ours alone: the folder may hold other things, an export at work among them
+        for place in (".", "runs", "failed", "datasets", "partial/*", "partial/*/*"):
+            for left in self.folder.glob(f"{place}/{UNFINISHED}*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
         shutil.rmtree(self.work, ignore_errors=True)
         for partial in (self.folder / "partial").iterdir():
             if (self.folder / "runs" / partial.name).is_dir():
@@ -140,7 +145,8 @@ class Store:
                 f"{path} is of schema {study.get('schema')}, this lossgauge reads {SCHEMA}; "
                 "use the version that wrote it, or run the study anew in another folder"
             )
-        missing = {"plan", "choices", "runs", "tuned", "left_out", "environment"} - set(study)
+        needed = {"plan", "choices", "runs", "expected", "tuned", "left_out", "environment"}
+        missing = needed - set(study)
         if missing:
             raise CacheError(
                 f"{path} lacks {sorted(missing)[0]!r}; the same study command writes it anew"
@@ -303,10 +309,14 @@ def _locked(file: IO[str], kind: int, *, seconds: float) -> bool:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
             return True
-        except OSError:
+        except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.05)
+        except OSError as error:
+            raise StudyError(
+                f"{file.name} cannot be locked ({error.strerror}): give a folder on a file system with locks"
+            ) from None
 
 
 def _trial(summary: Record, metric: str) -> Record:

@@ -70,7 +70,13 @@ def check_space(loss: LossPlan, plan: Plan) -> None:
                 f"the loss {loss.name!r} has no setting {key!r} to tune{nearest(key, known)}"
             )
     for key, searched in loss.searched.items():
+        whole = isinstance(searched, Range) and _is_whole(loss.name, key)
         for end in ends(searched):
+            if whole and end != int(end):
+                raise PlanError(
+                    f"{key} of {loss.name} is a whole number, so its range must begin and end with one, got {end:g}"
+                )
+            end = int(end) if whole else end
             try:
                 loss_maker(loss.at({key: end}), class_count=2, embedding_size=2)()
             except InputError as error:
@@ -179,6 +185,8 @@ class Search:
         searched = self._space[key]
         if isinstance(searched, Choices):
             return trial.suggest_categorical(key, searched.choices)
+        if _is_whole(self.loss.name, key):
+            return trial.suggest_int(key, int(searched.low), int(searched.high), log=searched.log)
         found = trial.suggest_float(key, searched.low, searched.high, log=searched.log)
         # as it is shown, so that a reader's copy is the same run; rounding must not leave the range
         return min(max(float(f"{found:.4g}"), searched.low), searched.high)
@@ -206,6 +214,11 @@ def import_optuna() -> Any:
     except ImportError:
         raise MissingExtra("tune needs Optuna: pip install 'lossgauge[tune]'") from None
     return optuna
+
+
+def _is_whole(loss: str, key: str) -> bool:
+    """Whether a setting is a whole number, by its default."""
+    return key != LEARNING_RATE and type(settable(loss)[key]) is int
 
 
 def _holds(searched: Searched, value: Any) -> bool:

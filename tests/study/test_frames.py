@@ -134,7 +134,15 @@ def test_a_column_of_which_nothing_is_known_is_one_of_numbers(folder, tmp_path):
 
 def test_an_empty_table_still_has_its_columns(tmp_path):
     Store(tmp_path).write_study(
-        {"plan": {}, "choices": {}, "runs": [], "tuned": [], "left_out": [], "environment": {}}
+        {
+            "plan": {},
+            "choices": {},
+            "runs": [],
+            "expected": 0,
+            "tuned": [],
+            "left_out": [],
+            "environment": {},
+        }
     )
     tables = StudyTables(tmp_path)
     for name, leading in LEADING.items():

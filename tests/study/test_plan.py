@@ -1,4 +1,5 @@
 from importlib.resources import files
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -53,6 +54,13 @@ def test_settings_can_be_changed_on_the_command_line():
     assert plan.backbone_of("digits") == "pixels"
 
 
+def test_the_study_file_of_the_docs_is_one():
+    text = (Path(__file__).parents[2] / "docs" / "run-a-study.md").read_text(encoding="utf-8")
+    plan = parse_plan(text.split("```yaml\n")[1].split("```")[0])
+    assert [loss.name for loss in plan.losses] == ["triplet", "scl", "info_nce", "my_loss.py:Pull"]
+    assert plan.tune.trials == 20
+
+
 def test_a_loss_can_come_with_settings():
     plan = parse_plan(SMALL, overrides=["losses=[scl, {triplet: {margin: 0.1}}]"])
     assert [loss.title for loss in plan.losses] == ["scl", "triplet(margin=0.1)"]
@@ -81,6 +89,9 @@ def test_a_loss_can_come_with_settings():
         ("learning_rate=.inf", "learning_rate"),
         ("epochs", "--set takes key=value, got 'epochs'"),
         ("epochs={", "not valid YAML"),
+        ("split=stratified", "split is of no use without embeddings or folder: data of your own"),
+        ("labels_name=who", "labels_name is of no use without embeddings: data of your own"),
+        ("tune={trials: 3, trials: 4}", "not valid YAML"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_in_words(override, message):
@@ -98,6 +109,8 @@ def test_a_missing_key_is_named():
     [
         ("- a\n- b", "must hold keys and values, got list"),
         ("a: [", "not valid YAML"),
+        ("a: 1\na: 2", "the key 'a' is there twice"),
+        ("[" * 5000, "not valid YAML"),
         ("question: 2020-13-45", "not valid YAML"),
         ("!!python/object:os.x {}", "YAML"),
     ],
@@ -335,7 +348,7 @@ TAKEN = [
     {"sensitivity": []},
     {"sensitivity": [0.25, 4]},
     {"split": None},
-    {"split": "stratified"},
+    {"split": "stratified", "datasets": ["folder:photos"]},
     {"head": "mlp", "hidden_size": 4, "optimizer": "sgd", "momentum": 0, "schedule": "cosine"},
 ]
 REFUSED = [

@@ -92,7 +92,9 @@ def test_a_cluster_comes_to_the_same_numbers_and_survives_the_death_of_a_worker(
         (Workforce("ray", device="cuda"), "device cuda and gpus go together"),
         (Workforce("local", gpus=0.5), "dealt out by the engine ray alone"),
         (Workforce("local", device="tpu"), "device is cpu or cuda, got 'tpu'"),
-        (Workforce(cpus=0.0), "cpus of a run must be above 0, got 0"),
+        (Workforce(cpus=0.0), "cpus of a run must be at least 0.01 and finite, got 0"),
+        (Workforce(cpus=float("nan")), "cpus of a run must be at least 0.01 and finite, got nan"),
+        (Workforce("ray", device="cuda", gpus=1.5), "from 0 to 1, or a whole number, got 1.5"),
     ],
 )
 def test_a_contradiction_is_refused_before_anything_is_written(tmp_path, quiet, workforce, message):

@@ -6,6 +6,7 @@ it ended.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -77,7 +78,7 @@ def open_engine(
         return Processes(workforce, features, store, on_epoch)
     from lossgauge.study.engines.here import Here
 
-    return Here(workforce.device, features, store, on_epoch)
+    return Here(workforce, features, store, on_epoch)
 
 
 def check_workforce(workforce: Workforce) -> None:
@@ -86,10 +87,13 @@ def check_workforce(workforce: Workforce) -> None:
         raise InputError(f"unknown engine {workforce.engine!r}{nearest(workforce.engine, ENGINES)}")
     if workforce.jobs < 1:
         raise InputError(f"jobs must be at least 1, got {workforce.jobs}")
-    if workforce.cpus is not None and workforce.cpus <= 0:
-        raise InputError(f"cpus of a run must be above 0, got {workforce.cpus:g}")
-    if workforce.gpus < 0:
-        raise InputError(f"gpus of a run must be at least 0, got {workforce.gpus:g}")
+    if workforce.cpus is not None and not 0.01 <= workforce.cpus < math.inf:
+        raise InputError(f"cpus of a run must be at least 0.01 and finite, got {workforce.cpus:g}")
+    shared = 0 <= workforce.gpus <= 1
+    if not shared and not (1 < workforce.gpus < math.inf and workforce.gpus == int(workforce.gpus)):
+        raise InputError(
+            f"gpus of a run must be from 0 to 1, or a whole number, got {workforce.gpus:g}"
+        )
     if workforce.device not in ("cpu", "cuda"):
         raise InputError(f"device is cpu or cuda, got {workforce.device!r}")
     if workforce.gpus and workforce.engine != "ray":

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
+import torch
+
 from lossgauge.study.attempt import End, attempt
+from lossgauge.study.engines import Workforce
 from lossgauge.study.grid import Run
 from lossgauge.study.store import Store
 from lossgauge.types import FeatureSet
@@ -18,12 +21,14 @@ class Here:
 
     def __init__(
         self,
-        device: str,
+        workforce: Workforce,
         features: Mapping[str, FeatureSet],
         store: Store,
         on_epoch: Callable[[Run, int], None],
     ) -> None:
-        self._device, self._features = device, features
+        self._device, self._features = workforce.device, features
+        if workforce.cpus is not None:
+            torch.set_num_threads(max(1, int(workforce.cpus)))
         self._store, self._on_epoch = store, on_epoch
         self._run: Run | None = None
 

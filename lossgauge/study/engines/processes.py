@@ -26,6 +26,9 @@ from lossgauge.study.handover import hand_over
 from lossgauge.study.store import Store
 from lossgauge.types import FeatureSet
 
+SILENT_SECONDS = 1.0
+"""Where no worker says a word for so long, each is looked at."""
+
 LOG_LINES = 40
 """Of a dead worker's log, kept with the run that it died of."""
 
@@ -101,18 +104,24 @@ class Processes:
     def wait(self) -> list[End]:
         ends: list[End] = []
         while not ends:
-            for key, _ in self._selector.select():
+            heard = self._selector.select(timeout=SILENT_SECONDS)
+            for key, _ in heard:
                 ends += self._hear(key.data)
+            # a process that a loss has started may hold a dead worker's pipe open
+            for worker in () if heard else list(self._workers):
+                if worker.process.poll() is not None:
+                    ends += self._bury(worker)
         return ends
 
     def _hire(self) -> _Worker:
         self._hired += 1
         log = (self.store.work / f"worker-{self._hired}.log").open("a+b")
         cpus = self.workforce.cpus
-        threads = str(max(1, int(cpus or (os.cpu_count() or 1) // self.slots)))
+        threads = str(max(1, int(cpus or len(os.sched_getaffinity(0)) // self.slots)))
         shared_out = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         process = subprocess.Popen(
-            [sys.executable, "-m", "lossgauge.study.engines.worker", str(self.store.folder)],
+            # -P: no file of the folder that the study was started in stands in for a library
+            [sys.executable, "-P", "-m", "lossgauge.study.engines.worker", str(self.store.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -56,6 +56,7 @@ class RayCluster:
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise StudyError(f"no Ray cluster could be had: {error}") from None
+        self._check_can(ray.nodes())
         self._task = ray.remote(
             num_cpus=self._cpus,
             num_gpus=self._workforce.gpus,
@@ -72,6 +73,19 @@ class RayCluster:
         trace: TracebackType | None,
     ) -> None:
         import_ray().shutdown()
+
+    def _check_can(self, nodes: list[Record]) -> None:
+        """StudyError where no machine has what a run asks for: Ray would wait for one."""
+        asked = {"CPU": self._cpus, "GPU": self._workforce.gpus}
+        for node in nodes:
+            has = node["Resources"]
+            if node["Alive"] and all(has.get(name, 0.0) >= n for name, n in asked.items()):
+                return
+        import_ray().shutdown()
+        raise StudyError(
+            f"no machine of the Ray cluster has the {self._cpus:g} CPUs and {self._workforce.gpus:g} GPUs that a run "
+            "asks for; ask for less with --cpus and --gpus"
+        )
 
     def start(self, run: Run) -> None:
         task = self._task.remote(
