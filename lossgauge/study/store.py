@@ -17,7 +17,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -36,7 +36,7 @@ from lossgauge.types import Record, Results
 SCHEMA = 2
 
 LOCK, WORKERS_LOCK = ".lock", ".workers"
-ORPHAN_SECONDS = 20.0
+ORPHAN_SECONDS, ENDING_SECONDS = 20.0, 2.0
 
 TIMING = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
 """Columns that the clock wrote: all others are the same for the same run on the same machine."""
@@ -85,6 +85,10 @@ class Store:
                 yield
             finally:
                 shutil.rmtree(self.work, ignore_errors=True)
+                # a worker is ended wherever it is, in the middle of a folder too; not while others still write
+                with suppress(OSError):
+                    if _locked(workers, fcntl.LOCK_EX, seconds=ENDING_SECONDS):
+                        self._sweep()
 
     @contextmanager
     def joined(self) -> Iterator[None]:

@@ -1,4 +1,5 @@
 import json
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -62,3 +63,30 @@ def test_a_folder_without_a_study_of_ours_is_refused(tmp_path, content, error, m
         (tmp_path / "study.json").write_text(content)
     with pytest.raises(error, match=message):
         Store(tmp_path).load()
+
+
+def half_written(folder):
+    left = folder / "runs" / ".new-x"
+    left.mkdir()
+    (left / "summary.json").write_text("{")
+    return left
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_what_an_ended_worker_was_in_the_middle_of_is_gone_with_the_study(tmp_path, error):
+    with suppress(KeyboardInterrupt), Store(tmp_path).held():
+        left = half_written(tmp_path)
+        if error:
+            raise error
+    assert not left.exists()
+
+
+def test_what_a_worker_that_lives_on_is_writing_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr("lossgauge.study.store.ENDING_SECONDS", 0)
+    with ExitStack() as worker:
+        with Store(tmp_path).held():
+            worker.enter_context(Store(tmp_path).joined())
+            left = half_written(tmp_path)
+        assert left.exists()
+    with Store(tmp_path).held():
+        assert not left.exists()
