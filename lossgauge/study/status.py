@@ -55,7 +55,9 @@ def read_status(folder: Path) -> Status:
         if (folder / "runs" / name).is_dir():
             done.append(name)
         elif name in told.running:
-            running[name] = (told.running[name], epochs)
+            # of a run on another machine nobody tells the epoch, but its checkpoint does
+            saved = store.checkpoint(name)
+            running[name] = (max(told.running[name], int(saved.name) if saved else 0), epochs)
         elif (error := store.failure(name)) is not None:
             failed[name] = error
         else:

@@ -107,3 +107,4 @@ def test_a_cluster_that_is_not_there_is_told_in_words(tmp_path, quiet, monkeypat
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(StudyError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*RAY_ADDRESS"):
         run_study(small_plan(), tmp_path / "out", progress=quiet, workforce=Workforce("ray"))
+    assert not (tmp_path / "out").exists()

@@ -1,10 +1,12 @@
 import contextlib
 import fcntl
 import json
+import shutil
 
 import pytest
 
 from lossgauge.errors import CacheError, StudyError
+from lossgauge.study.disk import write_json
 from lossgauge.study.launch import run_study
 from lossgauge.study.status import FILE, read_status
 from lossgauge.study.store import Store
@@ -103,6 +105,20 @@ def test_a_study_that_was_stopped_has_runs_that_wait_and_none_that_run(tmp_path,
     assert (len(found.done), found.running, len(found.waiting)) == (2, {}, 1)
     assert (found.expected, found.at_work, found.seconds_left) == (3, False, None)
     assert found.waiting[0].split("_")[1] == "ccl"
+
+
+def test_the_epoch_of_a_run_that_tells_nothing_is_that_of_its_checkpoint(tmp_path, plan):
+    run_study(plan("losses=triplet"), tmp_path, progress=Quiet())
+    run = next(name for name in read_status(tmp_path).done if "triplet" in name)
+    shutil.rmtree(tmp_path / "runs" / run)
+    store = Store(tmp_path)
+    with store.held():
+        store.work.mkdir()
+        write_json(store.work / FILE, {"running": {run: 0}})
+        assert read_status(tmp_path).running == {run: (0, 3)}
+        with store.new_checkpoint(run, 1):
+            pass
+        assert read_status(tmp_path).running == {run: (1, 3)}
 
 
 def test_failed_runs_are_told_with_their_error_and_are_none_that_wait(tmp_path, plan):

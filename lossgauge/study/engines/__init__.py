@@ -82,7 +82,8 @@ def open_engine(
 
 
 def check_workforce(workforce: Workforce) -> None:
-    """InputError for what cannot be or contradicts itself, MissingExtra for a library that is not installed."""
+    """InputError for what cannot be or contradicts itself, MissingExtra for a library that is not installed,
+    StudyError for a cluster that does not answer."""
     if workforce.engine not in ENGINES:
         raise InputError(f"unknown engine {workforce.engine!r}{nearest(workforce.engine, ENGINES)}")
     if workforce.jobs < 1:
@@ -102,7 +103,7 @@ def check_workforce(workforce: Workforce) -> None:
             "take device cuda and leave gpus out"
         )
     if workforce.engine == "ray":
-        from lossgauge.study.engines.ray_cluster import import_ray
+        from lossgauge.study.engines.ray_cluster import check_answers, import_ray
 
         import_ray()
         if bool(workforce.gpus) != (workforce.device == "cuda"):
@@ -110,6 +111,7 @@ def check_workforce(workforce: Workforce) -> None:
                 f"on a Ray cluster device cuda and gpus go together, got device {workforce.device} and gpus "
                 f"{workforce.gpus:g}"
             )
+        check_answers()
     elif workforce.device == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no GPU here; take device cpu")
 

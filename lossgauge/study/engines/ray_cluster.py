@@ -43,7 +43,6 @@ class RayCluster:
             self._files[dataset] = features_file(self._store, number).absolute()
             hand_over(features, self._files[dataset])
         address = os.environ.get("RAY_ADDRESS")
-        _check_answers(address)
         # a cluster of one's own has the slots that were asked for, whatever the machine has
         own: dict[str, Any] = {} if address else {"num_cpus": math.ceil(self.slots * self._cpus)}
         try:
@@ -119,9 +118,10 @@ class RayCluster:
             return failed(run, words, self._store, str(error), keep_checkpoint=True)
 
 
-def _check_answers(address: str | None) -> None:
-    """StudyError where nobody listens: Ray itself would ask for minutes."""
-    host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
+def check_answers() -> None:
+    """StudyError where nobody listens at RAY_ADDRESS: Ray itself would ask for minutes."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not colon or not port.isdigit():
         return  # a cluster of one's own, or `auto`
     try:
