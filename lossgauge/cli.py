@@ -255,7 +255,6 @@ def features(
     from rich.console import Console
 
     from lossgauge.backbones import load_backbone
-    from lossgauge.backbones.checkpoint import VIT_B32
     from lossgauge.data import load_dataset
     from lossgauge.data.features import features as extract
     from lossgauge.progress import watcher
@@ -263,12 +262,10 @@ def features(
     given: dict[str, Any] = {
         key: value for key, value in (("dtype", dtype), ("device", device)) if value
     }
-    if download and (backbone.startswith("hf:") or backbone in VIT_B32):
-        given["download"] = True
     with watcher(Console(stderr=True)) as progress:
         found = extract(
             load_dataset(dataset, download=download),
-            load_backbone(backbone, **given),
+            load_backbone(backbone, download=download, **given),
             refresh=refresh,
             skip_corrupt=skip_corrupt,
             progress=lambda done, total: progress.features(dataset, done, total),

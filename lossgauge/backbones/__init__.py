@@ -23,8 +23,8 @@ _BY_NAME: dict[str, Callable[..., Backbone]] = {
 BACKBONES = tuple(_BY_NAME)
 
 
-def load_backbone(name: str, **settings: Any) -> Backbone:
-    """The backbone of that name, made with `settings`.
+def load_backbone(name: str, *, download: bool = False, **settings: Any) -> Backbone:
+    """The backbone of that name, made with `settings`; `download` lets one fetch its weights that can.
 
     `name` is one of `BACKBONES`; `hf:MODEL`, a folder or a name on the hub that transformers can read; or
     `my_backbone.py:Model`, a class or function of a file, which is run as code. Raises InputError for an unknown
@@ -32,6 +32,8 @@ def load_backbone(name: str, **settings: Any) -> Backbone:
     """
     made = _maker(name)
     accepted = inspect.signature(made).parameters
+    if download and "download" in accepted:
+        settings["download"] = True
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for key in settings:
         if key not in accepted and not open_ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lossgauge.study.backbone_plan import BackbonePlan
 from lossgauge.study.plan import Plan
 from lossgauge.types import Record
 
@@ -75,6 +76,6 @@ def _head(plan: Plan) -> str:
 
 
 def _backbones(plan: Plan) -> str:
-    if isinstance(plan.backbone, str):
-        return plan.backbone
-    return ", ".join(f"{backbone} for {dataset}" for dataset, backbone in plan.backbone.items())
+    if isinstance(plan.backbone, BackbonePlan):
+        return plan.backbone.title
+    return ", ".join(f"{found.title} for {dataset}" for dataset, found in plan.backbone.items())

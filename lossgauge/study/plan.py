@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from lossgauge.errors import PlanError
+from lossgauge.study.backbone_plan import BackbonePlan, backbones
 from lossgauge.study.loss_plan import LossPlan, Range, Setting, check_rate, named
 
 FIRST_TRIAL_SEED = 1_000_000
@@ -51,6 +52,9 @@ _LossMapping = (
 )
 _LossEntry = str | _LossMapping
 """How a loss may be written: a name, a name with its settings under it, or both spelled out."""
+
+_BackboneEntry = str | BackbonePlan
+"""How a backbone may be written: a name, or spelled out with its settings."""
 
 _Seed = Annotated[int, Field(ge=0, lt=FIRST_TRIAL_SEED)]
 _Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -105,7 +109,12 @@ class Plan(BaseModel):
     """Of embeddings:PATH: the array or column that holds them …"""
     labels_name: str = "labels"
     """… and the one that holds their labels."""
-    backbone: str | dict[str, str] = "efficientnet-lite0"
+    backbone: Annotated[
+        BackbonePlan | dict[str, BackbonePlan],
+        BeforeValidator(
+            backbones, json_schema_input_type=_BackboneEntry | dict[str, _BackboneEntry]
+        ),
+    ] = BackbonePlan(name="efficientnet-lite0")
     """One for all datasets, or one for each by its name."""
     center_features: bool = True
     """Subtract the mean of the training features from all."""
@@ -218,9 +227,9 @@ class Plan(BaseModel):
             raise ValueError("sensitivity: 1 is the loss as it stands; leave it out")
         return self
 
-    def backbone_of(self, dataset: str) -> str:
+    def backbone_of(self, dataset: str) -> BackbonePlan:
         """The backbone of a dataset. Raises PlanError where a mapping does not name it."""
-        if isinstance(self.backbone, str):
+        if isinstance(self.backbone, BackbonePlan):
             return self.backbone
         if dataset not in self.backbone:
             raise PlanError(

@@ -155,9 +155,13 @@ def _in_words(error: ValidationError, source: str) -> Iterator[str]:
                     f"got {given!r}"
                 )
             told.add(setting)
-        elif "backbone" in above:
+        elif "backbone" in above and problem["type"] != "value_error":
+            # one line, not one for each form that it might have had
             if "backbone" not in told:
-                yield f"{source}: backbone must be one name, or {{dataset: name}} for each dataset"
+                yield (
+                    f"{source}: backbone must be one name, {{name: …, settings: {{…}}}}, or one of them for each "
+                    "dataset, as in {digits: pixels}"
+                )
             told.add("backbone")
         elif problem["type"] == "too_short":
             least = f"at least {problem['ctx']['min_length']} entries"

@@ -32,8 +32,11 @@ EMBEDDINGS = "embeddings:"
 """A dataset of ready embeddings: they are the features, and no backbone is asked."""
 
 
-def check_plan(plan: Plan) -> dict[str, Backbone]:
-    """The backbone of each dataset; raises for a wrong name or setting before anything is written."""
+def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
+    """The backbone of each dataset; raises for a wrong name or setting before anything is written.
+
+    `download` lets a backbone fetch weights that are not here.
+    """
     for name in plan.datasets:
         if name not in DATASETS and not name.startswith((FOLDER, EMBEDDINGS)):
             raise PlanError(
@@ -60,8 +63,12 @@ def check_plan(plan: Plan) -> dict[str, Backbone]:
             "sensitivity is of no use: no loss has a margin, temperature or scale; leave it out"
         )
     images = [name for name in plan.datasets if not name.startswith(EMBEDDINGS)]
-    loaded = {name: load_backbone(name) for name in {plan.backbone_of(d) for d in images}}
-    return {dataset: loaded[plan.backbone_of(dataset)] for dataset in images}
+    named = {dataset: plan.backbone_of(dataset) for dataset in images}
+    loaded = {
+        found.title: load_backbone(found.name, download=download, **found.settings)
+        for found in named.values()
+    }
+    return {dataset: loaded[found.title] for dataset, found in named.items()}
 
 
 def prepare(
@@ -69,11 +76,11 @@ def prepare(
 ) -> tuple[list[FeatureSet], list[Record]]:
     """The features of each dataset, and what was left out with its reason.
 
-    `download` lets datasets be fetched that are not here. Without `extract` a dataset whose features are not in the
+    `download` lets datasets and weights be fetched that are not here. Without `extract` a dataset whose features are not in the
     cache is left out, marked as one that `waits`, and it is no error where no dataset is left. Raises LossgaugeError for a wrong plan, and where nothing
     can be done at all; nothing is written but features, to their cache.
     """
-    backbones = check_plan(plan)
+    backbones = check_plan(plan, download=download)
     prepared: list[FeatureSet] = []
     left_out: list[Record] = []
     for name in plan.datasets:
@@ -136,9 +143,11 @@ def _load(
         )
     images = load_dataset(name, download=download, split=plan.split)
     if not extract and not is_cached(images, backbones[name]):
+        asked = plan.backbone_of(name)
+        extracts = f"lossgauge features {name} --backbone {asked.name} extracts them"
         raise _NotExtracted(
             f"features of its {len(images.ids):,} images are not in the cache yet, so its time cannot be told; "
-            f"lossgauge features {name} --backbone {plan.backbone_of(name)} extracts them"
+            f"{'the study extracts them first' if asked.settings else extracts}"
         )
     return features(images, backbones[name], progress=partial(progress.features, name))
 
