@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from lossgauge.errors import InputError
+
+_PREFIX = "lossgauge_user_"
 
 
 def import_file(file: Path, *, shown: str) -> ModuleType:
@@ -18,22 +21,25 @@ def import_file(file: Path, *, shown: str) -> ModuleType:
     Python file, or fails on import.
     """
     place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"lossgauge_user_{place}_{file.stem}", file)
+    spec = importlib.util.spec_from_file_location(f"{_PREFIX}{place}_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise InputError(f"{shown!r} cannot be imported: it must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickling look it up
     before = set(sys.modules)
-    sys.path.insert(0, str(file.parent))
+    folder = str(file.absolute().parent)
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()  # a neighbour may be newer than what is known of its folder
     try:
         # not exec_module: bytecode on disk is told from its source by second and size, and would run the old one
         source = importlib.util.decode_source(file.read_bytes())
         exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__)
-    except Exception as error:  # the user's own code may raise anything; it is named, not swallowed
+    # the user's own code may raise anything, and may leave by sys.exit; it is named, not swallowed
+    except (Exception, SystemExit) as error:
         raise InputError(f"{shown!r} fails on import: {type(error).__name__}: {error}") from error
     finally:
-        sys.path.remove(str(file.parent))
-        _neighbours[file.resolve()] = _forget_neighbours(file.resolve().parent, before)
+        sys.path.remove(folder)
+        _neighbours[file.resolve()] = _forget_neighbours(Path(folder).resolve(), before)
     return module
 
 
@@ -52,9 +58,10 @@ def _forget_neighbours(folder: Path, before: set[str]) -> tuple[Path, ...]:
     """Modules that came from `folder` since `before`, out of the way of the next file's; and their files, sorted."""
     found = set()
     for name in sys.modules.keys() - before:
-        path = Path(getattr(sys.modules[name], "__file__", None) or "/")
-        ours = name.partition(".")[0].startswith("lossgauge") or "site-packages" in path.parts
-        if path.is_relative_to(folder) and not ours:
+        # a folder may be named by another way than its modules are: `..`, a link
+        path = Path(getattr(sys.modules[name], "__file__", None) or "/").resolve()
+        ours = name.partition(".")[0] == "lossgauge" or name.startswith(_PREFIX)
+        if path.is_relative_to(folder) and not ours and "site-packages" not in path.parts:
             found.add(path)
             del sys.modules[name]
     return tuple(sorted(found))

@@ -1,10 +1,11 @@
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from lossgauge.errors import InputError
-from lossgauge.user_file import import_file
+from lossgauge.user_file import code_digest, import_file
 
 
 def test_an_edited_file_runs_as_it_is_now_and_leaves_no_bytecode(tmp_path, monkeypatch):
@@ -25,3 +26,32 @@ def test_an_encoding_named_in_the_file_is_heeded_and_its_errors_are_its_own(tmp_
         file.write_bytes(content)
         with pytest.raises(InputError, match=r"'mine\.py' fails on import"):
             import_file(file, shown="mine.py")
+
+
+@pytest.mark.parametrize("folder", ["mine", "../here/mine", "linked"])
+@pytest.mark.parametrize("neighbour", ["near", "lossgauge_near", "package"])
+def test_a_neighbour_belongs_to_the_file_whatever_way_the_folder_is_named(
+    tmp_path, monkeypatch, folder, neighbour
+):
+    (tmp_path / "here" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    Path("linked").symlink_to("mine")
+    near = Path("mine", "package" if neighbour == "package" else "")
+    near.mkdir(exist_ok=True)
+    near /= "__init__.py" if neighbour == "package" else f"{neighbour}.py"
+    near.write_text("VALUE = 1\n")
+    file = Path(folder, "own.py")
+    file.write_text(f"from {neighbour} import VALUE\n")
+    assert import_file(file, shown="own.py").VALUE == 1
+    before = code_digest(file)
+    near.write_text("VALUE = 22\n")
+    assert code_digest(file) != before
+    assert import_file(file, shown="own.py").VALUE == 22
+    assert neighbour not in sys.modules
+
+
+def test_a_file_that_leaves_by_sys_exit_is_named_and_ends_nothing(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(InputError, match=r"'mine\.py' fails on import: SystemExit: 0"):
+        import_file(file, shown="mine.py")

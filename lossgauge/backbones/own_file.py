@@ -88,9 +88,8 @@ def from_file(name: str) -> Callable[..., OwnBackbone]:
             backbone = made(**settings)
         except InputError:
             raise
-        except (
-            Exception
-        ) as error:  # a user's own constructor may raise anything; it is named, not swallowed
+        # a user's own constructor may raise anything; it is named, not swallowed
+        except (Exception, SystemExit) as error:
             raise InputError(f"{name!r} cannot be made: {type(error).__name__}: {error}") from error
         identity = {"file": digest, "settings": json.dumps(settings, sort_keys=True, default=str)}
         return OwnBackbone(backbone, name=short, identity=identity)

@@ -68,7 +68,7 @@ def load_loss(name: str, **settings: Any) -> nn.Module:
         loss = made(**settings)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if name in _BY_NAME:
             raise
         # a user's own constructor may raise anything; it is named, not swallowed

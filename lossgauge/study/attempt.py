@@ -47,7 +47,7 @@ def attempt(
                 raise
             store.discard_checkpoint(run.name)
             return done()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         words = (
             str(error) if isinstance(error, LossgaugeError) else f"{type(error).__name__}: {error}"
         )

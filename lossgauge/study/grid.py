@@ -12,15 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lossgauge.losses as losses
 from lossgauge.data.splits import validation_slice
 from lossgauge.errors import PlanError
 from lossgauge.losses import load_loss, loss_class
+from lossgauge.study.code import code_of
 from lossgauge.study.loss_plan import UNTRAINED, LossPlan
 from lossgauge.study.plan import FIRST_TRIAL_SEED, Plan
 from lossgauge.study.store import SCHEMA
 from lossgauge.types import FeatureSet, Record
-from lossgauge.user_file import code_digest
 
 SENSITIVE = ("margin", "temperature", "scale")
 """Settings of a loss that `sensitivity` moves."""
@@ -150,7 +149,7 @@ def make_run(
         "features": dict(features.identity),
         "loss": loss.name,
         "settings": all_settings(loss) if trained else {},
-        "loss_code": code_of(loss.name),
+        "code": code_of(loss.name),
         "seed": seed,
         "head": plan.head,
         "hidden_size": plan.hidden_size if plan.head == "mlp" else None,
@@ -249,19 +248,3 @@ def loss_maker(loss: LossPlan, *, class_count: int, embedding_size: int) -> Call
 def _retrieval_every(plan: Plan, epochs: int, trial: bool, selection: str) -> int:
     # a trial that is judged by its last epoch needs no other
     return epochs if trial and selection == "last" else plan.retrieval_every
-
-
-def code_of(loss: str) -> str | None:
-    """SHA-256 over the code of a loss: its file with the neighbours that it imports; of the seven, with what they share."""
-    if loss == UNTRAINED:
-        return None
-    path = Path(loss.rpartition(":")[0])
-    if path.is_file():
-        return code_digest(path)
-    own = inspect.getsourcefile(loss_class(loss))
-    shared = (losses.base.__file__, losses.proxies.__file__, losses.softmax_family.__file__)
-    kernels = Path(losses.__file__).parent.parent / "kernels" / "rows.py"
-    digest = hashlib.sha256()
-    for file in (own, *shared, kernels):
-        digest.update(Path(file or "").read_bytes())
-    return digest.hexdigest()

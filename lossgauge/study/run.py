@@ -24,7 +24,8 @@ from lossgauge.diagnostics.greediness import compaction_epochs, decay_epochs
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.errors import InputError, RunError
 from lossgauge.heads import LinearHead, MLPHead
-from lossgauge.study.grid import Run, as_measured, code_of, loss_maker
+from lossgauge.study.code import code_of
+from lossgauge.study.grid import Run, as_measured, loss_maker
 from lossgauge.study.loss_plan import UNTRAINED
 from lossgauge.study.measure import class_rows, measure
 from lossgauge.study.run_log import SELECTORS, RunLog
@@ -72,9 +73,9 @@ def execute(
     features = as_measured(features, config)
     epochs = config["epochs"]
     training = start_run(run, features, device)
-    if code_of(run.loss.name) != config["loss_code"]:
+    if code_of(run.loss.name) != config["code"]:
         raise RunError(
-            "the loss's file has changed since the study began; start the same command again"
+            "the loss's file, or this program, has changed since the study began; start the same command again"
         )
     draw = sampler(config, features, seed=run.seed)
     # classes by number, as losses with a row a class want them
