@@ -58,7 +58,7 @@ def start_training(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = make_head().to(device)
-        torch.manual_seed(seed)
+        # not from `seed` again: a class's row would be drawn from the bits of the head's
         loss = make_loss().to(device)
     parameters = [*head.parameters(), *loss.parameters()]
     settings: dict[str, Any] = {"lr": schedule(0.0), "weight_decay": weight_decay, "fused": True}
@@ -196,18 +196,37 @@ def load_checkpoint(training: Training, folder: Path) -> None:
                 training.optimizer.state[parameter] = {
                     n: t.to(parameter.device, copy=True) for n, t in state.items()
                 }
+        _restore_buffers(training.loss, saved)
         present = dict(_tensors(training))
         if saved.keys() != present.keys():
             odd = sorted(saved.keys() ^ present.keys())[0]
             raise ValueError(f"{odd!r} is there only before or after a stop")
         with torch.no_grad():
             for name, tensor in present.items():
+                if tensor.shape != saved[name].shape:  # copy_ would spread one row over many
+                    raise ValueError(f"{name!r} has another shape before and after a stop")
                 tensor.copy_(saved[name])
         training.epoch, training.step = progress["epoch"], progress["step"]
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise CacheError(
             f"the checkpoint in {folder} cannot be read ({error}); delete it and the run starts anew"
         ) from error
+
+
+def _restore_buffers(loss: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Make room for buffers that a loss has made or resized since its start: a queue that grows, a late center."""
+    fixed = {name for name, _ in loss.named_parameters()}
+    now = dict(loss.named_buffers())
+    device = next((t.device for t in loss.parameters()), torch.device("cpu"))
+    for key, tensor in saved.items():
+        name = key.removeprefix("loss.")
+        if name == key or name in fixed:
+            continue
+        before = now.get(name)
+        if before is None or (before.shape, before.dtype) != (tensor.shape, tensor.dtype):
+            place, _, last = name.rpartition(".")
+            where = device if before is None else before.device
+            loss.get_submodule(place).register_buffer(last, tensor.to(where, copy=True))
 
 
 def _parameters(training: Training) -> list[nn.Parameter]:
