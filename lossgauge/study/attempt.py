@@ -23,6 +23,8 @@ class End(NamedTuple):
     summary: Record
     """Empty where it failed."""
     error: str | None = None
+    outside: bool = False
+    """Whether it failed by no fault of its own, as far as can be told: a full disk, a worker that was killed."""
 
 
 def attempt(
@@ -51,18 +53,21 @@ def attempt(
         words = (
             str(error) if isinstance(error, LossgaugeError) else f"{type(error).__name__}: {error}"
         )
-        # a full disk or memory says nothing against the checkpoint; the run's own trouble does
+        # a full disk or memory says nothing against the run or its checkpoint
         outside = isinstance(
             error, OSError | MemoryError | torch.OutOfMemoryError | SafetensorError
         )
-        return failed(run, words, store, traceback.format_exc(), keep_checkpoint=outside)
+        return failed(run, words, store, traceback.format_exc(), outside=outside)
 
 
-def failed(run: Run, words: str, store: Store, trace: str, *, keep_checkpoint: bool = False) -> End:
-    """Set a failure down, and tell it; where not even that can be written, it is told alone."""
+def failed(run: Run, words: str, store: Store, trace: str, *, outside: bool) -> End:
+    """Set a failure down, and tell it; where not even that can be written, it is told alone.
+
+    A checkpoint stays where the cause lies outside.
+    """
     try:
         record = {"error": words, "traceback": trace}
-        store.fail(run.name, record, keep_checkpoint=keep_checkpoint)
+        store.fail(run.name, record, keep_checkpoint=outside)
     except LossgaugeError as error:
         words = f"{words} (and {error})"
-    return End(run, {}, words)
+    return End(run, {}, words, outside)

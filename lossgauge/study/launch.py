@@ -118,7 +118,10 @@ def _drive(
         for end in engine.wait():
             under_way -= 1
             seen[end.run.name] = end.summary
-            ledger.ended(end.run.name, end.summary)
+            # a search waits for a trial that failed by no fault of its own, until the same command tries it again:
+            # what it proposed without that trial would be proposed, and done, for nothing
+            if not end.outside:
+                ledger.ended(end.run.name, end.summary)
             if end.error is None:
                 done += 1
                 told.end(end.run, end.summary)

@@ -7,6 +7,7 @@ import pytest
 
 from lossgauge.errors import InputError, MissingExtra, PlanError
 from lossgauge.losses import LOSSES
+from lossgauge.study.engines import ALONE, Workforce
 from lossgauge.study.grid import all_settings, settable
 from lossgauge.study.launch import run_study
 from lossgauge.study.ledger import Ledger
@@ -375,13 +376,14 @@ def test_a_trial_that_two_losses_share_ends_for_both():
 # ---- real studies
 
 
-def tuned_study(tmp_path, name, *overrides, vectors=None):
+def tuned_study(tmp_path, name, *overrides, vectors=None, workforce=ALONE):
     vectors = vectors or write_vectors(tmp_path / "vectors.npz")
     watcher = Quiet()
     outcome = run_study(
         vectors_plan(vectors, "tune={trials: 6, epochs: 2}", *overrides),
         tmp_path / name,
         progress=watcher,
+        workforce=workforce,
     )
     return outcome, Store(tmp_path / name).load(), watcher
 
@@ -463,6 +465,30 @@ def test_trials_that_fail_are_kept_as_failed_and_the_best_of_the_others_is_chose
     assert found.failures == []
     (tuned,) = [row for row in found.summaries if row["variant"] == "tuned"]
     assert tuned["setting_strength"] <= 2
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_search_waits_for_a_trial_that_failed_by_no_fault_of_its_own(tmp_path, jobs):
+    file, full = tmp_path / "own.py", tmp_path / "full"
+    full.touch()
+    file.write_text(
+        FRAGILE.format(
+            condition=f"self.strength > 2 and __import__('pathlib').Path('{full}').exists()"
+        ).replace("RuntimeError(", "OSError(28, ")
+    )
+    losses = f"losses=[{{'{file}:Fragile': {{strength: {{low: 0.1, high: 5}}}}}}, triplet]"
+    workforce = Workforce(jobs=jobs)
+    outcome, found, _ = tuned_study(tmp_path, "out", losses, workforce=workforce)
+    assert outcome.failed > 0
+    assert [row["base"] for row in found.tuned] == ["triplet"]
+    assert len([row for row in found.trials if row["base"] != "triplet"]) == ROUND
+    full.unlink()
+    _, again, _ = tuned_study(tmp_path, "out", losses, workforce=workforce)
+    _, whole, _ = tuned_study(tmp_path, "whole", losses)
+    assert again.tuned == whole.tuned
+    assert {path.name for path in (tmp_path / "out" / "runs").iterdir()} == {
+        path.name for path in (tmp_path / "whole" / "runs").iterdir()
+    }
 
 
 def test_where_all_trials_of_a_loss_fail_it_has_no_tuned_runs_and_the_study_goes_on(tmp_path):

@@ -157,7 +157,7 @@ class Processes:
             if run is not None and "epoch" in words:
                 self.on_epoch(run, words["epoch"])
             elif run is not None and "ended" in words:
-                ends.append(End(run, words["summary"], words["error"]))
+                ends.append(End(run, words["summary"], words["error"], words["outside"]))
                 worker.run = None
         return ends
 
@@ -183,7 +183,7 @@ class Processes:
             return []
         del self._deaths[run.name]
         words = f"its worker was ended by {_cause(code)} {TRIES} times in the same place"
-        return [failed(run, words, self.store, "\n".join(log), keep_checkpoint=True)]
+        return [failed(run, words, self.store, "\n".join(log), outside=True)]
 
 
 def _cause(code: int) -> str:

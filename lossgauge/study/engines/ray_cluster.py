@@ -109,13 +109,13 @@ class RayCluster:
         run = self._under_way.pop(task)
         try:
             told = ray.get(task)
-            return End(run, told["summary"], told["error"])
+            return End(run, told["summary"], told["error"], told["outside"])
         except ray.exceptions.RayError as error:
             if self._store.is_done(run.name):
                 return End(run, self._store.summary(run.name))
             cause = type(error).__name__
             words = f"its Ray task ended by {cause}, after {TRIES} tries where a worker died"
-            return failed(run, words, self._store, str(error), keep_checkpoint=True)
+            return failed(run, words, self._store, str(error), outside=True)
 
 
 def check_answers() -> None:
@@ -150,8 +150,8 @@ def _do(order: Record, folder: str, features: str, directory: str, device: str) 
     run = Run.from_json(order)
     with store.joined():
         if store.is_done(run.name):  # the last try died after its work
-            return {"summary": store.summary(run.name), "error": None}
+            return {"summary": store.summary(run.name), "error": None, "outside": False}
         end = attempt(
             run, take_over(Path(features)), store, on_epoch=lambda epoch: None, device=device
         )
-    return {"summary": end.summary, "error": end.error}
+    return {"summary": end.summary, "error": end.error, "outside": end.outside}

@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
                 on_epoch=lambda epoch: tell(epoch=epoch),
                 device=order["device"],
             )
-            tell(ended=True, summary=end.summary, error=end.error)
+            tell(ended=True, summary=end.summary, error=end.error, outside=end.outside)
 
 
 def _listen(orders: queue.Queue[str]) -> None:
