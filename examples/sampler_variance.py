@@ -66,7 +66,7 @@ def samplers(space: Tensor, rows: Tensor, labels: Tensor) -> dict[str, list[Tens
     choices: dict[str, Callable[..., list[Tensor]]] = {
         "random": partial(random_batches, rows),
         f"M-per-class, {BATCH // PER_CLASS} classes × {PER_CLASS}": partial(
-            m_per_class_batches, rows, labels, m=PER_CLASS
+            m_per_class_batches, rows, labels, samples_per_class=PER_CLASS
         ),
     }
     for name, strata in (("classes", labels), (f"{CELLS} k-means cells", cells)):

@@ -71,17 +71,16 @@ def study(
 
     Stopped with Ctrl-C, the same command goes on where it was.
     """
-    from rich.console import Console
-
-    from lossgauge.progress import watcher
-    from lossgauge.study.engines import Workforce
-    from lossgauge.study.launch import run_study
-    from lossgauge.study.plan_file import load_plan
-
-    plan = load_plan(source, overrides=setting or ())
     folder = out or Path("lossgauge-results") / Path(source).stem
-    workforce = Workforce(engine, jobs, device, cpus, gpus)
     try:
+        from rich.console import Console
+
+        from lossgauge.progress import watcher
+        from lossgauge.study.engines import Workforce
+        from lossgauge.study.plan_file import load_plan
+
+        plan = load_plan(source, overrides=setting or ())
+        workforce = Workforce(engine, jobs, device, cpus, gpus)
         with watcher(Console(stderr=True)) as progress:
             if dry_run:
                 from lossgauge.study.forecast import forecast
@@ -90,13 +89,12 @@ def study(
                     plan, folder, progress=progress, download=download, workforce=workforce
                 )
             else:
+                from lossgauge.study.launch import run_study
+
                 outcome = run_study(
-                    plan,
-                    folder,
-                    progress=progress,
-                    download=download,
-                    workforce=workforce,
+                    plan, folder, progress=progress, download=download, workforce=workforce
                 )
+        page = None if dry_run else _write_report(folder)
     except KeyboardInterrupt:
         where = (
             f"what is done is in {folder}"
@@ -115,7 +113,6 @@ def study(
         typer.echo(f"about {_duration(expected.seconds)} one after the other{spread}")
         typer.echo(f"about {expected.bytes / 1e6:,.1f} MB")
         return
-    page = _write_report(folder)
     typer.echo(f"{outcome.done} runs done, {outcome.reused} were there, {outcome.failed} failed")
     typer.echo(f"report: {page}")
     if outcome.failed:
@@ -144,7 +141,7 @@ def status(folder: Folder) -> None:
     for run, (epoch, epochs) in found.running.items():
         typer.echo(f"running: {run}: epoch {epoch} of {epochs}")
     for run, error in found.failed.items():
-        typer.echo(f"failed: {run}: {error}")
+        typer.echo(f"failed: {run}: {' '.join(error.split())}")
     if found.seconds_left is not None:
         typer.echo(f"about {_duration(found.seconds_left)} left")
     elif not found.at_work and (found.waiting or found.failed or unnamed > 0):

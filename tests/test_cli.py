@@ -121,6 +121,20 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path, j
     assert "2 runs done, 1 were there, 0 failed" in done.stdout
 
 
+@pytest.mark.parametrize("seconds", [0.4, 1.0])
+def test_ctrl_c_before_the_first_run_names_the_command_too(place: Path, seconds: float):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lossgauge", "study", "small.yaml", "--set", "epochs=900"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "The same command goes on:\n  lossgauge study small.yaml --set epochs=900\n" in errors
+    assert "Traceback" not in errors
+
+
 def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Path):
     settings = ("--set", "tune.trials=3", "--set", "sensitivity=0.5,2", "--jobs", "2")
     first = run("study", "small.yaml", "--dry-run", *settings)

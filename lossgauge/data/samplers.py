@@ -38,39 +38,42 @@ def m_per_class_batches(
     labels: Int[Tensor, " rows"],
     *,
     batch_size: int,
-    m: int,
+    samples_per_class: int,
     seed: int,
     epoch: int,
 ) -> list[Int[Tensor, " batch"]]:
-    """Batches of batch_size/m classes with `m` rows each; `labels` are those of `rows`, one by one.
+    """Batches of `batch_size` rows in classes of `samples_per_class`; `labels` are those of `rows`, one by one.
 
     Each batch takes the classes that have most rows left, drawn at random among equals; the order of the
-    batches is shuffled. An epoch ends where fewer than batch_size/m classes have `m` rows left, so a long
-    tail makes it short. Classes weigh the same in a batch whatever their size: the mean loss over such
-    batches is another number than over random ones.
+    batches is shuffled. An epoch ends where too few classes have so many rows left, so a long tail makes it
+    short. Classes weigh the same in a batch whatever their size: the mean loss over such batches is another
+    number than over random ones.
     """
     _check_size(batch_size)
     _check_aligned(rows, labels, "labels")
-    members = _members(labels)
+    m, members = samples_per_class, _members(labels)
     sizes = np.array([len(some) for some in members])
     if m < 2:
-        raise InputError(f"m must be at least 2, or no anchor has a positive, got {m}")
+        raise InputError(
+            f"samples_per_class must be at least 2, or no anchor has a positive, got {m}"
+        )
     if batch_size % m:
         raise InputError(
-            f"batch_size must be a multiple of m, got {batch_size} and m={m}: "
+            f"batch_size must be a multiple of samples_per_class, got {batch_size} and {m}: "
             f"take {max(batch_size // m, 1) * m} or {(batch_size // m + 1) * m}"
         )
     if sizes.min() < m:
         small = int(labels[members[int(sizes.argmin())][0]])
         raise InputError(
-            f"m must be at most the size of the smallest class, got m={m} and class {small} of "
-            f"{sizes.min()} rows: take a smaller m, or leave the {int((sizes < m).sum())} classes below m out"
+            f"samples_per_class must be at most the size of the smallest class, got {m} and class {small} of "
+            f"{sizes.min()} rows: take {sizes.min()} or less, or leave the {int((sizes < m).sum())} classes below "
+            f"{m} out"
         )
     count = batch_size // m
     if len(members) < count:
         raise InputError(
-            f"batch_size {batch_size} with m={m} takes {count} classes a batch, but there are {len(members)}: "
-            f"take batch_size {len(members) * m} or less, or a larger m"
+            f"batch_size {batch_size} of {m} samples_per_class takes {count} classes a batch, but there are "
+            f"{len(members)}: take batch_size {len(members) * m} or less, or more samples_per_class"
         )
     generator = np.random.default_rng([seed, epoch])
     shuffled = [generator.permutation(some) for some in members]

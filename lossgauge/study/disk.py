@@ -33,6 +33,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
         temporary.replace(target)
+        _sync(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -50,14 +51,20 @@ def whole_folder(target: Path) -> Iterator[Path]:
             path.chmod(0o666 & ~_umask())
             _sync(path)
         _sync(folder)
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+        remove(target)
         folder.rename(target)
+        _sync(target.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def remove(path: Path) -> None:
+    """A file or a folder with all in it, where it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     field_validator,
     model_validator,
 )
@@ -17,6 +18,9 @@ from pydantic import (
 from lossgauge.errors import PlanError
 from lossgauge.study.backbone_plan import BackbonePlan, backbones
 from lossgauge.study.loss_plan import LossPlan, Range, Setting, check_rate, named
+
+MOST_EPOCHS, MOST_ROWS, MOST_UNITS, MOST_TRIALS = 1_000_000, 1_000_000, 65_536, 100_000
+"""Above these a number is a slip of the keyboard."""
 
 FIRST_TRIAL_SEED = 1_000_000
 """Trials draw from seeds of their own, so that the seeds of the study are fresh to a tuned setting."""
@@ -45,6 +49,14 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return [value]
     return listed(value)
+
+
+def _no_bool(value: Any) -> Any:
+    """True is 1 to Python."""
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, bool):
+            raise ValueError(f"{entry} is no value of it")
+    return value
 
 
 _LossMapping = (
@@ -76,13 +88,18 @@ class Tune(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    trials: Annotated[int, Field(ge=2)] = 20
+    trials: Annotated[int, Field(ge=2, le=MOST_TRIALS)] = 20
     """The first is the loss as it stands in the study, so that a tuned loss is no worse on the slice."""
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = None
     """Of a trial; the study's own if not given."""
     sampler: Literal["tpe", "random"] = "tpe"
     learning_rate: Range | None = None
     """Searched for every loss; from a tenth to ten times the study's if not given."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any) -> Any:
+        return _no_bool(value)
 
     @field_validator("learning_rate")
     @classmethod
@@ -116,7 +133,7 @@ class Plan(BaseModel):
         ),
     ] = BackbonePlan(name="efficientnet-lite0")
     """One for all datasets, or one for each by its name."""
-    center_features: bool = True
+    center_features: StrictBool = True
     """Subtract the mean of the training features from all."""
     losses: Annotated[
         list[Annotated[LossPlan, BeforeValidator(named, json_schema_input_type=_LossEntry)]],
@@ -133,17 +150,17 @@ class Plan(BaseModel):
         ),
         Field(min_length=1),
     ]
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
+    batch_size: Annotated[int, Field(ge=2, le=MOST_ROWS)]
     sampler: Literal["random", "m_per_class", "stratified", "stratified_kmeans"] = "random"
     """Which rows make a batch; strata are the classes, or k-means cells of the frozen features."""
-    samples_per_class: Annotated[int, Field(ge=2)] = 4
+    samples_per_class: Annotated[int, Field(ge=2, le=MOST_ROWS)] = 4
     """For `m_per_class`."""
     head: Literal["linear", "mlp"] = "linear"
     """From features to embeddings: one layer, or two with a ReLU between them."""
-    hidden_size: Annotated[int, Field(ge=1)] = 512
+    hidden_size: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 512
     """Of the head `mlp`."""
-    embedding_size: Annotated[int, Field(ge=1)] = 128
+    embedding_size: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 128
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -168,6 +185,11 @@ class Plan(BaseModel):
         BeforeValidator(_numbers, json_schema_input_type=_Factor | str | list[_Factor]),
     ] = []
     """Each loss again with its margin, temperature or scale at these multiples of what it is."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: Any) -> Any:
+        return _no_bool(value) if info.field_name != "center_features" else value
 
     @field_validator("datasets", "losses", "seeds", "sensitivity")
     @classmethod

@@ -10,13 +10,13 @@ from lossgauge.data import DATASETS, load_dataset
 from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import centered, features, is_cached
 from lossgauge.data.samplers import share_without_positive, warning_of_anchors_without_positive
-from lossgauge.errors import DataError, MissingExtra, PlanError, nearest
+from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
 from lossgauge.study.grid import as_measured, loss_maker, make_run, variants
 from lossgauge.study.measure import references
 from lossgauge.study.plan import Plan
 from lossgauge.study.run import sampler
 from lossgauge.study.store import Store
-from lossgauge.study.tune import check_space, import_optuna
+from lossgauge.study.tune import SOME_CLASSES, check_space, import_optuna
 from lossgauge.study.watching import Progress
 from lossgauge.types import Backbone, FeatureSet, Record
 
@@ -53,7 +53,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
         import_optuna()
     for loss in plan.losses:
         for at in (loss.at({}), *(at for at, _ in variants(loss.at({}), plan.sensitivity))):
-            loss_maker(at, class_count=2, embedding_size=2)()
+            loss_maker(at, class_count=SOME_CLASSES, embedding_size=plan.embedding_size)()
         if plan.tune is not None:
             check_space(loss, plan)
     if plan.sensitivity and not any(
@@ -155,13 +155,18 @@ def _load(
 def _warning(plan: Plan, found: FeatureSet) -> str | None:
     """What to know before training of the batches that this plan draws from a dataset.
 
-    Raises InputError where they cannot be drawn, and DataError where no validation slice can be cut.
+    Raises PlanError where they cannot be drawn, or no validation slice can be cut.
     """
     seed = plan.seeds[0]
     kinds = {"default", "trial"} if plan.tune is not None else {"default"}
     # the slice takes rows away: what can be drawn from all of them may not be from the rest
     for variant in sorted(kinds):
         run = make_run(plan, found, plan.losses[0].at({}), seed, variant=variant)
-        of = as_measured(found, run.config)
-        batches = [found.labels[rows] for rows in sampler(run.config, of, seed=seed)(1)]
+        try:
+            of = as_measured(found, run.config)
+            batches = [found.labels[rows] for rows in sampler(run.config, of, seed=seed)(1)]
+        except DataError as error:
+            raise PlanError(f"{found.dataset}: {error}") from None
+        except InputError as error:
+            raise PlanError(f"{found.dataset}, sampler {plan.sampler}: {error}") from None
     return warning_of_anchors_without_positive(share_without_positive(batches))

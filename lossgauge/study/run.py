@@ -183,7 +183,9 @@ def sampler(config: Record, features: FeatureSet, *, seed: int) -> Callable[[int
     kind, labels = config["sampler"], features.labels[features.train]
     if kind == "m_per_class":
         m = config["samples_per_class"]
-        return lambda epoch: m_per_class_batches(rows, labels, m=m, epoch=epoch, **settings)
+        return lambda epoch: m_per_class_batches(
+            rows, labels, samples_per_class=m, epoch=epoch, **settings
+        )
     if kind == "stratified":
         return lambda epoch: stratified_batches(rows, labels, epoch=epoch, **settings)
     if kind == "stratified_kmeans":

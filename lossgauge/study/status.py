@@ -58,7 +58,7 @@ def read_status(folder: Path) -> Status:
             # of a run on another machine nobody tells the epoch, but its checkpoint does
             saved = store.checkpoint(name)
             running[name] = (max(told.running[name], int(saved.name) if saved else 0), epochs)
-        elif (error := store.failure(name)) is not None:
+        elif (not at_work or name in told.failed) and (error := store.failure(name)) is not None:
             failed[name] = error
         else:
             waiting.append(name)
@@ -78,6 +78,8 @@ class _Told(BaseModel):
 
     running: dict[str, int] = {}
     """Epochs done, by run."""
+    failed: list[str] = []
+    """Since it was started: what failed before is tried again."""
     began: float = 0.0
     work_now: int = 0
     work_left: int = 0
@@ -100,6 +102,7 @@ class StatusFile:
         self._path, self._ledger = store.work / FILE, ledger
         self._began, self._written = time.time(), 0.0
         self._running: dict[str, int] = {}
+        self._failed: list[str] = []
         self._counted: dict[str, int] = {}
         self._there = self._now = 0
 
@@ -137,12 +140,19 @@ class StatusFile:
         self._write()
 
     def failed(self, run: Run, error: str) -> None:
+        self._failed.append(run.name)
         self.end(run, {})
 
     def _write(self) -> None:
         self._written = time.time()
         left = max(0, self._ledger.work - self._there - self._now)
-        told = _Told(running=self._running, began=self._began, work_now=self._now, work_left=left)
+        told = _Told(
+            running=self._running,
+            failed=self._failed,
+            began=self._began,
+            work_now=self._now,
+            work_left=left,
+        )
         # a full disk must stop no study for the sake of its status
         with suppress(StudyError, OSError):
             self._path.parent.mkdir(exist_ok=True)

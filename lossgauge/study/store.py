@@ -27,6 +27,7 @@ from lossgauge.study.disk import (
     digest,
     read_json,
     read_rows,
+    remove,
     whole_folder,
     write_json,
     write_rows,
@@ -34,6 +35,9 @@ from lossgauge.study.disk import (
 from lossgauge.types import Record, Results
 
 SCHEMA = 2
+
+COLUMNS = {"run", "dataset", "loss", "base", "variant", "seed", "epochs_planned"}
+"""What study.json says of each run."""
 
 LOCK, WORKERS_LOCK = ".lock", ".workers"
 ORPHAN_SECONDS, ENDING_SECONDS = 20.0, 2.0
@@ -119,11 +123,11 @@ class Store:
         # ours alone: the folder may hold other things, an export at work among them
         for place in (".", "runs", "failed", "datasets", "partial/*", "partial/*/*"):
             for left in self.folder.glob(f"{place}/{UNFINISHED}*"):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                remove(left)
         shutil.rmtree(self.work, ignore_errors=True)
         for partial in (self.folder / "partial").iterdir():
             if (self.folder / "runs" / partial.name).is_dir():
-                shutil.rmtree(partial)
+                remove(partial)
 
     @property
     def work(self) -> Path:
@@ -155,6 +159,10 @@ class Store:
             raise CacheError(
                 f"{path} lacks {sorted(missing)[0]!r}; the same study command writes it anew"
             )
+        if not all(isinstance(run, dict) and run.keys() >= COLUMNS for run in study["runs"]):
+            raise CacheError(
+                f"{path} holds runs without a name; the same study command writes it anew"
+            )
         return study
 
     def write_dataset(self, name: str, record: Record) -> None:
@@ -165,9 +173,14 @@ class Store:
         """Whether what was set down of a dataset says all that `record` says."""
         path = self.folder / "datasets" / f"{name}.json"
         try:
-            return path.is_file() and {**read_json(path), **record} == read_json(path)
+            found = read_json(path)
         except CacheError:
             return False
+        return (
+            isinstance(found, dict)
+            and isinstance(found.get("references"), list)
+            and {**found, **record} == found
+        )
 
     def is_done(self, run: str) -> bool:
         """Whether the run is complete and every file in it is what was written; a damaged run counts as failed."""

@@ -41,6 +41,9 @@ SPACES: dict[str, dict[str, Searched]] = {
 }
 """What is searched of the seven where the plan says nothing: our choice, about the published tuned values."""
 
+SOME_CLASSES = 100
+"""For a loss that is made to see whether it takes its settings, before the data are known."""
+
 NOT_TUNED = ("reduction", "tolerance", "class_count", "embedding_size")
 """Settings that change what is measured, or that the data give."""
 
@@ -78,7 +81,11 @@ def check_space(loss: LossPlan, plan: Plan) -> None:
                 )
             end = int(end) if whole else end
             try:
-                loss_maker(loss.at({key: end}), class_count=2, embedding_size=2)()
+                loss_maker(
+                    loss.at({key: end}),
+                    class_count=SOME_CLASSES,
+                    embedding_size=plan.embedding_size,
+                )()
             except InputError as error:
                 raise PlanError(f"the range of {key} of {loss.name} holds {end}: {error}") from None
     if not space(loss, plan):

@@ -67,7 +67,7 @@ def classes_of(batches, labels):
 
 
 SAMPLERS = {
-    "m_per_class": partial(m_per_class_batches, batch_size=12, m=3),
+    "m_per_class": partial(m_per_class_batches, batch_size=12, samples_per_class=3),
     "stratified": partial(stratified_batches, batch_size=12),
     "antithetic": partial(stratified_batches, batch_size=12, positions=torch.arange(60.0).sin()),
 }
@@ -101,7 +101,9 @@ sizes = st.lists(st.integers(3, 20), min_size=4, max_size=9)
 @given(sizes, st.integers(0, 9))
 def test_m_per_class_gives_each_batch_m_rows_of_its_classes_and_goes_on_while_it_can(sizes, epoch):
     labels = labels_of(*sizes)
-    batches = m_per_class_batches(rows_of(labels), labels, batch_size=12, m=3, seed=0, epoch=epoch)
+    batches = m_per_class_batches(
+        rows_of(labels), labels, batch_size=12, samples_per_class=3, seed=0, epoch=epoch
+    )
     used = torch.zeros(len(sizes), dtype=torch.int64)
     for batch in classes_of(batches, labels):
         found, counts = batch.unique(return_counts=True)
@@ -117,7 +119,7 @@ def test_m_per_class_gives_each_batch_m_rows_of_its_classes_and_goes_on_while_it
 def test_m_per_class_mixes_the_classes_differently_in_each_epoch():
     labels = labels_of(*[10] * 6)
     first = {
-        tuple(classes_of(m_per_class_batches(rows_of(labels), labels, batch_size=9, m=3, seed=0, epoch=epoch), labels)[0].unique().tolist())
+        tuple(classes_of(m_per_class_batches(rows_of(labels), labels, batch_size=9, samples_per_class=3, seed=0, epoch=epoch), labels)[0].unique().tolist())
         for epoch in range(20)
     }  # fmt: skip
     assert len(first) > 5
@@ -126,9 +128,14 @@ def test_m_per_class_mixes_the_classes_differently_in_each_epoch():
 @pytest.mark.parametrize(
     ("sizes", "batch_size", "m", "words"),
     [
-        ((5, 5), 4, 1, "m must be at least 2, or no anchor has a positive, got 1"),
-        ((5, 5), 10, 4, "multiple of m, got 10 and m=4: take 8 or 12"),
-        ((5, 3, 5), 8, 4, "got m=4 and class 10 of 3 rows: .* leave the 1 classes below m out"),
+        ((5, 5), 4, 1, "samples_per_class must be at least 2, or no anchor has a positive, got 1"),
+        (
+            (5, 5),
+            10,
+            4,
+            "multiple of samples_per_class, got 10 and 4: take 8 or 12",
+        ),
+        ((5, 3, 5), 8, 4, "got 4 and class 10 of 3 rows: .* leave the 1 classes below 4 out"),
         ((5, 5, 5), 16, 4, "takes 4 classes a batch, but there are 3: take batch_size 12 or less"),
         ((5, 5), 0, 2, "at least two samples"),
     ],
@@ -136,7 +143,9 @@ def test_m_per_class_mixes_the_classes_differently_in_each_epoch():
 def test_m_per_class_says_which_rule_a_setting_breaks(sizes, batch_size, m, words):
     labels = labels_of(*sizes)
     with pytest.raises(InputError, match=words):
-        m_per_class_batches(rows_of(labels), labels, batch_size=batch_size, m=m, seed=0, epoch=1)
+        m_per_class_batches(
+            rows_of(labels), labels, batch_size=batch_size, samples_per_class=m, seed=0, epoch=1
+        )
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(2, 20), st.integers(0, 9))
@@ -268,7 +277,9 @@ def test_the_share_of_random_batches_is_what_chance_says():
     # none of the 49 others among the 511 drawn from 9,999
     expected = float(hypergeom(9999, 49, 511).pmf(0))
     assert share_without_positive(classes_of(batches, labels)) == pytest.approx(expected, abs=0.01)
-    balanced = m_per_class_batches(rows_of(labels), labels, batch_size=512, m=4, seed=0, epoch=1)
+    balanced = m_per_class_batches(
+        rows_of(labels), labels, batch_size=512, samples_per_class=4, seed=0, epoch=1
+    )
     assert share_without_positive(classes_of(balanced, labels)) == 0
 
 

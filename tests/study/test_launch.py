@@ -373,6 +373,27 @@ def test_a_sampler_makes_other_runs_and_the_same_again_after_a_stop(sampler, tmp
     )
 
 
+def test_a_loss_that_leaves_by_sys_exit_fails_and_the_others_go_on(tmp_path, quiet):
+    file = tmp_path / "own.py"
+    file.write_text("import sys\ndef leaves(z, y):\n    sys.exit('bye')\n")
+    plan = small_plan(losses=f"{file}:leaves,triplet", epochs=1)
+    outcome = run_study(plan, tmp_path / "out", progress=quiet)
+    assert (outcome.done, outcome.failed) == (2, 1)
+    assert list(quiet.failures.values()) == ["SystemExit: bye"]
+
+
+def test_a_loss_may_ask_for_the_width_and_the_number_of_classes_of_the_study(tmp_path, quiet):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "import torch\nclass Wide(torch.nn.Module):\n"
+        "    def __init__(self, *, embedding_size, class_count):\n        super().__init__()\n"
+        "        if embedding_size != 16 or class_count < 10: raise ValueError('too small')\n"
+        "    def forward(self, z, y):\n        return -((y[:, None] == y) * (z @ z.T)).mean()\n"
+    )
+    plan = small_plan(losses=f"{file}:Wide", epochs=1)
+    assert run_study(plan, tmp_path / "out", progress=quiet).failed == 0
+
+
 def test_anchors_that_will_have_no_positive_are_told_of_before_training(tmp_path, quiet):
     run_study(small_plan(losses="triplet", epochs=1), tmp_path / "one", progress=quiet)
     assert quiet.warnings == {}
@@ -386,7 +407,8 @@ def test_more_samples_a_class_than_there_are_is_one_clear_error_before_training(
     plan = small_plan(
         losses="triplet", sampler="m_per_class", samples_per_class=128, batch_size=256
     )
-    with pytest.raises(InputError, match=r"m must be at most the size of the smallest class"):
+    words = r"^digits, sampler m_per_class: samples_per_class must be at most the size of the smallest class"
+    with pytest.raises(PlanError, match=words):
         run_study(plan, tmp_path / "out", progress=quiet)
     assert not (tmp_path / "out").exists()
 

@@ -90,6 +90,13 @@ def test_a_loss_can_come_with_settings():
             "backbone={name: hf:x/y, settings: {download: true}}",
             "a study file fetches nothing by itself: give --download instead",
         ),
+        ("epochs=true", "epochs: True is no value of it"),
+        ("learning_rate=true", "learning_rate: True is no value of it"),
+        ("seeds=true", "seeds: True is no value of it"),
+        ("tune={trials: true}", "tune.trials: True is no value of it"),
+        ("center_features=1", "center_features: .*valid boolean, got 1"),
+        ("embedding_size=100000000000000", "embedding_size: .*less than or equal to 65536"),
+        ("epochs=99999999999999999999999", "epochs: .*less than or equal to 1000000"),
         ("question=2020-13-45", "not valid YAML"),
         ("batch_size=1", "batch_size: .*greater than or equal to 2"),
         ("learning_rate=.inf", "learning_rate"),
@@ -398,6 +405,10 @@ REFUSED = [
     {"validation_share": 0.6},
     {"momentum": 1, "optimizer": "sgd"},
     {"epoch": 3},
+    {"epochs": True},
+    {"learning_rate": True},
+    {"center_features": 1},
+    {"hidden_size": 10**9, "head": "mlp"},
 ]
 
 

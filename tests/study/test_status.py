@@ -107,6 +107,19 @@ def test_a_study_that_was_stopped_has_runs_that_wait_and_none_that_run(tmp_path,
     assert found.waiting[0].split("_")[1] == "ccl"
 
 
+def test_what_failed_before_waits_while_it_is_to_be_tried_again(tmp_path, plan):
+    file = tmp_path / "own.py"
+    file.write_text(FRAGILE.format(condition="True"))
+    asked = plan(f"losses=['{file}:Fragile', triplet]")
+    run_study(asked, tmp_path / "out", progress=Quiet())
+    watcher = Watching(tmp_path / "out")
+    run_study(asked, tmp_path / "out", progress=watcher)
+    found = {event: status for event, _, status in watcher.seen}
+    assert (len(found["study"].failed), len(found["study"].waiting)) == (0, 1)
+    after = read_status(tmp_path / "out")
+    assert (len(after.failed), after.waiting) == (1, [])
+
+
 def test_the_epoch_of_a_run_that_tells_nothing_is_that_of_its_checkpoint(tmp_path, plan):
     run_study(plan("losses=triplet"), tmp_path, progress=Quiet())
     run = next(name for name in read_status(tmp_path).done if "triplet" in name)

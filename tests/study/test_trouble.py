@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lossgauge.errors import StudyError
+from lossgauge.errors import CacheError, StudyError
 from lossgauge.study.engines import Workforce
 from lossgauge.study.launch import run_study
 from lossgauge.study.status import read_status
@@ -111,6 +111,41 @@ def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet
     results = Store(tmp_path).load()
     assert results.failures == []
     assert [row["map_at_r"] for row in results.summaries] == [row["map_at_r"] for row in whole]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"references": 1}', "{"])
+def test_a_damaged_record_of_a_dataset_is_written_anew(tmp_path, quiet, content):
+    plan = small_plan(losses="triplet", epochs=1)
+    run_study(plan, tmp_path, progress=quiet)
+    path = tmp_path / "datasets" / "digits.json"
+    whole = path.read_text()
+    path.write_text(content)
+    run_study(plan, tmp_path, progress=quiet)
+    assert path.read_text() == whole
+
+
+def test_runs_without_a_name_are_a_damaged_study(tmp_path, quiet):
+    plan = small_plan(losses="triplet", epochs=1)
+    run_study(plan, tmp_path, progress=quiet)
+    path = tmp_path / "study.json"
+    whole = path.read_text()
+    damaged = json.loads(whole)
+    del damaged["runs"][0]["run"]
+    path.write_text(json.dumps(damaged))
+    for read in (read_status, lambda folder: Store(folder).load()):
+        with pytest.raises(CacheError, match="holds runs without a name; the same study command"):
+            read(tmp_path)
+    run_study(plan, tmp_path, progress=quiet)
+    assert json.loads(path.read_text())["runs"] == json.loads(whole)["runs"]
+
+
+def test_a_file_where_a_checkpoint_was_is_swept_away(tmp_path, quiet):
+    plan = small_plan(losses="triplet", epochs=1)
+    run_study(plan, tmp_path, progress=quiet)
+    (run,) = tmp_path.glob("runs/*triplet*")
+    (tmp_path / "partial" / run.name).write_text("no folder")
+    assert run_study(plan, tmp_path, progress=quiet).reused == 2
+    assert not list((tmp_path / "partial").iterdir())
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "progress.json", "steps.parquet"])
