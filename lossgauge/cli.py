@@ -119,10 +119,18 @@ def study(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: `lossgauge report lossgauge-results/demo`")
-def report(folder: Folder) -> None:
+@app.command(
+    epilog="Examples: `lossgauge report lossgauge-results/demo` · `lossgauge report FOLDER --out page.html`"
+)
+def report(
+    folder: Folder,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page to write, where not report.html in the folder."),
+    ] = None,
+) -> None:
     """Write the report of a study's folder anew, from what is done so far."""
-    typer.echo(f"report: {_write_report(folder)}")
+    typer.echo(f"report: {_write_report(folder, out)}")
 
 
 @app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
@@ -420,11 +428,11 @@ def _check_embeddings(path: Path, embeddings_name: str, labels_name: str) -> Non
         typer.echo("no bad sign seen")
 
 
-def _write_report(folder: Path) -> Path:
+def _write_report(folder: Path, out: Path | None = None) -> Path:
     from lossgauge.report.page import write_page
     from lossgauge.study.store import Store
 
-    return write_page(Store(folder).load(), folder / "report.html")
+    return write_page(Store(folder).load(), out or folder / "report.html")
 
 
 def main() -> None:

@@ -70,7 +70,8 @@ def test_a_study_its_status_and_its_report(place: Path):
     assert b"my_loss.py:pull" in first
     status = run("status", "lossgauge-results/small")
     assert "done     3" in status.stdout
-    assert run("report", "lossgauge-results/small").returncode == 0
+    assert run("report", "lossgauge-results/small", "--out", "page.html").returncode == 0
+    assert (place / "page.html").read_bytes() == first
     assert page.read_bytes() == first
     again = run("study", "small.yaml", "--set", "losses=triplet,my_loss.py:pull")
     assert "0 runs done, 3 were there" in again.stdout

@@ -18,6 +18,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from lossgauge.errors import DiskError
 from lossgauge.report.advice import answers, question
 from lossgauge.report.catalogue import METRICS
 from lossgauge.report.claims import claims
@@ -38,16 +39,22 @@ OVERVIEW = ("recall_at_1", "test_intra", "compaction_epochs")
 def write_page(results: Results, path: Path) -> Path:
     """`path`, now holding the report: whole or not at all. The same results give the same bytes.
 
-    Raises InputError where rows of one dataset come from different splits.
+    Raises InputError where rows of one dataset come from different splits, and DiskError where it cannot be written.
     """
     html = page(results)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        temporary.write_text(html, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(html, encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DiskError(
+            f"the report cannot be written to {path}: {error.strerror}; `lossgauge report` writes it "
+            "once that is mended, or elsewhere with --out"
+        ) from None
     return path
 
 

@@ -18,7 +18,7 @@ from lossgauge.study.grid import Run, as_measured, check_distinct, tuned_runs, v
 from lossgauge.study.ledger import Ledger
 from lossgauge.study.measure import measure
 from lossgauge.study.plan import Plan
-from lossgauge.study.prepare import prepare
+from lossgauge.study.prepare import NONE_THERE, prepare
 from lossgauge.study.run import sampler, start_run
 from lossgauge.study.store import Store
 from lossgauge.study.watching import Progress
@@ -50,7 +50,6 @@ class Forecast(NamedTuple):
     seconds: float
     """Of what is not done yet, one run after the other."""
     bytes: int
-    left_out: list[str]
 
 
 def forecast(
@@ -71,7 +70,7 @@ def forecast(
     ledger, store = Ledger(plan, prepared), Store(folder)
     waiting = sum(row.get("waits", False) for row in left_out)
     if not prepared and not waiting:
-        raise DataError("none of the datasets is there")
+        raise DataError(NONE_THERE + "; ".join(f"{r['dataset']}: {r['reason']}" for r in left_out))
     check_distinct(ledger.given)
     store.check_schema()
     features = {found.dataset: found for found in prepared}
@@ -109,7 +108,6 @@ def forecast(
         there=len(there),
         seconds=sum(one.seconds for one in ahead),
         bytes=sum(one.bytes for one in ahead),
-        left_out=[f"{row['dataset']}: {row['reason']}" for row in left_out],
     )
 
 

@@ -20,6 +20,8 @@ from lossgauge.study.tune import SOME_CLASSES, check_space, import_optuna
 from lossgauge.study.watching import Progress
 from lossgauge.types import Backbone, FeatureSet, Record
 
+NONE_THERE = "none of the datasets is there: "
+
 
 class _NotExtracted(DataError):
     """A dataset is there, its features are not."""
@@ -49,6 +51,8 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
                 f"backbone names a dataset that is not in the study: {name!r}"
                 f"{nearest(name, plan.datasets)}"
             )
+        if name.startswith(EMBEDDINGS):
+            raise PlanError(f"{name} needs no backbone: its rows are the features; leave it out")
     if plan.tune is not None:
         import_optuna()
     for loss in plan.losses:
@@ -98,8 +102,7 @@ def prepare(
         prepared.append(centered(found) if plan.center_features else found)
     if not prepared and extract:
         raise DataError(
-            "none of the datasets is there: "
-            + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
+            NONE_THERE + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
         )
     titles = [found.dataset for found in prepared]
     if double := {title for title in titles if titles.count(title) > 1}:

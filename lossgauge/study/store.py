@@ -171,16 +171,24 @@ class Store:
 
     def has_dataset(self, name: str, record: Record) -> bool:
         """Whether what was set down of a dataset says all that `record` says."""
-        path = self.folder / "datasets" / f"{name}.json"
+        found = self._dataset(name)
+        return bool(found) and {**found, **record} == found
+
+    def _dataset(self, name: str) -> Record:
+        """What was set down of a dataset; empty where that is absent or damaged: it is written anew."""
         try:
-            found = read_json(path)
+            found = read_json(self.folder / "datasets" / f"{name}.json")
         except CacheError:
-            return False
-        return (
-            isinstance(found, dict)
-            and isinstance(found.get("references"), list)
-            and {**found, **record} == found
+            return {}
+        rows = found.get("references") if isinstance(found, dict) else None
+        whole = isinstance(rows, list) and all(
+            isinstance(row, dict) and row.keys() >= {"dataset", "reference"} for row in rows
         )
+        return found if whole else {}
+
+    def _references(self, name: str) -> list[Record]:
+        rows: list[Record] = self._dataset(name).get("references", [])
+        return rows
 
     def is_done(self, run: str) -> bool:
         """Whether the run is complete and every file in it is what was written; a damaged run counts as failed."""
@@ -290,17 +298,13 @@ class Store:
                         failures.append(failure)
             except CacheError as error:
                 failures.append({**run, "error": str(error)})
-        references = []
-        for dataset in dict.fromkeys(run["dataset"] for run in study["runs"]):
-            path = self.folder / "datasets" / f"{dataset}.json"
-            if path.is_file():
-                references += read_json(path)["references"]
+        datasets = dict.fromkeys(run["dataset"] for run in study["runs"])
         return Results(
             plan=study["plan"],
             choices=study["choices"],
             summaries=summaries,
             epochs=epochs,
-            references=references,
+            references=[row for dataset in datasets for row in self._references(dataset)],
             left_out=study["left_out"],
             failures=failures,
             environment=study["environment"],

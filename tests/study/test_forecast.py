@@ -152,14 +152,13 @@ def test_features_that_are_not_in_the_cache_are_left_out_with_the_command_that_e
     found = told(plan, tmp_path / "out", quiet)
     assert found.runs == 2 + 2  # those of digits are counted, their time is not
     assert len(found.grid) == 1
-    (line,) = found.left_out
-    assert line.startswith("digits: features of its 1,797 images are not in the cache yet")
-    assert "lossgauge features digits --backbone pixels" in line
     assert quiet.missing.keys() == {"digits"}
+    assert quiet.missing["digits"].startswith("features of its 1,797 images are not in the cache")
+    assert "lossgauge features digits --backbone pixels" in quiet.missing["digits"]
     assert tree(tmp_path) == before
     alone = told(small_plan(), tmp_path / "out")
     assert (alone.runs, alone.seconds, alone.grid) == (3, 0, [])
-    with pytest.raises(DataError, match="none of the datasets is there"):
+    with pytest.raises(DataError, match="none of the datasets is there: cub200: "):
         told(small_plan(datasets="cub200"), tmp_path / "out")
 
 

@@ -10,6 +10,7 @@ from lossgauge.losses import LOSSES
 from lossgauge.study.backbone_plan import BackbonePlan
 from lossgauge.study.plan import FIRST_TRIAL_SEED
 from lossgauge.study.plan_file import built_in_studies, load_plan, parse_plan, schema
+from lossgauge.study.prepare import check_plan
 
 SMALL = """
 datasets: [digits]
@@ -146,6 +147,15 @@ def test_a_backbone_must_be_named_for_each_dataset():
     plan = parse_plan(SMALL, overrides=["backbone={orl-faces: pixels}"])
     with pytest.raises(PlanError, match="backbone names none for 'digits'"):
         plan.backbone_of("digits")
+
+
+def test_ready_embeddings_take_no_backbone(tmp_path):
+    vectors = f"embeddings:{tmp_path}/vectors.npz"
+    asked = [f"datasets=['{vectors}', digits]", f"backbone={{'{vectors}': pixels, digits: pixels}}"]
+    with pytest.raises(
+        PlanError, match=r"vectors.npz needs no backbone: its rows are the features"
+    ):
+        check_plan(parse_plan(SMALL, overrides=asked))
 
 
 def refused(*overrides):

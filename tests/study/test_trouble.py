@@ -113,13 +113,19 @@ def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet
     assert [row["map_at_r"] for row in results.summaries] == [row["map_at_r"] for row in whole]
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"references": 1}', "{"])
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"references": 1}', '{"references": [{"dataset": "digits"}]}', "{"]
+)
 def test_a_damaged_record_of_a_dataset_is_written_anew(tmp_path, quiet, content):
     plan = small_plan(losses="triplet", epochs=1)
     run_study(plan, tmp_path, progress=quiet)
     path = tmp_path / "datasets" / "digits.json"
     whole = path.read_text()
     path.write_text(content)
+    # the report shows all but its references
+    found = Store(tmp_path).load()
+    assert found.references == []
+    assert len(found.summaries) == 2
     run_study(plan, tmp_path, progress=quiet)
     assert path.read_text() == whole
 
