@@ -137,7 +137,7 @@ class Results(NamedTuple):
     left_out: list[Record]
     """`dataset` and `reason`."""
     failures: list[Record]
-    """`run`, `dataset`, `loss`, `seed`, `error`."""
+    """`run`, `dataset`, `loss`, `seed`, `error`; a trial that failed is in `trials`."""
     environment: Record
     sensitivity: Sequence[Record] = ()
     """As `summaries`, of variant `sensitivity`: a loss with one `setting` at `factor` times what it is in the plan."""
@@ -147,3 +147,7 @@ class Results(NamedTuple):
     tuned: Sequence[Record] = ()
     """One row a dataset and loss: `dataset`, `base`, `loss`, the chosen `trial`, its `settings` in words, `objective`,
     `default_objective`, and how many `trials` were made and `failed`."""
+    waiting: Sequence[Record] = ()
+    """The run columns of what is asked for and neither done nor failed."""
+    expected: int | None = None
+    """Runs of the whole study, each once, those that a search has still to name among them; None where unknown."""

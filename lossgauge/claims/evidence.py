@@ -15,6 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
+ROUNDING = 1e-9
+"""Equal differences of float64 numbers come this near to each other, as a share of them."""
+
 EXACT_POINTS = 8
 """Up to so many points every order is looked at; 8! is 40,320."""
 
@@ -24,10 +27,10 @@ class Interval(NamedTuple):
 
     mean: float
     half_width: float | None
-    """None for a single value, which shows no spread: an interval of 0 would be a claim."""
+    """None where the values show no spread: for a single one, and for equal ones, an interval of 0 would be a claim."""
     size: int
     p_value: float | None = None
-    """Two-sided, of a mean of 0: Student's t-test, paired where the values are differences; None for one value."""
+    """Two-sided, of a mean of 0: Student's t-test, paired where the values are differences; None without spread."""
 
     @property
     def low(self) -> float:
@@ -39,8 +42,15 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """False where there is no interval: one seed resolves nothing."""
+        """False where there is no interval: without a spread nothing is resolved."""
         return self.half_width is not None and (self.low > 0 or self.high < 0)
+
+    @property
+    def why_none(self) -> str:
+        """Why there is no interval, in words; empty where there is one."""
+        if self.half_width is not None:
+            return ""
+        return "one seed" if self.size == 1 else "no spread between the seeds"
 
 
 class Correlation(NamedTuple):
@@ -60,15 +70,18 @@ def known(value: object) -> float | None:
 
 
 def interval(values: Iterable[object]) -> Interval | None:
-    """Mean and 95 % Student-t interval of the values that are known; None where none is."""
+    """Mean and 95 % Student-t interval of the values that are known; None where none is.
+
+    Values that differ by rounding alone have no spread, and so no interval: few seeds that agree, as they do on a
+    small test side or in whole epochs, do not show that the next one would.
+    """
     numbers = [number for number in map(known, values) if number is not None]
     if not numbers:
         return None
-    # equal values have a spread of exactly 0, which the rounding of their mean must not hide
-    equal = min(numbers) == max(numbers)
-    mean = numbers[0] if equal else math.fsum(numbers) / len(numbers)
-    if len(numbers) == 1:
-        return Interval(mean, None, 1)
+    least, most = min(numbers), max(numbers)
+    if most - least <= ROUNDING * max(abs(least), abs(most)):
+        return Interval(numbers[0], None, len(numbers))
+    mean = math.fsum(numbers) / len(numbers)
     spread = math.sqrt(math.fsum((x - mean) ** 2 for x in numbers) / (len(numbers) - 1))
     error = spread / math.sqrt(len(numbers))
     p_value = _p_value(mean, error, len(numbers) - 1)
@@ -114,8 +127,6 @@ def _quantile(degrees: int) -> float:
 
 
 def _p_value(mean: float, error: float, degrees: int) -> float:
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
     return float(special.stdtr(degrees, -abs(mean / error)) * 2)
 
 

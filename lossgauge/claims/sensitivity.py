@@ -22,7 +22,7 @@ class Shares(NamedTuple):
     supporting: int
     contradicting: int
     undecided: int
-    """Not told apart, not measured, or one seed."""
+    """Not told apart, not measured, one seed, or a side whose every run failed."""
 
     @property
     def total(self) -> int:
@@ -67,16 +67,18 @@ def movements(results: Results, dataset: str, claims: Sequence[Claim] = CLAIMS) 
     Cost grows as comparisons × settings² × seeds: a tenth of a second for seven losses at ten settings.
     """
     found = standings(results, dataset, [loss for claim in claims for loss in claim.losses])
-    if not any(s.kind != "default" for of_loss in found.by_loss.values() for s in of_loss):
+    varied = [s for of_loss in found.by_loss.values() for s in of_loss if s.kind != "default"]
+    if not any(standing.by_seed for standing in varied):
         return []
     return [_movement(claim, found) for claim in claims if not wrong_protocol(claim, found)]
 
 
 def _movement(claim: Claim, of: Standings) -> Movement:
     default = verdict(claim, of.default(), of)
-    tuned = verdict(claim, of.tuned(), _absent_as(of, "tuned")) if of.tuned() else None
+    as_tuned = of._replace(absent=of.absent_tuned())
+    tuned = verdict(claim, of.tuned(), as_tuned) if of.tuned() else None
     at_factors = tuple(
-        (factor, verdict(claim, of.at_factor(factor), _absent_as(of, f"at × {factor:g}")))
+        (factor, verdict(claim, of.at_factor(factor), of._replace(absent=of.absent_at(factor))))
         for factor in of.factors()
     )
     # a part of one claim may hold by default and another not: each turns against its own
@@ -102,22 +104,22 @@ def _movement(claim: Claim, of: Standings) -> Movement:
 
 
 def _pairs(claim: Claim, of: Standings) -> Iterator[tuple[Comparison, Standing, Standing]]:
+    distinct = {loss: _distinct(of.by_loss.get(loss, ())) for loss in claim.losses}
     for comparison in claim.comparisons:
-        for left in of.by_loss.get(comparison.left, ()):
-            for right in of.by_loss.get(comparison.right, ()):
+        for left in distinct[comparison.left]:
+            for right in distinct[comparison.right]:
                 yield comparison, left, right
+
+
+def _distinct(found: Sequence[Standing]) -> list[Standing]:
+    """Without those that are the same runs over again: a search may choose the loss as it stands."""
+    by_runs: dict[object, Standing] = {}
+    for standing in found:
+        by_runs.setdefault(standing.runs or standing.title, standing)
+    return list(by_runs.values())
 
 
 def _clearest(turn: Turn) -> tuple[float, str, str, str]:
     half_width = turn.difference.half_width or 0.0
     clear = abs(turn.difference.mean) / half_width if half_width else float("inf")
     return -clear, turn.comparison.column, turn.left, turn.right
-
-
-def _absent_as(of: Standings, kind: str) -> Standings:
-    """With a reason for each loss that has no such run."""
-    return of._replace(absent={loss: f"{loss} has no run {kind}" for loss in _names(of)})
-
-
-def _names(of: Standings) -> list[str]:
-    return [*of.by_loss, *of.absent]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lossgauge.claims.evidence import Interval
+from lossgauge.claims.numbers import rounded, short
 from lossgauge.claims.sensitivity import Shares, Turn
 from lossgauge.claims.statements import QUANTITIES
 from lossgauge.claims.verdicts import Verdict
@@ -31,14 +32,25 @@ def correction(verdict: Verdict) -> str:
 
 
 def turning(turns: Sequence[Turn], *, at_most: int = 3) -> str:
-    """Where a claim turns: `contradicted with triplet(margin=0.05) against info_nce (intra)`, and how many more."""
+    """Where it turns: `against the claim in intra with triplet(margin=0.05) and info_nce`, and how many more."""
     told = [
-        f"{'contradicted' if turn.side == 'against' else 'supported'} with {turn.left} against "
-        f"{turn.right} ({QUANTITIES[turn.comparison.column]})"
+        f"{turn.side} the claim in {QUANTITIES[turn.comparison.column]} with {turn.left} and {turn.right}"
         for turn in turns[:at_most]
     ]
     more = len(turns) - len(told)
     return "; ".join(told) + (f"; and {more} more" if more else "")
+
+
+def tally(verdict: Verdict) -> str:
+    """`mixed: 3 for, 2 against, 1 open`; the value of a rank correlation; empty where nothing was tested."""
+    if verdict.status == "not tested":
+        return ""
+    if verdict.ordered and not verdict.weighed:
+        found = verdict.ordered[0].correlation
+        return "" if found is None else rounded(found.value, 2, signed=True)
+    counts = [(side, verdict.sides.count(side)) for side in ("for", "against", "open")]
+    told = ", ".join(f"{count} {side}" for side, count in counts if count)
+    return f"{'mixed: ' if verdict.is_mixed else ''}{told}"
 
 
 def shares(found: Shares) -> str:
@@ -71,7 +83,7 @@ def _ordered(ordered: Ordered) -> str:
     side = ordered.reason if ordered.side == "open" else ordered.side
     if found is None:
         return f"{ordered.ordering.words}, claimed above 0: {side}"
-    value = f"{found.value:+.2f}".replace("-", "−")
+    value = rounded(found.value, 2, signed=True)
     points = f"n = {found.size} losses ({', '.join(ordered.losses)})"
     return (
         f"{ordered.ordering.words}, claimed above 0: {value}, {points}, "
@@ -82,8 +94,9 @@ def _ordered(ordered: Ordered) -> str:
 def _amount(column: str, found: Interval) -> str:
     scale, unit = (100, " points") if column in _SHARES else (1, "")
     unit = " epochs" if column in _EPOCHS else unit
-    half = "" if found.half_width is None else f" ± {scale * found.half_width:.2g}"
-    return f"{scale * found.mean:+.3g}".replace("-", "−") + half + unit
+    half = "" if found.half_width is None else f" ± {short(scale * found.half_width, 2)}"
+    mean = scale * found.mean
+    return f"{'+' if mean > 0 else ''}{short(mean, 3)}{half}{unit}"
 
 
 def _p(name: str, value: float) -> str:

@@ -11,6 +11,16 @@ SETTINGS = ("margin", "temperature", "scale")
 """The order in which settings of one loss stand; at a common factor the first that a loss has is meant."""
 
 
+_GAPS = {
+    "": "{loss} has no run {kind}",
+    "failed": "every run of {loss} {kind} failed",
+    "waiting": "no run of {loss} {kind} has finished yet",
+}
+
+
+_ABSENT = {"failed": "no run of {base} came to its end", "waiting": "{base} has not finished yet"}
+
+
 class Standing(NamedTuple):
     """A loss at one of its settings on one dataset."""
 
@@ -20,7 +30,15 @@ class Standing(NamedTuple):
     """What was multiplied; None unless the kind is `sensitivity`."""
     factor: float | None
     by_seed: Mapping[int, Record]
-    """Seed → summary row."""
+    """Seed → summary row; empty where no such run came to its end."""
+    gap: str = ""
+    """Why it is empty: `failed` or `waiting`; empty where there is a run."""
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Names of its runs, where they have any: at two settings they may be the same ones."""
+        names = [row.get("run") for _, row in sorted(self.by_seed.items())]
+        return tuple(str(name) for name in names) if all(names) else ()
 
 
 class Standings(NamedTuple):
@@ -48,15 +66,40 @@ class Standings(NamedTuple):
 
     def factors(self) -> list[float]:
         """Every multiple that some loss has a run of, ascending."""
-        found = {s.factor for standings in self.by_loss.values() for s in standings}
+        found = {s.factor for standings in self.by_loss.values() for s in standings if s.by_seed}
         return sorted(factor for factor in found if factor is not None)
 
-    def _of(self, wanted: Callable[[Standing], bool]) -> dict[str, Mapping[int, Record]]:
+    def absent_tuned(self) -> dict[str, str]:
+        """Plain name → why there is no tuned run, for every loss."""
         return {
-            loss: chosen[0].by_seed
-            for loss, standings in self.by_loss.items()
-            if (chosen := [standing for standing in standings if wanted(standing)])
+            loss: self._why(loss, lambda standing: standing.kind == "tuned", "tuned")
+            for loss in self._names()
         }
+
+    def absent_at(self, factor: float) -> dict[str, str]:
+        """Plain name → why there is no run at that multiple, for every loss."""
+        return {
+            loss: self._why(loss, lambda standing: standing.factor == factor, f"at × {factor:g}")
+            for loss in self._names()
+        }
+
+    def _of(self, wanted: Callable[[Standing], bool]) -> dict[str, Mapping[int, Record]]:
+        # the first alone: where a loss failed at its margin, its scale does not stand for it
+        return {
+            loss: first.by_seed
+            for loss in self.by_loss
+            if (first := self._first(loss, wanted)) is not None and first.by_seed
+        }
+
+    def _first(self, loss: str, wanted: Callable[[Standing], bool]) -> Standing | None:
+        return next((s for s in self.by_loss.get(loss, ()) if wanted(s)), None)
+
+    def _why(self, loss: str, wanted: Callable[[Standing], bool], kind: str) -> str:
+        first = self._first(loss, wanted)
+        return _GAPS[first.gap if first else ""].format(loss=loss, kind=kind)
+
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys([*self.by_loss, *self.absent]))
 
 
 def variant_of(row: Record) -> str:
@@ -80,38 +123,67 @@ def standings(results: Results, dataset: str, losses: Iterable[str]) -> Standing
         for row in [*results.summaries, *results.sensitivity]
         if row["dataset"] == dataset and row.get("loss")
     ]
-    failed = [row for row in results.failures if row.get("dataset") == dataset and row.get("loss")]
+    searches = [{**row, "variant": "tuned"} for row in results.tuned if row.get("error")]
+    lost = [
+        (gap, row)
+        for gap, of_gap in (
+            ("failed", [*results.failures, *searches]),
+            ("waiting", results.waiting),
+        )
+        for row in of_gap
+        if row.get("dataset") == dataset and row.get("loss") and variant_of(row) != "trial"
+    ]
     found, absent = {}, {}
     for loss in dict.fromkeys(losses):
-        bases = {base for row in [*rows, *failed] if loss in (base := base_of(row), _plain(base))}
+        there = [*rows, *(row for _, row in lost)]
+        bases = {base for row in there if loss in (base := base_of(row), _plain(base))}
         if len(bases) > 1 and loss not in bases:
             absent[loss] = f"{loss} is there as {' and as '.join(sorted(bases))}: not clear which"
             continue
         base = loss if loss in bases else next(iter(bases), loss)
-        if of_base := _standings([row for row in rows if base_of(row) == base]):
+        if of_base := _standings(
+            [row for row in rows if base_of(row) == base],
+            [(gap, row) for gap, row in lost if base_of(row) == base],
+        ):
             found[loss] = of_base
-        if base in {base_of(row) for row in failed} and not _has_default(of_base):
-            absent[loss] = f"no run of {base} came to its end"
+            default = next((s for s in of_base if s.kind == "default"), None)
+            if default is not None and default.gap:
+                absent[loss] = _ABSENT[default.gap].format(base=base)
     return Standings(dataset, _protocol(results, dataset), found, absent)
 
 
-def _standings(rows: Iterable[Record]) -> tuple[Standing, ...]:
+def _standings(rows: Iterable[Record], lost: Iterable[tuple[str, Record]]) -> tuple[Standing, ...]:
     by_key: dict[tuple[str, str, str, float], dict[int, Record]] = {}
     for row in rows:
-        factor = row.get("factor")
-        number = float(factor) if isinstance(factor, int | float) else 0.0
-        key = (variant_of(row), str(row["loss"]), str(row.get("setting") or ""), number)
-        by_key.setdefault(key, {})[int(row["seed"])] = row
-    made = [_standing(*key, by_seed) for key, by_seed in by_key.items()]
+        by_key.setdefault(_key(row), {})[int(row["seed"])] = row
+    gaps: dict[tuple[str, str, str, float], str] = {}
+    for gap, row in lost:
+        by_key.setdefault(_key(row), {})
+        gaps[_key(row)] = gap
+    made = [
+        _standing(*key, by_seed, "" if by_seed else gaps[key]) for key, by_seed in by_key.items()
+    ]
     return tuple(sorted(made, key=_place))
 
 
+def _key(row: Record) -> tuple[str, str, str, float]:
+    factor = row.get("factor")
+    number = float(factor) if isinstance(factor, int | float) else 0.0
+    return variant_of(row), str(row["loss"]), str(row.get("setting") or ""), number
+
+
 def _standing(
-    variant: str, title: str, setting: str, factor: float, by_seed: Mapping[int, Record]
+    variant: str,
+    title: str,
+    setting: str,
+    factor: float,
+    by_seed: Mapping[int, Record],
+    gap: str,
 ) -> Standing:
     if variant == "sensitivity":
-        return Standing(title, "sensitivity", setting, factor, by_seed)
-    return Standing(title, "tuned" if variant == "tuned" else "default", None, None, by_seed)
+        return Standing(title, "sensitivity", setting, factor, by_seed, gap)
+    kind: Literal["default", "tuned"] = "tuned" if variant == "tuned" else "default"
+    return Standing(title, kind, None, None, by_seed, gap)
 
 
 def _place(standing: Standing) -> tuple[object, ...]:
@@ -119,10 +191,6 @@ def _place(standing: Standing) -> tuple[object, ...]:
     setting = standing.setting or ""
     place = SETTINGS.index(setting) if setting in SETTINGS else len(SETTINGS)
     return kinds.index(standing.kind), place, setting, standing.factor or 0.0, standing.title
-
-
-def _has_default(found: tuple[Standing, ...]) -> bool:
-    return any(standing.kind == "default" for standing in found)
 
 
 def _plain(base: str) -> str:

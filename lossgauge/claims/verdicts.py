@@ -38,6 +38,11 @@ class Verdict(NamedTuple):
         return [part.side for part in self.parts]
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether comparisons are on both sides."""
+        return {"for", "against"} <= set(self.sides)
+
+    @property
     def resolved(self) -> int:
         """Comparisons that have a side."""
         return sum(side != "open" for side in self.sides)
@@ -114,7 +119,7 @@ def _reason(found: Verdict) -> str:
     told = [f"{of_side} {side}" for side, of_side in counts if of_side]
     if len(told) == 1:
         return f"all {count} comparisons {found.sides[0]} it"
-    return f"{', '.join(told)}, of {count} comparisons"
+    return f"{'mixed: ' if found.is_mixed else ''}{', '.join(told)}, of {count} comparisons"
 
 
 def _correlation(ordered: Ordered) -> str:

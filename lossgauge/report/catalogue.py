@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+from lossgauge.claims.numbers import rounded, short
+
 Unit = Literal["percent", "number", "small", "epochs", "milliseconds"]
 
 
@@ -73,39 +75,22 @@ def shown(value: float, unit: Unit) -> str:
     """`value` in its unit, in as many digits as a reader can use; never "−0.0"."""
     if not math.isfinite(value):
         return "—"
-    return _digits(value, unit).replace("-", "−")
-
-
-def _digits(value: float, unit: Unit) -> str:
     if unit == "small":
-        return _small(value)
+        return short(value, 3)
     if unit == "percent":
-        return f"{_round(100 * value, 1):.1f}\u00a0%"
+        return f"{rounded(100 * value, 1)}\u00a0%"
     if unit == "epochs":
-        return f"{_round(value, 1):.1f}"
+        return rounded(value, 1)
     if unit == "milliseconds":
         return f"{value:.3g}\u00a0ms"
-    digits = 3 if abs(value) < 10 else 1
-    return f"{_round(value, digits):.{digits}f}"
+    return rounded(value, 3 if abs(value) < 10 else 1)
 
 
 def shown_half_width(half_width: float, mean: float, unit: Unit) -> str:
     """The ± of an interval in the digits of its mean; one that rounds to nothing is "< 0.1", not 0."""
     if unit in ("small", "milliseconds"):
-        return _small(half_width) if unit == "small" else f"{half_width:.2g}"
+        return short(half_width, 3) if unit == "small" else f"{half_width:.2g}"
     scaled = 100 * half_width if unit == "percent" else half_width
     digits = 1 if unit in ("percent", "epochs") or abs(mean) >= 10 else 3
     least = 10.0**-digits
-    return f"< {least:.{digits}f}" if 0 < scaled < least / 2 else f"{scaled:.{digits}f}"
-
-
-def _round(value: float, digits: int) -> float:
-    return round(value, digits) + 0.0  # + 0.0 turns -0.0 into 0.0
-
-
-def _small(value: float) -> str:
-    if value == 0 or 0.01 <= abs(value) < 1000:
-        return f"{value:.3g}"
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa}·10{power}"
+    return f"< {least:.{digits}f}" if scaled < least / 2 else f"{scaled:.{digits}f}"

@@ -272,7 +272,7 @@ class Store:
     def load(self) -> Results:
         """Everything in the folder that the present study asks for. Damaged runs come as failures."""
         study = self.read_study()
-        summaries, epochs, sensitivity, trials, failures = [], [], [], [], []
+        summaries, epochs, sensitivity, trials, failures, waiting = [], [], [], [], [], []
         for run in study["runs"]:
             try:
                 if (self.folder / "runs" / run["run"]).is_dir():
@@ -296,8 +296,11 @@ class Store:
                         trials.append({**failure, "objective": None})
                     else:
                         failures.append(failure)
+                else:
+                    waiting.append(run)
             except CacheError as error:
                 failures.append({**run, "error": str(error)})
+        names = {run["run"] for run in study["runs"]}
         datasets = dict.fromkeys(run["dataset"] for run in study["runs"])
         return Results(
             plan=study["plan"],
@@ -311,6 +314,8 @@ class Store:
             sensitivity=sensitivity,
             trials=trials,
             tuned=study["tuned"],
+            waiting=waiting,
+            expected=study["expected"] - (len(study["runs"]) - len(names)),
         )
 
     def table(self, run: str, name: str) -> list[Record]:

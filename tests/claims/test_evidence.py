@@ -33,10 +33,24 @@ def test_one_seed_has_no_interval_and_resolves_nothing():
     assert not found.excludes_zero
 
 
-def test_equal_seeds_have_an_interval_of_exactly_zero():
-    found = interval([6.6e-4] * 3)
+@pytest.mark.parametrize("value", [6.6e-4, 0.25, 0.0, -3.0])
+def test_equal_seeds_have_no_interval_and_resolve_nothing(value):
+    found = interval([value] * 3)
     assert found is not None
-    assert found.half_width == 0.0
+    assert (found.mean, found.half_width, found.p_value, found.size) == (value, None, None, 3)
+    assert not found.excludes_zero
+    assert found.why_none == "no spread between the seeds"
+
+
+def test_differences_that_are_equal_but_for_rounding_are_equal():
+    left, right = {0: 0.6, 1: 0.7, 2: 0.8}, {0: 0.5, 1: 0.6, 2: 0.7}
+    assert len({left[s] - right[s] for s in left}) > 1
+    found = paired_difference(left, right)
+    assert found is not None
+    assert found.half_width is None
+    told = paired_difference(left, {**right, 2: 0.7 + 1e-6})
+    assert told is not None
+    assert told.excludes_zero
 
 
 def test_what_is_not_known_is_left_out_and_never_zero():
@@ -105,9 +119,10 @@ def test_a_p_value_by_hand():
     assert found.p_value == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-12)
 
 
-def test_equal_differences_have_a_p_value_of_0_or_1_and_one_has_none():
-    assert [interval([v] * 3).p_value for v in (0.25, 0.0)] == [0.0, 1.0]  # type: ignore[union-attr]
-    assert interval([0.25]).p_value is None  # type: ignore[union-attr]
+def test_one_seed_has_no_p_value():
+    found = interval([0.25])
+    assert found is not None
+    assert (found.p_value, found.why_none) == (None, "one seed")
 
 
 def holm_by_definition(p_values: list[float]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lossgauge.claims.evidence import Interval
 from lossgauge.claims.sensitivity import Shares, Turn
-from lossgauge.claims.sentences import correction, evidence, shares, turning
+from lossgauge.claims.sentences import correction, evidence, shares, tally, turning
 from lossgauge.claims.verdicts import verdicts
 from tests.claims.conftest import CLAIM, LOSSES, random_study, set_column
 
@@ -53,6 +53,31 @@ def test_a_correction_that_takes_something_is_told():
     assert correction(told(results, "7a")) == ""
 
 
+def test_a_tally_counts_sides_and_says_where_they_are_mixed():
+    results = random_study()
+    level = {"triplet": (0.6, 0.7, 0.81), "scl": (0.1, 0.2, 0.31)}
+    middle = {"contrastive": (0.3, 0.4, 0.5), "info_nce": (0.3, 0.4, 0.5)}
+    set_column(results, "test_intra", level | middle)
+    found = told(results, "1")
+    assert tally(found) == "mixed: 2 for, 2 against"
+    assert found.reason == "mixed: 2 for, 2 against, of 4 comparisons"
+    set_column(results, "test_intra", {"scl": (0.6, 0.7, 0.81)})
+    assert tally(told(results, "1")) == "4 for"
+    assert tally(told(random_study(losses=("scl",)), "1")) == ""
+    assert tally(told(random_study(), "7a")).lstrip("+−").startswith("0.")
+
+
+def test_small_and_large_numbers_are_told_without_an_exponent():
+    results = random_study()
+    small = {"triplet": (4.1e-4, 4.2e-4, 4.6e-4), "contrastive": (1e-4, 1e-4, 1e-4)}
+    set_column(results, "embedding_gradient", small)
+    lines = evidence(told(results, "8"))
+    assert any(
+        "gradient at the embedding, claimed above 0: +3.3·10⁻⁴ ± 7·10⁻⁵" in li for li in lines
+    )
+    assert not any("e-0" in line or "e+0" in line for line in lines)
+
+
 def test_turns_are_told_up_to_three():
     comparison = CLAIM["1"].comparisons[0]
     turn = Turn(
@@ -63,7 +88,7 @@ def test_turns_are_told_up_to_three():
         Interval(-1, 0.1, 3),
     )
     assert turning([turn]) == (
-        "contradicted with triplet(margin=0.05) against info_nce(temperature=0.4) (intra)"
+        "against the claim in intra with triplet(margin=0.05) and info_nce(temperature=0.4)"
     )
     assert turning([turn] * 5).endswith("; and 2 more")
     assert turning([]) == ""

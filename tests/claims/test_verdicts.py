@@ -81,7 +81,7 @@ def test_a_claim_with_parts_on_both_sides_is_undecided_and_says_how_many():
     levels = {"triplet": HIGH, "scl": LOW, "contrastive": (0.45, 0.555, 0.65)}
     set_column(results, "test_intra", {**levels, "info_nce": levels["contrastive"]})
     told = found(results, "1")
-    assert (told.status, told.reason) == ("undecided", "2 for, 2 against, of 4 comparisons")
+    assert (told.status, told.reason) == ("undecided", "mixed: 2 for, 2 against, of 4 comparisons")
 
 
 def test_pairing_is_by_seed_and_not_by_place():
