@@ -20,6 +20,12 @@ def short(value: float, digits: int) -> str:
     return f"{mantissa}·10{power}".replace("-", "−")
 
 
+def in_p(name: str, value: float) -> str:
+    """`p = 0.0021`."""
+    return f"{name} < 0.0001" if value < 1e-4 else f"{name} = {value:.2g}"
+
+
 def counted(count: int, noun: str) -> str:
-    """`1 run`, `1,200 runs`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """`1 run`, `1,200 runs`, `7 losses`."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lossgauge.claims.evidence import Interval
-from lossgauge.claims.numbers import rounded, short
+from lossgauge.claims.numbers import in_p, rounded, short
 from lossgauge.claims.sensitivity import Shares, Turn
 from lossgauge.claims.statements import QUANTITIES
 from lossgauge.claims.verdicts import Verdict
@@ -72,9 +72,9 @@ def _weighed(weighed: Weighed) -> str:
         return f"{comparison.words}, claimed {claimed}: {side}"
     told = f"{comparison.words}, claimed {claimed}: {_amount(comparison.column, found)}"
     if found.p_value is not None:
-        told += f", {found.size} paired seeds, {_p('p', found.p_value)}"
+        told += f", {found.size} paired seeds, {in_p('p', found.p_value)}"
         if weighed.corrected_p_value is not None and weighed.corrected_p_value != found.p_value:
-            told += f", {_p('corrected', weighed.corrected_p_value)}"
+            told += f", {in_p('corrected', weighed.corrected_p_value)}"
     return f"{told}: {side}"
 
 
@@ -87,7 +87,7 @@ def _ordered(ordered: Ordered) -> str:
     points = f"n = {found.size} losses ({', '.join(ordered.losses)})"
     return (
         f"{ordered.ordering.words}, claimed above 0: {value}, {points}, "
-        f"{_p('p', found.p_value)}: {side}"
+        f"{in_p('p', found.p_value)}: {side}"
     )
 
 
@@ -97,7 +97,3 @@ def _amount(column: str, found: Interval) -> str:
     half = "" if found.half_width is None else f" ± {short(scale * found.half_width, 2)}"
     mean = scale * found.mean
     return f"{'+' if mean > 0 else ''}{short(mean, 3)}{half}{unit}"
-
-
-def _p(name: str, value: float) -> str:
-    return f"{name} < 0.0001" if value < 1e-4 else f"{name} = {value:.2g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lossgauge.claims.sensitivity import Movement, movements
-from lossgauge.claims.sentences import correction, evidence, shares, turning
+from lossgauge.claims.sentences import correction, evidence, shares, tally, turning
 from lossgauge.claims.statements import CLAIMS
 from lossgauge.claims.verdicts import Verdict, verdicts
 from lossgauge.report.contents import datasets_of, losses_of
@@ -25,11 +25,12 @@ class Shown(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """A claim under other settings: a status and its reason a column."""
+    """A claim under other settings, a column each."""
 
     key: str
     words: str
     cells: tuple[tuple[str, str], ...]
+    """Status, and what it rests on: counts of sides, or why it was not tested."""
     shares: str
     turning: str
 
@@ -41,6 +42,7 @@ class OfDataset(NamedTuple):
     columns: tuple[str, ...]
     """Of `moved`: `default`, the multiples, `tuned`."""
     moved: tuple[Moved, ...]
+    """Empty where no two settings can be set side by side."""
 
 
 class Line(NamedTuple):
@@ -48,7 +50,8 @@ class Line(NamedTuple):
 
     key: str
     words: str
-    statuses: tuple[str, ...]
+    statuses: tuple[tuple[str, str], ...]
+    """Status and counts of sides, a dataset each."""
 
 
 class Claims(NamedTuple):
@@ -64,7 +67,11 @@ def claims(results: Results) -> Claims | None:
     names = datasets_of(results)
     found = {dataset: verdicts(results, dataset) for dataset in names}
     lines = tuple(
-        Line(claim.key, claim.words, tuple(found[name][number].status for name in names))
+        Line(
+            claim.key,
+            claim.words,
+            tuple((found[name][number].status, tally(found[name][number])) for name in names),
+        )
         for number, claim in enumerate(CLAIMS)
     )
     return Claims(tuple(_of_dataset(results, name, found[name]) for name in names), lines)
@@ -73,6 +80,8 @@ def claims(results: Results) -> Claims | None:
 def _of_dataset(results: Results, dataset: str, found: list[Verdict]) -> OfDataset:
     ordered = sorted(found, key=lambda verdict: verdict.status == "not tested")
     moves = movements(results, dataset)
+    if not any(move.combinations.total for move in moves):
+        moves = []
     columns = _columns(moves)
     return OfDataset(
         dataset,
@@ -107,7 +116,10 @@ def _moved(move: Movement, columns: list[str]) -> Moved:
     if move.tuned is not None:
         found["tuned"] = move.tuned
     cells = tuple(
-        (found[name].status, found[name].reason) if name in found else ("—", "") for name in columns
+        (found[name].status, tally(found[name]) or found[name].reason)
+        if name in found
+        else ("—", "")
+        for name in columns
     )
     claim = move.claim
     return Moved(claim.key, claim.words, cells, shares(move.combinations), turning(move.turns))

@@ -11,7 +11,7 @@ from lossgauge.types import Record, Results
 
 def losses_of(results: Results) -> list[str]:
     """Losses of the plan that have a row or a failure, without `untrained`, tuned ones and sensitivity."""
-    names = loss_order(str(row["loss"]) for row in _rows(results) if variant_of(row) == "default")
+    names = loss_order({str(row["loss"]) for row in _rows(results) if variant_of(row) == "default"})
     return [name for name in names if name != UNTRAINED]
 
 
@@ -33,6 +33,34 @@ def datasets_of(results: Results) -> list[str]:
     planned = results.plan.get("datasets")
     first = [str(name) for name in planned] if isinstance(planned, list | tuple | dict) else []
     return [name for name in first if name in seen] + [name for name in seen if name not in first]
+
+
+def seeds_of(results: Results, dataset: str) -> set[int]:
+    """Seeds of the losses of a dataset, failed and waiting ones among them."""
+    rows = [*results.summaries, *results.failures, *results.waiting]
+    return {
+        int(row["seed"])
+        for row in rows
+        if row.get("dataset") == dataset and variant_of(row) in ("default", "tuned")
+    }
+
+
+def settled_seeds(results: Results, dataset: str) -> set[int]:
+    """Seeds that most losses have finished: what a loss must have to be set before others.
+
+    Of a study at work, the last seed may be that of a few losses.
+    """
+    finished = [
+        (int(row["seed"]), str(row["loss"]))
+        for row in results.summaries
+        if row["dataset"] == dataset
+        and variant_of(row) == "default"
+        and row.get("loss") not in (None, UNTRAINED)
+    ]
+    losses = {loss for _, loss in finished}
+    seeds = {seed for seed, _ in finished}
+    of_seed = {seed: {loss for s, loss in finished if s == seed} for seed in seeds}
+    return {seed for seed in seeds if 2 * len(of_seed[seed]) > len(losses)}
 
 
 def _rows(results: Results) -> Iterator[Record]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-from lossgauge.claims.evidence import rank_correlation
+from lossgauge.claims.numbers import in_p, rounded
+from lossgauge.claims.statements import Ordering
+from lossgauge.claims.weighing import order
+from lossgauge.report.contents import losses_of
 from lossgauge.report.palette import UNTRAINED, display_name
-from lossgauge.report.rankings import Ranking, difference, in_points, in_words, ranking
+from lossgauge.report.rankings import Ranking, difference, in_points, in_words, ranking, told_apart
 from lossgauge.report.signs import still_falling
 from lossgauge.report.tables import measured
 from lossgauge.types import Results
@@ -44,7 +48,7 @@ def retrieval(results: Results, dataset: str) -> Finding | None:
         return None
     best = display_name(found.losses[0])
     if len(found.losses) == 1:
-        sentence = f"{best} is the only loss measured."
+        sentence = f"{best} is the only loss measured{' in every seed' if found.partial else ''}."
     elif found.seed_count == 1:
         sentence = (
             f"{best} has the highest R@1, but one seed shows no spread: "
@@ -68,9 +72,8 @@ def baseline(results: Results, dataset: str) -> Finding | None:
     untrained = measured(results, dataset, UNTRAINED, "recall_at_1")
     if found is None or untrained is None:
         return None
-    gaps = {
-        loss: difference(results, dataset, loss, UNTRAINED, found.column) for loss in found.losses
-    }
+    losses = (*found.losses, *found.partial)
+    gaps = {loss: difference(results, dataset, loss, UNTRAINED, found.column) for loss in losses}
     seen = {loss: gap for loss, gap in gaps.items() if gap and gap.excludes_zero}
     groups = (
         ("better than the untrained head", [loss for loss in seen if seen[loss].mean > 0]),
@@ -81,7 +84,7 @@ def baseline(results: Results, dataset: str) -> Finding | None:
     if not seen and len(gaps) > 1:
         told.append(f"none of the {len(gaps)} losses is told apart from the untrained head")
     for verdict, group in groups if told == [] else ():
-        if group and len(group) == len(found.losses) > 1:
+        if group and len(group) == len(losses) > 1:
             told.append(f"all {len(group)} losses are {verdict}")
         elif group:
             told.append(f"{in_words(group)} {'is' if len(group) == 1 else 'are'} {verdict}")
@@ -99,10 +102,12 @@ def variance(results: Results, dataset: str) -> Finding | None:
     if found is None or len(found.losses) < 2:
         return None
     untrained = measured(results, dataset, UNTRAINED, found.column)
+    told = f"{display_name(found.losses[0])} keeps the most variance inside classes{found.doubt()}"
+    if found.seed_count > 1:
+        told += f"; {display_name(found.losses[-1])} keeps the least{found.doubt_of_last()}"
     return Finding(
         "Variance kept",
-        f"{display_name(found.losses[0])} keeps the most variance inside classes{found.doubt()}; "
-        f"{display_name(found.losses[-1])} keeps the least{_even_these(results, dataset, found)}.",
+        f"{told}.",
         f"intra (test): {found.listed()}"
         + (f"; untrained {untrained.mean:.3f}" if untrained else ""),
     )
@@ -118,19 +123,16 @@ def compaction(results: Results, dataset: str) -> Finding | None:
     if falling:
         who = "all" if len(falling) == len(found.losses) else in_words(falling)
         open_end = f", which had not ended with the training for {who}"
+    told = f"{display_name(found.losses[0])} compacts soonest{found.doubt()}"
+    if found.seed_count > 1:
+        told += f"; {display_name(found.losses[-1])} last{found.doubt_of_last()}"
+    if found.partial:
+        told += f"; {in_words(found.partial)} did not get there in every seed"
     return Finding(
         "Compaction",
-        f"{display_name(found.losses[0])} compacts soonest{found.doubt()}; "
-        f"{display_name(found.losses[-1])} last{_even_these(results, dataset, found)}. "
-        "Each is measured by its own fall of intra" + open_end + ".",
+        f"{told}. Each is measured by its own fall of intra{open_end}.",
         f"epochs until 90 % of the fall (training side) is done: {found.listed()}",
     )
-
-
-def _even_these(results: Results, dataset: str, found: Ranking) -> str:
-    if found.seed_count == 1 or found.losses[-1] not in found.ties:
-        return ""
-    return ", and even these two cannot be told apart"
 
 
 def updates(results: Results, dataset: str) -> Finding | None:
@@ -143,16 +145,27 @@ def updates(results: Results, dataset: str) -> Finding | None:
     by_size = [loss for loss in size.losses if loss in by_share]
     if len(by_share) < 3:
         return None
+    listed = ", ".join(
+        f"{display_name(loss)} {active.value(loss)} and {size.value(loss)}" for loss in by_share
+    )
+    evidence = f"active ratio (gradient rule) and gradient at the embedding: {listed}"
+    if size.seed_count == 1:
+        words = "One seed shows no spread: who works by small updates and who by large ones cannot be told."
+        return Finding("Updates", words, evidence)
     shares = {loss: active.over_seeds[loss].mean for loss in by_share}
     if max(shares.values()) - min(shares.values()) < ALIKE:
         told = [
-            f"all losses move about the same share of samples; {display_name(by_size[0])} has the "
-            f"smallest gradient and {display_name(by_size[-1])} the largest"
+            f"all losses move about the same share of samples; {display_name(size.losses[0])} has the smallest "
+            f"gradient{size.doubt()} and {display_name(size.losses[-1])} the largest{size.doubt_of_last()}"
         ]
     else:
         middle, half = median(shares.values()), len(by_size) // 2
         many_small = [loss for loss in by_size[:half] if shares[loss] > middle - ALIKE]
         few_large = [loss for loss in by_size[-half:] if shares[loss] <= middle - ALIKE]
+        # small is what the seeds can tell from each of the large ones, and large the other way round
+        large, small = few_large or by_size[-1:], many_small or by_size[:1]
+        many_small = [loss for loss in many_small if _all_apart(results, dataset, loss, large)]
+        few_large = [loss for loss in few_large if _all_apart(results, dataset, loss, small)]
         told = [f"many small updates: {in_words(many_small)}"] if many_small else []
         told += [f"few large ones: {in_words(few_large)}"] if few_large else []
     told += _most_selective(results, dataset)
@@ -160,11 +173,12 @@ def updates(results: Results, dataset: str) -> Finding | None:
         "Updates",
         _in_full("; ".join(told) or "no loss stands out by many small updates or by few large ones")
         + " Small and large are against the other losses here; temperature, scale and reduction stretch a gradient.",
-        "active ratio (gradient rule) and gradient at the embedding: "
-        + ", ".join(
-            f"{display_name(loss)} {active.value(loss)} and {size.value(loss)}" for loss in by_share
-        ),
+        evidence,
     )
+
+
+def _all_apart(results: Results, dataset: str, loss: str, others: Sequence[str]) -> bool:
+    return all(told_apart(results, dataset, loss, o, "embedding_gradient") for o in others)
 
 
 def _most_selective(results: Results, dataset: str) -> list[str]:
@@ -173,31 +187,33 @@ def _most_selective(results: Results, dataset: str) -> list[str]:
     if terms is None or terms.over_seeds[terms.losses[0]].mean > 1 - ALIKE:
         return []
     least = terms.losses[0]
+    if terms.ties:
+        return [f"by terms, {in_words([least, *terms.ties])} use the fewest, not told apart"]
     return [f"by terms, {display_name(least)} uses the fewest, {terms.value(least)} of its own"]
 
 
 def trade_off(results: Results, dataset: str) -> Finding | None:
-    """Whether sooner compaction goes with less variance, over losses."""
-    soon, kept = by_soonest(results, dataset), by_intra(results, dataset)
-    if soon is None or kept is None:
-        return None
-    both = [loss for loss in soon.losses if loss in kept.losses]
-    found = rank_correlation(
-        [soon.over_seeds[loss].mean for loss in both], [kept.over_seeds[loss].mean for loss in both]
-    )
+    """Whether sooner compaction goes with less variance, over all losses: by the rule of claim 7a."""
+    losses = losses_of(results)
+    runs = {
+        loss: {int(r["seed"]): r for r in rows}
+        for loss in losses
+        if (rows := [r for r in results.summaries if (r["dataset"], r["loss"]) == (dataset, loss)])
+    }
+    ordered = order(Ordering("compaction_epochs", "test_intra", tuple(losses)), runs)
+    found = ordered.correlation
     if found is None:
         return None
-    if found.p_value >= 0.05:
-        verdict = "Whether compacting sooner goes with less variance cannot be told from chance"
-    elif found.value > 0:
-        verdict = "In line with the trade-off: losses that compact sooner end with less variance"
-    else:
-        verdict = "Against the trade-off: losses that compact sooner end with more variance"
+    verdict = {
+        "for": "In line with the trade-off: losses that compact sooner end with less variance",
+        "against": "Against the trade-off: losses that compact sooner end with more variance",
+        "open": f"Whether compacting sooner goes with less variance is open: {ordered.reason}",
+    }[ordered.side]
     return Finding(
         "Trade-off",
         f"{verdict}. These are {found.size} points, one a loss, on one dataset: a hint, no law.",
-        f"rank correlation of compaction epoch and final intra {found.value:+.2f}, "
-        f"n = {found.size} losses, p = {found.p_value:.2g}".replace("-", "−"),
+        f"rank correlation of compaction epoch and final intra {rounded(found.value, 2, signed=True)}, "
+        f"n = {found.size} losses, {in_p('p', found.p_value)}",
     )
 
 

@@ -24,6 +24,7 @@ from lossgauge.report.catalogue import METRICS
 from lossgauge.report.claims import claims
 from lossgauge.report.contents import datasets_of, tuned_of
 from lossgauge.report.embedded import plain
+from lossgauge.report.missing import missing
 from lossgauge.report.palette import display_name
 from lossgauge.report.sections import TABLES, dataset_section, response_sections, tuning_sections
 from lossgauge.report.selection import selection
@@ -84,13 +85,11 @@ def page(results: Results) -> str:
         sections=[dataset_section(results, name) for name in datasets_of(results)],
         signs=grouped(signs(results)),
         glossary=[(title, metrics) for title, metrics in TABLES],
-        failures=results.failures,
+        missing=missing(results),
         left_out=results.left_out,
         plan=_readable(results.plan),
         choices=results.choices,
         environment=results.environment,
-        run_count=len(results.summaries) + len(results.sensitivity),
-        trial_count=len(results.trials),
         has_tuned=bool(tuned_of(results)),
     )
 

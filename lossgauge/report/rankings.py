@@ -6,20 +6,27 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lossgauge.claims.evidence import Interval, paired_difference
+from lossgauge.claims.numbers import rounded
 from lossgauge.report.catalogue import METRICS, shown, shown_half_width
-from lossgauge.report.contents import losses_of
+from lossgauge.report.contents import losses_of, seeds_of
 from lossgauge.report.palette import display_name
-from lossgauge.report.tables import by_seed, measured
+from lossgauge.report.tables import by_seed, is_complete, measured
 from lossgauge.types import Results
 
 
 class Ranking(NamedTuple):
     column: str
     losses: tuple[str, ...]
-    """Best mean first; losses that do not know the number are not in it."""
+    """Best mean first; losses that do not know the number in every seed are not in it."""
     over_seeds: dict[str, Interval]
     ties: tuple[str, ...]
     """Losses that paired seeds cannot tell from the first."""
+    last_ties: tuple[str, ...]
+    """Losses that paired seeds cannot tell from the last."""
+    partial: tuple[str, ...]
+    """Losses that know the number in some seeds only, best mean first: they neither lead nor are last."""
+    seeds: int
+    """How many seeds the dataset has."""
 
     @property
     def seed_count(self) -> int:
@@ -29,13 +36,14 @@ class Ranking(NamedTuple):
         """`91.2 % ± 0.4`."""
         unit, over = METRICS[self.column].unit, self.over_seeds[loss]
         text = shown(over.mean, unit)
-        if over.half_width is None:
-            return text
-        return f"{text} ± {shown_half_width(over.half_width, over.mean, unit)}"
+        if over.half_width is not None:
+            text += f" ± {shown_half_width(over.half_width, over.mean, unit)}"
+        return f"{text} ({over.size} of {self.seeds} seeds)" if over.size < self.seeds else text
 
     def listed(self) -> str:
         """Every loss with its value."""
-        return ", ".join(f"{display_name(loss)} {self.value(loss)}" for loss in self.losses)
+        losses = (*self.losses, *self.partial)
+        return ", ".join(f"{display_name(loss)} {self.value(loss)}" for loss in losses)
 
     def leading(self) -> str:
         """Who leads, as far as the seeds can tell."""
@@ -43,7 +51,9 @@ class Ranking(NamedTuple):
         if len(group) == 1:
             return display_name(group[0])
         if self.seed_count == 1:
-            return f"{display_name(group[0])} (one seed)"
+            best = self.over_seeds[group[0]].mean
+            equal = [loss for loss in group if self.over_seeds[loss].mean == best]
+            return f"{in_words(equal)}{', equal' if len(equal) > 1 else ''} (one seed)"
         if len(group) == len(self.losses):
             return "too close to call"
         return (
@@ -58,21 +68,39 @@ class Ranking(NamedTuple):
             return ""
         return f", though {self.seed_count} seeds cannot tell it from {in_words(self.ties)}"
 
+    def doubt_of_last(self) -> str:
+        """What is to be said behind "the last is the last"."""
+        if not self.last_ties:
+            return ""
+        return f", not told apart from {in_words(self.last_ties)}"
+
 
 def ranking(results: Results, dataset: str, column: str, *, highest_first: bool) -> Ranking | None:
-    """Losses of a dataset by the mean of a summary column; None where none knows it."""
+    """Losses of a dataset by the mean of a summary column; None where none knows it in every seed."""
     found = {
         loss: over
         for loss in losses_of(results)
         if (over := measured(results, dataset, loss, column)) is not None
     }
-    if not found:
-        return None
     sign = -1 if highest_first else 1
-    first, *rest = sorted(found, key=lambda loss: sign * found[loss].mean)
-    gaps = {loss: difference(results, dataset, first, loss, column) for loss in rest}
-    ties = tuple(loss for loss, gap in gaps.items() if gap is None or not gap.excludes_zero)
-    return Ranking(column, (first, *rest), found, ties)
+    ordered = sorted(found, key=lambda loss: sign * found[loss].mean)
+    whole = [loss for loss in ordered if is_complete(results, dataset, loss, column)]
+    if not whole:
+        return None
+
+    def ties(one: str) -> tuple[str, ...]:
+        others = [loss for loss in whole if loss != one]
+        return tuple(o for o in others if not told_apart(results, dataset, one, o, column))
+
+    partial = tuple(loss for loss in ordered if loss not in whole)
+    seeds = len(seeds_of(results, dataset))
+    return Ranking(column, tuple(whole), found, ties(whole[0]), ties(whole[-1]), partial, seeds)
+
+
+def told_apart(results: Results, dataset: str, left: str, right: str, column: str) -> bool:
+    """Whether paired seeds can tell two losses from each other."""
+    gap = difference(results, dataset, left, right, column)
+    return gap is not None and gap.excludes_zero
 
 
 def difference(
@@ -93,5 +121,6 @@ def in_words(losses: Sequence[str]) -> str:
 
 def in_points(over: Interval) -> str:
     """A difference of two shares in percentage points: `+1.2 ± 0.4`."""
-    half = "" if over.half_width is None else f" ± {100 * over.half_width:.1f}"
-    return f"{100 * over.mean:+.1f}{half}".replace("-", "−")
+    half = shown_half_width(over.half_width or 0.0, over.mean, "percent")
+    mean = rounded(100 * over.mean, 1, signed=True)
+    return mean if over.half_width is None else f"{mean} ± {half}"

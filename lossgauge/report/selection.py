@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from lossgauge.claims.evidence import known
 from lossgauge.report.catalogue import METRICS
+from lossgauge.report.palette import UNTRAINED
 from lossgauge.types import Results
 
 WARNING = "Epochs were picked by their test result: these numbers are too good and must not be compared with honest ones."
@@ -42,7 +43,11 @@ def judged_by(results: Results) -> str:
 
 
 def _epochs(results: Results) -> str:
-    found = [e for row in results.summaries if (e := known(row.get("selected_epoch"))) is not None]
+    found = [
+        epoch
+        for row in results.summaries
+        if row.get("loss") != UNTRAINED and (epoch := known(row.get("selected_epoch"))) is not None
+    ]
     if not found:
         return ""
     return f" The epochs picked lie between {min(found):g} and {max(found):g}."

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lossgauge.claims.evidence import known, paired_difference
+from lossgauge.claims.evidence import known
 from lossgauge.diagnostics.health import CLASS_POINT, COLLAPSED, LEAST_RANK, ONE_WAY
 from lossgauge.report.contents import datasets_of, losses_and_tuned
 from lossgauge.report.palette import UNTRAINED
-from lossgauge.report.tables import by_seed, measured
+from lossgauge.report.rankings import difference, in_points
+from lossgauge.report.tables import measured
 from lossgauge.types import Record, Results
 
 CLASS_COLLAPSED = 0.01
@@ -142,18 +143,13 @@ def _rank(of: _Reading) -> Sign | None:
 
 
 def _harm(of: _Reading) -> Sign | None:
-    rows = of.results.summaries
-    over = paired_difference(
-        by_seed(rows, of.dataset, of.loss, "recall_at_1"),
-        by_seed(rows, of.dataset, UNTRAINED, "recall_at_1"),
-    )
-    if over is None or over.mean >= 0 or not (over.excludes_zero or over.half_width is None):
+    over = difference(of.results, of.dataset, of.loss, UNTRAINED, "recall_at_1")
+    if over is None or over.mean >= 0 or not over.excludes_zero:
         return None
-    spread = "one seed" if over.half_width is None else f"± {100 * over.half_width:.1f}"
     return of.sign(
         "bad",
         "training this head harms retrieval: R@1 is below that of the untrained head",
-        f"difference −{100 * -over.mean:.1f} points ({spread})",
+        f"difference {in_points(over)} points over {over.size} paired seeds",
         "fewer epochs, a lower learning rate or a higher temperature",
     )
 

@@ -9,7 +9,7 @@ from lossgauge.claims.evidence import Interval, interval, known, paired_differen
 from lossgauge.claims.standings import variant_of
 from lossgauge.errors import InputError
 from lossgauge.report.catalogue import Metric, shown, shown_half_width
-from lossgauge.report.contents import datasets_of, losses_of
+from lossgauge.report.contents import datasets_of, losses_of, seeds_of, settled_seeds
 from lossgauge.report.palette import UNTRAINED, color_of, display_name, is_tuned, loss_order
 from lossgauge.types import Record, Results
 
@@ -82,6 +82,12 @@ def by_seed(rows: Sequence[Record], dataset: str, loss: str, column: str) -> dic
 def measured(results: Results, dataset: str, loss: str, column: str) -> Interval | None:
     """Mean and interval of a summary column over the seeds that know it; None where none does."""
     return interval(by_seed(results.summaries, dataset, loss, column).values())
+
+
+def is_complete(results: Results, dataset: str, loss: str, column: str) -> bool:
+    """Whether a loss knows a column in every seed that most losses have finished: one that lacks a seed leads nothing."""
+    values = by_seed(results.summaries, dataset, loss, column)
+    return all(known(values.get(seed)) is not None for seed in settled_seeds(results, dataset))
 
 
 def loss_table(
@@ -165,13 +171,15 @@ def _cell(results: Results, dataset: str, loss: str, metric: Metric, leads: bool
         asked = any(known(v) is not None for v in _loss_values(results, dataset, loss))
         return Cell(NOT_REACHED if can_miss and asked else NOT_KNOWN)
     text = shown(over_seeds.mean, metric.unit)
-    if over_seeds.size < len(values):
-        verb = "reached in " if can_miss else ""
-        return Cell(text, f"{verb}{over_seeds.size} of {len(values)} seeds", leads)
+    size, count = over_seeds.size, len(seeds_of(results, dataset))
+    if can_miss and size < len(values):
+        return Cell(text, f"reached in {size} of {len(values)} seeds", leads)
+    of_all = f"{size} of {count} seeds" if size < count else ""
     if over_seeds.half_width is None:
-        return Cell(text, "one seed", leads)
+        why = over_seeds.why_none if size > 1 or not of_all else ""
+        return Cell(text, ", ".join(filter(None, (why, of_all))), leads)
     half = shown_half_width(over_seeds.half_width, over_seeds.mean, metric.unit)
-    return Cell(text, f"± {half}", leads)
+    return Cell(text, ", ".join(filter(None, (f"± {half}", of_all))), leads)
 
 
 def _loss_values(results: Results, dataset: str, loss: str) -> list[object]:
@@ -185,23 +193,42 @@ def _reference_cell(reference: Record, metric: Metric) -> Cell:
 
 def _settings(results: Results, dataset: str, loss: str) -> str:
     rows = (r for r in results.summaries if r["dataset"] == dataset and r["loss"] == loss)
-    return "; ".join(dict.fromkeys(str(r["settings"]) for r in rows if r.get("settings")))
+    told = (
+        [str(r.get("settings") or ""), *_own_rate(r, results.plan)]
+        for r in rows
+        if loss != UNTRAINED
+    )
+    return "; ".join(
+        dict.fromkeys(words for one in told if (words := ", ".join(filter(None, one))))
+    )
+
+
+def _own_rate(row: Record, plan: Record) -> list[str]:
+    """The learning rate, where it is not the study's."""
+    rate = known(row.get("setting_learning_rate"))
+    return (
+        [] if rate is None or rate == plan.get("learning_rate") else [f"learning_rate={rate:.4g}"]
+    )
 
 
 def _leaders(results: Results, dataset: str, metric: Metric) -> set[str]:
-    """The best loss by mean and all that paired seeds cannot tell from it; with one seed, none."""
+    """The best loss by mean and all that paired seeds cannot tell from it; with one seed, none.
+
+    Of the losses that have every seed: the mean over other seeds is another thing.
+    """
     if metric.better is None:
         return set()
     seeds = {
         loss: by_seed(results.summaries, dataset, loss, metric.column)
         for loss in losses_of(results)
+        if is_complete(results, dataset, loss, metric.column)
     }
     means = {loss: over for loss, values in seeds.items() if (over := interval(values.values()))}
     if len(means) < 2:
         return set()
     sign = 1 if metric.better == "higher" else -1
     best = max(means, key=lambda loss: sign * means[loss].mean)
-    if means[best].half_width is None:
+    if means[best].size == 1:
         return set()
     differences = {loss: paired_difference(seeds[best], seeds[loss]) for loss in means}
     return {loss for loss, d in differences.items() if d is None or not d.excludes_zero} | {best}

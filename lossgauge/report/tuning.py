@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import NamedTuple
 
 from lossgauge.claims.evidence import Interval, known, rank_correlation
+from lossgauge.claims.numbers import counted, rounded
 from lossgauge.report.catalogue import METRICS, Metric, shown, shown_half_width
-from lossgauge.report.contents import losses_of, tuned_of
+from lossgauge.report.contents import losses_of, seeds_of, tuned_of
 from lossgauge.report.findings import Finding
 from lossgauge.report.palette import color_of, display_name, loss_order
 from lossgauge.report.rankings import difference, in_points, in_words
-from lossgauge.report.selection import judged_by
+from lossgauge.report.selection import judged_by, selection
 from lossgauge.report.tables import NOT_KNOWN, Cell, failures_of, measured
 from lossgauge.types import Record, Results
 
-COMPARED = ("recall_at_1", "map_at_r")
+RANKED = "recall_at_1"
+"""What the answer ranks losses by."""
+COMPARED = ("map_at_r", RANKED)
 ALIKE = "not told apart"
 
 
@@ -50,9 +54,15 @@ def tuning(results: Results, dataset: str) -> Tuning | None:
     rows = tuple(
         _row(results, dataset, base, titles.get(base, ""), chosen.get(base, {})) for base in bases
     )
-    metrics = tuple(METRICS[column] for column in COMPARED)
+    metrics = tuple(METRICS[column] for column in compared(results))
     objective = f"{judged_by(results)} on validation"
     return Tuning(dataset, metrics, objective, rows, _sentences(results, dataset))
+
+
+def compared(results: Results) -> tuple[str, ...]:
+    """Columns in which default and tuned are set side by side: what was searched for comes first."""
+    asked = str(results.plan.get("selection_metric") or COMPARED[0])
+    return tuple(sorted(COMPARED, key=lambda column: column != asked))
 
 
 def budget(results: Results) -> str:
@@ -60,26 +70,42 @@ def budget(results: Results) -> str:
     asked = results.plan.get("tune")
     if not isinstance(asked, dict) or known(asked.get("trials")) is None:
         return ""
-    epochs = asked.get("epochs") or results.plan.get("epochs")
+    whole = results.plan.get("epochs")
+    epochs = asked.get("epochs") or whole
     of_epochs = f" of {epochs} epochs" if epochs else ""
     by = {"tpe": ", drawn by TPE", "random": ", drawn at random"}.get(str(asked.get("sampler")), "")
     share = known(results.plan.get("validation_share"))
     slice_of = f" ({100 * share:.0f} %)" if share else ""
-    return (
+    told = (
         f"Each loss had the same budget: {asked['trials']} trials{of_epochs}{by}, judged by "
         f"{judged_by(results)} on a validation slice{slice_of} of the training side. The first trial is the loss as "
-        "it stands. The test side was never asked, and the numbers here are of runs anew with the chosen settings."
+        "it stands. "
+    )
+    if epochs != whole:
+        told += (
+            f"Trials had {epochs} epochs and the runs {whole}: the best early need not be the best at the end, the "
+            "learning rate above all. "
+        )
+    if selection(results).flagged:
+        return told + (
+            "The search did not ask the test side, but the runs anew with the chosen settings did: it picked their epochs."
+        )
+    return told + (
+        "The test side was never asked, and the numbers here are of runs anew with the chosen settings."
     )
 
 
 def tuned_finding(results: Results, dataset: str) -> Finding | None:
     """What tuning changed, as one of the answer's topics; None where no tuned run finished."""
     told = _sentences(results, dataset)
-    gaps = _gaps(results, dataset)
-    if not told or not gaps:
+    parts = []
+    for column in compared(results):
+        gaps = _gaps(results, dataset, column)
+        listed = ", ".join(f"{display_name(loss)} {in_points(gap)}" for loss, gap in gaps.items())
+        parts.append(f"{METRICS[column].title}: {listed}")
+    if not told:
         return None
-    listed = ", ".join(f"{display_name(loss)} {in_points(gap)}" for loss, gap in gaps.items())
-    return Finding("Tuned", " ".join(told), f"R@1, tuned less default, in points: {listed}")
+    return Finding("Tuned", " ".join(told), "tuned less default, in points: " + "; ".join(parts))
 
 
 def _row(results: Results, dataset: str, base: str, title: str, chosen: Record) -> TunedRow:
@@ -92,9 +118,9 @@ def _row(results: Results, dataset: str, base: str, title: str, chosen: Record) 
     if chosen.get("trial") == 0:
         settings = f"as it stands: {settings}" if settings else "as it stands"
     failure = str(chosen.get("error") or "") or failures_of(results, dataset).get(title, "")
-    if measured(results, dataset, title, COMPARED[0]) is None:
+    if measured(results, dataset, title, RANKED) is None:
         return TunedRow(name, color, (), trials, settings, failure or "no tuned run finished")
-    cells = [_moved(results, dataset, base, title, METRICS[column]) for column in COMPARED]
+    cells = [_moved(results, dataset, base, title, METRICS[c]) for c in compared(results)]
     cells.append(_objective(results, chosen))
     return TunedRow(name, color, tuple(cells), trials, settings, failure)
 
@@ -106,10 +132,16 @@ def _moved(results: Results, dataset: str, base: str, title: str, metric: Metric
     gap = difference(results, dataset, title, base, metric.column)
     if gap is None:
         return Cell(text, "no shared seed")
+    count = len(seeds_of(results, dataset))
+    over = f", {gap.size} of {count} seeds" if 1 < gap.size < count else ""
     if gap.half_width is None:
-        return Cell(text, f"{in_points(gap)} points, one seed")
+        return Cell(text, f"{in_points(gap)} points, {gap.why_none}{over}")
     verdict = "" if gap.excludes_zero else f", {ALIKE}"
-    return Cell(text, f"{in_points(gap)} points{verdict}", leads=gap.excludes_zero and gap.mean > 0)
+    return Cell(
+        text,
+        f"{in_points(gap)} points{over}{verdict}",
+        leads=gap.excludes_zero and gap.mean > 0,
+    )
 
 
 def _value(over: Interval | None, metric: Metric) -> str:
@@ -127,70 +159,77 @@ def _objective(results: Results, chosen: Record) -> Cell:
     if before is None or after is None:
         return Cell(" → ".join(texts))
     if chosen.get("trial") == 0:
-        return Cell(" → ".join(texts), "the default was best")
-    gain = f"{100 * (after - before):+.1f} points".replace("-", "−")
+        return Cell(" → ".join(texts), "as it stands, the best of all trials")
+    gain = f"{rounded(100 * (after - before), 1, signed=True)} points"
     return Cell(" → ".join(texts), f"{gain}, the best of all trials")
 
 
-def _gaps(results: Results, dataset: str) -> dict[str, Interval]:
-    """Loss → R@1 tuned less default, where both know it."""
+def _gaps(results: Results, dataset: str, column: str) -> dict[str, Interval]:
+    """Loss → tuned less default in a column, where both know it."""
     return {
         base: gap
         for base, title in tuned_of(results).items()
-        if (gap := difference(results, dataset, title, base, COMPARED[0])) is not None
+        if (gap := difference(results, dataset, title, base, column)) is not None
     }
 
 
 def _sentences(results: Results, dataset: str) -> tuple[str, ...]:
-    gaps = _gaps(results, dataset)
+    first, second = compared(results)
+    gaps = _gaps(results, dataset, first)
     if not gaps:
         return ()
+    if all(gap.size == 1 for gap in gaps.values()):
+        return ("One seed shows no spread, so no gain can be told from chance.",)
+    told = (
+        f"By {METRICS[first].title}, which it was searched for, {_gained(gaps)}",
+        f"By {METRICS[second].title}, {_gained(_gaps(results, dataset, second))}",
+    )
+    return *told, *_turned(results, dataset, list(gaps))
+
+
+def _gained(gaps: dict[str, Interval]) -> str:
+    """`2 of 3 losses gain by tuning (contrastive and scl); the rest is not told apart.`"""
     gained = [loss for loss, gap in gaps.items() if gap.excludes_zero and gap.mean > 0]
     lost = [loss for loss, gap in gaps.items() if gap.excludes_zero and gap.mean < 0]
-    count = len(gaps)
-    if all(gap.half_width is None for gap in gaps.values()):
-        told = "One seed shows no spread, so no gain can be told from chance."
-    else:
-        told = f"{len(gained)} of {count} losses gain R@1 by tuning"
-        told += f" ({in_words(gained)})" if 0 < len(gained) < count else ""
-        told += f"; {in_words(lost)} {'loses' if len(lost) == 1 else 'lose'}" if lost else ""
-        told += "." if len(gained) + len(lost) == count else "; the rest is not told apart."
-    return told, *_ranking(results, dataset, list(gaps))
+    told = f"{len(gained)} of {counted(len(gaps), 'loss')} {'gains' if len(gained) == 1 else 'gain'} by tuning"
+    told += f" ({in_words(gained)})" if 0 < len(gained) < len(gaps) else ""
+    told += f"; {in_words(lost)} {'loses' if len(lost) == 1 else 'lose'}" if lost else ""
+    return told + ("." if len(gained) + len(lost) == len(gaps) else "; the rest is not told apart.")
 
 
-def _ranking(results: Results, dataset: str, losses: list[str]) -> tuple[str, ...]:
-    """What tuning all losses does to their order by mean R@1, and how alike the two orders are."""
+def _turned(results: Results, dataset: str, losses: list[str]) -> tuple[str, ...]:
+    """Which pairs of losses change places when all are tuned, as far as seeds can tell, and how alike the orders are."""
     titles = tuned_of(results)
-    default, tuned = (
-        {
-            loss: over.mean
-            for loss in losses
-            if (over := measured(results, dataset, name(loss), COMPARED[0]))
-        }
-        for name in (str, titles.__getitem__)
-    )
-    if len(losses) < 2:
+    means = {
+        loss: tuple(
+            over.mean
+            for name in (loss, titles[loss])
+            if (over := measured(results, dataset, name, RANKED))
+        )
+        for loss in losses
+    }
+    both = [loss for loss in losses if len(means[loss]) == 2]
+    if len(both) < 2:
         return ()
-    before, after = _places(default), _places(tuned)
-    moved = [loss for loss in losses if before[loss] != after[loss]]
-    if not moved:
-        return (f"The ranking of the {len(losses)} losses by mean R@1 stays as it is.",)
-    most = max(moved, key=lambda loss: (abs(after[loss] - before[loss]), -after[loss]))
-    told = (
-        f"Tuned, {display_name(most)} moves from {_ordinal(before[most])} to {_ordinal(after[most])} by mean R@1; "
-        f"{len(moved)} of {len(losses)} places change"
-    )
-    alike = rank_correlation(list(default.values()), list(tuned.values()))
+    pairs = list(combinations(both, 2))
+    turned = []
+    for a, b in pairs:
+        before = difference(results, dataset, a, b, RANKED)
+        after = difference(results, dataset, titles[a], titles[b], RANKED)
+        if before and after and before.excludes_zero and after.excludes_zero:
+            if before.mean < 0 < after.mean:
+                turned.append(f"{display_name(a)} passes {display_name(b)}")
+            elif after.mean < 0 < before.mean:
+                turned.append(f"{display_name(b)} passes {display_name(a)}")
+    title = METRICS[RANKED].title
+    if turned:
+        told = (
+            f"{len(turned)} of {counted(len(pairs), 'pair')} of losses change places in {title}: "
+        )
+        told += ", ".join(turned)
+    else:
+        told = f"No two losses change places in {title}, as far as the seeds can tell"
+    alike = rank_correlation([means[loss][0] for loss in both], [means[loss][1] for loss in both])
     if alike is not None:
-        told += f"; rank correlation of the two rankings {alike.value:+.2f}".replace("-", "−")
+        told += f"; rank correlation of the two rankings {rounded(alike.value, 2, signed=True)}"
     return (told + ".",)
-
-
-def _places(means: dict[str, float]) -> dict[str, int]:
-    ordered = sorted(means, key=lambda loss: (-means[loss], loss))
-    return {loss: place for place, loss in enumerate(ordered, start=1)}
-
-
-def _ordinal(place: int) -> str:
-    ending = "th" if 10 <= place % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
-    return f"{place}{ending}"

@@ -21,7 +21,7 @@ def test_each_claim_has_a_verdict_on_each_dataset(varied):
     assert [line.key for line in told.lines] == [claim.key for claim in CLAIMS]
     for place, dataset in enumerate(("digits", "orl-faces")):
         expected = [verdict.status for verdict in verdicts(varied, dataset)]
-        assert [line.statuses[place] for line in told.lines] == expected
+        assert [line.statuses[place][0] for line in told.lines] == expected
         assert sorted(s.status for s in told.datasets[place].shown) == sorted(expected)
 
 
@@ -43,7 +43,8 @@ def test_the_verdicts_move_over_default_tuned_and_each_multiple(varied):
     assert all(len(row.cells) == len(of.columns) for row in of.moved)
     third = next(row for row in of.moved if row.key == "3")
     assert [status for status, _ in third.cells[:2]] == ["supported", "undecided"]
-    assert "contradicted with scl(temperature=" in third.turning
+    assert "against the claim in R@1 with scl(temperature=" in third.turning
+    assert third.cells[0][1] == "4 for"
     assert third.shares.endswith("of 144")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,12 @@ def study() -> Results:
     return make_results(
         tuned=True, factors=(0.25, 0.5, 2.0, 4.0), protocols=("halves", "class-disjoint")
     )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """The study's page, written once."""
+    return write_page(study(), tmp_path_factory.mktemp("page") / "report.html")
 
 
 def hostile() -> Results:
@@ -45,20 +52,39 @@ def hostile() -> Results:
     return results
 
 
-def test_the_sections_are_there_for_such_a_study_and_not_for_another(varied, results):
-    told, plain = page(varied), page(results)
+def test_the_sections_are_there_for_such_a_study_and_not_for_another(written, varied, results):
+    told, plain = written.read_text(encoding="utf-8"), page(results)
     for heading in ("Tuned and default", "Over the settings", "how the verdicts move"):
         assert heading in told
         assert heading not in plain
     assert "Claims of the paper" in told
     assert "Claims of the paper" in plain
-    runs = len(varied.summaries) + len(varied.sensitivity)
-    assert f"{runs} runs finished · {len(varied.trials)} trials" in told
+    trials = len({r["run"] for r in varied.trials if r["objective"] is not None})
+    rows = (*varied.summaries, *varied.sensitivity)
+    runs = len({r["run"] for r in rows}) + trials
+    assert f"{runs} runs finished, {trials} of them trials" in told
     assert f"{len(results.summaries)} runs finished ·" in plain
+    assert "Trials that failed" in told
+    assert re.search(r"<b>scl on orl-faces</b>: 1 of 12 trials: the loss became NaN", told)
 
 
-def test_the_same_study_gives_the_same_bytes():
-    assert page(study()) == page(study())
+def test_an_unfinished_study_says_what_is_waiting(results):
+    waits = [
+        {"run": f"s{seed}", "dataset": "orl-faces", "loss": "scl", "base": "scl", "seed": seed}
+        for seed in (1, 2)
+    ]
+    rows = [r for r in results.summaries if (r["dataset"], r["loss"]) != ("orl-faces", "scl")]
+    part = results._replace(summaries=rows, epochs=[], waiting=waits, expected=len(rows) + 1 + 5)
+    html = page(part)
+    assert f"{len(rows)} of {len(rows) + 6} runs finished" in html
+    assert "5 waiting" in html
+    assert "<b>scl on orl-faces</b>: seeds 1, 2" in html
+    assert "<b>A search</b>: has still to name 3 runs" in html
+    assert "scl has not finished yet" in html
+
+
+def test_the_same_study_gives_the_same_bytes(written):
+    assert page(study()) == written.read_text(encoding="utf-8")
 
 
 def test_names_cannot_break_out():
@@ -71,8 +97,8 @@ def test_names_cannot_break_out():
         assert not re.search(r"[<>&\u2028]", block)
 
 
-def test_untrained_and_random_stand_in_the_main_table_of_every_dataset(varied):
-    html = page(varied)
+def test_untrained_and_random_stand_in_the_main_table_of_every_dataset(written):
+    html = written.read_text(encoding="utf-8")
     for number in (1, 2):
         section = html[html.index(f'<section id="set-{number}"') :]
         table = section[section.index("<table>") : section.index("</table>")]
@@ -100,8 +126,8 @@ def test_rows_of_the_future_with_hardly_a_column_are_enough():
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_draws_everything_within_its_width(varied, tmp_path, visit, width, scheme):
-    seen = visit(write_page(varied, tmp_path / "report.html"), width=width, scheme=scheme)
+def test_a_browser_draws_everything_within_its_width(written, visit, width, scheme):
+    seen = visit(written, width=width, scheme=scheme)
     assert seen.troubles == []
     assert seen.tab.locator(".js-plotly-plot").count() == FIGURES
     assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -124,8 +150,8 @@ def test_hostile_names_are_shown_as_text_and_run_nothing(tmp_path, visit):
     assert HOSTILE in seen.tab.locator("#tuned").inner_text()
 
 
-def test_tuned_losses_are_off_until_their_button_or_the_switch_shows_them(varied, tmp_path, visit):
-    tab = visit(write_page(varied, tmp_path / "report.html"), width=1366).tab
+def test_tuned_losses_are_off_until_their_button_or_the_switch_shows_them(written, visit):
+    tab = visit(written, width=1366).tab
     lines = tab.locator("#curves-2 path.js-line")
     box = tab.locator("#set-2 .figures")
     before = lines.count()

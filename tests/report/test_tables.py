@@ -175,7 +175,7 @@ def test_numbers_are_shown_in_digits_a_reader_can_use(value, unit, text):
 
 def test_an_interval_too_small_to_show_is_not_shown_as_zero():
     assert shown_half_width(1e-7, 0.5, "percent") == "< 0.1"
-    assert shown_half_width(0.0, 0.5, "percent") == "0.0"
+    assert shown_half_width(0.04, 0.5, "percent") == "4.0"
 
 
 def test_every_number_shown_says_what_it_means():

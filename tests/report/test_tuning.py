@@ -74,7 +74,7 @@ def test_a_row_sets_default_and_tuned_side_by_side_with_the_paired_difference(va
     default, tuned = values.values()
     gap = np.subtract(tuned, default)
     half = stats.t.ppf(0.975, 2) * stats.sem(gap)
-    cell = row(varied, "arcface").cells[0]
+    cell = row(varied, "arcface").cells[1]
     before, after = cell.text.split(" → ")
     assert before.startswith(f"{np.mean(default):.1f}\u00a0% ± ")
     assert after.startswith(f"{np.mean(tuned):.1f}\u00a0% ± ")
@@ -83,10 +83,10 @@ def test_a_row_sets_default_and_tuned_side_by_side_with_the_paired_difference(va
 
 
 def test_a_difference_that_the_seeds_cannot_tell_is_not_marked(three):
-    cell = row(three, "triplet", "b").cells[0]
+    cell = row(three, "triplet", "b").cells[1]
     assert cell.detail.endswith("not told apart")
     assert not cell.leads
-    assert not row(three, "scl", "b").cells[0].leads  # told apart, and worse
+    assert not row(three, "scl", "b").cells[1].leads  # told apart, and worse
 
 
 def test_one_seed_has_no_gain():
@@ -108,7 +108,7 @@ def test_settings_that_stay_as_they_stand_are_said_to(varied):
     varied.tuned[-1]["trial"] = 0
     told = row(varied, varied.tuned[-1]["base"])
     assert told.settings.startswith("as it stands: ")
-    assert told.cells[2].detail == "the default was best"
+    assert told.cells[2].detail == "as it stands, the best of all trials"
 
 
 def test_a_loss_whose_every_trial_failed_has_its_error_and_no_number(varied):
@@ -129,12 +129,13 @@ def test_a_tuned_run_that_failed_is_told(three):
 
 
 def test_the_sentences_say_who_gains_and_what_the_ranking_does(three):
-    first, second = found(three, "b").sentences
-    assert first == (
-        "1 of 3 losses gain R@1 by tuning (contrastive); scl loses; the rest is not told apart."
-    )
+    first, second, third = found(three, "b").sentences
+    assert first == "By MAP@R, which it was searched for, 3 of 3 losses gain by tuning."
     assert second == (
-        "Tuned, contrastive moves from 3rd to 1st by mean R@1; 2 of 3 places change; "
+        "By R@1, 1 of 3 losses gains by tuning (contrastive); scl loses; the rest is not told apart."
+    )
+    assert third == (
+        "2 of 3 pairs of losses change places in R@1: contrastive passes scl, triplet passes scl; "
         "rank correlation of the two rankings −1.00."
     )
 
@@ -149,8 +150,10 @@ def test_a_ranking_that_stays_is_said_to_stay(three):
             )
             r["recall_at_1"] = default["recall_at_1"] + 0.05 + 0.001 * r["seed"]
     assert found(three, "b").sentences == (
-        "3 of 3 losses gain R@1 by tuning.",
-        "The ranking of the 3 losses by mean R@1 stays as it is.",
+        "By MAP@R, which it was searched for, 3 of 3 losses gain by tuning.",
+        "By R@1, 3 of 3 losses gain by tuning.",
+        "No two losses change places in R@1, as far as the seeds can tell; rank correlation of the two "
+        "rankings +1.00.",
     )
 
 
@@ -159,7 +162,7 @@ def test_the_answer_ranks_defaults_and_tells_of_tuning_beside_it(three):
     assert "Best retrieval: scl" in answer.headline
     assert "tuned" not in answer.headline
     topics = {f.topic: f for f in answer.findings}
-    assert "contrastive moves from 3rd to 1st" in topics["Tuned"].sentence
+    assert "contrastive passes scl" in topics["Tuned"].sentence
     assert "contrastive +20.0" in topics["Tuned"].evidence
     assert "tuned" not in topics["Retrieval"].evidence
 
@@ -173,6 +176,11 @@ def test_the_budget_is_the_same_for_all_and_off_the_test_side(varied):
     varied.plan["selection_metric"] = "recall_at_1"
     assert "9 trials of 4 epochs, drawn at random, judged by R@1" in budget(varied)
     assert "slice (20 %)" in budget(varied)
+    assert "Trials had 4 epochs and the runs 30" in budget(varied)
+    assert "The test side was never asked" in budget(varied)
+    varied.plan["selection"] = "oracle"
+    assert "never asked" not in budget(varied)
+    assert "it picked their epochs" in budget(varied)
     assert budget(make_results()) == ""
 
 

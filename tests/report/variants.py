@@ -119,7 +119,12 @@ def _trials(columns: Record, number: int, loss: str) -> list[Record]:
         step = 0.0 if trial == 0 else generator.uniform(-2, 2)
         rate = 1e-3 if trial == 0 else 1e-3 * 3 ** generator.uniform(-1, 1)
         settings = {f"setting_{k}": v * 2**step for k, v in SETTINGS.get(loss, {}).items()}
-        row = {**columns, "run": f"{loss}_trial_{trial}", "variant": "trial", "seed": 1_000_000}
+        row = {
+            **columns,
+            "run": f"{number}_{loss}_trial_{trial}",
+            "variant": "trial",
+            "seed": 1_000_000,
+        }
         row |= {"trial": trial, "setting_learning_rate": rate, **settings}
         objective: float | None = (
             0.7 - 0.02 * (step - best) ** 2 - 0.03 * abs(math.log(rate / 1e-3))
