@@ -93,7 +93,7 @@ class StudyFrames:
 
     @cached_property
     def failures(self) -> Any:
-        """One row a run that failed or is damaged, with its `error`."""
+        """One row a run that failed or is damaged, with its `error`; failed trials are in `trials`."""
         return self._frame("failures")
 
     @cached_property
