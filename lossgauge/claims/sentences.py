@@ -48,9 +48,7 @@ def tally(verdict: Verdict) -> str:
     if verdict.ordered and not verdict.weighed:
         found = verdict.ordered[0].correlation
         return "" if found is None else rounded(found.value, 2, signed=True)
-    counts = [(side, verdict.sides.count(side)) for side in ("for", "against", "open")]
-    told = ", ".join(f"{count} {side}" for side, count in counts if count)
-    return f"{'mixed: ' if verdict.is_mixed else ''}{told}"
+    return verdict.counts
 
 
 def shares(found: Shares) -> str:

@@ -43,6 +43,13 @@ class Verdict(NamedTuple):
         return {"for", "against"} <= set(self.sides)
 
     @property
+    def counts(self) -> str:
+        """`mixed: 3 for, 2 against, 1 open`."""
+        counts = [(side, self.sides.count(side)) for side in ("for", "against", "open")]
+        told = ", ".join(f"{count} {side}" for side, count in counts if count)
+        return f"{'mixed: ' if self.is_mixed else ''}{told}"
+
+    @property
     def resolved(self) -> int:
         """Comparisons that have a side."""
         return sum(side != "open" for side in self.sides)
@@ -115,11 +122,9 @@ def _reason(found: Verdict) -> str:
     reasons = {part.reason for part in found.parts}
     if len(reasons) == 1 and (reason := reasons.pop()):
         return reason
-    counts = [(side, found.sides.count(side)) for side in ("for", "against", "open")]
-    told = [f"{of_side} {side}" for side, of_side in counts if of_side]
-    if len(told) == 1:
+    if len(set(found.sides)) == 1:
         return f"all {count} comparisons {found.sides[0]} it"
-    return f"{'mixed: ' if found.is_mixed else ''}{', '.join(told)}, of {count} comparisons"
+    return f"{found.counts}, of {count} comparisons"
 
 
 def _correlation(ordered: Ordered) -> str:

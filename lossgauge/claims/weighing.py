@@ -19,8 +19,6 @@ Side = Literal["for", "against", "open"]
 Runs = Mapping[str, Mapping[int, Record]]
 """Plain name of a loss → seed → summary row."""
 
-NO_SPREAD = "no spread between the seeds"
-
 LEVEL = 0.05
 """Of every p-value; intervals are 95 % accordingly."""
 
@@ -74,8 +72,9 @@ def weigh(comparison: Comparison, runs: Runs) -> Weighed:
         return Weighed(comparison, "open", None, _gaps(comparison, pairs))
     difference = interval(differences)
     if difference is None or difference.half_width is None:
-        reason = "one seed shows no spread" if len(pairs) == 1 else NO_SPREAD
-        return Weighed(comparison, "open", difference, reason)
+        if difference is None or difference.size == 1:
+            return Weighed(comparison, "open", difference, "one seed shows no spread")
+        return Weighed(comparison, "open", difference, difference.why_none)
     if not difference.excludes_zero:
         return Weighed(comparison, "open", difference, "not told apart")
     as_claimed = (difference.mean > 0) == (comparison.direction == "higher")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+from lossgauge.claims.evidence import Interval
 from lossgauge.claims.numbers import rounded, short
 
 Unit = Literal["percent", "number", "small", "epochs", "milliseconds"]
@@ -84,6 +85,14 @@ def shown(value: float, unit: Unit) -> str:
     if unit == "milliseconds":
         return f"{value:.3g}\u00a0ms"
     return rounded(value, 3 if abs(value) < 10 else 1)
+
+
+def shown_interval(over: Interval, unit: Unit) -> str:
+    """`91.2 % ± 0.4`; the mean alone where there is no interval."""
+    text = shown(over.mean, unit)
+    if over.half_width is None:
+        return text
+    return f"{text} ± {shown_half_width(over.half_width, over.mean, unit)}"
 
 
 def shown_half_width(half_width: float, mean: float, unit: Unit) -> str:

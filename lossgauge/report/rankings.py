@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from lossgauge.claims.evidence import Interval, paired_difference
 from lossgauge.claims.numbers import rounded
-from lossgauge.report.catalogue import METRICS, shown, shown_half_width
+from lossgauge.report.catalogue import METRICS, shown_half_width, shown_interval
 from lossgauge.report.contents import losses_of, seeds_of
 from lossgauge.report.palette import display_name
-from lossgauge.report.tables import by_seed, is_complete, measured
+from lossgauge.report.tables import by_seed, complete, measured
 from lossgauge.types import Results
 
 
@@ -34,10 +34,8 @@ class Ranking(NamedTuple):
 
     def value(self, loss: str) -> str:
         """`91.2 % ± 0.4`."""
-        unit, over = METRICS[self.column].unit, self.over_seeds[loss]
-        text = shown(over.mean, unit)
-        if over.half_width is not None:
-            text += f" ± {shown_half_width(over.half_width, over.mean, unit)}"
+        over = self.over_seeds[loss]
+        text = shown_interval(over, METRICS[self.column].unit)
         return f"{text} ({over.size} of {self.seeds} seeds)" if over.size < self.seeds else text
 
     def listed(self) -> str:
@@ -84,7 +82,7 @@ def ranking(results: Results, dataset: str, column: str, *, highest_first: bool)
     }
     sign = -1 if highest_first else 1
     ordered = sorted(found, key=lambda loss: sign * found[loss].mean)
-    whole = [loss for loss in ordered if is_complete(results, dataset, loss, column)]
+    whole = complete(results, dataset, ordered, column)
     if not whole:
         return None
 

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from lossgauge.claims.evidence import Interval, interval
 from lossgauge.claims.standings import SETTINGS, Standing, standings
-from lossgauge.report.catalogue import METRICS, shown, shown_half_width
+from lossgauge.report.catalogue import METRICS, shown_interval
 from lossgauge.report.contents import losses_of
 from lossgauge.report.palette import color_of, display_name
 from lossgauge.report.theme import TEMPLATE, plot_text, stacked, transparent
@@ -80,12 +80,7 @@ def _trace(
         return None
     color, unit = color_of(loss, losses_of(results)), METRICS[column].unit
     texts = [
-        f"{plot_text(display_name(title))}: {shown(over.mean, unit)}"
-        + (
-            ""
-            if over.half_width is None
-            else f" ± {shown_half_width(over.half_width, over.mean, unit)}"
-        )
+        f"{plot_text(display_name(title))}: {shown_interval(over, unit)}"
         for _, title, over in known_points
     ]
     return go.Scatter(

@@ -84,10 +84,15 @@ def measured(results: Results, dataset: str, loss: str, column: str) -> Interval
     return interval(by_seed(results.summaries, dataset, loss, column).values())
 
 
-def is_complete(results: Results, dataset: str, loss: str, column: str) -> bool:
-    """Whether a loss knows a column in every seed that most losses have finished: one that lacks a seed leads nothing."""
-    values = by_seed(results.summaries, dataset, loss, column)
-    return all(known(values.get(seed)) is not None for seed in settled_seeds(results, dataset))
+def complete(results: Results, dataset: str, losses: Sequence[str], column: str) -> list[str]:
+    """Those of `losses` that know a column in every seed that most losses have finished: the others lead nothing."""
+    settled = settled_seeds(results, dataset)
+    values = {loss: by_seed(results.summaries, dataset, loss, column) for loss in losses}
+    return [
+        loss
+        for loss in losses
+        if all(known(values[loss].get(seed)) is not None for seed in settled)
+    ]
 
 
 def loss_table(
@@ -99,6 +104,7 @@ def loss_table(
     Raises InputError where the rows come from different splits.
     """
     check_fingerprints(results)
+    seeds = len(seeds_of(results, dataset))
     leaders = {metric.column: _leaders(results, dataset, metric) for metric in metrics}
     failed = failures_of(results, dataset)
     finished = {str(r["loss"]) for r in results.summaries if r["dataset"] == dataset}
@@ -109,7 +115,7 @@ def loss_table(
             rows.append(Row("failed", name, color, "", failed[loss], (), loss, is_tuned(loss)))
             continue
         cells = tuple(
-            _cell(results, dataset, loss, metric, loss in leaders[metric.column])
+            _cell(results, dataset, loss, metric, loss in leaders[metric.column], seeds)
             for metric in metrics
         )
         if loss == UNTRAINED and all(cell.text == NOT_KNOWN for cell in cells):
@@ -162,7 +168,10 @@ def failures_of(results: Results, dataset: str) -> dict[str, str]:
     return {loss: "; ".join(lines) for loss, lines in errors.items()}
 
 
-def _cell(results: Results, dataset: str, loss: str, metric: Metric, leads: bool) -> Cell:
+def _cell(
+    results: Results, dataset: str, loss: str, metric: Metric, leads: bool, count: int
+) -> Cell:
+    """Of `count` seeds that the dataset has."""
     values = by_seed(results.summaries, dataset, loss, metric.column)
     over_seeds = interval(values.values())
     can_miss = metric.column in _MAY_NOT_BE_REACHED and loss != UNTRAINED
@@ -171,7 +180,7 @@ def _cell(results: Results, dataset: str, loss: str, metric: Metric, leads: bool
         asked = any(known(v) is not None for v in _loss_values(results, dataset, loss))
         return Cell(NOT_REACHED if can_miss and asked else NOT_KNOWN)
     text = shown(over_seeds.mean, metric.unit)
-    size, count = over_seeds.size, len(seeds_of(results, dataset))
+    size = over_seeds.size
     if can_miss and size < len(values):
         return Cell(text, f"reached in {size} of {len(values)} seeds", leads)
     of_all = f"{size} of {count} seeds" if size < count else ""
@@ -220,8 +229,7 @@ def _leaders(results: Results, dataset: str, metric: Metric) -> set[str]:
         return set()
     seeds = {
         loss: by_seed(results.summaries, dataset, loss, metric.column)
-        for loss in losses_of(results)
-        if is_complete(results, dataset, loss, metric.column)
+        for loss in complete(results, dataset, losses_of(results), metric.column)
     }
     means = {loss: over for loss, values in seeds.items() if (over := interval(values.values()))}
     if len(means) < 2:

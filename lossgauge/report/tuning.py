@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lossgauge.claims.evidence import Interval, known, rank_correlation
 from lossgauge.claims.numbers import counted, rounded
-from lossgauge.report.catalogue import METRICS, Metric, shown, shown_half_width
+from lossgauge.report.catalogue import METRICS, Metric, shown, shown_interval
 from lossgauge.report.contents import losses_of, seeds_of, tuned_of
 from lossgauge.report.findings import Finding
 from lossgauge.report.palette import color_of, display_name, loss_order
@@ -98,13 +98,13 @@ def budget(results: Results) -> str:
 def tuned_finding(results: Results, dataset: str) -> Finding | None:
     """What tuning changed, as one of the answer's topics; None where no tuned run finished."""
     told = _sentences(results, dataset)
+    if not told:
+        return None
     parts = []
     for column in compared(results):
         gaps = _gaps(results, dataset, column)
         listed = ", ".join(f"{display_name(loss)} {in_points(gap)}" for loss, gap in gaps.items())
         parts.append(f"{METRICS[column].title}: {listed}")
-    if not told:
-        return None
     return Finding("Tuned", " ".join(told), "tuned less default, in points: " + "; ".join(parts))
 
 
@@ -145,12 +145,7 @@ def _moved(results: Results, dataset: str, base: str, title: str, metric: Metric
 
 
 def _value(over: Interval | None, metric: Metric) -> str:
-    if over is None:
-        return NOT_KNOWN
-    text = shown(over.mean, metric.unit)
-    if over.half_width is None:
-        return text
-    return f"{text} ± {shown_half_width(over.half_width, over.mean, metric.unit)}"
+    return NOT_KNOWN if over is None else shown_interval(over, metric.unit)
 
 
 def _objective(results: Results, chosen: Record) -> Cell:

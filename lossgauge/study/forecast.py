@@ -12,13 +12,13 @@ from typing import NamedTuple
 import torch
 
 from lossgauge.diagnostics.probe import Probe
-from lossgauge.errors import CacheError, DataError
+from lossgauge.errors import CacheError
 from lossgauge.study.engines import ALONE, Workforce, check_workforce
 from lossgauge.study.grid import Run, as_measured, check_distinct, tuned_runs, variants
 from lossgauge.study.ledger import Ledger
 from lossgauge.study.measure import measure
 from lossgauge.study.plan import Plan
-from lossgauge.study.prepare import NONE_THERE, prepare
+from lossgauge.study.prepare import nothing_there, prepare
 from lossgauge.study.run import sampler, start_run
 from lossgauge.study.store import Store
 from lossgauge.study.watching import Progress
@@ -70,7 +70,7 @@ def forecast(
     ledger, store = Ledger(plan, prepared), Store(folder)
     waiting = sum(row.get("waits", False) for row in left_out)
     if not prepared and not waiting:
-        raise DataError(NONE_THERE + "; ".join(f"{r['dataset']}: {r['reason']}" for r in left_out))
+        raise nothing_there(left_out)
     check_distinct(ledger.given)
     store.check_schema()
     features = {found.dataset: found for found in prepared}

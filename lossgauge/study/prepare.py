@@ -20,8 +20,6 @@ from lossgauge.study.tune import SOME_CLASSES, check_space, import_optuna
 from lossgauge.study.watching import Progress
 from lossgauge.types import Backbone, FeatureSet, Record
 
-NONE_THERE = "none of the datasets is there: "
-
 
 class _NotExtracted(DataError):
     """A dataset is there, its features are not."""
@@ -101,15 +99,19 @@ def prepare(
             progress.warning(name, words)
         prepared.append(centered(found) if plan.center_features else found)
     if not prepared and extract:
-        raise DataError(
-            NONE_THERE + "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
-        )
+        raise nothing_there(left_out)
     titles = [found.dataset for found in prepared]
     if double := {title for title in titles if titles.count(title) > 1}:
         raise PlanError(
             f"two datasets would be called {double.pop()}: rename one of the folders or files"
         )
     return prepared, left_out
+
+
+def nothing_there(left_out: list[Record]) -> DataError:
+    """The error of a study none of whose datasets is there, with the reason of each."""
+    reasons = "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
+    return DataError(f"none of the datasets is there: {reasons}")
 
 
 def set_down(plan: Plan, found: FeatureSet, store: Store) -> None:

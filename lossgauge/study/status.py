@@ -13,7 +13,7 @@ from lossgauge.errors import StudyError
 from lossgauge.study.disk import write_json
 from lossgauge.study.grid import Run
 from lossgauge.study.ledger import Ledger, passes
-from lossgauge.study.store import Store
+from lossgauge.study.store import Store, expected_runs
 from lossgauge.types import Record
 
 FILE = "running.json"
@@ -62,8 +62,7 @@ def read_status(folder: Path) -> Status:
             failed[name] = error
         else:
             waiting.append(name)
-    # the same run may be asked for as two variants
-    expected = study["expected"] - (len(study["runs"]) - len(planned))
+    expected = expected_runs(study)
     return Status(done, running, failed, waiting, expected, at_work, _seconds_left(told))
 
 

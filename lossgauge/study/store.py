@@ -300,7 +300,6 @@ class Store:
                     waiting.append(run)
             except CacheError as error:
                 failures.append({**run, "error": str(error)})
-        names = {run["run"] for run in study["runs"]}
         datasets = dict.fromkeys(run["dataset"] for run in study["runs"])
         return Results(
             plan=study["plan"],
@@ -315,7 +314,7 @@ class Store:
             trials=trials,
             tuned=study["tuned"],
             waiting=waiting,
-            expected=study["expected"] - (len(study["runs"]) - len(names)),
+            expected=expected_runs(study),
         )
 
     def table(self, run: str, name: str) -> list[Record]:
@@ -326,6 +325,12 @@ class Store:
         """What a finished run came to. Raises CacheError where it is damaged."""
         found: Record = read_json(self.folder / "runs" / run / "summary.json")
         return found
+
+
+def expected_runs(study: Record) -> int:
+    """Runs of what study.json tells, each once: the same one may be asked for as two variants."""
+    twice = len(study["runs"]) - len({run["run"] for run in study["runs"]})
+    return int(study["expected"]) - twice
 
 
 def _locked(file: IO[str], kind: int, *, seconds: float) -> bool:
