@@ -1,5 +1,7 @@
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from lossgauge.training import (
     load_checkpoint,
     save_checkpoint,
     scheduled,
+    seeded,
     start_training,
     train_epoch,
 )
@@ -278,3 +281,28 @@ def test_a_checkpoint_of_another_head_is_refused_and_not_spread_over_it(tmp_path
     other.head = LinearHead(8, 1)
     with pytest.raises(CacheError, match="another shape before and after a stop"):
         load_checkpoint(other, tmp_path)
+
+
+def draws():
+    return [float(torch.rand(())), float(np.random.rand()), random.random()]
+
+
+def test_all_three_generators_follow_the_seed_and_are_then_as_they_were():
+    for _ in range(2):
+        with seeded(5):
+            draws()
+    kept = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    with seeded(5):
+        five = draws()
+    with seeded(5):
+        again = draws()
+    with seeded(6):
+        six = draws()
+    with pytest.raises(ZeroDivisionError), seeded(7):
+        draws()
+        _ = 1 / 0
+    assert five == again
+    assert all(a != b for a, b in zip(five, six, strict=True))
+    assert torch.equal(torch.get_rng_state(), kept[0])
+    assert (np.random.get_state()[1] == kept[1]).all()
+    assert random.getstate() == kept[2]
