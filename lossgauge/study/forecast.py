@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from itertools import pairwise
@@ -148,14 +149,14 @@ def _cost(run: Run, found: FeatureSet) -> Cost:
     began = time.perf_counter()
     measure(training.head, features, with_retrieval=True)
     with_retrieval = time.perf_counter() - began
+    began = time.perf_counter()
+    measure(training.head, features, with_retrieval=False)
+    without = time.perf_counter() - began
     classes = features.labels[torch.cat((features.train, features.test))].unique()
     size = RUN_BYTES if epochs else UNTRAINED_BYTES
     size += EPOCH_BYTES * epochs + CLASS_BYTES * 2 * len(classes)
     if not epochs:
-        return Cost(2 * with_retrieval, size)
-    began = time.perf_counter()
-    measure(training.head, features, with_retrieval=False)
-    without = time.perf_counter() - began
+        return Cost(with_retrieval + without, size)
     batches = sampler(config, features, seed=run.seed)(1)
     numbers = torch.searchsorted(
         features.labels[features.train].unique(), features.labels.contiguous()
@@ -170,9 +171,9 @@ def _cost(run: Run, found: FeatureSet) -> Cost:
     some = (batches * STEPS)[:STEPS]
     train_epoch(training, features.features, numbers, some, on_step=on_step)
     step = median(b - a for a, b in pairwise(marks))
-    searched = epochs // config["retrieval_every"] + 1
-    measured = searched if config["measured_on"] == "validation" else epochs
-    seconds = (
-        epochs * len(batches) * step + searched * (with_retrieval - without) + measured * without
-    )
+    # before training, every so many epochs, and after the last
+    searched = 1 + math.ceil(epochs / config["retrieval_every"])
+    measured = searched if config["measured_on"] == "validation" else 1 + epochs
+    seconds = epochs * len(batches) * step + searched * (with_retrieval - without)
+    seconds += (measured + 1) * without  # once more at the end, class by class
     return Cost(seconds, size + STEP_BYTES * epochs * len(batches))

@@ -226,7 +226,9 @@ def all_settings(loss: LossPlan) -> Record:
         if isinstance(p.default, str | int | float)
     }
     # 1 and 1.0 are one setting, and one run
-    numbers = {p.name for p in parameters if p.annotation in ("float", float)}
+    numbers = {
+        p.name for p in parameters if p.annotation in ("float", float) or type(p.default) is float
+    }
     fixed = {k: float(v) if k in numbers and type(v) is int else v for k, v in loss.fixed.items()}
     return {**defaults, **fixed}
 

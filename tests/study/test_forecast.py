@@ -1,9 +1,15 @@
+import shutil
+from collections import Counter
+
 import pytest
 
 from lossgauge.errors import DataError, PlanError
-from lossgauge.study.forecast import forecast
+from lossgauge.study.forecast import Cost, _cost, forecast
 from lossgauge.study.launch import run_study
+from lossgauge.study.measure import class_rows, measure
+from lossgauge.study.run import start_run
 from lossgauge.study.store import Store
+from lossgauge.training import train_epoch
 from tests.study.conftest import Quiet, small_plan
 from tests.study.test_selection import vectors_plan, write_vectors
 
@@ -98,6 +104,112 @@ def test_a_forecast_of_a_study_that_was_stopped_counts_the_trials_that_are_there
     found = told(plan, tmp_path / "out")
     assert (found.runs, found.there) == (2 + 12 + 1, 2 + 7)
     assert found.seconds > 0
+
+
+def test_what_is_left_of_a_search_is_the_trials_that_are_not_there(tmp_path, monkeypatch):
+    plan = vectors_plan(write_vectors(tmp_path / "vectors.npz"), "tune={trials: 12, epochs: 2}")
+    monkeypatch.setattr(
+        "lossgauge.study.forecast._cost",
+        lambda run, found: Cost({"trial": 1.0, "default": 100.0, "tuned": 100.0}[run.variant], 0),
+    )
+    # the baseline, the loss as it stands and tuned
+    assert told(plan, tmp_path / "out").seconds == 3 * 100 + 12
+    run_study(plan, tmp_path / "out", progress=Quiet())
+    for there in (11, 7, 5, 4, 0):
+        for row in Store(tmp_path / "out").load().trials:
+            if row["trial"] >= there:
+                shutil.rmtree(tmp_path / "out" / "runs" / row["run"])
+        for row in Store(tmp_path / "out").load().summaries:
+            if row["variant"] == "tuned":
+                shutil.rmtree(tmp_path / "out" / "runs" / row["run"])
+        assert told(plan, tmp_path / "out").seconds == 100 + (12 - there)
+
+
+class Clock:
+    """A clock that moves only as it is told."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+STEP, RETRIEVAL, GEOMETRY = 3.0, 500.0, 20.0
+
+
+@pytest.mark.parametrize("epochs", [1, 7])
+@pytest.mark.parametrize("every", [1, 3, 30])
+def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
+    tmp_path, monkeypatch, epochs, every
+):
+    plan = vectors_plan(
+        write_vectors(tmp_path / "vectors.npz"),
+        f"epochs={epochs}",
+        f"retrieval_every={every}",
+        "tune={trials: 2, epochs: 4}",
+    )
+    spent: Counter[str] = Counter()  # by the kind of a run, in a study that does it
+    costs: dict[str, float] = {}  # by the kind of a run, as it is forecast
+    with monkeypatch.context() as patch:
+        running = ""
+
+        def slow(seconds):
+            spent[running] += seconds
+
+        def start(run, *rest):
+            nonlocal running
+            running = run.variant if run.config["epochs"] else "untrained"
+            return start_run(run, *rest)
+
+        def measure_slowly(head, features, *, with_retrieval):
+            slow(GEOMETRY + RETRIEVAL * with_retrieval)
+            return measure(head, features, with_retrieval=with_retrieval)
+
+        def classes_slowly(head, features):
+            slow(GEOMETRY)
+            return class_rows(head, features)
+
+        def train_slowly(training, features, labels, batches, *, on_step):
+            slow(STEP * len(batches))
+            train_epoch(training, features, labels, batches, on_step=on_step)
+
+        patch.setattr("lossgauge.study.run.start_run", start)
+        patch.setattr("lossgauge.study.run.measure", measure_slowly)
+        patch.setattr("lossgauge.study.run.class_rows", classes_slowly)
+        patch.setattr("lossgauge.study.run.train_epoch", train_slowly)
+        run_study(plan, tmp_path / "out", progress=Quiet())
+        kinds = Counter(
+            row["variant"] if row["epochs"] else "untrained"
+            for rows in (Store(tmp_path / "out").load(),)
+            for row in (*rows.summaries, *rows.trials)
+        )
+    with monkeypatch.context() as patch:
+        clock = Clock()
+
+        def count_steps(training, features, labels, batches, *, on_step):
+            def tick(step):
+                clock.now += STEP
+                on_step(step)
+
+            train_epoch(training, features, labels, batches, on_step=tick)
+
+        def count_measurement(head, features, *, with_retrieval):
+            clock.now += GEOMETRY + RETRIEVAL * with_retrieval
+
+        def keep(run, found):
+            cost = _cost(run, found)
+            costs[run.variant if run.config["epochs"] else "untrained"] = cost.seconds
+            return cost
+
+        patch.setattr("lossgauge.study.forecast.time", clock)
+        patch.setattr("lossgauge.study.forecast.train_epoch", count_steps)
+        patch.setattr("lossgauge.study.forecast.measure", count_measurement)
+        patch.setattr("lossgauge.study.forecast._cost", keep)
+        told(plan, tmp_path / "nowhere")
+    assert costs.keys() == {"untrained", "default", "trial"}
+    for kind, seconds in costs.items():
+        assert seconds == pytest.approx(spent[kind] / kinds[kind]), kind
 
 
 def test_a_forecast_of_time_and_disk_is_about_what_a_study_takes(tmp_path):

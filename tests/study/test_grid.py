@@ -6,9 +6,18 @@ import pytest
 import torch
 
 from lossgauge.data.features import centered
+from lossgauge.errors import PlanError
 from lossgauge.losses.triplet import Triplet
 from lossgauge.study import grid
-from lossgauge.study.grid import Run, all_settings, as_measured, make_run, plan_runs, variants
+from lossgauge.study.grid import (
+    Run,
+    all_settings,
+    as_measured,
+    check_distinct,
+    make_run,
+    plan_runs,
+    variants,
+)
 from lossgauge.study.loss_plan import UNTRAINED, LossPlan
 from lossgauge.study.plan import FIRST_TRIAL_SEED
 from lossgauge.study.plan_file import parse_plan
@@ -171,6 +180,28 @@ def test_a_loss_of_ones_own_is_named_by_what_is_in_its_file(tmp_path):
         names.append(name_of(loss=LossPlan(name=f"{file}:pull")))
     assert names[0] == names[2] != names[1]
     assert names[0].startswith("fake_own.py-pull_0_")
+
+
+NUMBERS = """
+class Numbers:
+    def __init__(self, said: float, shown=0.5, count: int = 3, bare=3):
+        pass
+"""
+
+
+def test_1_and_1_0_are_one_setting_where_the_loss_takes_a_number(tmp_path):
+    assert name_of("losses.triplet.margin=1") == name_of("losses.triplet.margin=1.0")
+    assert name_of("losses.triplet.margin=1") != name_of("losses.triplet.margin=2")
+    # a loss of one's own says it by its annotation, or by its default
+    (tmp_path / "own.py").write_text(NUMBERS)
+    own = f"{tmp_path / 'own.py'}:Numbers"
+    given = {"said": 1, "shown": 2, "count": 4, "bare": 5}
+    settings = all_settings(LossPlan(name=own, settings=given))
+    assert settings == given
+    assert [type(settings[key]) for key in given] == [float, float, int, int]
+    doubled = plan("losses=[{triplet: {margin: 1}}, {triplet: {margin: 1.0}}]")
+    with pytest.raises(PlanError, match="are the same: keep one of them"):
+        check_distinct(plan_runs(doubled, fake_features()))
 
 
 def test_the_baseline_is_one_run_whatever_the_training_is():

@@ -2,15 +2,20 @@ import contextlib
 import fcntl
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from lossgauge.errors import CacheError, StudyError
 from lossgauge.study.disk import write_json
+from lossgauge.study.grid import plan_runs
 from lossgauge.study.launch import run_study
-from lossgauge.study.status import FILE, read_status
+from lossgauge.study.ledger import Ledger, passes
+from lossgauge.study.status import FILE, StatusFile, read_status
 from lossgauge.study.store import Store
 from tests.study.conftest import Quiet
+from tests.study.test_grid import fake_features
+from tests.study.test_grid import plan as grid_plan
 from tests.study.test_selection import vectors_plan, write_vectors
 from tests.study.test_tune import FRAGILE
 
@@ -132,6 +137,65 @@ def test_the_epoch_of_a_run_that_tells_nothing_is_that_of_its_checkpoint(tmp_pat
         with store.new_checkpoint(run, 1):
             pass
         assert read_status(tmp_path).running == {run: (1, 3)}
+
+
+def note_of(store):
+    return json.loads((store.work / FILE).read_text())
+
+
+def test_work_that_is_left_is_all_work_less_what_was_there_and_what_was_done(tmp_path, monkeypatch):
+    monkeypatch.setattr("lossgauge.study.status.SECONDS", 0)
+    asked = grid_plan("losses=[triplet, ccl, scl]", "seeds=2")
+    _, _, *runs = plan_runs(asked, fake_features())  # each of 4 epochs over 40 rows; two untrained
+    ledger, store = Ledger(asked, [fake_features()]), Store(tmp_path)
+    assert ledger.work == sum(passes(run) for run in runs) == 6 * 160
+    watcher = StatusFile(store, ledger)
+
+    def left_after(done):
+        note = note_of(store)
+        assert note["work_now"] + note["work_left"] == 6 * 160 - 160  # but for what was there
+        assert note["work_now"] == done
+        return note["running"]
+
+    watcher.reused(runs[0])
+    watcher.study(6)
+    assert left_after(0) == {}
+    watcher.start(runs[1])
+    for epoch in (1, 2, 3):
+        watcher.epoch(runs[1], epoch)
+        assert left_after(40 * epoch) == {runs[1].name: epoch}
+    watcher.start(runs[2])  # another worker's, from a checkpoint of epoch 2
+    watcher.epoch(runs[2], 3)
+    assert left_after(40 * 4) == {runs[1].name: 3, runs[2].name: 3}
+    watcher.epoch(runs[1], 4)
+    watcher.end(runs[1], {})
+    assert left_after(160 + 40) == {runs[2].name: 3}
+    watcher.epoch(runs[2], 4)
+    watcher.end(runs[2], {})
+    assert left_after(2 * 160) == {}  # with the two epochs of before the stop
+    watcher.start(runs[3])
+    watcher.epoch(runs[3], 1)
+    watcher.failed(runs[3], "NaN")
+    assert left_after(3 * 160) == {}
+    assert note_of(store)["failed"] == [runs[3].name]
+    for run in runs[4:]:  # on a machine that tells no epoch
+        watcher.start(run)
+        watcher.end(run, {})
+    assert left_after(5 * 160) == {}
+    assert note_of(store)["work_left"] == 0
+
+
+def test_the_time_that_is_left_is_at_the_pace_since_the_start(tmp_path, plan, monkeypatch):
+    run_study(plan("epochs=1"), tmp_path / "out", progress=Quiet())
+    store = Store(tmp_path / "out")
+    monkeypatch.setattr("lossgauge.study.status.time", SimpleNamespace(time=lambda: 1100.0))
+    with store.held():
+        store.work.mkdir()
+        write_json(store.work / FILE, {"began": 1000.0, "work_now": 10, "work_left": 25})
+        assert read_status(tmp_path / "out").seconds_left == pytest.approx(250.0)
+        write_json(store.work / FILE, {"began": 1000.0, "work_now": 0, "work_left": 25})
+        assert read_status(tmp_path / "out").seconds_left is None
+    assert read_status(tmp_path / "out").seconds_left is None
 
 
 def test_failed_runs_are_told_with_their_error_and_are_none_that_wait(tmp_path, plan):

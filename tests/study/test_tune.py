@@ -242,6 +242,19 @@ def test_trials_that_fail_count_and_are_told_so():
     assert drive(search(), hill)[:ROUND] == asked[:ROUND]
 
 
+def test_a_failed_trial_is_no_number_for_the_sampler():
+    of = search("tune.trials=10")
+    drive(of, lambda run: None if run.more["trial"] in (0, 3, 4) else hill(run))
+    of.next_round()  # what ended is told when the next round is asked for
+    told = {trial.number: (trial.state.name, trial.value) for trial in of._study.trials}
+    assert told == {
+        run.more["trial"]: ("FAIL", None)
+        if run.more["trial"] in (0, 3, 4)
+        else ("COMPLETE", hill(run))
+        for run in of.asked
+    }
+
+
 def test_where_all_trials_fail_there_is_nothing_to_choose():
     of = search()
     drive(of, lambda run: None)
