@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -89,6 +90,44 @@ def test_rank_correlation_is_scipys_with_an_exact_p_value():
 
     exact = stats.permutation_test((x,), statistic, permutation_type="pairings", n_resamples=200)
     assert found.p_value == pytest.approx(exact.pvalue)
+
+
+def exact_p_value(x, y):
+    """Share of all orders of `y` whose rank correlation is as large, in whole numbers: nothing is rounded."""
+
+    def doubled(values):  # a rank from the middle, of ties the mean: twice that is whole
+        return [sum(int(v > w) - int(v < w) for w in values) for v in values]
+
+    ranks_x, ranks_y = np.array(doubled(x)), np.array(doubled(y))
+    orders = np.array(list(permutations(ranks_y)))
+    return np.mean(np.abs(orders @ ranks_x) >= abs(int(ranks_x @ ranks_y)))
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_p_value_of_up_to_eight_points_counts_every_order_as_large(size, tied):
+    generator = np.random.default_rng(size)
+    for _ in range(3 if size == 8 else 30):
+        x, y = generator.permutation(size), generator.permutation(size)
+        if tied:
+            x, y = x // 2, np.minimum(y, size // 2)
+        found = rank_correlation(x.tolist(), y.tolist())
+        assert found is not None
+        assert found.value == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+        assert found.p_value == pytest.approx(exact_p_value(x, y), abs=1e-12)
+
+
+def test_from_nine_points_the_p_value_is_that_of_students_t():
+    x = list(range(9))
+    y = [2, 0, 1, 5, 3, 8, 4, 7, 6]
+    found = rank_correlation(x, y)
+    assert found is not None
+    assert found.p_value == pytest.approx(stats.spearmanr(x, y).pvalue, rel=1e-12)
+    eight = rank_correlation(x[:8], y[:8])
+    assert eight is not None
+    # t gives 0.028 here, every order counted 0.037
+    assert eight.p_value == pytest.approx(exact_p_value(x[:8], y[:8]), abs=1e-12)
+    assert abs(eight.p_value - stats.spearmanr(x[:8], y[:8]).pvalue) > 1e-3
 
 
 def test_a_perfect_order_of_three_has_a_p_value_of_a_third():

@@ -189,6 +189,19 @@ def test_a_decay_that_one_seed_never_reached_is_open_and_not_left_out():
     assert "decay of triplet was not reached or not measured in 1 of 3 seeds" in part.reason
 
 
+def test_one_comparison_without_numbers_leaves_a_claim_undecided():
+    results = random_study()
+    decays: dict[str, tuple[float | None, ...]] = {
+        "triplet": (30.0, 31.0, None),
+        "contrastive": (10.0, 11.2, 12.0),
+    }
+    set_column(results, "decay_epochs", decays)
+    told = found(results, "8")
+    assert [w.difference is None for w in told.weighed] == [False, False, True, False, False]
+    assert told.status == "undecided"
+    assert told.reason == f"{told.counts}, of 5 comparisons"
+
+
 def test_quantities_that_nobody_measured_leave_a_claim_untested():
     results = random_study()
     set_column(results, "test_margin", dict.fromkeys(LOSSES, (None, None, None)))
