@@ -1,0 +1,131 @@
+"""Who leads, who is last, and what the seeds cannot tell."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lossgauge.report.findings import variance
+from lossgauge.report.rankings import Ranking, difference, in_points, ranking, told_apart
+from lossgauge.types import Results
+
+ORDER = ("contrastive", "triplet", "n_pair", "arcface", "scl", "ccl")
+
+
+def study(column: str = "test_intra", **values: tuple[float | None, ...]) -> Results:
+    """Losses with a value a seed; a loss without one for a seed was not run with it."""
+    rows = [
+        {"run": f"{loss}_{seed}", "dataset": "b", "loss": loss, "seed": seed, column: value}
+        for loss, of_loss in values.items()
+        for seed, value in enumerate(of_loss)
+        if value is not None
+    ]
+    return Results({}, {}, rows, [], [], [], [], {})
+
+
+def by_intra(results: Results, *, highest_first: bool = True) -> Ranking:
+    found = ranking(results, "b", "test_intra", highest_first=highest_first)
+    assert found is not None
+    return found
+
+
+FAR = (0.9, 0.912, 0.927)
+NEXT = (0.7, 0.717, 0.731)
+LOW = (0.30, 0.31, 0.33)
+ALSO_LOW = (0.31, 0.33, 0.30)
+
+
+def test_the_last_is_not_told_from_its_neighbour_alone():
+    results = study(triplet=FAR, scl=NEXT, ccl=LOW, arcface=ALSO_LOW)
+    found = by_intra(results)
+    assert found.losses == ("triplet", "scl", "arcface", "ccl")
+    assert (found.ties, found.last_ties) == ((), ("arcface",))
+    sentence = variance(results, "b")
+    assert sentence is not None
+    assert sentence.sentence == (
+        "triplet keeps the most variance inside classes; "
+        "ccl keeps the least, not told apart from arcface."
+    )
+
+
+def test_the_first_is_not_told_from_its_neighbour_alone():
+    found = by_intra(study(triplet=LOW, scl=ALSO_LOW, ccl=NEXT, arcface=FAR), highest_first=False)
+    assert found.losses == ("triplet", "scl", "ccl", "arcface")
+    assert (found.ties, found.last_ties) == (("scl",), ())
+    assert found.doubt() == ", though 3 seeds cannot tell it from scl"
+    assert found.doubt_of_last() == ""
+
+
+def test_every_order_is_that_of_the_means_and_every_tie_that_of_scipys_paired_test():
+    for number in range(30):
+        generator = np.random.default_rng(number)
+        levels = generator.random(6)
+        values = {
+            loss: tuple(level + 0.1 * generator.random(4))
+            for loss, level in zip(ORDER, levels, strict=True)
+        }
+        for highest_first in (True, False):
+            found = by_intra(study(**values), highest_first=highest_first)
+            means = {loss: np.mean(of_loss) for loss, of_loss in values.items()}
+            ordered = sorted(ORDER, key=lambda loss: means[loss], reverse=highest_first)
+            assert list(found.losses) == ordered
+            for one, ties in ((ordered[0], found.ties), (ordered[-1], found.last_ties)):
+                told = {o for o in ORDER if o != one}
+                told = {o for o in told if stats.ttest_rel(values[one], values[o]).pvalue >= 0.05}
+                assert set(ties) == told
+
+
+def test_losses_without_a_shared_seed_are_not_told_apart():
+    results = study(triplet=(0.9, None), scl=(None, 0.1))
+    assert difference(results, "b", "triplet", "scl", "test_intra") is None
+    assert not told_apart(results, "b", "triplet", "scl", "test_intra")
+    assert by_intra(results).ties == ("scl",)
+    two_each = study(triplet=(0.9, 0.91, None, None), scl=(None, None, 0.1, 0.12))
+    assert by_intra(two_each).ties == ("scl",)
+    assert by_intra(two_each).leading() == "too close to call"
+
+
+@pytest.mark.parametrize(
+    ("tied", "words"),
+    [
+        (1, "contrastive"),
+        (2, "contrastive and triplet, not told apart"),
+        (3, "contrastive, triplet and n_pair, not told apart"),
+        (4, "one of contrastive, triplet, n_pair and arcface"),
+        (6, "too close to call"),
+    ],
+)
+def test_as_many_lead_as_cannot_be_told_apart(tied, words):
+    noise = 0.01 * np.random.default_rng(1).permuted(np.tile([-1.0, 0.0, 1.1], (6, 1)), axis=1)
+    noise += np.diag([1e-4] * 6)[:, :3]  # no two losses differ by the same in every seed
+    values = {
+        loss: tuple((0.9 if place < tied else 0.2) - 1e-4 * place + noise[place])
+        for place, loss in enumerate(ORDER)
+    }
+    assert by_intra(study(**values)).leading() == words
+
+
+def test_with_one_seed_the_best_is_said_to_be_of_one_seed():
+    found = by_intra(study(triplet=(0.9,), scl=(0.9,), ccl=(0.1,)))
+    assert found.leading() == "triplet and scl, equal (one seed)"
+    assert found.doubt() == " (one seed, so no interval)"
+    assert by_intra(study(triplet=(0.9,), scl=(0.8,))).leading() == "triplet (one seed)"
+
+
+def test_a_loss_that_lacks_a_seed_is_listed_and_neither_leads_nor_is_last():
+    found = by_intra(study(triplet=(0.9, None, 0.95), scl=NEXT, ccl=LOW, n_pair=(0.1, 0.1, None)))
+    assert (found.losses, found.partial) == (("scl", "ccl"), ("triplet", "n_pair"))
+    assert found.listed().startswith("scl 0.716 ± ")
+    assert "triplet 0.925 ± 0.318 (2 of 3 seeds), n_pair 0.100 (2 of 3 seeds)" in found.listed()
+
+
+def test_a_difference_is_told_in_points_with_its_sign():
+    results = study("recall_at_1", triplet=(0.5, 0.52, 0.51), scl=(0.55, 0.561, 0.56))
+    gap = difference(results, "b", "triplet", "scl", "recall_at_1")
+    assert gap is not None
+    half = 100 * stats.t.ppf(0.975, 2) * stats.sem([0.05, 0.041, 0.05])
+    assert in_points(gap) == f"−4.7 ± {half:.1f}"
+    back = difference(results, "b", "scl", "triplet", "recall_at_1")
+    assert back is not None
+    assert in_points(back) == f"+4.7 ± {half:.1f}"
