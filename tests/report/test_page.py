@@ -14,6 +14,7 @@ from lossgauge.report.page import write_page
 from lossgauge.types import Results
 from tests.report.conftest import make_results
 from tests.report.visiting import HOSTILE, WIDTHS, Reader
+from tests.waiting import wait_for
 
 
 def hostile() -> Results:
@@ -177,6 +178,5 @@ def test_figures_read_on_dark_also_when_it_falls_dark_later(results, tmp_path, v
     later = visit(page, width=390)
     assert darkest_channel(later.tab) < 60
     later.tab.emulate_media(color_scheme="dark")
-    later.tab.wait_for_timeout(300)
-    assert darkest_channel(later.tab) > 200
+    wait_for(lambda: darkest_channel(later.tab) > 200)
     assert seen.troubles == later.troubles == []

@@ -12,6 +12,7 @@ from lossgauge.report.page import page, write_page
 from lossgauge.types import Results
 from tests.report.conftest import make_results
 from tests.report.visiting import HOSTILE, WIDTHS, Reader
+from tests.waiting import wait_for
 
 FIGURES = 4 + 2 + 2
 """Curves, plane, trials and response, on two datasets."""
@@ -133,12 +134,10 @@ def test_a_browser_draws_everything_within_its_width(written, visit, width, sche
     assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
     for folded in seen.tab.locator("details").all():
         folded.evaluate("element => { element.open = true; }")
-    seen.tab.wait_for_timeout(300)
-    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
     trials = seen.tab.locator("#trials-1 .main-svg").first
-    assert trials.bounding_box()["width"] > 0.85 * (width - 64) * (
-        1180 / 1366 if width > 1180 else 1
-    )
+    least = 0.85 * (width - 64) * (1180 / 1366 if width > 1180 else 1)
+    wait_for(lambda: trials.bounding_box()["width"] > least)
+    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
     assert seen.troubles == []
 
 

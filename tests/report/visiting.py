@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 HOSTILE = "</script><img src=x onerror=alert(1)><b>'\"&amp;"
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -63,6 +65,7 @@ class Visit:
         self.context = browser.new_context(
             viewport={"width": width, "height": 844}, color_scheme=scheme
         )
+        self.context.set_default_timeout(1e3 * PATIENCE)
         self.tab = self.context.new_page()
         self.troubles: list[str] = []
         # violations of the policy are console errors in Chromium

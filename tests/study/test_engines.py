@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from lossgauge.study.launch import run_study
 from lossgauge.study.status import read_status
 from lossgauge.study.store import TIMING, Store
 from tests.study.conftest import Quiet, small_plan
+from tests.waiting import PATIENCE, wait_for
 
 OWN = """
 import os, signal, sys
@@ -133,7 +133,7 @@ import lossgauge.study.run as run
 from lossgauge.study.engines import Workforce
 from lossgauge.study.launch import run_study
 from tests.study.conftest import Quiet, small_plan
-run_study(small_plan(losses="own.py:Slow", epochs=40, seeds=2), Path("out"), progress=Quiet(), workforce=Workforce(jobs=2))
+run_study(small_plan(losses="own.py:Slow", epochs=4000, seeds=2), Path("out"), progress=Quiet(), workforce=Workforce(jobs=2))
 """
 
 
@@ -150,13 +150,6 @@ def workers_of(folder: Path) -> list[int]:
     return found
 
 
-def wait_for(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def at_work(own):
     """A study with two workers in the middle of its runs."""
@@ -168,17 +161,20 @@ def at_work(own):
         stderr=subprocess.PIPE,
     )
     running = own / "out" / ".work" / "running.json"
-    wait_for(lambda: running.is_file() and len(read_status(Path("out")).running) == 2)
+    wait_for(
+        lambda: running.is_file() and len(read_status(Path("out")).running) == 2, process=process
+    )
     yield process
     process.kill()
     process.communicate()
 
 
 def test_workers_end_with_their_study_whatever_ends_it(at_work):
-    assert len(workers_of(Path("out"))) == 2
+    # a run is said to have started before its worker's process has the worker's name
+    wait_for(lambda: len(workers_of(Path("out"))) == 2, process=at_work)
     at_work.send_signal(signal.SIGKILL)
     at_work.wait()
-    wait_for(lambda: not workers_of(Path("out")), seconds=10)
+    wait_for(lambda: not workers_of(Path("out")))
 
 
 def test_a_second_study_on_the_folder_is_told_and_the_status_can_be_asked_meanwhile(at_work, quiet):
@@ -187,14 +183,13 @@ def test_a_second_study_on_the_folder_is_told_and_the_status_can_be_asked_meanwh
     assert status.expected == 4
     with pytest.raises(StudyError, match="another lossgauge study is at work in out"):
         run_study(small_plan(), Path("out"), progress=quiet)
-    wait_for(lambda: read_status(Path("out")).seconds_left is not None)
-    assert 0 < read_status(Path("out")).seconds_left < 600
+    wait_for(lambda: read_status(Path("out")).seconds_left, process=at_work)
 
 
 def test_an_interrupt_ends_the_workers_and_what_is_done_stays(at_work, quiet):
-    wait_for(lambda: list(Path("out/runs").glob("*untrained*")))
+    wait_for(lambda: list(Path("out/runs").glob("*untrained*")), process=at_work)
     at_work.send_signal(signal.SIGINT)
-    at_work.wait(timeout=30)
+    at_work.wait(timeout=PATIENCE)
     assert not workers_of(Path("out"))
     assert not Store(Path("out")).is_held()
     assert not list(Path("out").rglob(".new-*"))

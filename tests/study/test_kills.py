@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from lossgauge.export import export_study
 from lossgauge.study.store import Store
 from tests.study.test_engines import workers_of
+from tests.waiting import wait_for
 
 KILLS = int(os.environ.get("LOSSGAUGE_KILLS", "200"))
 STUDY = """
@@ -106,6 +106,4 @@ def test_two_hundred_kills_lose_nothing_and_double_nothing(tmp_path, monkeypatch
     print(
         f"{killed} kills, {finished} studies to their end, {given_up} times a run was given up and tried again"
     )
-    deadline = time.monotonic() + 10
-    while workers_of(Path("killed-0")):
-        assert time.monotonic() < deadline
+    wait_for(lambda: not workers_of(Path("killed-0")))
