@@ -129,7 +129,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path, j
     assert "2 runs done, 1 were there, 0 failed" in done.stdout
 
 
-@pytest.mark.parametrize("library", ["pydantic_core", "libtorch_cpu", "llvmlite"])
+@pytest.mark.parametrize("library", ["libtorch_cpu", "llvmlite"])
 def test_ctrl_c_before_the_first_run_names_the_command_too(place: Path, library: str):
     process = subprocess.Popen(
         [sys.executable, "-m", "lossgauge", "study", "small.yaml", "--set", "epochs=900"],
