@@ -1,7 +1,9 @@
 """Processes beside the study: equal numbers, and what becomes of one that dies. Real processes, real signals."""
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,11 +13,15 @@ import pytest
 
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.study.disk import read_rows
-from lossgauge.study.engines import Workforce
+from lossgauge.study.engines import Workforce, check_workforce
+from lossgauge.study.engines.here import Here
+from lossgauge.study.engines.processes import Processes, _cause
+from lossgauge.study.grid import plan_runs
 from lossgauge.study.launch import run_study
 from lossgauge.study.status import read_status
 from lossgauge.study.store import TIMING, Store
 from tests.study.conftest import Quiet, small_plan
+from tests.study.test_grid import fake_features, plan
 from tests.waiting import PATIENCE, wait_for
 
 OWN = """
@@ -29,7 +35,13 @@ class Loud(torch.nn.Module):
         return -((y[:, None] == y) * (z @ z.T)).mean()
 
 class Deadly(torch.nn.Module):
+    "Leaves a process behind that holds the worker's end of the pipe."
     def forward(self, z, y):
+        import time
+        if os.fork() == 0:
+            while os.path.exists("stay"):
+                time.sleep(0.05)
+            os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
 
 class Once(torch.nn.Module):
@@ -43,7 +55,34 @@ class Once(torch.nn.Module):
 class Crash(torch.nn.Module):
     def forward(self, z, y):
         import ctypes
+        for number in range(100):
+            print("line", number, flush=True)
         ctypes.string_at(0)
+
+class Tires(torch.nn.Module):
+    "Dies in its second epoch, of whatever process it is in."
+    def __init__(self):
+        super().__init__()
+        self.batches = 0
+
+    def forward(self, z, y):
+        self.batches += 1
+        if self.batches > 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return -((y[:, None] == y) * (z @ z.T)).mean()
+
+class Published(torch.nn.Module):
+    "Dies once its run is in its place, before anybody is told."
+    def forward(self, z, y):
+        from lossgauge.study.store import Store
+        publish = Store.publish
+        def publish_and_die(*given, **more):
+            publish(*given, **more)
+            os.kill(os.getpid(), signal.SIGKILL)
+        Store.publish = publish_and_die
+        with open("batches", "a") as file:
+            file.write("x")
+        return -((y[:, None] == y) * (z @ z.T)).mean()
 
 class Slow(torch.nn.Module):
     def forward(self, z, y):
@@ -102,12 +141,12 @@ def test_what_a_loss_prints_does_not_come_between(own, quiet):
     assert (outcome.done, outcome.failed) == (2, 0)
 
 
-def test_a_run_whose_worker_was_killed_is_done_by_another(own, quiet):
-    outcome = run_study(
-        small_plan(losses="own.py:Once"), own / "out", progress=quiet, workforce=Workforce(jobs=2)
-    )
+def test_a_run_whose_worker_was_killed_is_done_by_another_unless_it_is_in_its_place(own, quiet):
+    plan = small_plan(losses="own.py:Once,own.py:Published", epochs=1)
+    outcome = run_study(plan, own / "out", progress=quiet, workforce=Workforce(jobs=2))
     assert (own / "died").exists()
-    assert (outcome.done, outcome.failed) == (2, 0)
+    assert (outcome.done, outcome.failed) == (3, 0)
+    assert len((own / "batches").read_text()) == 14  # once
 
 
 @pytest.mark.parametrize(
@@ -118,12 +157,74 @@ def test_a_run_that_kills_its_workers_is_given_up_with_what_they_left(
     own, quiet, loss, cause, trace
 ):
     plan = small_plan(losses=f"own.py:{loss},triplet")
-    outcome = run_study(plan, own / "out", progress=quiet, workforce=Workforce(jobs=2))
+    (own / "stay").touch()
+    try:
+        outcome = run_study(plan, own / "out", progress=quiet, workforce=Workforce(jobs=2))
+    finally:
+        (own / "stay").unlink()
     assert (outcome.done, outcome.failed) == (2, 1)
     (failure,) = Store(own / "out").load().failures
     assert failure["error"] == f"its worker was ended by {cause} 3 times in the same place"
     assert trace in failure["traceback"]
+    if trace:  # the last lines of a long log
+        assert "line 99" in failure["traceback"]
+        assert "line 9\n" not in failure["traceback"]
     assert failure["error"] in read_status(own / "out").failed.values()
+
+
+def test_a_run_that_gets_further_between_two_deaths_is_not_given_up(own, quiet, monkeypatch):
+    monkeypatch.setenv("LOSSGAUGE_CHECKPOINT_SECONDS", "0")
+    plan = small_plan(losses="own.py:Tires", epochs=4)  # each of 14 batches
+    outcome = run_study(plan, own / "out", progress=quiet, workforce=Workforce(jobs=2))
+    assert (outcome.done, outcome.failed) == (2, 0)
+    (run,) = (own / "out" / "runs").glob("*Tires*")
+    assert [row["epoch"] for row in read_rows(run / "epochs.parquet")] == [0, 1, 2, 3, 4]
+
+
+def test_what_ended_a_worker_is_told_by_its_signal_or_its_exit_code():
+    assert [_cause(code) for code in (0, 3, -9, -63)] == [
+        "exit code 0",
+        "exit code 3",
+        "SIGKILL",
+        "signal 63",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "said", "threads"),
+    [(None, None, "4"), (None, "7", "7"), (2.0, "7", "2"), (0.5, None, "1")],
+)
+def test_a_worker_has_its_share_of_the_cores(tmp_path, monkeypatch, cpus, said, threads):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+        if said is not None:
+            monkeypatch.setenv(name, said)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(13))
+    given = {}
+
+    popen = subprocess.Popen
+
+    def start(command, *, env, **more):
+        given.update(env)
+        return popen(["cat"], env=env, **more)
+
+    monkeypatch.setattr("lossgauge.study.engines.processes.subprocess.Popen", start)
+    store = Store(tmp_path)
+    store.work.mkdir()
+    features = fake_features()
+    run = plan_runs(plan(), features)[0]
+    workforce = Workforce(jobs=3, cpus=cpus)
+    with Processes(workforce, {"fake": features}, store, lambda run, epoch: None) as engine:
+        engine.start(run)
+    assert (given["OMP_NUM_THREADS"], given["MKL_NUM_THREADS"]) == (threads, threads)
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(3.0, [3]), (0.5, [1]), (None, [])])
+def test_a_study_of_one_job_has_the_cores_it_was_given(tmp_path, monkeypatch, cpus, threads):
+    told = []
+    monkeypatch.setattr("torch.set_num_threads", told.append)
+    Here(Workforce(cpus=cpus), {}, Store(tmp_path), lambda run, epoch: None)
+    assert told == threads
 
 
 STUDY = """
@@ -177,6 +278,24 @@ def test_workers_end_with_their_study_whatever_ends_it(at_work):
     wait_for(lambda: not workers_of(Path("out")))
 
 
+def test_an_interrupt_that_reaches_a_worker_is_not_its_to_answer(at_work):
+    def reached() -> dict[str, int]:
+        return {run: epoch for run, (epoch, _) in read_status(Path("out")).running.items()}
+
+    def both_train() -> bool:
+        return sum(epoch > 0 for epoch in reached().values()) == 2
+
+    wait_for(both_train, process=at_work)
+    before, workers = reached(), set(workers_of(Path("out")))
+    for worker in workers:
+        os.kill(worker, signal.SIGINT)
+    wait_for(
+        lambda: all(reached().get(run, 0) > epoch + 1 for run, epoch in before.items()),
+        process=at_work,
+    )
+    assert set(workers_of(Path("out"))) == workers
+
+
 def test_a_second_study_on_the_folder_is_told_and_the_status_can_be_asked_meanwhile(at_work, quiet):
     status = read_status(Path("out"))
     assert status.at_work
@@ -193,6 +312,24 @@ def test_an_interrupt_ends_the_workers_and_what_is_done_stays(at_work, quiet):
     assert not workers_of(Path("out"))
     assert not Store(Path("out")).is_held()
     assert not list(Path("out").rglob(".new-*"))
+
+
+@pytest.mark.parametrize(
+    ("workforce", "message"),
+    [
+        (Workforce(cpus=0.0), "cpus of a run must be at least 0.01 and finite, got 0"),
+        (Workforce(cpus=math.inf), "cpus of a run must be at least 0.01 and finite, got inf"),
+        (Workforce(cpus=math.nan), "cpus of a run must be at least 0.01 and finite, got nan"),
+        (Workforce(gpus=1.5), "gpus of a run must be from 0 to 1, or a whole number, got 1.5"),
+        (Workforce(gpus=-1.0), "gpus of a run must be from 0 to 1, or a whole number, got -1"),
+        (Workforce(gpus=math.inf), "gpus of a run must be from 0 to 1, or a whole number, got inf"),
+        (Workforce(gpus=2.0), "gpus of a run are dealt out by the engine ray alone"),
+        (Workforce(device="tpu"), "device is cpu or cuda, got 'tpu'"),
+    ],
+)
+def test_a_workforce_that_cannot_be_is_refused_with_the_rule(workforce, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        check_workforce(workforce)
 
 
 def test_an_unknown_engine_or_no_job_is_refused_before_anything_is_written(tmp_path, quiet):

@@ -204,6 +204,17 @@ def test_1_and_1_0_are_one_setting_where_the_loss_takes_a_number(tmp_path):
         check_distinct(plan_runs(doubled, fake_features()))
 
 
+def test_the_name_of_a_run_is_short_enough_for_a_disk_and_ends_with_what_tells_it_apart():
+    long = [
+        make_run(plan(), fake_features(dataset="d" * 400 + last), LossPlan(name="scl"), 12)
+        for last in "ab"
+    ]
+    assert len({run.name for run in long}) == 2
+    for run in long:
+        assert len(run.name) <= 140
+        assert "_scl_12_" in run.name
+
+
 def test_the_baseline_is_one_run_whatever_the_training_is():
     baseline = LossPlan(name=UNTRAINED)
     here = name_of(loss=baseline)

@@ -2,10 +2,21 @@
 
 import numpy as np
 import pytest
+import torch
 
+from lossgauge.data.samplers import (
+    kmeans_cells,
+    m_per_class_batches,
+    positions_along_strata,
+    random_batches,
+    stratified_batches,
+)
+from lossgauge.study.grid import plan_runs
 from lossgauge.study.launch import run_study
-from lossgauge.study.run import summarize, with_dynamics
+from lossgauge.study.loss_plan import UNTRAINED
+from lossgauge.study.run import sampler, start_run, summarize, with_dynamics
 from tests.study.conftest import Quiet
+from tests.study.test_grid import fake_features, plan
 from tests.study.test_selection import vectors_plan, write_vectors
 
 TRAIN_INTRA = [1.0, 0.6, 0.3, 0.15, 0.1]
@@ -125,6 +136,42 @@ def test_a_head_without_training_has_its_space_and_no_dynamics():
         "recall_at_1": 0.5,
     }
     assert timing == {}
+
+
+def test_classes_are_those_that_are_trained_on():
+    features = fake_features(classes=5, disjoint=True)
+    run = next(
+        run for run in plan_runs(plan("losses=arcface"), features) if run.loss.name != UNTRAINED
+    )
+    assert len(start_run(run, features).loss.proxies) == 5
+
+
+@pytest.mark.parametrize(
+    "sampler_name", ["random", "stratified", "stratified_kmeans", "m_per_class"]
+)
+def test_batches_are_those_of_the_sampler_by_seed_and_epoch(sampler_name):
+    features = fake_features()
+    config = {"sampler": sampler_name, "batch_size": 8, "samples_per_class": 2}
+    rows, labels = features.train, features.labels[features.train]
+    for seed in (0, 3):
+        draw = sampler(config, features, seed=seed)
+        how = {"batch_size": 8, "seed": seed}
+        for epoch in (1, 2):
+            if sampler_name == "random":
+                expected = random_batches(rows, epoch=epoch, **how)
+            elif sampler_name == "stratified":
+                expected = stratified_batches(rows, labels, epoch=epoch, **how)
+            elif sampler_name == "m_per_class":
+                expected = m_per_class_batches(
+                    rows, labels, samples_per_class=2, epoch=epoch, **how
+                )
+            else:
+                space = features.features[rows]
+                cells = kmeans_cells(space, 40, seed)
+                positions = positions_along_strata(space, cells)
+                expected = stratified_batches(rows, cells, positions=positions, epoch=epoch, **how)
+            assert all(map(torch.equal, draw(epoch), expected))
+        assert not all(map(torch.equal, draw(1), draw(2)))
 
 
 DRAWS = """

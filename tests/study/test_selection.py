@@ -134,6 +134,16 @@ def test_the_selected_epoch_is_the_best_that_was_measured(tmp_path, selection, m
             assert np.mean(intra) == pytest.approx(row[f"{side}_intra"], rel=1e-6)
 
 
+def test_the_rows_of_classes_are_of_the_selected_epoch(tmp_path):
+    results = study(tmp_path, "oracle", *LONG, "selection=oracle")
+    (summary,) = of_loss(results.summaries)
+    assert summary["selected_epoch"] < 14
+    rows = read_rows(tmp_path / "oracle" / "runs" / summary["run"] / "classes.parquet")
+    for side in ("train", "test"):
+        of_side = [row["intra"] for row in rows if row["side"] == side]
+        assert np.mean(of_side) == pytest.approx(summary[f"{side}_intra"], rel=1e-6)
+
+
 def test_training_is_the_same_whatever_epoch_is_selected(tmp_path):
     last, oracle = (
         study(tmp_path, name, *LONG, f"selection={name}") for name in ("last", "oracle")

@@ -199,6 +199,28 @@ def test_a_range_spreads_evenly_or_evenly_in_its_logarithm():
         assert share == pytest.approx(below, abs=0.12)  # 3.4 standard deviations of 199 draws
 
 
+WHOLE = """
+class Whole:
+    def __init__(self, count: int = 3):
+        pass
+"""
+
+
+def test_whole_numbers_spread_evenly_or_evenly_in_their_logarithm_too(tmp_path):
+    (tmp_path / "own.py").write_text(WHOLE)
+    for log, below in ((False, 0.03), (True, 0.5)):
+        of = search(
+            f"losses=[{{'{tmp_path}/own.py:Whole': {{count: {{low: 1, high: 1000, log: {log}}}}}}}]",
+            "tune={trials: 200, sampler: random}",
+        )
+        drive(of, lambda run: 0.0)
+        counts = [taken(run)["count"] for run in of.asked[1:]]
+        assert {type(count) for count in counts} == {int}
+        assert all(1 <= count <= 1000 for count in counts)
+        share = sum(count <= 31 for count in counts) / 199
+        assert share == pytest.approx(below, abs=0.12)  # 3.4 standard deviations of 199 draws
+
+
 def test_choices_may_be_of_any_kind_and_are_all_tried():
     of = search("losses.triplet.margin={choices: [0.1, 0.2, 0.9]}", "tune.trials=20")
     drive(of, hill)
