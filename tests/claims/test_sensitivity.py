@@ -213,6 +213,18 @@ def test_a_loss_that_failed_at_its_margin_is_not_stood_for_by_its_scale():
     assert dict(found.at_factors)[2.0].reason == "every run of arcface at × 2 failed"
 
 
+def test_the_clearest_turn_comes_first_and_shares_are_of_all_pairs():
+    seen = 0
+    for seed in range(6):
+        found = moved(varied_study(seed), "5")
+        clear = [abs(t.difference.mean) / t.difference.half_width for t in found.turns]
+        assert clear == sorted(clear, reverse=True)
+        seen += len(clear) > 1
+    assert seen
+    assert Shares(3, 2, 5).share(3) == 0.3
+    assert Shares(0, 0, 0).share(0) == 0.0
+
+
 def test_settings_of_the_same_runs_count_once():
     whole = varied_study()
     results = varied_study()

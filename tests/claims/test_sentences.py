@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lossgauge.claims.evidence import Interval
 from lossgauge.claims.sensitivity import Shares, Turn
 from lossgauge.claims.sentences import correction, evidence, shares, tally, turning
+from lossgauge.claims.statements import Comparison
 from lossgauge.claims.verdicts import verdicts
 from tests.claims.conftest import CLAIM, LOSSES, random_study, set_column
 
@@ -23,6 +26,40 @@ def test_a_share_is_told_in_points_with_seeds_p_and_side():
         "triplet − contrastive in R@1, claimed above 0: +10.3 ± 1.4 points, 3 paired seeds, p = 0.001"
     )
     assert line.endswith(": for")
+
+
+@pytest.mark.parametrize(
+    ("column", "told_as"),
+    [
+        ("test_intra", "+0.103 ± 0.014"),
+        ("test_inter", "+0.103 ± 0.014"),
+        ("test_margin", "+0.103 ± 0.014"),
+        ("embedding_gradient", "+0.103 ± 0.014"),
+        ("recall_at_1", "+10.3 ± 1.4 points"),
+        ("test_spacing_cv", "+10.3 ± 1.4 points"),
+        ("term_active_ratio", "+10.3 ± 1.4 points"),
+        ("compaction_epochs", "+0.103 ± 0.014 epochs"),
+        ("decay_epochs", "+0.103 ± 0.014 epochs"),
+    ],
+)
+def test_every_quantity_is_told_in_its_unit(column, told_as):
+    results = random_study()
+    values = {"triplet": (0.6, 0.7, 0.8), "contrastive": (0.5, 0.59, 0.7)}
+    set_column(results, column, values)
+    claim = CLAIM["1"]._replace(
+        comparisons=(Comparison("triplet", "contrastive", column, "higher"),)
+    )
+    found = verdicts(results, "d", [claim])[0]
+    assert f": {told_as}, 3 paired seeds" in evidence(found)[0]
+    # of one comparison there is nothing to correct
+    assert correction(found) == ""
+
+
+def test_a_claim_of_both_kinds_is_counted_and_not_told_by_its_correlation():
+    claim = CLAIM["1"]._replace(orderings=CLAIM["7a"].orderings)
+    found = verdicts(random_study(), "d", [claim])[0]
+    assert len(found.parts) == 5
+    assert tally(found) == found.counts
 
 
 def test_a_difference_below_0_has_a_true_minus_and_an_open_one_its_reason():
