@@ -60,6 +60,7 @@ def test_what_is_not_known_is_left_out_and_never_zero():
     assert (found.mean, found.size) == (0.5, 2)
     assert interval([None, math.nan]) is None
     assert known(True) is None
+    assert known(math.inf) is known(-math.inf) is None
     assert known("0.5") is None
 
 

@@ -202,6 +202,19 @@ def test_one_comparison_without_numbers_leaves_a_claim_undecided():
     assert told.reason == f"{told.counts}, of 5 comparisons"
 
 
+def test_open_comparisons_of_several_reasons_are_counted_and_of_one_told():
+    results = random_study()
+    level = dict.fromkeys(("triplet", "scl"), (0.1, 0.5, 0.95))
+    even = dict.fromkeys(("contrastive", "info_nce"), (0.3, 0.9, 0.2))
+    set_column(results, "test_intra", level | even)
+    assert found(results, "1").reason == "not told apart"
+    set_column(results, "test_intra", {"scl": (0.4, 1.0, 0.3)})  # by the same in every seed
+    told = found(results, "1")
+    assert {w.side for w in told.weighed} == {"open"}
+    assert len({w.reason for w in told.weighed}) == 2
+    assert told.reason == "all 4 comparisons open it"
+
+
 def test_quantities_that_nobody_measured_leave_a_claim_untested():
     results = random_study()
     set_column(results, "test_margin", dict.fromkeys(LOSSES, (None, None, None)))

@@ -84,6 +84,18 @@ def compare(direction: str, left: list[float | None], right: list[float | None])
     return weigh(Comparison("a", "b", column, direction), runs).side  # type: ignore[arg-type]
 
 
+def test_it_is_told_of_each_side_in_how_many_seeds_its_number_is_not_known():
+    values = {"a": [None, 2.0, 3.0, 4.0], "b": [1.0, None, None, 4.0]}
+    runs = {
+        loss: {seed: {"decay_epochs": value} for seed, value in enumerate(of_loss)}
+        for loss, of_loss in values.items()
+    }
+    assert weigh(Comparison("a", "b", "decay_epochs", "higher"), runs).reason == (
+        "decay of a was not reached or not measured in 1 of 4 seeds; "
+        "decay of b was not reached or not measured in 2 of 4 seeds"
+    )
+
+
 @pytest.mark.parametrize(("direction", "side"), [("higher", "for"), ("lower", "against")])
 def test_a_comparison_is_on_the_side_of_its_direction(direction, side):
     other = "against" if side == "for" else "for"

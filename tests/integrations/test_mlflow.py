@@ -1,9 +1,11 @@
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from lossgauge.errors import StudyError
 from lossgauge.export import export_study
+from lossgauge.integrations.mlflow import _finished
 from tests.integrations import expected
 
 pytestmark = [
@@ -80,6 +82,48 @@ def test_a_second_export_adds_nothing_and_a_half_written_run_is_written_anew(
     assert sorted(after.values()) == sorted(before.values())
     assert set(before) - set(after) == {half}
     assert capfd.readouterr() == ("", "")
+
+
+class Pages(list):
+    token = None
+
+
+class Paged:
+    """A store that gives its runs two at a time."""
+
+    def __init__(self, runs):
+        self.runs = runs
+        self.deleted = []
+
+    def search_runs(self, experiments, page_token):
+        assert experiments == ["7"]
+        start = int(page_token or 0)
+        page = Pages(self.runs[start : start + 2])
+        page.token = str(start + 2) if start + 2 < len(self.runs) else None
+        return page
+
+    def delete_run(self, run):
+        self.deleted.append(run)
+
+
+def run_there(number, status="FINISHED", tags=None):
+    tags = {"lossgauge.id": f"run {number}"} if tags is None else tags
+    info = SimpleNamespace(run_id=number, status=status)
+    return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags))
+
+
+def test_what_is_there_is_looked_for_on_every_page_and_another_s_run_is_left_alone():
+    client = Paged(
+        [
+            run_there(0),
+            run_there(1, "RUNNING"),
+            run_there(2, "RUNNING", tags={}),
+            run_there(3),
+            run_there(4, "FAILED"),
+        ]
+    )
+    assert _finished(client, "7") == {"run 0", "run 3"}
+    assert client.deleted == [1, 4]
 
 
 def test_the_users_server_goes_first_unless_a_folder_is_named(

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lossgauge.report.figures import PANELS, curves, not_in_plane, plane, response, trials
 from lossgauge.report.labels import CHARACTER, HEIGHT, Fixed, Spot, label_box, place_labels
@@ -95,6 +96,43 @@ def test_the_plane_has_a_disc_a_loss_at_its_means_with_intervals(results):
     assert disc.error_y.array[0] > 0
     dots = next(t for t in figure.data if t.legendgroup == "triplet" and len(t.x) == 3)
     assert list(dots.y) == [r["test_intra"] for r in rows]
+
+
+def test_whiskers_are_the_intervals_of_their_own_axis_and_the_largest_disc_has_the_best_recall(
+    results,
+):
+    figure = plane(results, "orl-faces")
+    rows = [r for r in results.summaries if r["dataset"] == "orl-faces"]
+    of = {
+        loss: {
+            column: [r[column] for r in rows if r["loss"] == loss]
+            for column in ("compaction_epochs", "test_intra", "recall_at_1")
+        }
+        for loss in COLORS
+    }
+    recalls = {loss: np.mean(columns["recall_at_1"]) for loss, columns in of.items()}
+    low, high = min(recalls.values()), max(recalls.values())
+    for loss, columns in of.items():
+        disc = next(t for t in figure.data if t.name == loss)
+        for error, column in ((disc.error_x, "compaction_epochs"), (disc.error_y, "test_intra")):
+            half = stats.t.ppf(0.975, 2) * stats.sem(columns[column])
+            assert error.array[0] == pytest.approx(half, abs=1e-12)
+        wide = 11 + 19 * (recalls[loss] - low) / (high - low)
+        assert disc.marker.size == pytest.approx(wide, abs=0.06)  # a tenth of a pixel is kept
+
+
+def test_a_loss_without_a_finished_run_is_not_said_to_have_no_compaction(results):
+    rows = [r for r in results.summaries if (r["dataset"], r["loss"]) != ("digits", "ccl")]
+    failed = results._replace(summaries=rows)  # it failed in every seed
+    assert not_in_plane(failed, "digits") == []
+
+
+def test_a_small_difference_in_compaction_does_not_fill_the_plane(results):
+    for r in results.summaries:
+        r["compaction_epochs"] = 10 + 0.001 * len(r["loss"])
+    low, high = plane(results, "orl-faces").layout.xaxis.range
+    assert low < 6
+    assert high > 10.01
 
 
 def test_discs_grow_with_recall_and_the_legend_tells_the_scale(results):
@@ -199,18 +237,20 @@ def test_trials_are_dots_and_the_chosen_one_a_ring(varied):
     ]
     for axis in (figure.layout.xaxis, figure.layout.xaxis4):
         assert axis.type == "log"
-    drawn = next(t for t in figure.data if (t.name, t.xaxis) == ("triplet", "x2"))
-    rows = [
-        r
-        for r in varied.trials
-        if (r["dataset"], r["base"]) == ("orl-faces", "triplet") and r["objective"] is not None
-    ]
-    np.testing.assert_allclose(drawn.x, [r["setting_margin"] for r in rows], rtol=1e-3)
-    np.testing.assert_allclose(drawn.y, [r["objective"] for r in rows], rtol=1e-4)
-    chosen = next(
-        r["trial"] for r in varied.tuned if (r["dataset"], r["base"]) == ("orl-faces", "triplet")
-    )
-    assert [s == "circle-open" for s in drawn.marker.symbol] == [r["trial"] == chosen for r in rows]
+    chosen = {r["base"]: r["trial"] for r in varied.tuned if r["dataset"] == "orl-faces"}
+    of_margin = ("contrastive", "triplet", "arcface", "ccl")
+    for loss in of_margin:
+        drawn = next(t for t in figure.data if (t.name, t.xaxis) == (loss, "x2"))
+        rows = [
+            r
+            for r in varied.trials
+            if (r["dataset"], r["base"]) == ("orl-faces", loss) and r["objective"] is not None
+        ]
+        np.testing.assert_allclose(drawn.x, [r["setting_margin"] for r in rows], rtol=1e-3)
+        np.testing.assert_allclose(drawn.y, [r["objective"] for r in rows], rtol=1e-4)
+        rings = [symbol == "circle-open" for symbol in drawn.marker.symbol]
+        assert rings == [r["trial"] == chosen[loss] for r in rows]
+    assert any(chosen[loss] for loss in of_margin)  # not the first trial of each
 
 
 def test_trials_without_a_searched_number_have_no_figure(varied, results):
@@ -240,7 +280,14 @@ def test_the_response_is_the_mean_over_seeds_at_each_multiple_with_the_plans_at_
         for title in titles
     ]
     np.testing.assert_allclose(drawn.y, expected, rtol=1e-4)
-    assert min(drawn.error_y.array) > 0
+    halves = [
+        stats.t.ppf(0.975, 2)
+        * stats.sem(
+            [r["test_intra"] for r in rows if (r["dataset"], r["loss"]) == ("orl-faces", title)]
+        )
+        for title in titles
+    ]
+    np.testing.assert_allclose(drawn.error_y.array, halves, rtol=1e-2)  # three digits are kept
 
 
 def test_a_loss_with_two_settings_has_a_line_for_each_and_one_legend_entry(varied):

@@ -120,6 +120,14 @@ def test_a_loss_that_lacks_a_seed_is_listed_and_neither_leads_nor_is_last():
     assert "triplet 0.925 ± 0.318 (2 of 3 seeds), n_pair 0.100 (2 of 3 seeds)" in found.listed()
 
 
+def test_the_last_seed_that_few_losses_have_finished_takes_nobody_the_lead():
+    at_work = study(triplet=(*FAR, 0.9), scl=(*NEXT, None), ccl=(*LOW, None))
+    assert by_intra(at_work).losses == ("triplet", "scl", "ccl")
+    most = study(triplet=(*FAR, 0.9), scl=(*NEXT, 0.7), ccl=(*LOW, None))
+    assert by_intra(most).losses == ("triplet", "scl")
+    assert by_intra(most).partial == ("ccl",)
+
+
 def test_a_difference_is_told_in_points_with_its_sign():
     results = study("recall_at_1", triplet=(0.5, 0.52, 0.51), scl=(0.55, 0.561, 0.56))
     gap = difference(results, "b", "triplet", "scl", "recall_at_1")

@@ -64,6 +64,27 @@ def test_a_floor_is_told_only_where_the_decay_was_not_reached_in_any_seed():
     assert words_of({"decay_epochs": None}, loss="contrastive") == []
 
 
+def test_intra_is_still_falling_by_the_epochs_of_the_run():
+    assert words_of({"compaction_epochs": 50.0, "epochs": 100}) == []
+    assert len(words_of({"compaction_epochs": 70.0, "epochs": 100})) == 1
+    assert len(words_of({"compaction_epochs": 7.0, "epochs": 10})) == 1
+
+
+def test_anchors_that_are_skipped_are_told_of_by_the_mean_over_training_where_it_is_known():
+    high, low = {"skipped_anchor_ratio": 0.3}, {"skipped_anchor_ratio": 0.01}
+    assert words_of(low, epochs=high) == []
+    assert len(words_of(high, epochs=low)) == 1
+    assert len(words_of({"skipped_anchor_ratio": None}, epochs=high)) == 1
+
+
+def test_training_that_helps_is_no_harm():
+    results = make_results(datasets=("b",))
+    for r in results.summaries:
+        r["recall_at_1"] = 0.5 + 0.01 * r["seed"] + 0.2 * (r["loss"] == "scl")
+        r["recall_at_1"] += 1e-4 * r["seed"] ** 2 * (r["loss"] == "scl")
+    assert not [sign for sign in signs(results) if "harms" in sign.words]
+
+
 def test_bad_signs_come_first():
     results: Results = make_results(datasets=("b",))
     for r in results.summaries:

@@ -170,6 +170,39 @@ def test_the_leaders_are_the_best_and_what_paired_seeds_cannot_tell_from_it():
     assert {row.name for row in table.rows if row.cells[0].leads} == {"triplet", "scl"}
 
 
+def test_where_less_is_better_the_least_leads_and_one_loss_alone_leads_nothing():
+    results = make_results(losses=("contrastive", "triplet", "scl"), datasets=("a", "b"))
+    skipped = {"contrastive": 0.3, "triplet": 0.1, "scl": 0.2}
+    for r in results.summaries:
+        if r["loss"] in skipped:
+            r["skipped_anchor_ratio"] = skipped[r["loss"]] + 0.001 * r["seed"] * len(r["loss"])
+    table = loss_table(results, "b", [METRICS["skipped_anchor_ratio"]])
+    assert [row.name for row in table.rows if row.cells[0].leads] == ["triplet"]
+    alone = make_results(losses=("scl",), datasets=("b",))
+    assert not cell(alone, "scl", "recall_at_1", "b").leads
+
+
+def test_references_are_shown_in_the_numbers_they_have(results):
+    found = row(results, "frozen features", "test_intra", "recall_at_1", "term_active_ratio")
+    assert [c.text for c in found.cells] == ["0.440", "81.0\u00a0%", NOT_KNOWN]
+
+
+def test_a_seed_that_waits_is_a_seed_of_the_dataset(results):
+    rows = [r for r in results.summaries if r["seed"] != 2]
+    waits = [{"run": "x", "dataset": "orl-faces", "loss": "scl", "seed": 2}]
+    part = results._replace(summaries=rows, waiting=waits)
+    assert cell(part, "scl", "recall_at_1").detail.endswith(", 2 of 3 seeds")
+    assert "of" not in cell(results._replace(summaries=rows), "scl", "recall_at_1").detail
+
+
+def test_datasets_stand_in_the_order_of_the_plan(results):
+    assert overview(results, RETRIEVAL).datasets == ("digits", "orl-faces")
+    plan = {**results.plan, "datasets": ["orl-faces", "digits"]}
+    assert overview(results._replace(plan=plan), RETRIEVAL).datasets == ("orl-faces", "digits")
+    of_rows = results._replace(plan={}, summaries=results.summaries[::-1], epochs=[], failures=[])
+    assert overview(of_rows, RETRIEVAL).datasets == ("orl-faces", "digits")
+
+
 def test_a_number_without_a_good_direction_has_no_leader(results):
     table = loss_table(results, "orl-faces", VARIANCE + GREEDINESS)
     assert not any(c.leads for row in table.rows for c in row.cells)
@@ -211,6 +244,23 @@ def test_numbers_are_shown_in_digits_a_reader_can_use(value, unit, text):
 def test_an_interval_too_small_to_show_is_not_shown_as_zero():
     assert shown_half_width(1e-7, 0.5, "percent") == "< 0.1"
     assert shown_half_width(0.04, 0.5, "percent") == "4.0"
+
+
+@pytest.mark.parametrize(
+    ("half_width", "mean", "unit", "text"),
+    [
+        (0.0006, 0.9, "percent", "0.1"),
+        (0.0004, 0.9, "percent", "< 0.1"),
+        (0.0006, 0.3, "number", "0.001"),
+        (0.0004, 0.3, "number", "< 0.001"),
+        (0.06, 12.0, "number", "0.1"),
+        (0.04, 12.0, "epochs", "< 0.1"),
+        (0.12345, 3.0, "milliseconds", "0.12"),
+        (0.00012345, 0.01, "small", "1.2·10⁻⁴"),
+    ],
+)
+def test_an_interval_has_the_digits_of_its_mean(half_width, mean, unit, text):
+    assert shown_half_width(half_width, mean, unit) == text
 
 
 def test_every_number_shown_says_what_it_means():
