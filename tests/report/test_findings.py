@@ -63,3 +63,7 @@ def test_losses_that_leave_no_term_out_do_not_use_the_fewest():
     assert "by terms" not in told(study(shares, terms=(0.99, 1.0, 1.0, 0.995)))
     words = told(study(shares, terms=(0.99, 1.0, 0.9, 0.995)))
     assert "by terms, scl uses the fewest, 90.0\u00a0% ± < 0.1 of its own" in words
+
+
+def test_without_few_large_updates_small_ones_are_told_from_the_largest():
+    assert told(study((0.9, 0.9, 0.9, 0.5))).startswith("Many small updates: contrastive; by terms")
