@@ -5,7 +5,8 @@ import pytest
 
 from lossgauge.errors import StudyError
 from lossgauge.export import export_study
-from lossgauge.integrations.mlflow import _finished
+from lossgauge.integrations.mlflow import _finished, _write_run
+from lossgauge.integrations.tracked import TrackedRun
 from tests.integrations import expected
 
 pytestmark = [
@@ -124,6 +125,52 @@ def test_what_is_there_is_looked_for_on_every_page_and_another_s_run_is_left_alo
     )
     assert _finished(client, "7") == {"run 0", "run 3"}
     assert client.deleted == [1, 4]
+
+
+class Recorder:
+    """A store that writes down what it is told."""
+
+    def __init__(self):
+        self.calls = []
+
+    def create_run(self, experiment, *, start_time, run_name, tags):
+        self.calls.append(("create", experiment, run_name, tags))
+        return SimpleNamespace(info=SimpleNamespace(run_id="r"))
+
+    def log_batch(self, run, *, metrics=(), params=()):
+        self.calls.append(("batch", [*metrics], [*params]))
+
+    def set_terminated(self, run, status):
+        self.calls.append(("end", run, status))
+
+
+def test_a_long_run_is_written_in_parts_and_said_to_be_whole_at_the_end():
+    epochs = [(epoch, {"a": epoch / 7, "b": -epoch}) for epoch in range(1300)]
+    config = {f"setting {number}": number for number in range(250)}
+    summary = {"summary/x": 1.5}
+    run = TrackedRun("id", "name", "digits", "scl", {"seed": "0"}, config, epochs, summary)
+    entities = SimpleNamespace(
+        Metric=lambda name, value, time, step: (name, value, step),
+        Param=lambda name, value: (name, value),
+    )
+    client = Recorder()
+    _write_run(entities, client, "7", run)
+    first, *batches, last = client.calls
+    assert first == ("create", "7", "name", {"seed": "0", "lossgauge.id": "id"})
+    assert last == ("end", "r", "FINISHED")
+    metrics = [metric for _, some, _ in batches for metric in some]
+    params = [param for _, _, some in batches for param in some]
+    assert metrics == [
+        *((name, value, epoch) for epoch, values in epochs for name, value in values.items()),
+        ("summary/x", 1.5, 1299),
+    ]
+    assert params == [(name, str(value)) for name, value in config.items()]
+    # the most that MLflow takes in one call
+    assert max(len(some) for _, some, _ in batches) <= 1000
+    assert max(len(some) for _, _, some in batches) <= 100
+    client = Recorder()
+    _write_run(entities, client, "7", run._replace(epochs=[]))
+    assert client.calls[1][1] == [("summary/x", 1.5, 0)]
 
 
 def test_the_users_server_goes_first_unless_a_folder_is_named(
