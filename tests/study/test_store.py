@@ -28,7 +28,7 @@ def test_nan_is_not_written_as_json(tmp_path):
 def test_a_torn_table_is_named(tmp_path):
     write_rows(tmp_path / "rows.parquet", [{"a": 1}])
     (tmp_path / "rows.parquet").write_bytes((tmp_path / "rows.parquet").read_bytes()[:-6])
-    with pytest.raises(CacheError, match=r"rows\.parquet cannot be read"):
+    with pytest.raises(CacheError, match=r"rows\.parquet is damaged"):
         read_rows(tmp_path / "rows.parquet")
 
 
@@ -54,8 +54,8 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
     ("content", "error", "message"),
     [
         (None, StudyError, "holds no study"),
-        (json.dumps({"schema": 99}), StudyError, "of schema 99, this lossgauge reads 2"),
-        ("{", CacheError, "cannot be read"),
+        (json.dumps({"schema": 2}), StudyError, "of format 2, this lossgauge reads 3; use the version"),
+        ("{", CacheError, "study.json is damaged .*; the same `lossgauge study` command writes"),
     ],
 )
 def test_a_folder_without_a_study_of_ours_is_refused(tmp_path, content, error, message):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lossgauge.errors import CacheError, StudyError
+from lossgauge.study.disk import read_json, write_json
 from lossgauge.study.engines import Workforce
 from lossgauge.study.launch import run_study
 from lossgauge.study.status import read_status
@@ -105,9 +107,14 @@ def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet
     damage(run)
     if run.is_dir():
         (failure,) = Store(tmp_path).load().failures
-        assert "the same study command" in failure["error"]
+        assert "is damaged (" in failure["error"]
+        assert failure["error"].endswith("the same `lossgauge study` command writes it again")
     outcome = run_study(plan, tmp_path, progress=quiet)
     assert (outcome.done, outcome.reused, outcome.failed) == (1, 2, 0)
+    (words,) = quiet.warnings.values()
+    assert list(quiet.warnings) == [run.name]
+    assert "is damaged (" in words
+    assert words.endswith("the run is done again")
     results = Store(tmp_path).load()
     assert results.failures == []
     assert [row["map_at_r"] for row in results.summaries] == [row["map_at_r"] for row in whole]
@@ -122,12 +129,12 @@ def test_a_damaged_record_of_a_dataset_is_written_anew(tmp_path, quiet, content)
     path = tmp_path / "datasets" / "digits.json"
     whole = path.read_text()
     path.write_text(content)
-    # the report shows all but its references
-    found = Store(tmp_path).load()
-    assert found.references == []
-    assert len(found.summaries) == 2
+    with pytest.raises(CacheError, match=r"datasets/digits\.json is damaged .* command writes it"):
+        Store(tmp_path).load()
     run_study(plan, tmp_path, progress=quiet)
     assert path.read_text() == whole
+    (words,) = quiet.warnings.values()
+    assert re.fullmatch(r".*digits\.json is damaged \(.*\); it is written again if it is needed", words)
 
 
 def test_runs_without_a_name_are_a_damaged_study(tmp_path, quiet):
@@ -137,9 +144,10 @@ def test_runs_without_a_name_are_a_damaged_study(tmp_path, quiet):
     whole = path.read_text()
     damaged = json.loads(whole)
     del damaged["runs"][0]["run"]
-    path.write_text(json.dumps(damaged))
+    del damaged["sha256"]
+    write_json(path, damaged)
     for read in (read_status, lambda folder: Store(folder).load()):
-        with pytest.raises(CacheError, match="holds runs without a name; the same study command"):
+        with pytest.raises(CacheError, match=r"is damaged \(runs\.0\.run: Field required\); the same"):
             read(tmp_path)
     run_study(plan, tmp_path, progress=quiet)
     assert json.loads(path.read_text())["runs"] == json.loads(whole)["runs"]
@@ -199,18 +207,29 @@ def test_streamed_steps_that_a_kill_left_over_come_once(tmp_path, quiet, monkeyp
     assert [row["step"] for row in rows] == list(range(4 * 14))
 
 
-def test_a_study_of_another_schema_is_neither_read_nor_written_over(tmp_path, quiet):
+def as_in_format_2(path: Path) -> None:
+    study = json.loads(path.read_text())
+    del study["format"], study["sha256"]
+    path.write_text(json.dumps({"schema": 2, **study}))
+
+
+def as_in_format_4(path: Path) -> None:
+    study = read_json(path)
+    write_json(path, {**study, "format": 4, "plan": "of another form"})
+
+
+@pytest.mark.parametrize("content", [as_in_format_2, as_in_format_4])
+def test_a_study_of_another_format_is_neither_read_nor_written_over(tmp_path, quiet, content):
     run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet)
     path = tmp_path / "study.json"
-    study = json.loads(path.read_text())
-    path.write_text(json.dumps({**study, "schema": 1}))
+    content(path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     for act in (
         lambda: run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet),
         lambda: Store(tmp_path).load(),
         lambda: read_status(tmp_path),
     ):
-        with pytest.raises(StudyError, match=r"is of schema 1, this lossgauge reads 2"):
+        with pytest.raises(StudyError, match=r"is of format [24], this lossgauge reads 3"):
             act()
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
