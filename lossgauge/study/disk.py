@@ -124,7 +124,7 @@ def check_file(path: Path, expected: Any) -> None:
         if fingerprint(path) != expected:
             raise damaged(path, "its SHA-256 is not the one in the manifest")
     except OSError as error:
-        raise damaged(path, error.strerror or str(error)) from None
+        raise damaged(path, _why(error)) from None
 
 
 def remove(path: Path) -> None:
@@ -178,7 +178,7 @@ def read_unverified(path: Path) -> Record:
     except RecursionError:
         raise damaged(path, f"it is nested more than {MOST_LEVELS} levels deep") from None
     except (OSError, ValueError) as error:
-        raise damaged(path, str(getattr(error, "strerror", None) or error)) from None
+        raise damaged(path, _why(error)) from None
     if not isinstance(record, dict):
         raise damaged(path, "it is no record")
     return record
@@ -206,7 +206,7 @@ def read_table(path: Path, most_rows: int | None = None) -> pa.Table:
         _check_columns(path, table.schema_arrow)
         return table.read()
     except (OSError, pa.ArrowException) as error:
-        raise damaged(path, str(error)) from None
+        raise damaged(path, _why(error)) from None
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -215,7 +215,7 @@ def read_schema(path: Path) -> pa.Schema:
         with _regular(path, MOST_TABLE_BYTES) as file:
             schema = pq.read_schema(file)
     except (OSError, pa.ArrowException) as error:
-        raise damaged(path, str(error)) from None
+        raise damaged(path, _why(error)) from None
     _check_columns(path, schema)
     return schema
 
@@ -230,13 +230,18 @@ def _regular(path: Path, most_bytes: int) -> Iterator[BufferedReader]:
     """The file, open for reading. CacheError where it is a pipe, a folder or a device, or too large."""
     # not blocking: who opens a pipe waits for somebody to write into it
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    about = os.fstat(handle)
+    regular = stat.S_ISREG(about.st_mode)
+    if not regular or about.st_size > most_bytes:
+        os.close(handle)
+        why = f"it has more than {most_bytes:,} bytes" if regular else "it is no regular file"
+        raise damaged(path, why)
     with open(handle, "rb") as file:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise damaged(path, "it is no regular file")
-        if about.st_size > most_bytes:
-            raise damaged(path, f"it has more than {most_bytes:,} bytes")
         yield file
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:

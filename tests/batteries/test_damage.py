@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lossgauge.errors import CacheError, LossgaugeError, StudyError
+from lossgauge.errors import CacheError, LossgaugeError
 from lossgauge.study.attempt import attempt
 from lossgauge.study.disk import read_rows
 from lossgauge.study.grid import Run
@@ -118,10 +118,10 @@ def verdict(damaged: Path, folder: Path, whole: dict[str, object]) -> str:
     try:
         found = shown(folder)
     except LossgaugeError as error:
-        assert str(damaged) in str(error) or str(damaged.parent) in str(error), error
-        assert "lossgauge study" in str(error) or isinstance(error, StudyError)
-        assert "\n" not in str(error)
-        return "error"
+        words = str(error)
+        named = str(damaged) in words or str(damaged.parent) in words
+        says_what_to_do = "`lossgauge study`" in words or "give another folder" in words
+        return "error" if named and says_what_to_do and "\n" not in words else f"BAD {words}"
     if found == whole:
         return "same"
     told = [
@@ -150,8 +150,8 @@ def test_a_damaged_file_of_a_finished_study_is_never_read_as_the_truth(done, tmp
         way = damage(path, chance)
         end = verdict(path, folder, whole)
         counts[path.name if path.parent.parent.name == "runs" else path.parent.name, end] += 1
-        if end == "SILENT":
-            silent.append((path, way))
+        if end not in ("error", "failure", "same"):
+            silent.append((path, way, end))
         path.write_bytes(content)
     assert shown(folder) == whole
     say(capsys, "reads of a finished study", counts)
