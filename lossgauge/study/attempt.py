@@ -57,6 +57,8 @@ def attempt(
                     raise
                 store.discard_checkpoint(run.name, checkpoint)
                 older = store.checkpoint(run.name)
+                if older == checkpoint:  # it cannot be deleted
+                    raise
                 again = "its start" if older is None else f"its checkpoint of epoch {older.name}"
                 notes.append(f"{str(error).removesuffix(AGAIN)}the run goes on from {again}")
     except (Exception, SystemExit) as error:

@@ -64,7 +64,7 @@ class RunRow(Flat):
     epochs_planned: Count
     trial: Count | None = None
     setting: str | None = None
-    factor: Annotated[float, Field(gt=0, le=1e300)] | None = None
+    factor: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _has_the_columns_of_its_variant(self) -> RunRow:
@@ -116,7 +116,7 @@ class Asked(Model):
     question: str
     datasets: list[str]
     epochs: Count
-    learning_rate: Number
+    learning_rate: float
     selection: str
     selection_metric: Literal["map_at_r", "recall_at_1"]
     validation_share: Number

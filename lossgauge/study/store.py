@@ -113,8 +113,8 @@ class Store:
             try:
                 yield self._discard_damaged()
             finally:
+                self._clear_work()
                 with suppress(OSError):
-                    remove(self.work)
                     # a worker is ended wherever it is, in the middle of a folder too; not while others still write
                     if workers.take(ALONE, seconds=ENDING_SECONDS):
                         self._sweep()
@@ -169,10 +169,14 @@ class Store:
         for place in (".", "runs", "failed", "datasets", "partial/*", "partial/*/*"):
             for left in self.folder.glob(f"{place}/{UNFINISHED}*"):
                 remove(left)
-        remove(self.work)
+        self._clear_work()
         for begun in (self.folder / "partial").iterdir():
             if (self.folder / "runs" / begun.name).is_dir():
                 remove(begun)
+
+    def _clear_work(self) -> None:
+        with suppress(OSError):  # a worker that lives on may write into it
+            remove(self.work)
 
     @property
     def work(self) -> Path:
