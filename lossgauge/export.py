@@ -104,7 +104,7 @@ def _check_earlier(target: Path, to: str) -> Record | None:
         marker = read_json(target / MARKER)
     except CacheError:
         marker = None
-    if not isinstance(marker, dict) or marker.get("export") != to:
+    if marker is None or marker.get("export") != to or not _names(marker.get("files", [])):
         raise InputError(
             f"{target} holds something that is no earlier export to {to}; give another folder with --out, "
             "or move it away"
@@ -112,12 +112,16 @@ def _check_earlier(target: Path, to: str) -> Record | None:
     return marker
 
 
+def _names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
 def _check_replaceable(target: Path, to: str) -> None:
     """InputError unless all that is in `target` is of an earlier export."""
     marker = _check_earlier(target, to)
     if marker is None:
         return
-    foreign = [name for name in _files(target) if name not in (MARKER, *marker.get("files", ()))]
+    foreign = [name for name in _files(target) if name not in (MARKER, *marker.get("files", []))]
     if foreign:
         raise InputError(
             f"{target / foreign[0]} is not of the earlier export there, which would be replaced; "

@@ -206,10 +206,16 @@ def load_checkpoint(training: Training, folder: Path) -> None:
                 if tensor.shape != saved[name].shape:  # copy_ would spread one row over many
                     raise ValueError(f"{name!r} has another shape before and after a stop")
                 tensor.copy_(saved[name])
-        training.epoch, training.step = progress["epoch"], progress["step"]
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        counts = progress["epoch"], progress["step"]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("progress.json does not count epochs and steps")
+        training.epoch, training.step = counts
+    except (
+        *(OSError, SafetensorError, RecursionError),
+        *(KeyError, TypeError, ValueError, AttributeError, RuntimeError),
+    ) as error:
         raise CacheError(
-            f"the checkpoint in {folder} cannot be read ({error}); delete it and the run starts anew"
+            f"the checkpoint in {folder} cannot be read ({error}); delete it and the run starts again"
         ) from error
 
 

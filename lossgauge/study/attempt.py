@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
 
 from lossgauge.errors import CacheError, LossgaugeError
+from lossgauge.study.disk import AGAIN
 from lossgauge.study.grid import Run
 from lossgauge.study.run import execute
 from lossgauge.study.store import Store
@@ -25,11 +26,17 @@ class End(NamedTuple):
     error: str | None = None
     outside: bool = False
     """Whether it failed by no fault of its own, as far as can be told: a full disk, a worker that was killed."""
+    notes: Sequence[str] = ()
+    """A line for each damaged checkpoint that it did without."""
+
+    def as_json(self) -> Record:
+        """All but the run, for the process that knows it: `End(run, **...)` is the way back."""
+        return {name: value for name, value in self._asdict().items() if name != "run"}
 
 
 def attempt(
     run: Run,
-    features: FeatureSet,
+    features: Callable[[], FeatureSet],
     store: Store,
     *,
     on_epoch: Callable[[int], None],
@@ -37,18 +44,23 @@ def attempt(
 ) -> End:
     """Do a run. Any failure of it, a user's loss included, is kept in the store and told, never raised."""
 
-    def done() -> End:
-        return End(run, execute(run, features, store, on_epoch=on_epoch, device=device))
-
+    notes: list[str] = []
     try:
-        try:
-            return done()
-        except CacheError:
-            # a damaged checkpoint costs the work in it, not the run
-            if store.checkpoint(run.name) is None:
-                raise
-            store.discard_checkpoint(run.name)
-            return done()
+        rows = features()
+        while True:
+            try:
+                summary = execute(run, rows, store, on_epoch=on_epoch, device=device)
+                return End(run, summary, notes=notes)
+            except CacheError as error:
+                # a damaged checkpoint costs the work in it, not the run
+                if (checkpoint := store.checkpoint(run.name)) is None:
+                    raise
+                store.discard_checkpoint(run.name, checkpoint)
+                older = store.checkpoint(run.name)
+                if older == checkpoint:  # it cannot be deleted
+                    raise
+                again = "its start" if older is None else f"its checkpoint of epoch {older.name}"
+                notes.append(f"{str(error).removesuffix(AGAIN)}the run goes on from {again}")
     except (Exception, SystemExit) as error:
         words = (
             str(error) if isinstance(error, LossgaugeError) else f"{type(error).__name__}: {error}"
@@ -57,7 +69,8 @@ def attempt(
         outside = isinstance(
             error, OSError | MemoryError | torch.OutOfMemoryError | SafetensorError
         )
-        return failed(run, words, store, traceback.format_exc(), outside=outside)
+        end = failed(run, words, store, traceback.format_exc(), outside=outside)
+        return end._replace(notes=notes)
 
 
 def failed(run: Run, words: str, store: Store, trace: str, *, outside: bool) -> End:

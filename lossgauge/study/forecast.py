@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 
 from lossgauge.diagnostics.probe import Probe
-from lossgauge.errors import CacheError
 from lossgauge.study.engines import ALONE, Workforce, check_workforce
 from lossgauge.study.grid import Run, as_measured, check_distinct, tuned_runs, variants
 from lossgauge.study.ledger import Ledger
@@ -73,7 +72,7 @@ def forecast(
     if not prepared and not waiting:
         raise nothing_there(left_out)
     check_distinct(ledger.given)
-    store.check_schema()
+    store.check_format()
     features = {found.dataset: found for found in prepared}
     costs: dict[str, Cost] = {}
 
@@ -93,7 +92,7 @@ def forecast(
     while fresh := ledger.next_runs():
         # what is done tells which trials come next
         for run in fresh:
-            if run.name in there or _is_whole(store, run.name):
+            if run.name in there or store.is_done(run.name):
                 there.add(run.name)
                 ledger.ended(run.name, store.summary(run.name))
     asked = {run.name: run for run in ledger.runs}  # the same run may be asked for twice
@@ -117,15 +116,6 @@ def _runs_a_dataset(plan: Plan) -> int:
     seeds = len(plan.seeds)
     of_search = plan.tune.trials + seeds if plan.tune is not None else 0
     return (1 + len(plan.losses) + settings) * seeds + len(plan.losses) * of_search
-
-
-def _is_whole(store: Store, run: str) -> bool:
-    """As `Store.is_done`, which also sets down that a run is damaged."""
-    try:
-        store.check(run)
-    except CacheError:
-        return False
-    return True
 
 
 def _line(plan: Plan, found: FeatureSet, runs: list[Run]) -> str:

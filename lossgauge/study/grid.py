@@ -18,7 +18,7 @@ from lossgauge.losses import load_loss, loss_class
 from lossgauge.study.code import code_of
 from lossgauge.study.loss_plan import UNTRAINED, LossPlan
 from lossgauge.study.plan import FIRST_TRIAL_SEED, Plan
-from lossgauge.study.store import SCHEMA
+from lossgauge.study.store import FORMAT
 from lossgauge.types import FeatureSet, Record
 
 SENSITIVE = ("margin", "temperature", "scale")
@@ -139,7 +139,7 @@ def make_run(
     selection = "last" if trial and plan.selection == "oracle" else plan.selection
     sliced = trial or (trained and selection == "best-validation")
     config: Record = {
-        "schema": SCHEMA,
+        "format": FORMAT,
         "lossgauge": version("lossgauge"),
         "dataset": features.dataset,
         "protocol": features.protocol,

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from lossgauge.study.choices import choices
+from lossgauge.study.disk import AGAIN
 from lossgauge.study.engines import ALONE, Engine, Workforce, check_workforce, open_engine
 from lossgauge.study.grid import Run, check_distinct
 from lossgauge.study.ledger import Ledger
@@ -48,11 +49,14 @@ def run_study(
     fetched that are not here. Raises LossgaugeError where nothing can be done at all.
     """
     check_workforce(workforce)
+    store = Store(folder)
+    store.check_format()
     prepared, left_out = prepare(plan, progress=progress, download=download)
     ledger = Ledger(plan, prepared)
     check_distinct(ledger.given)
-    store = Store(folder)
-    with store.held():
+    with store.held() as damage:
+        for line in damage:
+            progress.warning(folder.name, line)
         for found in prepared:
             set_down(plan, found, store)
         told = Together([progress, StatusFile(store, ledger)])
@@ -84,25 +88,36 @@ def run_study(
             ) as workers,
         ):
             done, reused, failed = _drive(ledger, store, workers, told, save)
-    return Outcome(done, reused, failed, left_out)
+            removed = [name for name in (*done, *reused) if not store.is_there(name)]
+            if removed:
+                told.warning(
+                    folder.name,
+                    f"{len(removed)} runs were removed from {folder / 'runs'} while the study was at work; "
+                    f"the same `lossgauge study` command does them again: {', '.join(removed)}",
+                )
+    lost = set(removed)
+    return Outcome(len(done - lost), len(reused - lost), len(failed | lost), left_out)
 
 
 def _drive(
     ledger: Ledger, store: Store, engine: Engine, told: Progress, save: Callable[[], None]
-) -> tuple[int, int, int]:
-    """Do all that the ledger opens; how many were done, were there, and failed."""
+) -> tuple[set[str], set[str], set[str]]:
+    """Do all that the ledger opens; the runs that were done, were there, and failed."""
     waiting: deque[Run] = deque()
     seen: dict[str, Record] = {}
     """Every run so far: its summary, {} where it failed or has not ended."""
-    under_way = done = reused = failed = 0
+    done: set[str] = set()
+    reused: set[str] = set()
+    failed: set[str] = set()
+    under_way = 0
     while True:
         while fresh := ledger.next_runs():
             for run in fresh:
                 if run.name in seen:
                     told.reused(run)  # as another variant: a loss tuned to its own defaults
-                elif store.is_done(run.name):
+                elif _is_done(run, store, told):
                     seen[run.name] = store.summary(run.name)
-                    reused += 1
+                    reused.add(run.name)
                     told.reused(run)
                     ledger.ended(run.name, seen[run.name])
                 else:
@@ -118,16 +133,26 @@ def _drive(
         for end in engine.wait():
             under_way -= 1
             seen[end.run.name] = end.summary
+            for note in end.notes:
+                told.warning(end.run.name, note)
             # a search waits for a trial that failed by no fault of its own, until the same command tries it again:
             # what it proposed without that trial would be proposed, and done, for nothing
             if not end.outside:
                 ledger.ended(end.run.name, end.summary)
             if end.error is None:
-                done += 1
+                done.add(end.run.name)
                 told.end(end.run, end.summary)
             else:
-                failed += 1
+                failed.add(end.run.name)
                 told.failed(end.run, end.error)
+
+
+def _is_done(run: Run, store: Store, told: Progress) -> bool:
+    """Whether a run is there and whole. One that is damaged goes, with one line, and is done again."""
+    if (damage := store.damage(run.name)) is not None:
+        told.warning(run.name, f"{damage.removesuffix(AGAIN)}the run is done again")
+        store.discard_run(run.name)
+    return store.is_there(run.name)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -25,9 +26,11 @@ from lossgauge.diagnostics.probe import Probe
 from lossgauge.errors import InputError, RunError
 from lossgauge.heads import LinearHead, MLPHead
 from lossgauge.study.code import code_of
+from lossgauge.study.disk import damaged
 from lossgauge.study.grid import Run, as_measured, loss_maker
 from lossgauge.study.loss_plan import UNTRAINED
 from lossgauge.study.measure import class_rows, measure
+from lossgauge.study.records import too_large
 from lossgauge.study.run_log import SELECTORS, RunLog
 from lossgauge.study.store import TIMING, Store
 from lossgauge.training import (
@@ -84,9 +87,10 @@ def execute(
     features = features._replace(features=features.features.to(device))
     log = RunLog(Probe())
     checkpoint = store.checkpoint(run.name)
-    if checkpoint is not None:
-        load_checkpoint(training, checkpoint)
-        log.load(checkpoint, training.step)
+    if checkpoint is None:
+        store.discard_checkpoint(run.name)  # step rows of a checkpoint that never came
+    else:
+        _resume(training, log, store, checkpoint)
     if not log.epochs:
         log.epochs.append({"epoch": 0, **measure(training.head, features, with_retrieval=True)})
     saved = time.monotonic()
@@ -127,6 +131,11 @@ def execute(
         "protocol": features.protocol,
         "fingerprint": features.fingerprint,
     }
+    for row in (summary, *rows):
+        if (column := too_large(row)) is not None:
+            raise RunError(
+                f"{column} is {row[column]:.3g}, which no report can show; try a lower learning_rate"
+            )
     store.publish(
         run.name,
         records={
@@ -142,6 +151,15 @@ def execute(
         },
     )
     return {**run.columns, **summary, **timing}
+
+
+def _resume(training: Training, log: RunLog, store: Store, checkpoint: Path) -> None:
+    """Put a checkpoint's state into a fresh run. Raises CacheError where any part of it is damaged."""
+    store.check_checkpoint(checkpoint)
+    load_checkpoint(training, checkpoint)
+    if training.epoch != int(checkpoint.name):
+        raise damaged(checkpoint, f"it is of epoch {training.epoch}")
+    log.load(checkpoint, epoch=training.epoch, step_count=training.step)
 
 
 def start_run(run: Run, features: FeatureSet, device: str = "cpu") -> Training:

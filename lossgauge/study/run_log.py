@@ -11,12 +11,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lossgauge.diagnostics.probe import Probe
-from lossgauge.errors import CacheError
-from lossgauge.study.disk import read_rows, whole_file, write_rows
+from lossgauge.study.disk import (
+    MOST_ROWS,
+    check_file,
+    damaged,
+    fingerprint,
+    read_json,
+    read_rows,
+    read_table,
+    remove,
+    whole_file,
+    write_json,
+    write_rows,
+)
+from lossgauge.study.records import Streamed, check_columns, check_epochs, checked
 from lossgauge.types import Record, Step
 
 SELECTORS = ("best-validation", "oracle")
 """Rules that pick an epoch by a measurement."""
+
+TIMED = ("step_milliseconds", "probe_milliseconds")
+"""Columns of a step that the clock writes."""
 
 STREAM = "steps"
 """Folder of the step rows that a run in progress has written for good."""
@@ -34,6 +49,8 @@ class RunLog:
         self.best_head: dict[str, Tensor] = {}
         self.streamed = 0
         """Steps whose rows are on disk already."""
+        self._parts: dict[str, Record] = {}
+        """Files of those rows, with their fingerprints."""
 
     @property
     def steps(self) -> list[Record]:
@@ -78,42 +95,57 @@ class RunLog:
         steps = self.steps
         settled = len(steps) if self.probe.start is not None else self.streamed
         if settled > self.streamed:
-            stream = folder.parent / STREAM
-            stream.mkdir(exist_ok=True)
-            with whole_file(stream / f"{self.streamed:09}.parquet") as path:
+            part = folder.parent / STREAM / f"{self.streamed:09}.parquet"
+            part.parent.mkdir(exist_ok=True)
+            with whole_file(part) as path:
                 write_rows(path, steps[self.streamed : settled])
+                self._parts[part.name] = fingerprint(path)
             self.streamed = settled
+        write_json(folder / "streamed.json", {"parts": self._parts})
         write_rows(folder / "steps.parquet", steps[settled:])
         save_file(self.probe.state(), folder / "probe.safetensors")
         best = {"epoch": torch.tensor(self.best_epoch), **self.best_head}
         save_file(best, folder / "best.safetensors")
 
-    def load(self, folder: Path, step_count: int) -> None:
-        """From a checkpoint's folder. Streamed rows from after the checkpoint are dropped: they come again."""
+    def load(self, folder: Path, *, epoch: int, step_count: int) -> None:
+        """From a checkpoint's folder, whose files are as they were written. Raises CacheError where a part is damaged.
+
+        Streamed rows from after the checkpoint are dropped: they come again.
+        """
+        path = folder / "streamed.json"
+        parts = checked(path, Streamed, read_json(path))["parts"]
+        stream = folder.parent / STREAM
+        for part in stream.glob("[0-9]*.parquet"):
+            if part.name not in parts:
+                remove(part)
+        steps: list[Record] = []
+        for name, expected in sorted(parts.items()):
+            check_file(stream / name, expected)
+            steps += _steps(stream / name)
+        self.streamed, self._parts = len(steps), parts
+        steps += _steps(folder / "steps.parquet")
+        if len(steps) != step_count or any(row["step"] != at for at, row in enumerate(steps)):
+            raise damaged(folder, f"its rows are not those of {step_count} steps")
         self.epochs = read_rows(folder / "epochs.parquet")
-        pending = read_rows(folder / "steps.parquet")
-        settled = step_count - len(pending)
-        streamed: list[Record] = []
-        for path in sorted((folder.parent / STREAM).glob("*.parquet")):
-            if int(path.stem) >= settled:
-                path.unlink()
-            else:
-                streamed += read_rows(path)
-        if len(streamed) != settled:
-            raise CacheError(
-                f"the checkpoint in {folder} is of {settled} steps, but {len(streamed)} are there"
-            )
-        self.streamed = settled
-        steps = streamed + pending
-        timed = ("step_milliseconds", "probe_milliseconds")
-        self.times = [{column: step.pop(column) for column in timed} for step in steps]
+        check_epochs(folder / "epochs.parquet", self.epochs, epoch)
+        self.times = [{column: step.pop(column) for column in TIMED} for step in steps]
         try:
             self.probe.resume(steps, load_file(folder / "probe.safetensors"))
             best = load_file(folder / "best.safetensors")
             self.best_epoch = int(best.pop("epoch"))
             self.best_head = best
-        except (OSError, SafetensorError, KeyError) as error:
-            raise CacheError(f"the checkpoint in {folder} cannot be read: {error}") from None
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise damaged(folder, f"{type(error).__name__}: {error}") from None
+
+
+def _steps(path: Path) -> list[Record]:
+    """Step rows of a file, each with its times."""
+    table = read_table(path, MOST_ROWS)
+    check_columns(path, "steps", table.schema)
+    rows: list[Record] = table.to_pylist()
+    if any(not isinstance(row.get(column), float) for row in rows for column in TIMED):
+        raise damaged(path, "it has rows without a time")
+    return rows
 
 
 def _judged_by(config: Record) -> str | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from lossgauge.errors import StudyError
-from lossgauge.study.disk import write_json
+from lossgauge.errors import CacheError, StudyError
+from lossgauge.study.disk import read_json, write_json
 from lossgauge.study.grid import Run
 from lossgauge.study.ledger import Ledger, passes
+from lossgauge.study.records import Count
 from lossgauge.study.store import Store, expected_runs
 from lossgauge.types import Record
 
@@ -58,8 +59,8 @@ def read_status(folder: Path) -> Status:
             # of a run on another machine nobody tells the epoch, but its checkpoint does
             saved = store.checkpoint(name)
             running[name] = (max(told.running[name], int(saved.name) if saved else 0), epochs)
-        elif (not at_work or name in told.failed) and (error := store.failure(name)) is not None:
-            failed[name] = error
+        elif (not at_work or name in told.failed) and (why := store.failure(name)) is not None:
+            failed[name] = why["error"]
         else:
             waiting.append(name)
     expected = expected_runs(study)
@@ -75,13 +76,13 @@ def _seconds_left(told: _Told) -> float | None:
 class _Told(BaseModel):
     """What a study at work says of itself."""
 
-    running: dict[str, int] = {}
+    running: dict[str, Count] = {}
     """Epochs done, by run."""
     failed: list[str] = []
     """Since it was started: what failed before is tried again."""
-    began: float = 0.0
-    work_now: int = 0
-    work_left: int = 0
+    began: Annotated[float, Field(ge=0, lt=2**53)] = 0.0
+    work_now: Count = 0
+    work_left: Count = 0
 
 
 _NOTHING = _Told()
@@ -89,9 +90,9 @@ _NOTHING = _Told()
 
 def _told(path: Path) -> _Told:
     try:
-        return _Told.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return _NOTHING  # a status is worth no error
+        return _Told.model_validate(read_json(path), strict=True)
+    except (CacheError, ValidationError):
+        return _NOTHING  # best effort: the study writes it again within a second
 
 
 class StatusFile:
@@ -111,7 +112,7 @@ class StatusFile:
     def left_out(self, dataset: str, reason: str) -> None:
         return None
 
-    def warning(self, dataset: str, words: str) -> None:
+    def warning(self, subject: str, words: str) -> None:
         return None
 
     def study(self, runs: int) -> None:

@@ -7,17 +7,15 @@ gives the same tables, whatever order its runs ended in. What is not known is nu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from lossgauge.errors import CacheError
-from lossgauge.study.disk import read_json
+from lossgauge.study.disk import damaged, read_json, read_schema, read_table
 from lossgauge.study.store import TIMING, Store
 from lossgauge.types import Record, Results
 
@@ -101,7 +99,7 @@ class StudyTables:
         """Columns of a table: those of LEADING first, the others as they first come."""
         if name not in PER_RUN:
             return as_table(self._rows(name), LEADING[name]).schema
-        found = [pq.read_schema(self._path(row, name)) for row in self._runs]
+        found = [read_schema(self._path(row, name)) for row in self._runs]
         fields = pa.unify_schemas([pa.schema([]), *found], promote_options="permissive")
         leading = LEADING[name]
         others = [
@@ -134,16 +132,13 @@ class StudyTables:
     def part(self, row: Record, name: str, schema: pa.Schema) -> pa.Table:
         """What one of `runs` adds to a table of PER_RUN, in the columns of all."""
         path = self._path(row, name)
-        try:
-            found = pq.ParquetFile(path).read()
-        except (OSError, pa.ArrowException) as error:
-            raise CacheError(f"{path} cannot be read: {error}") from None
+        found = read_table(path)
         columns = []
         for field in schema:
             if field.name in RUN:
                 columns.append(pa.repeat(pa.scalar(row[field.name], field.type), found.num_rows))
             elif field.name in found.column_names:
-                columns.append(_without_nan(found.column(field.name).cast(field.type)))
+                columns.append(_without_nan(_cast(path, found.column(field.name), field.type)))
             else:
                 columns.append(pa.nulls(found.num_rows, field.type))
         return pa.table(columns, schema=schema)
@@ -153,6 +148,13 @@ class StudyTables:
 
     def _path(self, row: Record, name: str) -> Path:
         return self._folder(row) / f"{name}.parquet"
+
+
+def _cast(path: Path, column: Any, kind: pa.DataType) -> Any:
+    try:
+        return column.cast(kind)
+    except pa.ArrowException as error:
+        raise damaged(path, str(error)) from None
 
 
 def _asked(row: Record) -> tuple[Any, ...]:
@@ -176,17 +178,22 @@ def as_table(rows: Sequence[Record], leading: Columns) -> pa.Table:
     for name in names:
         values = [row.get(name) for row in rows]
         kind = leading.get(name) or _kind(values)
-        cells = [_words(value) for value in values] if kind == _TEXT else values
+        cells: list[Any] = values
+        if kind == _TEXT:
+            cells = [_words(value) for value in values]
+        elif kind == _REAL:
+            # not by Arrow: it takes no whole number that a float64 would round
+            cells = [None if value is None else float(value) for value in values]
         columns[name] = _without_nan(pa.array(cells, kind))
     return pa.table(columns)
 
 
-def _kind(values: Iterable[Any]) -> pa.DataType:
+def _kind(values: Sequence[Any]) -> pa.DataType:
     """Type of a column: real where nothing is known, text where numbers and words meet."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return pa.bool_()
-    if kinds == {int}:
+    if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
         return _WHOLE
     return _REAL if kinds <= {int, float} else _TEXT
 

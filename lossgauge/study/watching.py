@@ -18,7 +18,8 @@ class Progress(Protocol):
 
     def left_out(self, dataset: str, reason: str) -> None: ...
 
-    def warning(self, dataset: str, words: str) -> None: ...
+    def warning(self, subject: str, words: str) -> None:
+        """Something to know of a dataset, a run or the study's folder."""
 
     def study(self, runs: int) -> None:
         """So many runs are asked for in all; told anew where a search has changed the number."""
@@ -49,9 +50,9 @@ class Together:
         for watcher in self._watchers:
             watcher.left_out(dataset, reason)
 
-    def warning(self, dataset: str, words: str) -> None:
+    def warning(self, subject: str, words: str) -> None:
         for watcher in self._watchers:
-            watcher.warning(dataset, words)
+            watcher.warning(subject, words)
 
     def study(self, runs: int) -> None:
         for watcher in self._watchers:

@@ -1,9 +1,8 @@
 """What a tracker should hold of a study, read from its folder by the plainest loop there is."""
 
-import json
 import math
 
-from lossgauge.study.disk import read_rows
+from lossgauge.study.disk import read_json, read_rows
 
 CLOCK = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
 NAMES = ("run", "dataset", "loss", "base", "variant", "seed", "setting", "factor", "epoch")
@@ -11,7 +10,7 @@ NAMES = ("run", "dataset", "loss", "base", "variant", "seed", "setting", "factor
 
 def tracked(folder):
     """Rows of study.json that are done and no trials."""
-    rows = json.loads((folder / "study.json").read_text())["runs"]
+    rows = read_json(folder / "study.json")["runs"]
     return [
         row for row in rows if row["variant"] != "trial" and (folder / "runs" / row["run"]).is_dir()
     ]
@@ -42,15 +41,15 @@ def epoch_numbers(folder, run):
 def summary_numbers(folder, row):
     """What stands under `summary/` and `timing/`."""
     place = folder / "runs" / row["run"]
-    summary = json.loads((place / "summary.json").read_text())
+    summary = read_json(place / "summary.json")
     found = {
         f"summary/{column}": value
         for column, value in {**summary, "epochs_planned": row["epochs_planned"]}.items()
         if column not in CLOCK and is_number(value)
     }
-    timing = json.loads((place / "timing.json").read_text())
+    timing = read_json(place / "timing.json")
     return found | {f"timing/{column}": value for column, value in timing.items()}
 
 
 def config(folder, run):
-    return json.loads((folder / "runs" / run / "config.json").read_text())
+    return read_json(folder / "runs" / run / "config.json")

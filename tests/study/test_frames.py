@@ -10,11 +10,12 @@ import pytest
 import lossgauge
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.report.page import write_page
-from lossgauge.study.disk import read_rows
+from lossgauge.study.disk import read_json, read_rows
 from lossgauge.study.frames import load_study
 from lossgauge.study.store import TIMING, Store
 from lossgauge.study.tables import LEADING, PER_RUN, StudyTables, as_table
 from tests.integrations.studies import make_study
+from tests.study.conftest import small_plan
 
 RUN = ("run", "dataset", "loss", "base", "variant", "seed")
 
@@ -35,7 +36,7 @@ def asked(folder, *variants):
 
 
 def said(folder, run, name):
-    return json.loads((folder / "runs" / run / f"{name}.json").read_text())
+    return read_json(folder / "runs" / run / f"{name}.json")
 
 
 def without_clock(row):
@@ -135,7 +136,7 @@ def test_a_column_of_which_nothing_is_known_is_one_of_numbers(folder, tmp_path):
 def test_an_empty_table_still_has_its_columns(tmp_path):
     Store(tmp_path).write_study(
         {
-            "plan": {},
+            "plan": small_plan().model_dump(mode="json"),
             "choices": {},
             "runs": [],
             "expected": 0,

@@ -161,7 +161,7 @@ def test_a_changed_default_never_reuses_an_old_result(monkeypatch):
 def test_another_schema_or_version_never_reuses_an_old_result(monkeypatch):
     before = name_of()
     with monkeypatch.context() as patch:
-        patch.setattr(grid, "SCHEMA", grid.SCHEMA + 1)
+        patch.setattr(grid, "FORMAT", grid.FORMAT + 1)
         assert name_of() != before
         patch.undo()
     with monkeypatch.context() as patch:

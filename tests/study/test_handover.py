@@ -1,19 +1,48 @@
-"""Features as workers get them are those that the study has."""
-
+import pytest
 import torch
 
+from lossgauge.errors import CacheError
 from lossgauge.study.handover import hand_over, take_over
-from tests.study.test_grid import fake_features
+from lossgauge.types import FeatureSet
 
 
-def test_what_is_taken_over_is_what_was_handed_over(tmp_path):
-    features = fake_features(classes=5, disjoint=True)
-    features = features._replace(features=features.features.T.contiguous().T)  # not in row order
-    hand_over(features, tmp_path / "new" / "features.safetensors")
-    found = take_over(tmp_path / "new" / "features.safetensors")
-    for name, value in features._asdict().items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(getattr(found, name), value), name
-            assert getattr(found, name).dtype == value.dtype
-        else:
-            assert getattr(found, name) == value, name
+@pytest.fixture
+def features():
+    return FeatureSet(
+        dataset="d",
+        backbone="b",
+        features=torch.arange(24.0).reshape(4, 6).T,  # not in row order
+        labels=torch.arange(6) % 3,
+        train=torch.arange(3),
+        test=torch.arange(3, 6),
+        protocol="halves",
+        fingerprint="f",
+        identity={"weights": "w"},
+    )
+
+
+def test_features_are_taken_over_as_they_were_handed_over(features, tmp_path):
+    hand_over(features, tmp_path / "x.safetensors")
+    taken = take_over(tmp_path / "x.safetensors")
+    for ours, theirs in zip(features, taken, strict=True):
+        assert ours.equal(theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+
+
+def test_every_bit_of_handed_over_features_counts(features, tmp_path):
+    path = tmp_path / "x.safetensors"
+    hand_over(features, path)
+    content = path.read_bytes()
+    silent = []
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            taken = take_over(path)
+        except CacheError:
+            continue
+        same = all(
+            ours.equal(theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+            for ours, theirs in zip(features, taken, strict=True)
+        )
+        if not same:
+            silent.append(place)
+    assert not silent

@@ -168,7 +168,7 @@ def test_a_flipped_byte_in_a_run_is_seen_and_the_run_is_done_anew(tmp_path, quie
     good = path.read_bytes()
     path.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
     results = Store(tmp_path).load()
-    assert f"{path} is damaged or missing" in results.failures[0]["error"]
+    assert f"{path} is damaged (its SHA-256 is not" in results.failures[0]["error"]
     assert len(results.summaries) == 1
     outcome = run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
     assert (outcome.done, outcome.reused) == (1, 1)

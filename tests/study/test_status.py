@@ -278,7 +278,7 @@ def test_a_folder_without_a_study_is_said_to_have_none(tmp_path, plan):
         read_status(tmp_path / "nowhere")
     run_study(plan("epochs=1"), tmp_path / "out", progress=Quiet())
     (tmp_path / "out" / "study.json").write_text("{")
-    with pytest.raises(CacheError, match=r"study\.json cannot be read"):
+    with pytest.raises(CacheError, match=r"study\.json is damaged"):
         read_status(tmp_path / "out")
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -28,7 +29,7 @@ def test_nan_is_not_written_as_json(tmp_path):
 def test_a_torn_table_is_named(tmp_path):
     write_rows(tmp_path / "rows.parquet", [{"a": 1}])
     (tmp_path / "rows.parquet").write_bytes((tmp_path / "rows.parquet").read_bytes()[:-6])
-    with pytest.raises(CacheError, match=r"rows\.parquet cannot be read"):
+    with pytest.raises(CacheError, match=r"rows\.parquet is damaged"):
         read_rows(tmp_path / "rows.parquet")
 
 
@@ -54,8 +55,12 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
     ("content", "error", "message"),
     [
         (None, StudyError, "holds no study"),
-        (json.dumps({"schema": 99}), StudyError, "of schema 99, this lossgauge reads 2"),
-        ("{", CacheError, "cannot be read"),
+        (
+            json.dumps({"schema": 2}),
+            StudyError,
+            "of format 2, this lossgauge reads 3; use the version",
+        ),
+        ("{", CacheError, "study.json is damaged .*; the same `lossgauge study` command writes"),
     ],
 )
 def test_a_folder_without_a_study_of_ours_is_refused(tmp_path, content, error, message):
@@ -63,6 +68,86 @@ def test_a_folder_without_a_study_of_ours_is_refused(tmp_path, content, error, m
         (tmp_path / "study.json").write_text(content)
     with pytest.raises(error, match=message):
         Store(tmp_path).load()
+
+
+def test_of_two_checkpoints_that_a_kill_left_the_later_one_counts(tmp_path):
+    store = Store(tmp_path)
+    for epoch in (9, 10):
+        (tmp_path / "partial" / "r" / str(epoch)).mkdir(parents=True)
+    assert store.checkpoint("r").name == "10"
+    store.discard_checkpoint("r", store.checkpoint("r"))
+    assert store.checkpoint("r").name == "9"
+    store.discard_checkpoint("r")
+    assert store.checkpoint("r") is None
+
+
+def test_names_that_are_no_epochs_are_no_checkpoints(tmp_path):
+    for name in ("1²", "3x", "steps", ".new-4"):
+        (tmp_path / "partial" / "r" / name).mkdir(parents=True)
+    assert Store(tmp_path).checkpoint("r") is None
+
+
+DATASET = {"dataset": "digits", "fingerprint": "f", "embedding_size": 16}
+
+
+def test_a_dataset_is_there_only_if_its_record_says_the_same(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / "datasets").mkdir()
+    assert not store.has_dataset("digits", DATASET)
+    store.write_dataset("digits", {**DATASET, "references": []})
+    assert store.has_dataset("digits", DATASET)
+    assert not store.has_dataset("digits", {**DATASET, "fingerprint": "other"})
+    assert not store.has_dataset("digits", {**DATASET, "embedding_size": 8})
+    assert not store.has_dataset("digits", {**DATASET, "test_samples": 1})
+
+
+def test_a_record_of_another_dataset_is_damage(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / "datasets").mkdir()
+    store.write_dataset("faces", {**DATASET, "references": []})
+    assert not store.has_dataset("faces", DATASET)
+
+
+@pytest.mark.parametrize("lock", [".lock", ".workers", None])
+def test_after_its_locks_are_deleted_a_folder_at_work_still_is_held(tmp_path, monkeypatch, lock):
+    monkeypatch.setattr("lossgauge.study.store.ORPHAN_SECONDS", 0)
+    with Store(tmp_path).held():
+        for name in [lock] if lock else [".lock", ".workers"]:
+            (tmp_path / name).unlink()
+        assert Store(tmp_path).is_held()
+        with (
+            pytest.raises(StudyError, match="another lossgauge study is at work"),
+            Store(tmp_path).held(),
+        ):
+            pass
+    assert not Store(tmp_path).is_held()
+    with Store(tmp_path).held():
+        assert Store(tmp_path).is_held()
+
+
+def test_after_their_lock_is_deleted_workers_of_a_killed_study_are_still_waited_for(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lossgauge.study.store.ORPHAN_SECONDS", 0)
+    with Store(tmp_path).held():
+        pass
+    with Store(tmp_path).joined():
+        (tmp_path / ".workers").unlink()
+        with (
+            pytest.raises(StudyError, match="workers of a study that was killed"),
+            Store(tmp_path).held(),
+        ):
+            pass
+
+
+def test_a_pipe_instead_of_a_lock_is_one_line_and_no_wait(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    assert not Store(tmp_path).is_held()
+    with (
+        pytest.raises(StudyError, match="lock is no regular file: delete it"),
+        Store(tmp_path).held(),
+    ):
+        pass
 
 
 def half_written(folder):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from lossgauge.errors import CacheError, StudyError
-from lossgauge.study.engines import Workforce
+from lossgauge.study.disk import read_json, write_json
+from lossgauge.study.engines import ALONE, Workforce
+from lossgauge.study.handover import hand_over
 from lossgauge.study.launch import run_study
 from lossgauge.study.status import read_status
 from lossgauge.study.store import Store
@@ -105,9 +108,14 @@ def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet
     damage(run)
     if run.is_dir():
         (failure,) = Store(tmp_path).load().failures
-        assert "the same study command" in failure["error"]
+        assert "is damaged (" in failure["error"]
+        assert failure["error"].endswith("the same `lossgauge study` command writes it again")
     outcome = run_study(plan, tmp_path, progress=quiet)
     assert (outcome.done, outcome.reused, outcome.failed) == (1, 2, 0)
+    (words,) = quiet.warnings.values()
+    assert list(quiet.warnings) == [run.name]
+    assert "is damaged (" in words
+    assert words.endswith("the run is done again")
     results = Store(tmp_path).load()
     assert results.failures == []
     assert [row["map_at_r"] for row in results.summaries] == [row["map_at_r"] for row in whole]
@@ -122,12 +130,14 @@ def test_a_damaged_record_of_a_dataset_is_written_anew(tmp_path, quiet, content)
     path = tmp_path / "datasets" / "digits.json"
     whole = path.read_text()
     path.write_text(content)
-    # the report shows all but its references
-    found = Store(tmp_path).load()
-    assert found.references == []
-    assert len(found.summaries) == 2
+    with pytest.raises(CacheError, match=r"datasets/digits\.json is damaged .* command writes it"):
+        Store(tmp_path).load()
     run_study(plan, tmp_path, progress=quiet)
     assert path.read_text() == whole
+    (words,) = quiet.warnings.values()
+    assert re.fullmatch(
+        r".*digits\.json is damaged \(.*\); it is written again if it is needed", words
+    )
 
 
 def test_runs_without_a_name_are_a_damaged_study(tmp_path, quiet):
@@ -137,9 +147,12 @@ def test_runs_without_a_name_are_a_damaged_study(tmp_path, quiet):
     whole = path.read_text()
     damaged = json.loads(whole)
     del damaged["runs"][0]["run"]
-    path.write_text(json.dumps(damaged))
+    del damaged["sha256"]
+    write_json(path, damaged)
     for read in (read_status, lambda folder: Store(folder).load()):
-        with pytest.raises(CacheError, match="holds runs without a name; the same study command"):
+        with pytest.raises(
+            CacheError, match=r"is damaged \(runs\.0\.run: Field required\); the same"
+        ):
             read(tmp_path)
     run_study(plan, tmp_path, progress=quiet)
     assert json.loads(path.read_text())["runs"] == json.loads(whole)["runs"]
@@ -154,9 +167,29 @@ def test_a_file_where_a_checkpoint_was_is_swept_away(tmp_path, quiet):
     assert not list((tmp_path / "partial").iterdir())
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "progress.json", "steps.parquet"])
+def cut(path: Path) -> None:
+    os.truncate(path, 7)
+
+
+def flip(path: Path) -> None:
+    """One bit of the last bytes: of a tensor's numbers, where there are any."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "workforce"),
+    [
+        ("[0-9]*/state.safetensors", flip, ALONE),
+        ("[0-9]*/state.safetensors", flip, Workforce(jobs=2)),
+        ("[0-9]*/progress.json", flip, ALONE),
+        ("[0-9]*/manifest.json", flip, ALONE),
+        ("[0-9]*/steps.parquet", cut, ALONE),
+        ("steps/000000000.parquet", flip, ALONE),
+    ],
+)
 def test_a_damaged_checkpoint_costs_what_is_in_it_and_not_the_run(
-    tmp_path, quiet, monkeypatch, name
+    tmp_path, quiet, monkeypatch, name, damage, workforce
 ):
     monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
     plan = small_plan(losses="triplet", epochs=4)
@@ -168,10 +201,13 @@ def test_a_damaged_checkpoint_costs_what_is_in_it_and_not_the_run(
 
     with pytest.raises(KeyboardInterrupt):
         run_study(plan, tmp_path / "out", progress=Stops())
-    (path,) = (tmp_path / "out").glob(f"partial/*/[0-9]*/{name}")
-    path.write_bytes(path.read_bytes()[:7])
-    outcome = run_study(plan, tmp_path / "out", progress=quiet)
+    (path,) = (tmp_path / "out").glob(f"partial/*/{name}")
+    damage(path)
+    outcome = run_study(plan, tmp_path / "out", progress=quiet, workforce=workforce)
     assert (outcome.done, outcome.failed) == (1, 0)
+    ((run, words),) = quiet.warnings.items()
+    assert run == Store(tmp_path / "out").load().summaries[-1]["run"]
+    assert re.fullmatch(rf".*{path.name} is damaged \(.*\); the run goes on from its start", words)
     run_study(plan, tmp_path / "whole", progress=quiet)
     found, whole = (Store(tmp_path / out).load().summaries[-1] for out in ("out", "whole"))
     assert found["map_at_r"] == whole["map_at_r"]
@@ -193,26 +229,152 @@ def test_streamed_steps_that_a_kill_left_over_come_once(tmp_path, quiet, monkeyp
     assert [int(path.stem) for path in parts] == [0, 14]
     # killed between the stream and its checkpoint: a part that no checkpoint knows of
     shutil.copy(parts[1], parts[1].with_name("000000028.parquet"))
+    told = []
+    quiet.epoch = lambda run, epoch: told.append(epoch)
     run_study(plan, tmp_path, progress=quiet)
+    # from the checkpoint, not from the start
+    assert told == [3, 4]
+    assert quiet.warnings == {}
     (steps,) = tmp_path.glob("runs/*triplet*/steps.parquet")
     rows = Store(tmp_path).table(steps.parent.name, "steps")
     assert [row["step"] for row in rows] == list(range(4 * 14))
 
 
-def test_a_study_of_another_schema_is_neither_read_nor_written_over(tmp_path, quiet):
+def as_in_format_2(path: Path) -> None:
+    study = json.loads(path.read_text())
+    del study["format"], study["sha256"]
+    path.write_text(json.dumps({"schema": 2, **study}))
+
+
+def as_in_format_4(path: Path) -> None:
+    study = read_json(path)
+    write_json(path, {**study, "format": 4, "plan": "of another form"})
+
+
+@pytest.mark.parametrize("content", [as_in_format_2, as_in_format_4])
+def test_a_study_of_another_format_is_neither_read_nor_written_over(tmp_path, quiet, content):
     run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet)
     path = tmp_path / "study.json"
-    study = json.loads(path.read_text())
-    path.write_text(json.dumps({**study, "schema": 1}))
+    content(path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     for act in (
         lambda: run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet),
         lambda: Store(tmp_path).load(),
         lambda: read_status(tmp_path),
     ):
-        with pytest.raises(StudyError, match=r"is of schema 1, this lossgauge reads 2"):
+        with pytest.raises(StudyError, match=r"is of format [24], this lossgauge reads 3"):
             act()
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(tmp_path, quiet, monkeypatch):
+    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    plan = small_plan(losses="triplet", epochs=4)
+
+    class KeepsBoth(Quiet):
+        def epoch(self, run, epoch):
+            if epoch == 2:  # what a kill between two steps of a checkpoint leaves
+                (one,) = tmp_path.glob("out/partial/*/1")
+                shutil.copytree(one, tmp_path / "one")
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan, tmp_path / "out", progress=KeepsBoth())
+    (two,) = tmp_path.glob("out/partial/*/2")
+    shutil.copytree(tmp_path / "one", two.with_name("1"))
+    flip(two / "state.safetensors")
+    told = []
+    quiet.epoch = lambda run, epoch: told.append(epoch)
+    run_study(plan, tmp_path / "out", progress=quiet)
+    assert told == [2, 3, 4]
+    (words,) = quiet.warnings.values()
+    assert words.endswith("; the run goes on from its checkpoint of epoch 1")
+    run_study(plan, tmp_path / "whole", progress=Quiet())
+    found, whole = (Store(tmp_path / out).load().summaries[-1] for out in ("out", "whole"))
+    assert found["map_at_r"] == whole["map_at_r"]
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, quiet, monkeypatch):
+    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    plan = small_plan(losses="triplet", epochs=4, seeds=2)
+
+    class Stops(Quiet):
+        def epoch(self, run, epoch):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan, tmp_path, progress=Stops())
+    (begun,) = (tmp_path / "partial").iterdir()
+    other = next(
+        row["run"]
+        for row in Store(tmp_path).read_study()["runs"]
+        if row["seed"] == 1 and row["loss"] == "triplet"
+    )
+    shutil.copytree(begun, begun.with_name(other))
+    run_study(plan, tmp_path, progress=quiet)
+    ((run, words),) = quiet.warnings.items()
+    assert run == other
+    assert f"it is of '{begun.name}/2'" in words
+
+
+def test_a_changed_width_writes_the_references_again(tmp_path, quiet):
+    for width in (16, 8):
+        run_study(
+            small_plan(losses="triplet", epochs=1, embedding_size=width), tmp_path, progress=quiet
+        )
+        record = read_json(tmp_path / "datasets" / "digits.json")
+        assert record["embedding_size"] == width
+    run_study(
+        small_plan(losses="triplet", epochs=1, embedding_size=8), tmp_path / "new", progress=quiet
+    )
+    assert read_json(tmp_path / "new" / "datasets" / "digits.json") == record
+    assert quiet.warnings == {}
+
+
+@pytest.mark.parametrize("workforce", [ALONE, Workforce(jobs=2)])
+def test_runs_that_are_removed_while_the_study_works_are_told_and_counted(
+    tmp_path, quiet, workforce
+):
+    plan = small_plan(losses="triplet,contrastive,ccl", epochs=1)
+
+    class Removes(Quiet):
+        def end(self, run, summary):
+            super().end(run, summary)
+            if len(self.ended) == 2:
+                for folder in (tmp_path / "runs").iterdir():
+                    if not folder.name.startswith("."):
+                        shutil.rmtree(folder)
+
+    watcher = Removes()
+    outcome = run_study(plan, tmp_path, progress=watcher, workforce=workforce)
+    there = {path.name for path in (tmp_path / "runs").iterdir()}
+    missing = set(watcher.ended) - there
+    assert len(missing) >= 2
+    assert (outcome.done, outcome.failed) == (4 - len(missing), len(missing))
+    (words,) = watcher.warnings.values()
+    assert (
+        f"{len(missing)} runs were removed from {tmp_path / 'runs'} while the study was at" in words
+    )
+    assert all(name in words for name in missing)
+    outcome = run_study(plan, tmp_path, progress=quiet)
+    assert (outcome.done, outcome.failed) == (len(missing), 0)
+
+
+def test_damaged_features_for_workers_fail_their_runs_in_words(tmp_path, quiet, monkeypatch):
+    def hand_over_and_flip(features, path):
+        hand_over(features, path)
+        flip(path)
+
+    monkeypatch.setattr("lossgauge.study.engines.processes.hand_over", hand_over_and_flip)
+    plan = small_plan(losses="triplet", epochs=1)
+    outcome = run_study(plan, tmp_path, progress=quiet, workforce=Workforce(jobs=2))
+    assert outcome.failed == 2
+    assert all(
+        "features-0.safetensors is damaged (its content" in w for w in quiet.failures.values()
+    )
+    monkeypatch.undo()
 
 
 def test_the_folder_can_be_moved_and_read_and_gone_on_with(tmp_path, quiet, monkeypatch):

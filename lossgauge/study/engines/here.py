@@ -50,9 +50,11 @@ class Here:
         run, self._run = self._run, None
         if run is None:
             return []
-        features = self._features[run.config["dataset"]]
 
         def on_epoch(epoch: int) -> None:
             self._on_epoch(run, epoch)
+
+        def features() -> FeatureSet:
+            return self._features[run.config["dataset"]]
 
         return [attempt(run, features, self._store, on_epoch=on_epoch, device=self._device)]

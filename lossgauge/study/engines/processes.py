@@ -157,7 +157,7 @@ class Processes:
             if run is not None and "epoch" in words:
                 self.on_epoch(run, words["epoch"])
             elif run is not None and "ended" in words:
-                ends.append(End(run, words["summary"], words["error"], words["outside"]))
+                ends.append(End(run, **words["ended"]))
                 worker.run = None
         return ends
 

@@ -10,6 +10,7 @@ import math
 import os
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -108,8 +109,7 @@ class RayCluster:
         ray = import_ray()
         run = self._under_way.pop(task)
         try:
-            told = ray.get(task)
-            return End(run, told["summary"], told["error"], told["outside"])
+            return End(run, **ray.get(task))
         except ray.exceptions.RayError as error:
             if self._store.is_done(run.name):
                 return End(run, self._store.summary(run.name))
@@ -150,8 +150,12 @@ def _do(order: Record, folder: str, features: str, directory: str, device: str) 
     run = Run.from_json(order)
     with store.joined():
         if store.is_done(run.name):  # the last try died after its work
-            return {"summary": store.summary(run.name), "error": None, "outside": False}
+            return End(run, store.summary(run.name)).as_json()
         end = attempt(
-            run, take_over(Path(features)), store, on_epoch=lambda epoch: None, device=device
+            run,
+            partial(take_over, Path(features)),
+            store,
+            on_epoch=lambda epoch: None,
+            device=device,
         )
-    return {"summary": end.summary, "error": end.error, "outside": end.outside}
+    return end.as_json()

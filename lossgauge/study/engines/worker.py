@@ -13,7 +13,7 @@ import queue
 import signal
 import sys
 import threading
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,12 @@ def main(folder: Path) -> None:
             run = Run.from_json(order["run"])
             end = attempt(
                 run,
-                features(Path(order["features"])),
+                partial(features, Path(order["features"])),
                 store,
                 on_epoch=lambda epoch: tell(epoch=epoch),
                 device=order["device"],
             )
-            tell(ended=True, summary=end.summary, error=end.error, outside=end.outside)
+            tell(ended=end.as_json())
 
 
 def _listen(orders: queue.Queue[str]) -> None:
