@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -78,6 +79,8 @@ class ImageSet:
     """SHA-256 over ids, labels and pixels, or over the files that hold them: part of the cache key."""
     read: Callable[[int], Image] = field(repr=False)
     """The image of a row. Raises DataError that names the file where it cannot be decoded."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the files were read, a line each: what was left out, what is doubtful."""
 
 
 @runtime_checkable
@@ -114,6 +117,10 @@ class FeatureSet(NamedTuple):
     """What the features depend on, for the record."""
     validation: Int[Tensor, " validation"] | None = None
     """Rows of the training side that are held out to pick an epoch by."""
+    class_names: Mapping[int, str] = MappingProxyType({})
+    """For messages; a class that is not in it goes by its number."""
+    notes: tuple[str, ...] = ()
+    """As those of `ImageSet`, and the images that could not be read."""
 
 
 class Results(NamedTuple):
@@ -149,5 +156,7 @@ class Results(NamedTuple):
     `default_objective`, and how many `trials` were made and `failed`."""
     waiting: Sequence[Record] = ()
     """The run columns of what is asked for and neither done nor failed."""
+    notes: Sequence[Record] = ()
+    """`dataset` and `words`: what of a dataset was left out or is doubtful."""
     expected: int | None = None
     """Runs of the whole study, each once, those that a search has still to name among them; None where unknown."""
