@@ -85,9 +85,7 @@ def centered(of: FeatureSet) -> FeatureSet:
     )
 
 
-def extract_rows(
-    images: ImageSet, backbone: Backbone, *, first: int = 0
-) -> Iterator[Extracted]:
+def extract_rows(images: ImageSet, backbone: Backbone, *, first: int = 0) -> Iterator[Extracted]:
     """Features of the images from number `first` on, batch after batch; what cannot be read has no row.
 
     Workers decode the next two batches while the network is at work on one.

@@ -19,6 +19,7 @@ from lossgauge.data.places import is_hidden, reason_of, regular
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
+
 class Expected(NamedTuple):
     """What a whole dataset has."""
 

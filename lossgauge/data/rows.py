@@ -78,8 +78,7 @@ def _classes(
     words = sorted({str(label) for label in labels})
     if kinds <= {int} or all(_NUMBER.fullmatch(word) for word in words):
         classes = sorted(map(int, words))
-        if classes and not -(2**63) <= classes[0] <= classes[-1] < 2**63:
-            raise DataError(f"labels must fit 64 bits, got {classes[0]} to {classes[-1]}")
+        check_range(classes)
         return np.array([int(str(label)) for label in labels], dtype=np.int64), {
             label: str(label) for label in classes
         }
@@ -89,6 +88,15 @@ def _classes(
     return np.array([number[str(label)] for label in labels], dtype=np.int64), dict(
         enumerate(words)
     )
+
+
+def check_range(labels: Sequence[int]) -> None:
+    """DataError for a whole number that int64 cannot hold: it would come back as another one."""
+    for label in (min(labels, default=0), max(labels, default=0)):
+        if not -(2**63) <= label < 2**63:
+            raise DataError(
+                f"labels must lie between -2^63 and 2^63 - 1, got {label}: number the classes from 0"
+            )
 
 
 def _check_forms(words: Sequence[str]) -> None:
@@ -107,7 +115,9 @@ def _look_alike(words: Iterable[str]) -> Iterator[str]:
     """A line for each label that differs from another in spaces or invisible characters alone."""
     first: dict[str, str] = {}
     for word in words:
-        seen = "".join(c for c in word if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
+        seen = "".join(
+            c for c in word if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace()
+        )
         other = first.setdefault(" ".join(seen.split()), word)
         if other != word:
             yield (

@@ -212,9 +212,7 @@ def test_columns_and_types_that_are_none_of_a_manifest_are_named(pets):
         with pytest.raises(DataError, match=words):
             load(pets / "list.parquet")
     arrays = [pa.array(columns[name]) for name in ("path", "label", "label")]
-    pq.write_table(
-        pa.Table.from_arrays(arrays, ["path", "label", "label"]), pets / "list.parquet"
-    )
+    pq.write_table(pa.Table.from_arrays(arrays, ["path", "label", "label"]), pets / "list.parquet")
     with pytest.raises(DataError, match="two columns named 'label'"):
         load(pets / "list.parquet")
 
@@ -379,7 +377,10 @@ def test_a_mistake_in_a_manifest_is_named_with_its_row(pets, name, mistake, word
         (b"path,label\ncat/1.png,cat,black\n", "line 2, must have 2 entries .* got 3"),
         (b'path,label\ncat/1.png,"cat\n', "cannot be read as CSV"),
         (b"path,label\ncat/1.png,k\xe4tzchen\n", "cannot be read as CSV in UTF-8"),
-        (b"path;label\ncat/1.png;cat\n", "unknown column 'path;label': its columns are separated by semicolons"),
+        (
+            b"path;label\ncat/1.png;cat\n",
+            "unknown column 'path;label': its columns are separated by semicolons",
+        ),
         (b"path\tlabel\ncat/1.png\tcat\n", "separated by tabs, save it with commas"),
     ],
 )
