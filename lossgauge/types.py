@@ -142,7 +142,7 @@ class Results(NamedTuple):
     references: list[Record]
     """`dataset`, `reference` (`frozen features`, `random unit vectors`, `full collapse`) and geometry columns."""
     left_out: list[Record]
-    """`dataset` and `reason`."""
+    """`dataset`, `reason`, and `whole`: False where the dataset is there, and only a part of it left out or doubtful."""
     failures: list[Record]
     """`run`, `dataset`, `loss`, `seed`, `error`; a trial that failed is in `trials`."""
     environment: Record
@@ -156,7 +156,5 @@ class Results(NamedTuple):
     `default_objective`, and how many `trials` were made and `failed`."""
     waiting: Sequence[Record] = ()
     """The run columns of what is asked for and neither done nor failed."""
-    notes: Sequence[Record] = ()
-    """`dataset` and `words`: what of a dataset was left out or is doubtful."""
     expected: int | None = None
     """Runs of the whole study, each once, those that a search has still to name among them; None where unknown."""
