@@ -169,7 +169,8 @@ def _safetensors_shape(path: Path, name: str) -> tuple[int, ...]:
 
     try:
         with safe_open(regular(path), framework="pt") as tensors:
-            return tuple(tensors.get_slice(name).get_shape()) if name in tensors.keys() else ()
+            there = list(tensors.keys())
+            return tuple(tensors.get_slice(name).get_shape()) if name in there else ()
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} cannot be read as .safetensors: {reason_of(error)}") from None
 

@@ -57,7 +57,7 @@ def features(
     to be measured; CacheError where the cached bytes are not those that were written. While extracting, memory
     holds a shard and some batches of images, whatever the dataset's size.
     """
-    identity = _identity(images, backbone)
+    identity = identity_of(images, backbone)
     entry = (cache or default_cache()) / key_of(identity)
     if refresh or not entry.is_dir():
         with drafting(entry, anew=refresh) as draft:
@@ -65,12 +65,12 @@ def features(
                 _extract_into(draft, images, backbone, progress)
                 draft.publish(entry, identity)
     rows, skipped = read_entry(entry, identity)
-    return _without(images, backbone, identity, rows, skipped)
+    return feature_set(images, backbone, rows, skipped)
 
 
 def is_cached(images: ImageSet, backbone: Backbone, *, cache: Path | None = None) -> bool:
     """Whether `features` would find all rows, so that nothing has to be extracted."""
-    return ((cache or default_cache()) / key_of(_identity(images, backbone))).is_dir()
+    return ((cache or default_cache()) / key_of(identity_of(images, backbone))).is_dir()
 
 
 def centered(of: FeatureSet) -> FeatureSet:
@@ -136,7 +136,7 @@ def extract_rows(images: ImageSet, backbone: Backbone, *, first: int = 0) -> Ite
                     job.cancel()
 
 
-def _identity(images: ImageSet, backbone: Backbone) -> dict[str, str]:
+def identity_of(images: ImageSet, backbone: Backbone) -> dict[str, str]:
     """All that the features depend on."""
     return {
         "format": "3",
@@ -189,14 +189,14 @@ def _some(images: ImageSet, rows: Sequence[int]) -> str:
     return first_few([images.ids[row] for row in rows])
 
 
-def _without(
+def feature_set(
     images: ImageSet,
     backbone: Backbone,
-    identity: dict[str, str],
     rows: Float[Tensor, "rows width"],
-    skipped: list[int],
+    skipped: Sequence[int] = (),
 ) -> FeatureSet:
     """The feature set of all images but the skipped ones, whose rows do not exist."""
+    identity = identity_of(images, backbone)
     kept = np.setdiff1d(np.arange(len(images.ids)), skipped)
     if len(kept) != len(rows):
         raise DataError(

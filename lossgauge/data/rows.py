@@ -106,8 +106,8 @@ def _check_forms(words: Sequence[str]) -> None:
         other = first.setdefault(unicodedata.normalize("NFC", word), word)
         if other != word:
             raise DataError(
-                f"labels must differ in more than their Unicode form, got {word!r} as {ascii(other)} and as "
-                f"{ascii(word)}: write both in one form, NFC"
+                f"labels must differ in more than their Unicode form, got {word!r} as {other!a} and as "
+                f"{word!a}: write both in one form, NFC"
             )
 
 
@@ -121,7 +121,7 @@ def _look_alike(words: Iterable[str]) -> Iterator[str]:
         other = first.setdefault(" ".join(seen.split()), word)
         if other != word:
             yield (
-                f"the labels {ascii(other)} and {ascii(word)} differ in spaces or invisible characters alone, and "
+                f"the labels {other!a} and {word!a} differ in spaces or invisible characters alone, and "
                 "are two classes: rename one if they are meant to be one"
             )
 

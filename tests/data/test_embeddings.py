@@ -234,7 +234,7 @@ def test_shards_that_are_short_and_long_of_labels_by_as_much_are_refused(tmp_pat
 def test_a_label_beyond_64_bits_is_refused_and_large_ones_are_told_apart(tmp_path, kind, reader):
     large = np.array([2**63, 1, 2**63 - 1] * 4, dtype=np.uint64)
     path = save(tmp_path / f"x.{kind}", ROWS, labels=large)
-    with pytest.raises(DataError, match="must lie between .*, got 9223372036854775808"):
+    with pytest.raises(DataError, match=r"must lie between .*, got 9223372036854775808"):
         reader(path)
     near = np.array([2**53, 2**53 + 1, 2**63 - 1] * 4, dtype=np.uint64)
     save(tmp_path / f"x.{kind}", ROWS, labels=near)

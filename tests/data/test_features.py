@@ -192,14 +192,14 @@ def test_more_than_ten_and_more_than_a_hundredth_of_unreadable_images_stop_a_dat
 def test_a_side_that_loses_too_much_is_refused(digits, tmp_path):
     few = dataclasses.replace(first_rows(digits, 8), labels=np.repeat([0, 1], 4))
     with pytest.raises(
-        DataError, match="needs two classes, .* digits without its unreadable images leaves 1"
+        DataError, match=r"needs two classes, .* digits without its unreadable images leaves 1"
     ):
         extract(unreadable(few, 1, 3, 5), tmp_path)
 
 
 def test_without_one_readable_image_there_is_nothing_to_extract(digits, tmp_path):
     few = first_rows(digits, 8)
-    with pytest.raises(DataError, match="none of the 8 images .*, 0, 1, 2 and 5 more among them"):
+    with pytest.raises(DataError, match=r"none of the 8 images .*, 0, 1, 2 and 5 more among them"):
         extract(unreadable(few, *range(8)), tmp_path)
 
 
