@@ -1,5 +1,8 @@
 import dataclasses
+import hashlib
+import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +74,51 @@ def test_a_flipped_byte_anywhere_is_found_and_the_file_is_named(digits, tmp_path
         extract(digits, tmp_path)
     assert str(path) in str(caught.value)
     assert "lossgauge cache rm digits-pixels" in str(caught.value)
+
+
+SHARD = {"file": "shard-00000.safetensors", "rows": 1, "next_image": 1, "skipped": [], "sha256": ""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "1",
+        '{"identity": {}}',
+        '{"identity": {}, "shards": [1]}',
+        '{"identity": [], "shards": []}',
+        json.dumps({"identity": {}, "shards": [{**SHARD, "rows": "many"}]}),
+        json.dumps({"identity": {}, "shards": [{**SHARD, "rows": -1}]}),
+        json.dumps({"identity": {}, "shards": [{**SHARD, "skipped": {}}]}),
+        json.dumps({"identity": {}, "shards": [{**SHARD, "file": "../../elsewhere"}]}),
+        '{"identity": {}, "shards": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    ],
+    ids=lambda text: text[:60],
+)
+def test_a_manifest_of_other_types_is_refused_though_its_checksum_is_right(digits, tmp_path, text):
+    extract(digits, tmp_path)
+    (path,) = tmp_path.glob("*/manifest.json")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(f"{text}\n{digest}\n")
+    with pytest.raises(CacheError, match="another version of lossgauge wrote it"):
+        extract(digits, tmp_path)
+    assert [entry.rows for entry in store.entries(tmp_path)] == [None]
+    # a journal of that kind is no draft to go on from
+    path.parent.rename(tmp_path / f".{path.parent.name}.draft")
+    (tmp_path / f".{path.parent.name}.draft" / "journal.jsonl").write_text(f"{text} {digest}\n")
+    seen = []
+    extract(digits, tmp_path, progress=lambda done, total: seen.append(done))
+    assert seen[-1] == 1797
+
+
+@pytest.mark.parametrize("name", ["shard-00000.safetensors", "manifest.json"])
+def test_a_pipe_in_the_cache_is_not_waited_for(digits, tmp_path, name):
+    extract(digits, tmp_path)
+    (path,) = tmp_path.glob(f"*/{name}")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CacheError, match="is damaged"):
+        extract(digits, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["shard-00000.safetensors", "manifest.json"])
