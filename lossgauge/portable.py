@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +26,22 @@ def portable(text: str, *below: Path) -> str:
     return _ABSOLUTE.sub(lambda found: found[1] or "…", text)
 
 
+def portable_value(value: Any, keep: Container[str] = ()) -> Any:
+    """A text, or all texts of a record or a list, portable; those of `keep` as they are."""
+    if isinstance(value, str):
+        return value if value in keep else portable(value)
+    if isinstance(value, dict):
+        return {key: portable_value(entry, keep) for key, entry in value.items()}
+    return [portable_value(entry, keep) for entry in value] if isinstance(value, list) else value
+
+
 def portable_results(results: Results) -> Results:
-    """The same results with every text in them portable; names of losses stay apart where they would become one."""
-    names = {
-        str(row[key]) for rows in _tables(results) for row in rows for key in _NAMES if key in row
-    }
-    short = {name: portable(name) for name in names}
-    double = {name for name in names if list(short.values()).count(short[name]) > 1}
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, str):
-            return value if value in double else portable(value)
-        if isinstance(value, dict):
-            return {key: cut(entry) for key, entry in value.items()}
-        return [cut(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-    return Results(*(cut(part) for part in results))
+    """The same results with every text in them portable; two losses whose names would become one keep theirs."""
+    rows = [row for part in results if isinstance(part, list) for row in part]
+    names = {str(row[key]) for row in rows for key in ("loss", "base") if key in row}
+    short = Counter(portable(name) for name in names)
+    keep = {name for name in names if short[portable(name)] > 1}
+    return Results(*(portable_value(part, keep) for part in results))
 
 
 def _working_folder() -> list[Path]:
@@ -48,14 +49,3 @@ def _working_folder() -> list[Path]:
         return [Path.cwd()]
     except OSError:  # it was deleted
         return []
-
-
-_NAMES = ("loss", "base", "dataset", "run")
-
-
-def _tables(results: Results) -> Iterable[list[dict[str, Any]]]:
-    return (
-        list(rows)
-        for rows in results
-        if isinstance(rows, list | tuple) and all(isinstance(row, dict) for row in rows)
-    )
