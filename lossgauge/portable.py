@@ -14,6 +14,9 @@ _END = r"\s:'\",;()\[\]{}<>"
 # not the slashes of https://, nor of a/b
 _ABSOLUTE = re.compile(rf"(?<![\w./~…-])/(?!/)(?:[^/{_END}]+/)+([^/{_END}]*)")
 
+# as Python quotes them: with anything inside
+_QUOTED = re.compile(r"""(?P<quote>['"])/[^'"\n]*/(?P<last>[^'"/\n]*)(?P=quote)""")
+
 
 def portable(text: str, *below: Path) -> str:
     """The text with absolute paths cut: those below a folder of `below` from there on, then those below the working
@@ -23,6 +26,7 @@ def portable(text: str, *below: Path) -> str:
     for folder in (str(folder) for folder in (*below, *_working_folder())):
         if folder.startswith("/") and len(folder) > 1:
             text = text.replace(f"{folder}/", "")
+    text = _QUOTED.sub(r"\g<quote>\g<last>\g<quote>", text)
     return _ABSOLUTE.sub(lambda found: found[1] or "…", text)
 
 

@@ -12,6 +12,7 @@ from tests.report.conftest import make_results
         ("/home/ann/pets/cat/1.jpg cannot be read", "1.jpg cannot be read"),
         ("folder:/home/ann/pets: no", "folder:pets: no"),
         ("'/home/ann/my.py:Pull' and (/a/b)", "'my.py:Pull' and (b)"),
+        ("no file: '/mnt/my disk, (new)/a b.jpg'", "no file: 'a b.jpg'"),
         ("/home/ann/ holds nothing", "… holds nothing"),
         ("see https://www.cs.toronto.edu/~kriz/cifar.html", None),
         ("hf:facebook/dinov2-small, data/pets/1.jpg, ~/data, ./a/b, 1/2 and a / b / c", None),
