@@ -23,29 +23,35 @@ def portable(text: str, *below: Path) -> str:
     folder, then all others to their last part."""
     if "/" not in text:
         return text
-    for folder in (str(folder) for folder in (*below, *_working_folder())):
+    # the innermost first
+    folders = sorted(map(str, (*below, *_working_folder())), key=len, reverse=True)
+    for folder in folders:
         if folder.startswith("/") and len(folder) > 1:
             text = text.replace(f"{folder}/", "")
     text = _QUOTED.sub(r"\g<quote>\g<last>\g<quote>", text)
     return _ABSOLUTE.sub(lambda found: found[1] or "…", text)
 
 
-def portable_value(value: Any, keep: Container[str] = ()) -> Any:
+def portable_value(value: Any, *below: Path, keep: Container[str] = ()) -> Any:
     """A text, or all texts of a record or a list, portable; those of `keep` as they are."""
     if isinstance(value, str):
-        return value if value in keep else portable(value)
+        return value if value in keep else portable(value, *below)
     if isinstance(value, dict):
-        return {key: portable_value(entry, keep) for key, entry in value.items()}
-    return [portable_value(entry, keep) for entry in value] if isinstance(value, list) else value
+        return {key: portable_value(entry, *below, keep=keep) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [portable_value(entry, *below, keep=keep) for entry in value]
+    return value
 
 
 def portable_results(results: Results) -> Results:
     """The same results with every text in them portable; two losses whose names would become one keep theirs."""
+    named = [str(name) for name in results.plan.get("datasets") or () if ":/" in str(name)]
+    below = [Path(name.partition(":")[2]).parent for name in named]
     rows = [row for part in results if isinstance(part, list) for row in part]
     names = {str(row[key]) for row in rows for key in ("loss", "base") if key in row}
-    short = Counter(portable(name) for name in names)
-    keep = {name for name in names if short[portable(name)] > 1}
-    return Results(*(portable_value(part, keep) for part in results))
+    short = Counter(portable(name, *below) for name in names)
+    keep = {name for name in names if short[portable(name, *below)] > 1}
+    return Results(*(portable_value(part, *below, keep=keep) for part in results))
 
 
 def _working_folder() -> list[Path]:
