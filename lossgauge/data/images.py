@@ -17,10 +17,10 @@ _MARKED = (
     "SGI", "SUN", "BLP", "DCX", "FLI", "FTEX", "MSP", "PIXAR", "XBM", "XPM", "XVTHUMB",
 )  # fmt: skip
 """Formats that begin with a mark of their own, so that any file can be asked for it."""
-_UNMARKED = ("DIB", "PCX", "CUR", "GBR", "IM", "IMT", "PCD", "TGA")
+_UNMARKED = ("DIB", "PCX", "CUR", "GBR", "PCD", "TGA")
 FORMATS = (*_MARKED, *_UNMARKED)
 """What Pillow decodes by itself. Not EPS, for which it starts a program; not BUFR, GRIB, HDF5, WMF and MPEG, which
-it only recognises; not FITS, SPIDER, MCIDAS and IPTC, which hold measurements."""
+it only recognises; not FITS, SPIDER, MCIDAS and IPTC, which hold measurements; not IM and IMT, which it gives up."""
 # below Pillow's own bound, so that what is accepted never warns
 LARGEST = 89_000_000
 """Pixels of the largest image that is opened."""
