@@ -252,9 +252,6 @@ def features(
     device: Annotated[str | None, typer.Option(help="cpu or cuda, for hf models.")] = None,
     download: Download = False,
     refresh: Annotated[bool, typer.Option(help="Extract anew, whatever the cache holds.")] = False,
-    skip_corrupt: Annotated[
-        bool, typer.Option(help="Leave out images that cannot be read, and count them.")
-    ] = False,
 ) -> None:
     """Extract the features of a dataset into the cache, or say that they are there."""
     from rich.console import Console
@@ -272,15 +269,15 @@ def features(
             load_dataset(dataset, download=download),
             load_backbone(backbone, download=download, **given),
             refresh=refresh,
-            skip_corrupt=skip_corrupt,
             progress=lambda done, total: progress.features(dataset, done, total),
         )
     rows, width = found.features.shape
     typer.echo(
         f"{dataset}: {rows} rows of {width} features by {backbone}, {found.protocol} split "
         f"{len(found.train)}/{len(found.test)}, fingerprint {found.fingerprint[:12]}"
-        + (f", {found.identity['skipped']} images skipped" if "skipped" in found.identity else "")
     )
+    for words in found.notes:
+        typer.echo(f"{dataset}: {words}")
 
 
 @cache_app.command("ls", epilog="Example: `lossgauge cache ls`")
@@ -400,9 +397,10 @@ def _check_embeddings(path: Path, embeddings_name: str, labels_name: str) -> Non
     from lossgauge.diagnostics.variance import geometry
     from lossgauge.ranking.metrics import retrieval
 
-    embeddings, labels = read_embeddings(
-        path, embeddings_name=embeddings_name, labels_name=labels_name
-    )
+    given = read_embeddings(path, embeddings_name=embeddings_name, labels_name=labels_name)
+    embeddings, labels = given.embeddings, given.labels
+    for words in given.notes:
+        typer.echo(words)
     found, ranked = geometry(embeddings, labels), retrieval(embeddings, labels)
     typer.echo(
         f"{found.sample_count} rows of {found.class_count} classes"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -78,6 +79,8 @@ class ImageSet:
     """SHA-256 over ids, labels and pixels, or over the files that hold them: part of the cache key."""
     read: Callable[[int], Image] = field(repr=False)
     """The image of a row. Raises DataError that names the file where it cannot be decoded."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the files were read, a line each: what was left out, what is doubtful."""
 
 
 @runtime_checkable
@@ -114,6 +117,10 @@ class FeatureSet(NamedTuple):
     """What the features depend on, for the record."""
     validation: Int[Tensor, " validation"] | None = None
     """Rows of the training side that are held out to pick an epoch by."""
+    class_names: Mapping[int, str] = MappingProxyType({})
+    """For messages; a class that is not in it goes by its number."""
+    notes: tuple[str, ...] = ()
+    """As those of `ImageSet`, and the images that could not be read."""
 
 
 class Results(NamedTuple):
@@ -135,7 +142,7 @@ class Results(NamedTuple):
     references: list[Record]
     """`dataset`, `reference` (`frozen features`, `random unit vectors`, `full collapse`) and geometry columns."""
     left_out: list[Record]
-    """`dataset` and `reason`."""
+    """`dataset`, `reason`, and `whole`: False where the dataset is there, and only a part of it left out or doubtful."""
     failures: list[Record]
     """`run`, `dataset`, `loss`, `seed`, `error`; a trial that failed is in `trials`."""
     environment: Record

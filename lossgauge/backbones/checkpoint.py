@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lossgauge.errors import DataError, InputError
 
@@ -20,6 +21,15 @@ VIT_B32 = {
 _CONFIG = "config.json"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+class _Index(BaseModel):
+    """model.safetensors.index.json."""
+
+    weight_map: dict[str, str]
+
+
+_CONFIGS, _INDEXES = TypeAdapter(dict[str, Any]), TypeAdapter(_Index)
 
 
 class Checkpoint(NamedTuple):
@@ -115,10 +125,10 @@ def _read(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{folder} holds no model of transformers: it has no {_CONFIG}")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: {first_line(error)}") from None
-    if not isinstance(config, dict) or "model_type" not in config:
+        config = _CONFIGS.validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise DataError(f"{path} is damaged: {_first(error)}") from None
+    if not isinstance(config.get("model_type"), str):
         raise DataError(f"{path} is no config of transformers: it has no model_type")
     return config
 
@@ -127,7 +137,10 @@ def _check_vit_b32(name: str, config: dict[str, Any], folder: Path) -> None:
     """A record that says `clip-vit-b32` must not come of another network that lay in the folder of that name."""
     asked, kind = ("clip" if name == "clip-vit-b32" else "vit"), config["model_type"]
     # what transformers takes where a config does not say
-    patch = config.get("vision_config", config).get("patch_size", 32 if asked == "clip" else 16)
+    of_images = config.get("vision_config", config)
+    if not isinstance(of_images, dict):
+        raise DataError(f"{folder / _CONFIG} is damaged: its vision_config is no mapping")
+    patch = of_images.get("patch_size", 32 if asked == "clip" else 16)
     if not kind.startswith(asked) or patch != 32:
         raise InputError(
             f"{name} is a {asked!r} with patches of 32 pixels, but {folder} holds a {kind!r} with {patch}: "
@@ -145,18 +158,37 @@ def _weight_files(folder: Path, config: dict[str, Any]) -> list[Path]:
         return [folder / _WEIGHTS]
     index = folder / _INDEX
     if not index.is_file():
-        raise DataError(
-            f"{folder} has no {_WEIGHTS}; weights in other formats are pickles and are not read: "
-            "docs/backbones.md tells how to convert them once"
-        )
+        raise DataError(f"{folder} has no {_WEIGHTS}: {_what_to_do(folder)}")
     try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{index} is damaged: {first_line(error)}") from None
+        shards = sorted(set(_INDEXES.validate_json(index.read_bytes()).weight_map.values()))
+    except (ValidationError, OSError) as error:
+        raise DataError(f"{index} is damaged: {_first(error)}") from None
     for shard in shards:
+        if Path(shard).name != shard or "\0" in shard:
+            raise DataError(f"{index} names {shard!r}, which is no file beside it")
         if not (folder / shard).is_file():
             raise DataError(f"{index} names {shard}, which is not there")
     return [folder / shard for shard in shards]
+
+
+def _what_to_do(folder: Path) -> str:
+    """How to come to weights that are read, from those that are there."""
+    others = sorted(
+        path.name for path in folder.glob("*.safetensors") if not path.name.startswith(".")
+    )
+    if others:
+        return f"it has {others[0]}, which transformers reads under the name {_WEIGHTS}: rename it, or copy it to that name"
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")) or any(folder.glob("*.ckpt*")):
+        return "its weights are pickles, which are not read: docs/backbones.md tells how to convert them once"
+    return "save the model with save_pretrained, or put its weights there"
+
+
+def _first(error: Exception) -> str:
+    """The first thing that is wrong, in a line."""
+    if not isinstance(error, ValidationError):
+        return first_line(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
 
 
 def first_line(error: Exception) -> str:

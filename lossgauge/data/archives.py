@@ -3,6 +3,7 @@
     <cache>/unpacked/<archive>-<hash of its path, size and time>/
 
 Only plain files and folders come out, each below the folder and once, and no more of them than `Limits` allow.
+Hidden ones and an operating system's notes (`__MACOSX`, `._1.jpg`) stay inside.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, NamedTuple, Protocol, cast, runtime_checkable
 
 from lossgauge.data.cache import default_cache
-from lossgauge.data.places import NotFound
+from lossgauge.data.places import NotFound, is_hidden
 from lossgauge.errors import DataError
 
 _CHUNK = 2**20
@@ -183,6 +184,8 @@ def _write(draft: Path, archive: Path, name: str, content: _Readable | None) -> 
         raise _refused(archive, name, "an absolute path")
     if ".." in path.parts or "\\" in name or "\0" in name:
         raise _refused(archive, name, "a path that leads out of its folder")
+    if any(is_hidden(part) for part in path.parts):
+        return
     try:
         if content is None:
             (draft / path).mkdir(parents=True, exist_ok=True)

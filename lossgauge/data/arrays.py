@@ -9,14 +9,17 @@ from __future__ import annotations
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from lossgauge.data.places import reason_of, regular
 from lossgauge.errors import DataError, nearest
 
+_FLOATS = (torch.float16, torch.float32, torch.float64)
 _Reading = tuple[dict[str, Any], list[str]]
 """Arrays or columns of the names asked for, and all the names that there are."""
 # whatever numpy and zip raise on bytes that are no arrays
@@ -27,23 +30,31 @@ _NO_ARRAYS = (
 
 
 def read_arrays(
-    path: Path, names: Sequence[str], *, needed: int
+    path: Path, names: Sequence[str], *, needed: int, beside: Mapping[str, np.ndarray] | None = None
 ) -> tuple[dict[str, Any], list[Path]]:
     """What the file, or one beside it, holds of `names`, and the files that were read.
 
     The first of `names` are the embeddings, always an array; the others are arrays, or lists with None where
-    an entry is missing. Raises DataError for a suffix not in READERS, a file that cannot be read, and where
-    one of the first `needed` names is missing.
+    an entry is missing. `beside` is this file's part of `labels.npy` and the like, where several files share one.
+    Raises DataError for a suffix not in READERS, a file that cannot be read, and where one of the first `needed`
+    names is missing.
     """
     if path.suffix not in READERS:
         raise DataError(f"{path} is of no known kind{nearest(path.suffix, READERS)}")
     found, there = READERS[path.suffix](path, names)
     files = [path]
     for name in names[1:] if path.suffix in _NEED_COMPANY else ():
-        file = _beside(path, name)
-        if name not in found and file is not None:
-            found[name] = _load_npy(file)
+        file = own_company(path, name)
+        if name in found:
+            continue
+        if file is not None:
+            found[name] = load_npy(file)
             files.append(file)
+        elif beside is not None:
+            found |= {name: beside[name]} if name in beside else {}
+        elif (shared := shared_company(path, name)) is not None:
+            found[name] = load_npy(shared)
+            files.append(shared)
     for name in names[:needed]:
         if name not in found:
             wanted = " and ".join(map(repr, names[:needed]))
@@ -63,49 +74,105 @@ def lies_beside(path: Path, names: Sequence[str]) -> bool:
     return any(path.name == f"{name}.npy" or path.name.endswith(f".{name}.npy") for name in names)
 
 
-def _beside(path: Path, name: str) -> Path | None:
-    places = (path.with_name(f"{path.stem}.{name}.npy"), path.with_name(f"{name}.npy"))
-    return next((place for place in places if place.is_file() and place != path), None)
+def holds(path: Path, name: str) -> bool:
+    """Whether the file itself holds an array of that name. Of .npy and .safetensors, which may have company."""
+    return path.suffix == ".safetensors" and name in _read_safetensors(path, ())[1]
+
+
+def own_company(path: Path, name: str) -> Path | None:
+    """x.labels.npy beside x.npy."""
+    return _there(path.with_name(f"{path.stem}.{name}.npy"), path)
+
+
+def shared_company(path: Path, name: str) -> Path | None:
+    """labels.npy beside x.npy; none for kinds that hold all their arrays themselves."""
+    return _there(path.with_name(f"{name}.npy"), path) if path.suffix in _NEED_COMPANY else None
+
+
+def _there(company: Path, path: Path) -> Path | None:
+    return company if company != path and company.exists() else None
+
+
+def row_count(path: Path, name: str) -> int:
+    """Rows of the embeddings in an .npy or a .safetensors file, by its header; 0 where it has none of that name."""
+    if path.suffix == ".npy":
+        try:
+            shape = np.load(regular(path), mmap_mode="r", allow_pickle=False).shape
+        except _NO_ARRAYS as error:
+            raise DataError(f"{path} cannot be read as .npy: {reason_of(error)}") from None
+    else:
+        shape = _safetensors_shape(path, name)
+    return shape[0] if shape else 0
 
 
 def _read_npz(path: Path, names: Sequence[str]) -> _Reading:
     try:
         # opened here, because numpy leaves a damaged archive open
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with regular(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("it is one array, an .npy")
+            _check_once(path, arrays.files, names)
             return {name: arrays[name] for name in names if name in arrays.files}, arrays.files
+    except DataError:
+        raise
     except _NO_ARRAYS as error:
-        raise DataError(f"{path} cannot be read as .npz: {error}") from None
+        raise DataError(f"{path} cannot be read as .npz: {reason_of(error)}") from None
+
+
+def _check_once(path: Path, there: Sequence[str], names: Sequence[str]) -> None:
+    for name in names:
+        if list(there).count(name) > 1:
+            raise DataError(
+                f"{path} has two arrays or columns named {name!r}: rename or remove one"
+            )
 
 
 def _read_npy(path: Path, names: Sequence[str]) -> _Reading:
-    return {names[0]: _load_npy(path)}, [names[0]]
+    return {names[0]: load_npy(path)}, [names[0]]
 
 
-def _load_npy(path: Path) -> np.ndarray:
+def load_npy(path: Path) -> np.ndarray:
+    """The array of an .npy file. Raises DataError where it is none."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("it is a zip of arrays, an .npz")
         return array
+    except DataError:
+        raise
     except _NO_ARRAYS as error:
-        raise DataError(f"{path} cannot be read as .npy: {error}") from None
+        raise DataError(f"{path} cannot be read as .npy: {reason_of(error)}") from None
 
 
 def _read_safetensors(path: Path, names: Sequence[str]) -> _Reading:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as tensors:
+        with safe_open(regular(path), framework="pt") as tensors:
             there = list(tensors.keys())
             found = {name: tensors.get_tensor(name) for name in names if name in there}
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} cannot be read as .safetensors: {error}") from None
-    # numpy knows no bfloat16
+    except DataError:
+        raise
+    except (SafetensorError, OSError, *_NO_ARRAYS) as error:
+        raise DataError(f"{path} cannot be read as .safetensors: {reason_of(error)}") from None
+    # numpy knows no bfloat16 and no float8
+    small = {name for name, t in found.items() if t.is_floating_point() and t.dtype not in _FLOATS}
     return {
-        name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        name: (tensor.float() if name in small else tensor).numpy()
         for name, tensor in found.items()
     }, there
+
+
+def _safetensors_shape(path: Path, name: str) -> tuple[int, ...]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(regular(path), framework="pt") as tensors:
+            there = list(tensors.keys())
+            return tuple(tensors.get_slice(name).get_shape()) if name in there else ()
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} cannot be read as .safetensors: {reason_of(error)}") from None
 
 
 def _read_parquet(path: Path, names: Sequence[str]) -> _Reading:
@@ -113,14 +180,17 @@ def _read_parquet(path: Path, names: Sequence[str]) -> _Reading:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(regular(path))
         there = file.schema_arrow.names
+        _check_once(path, there, names)
         table = file.read(columns=[name for name in names if name in there])
         found: dict[str, Any] = {
             name: table[name].to_pylist() for name in names[1:] if name in there
         }
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from None
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {reason_of(error)}") from None
     if names[0] in there:
         found[names[0]] = _list_rows(table[names[0]], path, names[0])
     return found, there

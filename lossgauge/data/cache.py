@@ -19,16 +19,18 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from lossgauge.errors import CacheError
+from lossgauge.data.places import regular
+from lossgauge.errors import CacheError, DataError
 
 SHARD_BYTES = 2**26
 """A shard holds about so much: some seconds of a network's work, which is what a kill can cost."""
@@ -40,13 +42,23 @@ _ENTRY = re.compile(r"[^.].*-[0-9a-f]{16}")
 class Shard(NamedTuple):
     """One file of an entry."""
 
-    file: str
-    rows: int
+    file: Annotated[str, Field(pattern=r"^shard-[0-9]+\.safetensors$")]
+    rows: Annotated[int, Field(ge=0)]
     next_image: int
     """Number of the image after the last one it covers."""
     skipped: list[int]
     """Numbers of images it leaves out because they could not be read."""
     sha256: str
+
+
+class _Manifest(BaseModel):
+    """manifest.json, less the line that vouches for it."""
+
+    identity: dict[str, str]
+    shards: list[Shard]
+
+
+_MANIFESTS, _SHARDS = TypeAdapter(_Manifest), TypeAdapter(Shard)
 
 
 class Entry(NamedTuple):
@@ -226,22 +238,22 @@ def damaged(path: Path, why: str) -> CacheError:
 def _read_manifest(entry: Path) -> tuple[dict[str, str], list[Shard]]:
     path = entry / _MANIFEST
     try:
-        text, _, digest = path.read_bytes().decode().removesuffix("\n").rpartition("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        text, _, digest = regular(path).read_bytes().decode().removesuffix("\n").rpartition("\n")
+    except (OSError, UnicodeDecodeError, DataError) as error:
         raise damaged(path, str(error)) from None
     if _digest(text) != digest:
         raise damaged(path, "its SHA-256 is another")
     try:
-        manifest = json.loads(text)
-        return manifest["identity"], [Shard(**shard) for shard in manifest["shards"]]
-    except (KeyError, TypeError):  # whole, but not of this version
+        manifest = _MANIFESTS.validate_json(text)
+    except ValidationError:  # whole, but not of this version
         raise damaged(path, "another version of lossgauge wrote it") from None
+    return manifest.identity, manifest.shards
 
 
 def _read_shard(path: Path, shard: Shard) -> Float[Tensor, "rows width"]:
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = regular(path).read_bytes()
+    except (OSError, DataError) as error:
         raise damaged(path, str(error)) from None
     if hashlib.sha256(content).hexdigest() != shard.sha256:
         raise damaged(path, "its SHA-256 is not the manifest's")
@@ -261,10 +273,10 @@ def _whole_shards(draft: Path) -> Iterator[Shard]:
         text, _, digest = line.decode(errors="replace").rpartition(" ")
         if _digest(text) != digest:
             return  # torn by a kill
-        shard = Shard(**json.loads(text))
         try:
+            shard = _SHARDS.validate_json(text)
             _read_shard(draft / shard.file, shard)
-        except CacheError:
+        except (CacheError, ValidationError):
             return
         yield shard
 

@@ -22,7 +22,7 @@ from lossgauge.data.listing import (
     labels_of,
     read_text,
 )
-from lossgauge.data.places import NotFound, not_found, places
+from lossgauge.data.places import NotFound, is_hidden, not_found, places, regular
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
@@ -170,6 +170,7 @@ def _kaggle(part: Part) -> tuple[list[Labelled], Names]:
             name: Path(folder) / name
             for folder, _, names in os.walk(images / side)
             for name in names
+            if not is_hidden(name)
         }
         table = part(f"anno_{side}.csv")
         for line in _lines(table):
@@ -196,7 +197,9 @@ def _mat(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
     try:
-        content: dict[str, Any] = loadmat(path, squeeze_me=True)
+        content: dict[str, Any] = loadmat(regular(path), squeeze_me=True)
+    except DataError:
+        raise
     except Exception as error:  # on damaged bytes it may raise anything
         raise DataError(f"{path} cannot be read as a .mat file: {error}") from None
     return content

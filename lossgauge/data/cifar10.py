@@ -12,7 +12,7 @@ from PIL import Image
 
 from lossgauge.data.archives import find_within
 from lossgauge.data.listing import Expected, Outline, check_counts
-from lossgauge.data.places import NotFound, not_found, places
+from lossgauge.data.places import NotFound, Unreachable, not_found, places, regular
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
@@ -110,7 +110,7 @@ def load(root: Path | None = None) -> ImageSet:
 
 def _count(file: Path) -> int:
     try:
-        size = file.stat().st_size
+        size = regular(file).stat().st_size
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error}): {HOW}") from None
     if size % RECORD:
@@ -139,5 +139,5 @@ def _read(files: list[Path], firsts: Int[np.ndarray, " ends"], row: int) -> Imag
             file.seek((row - int(firsts[number])) * RECORD + 1)
             planes = np.frombuffer(file.read(RECORD - 1), np.uint8).reshape(3, SIDE, SIDE)
     except (OSError, ValueError) as error:
-        raise DataError(f"{files[number]} cannot be read: {error}") from None
+        raise Unreachable(f"{files[number]} cannot be read: {error}") from None
     return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))

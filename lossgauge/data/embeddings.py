@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +22,18 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from lossgauge.data.arrays import READERS, lies_beside, read_arrays
-from lossgauge.data.rows import Rows, checked_rows
+from lossgauge.data.arrays import (
+    READERS,
+    holds,
+    lies_beside,
+    load_npy,
+    own_company,
+    read_arrays,
+    row_count,
+    shared_company,
+)
+from lossgauge.data.places import is_hidden, reason_of, regular
+from lossgauge.data.rows import Rows, check_range, checked_rows
 from lossgauge.data.splits import choose_split, fingerprint
 from lossgauge.errors import DataError
 from lossgauge.types import FeatureSet
@@ -51,27 +62,51 @@ class Embedded(NamedTuple):
     files: list[Path]
 
 
+class Given(NamedTuple):
+    """Embeddings with their labels, as a file holds them."""
+
+    embeddings: np.ndarray
+    labels: np.ndarray
+    class_names: dict[int, str]
+    """Of labels that are text; empty for numbers."""
+    notes: tuple[str, ...]
+    """What is doubtful, a line each."""
+
+
 def read_embeddings(
     path: Path, *, embeddings_name: str = "embeddings", labels_name: str = "labels"
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Given:
     """Embeddings and labels as they are, whatever their numbers; labels that are text come numbered.
 
-    Raises DataError where a file cannot be read, or lacks one of the two.
+    Raises DataError where a file cannot be read, or lacks one of the two, and for whole numbers beyond 64 bits.
     """
     shards = _shards(path, embeddings_name, labels_name)
+    for shard in shards:
+        if shard.embeddings.ndim == 0 or shard.embeddings.dtype.kind not in "iufb":
+            raise DataError(
+                f"embeddings must be a (rows, width) array of numbers, got shape {shard.embeddings.shape} of "
+                f"{shard.embeddings.dtype} in {shard.path}"
+            )
+        _check_columns(shard)
     _check_widths(shards)
-    embeddings = _stacked([shard.embeddings for shard in shards])
-    labels = [np.asarray(shard.labels) for shard in shards]
-    if all(array.dtype.kind in "iuf" for array in labels):
-        return embeddings, _stacked(labels)
+    embeddings = _native(_stacked([shard.embeddings for shard in shards]))
+    labels = _joined(shards, "labels") or []
+    if {type(label) for label in labels} <= {int}:
+        check_range(labels)
+        return Given(embeddings, np.array(labels, dtype=np.int64), {}, ())
     rows = checked_rows(
-        _joined(shards, "labels") or [],
+        labels,
         ids=None,
         sides=None,
         where=_where(shards),
         source=str(path),
     )
-    return embeddings, rows.labels
+    return Given(embeddings, rows.labels, rows.class_names, rows.notes)
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The array in this machine's byte order, which is the one that torch takes."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def read(
@@ -127,24 +162,82 @@ def load(
             "embeddings": _digest(files),
             "names": f"{embeddings_name}, {labels_name}",
         },
+        class_names=rows.class_names,
+        notes=rows.notes,
     )
 
 
 def _shards(path: Path, embeddings_name: str, labels_name: str) -> list[_Shard]:
     names = (embeddings_name, labels_name, "ids", "split")
-    return [_shard(file, names) for file in _files(path, names)]
+    paths = _files(path, names)
+    if len(paths) == 1:
+        return [_shard(paths[0], names, None)]
+    parts, shared = _parts(paths, names)
+    shards = [_shard(file, names, part) for file, part in zip(paths, parts, strict=True)]
+    shards[0].files.extend(shared)
+    return shards
+
+
+def _parts(
+    paths: list[Path], names: tuple[str, ...]
+) -> tuple[list[dict[str, np.ndarray]], list[Path]]:
+    """Each shard's rows of `labels.npy` and the like, which belong to one shard or cover all; and these files.
+
+    Raises DataError where neither is so, or where the order of the shards is not plain.
+    """
+    parts: list[dict[str, np.ndarray]] = [{} for _ in paths]
+    files = []
+    for name in names[1:]:
+        file = shared_company(paths[0], name)
+        without = [n for n, p in enumerate(paths) if not (own_company(p, name) or holds(p, name))]
+        if file is None or not without:
+            continue
+        array = load_npy(file)
+        files.append(file)
+        if len(without) == 1:
+            parts[without[0]][name] = array
+            continue
+        counts = [row_count(path, names[0]) for path in paths]
+        if len(without) < len(paths) or array.ndim != 1 or len(array) != sum(counts):
+            raise DataError(
+                f"{file} must belong to one array, or hold one row for each of the {sum(counts):,} rows of all "
+                f"{len(paths)} arrays beside it, got shape {array.shape}: give each array a file of its own, as "
+                f"{paths[without[0]].stem}.{name}.npy"
+            )
+        if paths != sorted(paths, key=_by_number):
+            raise DataError(
+                f"{file} covers {len(paths)} arrays, whose order by name ({paths[0].name}, {paths[1].name}, …) is "
+                "not that of their numbers: pad the numbers with zeros, or give each array a file of its own, as "
+                f"{paths[0].stem}.{name}.npy"
+            )
+        ends = np.cumsum(counts)
+        for part, rows in zip(parts, np.split(array, ends[:-1]), strict=True):
+            part[name] = rows
+    return parts, files
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """Orders img_2 before img_10."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"([0-9]+)", path.name)
+    ]
 
 
 def _files(path: Path, names: tuple[str, str, str, str]) -> list[Path]:
     if not path.exists():
         raise DataError(f"{path} cannot be read: there is no such file or folder")
     if not path.is_dir():
-        return [path]
+        return [regular(path)]
+    try:
+        inside = sorted(path.iterdir())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason_of(error)}") from None
     files = [
         file
-        for file in sorted(path.iterdir())
-        if file.is_file()
-        and not file.name.startswith(".")
+        for file in inside
+        if not file.is_dir()
+        and not is_hidden(file.name)
         and file.suffix in READERS
         and not lies_beside(file, names[1:])
     ]
@@ -158,8 +251,10 @@ def _files(path: Path, names: tuple[str, str, str, str]) -> list[Path]:
     return files
 
 
-def _shard(path: Path, names: tuple[str, str, str, str]) -> _Shard:
-    found, files = read_arrays(path, names, needed=2)
+def _shard(
+    path: Path, names: tuple[str, str, str, str], beside: dict[str, np.ndarray] | None
+) -> _Shard:
+    found, files = read_arrays(path, names, needed=2, beside=beside)
     embeddings, labels, ids, sides = (found.get(name) for name in names)
     return _Shard(path, np.asarray(embeddings), labels, ids, sides, files)
 
@@ -179,11 +274,17 @@ def _check(shard: _Shard) -> None:
         )
     if array.size == 0:
         raise DataError(f"{path} is empty: its embeddings have shape {array.shape}")
+    _check_columns(shard)
+
+
+def _check_columns(shard: _Shard) -> None:
+    """One entry a row, in each file: shards that are short and long by as much would else shift each other's rows."""
+    rows = len(shard.embeddings)
     for name, column in (("labels", shard.labels), ("ids", shard.ids), ("split", shard.sides)):
         shape = column.shape if isinstance(column, np.ndarray) else (len(column or ()),)
-        if column is not None and shape != (len(array),):
+        if column is not None and shape != (rows,):
             raise DataError(
-                f"{path} holds {len(array)} embeddings, but {name} of shape {shape}: it takes one entry a row"
+                f"{shard.path} holds {rows} embeddings, but {name} of shape {shape}: it takes one entry a row"
             )
 
 
@@ -198,13 +299,13 @@ def _as_float32(shard: _Shard) -> Float32[np.ndarray, "rows width"]:
         what = "NaN" if np.isnan(rows[bad[0]]).any() else "Inf"
         raise DataError(
             f"embeddings must be finite in float32, but {shard.path}, row {bad[0]} holds {what} "
-            f"({len(bad)} of {len(rows)} rows do): leave those rows out, or embed them anew"
+            f"({len(bad)} of {len(rows)} rows do): leave those rows out, or embed them again"
         )
     zero = np.flatnonzero(~rows.any(axis=1))
     if len(zero):
         raise DataError(
             f"embeddings need a direction, but {shard.path}, row {zero[0]} is all zeros "
-            f"({len(zero)} of {len(rows)} rows are): leave those rows out, or embed them anew"
+            f"({len(zero)} of {len(rows)} rows are): leave those rows out, or embed them again"
         )
     return rows
 
@@ -256,7 +357,7 @@ def _digest(files: list[Path]) -> str:
     contents = []
     for path in files:
         try:
-            with path.open("rb") as file:
+            with regular(path).open("rb") as file:
                 contents.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import chain
@@ -17,12 +17,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lossgauge.data.cache import SHARD_BYTES, Draft, default_cache, drafting, key_of, read_entry
-from lossgauge.data.splits import fingerprint
+from lossgauge.data.places import Unreachable, first_few
+from lossgauge.data.splits import check_sides, fingerprint
 from lossgauge.errors import DataError
 from lossgauge.types import Backbone, FeatureSet, ImageSet
 
 BATCH = 32
 """Images that go through the network at a time: few enough for its activations to stay near the cores."""
+
+SKIPPED_COUNT, SKIPPED_SHARE = 10, 0.01
+"""A dataset is stopped where more images than this count *and* this share cannot be read: our choice."""
 
 _ROWS_A_JOB = 8
 
@@ -32,8 +36,8 @@ class Extracted(NamedTuple):
 
     rows: Float[Tensor, "rows width"]
     next_image: int
-    skipped: list[int]
-    """Numbers of images that could not be read."""
+    skipped: dict[int, str]
+    """Numbers of images that could not be read, with why."""
 
 
 def features(
@@ -42,37 +46,31 @@ def features(
     *,
     cache: Path | None = None,
     refresh: bool = False,
-    skip_corrupt: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureSet:
     """Features of all images, from the cache where it has them, else extracted and put there.
 
     `cache` is LOSSGAUGE_CACHE or ~/.cache/lossgauge if not given. `progress` gets (done, total) while
     images are extracted. An extraction that was stopped, by a kill too, goes on from its last whole shard.
-    An image that cannot be read is a DataError that names it; with `skip_corrupt` it is left out of the
-    rows and of the split. Raises CacheError where the cached bytes are not those that were written. While
-    extracting, memory holds a shard and some batches of images, whatever the dataset's size.
+    An image that cannot be read is left out of the rows and of the split, and `notes` names it. Raises DataError
+    where that is more than `SKIPPED_SHARE` of the images and more than `SKIPPED_COUNT`, or leaves a side too small
+    to be measured; CacheError where the cached bytes are not those that were written. While extracting, memory
+    holds a shard and some batches of images, whatever the dataset's size.
     """
-    identity = _identity(images, backbone)
+    identity = identity_of(images, backbone)
     entry = (cache or default_cache()) / key_of(identity)
     if refresh or not entry.is_dir():
         with drafting(entry, anew=refresh) as draft:
             if draft is not None:
-                _extract_into(draft, images, backbone, skip_corrupt, progress)
+                _extract_into(draft, images, backbone, progress)
                 draft.publish(entry, identity)
     rows, skipped = read_entry(entry, identity)
-    if skipped and not skip_corrupt:
-        raise DataError(
-            f"{len(skipped)} of {len(images.ids)} images of {images.name} could not be read when their features "
-            f"were extracted, the first is {images.ids[skipped[0]]}; mend them and extract with --refresh, or "
-            "leave them out with --skip-corrupt"
-        )
-    return _without(images, backbone, identity, rows, skipped)
+    return feature_set(images, backbone, rows, skipped)
 
 
 def is_cached(images: ImageSet, backbone: Backbone, *, cache: Path | None = None) -> bool:
     """Whether `features` would find all rows, so that nothing has to be extracted."""
-    return ((cache or default_cache()) / key_of(_identity(images, backbone))).is_dir()
+    return ((cache or default_cache()) / key_of(identity_of(images, backbone))).is_dir()
 
 
 def centered(of: FeatureSet) -> FeatureSet:
@@ -87,10 +85,8 @@ def centered(of: FeatureSet) -> FeatureSet:
     )
 
 
-def extract_rows(
-    images: ImageSet, backbone: Backbone, *, first: int = 0, skip_corrupt: bool = False
-) -> Iterator[Extracted]:
-    """Features of the images from number `first` on, batch after batch.
+def extract_rows(images: ImageSet, backbone: Backbone, *, first: int = 0) -> Iterator[Extracted]:
+    """Features of the images from number `first` on, batch after batch; what cannot be read has no row.
 
     Workers decode the next two batches while the network is at work on one.
     """
@@ -101,6 +97,8 @@ def extract_rows(
         for row in range(start, end):
             try:
                 prepared.append(backbone.prepare(images.read(row)))
+            except Unreachable:
+                raise
             except DataError as error:
                 prepared.append(error)
         return prepared
@@ -116,13 +114,12 @@ def extract_rows(
                     ahead.append(
                         [pool.submit(prepare, p, min(p + _ROWS_A_JOB, end)) for p in parts]
                     )
-                batch, skipped = [], []
+                batch: list[Tensor] = []
+                skipped: dict[int, str] = {}
                 images_of_batch = chain.from_iterable(job.result() for job in ahead.popleft())
                 for row, image in enumerate(images_of_batch, start):
                     if isinstance(image, DataError):
-                        if not skip_corrupt:
-                            raise image
-                        skipped.append(row)
+                        skipped[row] = str(image)
                         continue
                     size = image.shape if size is None else size
                     if image.shape != size:
@@ -139,10 +136,10 @@ def extract_rows(
                     job.cancel()
 
 
-def _identity(images: ImageSet, backbone: Backbone) -> dict[str, str]:
+def identity_of(images: ImageSet, backbone: Backbone) -> dict[str, str]:
     """All that the features depend on."""
     return {
-        "format": "2",
+        "format": "3",
         "dataset": images.name,
         "images": images.digest,
         "backbone": backbone.name,
@@ -156,36 +153,50 @@ def _extract_into(
     draft: Draft,
     images: ImageSet,
     backbone: Backbone,
-    skip_corrupt: bool,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     total = len(images.ids)
     blocks: list[Tensor] = []
-    skipped: list[int] = []
+    waiting: list[int] = []
+    skipped = [row for shard in draft.shards for row in shard.skipped]
     size = 0
-    for found in extract_rows(images, backbone, first=draft.next_image, skip_corrupt=skip_corrupt):
+    for found in extract_rows(images, backbone, first=draft.next_image):
+        waiting += found.skipped
         skipped += found.skipped
+        if len(skipped) > max(SKIPPED_COUNT, SKIPPED_SHARE * total):
+            raise DataError(
+                f"{images.name} is stopped: more than {SKIPPED_COUNT} of its images and more than {SKIPPED_SHARE:.0%} "
+                f"of the {total:,} cannot be read, {_some(images, skipped)} among them "
+                f"({next(iter(found.skipped.values()))}): repair them, or take them away"
+            )
         if len(found.rows):
             blocks.append(found.rows)
             size += found.rows.nbytes
-        if size >= SHARD_BYTES or (found.next_image == total and (blocks or skipped)):
+        if size >= SHARD_BYTES or (found.next_image == total and (blocks or waiting)):
             rows = torch.cat(blocks) if blocks else torch.empty(0, 0)
-            draft.add(rows, next_image=found.next_image, skipped=skipped)
-            blocks, skipped, size = [], [], 0
+            draft.add(rows, next_image=found.next_image, skipped=waiting)
+            blocks, waiting, size = [], [], 0
         if progress is not None:
             progress(found.next_image, total)
     if not any(shard.rows for shard in draft.shards):
-        raise DataError(f"none of the {total} images of {images.name} could be read")
+        raise DataError(
+            f"none of the {total} images of {images.name} could be read, {_some(images, skipped)} among them"
+        )
 
 
-def _without(
+def _some(images: ImageSet, rows: Sequence[int]) -> str:
+    """The first few images by their ids."""
+    return first_few([images.ids[row] for row in rows])
+
+
+def feature_set(
     images: ImageSet,
     backbone: Backbone,
-    identity: dict[str, str],
     rows: Float[Tensor, "rows width"],
-    skipped: list[int],
+    skipped: Sequence[int] = (),
 ) -> FeatureSet:
     """The feature set of all images but the skipped ones, whose rows do not exist."""
+    identity = identity_of(images, backbone)
     kept = np.setdiff1d(np.arange(len(images.ids)), skipped)
     if len(kept) != len(rows):
         raise DataError(
@@ -195,6 +206,13 @@ def _without(
         np.searchsorted(kept, side[np.isin(side, kept)]) for side in (images.train, images.test)
     )
     ids, labels = [images.ids[row] for row in kept], images.labels[kept]
+    notes = images.notes
+    if skipped:
+        check_sides(labels, (train, test), source=f"{images.name} without its unreadable images")
+        notes += (
+            f"{len(skipped):,} of {len(images.ids):,} images cannot be read and are left out: "
+            f"{_some(images, skipped)}",
+        )
     record = {**identity, "skipped": str(len(skipped))} if skipped else identity
     return FeatureSet(
         dataset=images.name,
@@ -206,4 +224,6 @@ def _without(
         protocol=images.protocol,
         fingerprint=fingerprint(ids, labels, train, test),
         identity=record,
+        class_names=images.class_names,
+        notes=notes,
     )

@@ -21,15 +21,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
 from lossgauge.data.cache import default_cache
 from lossgauge.data.images import open_image
 from lossgauge.data.listing import Expected, Outline, check_counts
+from lossgauge.data.places import regular
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError, MissingExtra
 from lossgauge.types import ImageSet
 
 SIDES = ("train", "test")
+_SCHEMA = pa.schema([("image", pa.binary()), ("label", pa.int64())])
+_SUMS, _NAMES = TypeAdapter(dict[str, str]), TypeAdapter(list[str])
 _BATCH = 256
 
 
@@ -130,7 +134,12 @@ def load(name: str, folder: Path, expected: Expected) -> ImageSet:
     sides = [_open(folder, side) for side in SIDES]
     counts = [table.num_rows for table in sides]
     numbers = np.concatenate([np.asarray(table.column("label"), dtype=np.int64) for table in sides])
-    names = json.loads((sides[0].schema.metadata or {}).get(b"classes", b"[]"))
+    try:
+        names = _NAMES.validate_json((sides[0].schema.metadata or {}).get(b"classes", b"[]"))
+    except ValidationError:
+        raise DataError(
+            f"{name} in {folder} has no names of its classes; delete the folder and fetch it again"
+        ) from None
     if not np.isin(numbers, np.arange(len(names))).all():
         raise DataError(f"{name} in {folder} has labels that are none of its {len(names)} classes")
     if name == "tiny-imagenet":
@@ -148,7 +157,7 @@ def load(name: str, folder: Path, expected: Expected) -> ImageSet:
         train=len(train),
         test=len(test),
         classes=len(np.unique(labels)),
-        how=f"delete the folder and fetch it anew; it is {_layout(repository)}",
+        how=f"delete the folder and fetch it again; it is {_layout(repository)}",
     )
     return ImageSet(
         name=name,
@@ -178,10 +187,7 @@ def _layout(repository: Repository) -> str:
 
 def _write(path: Path, rows: Any, image: str) -> None:
     names = rows.features["label"].names
-    schema = pa.schema(
-        [("image", pa.binary()), ("label", pa.int64())],
-        metadata={"classes": json.dumps(names)},
-    )
+    schema = _SCHEMA.with_metadata({"classes": json.dumps(names)})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for batch in rows.iter(batch_size=_BATCH):
             images = [cell["bytes"] for cell in batch[image]]
@@ -191,17 +197,20 @@ def _write(path: Path, rows: Any, image: str) -> None:
 def _open(folder: Path, side: str) -> pa.Table:
     path = folder / f"{side}.arrow"
     try:
-        expected = json.loads((folder / "sha256.json").read_text())[side]
+        expected = _SUMS.validate_json(regular(folder / "sha256.json").read_bytes())[side]
         # before it is parsed: a mapped file is trusted
         if _sha256(path) != expected:
             raise DataError(f"{path} is damaged: its SHA-256 is another; delete {folder}")
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        if not table.schema.equals(_SCHEMA):
+            raise ValueError(f"its columns are {', '.join(map(str, table.schema))}")
+        return table
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read ({error}); delete {folder}") from None
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
 
+from lossgauge.data.places import Unreachable, reason_of
 from lossgauge.errors import DataError
 
-# no EPS, for which Pillow starts a program
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "JPEG2000")
+_MARKED = (
+    "JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF", "ICO", "ICNS", "DDS", "PSD", "QOI",
+    "SGI", "SUN", "BLP", "DCX", "FLI", "FTEX", "MSP", "PIXAR", "XBM", "XPM", "XVTHUMB",
+)  # fmt: skip
+"""Formats that begin with a mark of their own, so that any file can be asked for it."""
+_UNMARKED = ("DIB", "PCX", "CUR", "GBR", "PCD", "TGA")
+FORMATS = (*_MARKED, *_UNMARKED)
+"""What Pillow decodes by itself. Not EPS, for which it starts a program; not BUFR, GRIB, HDF5, WMF and MPEG, which
+it only recognises; not FITS, SPIDER, MCIDAS and IPTC, which hold measurements; not IM and IMT, which it gives up."""
 # below Pillow's own bound, so that what is accepted never warns
 LARGEST = 89_000_000
 """Pixels of the largest image that is opened."""
+
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,31 +38,67 @@ _UPRIGHT = {
 }
 
 
+@cache
+def suffixes() -> frozenset[str]:
+    """The suffixes of `FORMATS`, in lower case."""
+    Image.init()
+    return frozenset(ext for ext, kind in Image.registered_extensions().items() if kind in FORMATS)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is one by its suffix or else by its first bytes; it may still be damaged."""
+    if path.suffix.lower() in suffixes():
+        return not path.is_dir()
+    # only a regular file: to open a pipe would wait for its writer
+    if not path.is_file():
+        return False
+    try:
+        with Image.open(path, formats=_MARKED):
+            return True
+    except _TOO_LARGE:
+        return True
+    except Exception:  # on hostile bytes a decoder may raise anything
+        return False
+
+
 def open_image(source: Path | bytes, name: str) -> Image.Image:
     """The image in a file or in bytes, decoded, of mode L or RGB, turned as its EXIF asks.
 
     16 bits are scaled to 8; CMYK and palettes become RGB; transparency is laid on white; of an animation
     the first frame counts. Raises DataError that begins with `name` where it is no whole image, is larger
-    than `LARGEST`, or has 32 bits a channel.
+    than `LARGEST`, or has 32 bits a channel; Unreachable where the machine does not give the file.
     """
+    # a pipe would have its reader wait for ever
+    if isinstance(source, Path) and not source.is_file():
+        raise Unreachable(f"{name} is no readable image (there is no regular file of that name)")
     try:
         with Image.open(
             BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
         ) as image:
             # before the pixels are asked for: a header can promise any number of them
-            if image.width * image.height > LARGEST:
-                raise DataError(
-                    f"{name} must have at most {LARGEST:,} pixels, got {image.width} × {image.height}"
-                )
+            _check_size(image, name)
             image.load()
+            _check_size(image, name)  # an icon's header does not bind the picture inside it
             plain = _grey_or_rgb(image)
             turn = _turn(image)
     except DataError:
         raise
+    except MemoryError:
+        raise Unreachable(f"{name} cannot be read now: there is not enough memory") from None
     except Exception as error:  # on hostile bytes a decoder may raise anything
-        raise DataError(f"{name} is no readable image ({error})") from None
+        # Pillow's own errors about an image's bytes have no number
+        if isinstance(error, OSError) and error.errno is not None:
+            raise Unreachable(f"{name} cannot be read now: {reason_of(error)}") from None
+        raise DataError(f"{name} is no readable image ({reason_of(error)})") from None
     plain.info = {}  # or the next reader of its EXIF would turn it again
     return plain if turn is None else plain.transpose(turn)
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    if image.width * image.height > LARGEST:
+        raise DataError(
+            f"{name} must have at most {LARGEST:,} pixels, got {image.width} × {image.height}"
+        )
 
 
 def _grey_or_rgb(image: Image.Image) -> Image.Image:

@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from lossgauge.data.images import open_image
+from lossgauge.data.images import is_image, open_image
+from lossgauge.data.places import is_hidden, reason_of, regular
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
-
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Expected(NamedTuple):
@@ -106,9 +105,9 @@ def check_counts(
 def read_text(path: Path) -> str:
     """The text of an annotation file. Raises DataError that names it."""
     try:
-        return path.read_text(encoding="utf-8")
+        return regular(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        raise DataError(f"{path} cannot be read: {reason_of(error)}") from None
 
 
 def _check_files(listing: Listing) -> None:
@@ -123,7 +122,7 @@ def _check_files(listing: Listing) -> None:
         unlabelled += [
             folder / name
             for name in present - names
-            if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+            if not is_hidden(name) and is_image(folder / name)
         ]
     if missing:
         raise DataError(
@@ -140,9 +139,9 @@ def _digest(rows: Sequence[Labelled]) -> str:
     digest = hashlib.sha256()
     for row in rows:
         try:
-            content = row.file.read_bytes()
+            content = regular(row.file).read_bytes()
         except OSError as error:
-            raise DataError(f"{row.file} cannot be read: {error}") from None
+            raise DataError(f"{row.file} cannot be read: {reason_of(error)}") from None
         # the size says where one file ends and the next id begins
         digest.update(f"{row.id}\0{len(content)}\0".encode())
         digest.update(content)

@@ -1,17 +1,24 @@
-"""Where a dataset is looked for."""
+"""Where a dataset is looked for, and which files there are data."""
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lossgauge.errors import DataError
+
+_SYSTEM = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "icon\r"))
 
 PARENTS = ("data", "~/data", "~/datasets", "/usr/share/datasets")
 
 
 class NotFound(DataError):
     """The dataset is in none of the places; whatever else is wrong with one is another DataError."""
+
+
+class Unreachable(DataError):
+    """The machine does not give a file now, whatever is in it: a disk error, a lost right, no memory left."""
 
 
 def places(root: Path | None, *names: str) -> list[Path]:
@@ -49,3 +56,34 @@ def folder_or_archive(
             if archive.is_file():
                 return archive
     raise not_found(name, root, how)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, or a note of an operating system: `._1.jpg`, `Thumbs.db`."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def regular(path: Path) -> Path:
+    """The path again, of a regular file. Raises DataError for one that is absent, a folder, a pipe or a device.
+
+    To open a pipe would wait for its writer for ever.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {reason_of(error)}") from None
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path} is no regular file: put a plain file there")
+    return path
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, in one line and without the path that the system puts behind it."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(words.split()) or type(error).__name__
+
+
+def first_few(names: Sequence[str], few: int = 3) -> str:
+    """`a.txt, b.txt, c.txt and 4 more`."""
+    more = len(names) - few
+    return ", ".join(names[:few]) + (f" and {more:,} more" if more > 0 else "")

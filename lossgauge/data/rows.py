@@ -6,7 +6,8 @@ Manifests of images and files of embeddings are checked by the same rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ class Rows(NamedTuple):
     class_names: dict[int, str]
     trains: Bool[np.ndarray, " rows"] | None
     """Which rows train; None where the files do not say."""
+    notes: tuple[str, ...] = ()
+    """What is doubtful, a line each."""
 
 
 def checked_rows(
@@ -41,7 +44,8 @@ def checked_rows(
 
     `where` names a row to a reader, `source` all of them. Without `ids` the row number is the id. Raises
     DataError for a missing, mixed or fractional label, fewer than two classes, a missing or double id and
-    a side that is neither train nor test.
+    a side that is neither train nor test, and for two labels that are one text in two Unicode forms. Labels that
+    differ in spaces or invisible characters alone stay two classes, and `notes` says so.
     """
     numbers, names = _classes(labels, where)
     if len(names) < 2:
@@ -51,6 +55,7 @@ def checked_rows(
         ids=tuple(map(str, range(len(labels)))) if ids is None else _ids(ids, where),
         labels=numbers,
         class_names=names,
+        notes=tuple(_look_alike(names.values())),
         trains=None if sides is None else _trains(sides, where),
     )
 
@@ -73,16 +78,52 @@ def _classes(
     words = sorted({str(label) for label in labels})
     if kinds <= {int} or all(_NUMBER.fullmatch(word) for word in words):
         classes = sorted(map(int, words))
-        if classes and not -(2**63) <= classes[0] <= classes[-1] < 2**63:
-            raise DataError(f"labels must fit 64 bits, got {classes[0]} to {classes[-1]}")
+        check_range(classes)
         return np.array([int(str(label)) for label in labels], dtype=np.int64), {
             label: str(label) for label in classes
         }
     _check_text(words, "a label")
+    _check_forms(words)
     number = {word: index for index, word in enumerate(words)}
     return np.array([number[str(label)] for label in labels], dtype=np.int64), dict(
         enumerate(words)
     )
+
+
+def check_range(labels: Sequence[int]) -> None:
+    """DataError for a whole number that int64 cannot hold: it would come back as another one."""
+    for label in (min(labels, default=0), max(labels, default=0)):
+        if not -(2**63) <= label < 2**63:
+            raise DataError(
+                f"labels must lie between -2^63 and 2^63 - 1, got {label}: number the classes from 0"
+            )
+
+
+def _check_forms(words: Sequence[str]) -> None:
+    """DataError for two labels that are the same text, once composed and once not: nobody can tell them apart."""
+    first: dict[str, str] = {}
+    for word in words:
+        other = first.setdefault(unicodedata.normalize("NFC", word), word)
+        if other != word:
+            raise DataError(
+                f"labels must differ in more than their Unicode form, got {word!r} as {other!a} and as "
+                f"{word!a}: write both in one form, NFC"
+            )
+
+
+def _look_alike(words: Iterable[str]) -> Iterator[str]:
+    """A line for each label that differs from another in spaces or invisible characters alone."""
+    first: dict[str, str] = {}
+    for word in words:
+        seen = "".join(
+            c for c in word if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace()
+        )
+        other = first.setdefault(" ".join(seen.split()), word)
+        if other != word:
+            yield (
+                f"the labels {other!a} and {word!a} differ in spaces or invisible characters alone, and "
+                "are two classes: rename one if they are meant to be one"
+            )
 
 
 def _ids(ids: Sequence[object], where: Callable[[int], str]) -> tuple[str, ...]:

@@ -1,19 +1,23 @@
 """Which rows make which batch: a pure function of seed and epoch.
 
 So every loss of a seed sees the same batches, and a run that was stopped goes on without any state to restore.
-Within an epoch no row comes twice. `docs/samplers.md` has what each is worth, measured.
+Within an epoch no row comes twice, but where small classes are repeated. `docs/samplers.md` has what each is worth, measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.errors import InputError, MissingExtra
+from lossgauge.data.places import first_few
+from lossgauge.errors import InputError, MissingExtra, nearest
+
+SMALL_CLASSES = ("leave-out", "repeat")
+"""What becomes of a class with fewer rows than M-per-class batches take of one."""
 
 TOLERATED_SHARE = 0.05
 """Anchors without a positive are worth a warning above this share: our choice."""
@@ -41,43 +45,39 @@ def m_per_class_batches(
     samples_per_class: int,
     seed: int,
     epoch: int,
+    small_classes: str = "leave-out",
 ) -> list[Int[Tensor, " batch"]]:
-    """Batches of `batch_size` rows in classes of `samples_per_class`; `labels` are those of `rows`, one by one.
+    """Batches of classes of `samples_per_class` rows each; `labels` are those of `rows`, one by one.
 
     Each batch takes the classes that have most rows left, drawn at random among equals; the order of the
     batches is shuffled. An epoch ends where too few classes have so many rows left, so a long tail makes it
     short. Classes weigh the same in a batch whatever their size: the mean loss over such batches is another
     number than over random ones.
+
+    `batch_size` is rounded down to a multiple of `samples_per_class`. A class of fewer rows is left out of all
+    batches (`leave-out`); with `repeat` it comes once an epoch, with rows of it drawn again to fill it up: the only
+    rows that come twice. `m_per_class_notes` says in words what of this happens.
     """
     _check_size(batch_size)
     _check_aligned(rows, labels, "labels")
-    m, members = samples_per_class, _members(labels)
-    sizes = np.array([len(some) for some in members])
-    if m < 2:
+    m, count = samples_per_class, _classes_a_batch(batch_size, samples_per_class)
+    if small_classes not in SMALL_CLASSES:
         raise InputError(
-            f"samples_per_class must be at least 2, or no anchor has a positive, got {m}"
+            f"unknown small_classes {small_classes!r}{nearest(small_classes, SMALL_CLASSES)}"
         )
-    if batch_size % m:
-        raise InputError(
-            f"batch_size must be a multiple of samples_per_class, got {batch_size} and {m}: "
-            f"take {max(batch_size // m, 1) * m} or {(batch_size // m + 1) * m}"
-        )
-    if sizes.min() < m:
-        small = int(labels[members[int(sizes.argmin())][0]])
-        raise InputError(
-            f"samples_per_class must be at most the size of the smallest class, got {m} and class {small} of "
-            f"{sizes.min()} rows: take {sizes.min()} or less, or leave the {int((sizes < m).sum())} classes below "
-            f"{m} out"
-        )
-    count = batch_size // m
+    members = [some for some in _members(labels) if len(some) >= m or small_classes == "repeat"]
     if len(members) < count:
+        smaller = f"batch_size {len(members) * m} or less, or " if members else ""
         raise InputError(
             f"batch_size {batch_size} of {m} samples_per_class takes {count} classes a batch, but there are "
-            f"{len(members)}: take batch_size {len(members) * m} or less, or more samples_per_class"
+            f"{len(members)}{'' if small_classes == 'repeat' else f' of at least {m} rows'}: take {smaller}"
+            "another samples_per_class"
+            + ("" if small_classes == "repeat" else ", or small_classes: repeat")
         )
     generator = np.random.default_rng([seed, epoch])
-    shuffled = [generator.permutation(some) for some in members]
-    left, taken = sizes // m, np.zeros(len(members), dtype=np.int64)
+    shuffled = [_filled(generator.permutation(some), m, generator) for some in members]
+    left = np.array([len(some) // m for some in shuffled])
+    taken = np.zeros(len(members), dtype=np.int64)
     batches = []
     while True:
         # the fraction breaks ties at random
@@ -89,6 +89,55 @@ def m_per_class_batches(
         left[chosen] -= 1
         taken[chosen] += m
     return [batches[place] for place in generator.permutation(len(batches))]
+
+
+def m_per_class_notes(
+    labels: Int[Tensor, " rows"],
+    *,
+    batch_size: int,
+    samples_per_class: int,
+    small_classes: str = "leave-out",
+    class_names: Mapping[int, str],
+) -> list[str]:
+    """A line for a batch size that is rounded, and one for classes that are too small, with the first by name."""
+    m, size = samples_per_class, _classes_a_batch(batch_size, samples_per_class) * samples_per_class
+    notes = []
+    if size != batch_size:
+        notes.append(
+            f"batch_size {batch_size} is no multiple of samples_per_class {m}: batches are of {size}"
+        )
+    small = [some for some in _members(labels) if len(some) < m]
+    if small:
+        names = [class_names.get(n, str(n)) for n in (int(labels[some[0]]) for some in small)]
+        what = {
+            "leave-out": "are left out of the training batches (small_classes: repeat draws their rows again)",
+            "repeat": "come once an epoch, their rows drawn again",
+        }[small_classes]
+        notes.append(
+            f"{len(small):,} classes of fewer than {m} training rows ({sum(map(len, small)):,} of {len(labels):,} "
+            f"rows) {what}: {first_few(names)}"
+        )
+    return notes
+
+
+def _classes_a_batch(batch_size: int, samples_per_class: int) -> int:
+    if samples_per_class < 2:
+        raise InputError(
+            "samples_per_class must be at least 2, or no anchor has a positive, got "
+            f"{samples_per_class}"
+        )
+    if batch_size < samples_per_class:
+        raise InputError(
+            f"batch_size must be at least samples_per_class, got {batch_size} and {samples_per_class}: take "
+            f"{2 * samples_per_class} or more, for two classes"
+        )
+    return batch_size // samples_per_class
+
+
+def _filled(members: np.ndarray, m: int, generator: np.random.Generator) -> np.ndarray:
+    """`members`, and where they are fewer than m, some of them again."""
+    lacking = m - len(members)
+    return np.concatenate([members, generator.choice(members, lacking)]) if lacking > 0 else members
 
 
 def stratified_batches(

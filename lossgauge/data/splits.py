@@ -56,15 +56,24 @@ def choose_split(
         sides = stratified(labels, seed)
     else:
         raise InputError(f"unknown split {split!r}{nearest(split, SPLITS)}")
+    check_sides(labels, sides, source=f"the {split} split of {source}")
+    return Split(*sides, split)
+
+
+def check_sides(
+    labels: Int[np.ndarray, " rows"],
+    sides: tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]],
+    *,
+    source: str,
+) -> None:
+    """DataError unless both sides can be measured: two classes, one of two samples."""
     for side, rows in zip(("train", "test"), sides, strict=True):
         sizes = np.unique(labels[rows], return_counts=True)[1]
         if len(sizes) < 2 or sizes.max() < 2:
             raise DataError(
-                f"each side of a split needs two classes, one of them of two samples, but the {split} split of "
-                f"{source} leaves {len(rows)} samples of {len(sizes)} classes to {side}: "
-                "take another split, or more data"
+                f"each side of a split needs two classes, one of them of two samples, but {source} leaves "
+                f"{len(rows)} samples of {len(sizes)} classes to {side}: take another split, or more data"
             )
-    return Split(*sides, split)
 
 
 def class_disjoint(

@@ -18,7 +18,7 @@ from lossgauge.data.listing import (
     image_set,
     read_text,
 )
-from lossgauge.data.places import folder_or_archive
+from lossgauge.data.places import folder_or_archive, is_hidden
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
@@ -87,16 +87,16 @@ def _listing(folder: Path, place: Path, layout: str) -> Listing:
 
 
 def _train(folder: Path, labels: dict[str, int]) -> Iterator[Labelled]:
-    strangers = {
-        path.name for path in (folder / "train").iterdir() if path.is_dir()
-    } - labels.keys()
+    inside = {path.name for path in (folder / "train").iterdir() if path.is_dir()}
+    strangers = {name for name in inside - labels.keys() if not is_hidden(name)}
     if strangers:
         raise DataError(f"{folder / 'train' / min(strangers)} is no class of wnids.txt")
     for wnid, label in labels.items():
         images = folder / "train" / wnid / "images"
         names = os.listdir(images) if images.is_dir() else []
-        for name in sorted(name for name in names if name.endswith(".JPEG")):
-            yield Labelled(f"train/{wnid}/{name}", images / name, label)
+        for name in sorted(names):
+            if name.endswith(".JPEG") and not is_hidden(name):
+                yield Labelled(f"train/{wnid}/{name}", images / name, label)
 
 
 def _val(folder: Path, labels: dict[str, int]) -> Iterator[Labelled]:

@@ -41,8 +41,10 @@ def missing(results: Results) -> Missing:
         finished += f", {len(trials):,} of them trials"
     lost = [f"{failed:,} failed"] if failed else []
     lost += [f"{waits + ahead:,} waiting"] if waits or ahead else []
-    left = len(results.left_out)
+    left = len(whole_datasets(results.left_out))
+    notes = len(results.left_out) - left
     lost += [f"{counted(left, 'dataset')} left out"] if left else []
+    lost += [f"{counted(notes, 'note')} on the data"] if notes else []
     return Missing(
         (counted(len(datasets_of(results)), "dataset"), finished),
         tuple(lost),
@@ -50,6 +52,11 @@ def missing(results: Results) -> Missing:
         tuple(_failed_trials(results.trials)),
         tuple(_waiting(results.waiting, ahead)),
     )
+
+
+def whole_datasets(left_out: Iterable[Record]) -> list[Record]:
+    """Of the rows of `Results.left_out`, those of datasets that are not there at all."""
+    return [row for row in left_out if row.get("whole", True)]
 
 
 def _run(row: Record) -> str:

@@ -19,12 +19,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lossgauge.errors import DiskError
+from lossgauge.portable import portable_results
 from lossgauge.report.advice import answers, question
 from lossgauge.report.catalogue import METRICS
 from lossgauge.report.claims import claims
 from lossgauge.report.contents import datasets_of, tuned_of
 from lossgauge.report.embedded import plain
-from lossgauge.report.missing import missing
+from lossgauge.report.missing import missing, whole_datasets
 from lossgauge.report.palette import display_name
 from lossgauge.report.sections import TABLES, dataset_section, response_sections, tuning_sections
 from lossgauge.report.selection import selection
@@ -61,6 +62,7 @@ def write_page(results: Results, path: Path) -> Path:
 
 def page(results: Results) -> str:
     """The report as HTML; about 5 MB, nearly all of it plotly.js."""
+    results = portable_results(results)
     check_fingerprints(results)
     scripts = {"plotly": get_plotlyjs(), "report": _text("report.js")}
     environment = Environment(
@@ -86,7 +88,8 @@ def page(results: Results) -> str:
         signs=grouped(signs(results)),
         glossary=[(title, metrics) for title, metrics in TABLES],
         missing=missing(results),
-        left_out=results.left_out,
+        left_out=whole_datasets(results.left_out),
+        notes=[row for row in results.left_out if not row.get("whole", True)],
         plan=_readable(results.plan),
         choices=results.choices,
         environment=results.environment,

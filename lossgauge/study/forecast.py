@@ -12,18 +12,21 @@ from typing import NamedTuple
 
 import torch
 
+from lossgauge.data.estimate import Estimate, estimate
+from lossgauge.data.features import features as cached_features
+from lossgauge.data.features import is_cached
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.study.engines import ALONE, Workforce, check_workforce
-from lossgauge.study.grid import Run, as_measured, check_distinct, tuned_runs, variants
+from lossgauge.study.grid import Run, as_measured, check_distinct, tuned_runs
 from lossgauge.study.ledger import Ledger
 from lossgauge.study.measure import measure
 from lossgauge.study.plan import Plan
-from lossgauge.study.prepare import nothing_there, prepare
+from lossgauge.study.prepare import prepare
 from lossgauge.study.run import sampler, start_run
 from lossgauge.study.store import Store
 from lossgauge.study.watching import Progress
 from lossgauge.training import train_epoch
-from lossgauge.types import FeatureSet, Step
+from lossgauge.types import Backbone, FeatureSet, ImageSet, Step
 
 STEPS = 12
 """Steps of each loss that are timed."""
@@ -62,15 +65,20 @@ def forecast(
 ) -> Forecast:
     """Time a few steps and one measurement of each loss, and multiply. Takes seconds.
 
-    Features that are not in the cache are not extracted: the runs of their dataset are counted, their time and disk
-    are not. Raises as `run_study` does where it would not begin.
+    Features that are not in the cache are not extracted: a few images tell what that would take. Raises as
+    `run_study` does where it would not begin.
     """
     check_workforce(workforce)
-    prepared, left_out = prepare(plan, progress=progress, download=download, extract=False)
+    missing: dict[str, Estimate] = {}
+
+    def sketch(name: str, images: ImageSet, backbone: Backbone) -> FeatureSet:
+        if is_cached(images, backbone):
+            return cached_features(images, backbone)
+        missing[images.name] = estimate(images, backbone)
+        return missing[images.name].features
+
+    prepared, _ = prepare(plan, progress=progress, download=download, extract=sketch)
     ledger, store = Ledger(plan, prepared), Store(folder)
-    waiting = sum(row.get("waits", False) for row in left_out)
-    if not prepared and not waiting:
-        raise nothing_there(left_out)
     check_distinct(ledger.given)
     store.check_format()
     features = {found.dataset: found for found in prepared}
@@ -103,22 +111,15 @@ def forecast(
             tuned = tuned_runs(plan, search.features, search.loss, search.loss.at({}))
             ahead += [cost(run) for run in tuned]
     return Forecast(
-        grid=[_line(plan, found, ledger.given) for found in prepared],
-        runs=ledger.expected - (len(ledger.runs) - len(asked)) + waiting * _runs_a_dataset(plan),
+        grid=[_line(plan, found, ledger.given, missing.get(found.dataset)) for found in prepared],
+        runs=ledger.expected - (len(ledger.runs) - len(asked)),
         there=len(there),
-        seconds=sum(one.seconds for one in ahead),
-        bytes=sum(one.bytes for one in ahead),
+        seconds=sum(one.seconds for one in (*ahead, *missing.values())),
+        bytes=sum(one.bytes for one in (*ahead, *missing.values())),
     )
 
 
-def _runs_a_dataset(plan: Plan) -> int:
-    settings = sum(len(list(variants(loss.at({}), plan.sensitivity))) for loss in plan.losses)
-    seeds = len(plan.seeds)
-    of_search = plan.tune.trials + seeds if plan.tune is not None else 0
-    return (1 + len(plan.losses) + settings) * seeds + len(plan.losses) * of_search
-
-
-def _line(plan: Plan, found: FeatureSet, runs: list[Run]) -> str:
+def _line(plan: Plan, found: FeatureSet, runs: list[Run], missing: Estimate | None) -> str:
     of = [run for run in runs if run.config["dataset"] == found.dataset]
     kinds = Counter(run.variant for run in of if run.base != "untrained")
     parts = [f"{len(plan.losses)} losses and untrained × {len(plan.seeds)} seeds"]
@@ -126,6 +127,10 @@ def _line(plan: Plan, found: FeatureSet, runs: list[Run]) -> str:
         parts.append(f"{kinds['sensitivity'] // len(plan.seeds)} further settings × as many seeds")
     if plan.tune is not None:
         parts.append(f"{len(plan.losses)} losses × {plan.tune.trials} trials, then as many seeds")
+    if missing is not None:
+        parts.append(
+            f"before that its features, about {missing.seconds:,.0f} s and {missing.bytes / 1e6:,.1f} MB of the cache"
+        )
     return (
         f"{found.dataset}: {len(found.train):,} training and {len(found.test):,} test rows of "
         f"{found.features.shape[1]} features, {found.protocol} split: {'; '.join(parts)}"

@@ -166,6 +166,7 @@ def make_run(
         "samples_per_class": plan.samples_per_class
         if trained and plan.sampler == "m_per_class"
         else None,
+        "small_classes": plan.small_classes if trained and plan.sampler == "m_per_class" else None,
         "optimizer": plan.optimizer if trained else None,
         "learning_rate": (loss.learning_rate or plan.learning_rate) if trained else 0.0,
         "weight_decay": plan.weight_decay if trained else 0.0,

@@ -73,6 +73,7 @@ _Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _ONLY_WITH = (
     ("samples_per_class", "sampler", ("m_per_class",)),
+    ("small_classes", "sampler", ("m_per_class",)),
     ("hidden_size", "head", ("mlp",)),
     ("momentum", "optimizer", ("sgd",)),
 )
@@ -155,7 +156,9 @@ class Plan(BaseModel):
     sampler: Literal["random", "m_per_class", "stratified", "stratified_kmeans"] = "random"
     """Which rows make a batch; strata are the classes, or k-means cells of the frozen features."""
     samples_per_class: Annotated[int, Field(ge=2, le=MOST_ROWS)] = 4
-    """For `m_per_class`."""
+    """For `m_per_class`; `batch_size` is rounded down to a multiple of it."""
+    small_classes: Literal["leave-out", "repeat"] = "leave-out"
+    """For `m_per_class`: a class of fewer training rows is left out of the batches, or its rows are drawn again."""
     head: Literal["linear", "mlp"] = "linear"
     """From features to embeddings: one layer, or two with a ReLU between them."""
     hidden_size: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 512

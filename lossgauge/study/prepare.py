@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from lossgauge.backbones import load_backbone
 from lossgauge.data import DATASETS, load_dataset
 from lossgauge.data.embeddings import load as load_embeddings
-from lossgauge.data.features import centered, features, is_cached
-from lossgauge.data.samplers import share_without_positive, warning_of_anchors_without_positive
+from lossgauge.data.features import centered, features
+from lossgauge.data.samplers import (
+    m_per_class_notes,
+    share_without_positive,
+    warning_of_anchors_without_positive,
+)
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
+from lossgauge.portable import portable
 from lossgauge.study.grid import as_measured, loss_maker, make_run, variants
 from lossgauge.study.measure import references
 from lossgauge.study.plan import Plan
@@ -18,12 +24,7 @@ from lossgauge.study.run import sampler
 from lossgauge.study.store import Store
 from lossgauge.study.tune import SOME_CLASSES, check_space, import_optuna
 from lossgauge.study.watching import Progress
-from lossgauge.types import Backbone, FeatureSet, Record
-
-
-class _NotExtracted(DataError):
-    """A dataset is there, its features are not."""
-
+from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
 
 FOLDER = "folder:"
 """A dataset of images of one's own."""
@@ -73,33 +74,43 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
     return {dataset: loaded[found.title] for dataset, found in named.items()}
 
 
-def prepare(
-    plan: Plan, *, progress: Progress, download: bool = False, extract: bool = True
-) -> tuple[list[FeatureSet], list[Record]]:
-    """The features of each dataset, and what was left out with its reason.
+Extract = Callable[[str, ImageSet, Backbone], FeatureSet]
+"""Gives the features of a dataset of that name."""
 
-    `download` lets datasets and weights be fetched that are not here. Without `extract` a dataset whose features are not in the
-    cache is left out, marked as one that `waits`, and it is no error where no dataset is left. Raises LossgaugeError for a wrong plan, and where nothing
-    can be done at all; nothing is written but features, to their cache.
+
+def prepare(
+    plan: Plan, *, progress: Progress, download: bool = False, extract: Extract | None = None
+) -> tuple[list[FeatureSet], list[Record]]:
+    """The features of each dataset; and rows for `Results.left_out`: what was left out or is doubtful, and why.
+
+    `download` lets datasets and weights be fetched that are not here. `extract` takes the place of `features`.
+    Raises LossgaugeError for a wrong plan, and where nothing can be done at all; nothing is written but features,
+    to their cache.
     """
     backbones = check_plan(plan, download=download)
     prepared: list[FeatureSet] = []
     left_out: list[Record] = []
+    errors: dict[str, str] = {}
     for name in plan.datasets:
         try:
             found = _load(plan, name, backbones, progress, download, extract)
         except (DataError, MissingExtra) as error:
-            reason = {"dataset": name, "reason": str(error)}
-            left_out.append(
-                {**reason, "waits": True} if isinstance(error, _NotExtracted) else reason
-            )
-            progress.left_out(name, str(error))
+            errors[name] = str(error)
+            left_out.append(_left_out(name, str(error), whole=True))
+            # not before anything is there: an error that ends all says it too
+            if prepared:
+                progress.left_out(name, str(error))
             continue
-        if (words := _warning(plan, found)) is not None:
+        for other, words in errors.items() if not prepared else ():
+            progress.left_out(other, words)
+        notes, warning = (*found.notes, *_sampler_notes(plan, found)), _warning(plan, found)
+        for words in (*notes, *([warning] if warning else [])):
             progress.warning(name, words)
+        left_out += [_left_out(name, words, whole=False) for words in notes]
         prepared.append(centered(found) if plan.center_features else found)
-    if not prepared and extract:
-        raise nothing_there(left_out)
+    if not prepared:
+        reasons = "; ".join(f"{name}: {words}" for name, words in errors.items())
+        raise DataError(f"none of the datasets can be used: {reasons}")
     titles = [found.dataset for found in prepared]
     if double := {title for title in titles if titles.count(title) > 1}:
         raise PlanError(
@@ -108,10 +119,12 @@ def prepare(
     return prepared, left_out
 
 
-def nothing_there(left_out: list[Record]) -> DataError:
-    """The error of a study none of whose datasets is there, with the reason of each."""
-    reasons = "; ".join(f"{row['dataset']}: {row['reason']}" for row in left_out)
-    return DataError(f"none of the datasets is there: {reasons}")
+def _left_out(name: str, words: str, *, whole: bool) -> Record:
+    """A row that others may read: it does not say where the data lie on this machine."""
+    kind, _, path = name.partition(":")
+    below = [Path(path).parent, Path(path).resolve().parent] if path else []
+    shown = f"{kind}:{Path(path).name or Path(path).resolve().name}" if path else name
+    return {"dataset": shown, "reason": portable(words, *below), "whole": whole}
 
 
 def set_down(plan: Plan, found: FeatureSet, store: Store) -> None:
@@ -137,7 +150,7 @@ def _load(
     backbones: dict[str, Backbone],
     progress: Progress,
     download: bool,
-    extract: bool,
+    extract: Extract | None,
 ) -> FeatureSet:
     if name.startswith(EMBEDDINGS):
         return load_embeddings(
@@ -147,14 +160,25 @@ def _load(
             split=plan.split,
         )
     images = load_dataset(name, download=download, split=plan.split)
-    if not extract and not is_cached(images, backbones[name]):
-        asked = plan.backbone_of(name)
-        extracts = f"lossgauge features {name} --backbone {asked.name} extracts them"
-        raise _NotExtracted(
-            f"features of its {len(images.ids):,} images are not in the cache yet, so its time cannot be told; "
-            f"{'the study extracts them first' if asked.settings else extracts}"
-        )
+    if extract is not None:
+        return extract(name, images, backbones[name])
     return features(images, backbones[name], progress=partial(progress.features, name))
+
+
+def _sampler_notes(plan: Plan, found: FeatureSet) -> list[str]:
+    """What M-per-class batches round or leave out of a dataset."""
+    if plan.sampler != "m_per_class":
+        return []
+    try:
+        return m_per_class_notes(
+            found.labels[found.train],
+            batch_size=plan.batch_size,
+            samples_per_class=plan.samples_per_class,
+            small_classes=plan.small_classes,
+            class_names=found.class_names,
+        )
+    except InputError as error:
+        raise PlanError(f"{found.dataset}, sampler {plan.sampler}: {error}") from None
 
 
 def _warning(plan: Plan, found: FeatureSet) -> str | None:

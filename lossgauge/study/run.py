@@ -197,13 +197,12 @@ def start_run(run: Run, features: FeatureSet, device: str = "cpu") -> Training:
 
 def sampler(config: Record, features: FeatureSet, *, seed: int) -> Callable[[int], list[Tensor]]:
     """The batches of an epoch, by its number. Raises InputError where they cannot be drawn as the config says."""
-    rows, settings = features.train, {"batch_size": config["batch_size"], "seed": seed}
+    rows = features.train
+    settings: dict[str, Any] = {"batch_size": config["batch_size"], "seed": seed}
     kind, labels = config["sampler"], features.labels[features.train]
     if kind == "m_per_class":
-        m = config["samples_per_class"]
-        return lambda epoch: m_per_class_batches(
-            rows, labels, samples_per_class=m, epoch=epoch, **settings
-        )
+        settings |= {key: config[key] for key in ("samples_per_class", "small_classes")}
+        return lambda epoch: m_per_class_batches(rows, labels, epoch=epoch, **settings)
     if kind == "stratified":
         return lambda epoch: stratified_batches(rows, labels, epoch=epoch, **settings)
     if kind == "stratified_kmeans":

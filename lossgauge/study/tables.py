@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lossgauge.portable import portable_results, portable_value
 from lossgauge.study.disk import damaged, read_json, read_schema, read_table
 from lossgauge.study.store import TIMING, Store
 from lossgauge.types import Record, Results
@@ -61,17 +62,17 @@ class StudyTables:
     """The tables of one study, as its folder was when this was made: runs that end later are not in them."""
 
     results: Results
-    """The same, as the report reads it."""
+    """The same, as the report reads it, without the folders of one machine."""
 
     def __init__(self, folder: Path) -> None:
         """Verify and read what is done. Raises StudyError where the folder holds no study."""
         self._store = Store(folder)
         study = self._store.read_study()
-        self.results = self._store.load()
-        place = {_asked(row): number for number, row in enumerate(study["runs"])}
+        self.results = portable_results(self._store.load())
+        place = {_asked(portable_value(row)): number for number, row in enumerate(study["runs"])}
         self._runs = sorted(
             (*self.results.summaries, *self.results.sensitivity),
-            key=lambda row: place.get(_asked(row), len(place)),
+            key=lambda row: place.get(_asked(portable_value(row)), len(place)),
         )
 
     @property
@@ -88,7 +89,7 @@ class StudyTables:
 
     def config(self, row: Record) -> Record:
         """All that a run of `runs` depends on. Raises CacheError where it is damaged."""
-        found: Record = read_json(self._folder(row) / "config.json")
+        found: Record = portable_value(read_json(self._folder(row) / "config.json"))
         return found
 
     def table(self, name: str) -> pa.Table:

@@ -331,6 +331,14 @@ def change(name, **values):
     return spoil
 
 
+def only_index(text):
+    def spoil(folder):
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(text)
+
+    return spoil
+
+
 def remove(name):
     return lambda folder: (folder / name).unlink()
 
@@ -348,7 +356,34 @@ def remove(name):
         (
             lambda folder: (folder / "config.json").write_text("{"),
             DataError,
-            "config.json is damaged: JSONDecodeError",
+            "config.json is damaged: Invalid JSON",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text(
+                '{"a":' * 100_000 + "1" + "}" * 100_000
+            ),
+            DataError,
+            "config.json is damaged: Invalid JSON: recursion limit",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text('["model_type"]'),
+            DataError,
+            "config.json is damaged: Input should be",
+        ),
+        (change("config.json", model_type=["vit"]), DataError, "it has no model_type"),
+        (change("config.json", hidden_size="wide"), DataError, "cannot be read into ViTModel"),
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "model.fp16.safetensors"),
+            DataError,
+            "has no model.safetensors: it has model.fp16.safetensors, .*: rename it",
+        ),
+        (only_index('{"weight_map": {"a": 1}}'), DataError, "index.json is damaged: weight_map.a"),
+        (only_index('{"weight_map": ["a"]}'), DataError, "index.json is damaged: weight_map"),
+        (only_index("[" * 100_000), DataError, "index.json is damaged: Invalid JSON"),
+        (
+            only_index('{"weight_map": {"a": "../model.safetensors"}}'),
+            DataError,
+            "names '../model.safetensors', which is no file beside it",
         ),
         (
             lambda folder: (folder / "config.json").write_text("{}"),
@@ -402,7 +437,7 @@ class Trap:
 def test_a_pickle_is_not_opened(folder, tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save({"vit.layernorm.bias": Trap(tmp_path / "opened")}, folder / "pytorch_model.bin")
-    with pytest.raises(DataError, match="pickles and are not read"):
+    with pytest.raises(DataError, match="pickles, which are not read"):
         load_backbone(f"hf:{folder}")
     assert not (tmp_path / "opened").exists()
 

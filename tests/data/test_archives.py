@@ -222,3 +222,19 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path):
     write(tmp_path / "file", "in the way")
     with pytest.raises(DataError, match=r"a\.zip cannot be unpacked into .*file"):
         extract(archive, tmp_path / "file" / "out")
+
+
+@KINDS
+def test_hidden_files_and_notes_of_an_operating_system_stay_inside(tmp_path: Path, kind: str):
+    archive = archive_of(
+        tmp_path / kind,
+        ("set/a.txt", b"hello"),
+        ("set/._a.txt", b"note"),
+        ("set/.DS_Store", b"note"),
+        ("__MACOSX/set/._a.txt", b"note"),
+        ("set/Thumbs.db", b"note"),
+    )
+    extract(archive, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["set", "a.txt"]
+    # they are held to the same rules
+    refused(archive_of(tmp_path / kind, ("__MACOSX/../../x", b"")), "leads out of its folder")

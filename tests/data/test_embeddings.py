@@ -1,5 +1,8 @@
 import hashlib
 import json
+import os
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +72,7 @@ def test_labels_that_are_numbers_stay_what_they_are(tmp_path, kind):
     assert found.labels.tolist() == LABELS.tolist()
     assert found.labels.dtype == torch.int64
     assert found.protocol == "stratified"
-    embeddings, labels = read_embeddings(path)
+    embeddings, labels = read_embeddings(path)[:2]
     assert np.array_equal(embeddings, ROWS)
     assert np.array_equal(labels, LABELS)
 
@@ -94,7 +97,7 @@ def test_a_folder_of_shards_is_its_files_one_after_the_other(tmp_path, kind):
     assert torch.equal(found.features, whole.features)
     assert found.fingerprint == whole.fingerprint
     assert found.dataset == "embeddings:shards"
-    embeddings, labels = read_embeddings(folder)
+    embeddings, labels = read_embeddings(folder)[:2]
     assert np.array_equal(embeddings, ROWS)
     assert labels.tolist() == [2, 0, 1] * 4
 
@@ -156,6 +159,152 @@ def test_labels_beside_an_array_may_be_named_labels(tmp_path):
     assert load(tmp_path).labels.tolist() == LABELS.tolist()
     np.save(tmp_path / "x.labels.npy", LABELS + 10)
     assert load(tmp_path / "x.npy").labels.tolist() == (LABELS + 10).tolist()
+
+
+def parted(folder: Path, kind: str, *names: str) -> None:
+    """Shards without labels, of 12 rows in all."""
+    for part, name in zip(np.array_split(np.arange(12), len(names)), names, strict=True):
+        if kind == "npy":
+            np.save(folder / f"{name}.npy", ROWS[part])
+        else:
+            save_file({"embeddings": torch.from_numpy(ROWS[part])}, folder / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+@pytest.mark.parametrize("reader", [load, read_embeddings])
+def test_labels_of_a_folder_cover_all_its_arrays_or_belong_to_one(tmp_path, kind, reader):
+    parted(tmp_path, kind, "img_emb_0", "img_emb_1")
+    for rows in (6, 7, 11, 13, 24):
+        np.save(tmp_path / "labels.npy", np.resize(LABELS, rows))
+        with pytest.raises(
+            DataError, match=rf"one row for each of the 12 rows .* got shape \({rows},\)"
+        ):
+            reader(tmp_path)
+    np.save(tmp_path / "labels.npy", LABELS)
+    np.save(tmp_path / "split.npy", SIDES)
+    np.save(tmp_path / "ids.npy", IDS)
+    found = reader(tmp_path)
+    assert np.asarray(found.labels).tolist() == LABELS.tolist()
+    if reader is load:
+        assert found.train.tolist() == [0, 1, 2, 6, 7, 8]
+        train, test = found.train.numpy(), found.test.numpy()
+        assert found.fingerprint == fingerprint(IDS.tolist(), LABELS, train, test)
+        before = found.identity
+        np.save(tmp_path / "labels.npy", LABELS[::-1])
+        assert load(tmp_path).identity != before
+        np.save(tmp_path / "labels.npy", LABELS)
+        np.save(tmp_path / "split.npy", SIDES[:6])
+        with pytest.raises(DataError, match=r"split\.npy must belong to one array"):
+            load(tmp_path)
+    (tmp_path / "split.npy").unlink()
+    # one array has its own: what is left is of the other, and only where its rows agree
+    np.save(tmp_path / "img_emb_0.labels.npy", LABELS[:6])
+    np.save(tmp_path / "labels.npy", LABELS[6:])
+    assert np.asarray(reader(tmp_path).labels).tolist() == LABELS.tolist()
+    np.save(tmp_path / "labels.npy", LABELS)
+    with pytest.raises(
+        DataError, match=r"img_emb_1.* holds 6 embeddings, but labels of shape \(12,\)"
+    ):
+        reader(tmp_path)
+
+
+def test_labels_over_arrays_whose_numbers_are_not_in_order_are_refused(tmp_path):
+    parted(tmp_path, "npy", *(f"part_{number}" for number in range(12)))
+    np.save(tmp_path / "labels.npy", LABELS)
+    with pytest.raises(
+        DataError, match=r"pad the numbers with zeros, or give .* part_0\.labels\.npy"
+    ):
+        load(tmp_path)
+    for number in range(12):
+        (tmp_path / f"part_{number}.npy").rename(tmp_path / f"part_{number:02}.npy")
+    assert load(tmp_path).labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy"])
+@pytest.mark.parametrize("reader", [load, read_embeddings])
+def test_shards_that_are_short_and_long_of_labels_by_as_much_are_refused(tmp_path, kind, reader):
+    save(tmp_path / f"a.{kind}", ROWS[:6], labels=LABELS[:5])
+    save(tmp_path / f"b.{kind}", ROWS[6:], labels=LABELS[5:])
+    with pytest.raises(DataError, match=r"a\..* holds 6 embeddings, but labels of shape \(5,\)"):
+        reader(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reader", [load, read_embeddings])
+def test_a_label_beyond_64_bits_is_refused_and_large_ones_are_told_apart(tmp_path, kind, reader):
+    large = np.array([2**63, 1, 2**63 - 1] * 4, dtype=np.uint64)
+    path = save(tmp_path / f"x.{kind}", ROWS, labels=large)
+    with pytest.raises(DataError, match=r"must lie between .*, got 9223372036854775808"):
+        reader(path)
+    near = np.array([2**53, 2**53 + 1, 2**63 - 1] * 4, dtype=np.uint64)
+    save(tmp_path / f"x.{kind}", ROWS, labels=near)
+    assert [int(label) for label in reader(path).labels] == near.tolist()
+    # one shard of each kind of whole number: together numpy would make floats of them
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    save(folder / f"a.{kind}", ROWS[:6], labels=near[:6])
+    save(folder / f"b.{kind}", ROWS[6:], labels=near[6:].astype(np.int64))
+    assert [int(label) for label in reader(folder).labels] == near.tolist()
+
+
+def test_the_first_row_of_a_second_shard_is_named_as_its_own(tmp_path):
+    save(tmp_path / "a.npz", ROWS[:5], labels=WORDS[:5])
+    save(tmp_path / "b.npz", ROWS[5:], labels=np.where(IDS[5:] == "n5", "", WORDS[5:]))
+    with pytest.raises(DataError, match=r"b\.npz, row 0 has none"):
+        load(tmp_path)
+
+
+def test_labels_that_look_alike_are_told_or_refused(tmp_path):
+    path = save(tmp_path / "x.npz", ROWS, labels=np.where(IDS == "n4", "cat ", WORDS))
+    assert load(path).class_names == {0: "ant", 1: "bee", 2: "cat", 3: "cat "}
+    for reader in (load, read_embeddings):
+        (note,) = reader(path).notes
+        assert note.startswith("the labels 'cat' and 'cat ' differ in spaces")
+    forms = np.array(["caf\u00e9", "cafe\u0301", "tea"] * 4)
+    save(path, ROWS, labels=forms)
+    for reader in (load, read_embeddings):
+        with pytest.raises(DataError, match=r"as 'cafe\\u0301' and as 'caf\\xe9'"):
+            reader(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path, kind):
+    os.mkfifo(tmp_path / f"x.{kind}")
+    for path in (tmp_path / f"x.{kind}", tmp_path):
+        with pytest.raises(DataError, match=rf"x\.{kind} is no regular file"):
+            load(path)
+    np.save(tmp_path / "y.npy", ROWS)
+    os.mkfifo(tmp_path / "labels.npy")
+    with pytest.raises(DataError, match=r"labels\.npy is no regular file"):
+        load(tmp_path / "y.npy")
+
+
+def test_two_columns_or_arrays_of_one_name_are_refused(tmp_path):
+    columns = [pa.array(ROWS.tolist()), pa.array(LABELS), pa.array(LABELS[::-1])]
+    for names in (("embeddings", "labels", "labels"), ("embeddings", "labels", "embeddings")):
+        pq.write_table(pa.Table.from_arrays(columns, list(names)), tmp_path / "x.parquet")
+        with pytest.raises(DataError, match=rf"two arrays or columns named '{names[2]}'"):
+            load(tmp_path / "x.parquet")
+    pq.write_table(
+        pa.Table.from_arrays(columns, ["embeddings", "labels", "x"]), tmp_path / "x.parquet"
+    )
+    assert load(tmp_path / "x.parquet").labels.tolist() == LABELS.tolist()
+    save(tmp_path / "x.npz", ROWS, labels=LABELS)
+    np.save(tmp_path / "other.npy", LABELS[::-1])
+    with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "x.npz", "a") as packed:
+        warnings.simplefilter("ignore")
+        packed.write(tmp_path / "other.npy", "labels.npy")
+    with pytest.raises(DataError, match="two arrays or columns named 'labels'"):
+        load(tmp_path / "x.npz")
+
+
+def test_float64_stays_float64_for_a_check(tmp_path):
+    for kind in KINDS:
+        path = save(tmp_path / f"x.{kind}", ROWS * np.float64(1) + 1e-12, labels=LABELS)
+        assert np.array_equal(read_embeddings(path).embeddings, ROWS * np.float64(1) + 1e-12)
+    path = save(tmp_path / "big.npy", ROWS.astype(">f4"), labels=LABELS.astype(">i8"))
+    assert read_embeddings(path).embeddings.dtype == np.dtype("float32").newbyteorder("=")
+    assert np.array_equal(read_embeddings(path).embeddings, ROWS)
 
 
 def test_the_seed_and_the_name_of_a_split_are_heeded(tmp_path):

@@ -1,5 +1,8 @@
 import dataclasses
+import hashlib
+import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +17,7 @@ from lossgauge.data import cache as store
 from lossgauge.data import load_dataset
 from lossgauge.data.cache import default_cache
 from lossgauge.data.features import centered, features
+from lossgauge.data.places import Unreachable
 from lossgauge.errors import CacheError, DataError
 
 
@@ -72,6 +76,51 @@ def test_a_flipped_byte_anywhere_is_found_and_the_file_is_named(digits, tmp_path
     assert "lossgauge cache rm digits-pixels" in str(caught.value)
 
 
+SHARD = {"file": "shard-00000.safetensors", "rows": 1, "next_image": 1, "skipped": [], "sha256": ""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "1",
+        '{"identity": {}}',
+        '{"identity": {}, "shards": [1]}',
+        '{"identity": [], "shards": []}',
+        json.dumps({"identity": {}, "shards": [{**SHARD, "rows": "many"}]}),
+        json.dumps({"identity": {}, "shards": [{**SHARD, "rows": -1}]}),
+        json.dumps({"identity": {}, "shards": [{**SHARD, "skipped": {}}]}),
+        json.dumps({"identity": {}, "shards": [{**SHARD, "file": "../../elsewhere"}]}),
+        '{"identity": {}, "shards": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    ],
+    ids=lambda text: text[:60],
+)
+def test_a_manifest_of_other_types_is_refused_though_its_checksum_is_right(digits, tmp_path, text):
+    extract(digits, tmp_path)
+    (path,) = tmp_path.glob("*/manifest.json")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(f"{text}\n{digest}\n")
+    with pytest.raises(CacheError, match="another version of lossgauge wrote it"):
+        extract(digits, tmp_path)
+    assert [entry.rows for entry in store.entries(tmp_path)] == [None]
+    # a journal of that kind is no draft to go on from
+    path.parent.rename(tmp_path / f".{path.parent.name}.draft")
+    (tmp_path / f".{path.parent.name}.draft" / "journal.jsonl").write_text(f"{text} {digest}\n")
+    seen = []
+    extract(digits, tmp_path, progress=lambda done, total: seen.append(done))
+    assert seen[-1] == 1797
+
+
+@pytest.mark.parametrize("name", ["shard-00000.safetensors", "manifest.json"])
+def test_a_pipe_in_the_cache_is_not_waited_for(digits, tmp_path, name):
+    extract(digits, tmp_path)
+    (path,) = tmp_path.glob(f"*/{name}")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CacheError, match="is damaged"):
+        extract(digits, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["shard-00000.safetensors", "manifest.json"])
 def test_a_file_cut_short_or_gone_is_found(digits, tmp_path, name):
     extract(digits, tmp_path)
@@ -113,15 +162,30 @@ def entries_in(cache):
     return [path for path in cache.iterdir() if path.is_dir()]
 
 
-def test_an_image_that_cannot_be_read_is_named_and_makes_no_entry(digits, tmp_path):
-    with pytest.raises(DataError, match="image 700"):
-        extract(unreadable(digits, 700), tmp_path)
+def unreachable(images, row_of_it):
+    """The same images, of which the disk does not give one."""
+
+    def read(row):
+        if row == row_of_it:
+            raise Unreachable(f"image {row} cannot be read now: Input/output error")
+        return images.read(row)
+
+    return dataclasses.replace(images, read=read)
+
+
+def test_an_image_that_the_disk_does_not_give_stops_the_dataset_and_makes_no_entry(
+    digits, tmp_path
+):
+    with pytest.raises(DataError, match="image 700 cannot be read now"):
+        extract(unreachable(digits, 700), tmp_path)
     assert entries_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("bad", [[0], [700], [1795, 1796], list(range(1728, 1797))])
-def test_an_image_that_cannot_be_read_is_left_out_if_asked_and_counted(digits, tmp_path, bad):
-    found = extract(unreadable(digits, *bad), tmp_path, skip_corrupt=True)
+@pytest.mark.parametrize(
+    "bad", [[0], [700], [1795, 1796], [3, 4, 500, 1730], list(range(1780, 1797))]
+)
+def test_images_that_cannot_be_read_are_left_out_counted_and_named(digits, tmp_path, bad):
+    found = extract(unreadable(digits, *bad), tmp_path)
     whole = extract(digits, tmp_path / "whole")
     kept = [row for row in range(1797) if row not in bad]
     assert torch.equal(found.features, whole.features[kept])
@@ -132,13 +196,95 @@ def test_an_image_that_cannot_be_read_is_left_out_if_asked_and_counted(digits, t
         expected = [int(row) for row in rows if int(row) not in bad]
         assert torch.equal(found.features[getattr(found, side)], whole.features[expected])
     assert found.fingerprint != whole.fingerprint
-    with pytest.raises(DataError, match=rf"{len(bad)} of 1797 images .* --skip-corrupt"):
-        extract(unreadable(digits, *bad), tmp_path)
+    assert whole.notes == ()
+    (note,) = found.notes
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    assert note == (
+        f"{len(bad)} of 1,797 images cannot be read and are left out: {', '.join(map(str, bad[:3]))}{more}"
+    )
+    # the cache says it again
+    assert extract(unreadable(digits, *bad), tmp_path).notes == found.notes
+
+
+def first_rows(images, count):
+    """The same images, of which there are fewer."""
+    return dataclasses.replace(
+        images,
+        ids=images.ids[:count],
+        labels=images.labels[:count],
+        train=np.arange(0, count, 2),
+        test=np.arange(1, count, 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("total", "bad", "stops"),
+    [(1797, 17, False), (1797, 18, True), (400, 10, False), (400, 11, True), (1100, 11, False)],
+)
+def test_more_than_ten_and_more_than_a_hundredth_of_unreadable_images_stop_a_dataset(
+    digits, tmp_path, total, bad, stops
+):
+    rows = np.linspace(0, total - 1, bad).astype(int).tolist()
+    images = unreadable(first_rows(digits, total), *rows)
+    if not stops:
+        assert len(extract(images, tmp_path).features) == total - bad
+        return
+    words = r"more than 10 of its images and more than 1% of the .* 0, \d+, \d+ and \d+ more among them \(image"
+    with pytest.raises(DataError, match=words):
+        extract(images, tmp_path)
+    assert entries_in(tmp_path) == [] or all(
+        path.name.startswith(".") for path in entries_in(tmp_path)
+    )
+
+
+def test_a_side_that_loses_too_much_is_refused(digits, tmp_path):
+    few = dataclasses.replace(first_rows(digits, 8), labels=np.repeat([0, 1], 4))
+    with pytest.raises(
+        DataError, match=r"needs two classes, .* digits without its unreadable images leaves 1"
+    ):
+        extract(unreadable(few, 1, 3, 5), tmp_path)
 
 
 def test_without_one_readable_image_there_is_nothing_to_extract(digits, tmp_path):
-    with pytest.raises(DataError, match="none of the 1797 images"):
-        extract(unreadable(digits, *range(1797)), tmp_path, skip_corrupt=True)
+    few = first_rows(digits, 8)
+    with pytest.raises(DataError, match=r"none of the 8 images .*, 0, 1, 2 and 5 more among them"):
+        extract(unreadable(few, *range(8)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "bad", [[5], [100, 300, 301], [0, 640, 641, 1796], [*range(195, 200), 1000]]
+)
+@pytest.mark.parametrize("stop", [1, 640, 1000, 1790])
+def test_an_extraction_with_unreadable_images_goes_on_with_each_image_once(
+    digits, tmp_path, monkeypatch, bad, stop
+):
+    """Rows before the cut are fewer than images: who goes on from their number takes some twice."""
+    monkeypatch.setattr("lossgauge.data.features.SHARD_BYTES", 64 * 64 * 4 * 3)  # three batches
+    images = unreadable(digits, *bad)
+    with pytest.raises(DataError, match="cannot be read now"):
+        extract(unreachable(images, stop), tmp_path)
+    seen = []
+    found = extract(images, tmp_path, progress=lambda done, total: seen.append(done))
+    whole = extract(digits, tmp_path / "whole")
+    kept = [row for row in range(1797) if row not in bad]
+    assert torch.equal(found.features, whole.features[kept])
+    assert torch.equal(found.labels, whole.labels[kept])
+    assert found.identity["skipped"] == str(len(bad))
+    assert seen[0] > stop - 192 - 2 * len(bad)
+    # read from the cache, with images skipped in any of several shards
+    assert len(list(tmp_path.glob("digits*/shard-*"))) > 5
+    again = extract(images, tmp_path)
+    assert torch.equal(again.features, found.features)
+    assert torch.equal(again.labels, found.labels)
+
+
+def test_unreadable_images_before_a_stop_count_too(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("lossgauge.data.features.SHARD_BYTES", 64 * 64 * 4)
+    images = unreadable(digits, *range(10), *range(1000, 1008))
+    with pytest.raises(DataError, match="cannot be read now"):
+        extract(unreachable(images, 900), tmp_path)
+    with pytest.raises(DataError, match="more than 10 of its images"):
+        extract(images, tmp_path)
 
 
 @pytest.mark.parametrize("stop", [1, 640, 1000, 1790])
@@ -147,7 +293,7 @@ def test_an_extraction_that_stopped_goes_on_from_its_last_whole_shard(
 ):
     monkeypatch.setattr("lossgauge.data.features.SHARD_BYTES", 64 * 64 * 4 * 3)  # three batches
     with pytest.raises(DataError):
-        extract(unreadable(digits, stop), tmp_path)
+        extract(unreachable(digits, stop), tmp_path)
     read = []
 
     def noted(row):
@@ -163,7 +309,7 @@ def test_an_extraction_that_stopped_goes_on_from_its_last_whole_shard(
 def test_a_draft_goes_on_only_from_what_is_whole(digits, tmp_path, monkeypatch, damage):
     monkeypatch.setattr("lossgauge.data.features.SHARD_BYTES", 64 * 64 * 4)
     with pytest.raises(DataError):
-        extract(unreadable(digits, 1000), tmp_path)
+        extract(unreachable(digits, 1000), tmp_path)
     (draft,) = tmp_path.glob(".*.draft")
     path = draft / ("journal.jsonl" if "journal" in damage else "shard-00005.safetensors")
     content = bytearray(path.read_bytes())
@@ -227,7 +373,7 @@ def test_a_refresh_that_fails_leaves_the_old_entry(digits, tmp_path):
     before = extract(digits, tmp_path)
 
     def read(row):
-        raise DataError("no image")
+        raise Unreachable("no image")
 
     with pytest.raises(DataError, match="no image"):
         extract(dataclasses.replace(digits, read=read), tmp_path, refresh=True)

@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -117,9 +118,103 @@ def test_other_files_beside_the_images_are_counted_and_left_out(pets):
     (pets / "README.txt").write_text("pets")
     (pets / "cat" / ".DS_Store").write_bytes(b"")
     (pets / "cat" / "notes.txt").write_text("purrs")
+    (pets / "dog" / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    (pets / "dog" / "._0.png").write_bytes(b"\0\5\x16\7")
+    (pets / "__MACOSX").mkdir()
     images = load(pets)
     assert len(images.ids) == 12
-    assert images.source.endswith("one folder a class; 1 files without an image's suffix left out)")
+    assert images.notes == ("1 files that are no images are left out: cat/notes.txt",)
+    for number in range(4):
+        (pets / "dog" / f"{number}.txt").write_text("barks")
+    (left_out,) = load(pets).notes
+    assert left_out == (
+        "5 files that are no images are left out: cat/notes.txt, dog/0.txt, dog/1.txt and 2 more"
+    )
+
+
+NAMES = [
+    ("JPEG", "1.jfif"), ("JPEG", "1.jpe"), ("JPEG", "1.JPG"), ("JPEG", "1"), ("JPEG", "1.jpg.bak"), ("PNG", "1.png.1"),
+    ("JPEG2000", "1.jp2"), ("JPEG2000", "1.J2K"), ("PNG", "1.jpg"), ("WEBP", "photo of 1"), ("TGA", "1.tga"),
+    ("AVIF", "1.avif"), ("TIFF", "1.dat"), ("ICO", "1.ico"), ("QOI", "1.QOI"), ("PPM", "1.pnm"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_an_image_is_one_by_its_content_and_not_by_its_name(pets, kind, name):
+    ramp = Image.fromarray(np.arange(0, 240, 15, dtype=np.uint8).reshape(4, 4)).convert("RGB")
+    ramp.save(pets / "cat" / "new", format=kind)
+    (pets / "cat" / "new").rename(pets / "cat" / name)
+    images = load(pets)
+    assert images.notes == ()
+    assert f"cat/{name}" in images.ids
+    image = images.read(images.ids.index(f"cat/{name}")).convert("RGB")
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(ramp)).max() < 40
+
+
+def test_a_pipe_is_never_waited_for(pets):
+    os.mkfifo(pets / "cat" / "pipe")
+    assert load(pets).notes == ("1 files that are no images are left out: cat/pipe",)
+    os.mkfifo(pets / "cat" / "9.png")
+    with pytest.raises(DataError, match=r"cat/9\.png is no regular file"):
+        load(pets)
+    for name in ("manifest.csv", "manifest.parquet"):
+        os.mkfifo(pets / name)
+        with pytest.raises(DataError, match=rf"{name} is no regular file"):
+            load(pets)
+        (pets / name).unlink()
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_a_name_in_another_unicode_form_than_its_file_is_found(pets, stored):
+    other = {"NFC": "NFD", "NFD": "NFC"}[stored]
+    (pets / "cat").rename(pets / unicodedata.normalize(stored, "café"))
+    rows = listed(pets)
+    for row in rows:
+        row["path"] = unicodedata.normalize(other, row["path"])
+        row["label"] = unicodedata.normalize("NFC", row["label"])
+    images = load(write_manifest(pets, rows, "list.csv"))
+    assert images.ids == tuple(row["path"] for row in rows)
+    for place, row in enumerate(rows):
+        shade = np.array(images.read(place)).ravel()[0]
+        assert shade == 40 * ("café", "dog", "ant").index(row["label"]) + int(row["path"][-5])
+
+
+def test_labels_in_two_unicode_forms_are_refused_and_spaces_are_told(pets):
+    (pets / "cat").rename(pets / "caf\u00e9")
+    (pets / "dog").rename(pets / "cafe\u0301")
+    with pytest.raises(DataError, match=r"as 'cafe\\u0301' and as 'caf\\xe9': write both in one"):
+        load(pets)
+    for other in ("ant ", " ant", "ant\u200b", "an\u00adt", "ant\u00a0"):
+        (pets / "cafe\u0301").rename(pets / other)
+        (note,) = load(pets).notes
+        assert f"{other!a}" in note
+        assert "'ant'" in note
+        assert "are two classes" in note
+        (pets / other).rename(pets / "cafe\u0301")
+
+
+def test_columns_and_types_that_are_none_of_a_manifest_are_named(pets):
+    rows = listed(pets)
+    columns = {name: [row[name] for row in rows] for name in ("path", "label")}
+    deep: object = 0
+    for _ in range(30):
+        deep = [deep]
+    for more, words in (
+        ({"nested": [deep] * 12}, "unknown column 'nested'"),
+        ({"path": [1] * 12}, r"every row needs a path, text, got 1 in .* row 0"),
+        ({"path": [["a"]] * 12}, r"every row needs a path, text, got \['a'\]"),
+        ({"label": [{"a": 1}] * 12}, "all whole numbers or all text, got dict"),
+        ({"label": [b"a"] * 12}, "all whole numbers or all text, got bytes"),
+        ({"split": [["train"]] * 12}, r"train or test, got \['train'\]"),
+        ({"id": [0.5] * 12}, r"needs an id, text or a whole number, got 0\.5"),
+    ):
+        pq.write_table(pa.table({**columns, **more}), pets / "list.parquet")
+        with pytest.raises(DataError, match=words):
+            load(pets / "list.parquet")
+    arrays = [pa.array(columns[name]) for name in ("path", "label", "label")]
+    pq.write_table(pa.Table.from_arrays(arrays, ["path", "label", "label"]), pets / "list.parquet")
+    with pytest.raises(DataError, match="two columns named 'label'"):
+        load(pets / "list.parquet")
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.parquet", "list.csv", "list.parquet"])
@@ -228,8 +323,8 @@ def change(row: int, **entries):
     ("mistake", "words"),
     [
         (change(3, path="cat/none.png"), r"{3}: there is no file .*cat/none\.png; paths are relative"),
-        (change(3, path="cat"), r"{3}: there is no file"),
-        (change(3, path=""), r"every row needs a path, but .*{3} has none"),
+        (change(3, path="cat"), r"{3}: .*cat is no regular file"),
+        (change(3, path=""), r"every row needs a path, text, got '' in .*{3}"),
         (change(3, path="../out.png"), r"{3}: '\.\./out\.png' leads out of"),
         (change(3, path="/etc/passwd"), r"{3}: .* got the absolute '/etc/passwd'"),
         (change(3, path="leading/out.png"), r"{3}: .* leads out of .*, to .*/beside/out\.png"),
@@ -278,11 +373,15 @@ def test_a_mistake_in_a_manifest_is_named_with_its_row(pets, name, mistake, word
     [
         (b"", "is empty"),
         (b"path,label\n", "got no rows at all"),
-        (b"path,label,label\na,b,c\n", "two columns of one name"),
+        (b"path,label,label\na,b,c\n", "two columns named 'label'"),
         (b"path,label\ncat/1.png,cat,black\n", "line 2, must have 2 entries .* got 3"),
         (b'path,label\ncat/1.png,"cat\n', "cannot be read as CSV"),
         (b"path,label\ncat/1.png,k\xe4tzchen\n", "cannot be read as CSV in UTF-8"),
-        (b"path;label\ncat/1.png;cat\n", "unknown column 'path;label'; did you mean"),
+        (
+            b"path;label\ncat/1.png;cat\n",
+            "unknown column 'path;label': its columns are separated by semicolons",
+        ),
+        (b"path\tlabel\ncat/1.png\tcat\n", "separated by tabs, save it with commas"),
     ],
 )
 def test_a_csv_file_that_is_none_is_refused(pets, text, words):

@@ -1,6 +1,7 @@
 """What the one image reader makes of every kind of image."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from lossgauge.data import images
 from lossgauge.data.images import open_image
+from lossgauge.data.places import Unreachable
 from lossgauge.errors import DataError
 from tests.data.layouts import bomb, jpeg, png16
 
@@ -163,3 +165,38 @@ def test_a_flipped_byte_gives_an_image_or_a_data_error():
 def test_a_missing_file_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="it is no readable image"):
         open_image(tmp_path / "gone.jpg", "it")
+
+
+@pytest.mark.parametrize("source", ["gone.jpg", "pipe.jpg", "folder.jpg"])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path, source):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(Unreachable, match="it is no readable image"):
+        open_image(tmp_path / source, "it")
+
+
+def test_a_disk_error_is_no_fault_of_the_image(tmp_path, monkeypatch):
+    (tmp_path / "1.png").write_bytes(encoded(Image.fromarray(RAMP)))
+    for error, words in (
+        (
+            OSError(5, "Input/output error", "/secret/1.png"),
+            "it cannot be read now: Input/output error$",
+        ),
+        (MemoryError(), "it cannot be read now: there is not enough memory"),
+    ):
+
+        def refuse(*_, error=error, **__):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Image, "open", refuse)
+            with pytest.raises(Unreachable, match=words):
+                open_image(tmp_path / "1.png", "it")
+
+
+def test_an_icon_whose_picture_is_larger_than_its_header_says_is_held_to_the_cap(monkeypatch):
+    content = bytearray(encoded(Image.new("RGB", (64, 64)), "ICO", sizes=[(64, 64)]))
+    content[6:8] = bytes([4, 4])
+    monkeypatch.setattr(images, "LARGEST", 100)
+    with pytest.raises(DataError, match="at most 100 pixels, got 64 × 64"):
+        open_image(bytes(content), "it")

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from lossgauge.data.samplers import (
     kmeans_cells,
     m_per_class_batches,
+    m_per_class_notes,
     positions_along_strata,
     random_batches,
     share_without_positive,
@@ -129,14 +130,20 @@ def test_m_per_class_mixes_the_classes_differently_in_each_epoch():
     ("sizes", "batch_size", "m", "words"),
     [
         ((5, 5), 4, 1, "samples_per_class must be at least 2, or no anchor has a positive, got 1"),
+        ((5, 5), 3, 4, "at least samples_per_class, got 3 and 4: take 8 or more"),
+        ((5, 3, 2), 8, 4, "takes 2 classes a batch, but there are 1 of at least 4 rows"),
         (
-            (5, 5),
-            10,
+            (3, 3, 2),
+            8,
             4,
-            "multiple of samples_per_class, got 10 and 4: take 8 or 12",
+            "are 0 of at least 4 rows: take another samples_per_class, or small_classes: repeat",
         ),
-        ((5, 3, 5), 8, 4, "got 4 and class 10 of 3 rows: .* leave the 1 classes below 4 out"),
-        ((5, 5, 5), 16, 4, "takes 4 classes a batch, but there are 3: take batch_size 12 or less"),
+        (
+            (5, 5, 5),
+            16,
+            4,
+            "takes 4 classes a batch, but there are 3 of at least 4 rows: take batch_size 12 or less",
+        ),
         ((5, 5), 0, 2, "at least two samples"),
     ],
 )
@@ -146,6 +153,68 @@ def test_m_per_class_says_which_rule_a_setting_breaks(sizes, batch_size, m, word
         m_per_class_batches(
             rows_of(labels), labels, batch_size=batch_size, samples_per_class=m, seed=0, epoch=1
         )
+
+
+@given(st.lists(st.integers(1, 12), min_size=6, max_size=9), st.integers(0, 9))
+def test_small_classes_are_left_out_of_m_per_class_or_their_rows_are_drawn_again(sizes, epoch):
+    sizes = [*sizes, 4, 4]
+    labels = labels_of(*sizes)
+    settings = {"batch_size": 8, "samples_per_class": 4, "seed": 0, "epoch": epoch}
+    large = torch.isin(labels, torch.tensor([10 * n for n, size in enumerate(sizes) if size >= 4]))
+    alone = m_per_class_batches(rows_of(labels)[large], labels[large], **settings)
+    left_out = m_per_class_batches(rows_of(labels), labels, **settings)
+    assert [batch.tolist() for batch in left_out] == [batch.tolist() for batch in alone]
+    repeated = m_per_class_batches(rows_of(labels), labels, small_classes="repeat", **settings)
+    groups = torch.tensor([max(size // 4, 1) for size in sizes])
+    assert len(repeated) == max(n for n in range(99) if int(groups.clamp(max=n).sum()) >= 2 * n)
+    seen = torch.cat(repeated).tolist()
+    for batch in repeated:
+        for number, count in zip(
+            *labels[(batch - 1000) // 3].unique(return_counts=True), strict=True
+        ):
+            size = sizes[int(number) // 10]
+            rows = batch[labels[(batch - 1000) // 3] == number].tolist()
+            assert int(count) == 4
+            # a small class gives each of its rows, and some again; a large one none twice, in the whole epoch
+            assert len(set(rows)) == min(size, 4)
+            assert size < 4 or all(seen.count(row) == 1 for row in rows)
+
+
+def test_a_batch_size_that_is_no_multiple_is_rounded_and_small_classes_are_named():
+    labels = labels_of(5, 3, 5, 1, 2, 2)
+    settings = {"batch_size": 11, "samples_per_class": 4}
+    (batch,) = m_per_class_batches(rows_of(labels), labels, seed=0, epoch=1, **settings)
+    assert len(batch) == 8
+    names = {10: "ant", 30: "bee", 40: "cat"}
+    assert m_per_class_notes(labels, class_names=names, **settings) == [
+        "batch_size 11 is no multiple of samples_per_class 4: batches are of 8",
+        "4 classes of fewer than 4 training rows (8 of 18 rows) are left out of the training batches "
+        "(small_classes: repeat draws their rows again): ant, bee, cat and 1 more",
+    ]
+    (_, words) = m_per_class_notes(labels, class_names=names, small_classes="repeat", **settings)
+    assert words.endswith("come once an epoch, their rows drawn again: ant, bee, cat and 1 more")
+    assert not m_per_class_notes(
+        labels_of(5, 4), batch_size=8, samples_per_class=4, class_names=names
+    )
+    with pytest.raises(InputError, match="unknown small_classes 'leave'; did you mean 'leave-out'"):
+        m_per_class_batches(
+            rows_of(labels), labels, seed=0, epoch=1, small_classes="leave", **settings
+        )
+
+
+def test_either_of_an_antithetic_pair_may_come_first():
+    """Where a pair lies across two batches, the first holds the one as often as the other."""
+    rows, strata = torch.arange(4), torch.zeros(4, dtype=torch.int64)
+    alone = []
+    for seed in range(200):
+        (batch,) = stratified_batches(
+            rows, strata, batch_size=3, seed=seed, epoch=1, positions=rows.float()
+        )
+        (dropped,) = set(range(4)) - set(batch.tolist())
+        alone.append(3 - dropped)  # its mirror came first
+    counts = np.bincount(alone, minlength=4)
+    # four outcomes of 50 each: a standard deviation is about 6
+    assert (np.abs(counts - 50) < 30).all()
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(2, 20), st.integers(0, 9))

@@ -1,5 +1,6 @@
 """Tiny ImageNet from a small copy in its official layout."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,29 @@ def test_val_without_its_table_is_refused(folder: Path):
     (folder / "val/val_annotations.txt").unlink()
     with pytest.raises(DataError, match=r"val_annotations\.txt cannot be read"):
         load_dataset("tiny-imagenet", folder)
+
+
+def test_notes_of_an_operating_system_are_no_images_and_no_classes(folder: Path):
+    before = load_dataset("tiny-imagenet", folder)
+    for place in ("train/n01443537/images", "val/images"):
+        write(folder / place / "._n01443537_0.JPEG", b"\0\5\x16\7\0\2\0\0Mac OS X")
+        write(folder / place / ".DS_Store", b"\0\0\0\1Bud1")
+        write(folder / place / "Thumbs.db", b"\xd0\xcf\x11\xe0")
+    for name in ("__MACOSX", ".ipynb_checkpoints", "@eaDir"):
+        (folder / "train" / name).mkdir()
+    after = load_dataset("tiny-imagenet", folder)
+    assert (after.ids, after.digest) == (before.ids, before.digest)
+
+
+def test_an_image_without_a_label_is_seen_by_its_content(folder: Path):
+    write(folder / "val/images/val_9999", jpeg((1, 2, 3)))
+    with pytest.raises(DataError, match=r"1 images without a label, .*val_9999 first"):
+        load_dataset("tiny-imagenet", folder)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused(folder: Path):
+    for name in ("val/images/val_2.JPEG", "wnids.txt"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(DataError, match=r"no regular file|is not in"):
+            load_dataset("tiny-imagenet", folder)

@@ -1,8 +1,13 @@
 import shutil
 from collections import Counter
+import dataclasses
 
 import pytest
 
+from lossgauge.backbones import load_backbone
+from lossgauge.data import load_dataset
+from lossgauge.data.estimate import estimate
+from lossgauge.data.features import features
 from lossgauge.errors import DataError, PlanError
 from lossgauge.study.forecast import Cost, _cost, forecast
 from lossgauge.study.launch import run_study
@@ -255,29 +260,49 @@ def test_the_grid_names_each_dataset_with_what_it_is_asked_for(tmp_path):
     )
 
 
-def test_features_that_are_not_in_the_cache_are_left_out_with_the_command_that_extracts_them(
-    tmp_path, quiet
-):
+def test_features_that_are_not_in_the_cache_are_estimated_and_not_extracted(tmp_path, quiet):
     vectors = write_vectors(tmp_path / "vectors.npz")
     plan = vectors_plan(vectors, f"datasets=['embeddings:{vectors}', digits]", "backbone=pixels")
     before = tree(tmp_path)
     found = told(plan, tmp_path / "out", quiet)
-    assert found.runs == 2 + 2  # those of digits are counted, their time is not
-    assert len(found.grid) == 1
-    assert quiet.missing.keys() == {"digits"}
-    assert quiet.missing["digits"].startswith("features of its 1,797 images are not in the cache")
-    assert "lossgauge features digits --backbone pixels" in quiet.missing["digits"]
+    assert quiet.missing == {}
     assert tree(tmp_path) == before
-    for more in ((), TUNED):
-        one, two = (
-            told(vectors_plan(vectors, *more, f"datasets={datasets}", "backbone=pixels"), tmp_path)
-            for datasets in ([f"embeddings:{vectors}"], [f"embeddings:{vectors}", "digits"])
-        )
-        assert two.runs == 2 * one.runs
-    alone = told(small_plan(), tmp_path / "out")
-    assert (alone.runs, alone.seconds, alone.grid) == (3, 0, [])
-    with pytest.raises(DataError, match="none of the datasets is there: cub200: "):
+    assert found.runs == 2 + 2
+    assert len(found.grid) == 2
+    assert found.grid[1].startswith("digits: 896 training and 901 test rows of 64 features, halves")
+    assert "before that its features, about" in found.grid[1]
+    assert found.grid[1].endswith("0.5 MB of the cache")
+    alone = told(plan.model_copy(update={"datasets": ["digits"]}), tmp_path / "out")
+    run_study(plan, tmp_path / "out", progress=Quiet())
+    # the same runs as with the real features, and less to do once they are there
+    there = told(plan, tmp_path / "out")
+    assert (there.runs, there.there, there.seconds, there.bytes) == (4, 4, 0, 0)
+    fresh = told(plan.model_copy(update={"datasets": ["digits"]}), tmp_path / "new")
+    assert alone.bytes - fresh.bytes == 1797 * 64 * 4
+    assert alone.seconds > 0
+    with pytest.raises(DataError, match="none of the datasets can be used: cub200: "):
         told(small_plan(datasets="cub200"), tmp_path / "out")
+
+
+def test_the_time_of_an_extraction_is_that_of_a_few_images_times_their_number(monkeypatch, quiet):
+    digits = load_dataset("digits")
+    read = []
+    clock = 0.0
+
+    def slow(row):
+        nonlocal clock
+        clock += 0.5
+        read.append(row)
+        return digits.read(row)
+
+    monkeypatch.setattr("lossgauge.data.estimate.time.perf_counter", lambda: clock)
+    monkeypatch.setattr("lossgauge.data.features._ROWS_A_JOB", 10**6)  # one thread at a time
+    images = dataclasses.replace(digits, read=slow)
+    found = estimate(images, load_backbone("pixels"))
+    assert len(read) == 64
+    assert (min(read), max(read)) == (0, 1796)
+    assert found.seconds == pytest.approx(1797 * 0.5)
+    assert found.features.fingerprint == features(digits, load_backbone("pixels")).fingerprint
 
 
 FAILS = """

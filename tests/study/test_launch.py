@@ -133,7 +133,7 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
     assert [row["dataset"] for row in outcome.left_out] == ["cub200"]
     assert "CUB_200_2011.tgz" in quiet.missing["cub200"]
     assert Store(tmp_path).load().left_out == outcome.left_out
-    with pytest.raises(DataError, match="none of the datasets is there: cub200"):
+    with pytest.raises(DataError, match="none of the datasets can be used: cub200"):
         run_study(small_plan(datasets="cub200"), tmp_path / "out", progress=quiet)
     assert not (tmp_path / "out").exists()
 

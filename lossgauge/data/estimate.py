@@ -1,0 +1,49 @@
+"""What the features of a dataset would take, from a few of its images; and rows that stand in for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from lossgauge.data.features import BATCH, extract_rows, feature_set
+from lossgauge.errors import DataError
+from lossgauge.types import Backbone, FeatureSet, ImageSet
+
+SAMPLE = 2 * BATCH
+"""Images that are tried."""
+
+
+class Estimate(NamedTuple):
+    """Of an extraction that was not done."""
+
+    features: FeatureSet
+    """As they would be, but with random rows."""
+    seconds: float
+    bytes: int
+    """In the cache."""
+
+
+def estimate(images: ImageSet, backbone: Backbone) -> Estimate:
+    """Try some images from all over the dataset, and multiply. Raises DataError where none of them can be read."""
+    count = len(images.ids)
+    rows = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(int))
+    some = dataclasses.replace(
+        images,
+        ids=tuple(images.ids[row] for row in rows),
+        read=lambda row: images.read(int(rows[row])),
+    )
+    began = time.perf_counter()
+    tried = list(extract_rows(some, backbone))
+    seconds = (time.perf_counter() - began) * count / len(rows)
+    widths = {part.rows.shape[1] for part in tried if len(part.rows)}
+    if not widths:
+        raise DataError(
+            f"none of {len(rows)} images of {images.name} that were tried can be read, "
+            f"{some.ids[0]} among them ({next(iter(tried[0].skipped.values()))})"
+        )
+    noise = torch.randn(count, widths.pop(), generator=torch.Generator().manual_seed(0))
+    return Estimate(feature_set(images, backbone, noise), seconds, noise.nbytes)

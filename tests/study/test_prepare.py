@@ -1,0 +1,92 @@
+import pytest
+from PIL import Image
+
+from lossgauge.errors import DataError, PlanError
+from lossgauge.export import export_study
+from lossgauge.report.page import write_page
+from lossgauge.study.launch import run_study
+from lossgauge.study.store import Store
+from tests.study.conftest import small_plan
+
+BROKEN_LOSS = """
+import torch
+class Breaks(torch.nn.Module):
+    def forward(self, z, y):
+        open(__file__ + "/no")
+"""
+
+
+def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(tmp_path, quiet):
+    """Without the folders of this machine: they are nobody else's business."""
+    home = tmp_path / "my disk, (new)"
+    for label in ("ant", "bee"):
+        (home / "pets" / label).mkdir(parents=True)
+        for number in range(6):
+            shade = 100 * (label == "bee") + 9 * number
+            Image.new("L", (4, 3), shade).save(home / "pets" / label / f"{number}.png")
+    (home / "pets" / "ant" / "notes.txt").write_text("small")
+    (home / "pets" / "bee" / "5.png").write_bytes(b"no image")
+    (home / "own.py").write_text(BROKEN_LOSS)
+    names = [f"folder:{home / 'none'}", f"folder:{home / 'pets'}", f"folder:{home / 'gone'}"]
+    plan = small_plan(
+        datasets=f"['{names[0]}', '{names[1]}', '{names[2]}']",
+        losses=f"['{home / 'own.py'}:Breaks', triplet]",
+        sampler="m_per_class",
+        samples_per_class=2,
+        batch_size=5,
+    )
+    outcome = run_study(plan, tmp_path / "out", progress=quiet)
+    assert list(quiet.missing) == [names[0], names[2]]
+    assert outcome.left_out == Store(tmp_path / "out").load().left_out
+    told = [
+        (row["dataset"], row["reason"].partition(";")[0], row["whole"]) for row in outcome.left_out
+    ]
+    assert told == [
+        ("folder:none", "there is no none", True),
+        ("folder:pets", "1 files that are no images are left out: ant/notes.txt", False),
+        ("folder:pets", "1 of 12 images cannot be read and are left out: bee/5.png", False),
+        (
+            "folder:pets",
+            "batch_size 5 is no multiple of samples_per_class 2: batches are of 4",
+            False,
+        ),
+        ("folder:gone", "there is no gone", True),
+    ]
+    html = write_page(Store(tmp_path / "out").load(), tmp_path / "page.html").read_text()
+    for words in (
+        "Notes on the data",
+        "ant/notes.txt",
+        "bee/5.png",
+        "there is no none",
+        "3 notes on the data",
+    ):
+        assert words in html
+    export_study(tmp_path / "out", "csv", tmp_path / "csv")
+    shown = html + "".join(path.read_text() for path in (tmp_path / "csv").iterdir())
+    assert str(tmp_path) not in shown
+    assert "my disk" not in shown
+
+
+def test_what_stops_a_study_is_said_once(tmp_path, quiet):
+    with pytest.raises(DataError) as caught:
+        run_study(small_plan(datasets="cub200,cifar10"), tmp_path / "out", progress=quiet)
+    assert quiet.missing == {}
+    for name in ("cub200", "cifar10"):
+        assert str(caught.value).count(f"{name} is not in") == 1
+
+
+def test_a_dataset_with_too_many_unreadable_images_is_left_out(tmp_path, quiet):
+    for label in ("ant", "bee"):
+        (tmp_path / label).mkdir()
+        for number in range(20):
+            Image.new("L", (4, 3), 9 * number).save(tmp_path / label / f"{number}.png")
+    for number in range(11):
+        (tmp_path / "bee" / f"{number}.png").write_bytes(b"")
+    with pytest.raises(DataError, match="more than 10 of its images and more than 1% of the 40"):
+        run_study(small_plan(datasets=f"folder:{tmp_path}"), tmp_path / "out", progress=quiet)
+
+
+def test_too_few_large_classes_are_an_error_that_names_the_key(tmp_path, quiet):
+    plan = small_plan(sampler="m_per_class", samples_per_class=400, batch_size=800)
+    with pytest.raises(PlanError, match=r"digits, sampler m_per_class: .*or small_classes: repeat"):
+        run_study(plan, tmp_path / "out", progress=quiet)
