@@ -276,6 +276,10 @@ class _Known(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Tensor:
+        raise InputError("this loss has no forward-mode derivative; call backward()")
+
+    @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         # Under create_graph the gradient would come out as a constant, and a penalty on it would be
         # ignored in silence.
