@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lossgauge.errors import CacheError, RunError
+from lossgauge.errors import CacheError, InputError, RunError
 from lossgauge.types import Evaluation, Step
 
 EMBED_ROWS = 1024
@@ -125,12 +125,14 @@ def train_epoch(
             group["lr"] = rate
         embeddings = training.head(features.index_select(0, rows))
         embeddings.retain_grad()
-        evaluation = evaluate(training.loss, embeddings, labels[rows])
+        try:
+            evaluation = evaluate(training.loss, embeddings, labels[rows])
+        except InputError as error:
+            if embeddings.isfinite().all():
+                raise
+            raise _diverged(training, "the embeddings are not finite", rate) from error
         if not evaluation.value.isfinite():
-            raise RunError(
-                f"the loss is {evaluation.value.item()} in epoch {training.epoch + 1}, "
-                f"step {training.step}; try a lower learning_rate or a higher temperature"
-            )
+            raise _diverged(training, f"the loss is {evaluation.value.item()}", rate)
         for parameter in (*head_parameters, *loss_parameters):
             parameter.grad = None
         evaluation.value.backward()
@@ -146,7 +148,17 @@ def train_epoch(
         )
         training.optimizer.step()
         training.step += 1
+    # what the last update did is seen by no loss
+    if not all(p.isfinite().all() for p in (*head_parameters, *loss_parameters)):
+        raise _diverged(training, "the parameters are not finite", rate)
     training.epoch += 1
+
+
+def _diverged(training: Training, sign: str, rate: float) -> RunError:
+    return RunError(
+        f"the run diverged in epoch {training.epoch + 1}, step {training.step}, at learning rate {rate:g}: {sign}; "
+        "try a lower learning_rate"
+    )
 
 
 def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:

@@ -7,19 +7,15 @@ hold, and rightly refused where the type cannot hold the loop's value or gradien
 """
 
 import math
-import warnings
 from collections import Counter
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensorMode
 
-import lossgauge
 from lossgauge.errors import InputError
-from lossgauge.losses import LOSSES, load_loss
+from lossgauge.losses import LOSSES
 from tests.losses.test_extremes import in_form, make_loss
 
 pytestmark = pytest.mark.slow
@@ -27,7 +23,9 @@ pytestmark = pytest.mark.slow
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 0, 1, 4, 3, 0])
 WIDTH = 8
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-SCALES = [10.0**power for power in (-30, -25, -20, -15, -10, -6, -3, 0, 2, 4, 8, 12, 16, 20, 25, 30)]
+SCALES = [
+    10.0**power for power in (-30, -25, -20, -15, -10, -6, -3, 0, 2, 4, 8, 12, 16, 20, 25, 30)
+]
 DOUBLE_SCALES = [1e-300, 1e-200, 1e-155, 1e-140, 1e140, 1e155, 1e200, 1e300]
 
 
@@ -101,7 +99,10 @@ def layouts(rows: Tensor) -> dict[str, tuple[Tensor | np.ndarray, Tensor | None]
     if rows.dtype != torch.bfloat16:
         backwards = rows.flip(0, 1).numpy().copy()[::-1, ::-1]
         found["backwards numpy"] = (backwards, None)
-        found["big endian numpy"] = (rows.numpy().astype(rows.numpy().dtype.newbyteorder(">")), None)
+        found["big endian numpy"] = (
+            rows.numpy().astype(rows.numpy().dtype.newbyteorder(">")),
+            None,
+        )
     return found
 
 
