@@ -149,8 +149,10 @@ def train_epoch(
         training.optimizer.step()
         training.step += 1
     # what the last update did is seen by no loss
-    if not all(p.isfinite().all() for p in (*head_parameters, *loss_parameters)):
-        raise _diverged(training, "the parameters are not finite", rate)
+    with torch.no_grad():
+        after = [training.head(features.index_select(0, rows[:1])) for rows in batches[-1:]]
+    if not all(numbers.isfinite().all() for numbers in (*after, *loss_parameters)):
+        raise _diverged(training, "its last update leaves no finite numbers", rate)
     training.epoch += 1
 
 
@@ -171,13 +173,21 @@ def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
 def embed(
     head: nn.Module, features: Float[Tensor, "rows _"], rows: Int[Tensor, " some"]
 ) -> Float[Tensor, "some _"]:
-    """Embeddings of the given rows, without a graph: gathered into one small buffer, block after block."""
+    """Embeddings of the given rows, without a graph: gathered into one small buffer, block after block.
+
+    Raises RunError where they are not finite.
+    """
     buffer = features.new_empty(min(EMBED_ROWS, len(rows)), features.shape[1])
     blocks = []
     for block in rows.split(EMBED_ROWS):
         torch.index_select(features, 0, block.to(features.device), out=buffer[: len(block)])
         blocks.append(head(buffer[: len(block)]))
-    return torch.cat(blocks)
+    embeddings = torch.cat(blocks)
+    if not embeddings.sum().isfinite():  # unit rows: the sum is as good as each number
+        raise RunError(
+            "the run diverged: the embeddings of its head are not finite; try a lower learning_rate"
+        )
+    return embeddings
 
 
 def save_checkpoint(training: Training, folder: Path) -> None:

@@ -199,14 +199,13 @@ def test_a_loss_of_nan_stops_the_run_and_says_when():
 
 @pytest.mark.parametrize(
     ("batch_size", "sign"),
-    [(20, "epoch 1, step 1, .*: the embeddings are"), (60, "epoch 1, step 1, .*: the parameters")],
+    [(20, "epoch 1, step 1, .*: the embeddings are"), (60, "epoch 1, step 1, .*: its last update")],
     ids=["in the second step", "in the last update"],
 )
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_run_that_diverges_says_so_with_its_step_and_learning_rate(name, batch_size, sign):
     training = make_training(name)
     training.schedule = lambda time: 1e38
-    training.optimizer.param_groups[0]["weight_decay"] = 1e3
     features, labels = make_data()
     batches = torch.arange(60).split(batch_size)
     with pytest.raises(RunError, match=sign) as error:
@@ -228,6 +227,13 @@ def test_a_black_box_is_evaluated_without_inventing_anything():
     found = evaluate(Box(), torch.ones(2, 2), torch.zeros(2))
     assert found.value == 4
     assert found[1:] == (None,) * (len(found) - 1)
+
+
+def test_a_head_that_gives_no_finite_embeddings_is_named():
+    training = make_training()
+    training.head.linear.weight.data[0, 0] = torch.nan
+    with pytest.raises(RunError, match="the run diverged: the embeddings of its head"):
+        embed(training.head, make_data()[0], torch.arange(50))
 
 
 def test_embedding_in_chunks_is_embedding_at_once(monkeypatch):
