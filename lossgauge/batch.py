@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.errors import InputError
 
-ArrayLike = Tensor | np.ndarray
+ArrayLike = Tensor | npt.ArrayLike
+"""A tensor, a numpy array, a list, or what else numpy makes an array of, such as a DataFrame or a Series."""
+
+# other floats (float8) have no sums, other integers (bits, quantized) no order
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+)
+
+
+class Batch(NamedTuple):
+    """Labelled embeddings that keep the rules of `as_batch`."""
+
+    embeddings: Float[Tensor, "batch width"]
+    labels: Int[Tensor, " batch"]
+    largest: float
+    """The largest entry of the embeddings, by its absolute value."""
 
 
 def as_batch(
@@ -17,18 +43,23 @@ def as_batch(
 ) -> tuple[Float[Tensor, "batch width"], Int[Tensor, " batch"]]:
     """`embeddings` and `labels` (as int64) as tensors, sharing memory where they can.
 
-    Raises InputError for anything but two dimensions of finite floats and one integer a row.
-    The finite check is one sum; only where it fails are the rows searched.
+    Raises InputError for anything but two dimensions of finite floats and one integer a row. Arrays may be
+    of any library that numpy can read; their rows are taken in their order, whatever an index says.
     """
-    rows = _as_tensor(embeddings, "embeddings must be numbers")
-    if rows.ndim != 2 or not rows.is_floating_point():
+    batch = checked_batch(embeddings, labels)
+    return batch.embeddings, batch.labels
+
+
+def checked_batch(embeddings: ArrayLike, labels: ArrayLike) -> Batch:
+    """What `as_batch` gives, and the largest entry, which the finite check finds: it is one pass over the rows."""
+    rows = _as_tensor(embeddings, "embeddings", "numbers")
+    if rows.ndim != 2 or rows.dtype not in _FLOATS:
         raise InputError(
-            f"embeddings must be a (rows, width) array of floats, got shape {tuple(rows.shape)} "
-            f"of {rows.dtype}"
+            "embeddings must be a (rows, width) array of floats of 16, 32 or 64 bits, "
+            f"got shape {tuple(rows.shape)} of {rows.dtype}"
         )
-    numbers = _as_tensor(labels, "labels must be integers").to(rows.device)
-    kind = numbers.dtype
-    if numbers.ndim != 1 or kind.is_floating_point or kind.is_complex or kind == torch.bool:
+    numbers = _as_tensor(labels, "labels", "integers").to(rows.device)
+    if numbers.ndim != 1 or numbers.dtype not in _INTEGERS:
         raise InputError(
             f"labels must be one integer a row, got shape {tuple(numbers.shape)} of {numbers.dtype}"
         )
@@ -39,24 +70,88 @@ def as_batch(
         )
     if rows.numel() == 0:
         raise InputError(f"the batch is empty: embeddings have shape {tuple(rows.shape)}")
-    detached = rows.detach()
-    if not torch.isfinite(detached.sum(dtype=torch.float32)):
-        bad = (~torch.isfinite(detached)).any(dim=1).nonzero().flatten()
-        if len(bad):
-            what = "NaN" if torch.isnan(detached[bad[0]]).any() else "Inf"
-            raise InputError(
-                f"embeddings must be finite, got {what} in row {int(bad[0])} "
-                f"({len(bad)} of {len(rows)} rows are not finite)"
-            )
-    return rows, numbers.long()
+    return Batch(rows, _as_int64(numbers), _largest_entry(rows.detach()))
 
 
-def _as_tensor(values: ArrayLike, rule: str) -> Tensor:
+def _largest_entry(rows: Float[Tensor, "batch width"]) -> float:
     try:
-        if isinstance(values, np.ndarray):
-            # torch takes neither foreign byte order nor negative strides, and warns of read-only memory
-            native = values.dtype.newbyteorder("=")
-            values = np.require(values, dtype=native, requirements=["C", "W"])
-        return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{rule}, got {type(values).__name__}: {error}") from None
+        lowest, highest = map(float, torch.stack(rows.aminmax()).tolist())  # NaN if one is
+    except RuntimeError as error:  # a stand-in for a tensor
+        raise InputError(
+            f"embeddings must have values, got {type(rows).__name__}: {' '.join(str(error).split())}"
+        ) from None
+    largest = max(-lowest, highest)
+    if not largest < float("inf"):
+        bad = (~torch.isfinite(rows)).any(dim=1).nonzero().flatten()
+        what = "NaN" if torch.isnan(rows[bad[0]]).any() else "Inf"
+        raise InputError(
+            f"embeddings must be finite, got {what} in row {int(bad[0])} "
+            f"({len(bad)} of {len(rows)} rows are not finite)"
+        )
+    return largest
+
+
+def _as_int64(labels: Tensor) -> Int[Tensor, " batch"]:
+    numbers = labels.long()
+    if labels.dtype == torch.uint64 and (numbers < 0).any():
+        row = int((numbers < 0).nonzero()[0])
+        raise InputError(
+            f"labels must be below 2^63, got {int(numbers[row]) + 2**64} in row {row}; number the classes from 0"
+        )
+    return numbers
+
+
+def _as_tensor(values: Any, name: str, kind: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return _plain(values, name)
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{name} must have no masked entries, got {np.ma.count_masked(values)}; "
+            "leave those rows out or fill them"
+        )
+    try:
+        if isinstance(values, list | tuple) and any(isinstance(row, Tensor) for row in values):
+            return _plain(torch.stack(list(values)), name)
+        array = np.asarray(values)
+    except InputError:
+        raise
+    except Exception as error:  # an array type of any library may raise anything
+        raise InputError(
+            f"{name} must be {kind}, got {type(values).__name__}: {' '.join(str(error).split())}"
+        ) from None
+    if array.dtype.kind not in "biufc" or array.dtype.itemsize > 8:
+        raise InputError(
+            f"{name} must be {kind}, got {type(values).__name__} of {array.dtype.name}; "
+            f"convert it with .astype({'int' if kind == 'integers' else 'float'!r})"
+        )
+    # torch takes neither foreign byte order nor negative strides, and warns of read-only memory
+    native = np.dtype(array.dtype.str).newbyteorder(
+        "="
+    )  # C has two names for 64 bits, torch knows one
+    return torch.from_numpy(np.require(array, dtype=native, requirements=["C", "W"]))
+
+
+def _plain(values: Tensor, name: str) -> Tensor:
+    """`values`, or InputError unless it is a tensor whose numbers can be read."""
+    if values.is_nested:
+        raise InputError(f"{name} must be one array, got a nested tensor; pad it to one width")
+    if values.layout != torch.strided:
+        raise InputError(f"{name} must be dense, got {values.layout}; call .to_dense() first")
+    if values.is_meta:
+        raise InputError(
+            f"{name} must have values, got a tensor on the meta device; make it on a real one"
+        )
+    if _is_traced(values):
+        raise InputError(
+            f"{name} cannot be traced (torch.func's grad and vmap, torch.jit.trace, torch.export): a loss reads "
+            "the numbers and gives its gradient in closed form; call it outside, and use backward()"
+        )
+    return values
+
+
+def _is_traced(values: Tensor) -> bool:
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    # inside a transform of torch.func each result is wrapped, whatever came in
+    result = values.detach()
+    return torch.jit.is_tracing() or torch.func.debug_unwrap(result) is not result  # type: ignore[attr-defined]

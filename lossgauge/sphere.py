@@ -13,9 +13,28 @@ from torch.autograd.function import once_differentiable
 def on_sphere(
     rows: Float[Tensor, "rows width"],
 ) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "rows 1"]]:
-    """Rows divided by their norms, and the norms; a zero row stays zero."""
-    norms = rows.norm(dim=1, keepdim=True).clamp_(min=1e-12)
-    return rows / norms, norms
+    """Rows divided by their norms, and the norms; a zero row stays zero, and its norm counts as 1e-12.
+
+    Every other finite row gets its direction: where squares leave the range of the type, by its largest entry.
+    """
+    norms = rows.norm(dim=1, keepdim=True)
+    if len(rows) == 0 or _squares_fit(norms):
+        return rows / norms, norms
+    wide = rows.double()
+    largest = wide.abs().amax(dim=1, keepdim=True)
+    scaled = wide / largest.where(largest > 0, 1)
+    lengths = scaled.norm(dim=1, keepdim=True)
+    unit = scaled / lengths.where(lengths > 0, 1)
+    # they stay in float64: the rows' own type may hold a norm with fewer digits, or not at all
+    norms = (lengths * largest).masked_fill_(largest == 0, 1e-12)
+    return unit.to(rows.dtype), norms
+
+
+def _squares_fit(norms: Float[Tensor, "rows 1"]) -> bool:
+    """Whether each norm is the root of a sum of squares that neither overflowed nor lost digits at its small end."""
+    kind = torch.finfo(norms.dtype)
+    smallest, largest = torch.stack(norms.detach().aminmax()).tolist()
+    return bool((kind.tiny / kind.eps) ** 0.5 <= smallest and largest <= kind.max)
 
 
 def through_normalization(

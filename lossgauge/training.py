@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lossgauge.errors import CacheError, RunError
+from lossgauge.errors import CacheError, InputError, RunError
 from lossgauge.types import Evaluation, Step
 
 EMBED_ROWS = 1024
@@ -125,12 +125,14 @@ def train_epoch(
             group["lr"] = rate
         embeddings = training.head(features.index_select(0, rows))
         embeddings.retain_grad()
-        evaluation = evaluate(training.loss, embeddings, labels[rows])
+        try:
+            evaluation = evaluate(training.loss, embeddings, labels[rows])
+        except InputError as error:
+            if embeddings.isfinite().all():
+                raise
+            raise _diverged(training, "the embeddings are not finite", rate) from error
         if not evaluation.value.isfinite():
-            raise RunError(
-                f"the loss is {evaluation.value.item()} in epoch {training.epoch + 1}, "
-                f"step {training.step}; try a lower learning_rate or a higher temperature"
-            )
+            raise _diverged(training, f"the loss is {evaluation.value.item()}", rate)
         for parameter in (*head_parameters, *loss_parameters):
             parameter.grad = None
         evaluation.value.backward()
@@ -146,7 +148,19 @@ def train_epoch(
         )
         training.optimizer.step()
         training.step += 1
+    # what the last update did is seen by no loss
+    with torch.no_grad():
+        after = [training.head(features.index_select(0, rows[:1])) for rows in batches[-1:]]
+    if not all(numbers.isfinite().all() for numbers in (*after, *loss_parameters)):
+        raise _diverged(training, "its last update leaves no finite numbers", rate)
     training.epoch += 1
+
+
+def _diverged(training: Training, sign: str, rate: float) -> RunError:
+    return RunError(
+        f"the run diverged in epoch {training.epoch + 1}, step {training.step}, at learning rate {rate:g}: {sign}; "
+        "try a lower learning_rate"
+    )
 
 
 def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
@@ -159,13 +173,21 @@ def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
 def embed(
     head: nn.Module, features: Float[Tensor, "rows _"], rows: Int[Tensor, " some"]
 ) -> Float[Tensor, "some _"]:
-    """Embeddings of the given rows, without a graph: gathered into one small buffer, block after block."""
+    """Embeddings of the given rows, without a graph: gathered into one small buffer, block after block.
+
+    Raises RunError where they are not finite.
+    """
     buffer = features.new_empty(min(EMBED_ROWS, len(rows)), features.shape[1])
     blocks = []
     for block in rows.split(EMBED_ROWS):
         torch.index_select(features, 0, block.to(features.device), out=buffer[: len(block)])
         blocks.append(head(buffer[: len(block)]))
-    return torch.cat(blocks)
+    embeddings = torch.cat(blocks)
+    if not embeddings.sum().isfinite():  # unit rows: the sum is as good as each number
+        raise RunError(
+            "the run diverged: the embeddings of its head are not finite; try a lower learning_rate"
+        )
+    return embeddings
 
 
 def save_checkpoint(training: Training, folder: Path) -> None:

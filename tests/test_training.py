@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lossgauge.data.samplers import random_batches
-from lossgauge.errors import CacheError, RunError
+from lossgauge.errors import CacheError, InputError, RunError
 from lossgauge.heads import LinearHead, MLPHead
 from lossgauge.losses import LOSSES, load_loss
 from lossgauge.training import (
@@ -194,9 +194,32 @@ def test_a_loss_of_nan_stops_the_run_and_says_when():
     training.loss = Broken()
     features, labels = make_data()
     with pytest.raises(
-        RunError, match="the loss is nan in epoch 1, step 0; try a lower learning_rate"
+        RunError,
+        match="the run diverged in epoch 1, step 0, at learning rate 0.01: the loss is nan; try a lower",
     ):
         train_epoch(training, features, labels, [torch.arange(20)], on_step=lambda step: None)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sign"),
+    [(20, "epoch 1, step 1, .*: the embeddings are"), (60, "epoch 1, step 1, .*: its last update")],
+    ids=["in the second step", "in the last update"],
+)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_run_that_diverges_says_so_with_its_step_and_learning_rate(name, batch_size, sign):
+    training = make_training(name)
+    training.schedule = lambda time: 1e38
+    features, labels = make_data()
+    batches = torch.arange(60).split(batch_size)
+    with pytest.raises(RunError, match=sign) as error:
+        train_epoch(training, features, labels, batches, on_step=lambda step: None)
+    assert "at learning rate 1e+38" in str(error.value)
+
+
+def test_a_batch_that_breaks_a_rule_is_not_taken_for_a_run_that_diverged():
+    features, labels = make_data()
+    with pytest.raises(InputError, match="labels must lie in 0 … 3"):
+        train_epoch(make_training(), features, labels + 9, [torch.arange(20)], on_step=print)
 
 
 def test_a_black_box_is_evaluated_without_inventing_anything():
@@ -207,6 +230,13 @@ def test_a_black_box_is_evaluated_without_inventing_anything():
     found = evaluate(Box(), torch.ones(2, 2), torch.zeros(2))
     assert found.value == 4
     assert found[1:] == (None,) * (len(found) - 1)
+
+
+def test_a_head_that_gives_no_finite_embeddings_is_named():
+    training = make_training()
+    training.head.linear.weight.data[0, 0] = torch.nan
+    with pytest.raises(RunError, match="the run diverged: the embeddings of its head"):
+        embed(training.head, make_data()[0], torch.arange(50))
 
 
 def test_embedding_in_chunks_is_embedding_at_once(monkeypatch):

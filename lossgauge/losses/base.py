@@ -8,18 +8,22 @@ All else follows here: ∂/∂L = G·R, ∂/∂R = Gᵀ·L, its part from positi
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lossgauge.batch import ArrayLike, as_batch
+from lossgauge.batch import ArrayLike, checked_batch
 from lossgauge.errors import InputError, nearest
 from lossgauge.types import Evaluation
 
 REDUCTIONS = ("mean", "active")
+
+USUAL_ENTRIES = (1e-12, 1e12)
+"""Where the largest entry lies for float32 to hold all squares and sums: others are computed in float64."""
 
 
 class Terms(NamedTuple):
@@ -58,6 +62,28 @@ class Outcome(NamedTuple):
     """∂(sum of all values)/∂parameter, for each of the loss's parameters in their order."""
 
 
+class _Reduced(NamedTuple):
+    """An outcome with its means over terms."""
+
+    outcome: Outcome
+    term_count: int
+    active_count: int
+    scale: float
+    value: Float[Tensor, ""]
+    pull: Float[Tensor, ""]
+    push: Float[Tensor, ""]
+
+    def is_finite(self) -> bool:
+        """Of value and gradient: where the norms of its parts are finite, it is."""
+        return bool((self.value + self.pull + self.push).isfinite())
+
+    def fits(self, number: torch.dtype) -> bool:
+        """Whether `number` holds the value and the mean gradients, which is not asked for in each step."""
+        gradients = [self.outcome.forces.gradient, *self.outcome.parameter_gradients]
+        sizes = [float(gradient.abs().max()) * self.scale for gradient in gradients]
+        return all(size <= torch.finfo(number).max for size in (abs(float(self.value)), *sizes))
+
+
 class Loss(nn.Module, ABC):
     """Abstract: a loss over a batch of embeddings and integer labels.
 
@@ -73,6 +99,9 @@ class Loss(nn.Module, ABC):
         self.reduction = reduction
         self.tolerance = non_negative("tolerance", tolerance)
 
+    entries: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    """Sizes of the largest entry for which `outcome` is right in float64; evaluate refuses others."""
+
     @abstractmethod
     def outcome(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
@@ -82,33 +111,67 @@ class Loss(nn.Module, ABC):
     def evaluate(self, embeddings: ArrayLike, labels: ArrayLike) -> Evaluation:
         """The value and all that one pass tells; see `Evaluation`. Memory grows as batch² (batch × classes).
 
-        Half-precision embeddings are computed in float32 and get their gradient back in their own type.
+        Half-precision embeddings are computed in float32, embeddings of an unusual size in float64; the gradient comes
+        back in their own type. Raises InputError where that does not hold the numbers.
         Differentiable once: backward with `create_graph=True` raises InputError.
         """
-        rows, numbers = as_batch(embeddings, labels)
-        with torch.no_grad():
-            at = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
-            # autocast would round similarities to half precision behind our back
-            with torch.autocast(at.device.type, enabled=False):
-                outcome = self.outcome(at, numbers)
-            term_count, active_count = int(outcome.counts.sum()), int(outcome.active.sum())
-            scale = reducer(term_count, active_count, reduction=self.reduction)
-            anchors = outcome.counts.to(at.dtype)
-            gradients = [outcome.forces.gradient, *outcome.parameter_gradients]
-        value = _Known.apply(
-            outcome.value.sum() * scale, scale, gradients, rows, *self.parameters()
-        )
+        rows, numbers, largest = checked_batch(embeddings, labels)
+        number = torch.promote_types(rows.dtype, torch.float32)
+        # autocast would round similarities to half precision behind our back
+        with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
+            at = rows.detach().to(number)
+            usual = not largest or USUAL_ENTRIES[0] <= largest <= USUAL_ENTRIES[1]
+            if not usual:
+                self._check_size(largest)
+            reduced = self._reduced(at if usual else at.double(), numbers)
+            if usual and not reduced.is_finite():  # a temperature can do it
+                usual = False
+                reduced = self._reduced(at.double(), numbers)
+            if not usual and not reduced.fits(number):
+                raise InputError(
+                    f"the loss or its gradient leaves the range of {number} for embeddings with a largest entry "
+                    f"of {largest:.2g}; normalise the rows"
+                )
+        outcome = reduced.outcome
+        anchors = outcome.counts.to(outcome.value.dtype)
+        gradients = [outcome.forces.gradient, *outcome.parameter_gradients]
+        value = reduced.value.to(number)
         return Evaluation(
-            value=value,
-            term_count=term_count,
-            active_count=active_count,
+            value=_Known.apply(value, reduced.scale, gradients, rows, *self.parameters()),
+            term_count=reduced.term_count,
+            active_count=reduced.active_count,
             skipped_anchors=outcome.skipped_anchors,
             anchor_value=outcome.value / anchors,  # 0/0 is NaN: no term, no mean
             anchor_weight=outcome.weight / anchors,
-            pull=outcome.forces.pull.mean() * scale,
-            push=outcome.forces.push.mean() * scale,
+            pull=reduced.pull.to(number),
+            push=reduced.push.to(number),
             effective_share=outcome.effective_share,
         )
+
+    def _reduced(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> _Reduced:
+        outcome = self.outcome(embeddings, labels)
+        counts = torch.stack((outcome.counts.sum(), outcome.active.sum()))
+        term_count, active_count = counts.tolist()
+        scale = reducer(term_count, active_count, reduction=self.reduction)
+        return _Reduced(
+            outcome,
+            term_count,
+            active_count,
+            scale,
+            value=outcome.value.sum() * scale,
+            pull=outcome.forces.pull.mean() * scale,
+            push=outcome.forces.push.mean() * scale,
+        )
+
+    def _check_size(self, largest: float) -> None:
+        lowest, highest = self.entries
+        if not lowest <= largest <= highest:
+            raise InputError(
+                f"the largest entry of the embeddings must lie in {lowest:g} … {highest:g}, got {largest:.2g}: "
+                f"its square would leave the range of float64; scale the rows"
+            )
 
     def forward(self, embeddings: ArrayLike, labels: ArrayLike) -> Tensor:
         """`evaluate(embeddings, labels).value`: a differentiable scalar."""
@@ -149,6 +212,8 @@ class SimilarityLoss(Loss):
 
 class DistanceLoss(Loss):
     """Abstract: a loss that weighs squared Euclidean distances inside the batch. Embeddings as given."""
+
+    entries = (1e-135, 1e145)
 
     @abstractmethod
     def terms(
@@ -274,6 +339,10 @@ class _Known(torch.autograd.Function):
         ctx.scale = scale
         ctx.dtypes = [tensor.dtype for tensor in inputs]
         return value.clone()
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Tensor:
+        raise InputError("this loss has no forward-mode derivative; call backward()")
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:

@@ -40,7 +40,12 @@ class ProxyLoss(Loss):
     def check_fit(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> None:
-        """InputError unless the batch fits the proxies in width and in its labels."""
+        """InputError unless the batch fits the proxies in place, in width and in its labels."""
+        if embeddings.device != self.proxies.device:
+            raise InputError(
+                f"this loss has its proxies on {self.proxies.device}, got embeddings on {embeddings.device}; "
+                f"move it with .to({str(embeddings.device)!r})"
+            )
         class_count, width = self.proxies.shape
         if embeddings.shape[1] != width:
             raise InputError(

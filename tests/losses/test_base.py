@@ -171,6 +171,81 @@ def test_effective_share_is_one_for_equal_weights_and_one_pair_for_a_single_weig
     assert math.isnan(effective_share(torch.zeros(3, 4), pairs=12))
 
 
+def weights_of(name, loss, embeddings, labels):
+    """|∂(sum of all terms)/∂matrix| by autograd of the formula, whatever the loss says of itself."""
+    if name in ("contrastive", "triplet"):
+        matrix = (embeddings[:, None] - embeddings).square().sum(2).requires_grad_()
+    elif name == "n_pair":
+        first = [int((labels == c).nonzero()[0]) for c in labels.unique()]
+        second = [int((labels == c).nonzero()[1]) for c in labels.unique()]
+        matrix = (embeddings[first] @ embeddings[second].T).requires_grad_()
+    elif name in ("arcface", "ccl"):
+        directions = torch.nn.functional.normalize(loss.proxies.detach())
+        matrix = (embeddings @ directions.T).requires_grad_()
+    else:
+        matrix = (embeddings @ embeddings.T).requires_grad_()
+    if name in ("n_pair", "arcface", "ccl"):
+        own = torch.arange(len(matrix)) if name == "n_pair" else labels
+        rows = torch.arange(len(own))
+        target, scale = matrix[rows, own], {"n_pair": 1, "arcface": 64, "ccl": 32}[name]
+        if name == "arcface":
+            beyond = target < -math.cos(0.5)
+            target = torch.where(beyond, target - 0.5 * math.sin(0.5), (target.acos() + 0.5).cos())
+        elif name == "ccl":
+            target = target - 0.2
+        logits = (matrix * scale).index_put((rows, own), target * scale)
+        total = torch.nn.functional.cross_entropy(logits, own, reduction="sum")
+    else:
+        total = terms_of(name, matrix, matrix, labels).sum()
+    return torch.autograd.grad(total, matrix)[0].abs()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        (name, form)
+        for name in LOSSES
+        for form in ("kernel", "torch")
+        if (name, form) != ("n_pair", "kernel")
+    ],
+)
+def test_the_effective_share_is_that_of_the_gradient_at_the_matrix(name, form):
+    embeddings, labels = make_batch([0] * 9 + [1] * 2 + [2] * 5 + [3] * 3)
+    loss = make_loss(name)
+    weights = weights_of(name, loss, embeddings, labels)
+    # a sample is no pair with itself; a class row is one with each sample
+    pairs = weights.numel() - (0 if name in ("n_pair", "arcface", "ccl") else len(labels))
+    wanted = float(weights.sum() ** 2 / weights.square().sum() / pairs)
+    plain = form == "torch" and name != "n_pair"
+    outcome = partial(without_kernel, loss) if plain else loss.outcome
+    with torch.no_grad():
+        assert outcome(embeddings, labels).effective_share == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["arcface", "ccl"])
+def test_fresh_proxies_are_near_the_unit_sphere_in_every_width(name):
+    for width in (2, 128, 1000):
+        norms = load_loss(name, class_count=500, embedding_size=width).proxies.detach().norm(dim=1)
+        assert float(norms.square().mean()) == pytest.approx(1, rel=0.2)
+
+
+@pytest.mark.parametrize("form", ["kernel", "torch"])
+def test_a_weight_of_contrastive_is_at_most_one_off_the_sphere_too(form):
+    embeddings, labels = make_batch(BATCHES["unbalanced"], unit=False)
+    loss = make_loss("contrastive", margin=3.0)
+    wanted = []
+    for i in range(len(labels)):
+        distances = (embeddings - embeddings[i]).norm(dim=1)
+        same = labels == labels[i]
+        shares = torch.where(same, (distances / 2).clamp(max=1), (3 - distances).clamp(min=0) / 3)
+        wanted.append(float(shares.sum()) / (len(labels) - 1))
+    outcome = loss.outcome if form == "kernel" else partial(without_kernel, loss)
+    with patch.object(loss, "outcome", outcome):
+        found = loss.evaluate(embeddings, labels).anchor_weight
+    assert (embeddings[:, None] - embeddings).norm(dim=2).max() > 4
+    assert found.tolist() == pytest.approx(wanted)
+
+
 def test_distances_of_equal_rows_are_exactly_zero_beyond_the_rows_where_libraries_switch_formula():
     rows = torch.nn.functional.normalize(
         torch.randn(60, 128, generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,8 @@ from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer
 
-from lossgauge.losses.triplet import Triplet
+from lossgauge.losses.base import pair_masks
+from lossgauge.losses.triplet import Triplet, triplet_terms
 from tests.losses.cases import assert_agrees, assert_same_as_peer, make_batch
 
 
@@ -62,3 +63,16 @@ def test_an_anchor_weight_is_its_share_of_violated_triplets():
         negatives = [n for n in range(len(d)) if labels[n] != labels[anchor]]
         violated = [d[p] - d[n] + 0.2 > 0 for p in positives for n in negatives]
         assert evaluation.anchor_weight[anchor] == pytest.approx(sum(violated) / len(violated))
+
+
+def test_the_plain_form_sums_long_rows_of_near_equal_distances_without_cancelling():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(1200) % 2
+    # a value is a hundredth of the distances it is the difference of
+    distances = 2 + 0.02 * torch.rand(1200, 1200, generator=generator)
+    terms = {
+        dtype: triplet_terms(distances.to(dtype), *pair_masks(labels), margin=0.0, tolerance=0.0)
+        for dtype in (torch.float32, torch.float64)
+    }
+    found, wanted = (of.value.double() for of in terms.values())
+    torch.testing.assert_close(found, wanted, rtol=2e-7, atol=0)
