@@ -17,7 +17,7 @@ def assert_same(found, wanted, *, rtol=1e-11):
     for a, b in (
         (found.mean, wanted.mean),
         (found.scatter, wanted.scatter),
-        (found.total, wanted.total),
+        (found.spread, wanted.spread),
     ):
         torch.testing.assert_close(a, b, rtol=rtol, atol=1e-11)
 
@@ -30,7 +30,7 @@ def test_moments_are_those_of_the_definition():
         torch.testing.assert_close(found.mean[place], members.mean(0))
         torch.testing.assert_close(found.scatter[place], (members - members.mean(0)).square().sum())
         assert found.sizes[place] == len(members)
-    torch.testing.assert_close(found.total, torch.cov(rows.T, correction=0) * len(rows))
+    torch.testing.assert_close(found.spread, torch.cov(rows.T, correction=0) * len(rows))
     torch.testing.assert_close(overall_mean(found), rows.mean(0))
 
 
