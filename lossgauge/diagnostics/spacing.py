@@ -47,7 +47,8 @@ def spacing(means: Float64[Tensor, "classes width"], intra: Float64[Tensor, " cl
     as classes × width.
     """
     count = len(means)
-    centered = means - means.mean(dim=0)
+    centered = means - means[0]  # equal means are exactly 0 then
+    centered -= centered.mean(dim=0)
     norms = torch.linalg.vecdot(centered, centered)
     inter = 2 * float(norms.sum()) / (count - 1)
     # deviations from the root of their mean square: they are small where the distances are alike

@@ -241,7 +241,7 @@ def _in_units(of: Geometry, unit: float) -> Geometry:
     )
     if not math.isfinite(found.intra + found.inter + found.offset + found.alignment):
         raise InputError(
-            f"squared distances must fit float64, but embeddings go up to {unit:.0e}: scale them down"
+            f"squared distances must fit float64, but entries of the embeddings go up to about {unit:.0e}: scale them down"
         )
     return found
 
