@@ -260,5 +260,7 @@ def assert_scaled(found, wanted, scale, *, rel):
 
 def test_squared_distances_that_no_float64_holds_are_refused():
     rows, labels = make_batch()
-    with pytest.raises(InputError, match=r"squared distances must fit float64.* up to about 2e\+200"):
+    with pytest.raises(
+        InputError, match=r"squared distances must fit float64.* up to about 2e\+200"
+    ):
         geometry(rows * 1e200, labels)
