@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -41,7 +41,7 @@ def retrieval(
     *,
     recall_at: Sequence[int] = (1, 2, 4, 8),
     block_rows: int | None = None,
-    similarity: Similarity = "dot",
+    similarity: str = "dot",
 ) -> Retrieval:
     """Metrics of exact search by dot product of the embeddings as given, or by `cosine`, which normalises them.
 
@@ -51,7 +51,7 @@ def retrieval(
     has one sample, and for the cosine of a row of zeros.
     """
     rows, numbers = as_batch(embeddings, labels)
-    recall_at = _checked_ranks(recall_at)
+    recall_at = checked_ranks(recall_at)
     if similarity not in get_args(Similarity):
         raise InputError(
             f"similarity is one of {', '.join(get_args(Similarity))}, got {similarity!r}"
@@ -96,7 +96,7 @@ def retrieval(
     )
 
 
-def _checked_ranks(recall_at: Sequence[int]) -> tuple[int, ...]:
+def checked_ranks(recall_at: Any) -> tuple[int, ...]:
     try:
         ranks = tuple(operator.index(rank) for rank in recall_at)
     except TypeError:

@@ -37,7 +37,7 @@ class Scores(NamedTuple):
     """For each query, how far a quick score can be off, in its own units."""
 
 
-def scores(rows: Float[Tensor, "rows width"], *, similarity: Similarity) -> Scores:
+def prepared(rows: Float[Tensor, "rows width"], *, similarity: Similarity) -> Scores:
     """Scores by dot products of finite rows, or by cosines. Memory is 12 bytes a number of `rows`."""
     if similarity == "cosine":
         exact = unit_rows(rows)
@@ -121,13 +121,13 @@ def exact_scores(
 
 def unit_rows(rows: Float[Tensor, "rows width"]) -> Float64[Tensor, "rows width"]:
     """Rows divided by their norms, in float64, however large or small they are; a row of zeros stays one."""
-    unit = _moderate(rows)
+    unit = rows.to(torch.float64, copy=True)
+    low, high = unit.aminmax(dim=1, keepdim=True)
+    largest = torch.maximum(-low, high)
+    extreme = ((largest < 1e-140) | (largest > 1e140)).flatten()  # squares of these leave float64
+    if extreme.any():
+        unit[extreme] /= largest[extreme].masked_fill(largest[extreme] == 0, 1)
     norms = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
-    tiny = (norms < 1e-140).flatten()  # beside the largest row, its squares are nothing
-    if tiny.any():
-        largest = unit[tiny].abs().amax(dim=1, keepdim=True)
-        unit[tiny] /= largest.masked_fill(largest == 0, 1)
-        norms[tiny] = torch.linalg.vector_norm(unit[tiny], dim=1, keepdim=True)
     return unit.div_(norms.masked_fill_(norms == 0, 1))
 
 

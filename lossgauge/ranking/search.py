@@ -19,7 +19,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from lossgauge.errors import InputError
-from lossgauge.ranking.scores import Scores, Similarity, exact_scores, scores
+from lossgauge.ranking.scores import Scores, Similarity, exact_scores, prepared
 
 BLOCK_SIMILARITIES = 2**21
 """Similarities held at a time unless `block_rows` says otherwise: 8 MB of float32."""
@@ -27,7 +27,8 @@ BLOCK_SIMILARITIES = 2**21
 _SPARE = 8
 """So many more than asked for are taken: mostly, one of them is surely beyond the cut."""
 _LEAST_BLOCK_ROWS = 32
-_ROWS_A_SORT = 16  # so many rows of keys stay in a core's cache
+_ROWS_A_SORT = 16
+_SAMPLE = 512
 
 
 class Neighbors(NamedTuple):
@@ -61,11 +62,11 @@ def neighbor_blocks(
     million times as long as the others, each is computed twice and time grows tenfold.
     Raises InputError where a row is NaN or infinite, or, for cosines, all zeros.
     """
-    if block_rows is not None and block_rows < 1:
-        raise InputError(f"block_rows must be at least 1, got {block_rows}")
+    if block_rows is not None and (not isinstance(block_rows, int) or block_rows < 1):
+        raise InputError(f"block_rows must be a whole number of at least 1, got {block_rows!r}")
     rows = embeddings.detach()
     _check_finite(rows)
-    of = scores(rows, similarity=similarity)
+    of = prepared(rows, similarity=similarity)
     size = block_rows or max(_LEAST_BLOCK_ROWS, BLOCK_SIMILARITIES // len(rows))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for block, wanted in zip(queries.split(size), counts.split(size), strict=True):
@@ -108,8 +109,10 @@ def _leading(
 ) -> _Leading:
     if similarity.device.type == "cpu":
         return _leading_packed(similarity, width, pool)
-    values, columns = similarity.topk(width, dim=1)
-    return _Leading(columns, values)
+    scores, columns = similarity.topk(
+        width, dim=1
+    )  # equal ones in any order: that is settled later
+    return _Leading(columns, scores)
 
 
 def _leading_packed(
@@ -117,28 +120,42 @@ def _leading_packed(
 ) -> _Leading:
     """By sorting (score, column) as one integer; equal scores in order of their columns.
 
-    numpy sorts integers with vector instructions, and without the interpreter's lock.
+    A sample of a row's scores tells below which one none of the first `width` lies, most likely: what is above
+    is counted and sorted. numpy does it with vector instructions, and without the interpreter's lock.
     """
     similarity += 0.0  # −0 becomes +0: they are equal, their bits are not
-    bits = similarity.numpy().view(np.int32)
-    column = np.arange(bits.shape[1], dtype=np.int64)
+    values = similarity.numpy()
+    bits = values.view(np.int32)
+    every = np.arange(bits.shape[1])
     columns = np.empty((len(bits), width), dtype=np.int64)
-    values = np.empty((len(bits), width), dtype=np.int32)
+    leading = np.empty((len(bits), width), dtype=np.int32)
 
     def sort(start: int) -> None:
-        here = slice(start, start + _ROWS_A_SORT)
-        # the bits of negative floats, read as integers, grow the wrong way round
-        ascending = _reordered(bits[here])
-        keys = np.left_shift(~ascending, 32, dtype=np.int64)
-        keys |= column
-        keys.partition(width - 1, axis=1)
-        keys = keys[:, :width]
-        keys.sort(axis=1)
-        np.bitwise_and(keys, 0xFFFFFFFF, out=columns[here])
-        values[here] = _reordered(~(keys >> 32).astype(np.int32))
+        rows = range(start, min(start + _ROWS_A_SORT, len(bits)))
+        for row, floor in zip(rows, _floors(values[rows.start : rows.stop], width), strict=True):
+            column = np.flatnonzero(values[row] >= floor)
+            if len(column) < width:
+                column = every
+            keys = np.left_shift(~_reordered(bits[row].take(column)), 32, dtype=np.int64)
+            keys |= column
+            if len(keys) > 4 * width:
+                keys.partition(width - 1)
+                keys = keys[:width]
+            keys.sort()
+            np.bitwise_and(keys[:width], 0xFFFFFFFF, out=columns[row])
+            leading[row] = _reordered(~(keys[:width] >> 32).astype(np.int32))
 
     list(pool.map(sort, range(0, len(bits), _ROWS_A_SORT)))
-    return _Leading(torch.from_numpy(columns), torch.from_numpy(values.view(np.float32)))
+    return _Leading(torch.from_numpy(columns), torch.from_numpy(leading.view(np.float32)))
+
+
+def _floors(values: Float32[np.ndarray, "block rows"], width: int) -> Float32[np.ndarray, " block"]:
+    """For each row a score that about `width` of its scores lie above, and rarely fewer."""
+    sample = np.sort(values[:, :: max(1, values.shape[1] // _SAMPLE)], axis=1)
+    above = width / values.shape[1] * sample.shape[1]
+    # a count of a sample is off by its root: four of them, and a little where it is small
+    at = min(int(above + 4 * above**0.5 + 4), sample.shape[1])
+    return sample[:, -at]
 
 
 def _reordered(bits: np.ndarray) -> np.ndarray:
