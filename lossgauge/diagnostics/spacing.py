@@ -69,7 +69,7 @@ def spacing(means: Float64[Tensor, "classes width"], intra: Float64[Tensor, " cl
         squared = torch.addmm(norms[columns], centered[here], centered[columns].T, alpha=-2)
         squared += norms[here, None]
         squared.diagonal().fill_(torch.inf)
-        _recompute_close(squared, means[columns], norms[columns], largest=norms.max())
+        _recompute_close(squared, means[columns], norms[columns])
         _keep_nearest(least[here], nearest[here], squared.min(dim=1), first)
         if side < len(squared[0]):
             _keep_nearest(least[right], nearest[right], squared[:, side:].min(dim=0), first)
@@ -105,12 +105,11 @@ def _recompute_close(
     squared: Float64[Tensor, "rows columns"],
     means: Float64[Tensor, "columns width"],
     norms: Float64[Tensor, " columns"],
-    *,
-    largest: Float64[Tensor, ""],
 ) -> None:
     """Squared distances of close pairs from their differences, in place; the rows are the first of `means`."""
     own = norms[: len(squared)]
-    suspects = (squared.amin(dim=1) < _CLOSE * (own + largest)).nonzero().flatten()
+    # the norms of a close pair are nearly equal
+    suspects = (squared.amin(dim=1) < 3 * _CLOSE * own).nonzero().flatten()
     close = squared[suspects] < _CLOSE * (own[suspects, None] + norms)
     at, column = close.nonzero(as_tuple=True)
     for row, other in zip(

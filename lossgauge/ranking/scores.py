@@ -40,7 +40,7 @@ class Scores(NamedTuple):
 def prepared(rows: Float[Tensor, "rows width"], *, similarity: Similarity) -> Scores:
     """Scores by dot products of finite rows, or by cosines. Memory is 12 bytes a number of `rows`."""
     if similarity == "cosine":
-        exact = unit_rows(rows)
+        _, exact = norms_and_directions(rows)
         _check_directions(exact)
         mean = exact.mean(dim=0)
         cone = float((exact - mean).square().sum()) < _CONE**2 * len(rows)
@@ -119,16 +119,24 @@ def exact_scores(
         return torch.sparse.sampled_addmm(places, of.exact[block], of.exact.T).values()
 
 
-def unit_rows(rows: Float[Tensor, "rows width"]) -> Float64[Tensor, "rows width"]:
-    """Rows divided by their norms, in float64, however large or small they are; a row of zeros stays one."""
+def norms_and_directions(
+    rows: Float[Tensor, "rows width"],
+) -> tuple[Float64[Tensor, " rows"], Float64[Tensor, "rows width"]]:
+    """The norms of rows, and the rows divided by them, in float64, however large or small they are.
+
+    A row of zeros stays one.
+    """
     unit = rows.to(torch.float64, copy=True)
-    low, high = unit.aminmax(dim=1, keepdim=True)
+    low, high = unit.aminmax(dim=1)
     largest = torch.maximum(-low, high)
-    extreme = ((largest < 1e-140) | (largest > 1e140)).flatten()  # squares of these leave float64
-    if extreme.any():
-        unit[extreme] /= largest[extreme].masked_fill(largest[extreme] == 0, 1)
-    norms = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
-    return unit.div_(norms.masked_fill_(norms == 0, 1))
+    size = torch.ones_like(largest)
+    extreme = (largest > 0) & (
+        (largest < 1e-140) | (largest > 1e140)
+    )  # their squares leave float64
+    size[extreme] = largest[extreme]
+    unit[extreme] /= size[extreme, None]
+    norms = torch.linalg.vector_norm(unit, dim=1)
+    return norms * size, unit.div_(norms.masked_fill(norms == 0, 1)[:, None])
 
 
 def _moderate(rows: Float[Tensor, "rows width"]) -> Float64[Tensor, "rows width"]:

@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from lossgauge.ranking.scores import exact_scores, prepared, unit_rows
+from lossgauge.ranking.scores import exact_scores, norms_and_directions, prepared
 
 
 def make_rows(kind, *, rows=150, width=40):
@@ -58,12 +60,13 @@ def test_every_row_but_zeros_can_be_normalised(dtype):
     rows[rows.abs().amax(dim=1) == 0] = torch.finfo(dtype).smallest_normal
     rows[17] = 0
     before = rows.clone()
-    unit = unit_rows(rows)
+    norms, unit = norms_and_directions(rows)
     assert torch.equal(rows, before)
-    norms = torch.linalg.vector_norm(unit, dim=1)
-    assert norms[17] == 0
-    norms[17] = 1
-    assert (norms - 1).abs().max() < 1e-15
+    length = torch.linalg.vector_norm(unit, dim=1)
+    assert norms[17] == length[17] == 0
+    length[17] = 1
+    assert (length - 1).abs().max() < 1e-15
+    assert norms.tolist() == pytest.approx([math.hypot(*row) for row in rows.tolist()], rel=1e-14)
     largest = rows.double() / rows.double().abs().amax(dim=1, keepdim=True)
     expected = torch.nn.functional.normalize(largest).nan_to_num(0)
     torch.testing.assert_close(unit, expected, rtol=1e-14, atol=0)
