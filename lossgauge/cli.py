@@ -390,40 +390,49 @@ def _check_loss(name: str) -> None:
 
 
 def _check_embeddings(path: Path, embeddings_name: str, labels_name: str) -> None:
-    import torch
-
+    from lossgauge.batch import as_batch
     from lossgauge.data.embeddings import read_embeddings
     from lossgauge.diagnostics.health import signs
     from lossgauge.diagnostics.variance import geometry
     from lossgauge.ranking.metrics import retrieval
+    from lossgauge.ranking.scores import norms_and_directions
 
     given = read_embeddings(path, embeddings_name=embeddings_name, labels_name=labels_name)
-    embeddings, labels = given.embeddings, given.labels
+    embeddings, labels = as_batch(given.embeddings, given.labels)
+    norms, directions = norms_and_directions(embeddings)
+    normalized = bool((norms - 1).abs().max() <= 1e-3)
+    found = geometry(embeddings, labels)
+    ranked = retrieval(embeddings, labels, similarity="cosine" if normalized else "dot")
+    bad = signs(found if normalized else geometry(directions, labels))
     for words in given.notes:
         typer.echo(words)
-    found, ranked = geometry(embeddings, labels), retrieval(embeddings, labels)
     typer.echo(
         f"{found.sample_count} rows of {found.class_count} classes"
         + (f", {found.singleton_count} of one sample" if found.singleton_count else "")
     )
     typer.echo(
-        f"R@1 {ranked.recall_at[1]:.1%}  MAP@R {ranked.map_at_r:.1%}  intra {found.intra:.3f}  "
-        f"inter {found.inter:.3f}  offset {found.offset:.3f}  effective rank {found.effective_rank:.1f}"
+        f"R@1 {ranked.recall_at[1]:.1%}  MAP@R {ranked.map_at_r:.1%}  intra {_short(found.intra)}  "
+        f"inter {_short(found.inter)}  offset {_short(found.offset)}  effective rank {found.effective_rank:.1f}"
     )
-    norms = torch.linalg.vector_norm(torch.as_tensor(embeddings).double(), dim=1)
-    if (norms - 1).abs().max() > 1e-3:
+    if not normalized:
         typer.echo(
             f"row norms lie between {float(norms.min()):.3g} and {float(norms.max()):.3g}: "
-            "the signs below are those of the normalised rows"
+            "R@1 and MAP@R are by dot products, the signs below are those of the normalised rows"
         )
-        found = geometry(
-            torch.nn.functional.normalize(torch.as_tensor(embeddings).double()), labels
+    zeros = (norms == 0).nonzero().flatten()
+    if len(zeros):
+        typer.echo(
+            f"{len(zeros)} of {len(norms)} rows are all zeros, the first is row {int(zeros[0])}: they have no direction"
         )
-    bad = signs(found)
     for sign in bad:
         typer.echo(f"{sign.words}: {sign.evidence}. Try: {sign.remedy}.")
     if not bad:
         typer.echo("no bad sign seen")
+
+
+def _short(value: float) -> str:
+    """Three decimals where they show it, else three digits and a power of ten."""
+    return f"{value:.3f}" if value == 0 or 1e-3 <= value < 1e5 else f"{value:.2e}"
 
 
 def _write_report(folder: Path, out: Path | None = None) -> Path:

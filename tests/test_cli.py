@@ -220,6 +220,41 @@ def test_check_tells_a_collapsed_space_from_a_good_one(place: Path):
     assert "collapsed to one point" in run("check", "flat.npz").stdout
 
 
+def test_check_says_the_same_of_any_byte_order_layout_and_scale(place: Path):
+    labels = np.repeat(np.arange(4), 6)
+    noise = np.random.default_rng(0).normal(0, 0.2, (24, 8))
+    rows = (np.eye(8)[labels] + noise).astype(np.float32)
+    places = {
+        "plain": (rows, labels),
+        "foreign": (rows.astype(">f4"), labels.astype(">i8")),
+        "columns": (np.asfortranarray(rows), labels.astype(">u2")),
+        "tiny": (rows * np.float32(2.0**-86), labels),
+        "huge": (rows * np.float32(2.0**100), labels),
+        "double": (rows.astype(">f8") * 2.0**-500, labels),
+    }
+    for name, (embeddings, numbers) in places.items():
+        np.savez(f"{name}.npz", embeddings=embeddings, labels=numbers)
+    plain = run("check", "plain.npz")
+    assert plain.stderr == ""
+    for name in places:
+        done = run("check", f"{name}.npz")
+        assert (done.returncode, done.stderr) == (0, ""), name
+        rows_line, numbers_line, norms_line, *rest = done.stdout.splitlines()
+        assert rows_line == "24 rows of 4 classes"
+        assert numbers_line.split("intra")[0] == plain.stdout.splitlines()[1].split("intra")[0]
+        assert norms_line.startswith("row norms lie between")
+        assert rest == ["no bad sign seen"]
+
+
+def test_check_counts_rows_of_zeros_and_refuses_squares_that_overflow(place: Path):
+    labels, rows = np.repeat(np.arange(4), 5), np.random.default_rng(0).normal(size=(20, 8))
+    np.savez("huge.npz", embeddings=rows * 1e160, labels=labels)
+    assert_refused(run("check", "huge.npz"), "squared distances must fit float64")
+    rows[[3, 7]] = 0
+    np.savez("zeros.npz", embeddings=rows, labels=labels)
+    assert "2 of 20 rows are all zeros, the first is row 3" in run("check", "zeros.npz").stdout
+
+
 @pytest.mark.parametrize(
     ("embeddings", "labels", "words"),
     [

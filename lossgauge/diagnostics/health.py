@@ -10,6 +10,10 @@ COLLAPSED = 1e-4
 """intra and inter below this: every sample in one place. Above, a narrow cone may still hold its order."""
 CLASS_POINT = 1e-6
 """Intra of a class below this: all its samples in one place."""
+ONE_PLACE = 0.01
+"""Two class means nearer than this share of the mean distance: one class under two labels, most likely."""
+NOT_APART = 10
+"""Variance inside classes over that between them, above this."""
 ONE_WAY = 0.9
 """offset above this: any two samples look alike."""
 LEAST_RANK = 2.0
@@ -36,11 +40,11 @@ def signs(of: Geometry) -> list[Sign]:
                 "the whole space has collapsed to one point",
                 f"intra {of.intra:.2g} and inter {of.inter:.2g} are both near 0",
                 "lower the learning rate or the margin; with triplets, the loss then sits at its margin "
-                "with every triplet active and no gradient, so it does not recover by itself: start anew",
+                "with every triplet active and no gradient, so it does not recover by itself: start again",
             )
         )
         return found
-    collapsed = [row.label for row in of.per_class if row.intra < CLASS_POINT]
+    collapsed = of.per_class.label[of.per_class.intra < CLASS_POINT].tolist()
     if collapsed:
         found.append(
             Sign(
@@ -49,12 +53,13 @@ def signs(of: Geometry) -> list[Sign]:
                 "look for duplicated images in them; else train for fewer epochs or soften the pull",
             )
         )
-    if of.spacing_min_ratio < 0.01:
-        nearest = min(of.per_class, key=lambda row: row.margin)
+    if of.spacing_min_ratio < ONE_PLACE:
+        one = int(of.per_class.distance.argmin())
+        label, other = int(of.per_class.label[one]), int(of.per_class.nearest[one])
         found.append(
             Sign(
                 "two classes lie in one place",
-                f"classes {nearest.label} and {nearest.nearest}: their means are nearer than 1 % of the usual distance",
+                f"classes {label} and {other}: their means are nearer than 1 % of the usual distance",
                 "look at the images of both: one class under two labels?",
             )
         )
@@ -74,7 +79,7 @@ def signs(of: Geometry) -> list[Sign]:
                 "subtract the mean from the embeddings, or train with a loss that pushes classes apart",
             )
         )
-    if of.intra_inter_ratio > 10:
+    if of.intra_inter_ratio > NOT_APART:
         found.append(
             Sign(
                 "classes are not told apart",

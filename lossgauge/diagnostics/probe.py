@@ -19,6 +19,7 @@ from lossgauge.diagnostics.greediness import (
     start_gradient,
     tangent,
 )
+from lossgauge.errors import InputError
 from lossgauge.types import Evaluation, Record, Step
 
 _QUANTILES = {
@@ -59,7 +60,11 @@ class Probe:
         self._readings: list[_Reading] = []
 
     def __call__(self, step: Step) -> None:
-        """Take the row of a step: after `backward`, before the optimiser moves anything."""
+        """Take the row of a step: after `backward`, before the optimiser moves anything.
+
+        Raises InputError where its embeddings are not rows of floats.
+        """
+        _check(step.embeddings)
         gradient = step.embeddings.grad
         if gradient is None:
             gradient = torch.zeros_like(step.embeddings)
@@ -144,6 +149,26 @@ class Probe:
         start = math.nan if self.start is None else self.start
         for column, share in GRADIENT_SHARES.items():
             row[column] = known(gradient_active_ratio(norms, start=start, share=share))
+
+
+def _check(embeddings: object) -> None:
+    kept = (
+        isinstance(embeddings, Tensor)
+        and embeddings.layout == torch.strided
+        and not embeddings.is_meta
+        and embeddings.is_floating_point()
+        and embeddings.ndim == 2
+        and len(embeddings) > 0
+    )
+    if not kept:
+        shape = (
+            f"{tuple(embeddings.shape)} of {embeddings.dtype}, {embeddings.layout} on {embeddings.device}"
+            if isinstance(embeddings, Tensor)
+            else type(embeddings).__name__
+        )
+        raise InputError(
+            f"embeddings of a step must be a dense (rows, width) tensor of floats, got {shape}"
+        )
 
 
 def _terms_row(reading: _Reading) -> Record:

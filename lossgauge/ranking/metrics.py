@@ -7,8 +7,9 @@ of the query's class.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch
 from lossgauge.errors import InputError
+from lossgauge.ranking.scores import Similarity
 from lossgauge.ranking.search import neighbor_blocks
 
 
@@ -39,16 +41,23 @@ def retrieval(
     *,
     recall_at: Sequence[int] = (1, 2, 4, 8),
     block_rows: int | None = None,
+    similarity: str = "dot",
 ) -> Retrieval:
-    """Metrics of exact search by dot product of the embeddings as given: normalise them for cosines.
+    """Metrics of exact search by dot product of the embeddings as given, or by `cosine`, which normalises them.
 
-    Equal similarities are ranked by index; a k above rows − 1 means all others. Half precision is computed
-    in float32. Memory is block_rows × rows; the result does not depend on it. Raises InputError for an
-    empty or non-finite batch, fewer than two classes, or where every class has one sample.
+    Similarities are those of float64 for any dtype; equal ones are ranked by index. A k above rows − 1 means all
+    others. Memory is block_rows × rows and 12 bytes a number of the embeddings; the result does not depend on
+    block_rows. Raises InputError for an empty or non-finite batch, fewer than two classes, where every class
+    has one sample, and for the cosine of a row of zeros.
     """
     rows, numbers = as_batch(embeddings, labels)
-    if not recall_at or min(recall_at) < 1:
-        raise InputError(f"recall_at takes positive numbers of neighbours, got {tuple(recall_at)}")
+    recall_at = checked_ranks(recall_at)
+    if similarity not in get_args(Similarity):
+        raise InputError(
+            f"similarity is one of {', '.join(get_args(Similarity))}, got {similarity!r}"
+        )
+    if rows.device.type != "cuda":
+        rows, numbers = rows.cpu(), numbers.cpu()  # other devices may have no float64
     _, group, sizes = numbers.unique(return_inverse=True, return_counts=True)
     if len(sizes) < 2:
         raise InputError(
@@ -68,7 +77,9 @@ def retrieval(
     r_precision: list[float] = []
     map_at_r: list[float] = []
     counts = wanted[queries].clamp(min=max(recall_at))
-    for block in neighbor_blocks(rows, queries, counts=counts, block_rows=block_rows):
+    for block in neighbor_blocks(
+        rows, queries, counts=counts, block_rows=block_rows, similarity=similarity
+    ):
         hit = group[block.columns] == group[block.queries][:, None]
         for at in recall_at:
             hits_at[at] += int(hit[:, :at].any(dim=1).sum())
@@ -83,6 +94,18 @@ def retrieval(
         query_count=count,
         skipped_count=len(rows) - count,
     )
+
+
+def checked_ranks(recall_at: Any) -> tuple[int, ...]:
+    try:
+        ranks = tuple(operator.index(rank) for rank in recall_at)
+    except TypeError:
+        ranks = ()
+    if not ranks or min(ranks) < 1:
+        raise InputError(
+            f"recall_at takes positive whole numbers of neighbours, such as (1, 10), got {recall_at!r}"
+        )
+    return ranks
 
 
 def _at_r(

@@ -1,9 +1,9 @@
-"""Exact nearest neighbours by dot product, one block of queries at a time.
+"""Exact nearest neighbours by dot product or cosine, one block of queries at a time.
 
-Order is similarity descending, then row number ascending. A float32 similarity and its column fit together
-in one 64-bit integer whose order is just that: on a CPU, partitioning and sorting integers does it, ties
-and all. Any other dtype or device takes the k largest and mends the ties. The query itself is masked by its
-number: with duplicates it is often not the first hit.
+Order is similarity in float64 descending, then row number ascending. float32 finds it: what a float32 score
+leaves open, by its bound on its own error, is looked at once more in float64 (`scores.py`). A float32 score and
+its column fit together in one 64-bit integer: on a CPU, partitioning and sorting integers finds the largest.
+The query itself is masked by its number: with duplicates it is often not the first hit.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from lossgauge.errors import InputError
+from lossgauge.ranking.scores import Scores, Similarity, exact_scores, prepared
 
 BLOCK_SIMILARITIES = 2**21
 """Similarities held at a time unless `block_rows` says otherwise: 8 MB of float32."""
 
-_LEAST_PRODUCT_ROWS = 32
-_ROWS_A_SORT = 16  # so many rows of keys stay in a core's cache
+_SPARE = 8
+"""So many more than asked for are taken: mostly, one of them is surely beyond the cut."""
+_LEAST_BLOCK_ROWS = 32
+_ROWS_A_SORT = 16
+_SAMPLE = 512
 
 
 class Neighbors(NamedTuple):
@@ -35,106 +39,175 @@ class Neighbors(NamedTuple):
     """Row numbers of the neighbours, nearest first; never the query's own."""
 
 
+class _Leading(NamedTuple):
+    """The largest float32 scores of each query of a block, in descending order."""
+
+    columns: Int64[Tensor, "block k"]
+    scores: Float32[Tensor, "block k"]
+
+
 def neighbor_blocks(
     embeddings: Float[Tensor, "rows width"],
     queries: Int64[Tensor, " queries"],
     *,
     counts: Int64[Tensor, " queries"],
     block_rows: int | None = None,
+    similarity: Similarity = "dot",
 ) -> Iterator[Neighbors]:
     """The `counts` nearest rows of each of `queries` (row numbers), in blocks of consecutive queries.
 
     A block is as wide as its largest count, so queries of like counts belong together; counts above
-    rows − 1 are cut to it. Similarity is the dot product of what is given, half precision taken as
-    float32. Time grows as queries × rows, memory as `block_rows` × rows. Raises InputError where a row is
-    NaN, infinite or so large that a similarity could overflow.
+    rows − 1 are cut to it. Time grows as queries × rows, memory as `block_rows` × rows and 12 bytes a number of
+    `embeddings`. Where all similarities are alike to seven digits even about their mean, as where one row is a
+    million times as long as the others, each is computed twice and time grows tenfold.
+    Raises InputError where a row is NaN or infinite, or, for cosines, all zeros.
     """
-    if block_rows is not None and block_rows < 1:
-        raise InputError(f"block_rows must be at least 1, got {block_rows}")
+    if block_rows is not None and (not isinstance(block_rows, int) or block_rows < 1):
+        raise InputError(f"block_rows must be a whole number of at least 1, got {block_rows!r}")
     rows = embeddings.detach()
-    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    _check_range(rows)
-    size = block_rows or max(_LEAST_PRODUCT_ROWS, BLOCK_SIMILARITIES // len(rows))
+    _check_finite(rows)
+    of = prepared(rows, similarity=similarity)
+    size = block_rows or max(_LEAST_BLOCK_ROWS, BLOCK_SIMILARITIES // len(rows))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for block, wanted in zip(queries.split(size), counts.split(size), strict=True):
             k = min(int(wanted.max()), len(rows) - 1)
-            similarity = _similarities(rows, block)
-            if similarity.dtype == torch.float32 and similarity.device.type == "cpu":
-                yield Neighbors(block, _nearest_packed(similarity, k, pool))
-            else:
-                yield Neighbors(block, _nearest_mended(similarity, k))
+            yield Neighbors(block, _nearest(of, block, k, pool))
 
 
-def _similarities(
-    rows: Float[Tensor, "rows width"], block: Int64[Tensor, " block"]
-) -> Float[Tensor, "block rows"]:
-    """Similarity of each query of `block` to every row; −∞ to itself."""
-    # a BLAS rounds a product of few rows differently: padded, the block size cannot move a result
-    padding = rows.new_zeros(max(0, _LEAST_PRODUCT_ROWS - len(block)), rows.shape[1])
-    with _full_precision(rows.device.type):
-        similarity = (torch.cat([rows[block], padding]) @ rows.T)[: len(block)]
+def _nearest(
+    of: Scores, block: Int64[Tensor, " block"], k: int, pool: ThreadPoolExecutor
+) -> Int64[Tensor, "block {k}"]:
+    """Columns of the `k` rows nearest to each query of `block`."""
+    if not of.error.any():  # all rows are equal
+        places = torch.arange(k, device=block.device)
+        return places + (places >= block[:, None])
+    similarity = _similarities(of, block)
+    others, twice = similarity.shape[1] - 1, 2 * of.error[block]
+    width = min(k + _SPARE, others)
+    leading = _leading(similarity, width, pool)
+    # a row that may belong to the first k scores at least this
+    least = leading.scores[:, k - 1] - twice
+    nearest = _settled(of, block, leading, twice)[:, :k]
+    open_ = (leading.scores[:, -1] >= least).nonzero().flatten()
+    if width < others and len(open_):
+        similarity, least = similarity[open_], least[open_]
+        width = int((similarity >= least[:, None]).sum(dim=1).max())
+        leading = _leading(similarity, width, pool)
+        nearest[open_] = _settled(of, block[open_], leading, twice[open_])[:, :k]
+    return nearest
+
+
+def _similarities(of: Scores, block: Int64[Tensor, " block"]) -> Float32[Tensor, "block rows"]:
+    """Quick score of each row for each query of `block`; −∞ of itself."""
+    with _full_precision(of.quick.device.type):
+        similarity = torch.addmm(of.quick_added, of.quick[block], of.quick.T)
     return similarity.scatter_(1, block[:, None], -torch.inf)
 
 
-def _nearest_packed(
-    similarity: Float32[Tensor, "block rows"], k: int, pool: ThreadPoolExecutor
-) -> Int64[Tensor, "block {k}"]:
-    """Columns of the `k` largest of each row, by sorting (similarity, column) as one integer.
+def _leading(
+    similarity: Float32[Tensor, "block rows"], width: int, pool: ThreadPoolExecutor
+) -> _Leading:
+    if similarity.device.type == "cpu":
+        return _leading_packed(similarity, width, pool)
+    scores, columns = similarity.topk(
+        width, dim=1
+    )  # equal ones in any order: that is settled later
+    return _Leading(columns, scores)
 
-    numpy sorts integers with vector instructions, and without the interpreter's lock.
+
+def _leading_packed(
+    similarity: Float32[Tensor, "block rows"], width: int, pool: ThreadPoolExecutor
+) -> _Leading:
+    """By sorting (score, column) as one integer; equal scores in order of their columns.
+
+    A sample of a row's scores tells below which one none of the first `width` lies, most likely: what is above
+    is counted and sorted. numpy does it with vector instructions, and without the interpreter's lock.
     """
     similarity += 0.0  # −0 becomes +0: they are equal, their bits are not
-    bits = similarity.numpy().view(np.int32)
-    column = np.arange(bits.shape[1], dtype=np.int64)
-    nearest = np.empty((len(bits), k), dtype=np.int64)
+    values = similarity.numpy()
+    bits = values.view(np.int32)
+    every = np.arange(bits.shape[1])
+    columns = np.empty((len(bits), width), dtype=np.int64)
+    leading = np.empty((len(bits), width), dtype=np.int32)
 
     def sort(start: int) -> None:
-        here = slice(start, start + _ROWS_A_SORT)
-        # the bits of negative floats, read as integers, grow the wrong way round
-        ascending = bits[here] ^ ((bits[here] >> 31) & 0x7FFFFFFF)
-        keys = np.left_shift(~ascending, 32, dtype=np.int64)
-        keys |= column
-        keys.partition(k - 1, axis=1)
-        keys = keys[:, :k]
-        keys.sort(axis=1)
-        np.bitwise_and(keys, 0xFFFFFFFF, out=nearest[here])
+        rows = range(start, min(start + _ROWS_A_SORT, len(bits)))
+        for row, floor in zip(rows, _floors(values[rows.start : rows.stop], width), strict=True):
+            column = np.flatnonzero(values[row] >= floor)
+            if len(column) < width:
+                column = every
+            keys = np.left_shift(~_reordered(bits[row].take(column)), 32, dtype=np.int64)
+            keys |= column
+            if len(keys) > 4 * width:
+                keys.partition(width - 1)
+                keys = keys[:width]
+            keys.sort()
+            np.bitwise_and(keys[:width], 0xFFFFFFFF, out=columns[row])
+            leading[row] = _reordered(~(keys[:width] >> 32).astype(np.int32))
 
     list(pool.map(sort, range(0, len(bits), _ROWS_A_SORT)))
-    return torch.from_numpy(nearest)
+    return _Leading(torch.from_numpy(columns), torch.from_numpy(leading.view(np.float32)))
 
 
-def _nearest_mended(similarity: Float[Tensor, "block rows"], k: int) -> Int64[Tensor, "block {k}"]:
-    """The same from the k largest as torch finds them, which are in any order where they are equal."""
-    values, columns = similarity.topk(k + 1, dim=1)
-    straddling = values[:, k - 1] == values[:, k]
-    columns, order = columns[:, :k].sort(dim=1)
-    values = values.gather(1, order)
-    columns = columns.gather(1, values.argsort(dim=1, descending=True, stable=True))
-    if straddling.any():
-        whole = similarity[straddling].argsort(dim=1, descending=True, stable=True)
-        columns[straddling] = whole[:, :k]
+def _floors(values: Float32[np.ndarray, "block rows"], width: int) -> Float32[np.ndarray, " block"]:
+    """For each row a score that about `width` of its scores lie above, and rarely fewer."""
+    sample = np.sort(values[:, :: max(1, values.shape[1] // _SAMPLE)], axis=1)
+    above = width / values.shape[1] * sample.shape[1]
+    # a count of a sample is off by its root: four of them, and a little where it is small
+    at = min(int(above + 4 * above**0.5 + 4), sample.shape[1])
+    return sample[:, -at]
+
+
+def _reordered(bits: np.ndarray) -> np.ndarray:
+    """Bits of floats to integers in the order of the floats, and back."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _settled(
+    of: Scores,
+    block: Int64[Tensor, " block"],
+    leading: _Leading,
+    twice: Float32[Tensor, " block"],
+) -> Int64[Tensor, "block k"]:
+    """Leading columns in the order of their exact scores, then of their numbers.
+
+    Only within runs whose neighbours differ by no more than twice the error of a score: the rest is settled.
+    """
+    columns, quick = leading
+    close = quick[:, :-1] - quick[:, 1:] <= twice[:, None]
+    in_run = torch.zeros_like(columns, dtype=torch.bool)
+    in_run[:, :-1] |= close
+    in_run[:, 1:] |= close
+    row, place = in_run.nonzero(as_tuple=True)
+    if not len(row):
+        return columns
+    column = columns[row, place]
+    exact = exact_scores(of, block, row, column)
+    goes_on = torch.zeros_like(in_run)
+    goes_on[:, 1:] = close
+    run = (~goes_on[row, place]).cumsum(0)
+    same = run[1:] == run[:-1]
+    wrong = (exact[1:] > exact[:-1]) | ((exact[1:] == exact[:-1]) & (column[1:] < column[:-1]))
+    unsorted = torch.zeros(int(run[-1]) + 1, dtype=torch.bool, device=run.device)
+    unsorted[run[1:][same & wrong]] = True
+    chosen = unsorted[run].nonzero().flatten()
+    if len(chosen):
+        keys = (column[chosen], -exact[chosen], run[chosen])
+        order = torch.from_numpy(np.lexsort([key.cpu().numpy() for key in keys])).to(chosen.device)
+        columns[row[chosen], place[chosen]] = column[chosen[order]]
     return columns
 
 
-def _check_range(rows: Float[Tensor, "rows width"]) -> None:
-    # |a·b| ≤ ‖a‖‖b‖ bounds the partial sums too: what passes here cannot overflow into Inf − Inf
-    squared = rows.double().square().sum(dim=1)
-    bad = (~(squared < torch.finfo(rows.dtype).max / 2)).nonzero().flatten()
-    if not len(bad):
-        return
-    row = int(bad[0])
-    if not torch.isfinite(rows[row]).all():
-        kind = "NaN" if torch.isnan(rows[row]).any() else "Inf"
-        raise InputError(f"embeddings must be finite to be ranked, got {kind} in row {row}")
-    raise InputError(
-        f"dot products must fit {rows.dtype}, but row {row} has norm {float(rows[row].double().norm()):.3g}: "
-        "scale the embeddings down"
-    )
+def _check_finite(rows: Float[Tensor, "rows width"]) -> None:
+    bad = (~torch.isfinite(rows)).any(dim=1).nonzero().flatten()
+    if len(bad):
+        kind = "NaN" if torch.isnan(rows[bad[0]]).any() else "Inf"
+        raise InputError(f"embeddings must be finite to be ranked, got {kind} in row {int(bad[0])}")
 
 
 @contextmanager
 def _full_precision(device: str) -> Iterator[None]:
-    """No TF32, bfloat16 or autocast, whatever the process has chosen: rounding decides ranks."""
+    """No TF32, bfloat16 or autocast, whatever the process has chosen: the bound on the error is float32's."""
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:

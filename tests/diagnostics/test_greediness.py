@@ -64,3 +64,21 @@ def test_the_norm_over_parameters_is_that_of_them_all_together():
     parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0]), torch.tensor([0, 4.0, 0])
     assert math.hypot(*gradient_norms(parameters)) == 5
     assert gradient_norms(parameters[2:]) == []
+
+
+def test_what_does_not_fall_does_not_compact():
+    assert compaction_epochs([0.3, 0.3]) is None
+    assert compaction_epochs([0.3, 0.1, 0.3]) is None
+    assert compaction_epochs([0.3, math.nan]) is None
+    assert compaction_epochs([0.3]) is None
+
+
+def test_compaction_counts_from_the_start_and_is_done_at_the_first_crossing():
+    assert compaction_epochs([1.0, 0.0, 0.5, 0.0]) == pytest.approx(0.9)
+    assert compaction_epochs([1.0, 1.2, 0.0]) == pytest.approx(1 + (1.2 - 0.1) / 1.2)
+    assert compaction_epochs([1.0, 0.5, 0.0], share=0.5) == 1
+
+
+def test_a_loss_that_starts_at_its_floor_has_no_decay():
+    assert decay_epochs([2.0, 2.0], floor=2.0) is None
+    assert decay_epochs([2.0, 1.0], floor=2.5) is None

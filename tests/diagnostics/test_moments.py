@@ -17,7 +17,7 @@ def assert_same(found, wanted, *, rtol=1e-11):
     for a, b in (
         (found.mean, wanted.mean),
         (found.scatter, wanted.scatter),
-        (found.total, wanted.total),
+        (found.spread, wanted.spread),
     ):
         torch.testing.assert_close(a, b, rtol=rtol, atol=1e-11)
 
@@ -30,7 +30,7 @@ def test_moments_are_those_of_the_definition():
         torch.testing.assert_close(found.mean[place], members.mean(0))
         torch.testing.assert_close(found.scatter[place], (members - members.mean(0)).square().sum())
         assert found.sizes[place] == len(members)
-    torch.testing.assert_close(found.total, torch.cov(rows.T, correction=0) * len(rows))
+    torch.testing.assert_close(found.spread, torch.cov(rows.T, correction=0) * len(rows))
     torch.testing.assert_close(overall_mean(found), rows.mean(0))
 
 
@@ -70,3 +70,21 @@ def test_other_widths_are_refused():
         merge(
             moments(torch.ones(2, 2), torch.arange(2)), moments(torch.ones(2, 3), torch.arange(2))
         )
+
+
+def test_chunks_of_fewer_rows_than_the_width_merge_into_the_same_spread():
+    """First as rows, then, when they are many, as their matrix."""
+    rows, labels = make_batch(rows=50, width=20, shift=3.0)
+    parts = [moments(r, y) for r, y in zip(rows.split(7), labels.split(7), strict=True)]
+    few = merge_all(parts[:2])
+    assert few.spread.shape == (14, 20)
+    torch.testing.assert_close(few.spread, rows[:14] - rows[:14].mean(0))
+    assert_same(merge_all(parts), moments(rows, labels))
+
+
+@pytest.mark.parametrize("size", [1e-160, 1e160])
+def test_rows_whose_squares_leave_float64_are_refused(size):
+    rows, labels = make_batch()
+    with pytest.raises(InputError, match="between 1e-140 and 1e\\+140, got"):
+        moments(rows * size, labels)
+    assert moments(rows * 0, labels).scatter.sum() == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lossgauge.diagnostics.references import full_collapse, random_unit_vectors
-from lossgauge.diagnostics.variance import geometry
+from lossgauge.diagnostics.variance import _evenly_spaced, geometry, uniformity
 from lossgauge.errors import InputError
 
 
@@ -157,3 +157,110 @@ def test_arrays_of_half_precision_are_computed_in_float64():
     rows, labels = make_batch()
     half = rows.half()
     assert geometry(half.numpy(), labels.numpy()).intra == geometry(half.double(), labels).intra
+
+
+def unit_rows(count, width, *, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(count, width, dtype=torch.float64, generator=generator)
+    return torch.nn.functional.normalize(rows)
+
+
+def rank_by_svd(rows):
+    share = torch.linalg.svdvals(rows - rows.mean(0)).square()
+    share = share[share > 1e-20] / share.sum()
+    return math.exp(-(share * share.log()).sum())
+
+
+@pytest.mark.parametrize(("count", "width"), [(12, 64), (64, 64), (65, 64), (300, 64)])
+@pytest.mark.parametrize("dead", [0, 3])
+def test_the_effective_rank_is_that_of_the_singular_values(count, width, dead):
+    """Fewer rows than the width, or a dead direction: eigenvalues of 0 come out on both sides of it."""
+    rows = unit_rows(count, width)
+    rows[:, :dead] = 0.5
+    rows = rows @ torch.linalg.qr(unit_rows(width, width, seed=1)).Q
+    found = geometry(rows, torch.arange(count) % 3)
+    assert found.effective_rank == pytest.approx(rank_by_svd(rows), rel=1e-9)
+
+
+def test_equal_rows_in_any_direction_have_no_effective_rank():
+    """Their mean is rounded, and what is left of it is no direction in use."""
+    for seed in range(20):
+        row = unit_rows(1, 48, seed=seed)
+        for rows in (row.expand(997, 48), row.expand(30, 48)):
+            found = geometry(rows, torch.arange(len(rows)) % 7)
+            assert math.isnan(found.effective_rank)
+
+
+def test_uniformity_of_many_rows_sorted_by_class_is_near_that_of_all():
+    labels = torch.arange(5).repeat_interleave(1000)
+    rows = torch.nn.functional.normalize(unit_rows(5, 16)[labels] + 0.3 * unit_rows(5000, 16))
+    squared = torch.cdist(rows, rows).square()
+    every = (-2 * squared).exp()[~torch.eye(5000, dtype=torch.bool)].mean().log()
+    assert geometry(rows, labels).uniformity == pytest.approx(float(every), rel=0.01)
+
+
+def test_the_rows_that_uniformity_looks_at_reach_the_last_one_of_any_number():
+    for count in (2, 2048, 2049, 2**24 + 1, 2**24 + 3, 10**8 + 1):
+        picked = _evenly_spaced(count)
+        assert (picked[0], picked[-1]) == (0, count - 1)
+        assert len(picked) == min(count, 2048)
+        steps = picked.diff()
+        assert 0 < steps.min() <= steps.max() <= steps.min() + 1
+
+
+def test_more_rows_than_float32_can_count_are_taken():
+    rows = torch.tensor([[0.6, 0.8]]).expand(2**24 + 3, 2)
+    assert uniformity(rows) == 0
+
+
+def test_the_spacing_of_a_class_is_its_mean_distance_to_the_others():
+    rows, labels = make_batch()
+    means = {c: rows[labels == c].mean(0) for c in (0, 10, 20, 30)}
+    for row in geometry(rows, labels).per_class:
+        others = [float((means[row.label] - m).norm()) for c, m in means.items() if c != row.label]
+        assert row.spacing == pytest.approx(sum(others) / 3)
+        assert row.size == int((labels == row.label).sum())
+
+
+def test_the_distance_to_the_nearest_mean_is_known_of_a_class_of_one_sample():
+    rows, labels = make_batch(sizes=(6, 5, 1))
+    found = geometry(rows, labels).per_class
+    means = [rows[labels == c].mean(0) for c in (0, 10, 20)]
+    nearest = [min(float((m - o).norm()) for o in means if o is not m) for m in means]
+    assert found.distance.tolist() == pytest.approx(nearest)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("exponent", [-30, -26, -20, -10, 10, 18, 30])
+def test_geometry_of_scaled_rows_is_scaled(dtype, exponent):
+    """Ratios do not depend on the scale, distances grow with it, and no constant decides what is nothing."""
+    rows, labels = make_batch(width=6)
+    scaled = (rows.to(dtype) * 10.0**exponent).to(dtype)
+    assert_scaled(geometry(scaled, labels), geometry(rows, labels), 10.0**exponent, rel=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [-320, -200, -150, 150])
+def test_geometry_of_rows_near_the_ends_of_float64_is_scaled(exponent):
+    rows, labels = make_batch(width=6)
+    scaled = rows * 1e-160 * 10.0 ** (exponent + 160) if exponent < -300 else rows * 10.0**exponent
+    found, wanted = geometry(scaled, labels), geometry(rows, labels)
+    # below 1e-308 a float64 has few digits left
+    assert_scaled(found, wanted, 10.0**exponent, rel=1e-2 if exponent < -300 else 1e-9)
+
+
+def assert_scaled(found, wanted, scale, *, rel):
+    for name in ("spacing_cv", "spacing_min_ratio", "intra_inter_ratio", "cdnv", "effective_rank"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=rel), name
+    for name in ("spacing_mean", "margin"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name) * scale, rel=rel, abs=0)
+    for name in ("intra", "inter", "offset", "alignment"):
+        expected = getattr(wanted, name) * scale * scale
+        assert getattr(found, name) == pytest.approx(expected, rel=rel, abs=0), name
+
+
+def test_squared_distances_that_no_float64_holds_are_refused():
+    rows, labels = make_batch()
+    with pytest.raises(
+        InputError, match=r"squared distances must fit float64.* up to about 2e\+200"
+    ):
+        geometry(rows * 1e200, labels)

@@ -4,7 +4,7 @@ import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from lossgauge.errors import InputError
-from lossgauge.ranking.metrics import retrieval
+from lossgauge.ranking.metrics import checked_ranks, retrieval
 
 
 def make_batch(*, sizes=(7, 2, 5, 1, 9, 1), width=5, seed=0, levels=None):
@@ -80,16 +80,52 @@ def test_the_block_size_moves_no_bit(dtype):
         assert retrieval(rows, labels, block_rows=block_rows) == whole
 
 
-def test_embeddings_whose_products_overflow_are_refused():
-    rows, labels = make_batch(sizes=(3, 3))
-    rows[4] *= 1e25
-    with pytest.raises(InputError, match=r"fit torch\.float32, but row 4 has norm .*: scale"):
-        retrieval(rows.float(), labels)
-    assert retrieval(rows, labels).query_count == 6
+def test_embeddings_of_any_size_are_ranked():
+    rows, labels = make_batch(sizes=(12, 13), width=6)
+    expected = retrieval(rows, labels)
+    for dtype, exponent in ((torch.float32, -120), (torch.float32, 120), (torch.float64, 1000)):
+        scaled = rows.float().to(dtype) * 2.0**exponent
+        assert retrieval(scaled, labels) == retrieval(rows.float(), labels)
+    assert expected.query_count == 25
+
+
+def test_cosine_is_the_dot_product_of_normalised_rows():
+    rows, labels = make_batch(sizes=(20, 30, 10), width=8)
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    assert retrieval(rows, labels, similarity="cosine") == retrieval(unit, labels)
+    assert retrieval(rows, labels) != retrieval(unit, labels)
+
+
+def test_rows_in_a_narrow_cone_have_the_recall_of_float64():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 10
+    around = torch.randn(16, generator=generator)
+    classes = torch.randn(10, 16, generator=generator)[labels]
+    rows = around + 1e-3 * (classes + torch.randn(400, 16, generator=generator))
+    exact = rows.double() / rows.double().norm(dim=1, keepdim=True)
+    distance = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = distance.fill_diagonal_(torch.inf).argmin(dim=1)
+    recall = float((labels[nearest] == labels).double().mean())
+    assert retrieval(rows, labels, similarity="cosine").recall_at[1] == recall
+
+
+@pytest.mark.parametrize("ranks", [(), (0,), (1, -2), (1.5,), ("1",), 5, None, [None]])
+def test_ranks_that_are_no_positive_whole_numbers_are_refused(ranks):
+    with pytest.raises(InputError, match="recall_at takes positive whole numbers"):
+        checked_ranks(ranks)
+
+
+def test_ranks_may_be_numbers_of_numpy():
+    assert checked_ranks(np.array([1, 4])) == (1, 4)
+
+
+def test_an_unknown_similarity_is_refused():
+    with pytest.raises(InputError, match="similarity is one of dot, cosine, got 'cos'"):
+        retrieval(*make_batch(), similarity="cos")
 
 
 def test_a_block_of_no_rows_is_refused():
-    with pytest.raises(InputError, match="block_rows must be at least 1, got 0"):
+    with pytest.raises(InputError, match="block_rows must be a whole number of at least 1, got 0"):
         retrieval(*make_batch(), block_rows=0)
 
 

@@ -1,6 +1,6 @@
+import dataclasses
 import shutil
 from collections import Counter
-import dataclasses
 
 import pytest
 
