@@ -192,11 +192,18 @@ def export(
         Path | None,
         typer.Option(help="Where to; export/FORMAT in the study's folder if not given."),
     ] = None,
+    quote_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--quote-formulas",
+            help="In csv: an apostrophe before text that a spreadsheet would run (= + - @, tab, return).",
+        ),
+    ] = False,
 ) -> None:
     """Write a study's tables for other tools."""
     from lossgauge.export import export_study
 
-    say(f"exported: {export_study(folder, to, out)}")
+    say(f"exported: {export_study(folder, to, out, quote_formulas=quote_formulas)}")
 
 
 @app.command(epilog="Example: `lossgauge schema > study.schema.json`")
@@ -461,7 +468,7 @@ def main() -> None:
         _fail(str(error))
     except _WrongUse as error:
         # with no arguments at all the help is there already, and there is no message
-        _fail(error.format_message(), hint="; --help lists what it takes")
+        _fail(error.format_message().rstrip("."), hint="; --help lists what it takes")
     except OSError as error:
         # a name that is too long, a folder that may not be read: no mistake of the program's
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
