@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -55,7 +54,7 @@ class Bars:
         self._all: TaskID | None = None
         self._runs: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Bars:
         self._progress.start()
         return self
 
@@ -128,7 +127,7 @@ class Lines:
         self._reused = 0
         self._pace: dict[str, Pace] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Lines:
         return self
 
     def __exit__(
