@@ -6,7 +6,7 @@ import re
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -474,7 +474,7 @@ def main() -> None:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
-_WrongUse = typer.BadParameter.__mro__[1]
+_WrongUse = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 """An unknown option, a missing argument. Typer may bring a click of its own, so it is taken from there."""
 
 

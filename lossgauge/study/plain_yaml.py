@@ -57,7 +57,7 @@ class _Plain(yaml.SafeLoader):
         self._levels -= 1
         return node
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
             raise self._refused(node, f"a number of more than {MOST_DIGITS} digits")
         return super().construct_scalar(node)
