@@ -1,8 +1,9 @@
 """What a sampler is worth: how far a batch's loss and gradient lie from their mean, at one head that stands still.
 
-python examples/sampler_variance.py        the table of docs/samplers.md, in about two minutes
+python examples/sampler_variance.py        the table of docs/samplers.md, in about two minutes; fewer batches than 500 as an argument
 """
 
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -25,14 +26,14 @@ from lossgauge.heads import LinearHead
 from lossgauge.training import scheduled, start_training, train_epoch
 from lossgauge.types import FeatureSet
 
-BATCH, PER_CLASS, CELLS, BATCHES = 120, 24, 60, 500
+BATCH, PER_CLASS, CELLS = 120, 24, 60
 
 
-def main() -> None:
+def main(count: int = 500) -> None:
     data = found_features()
     rows, labels = data.train, data.labels
     print(f"{data.dataset}, {data.backbone}, {len(rows)} training rows, batches of {BATCH}")
-    choices = samplers(data.features[rows], rows, labels[rows])
+    choices = samplers(data.features[rows], rows, labels[rows], count)
     for loss in ("info_nce", "triplet", "contrastive"):
         for epochs in (0, 1):
             head = trained(data, loss, epochs)
@@ -60,8 +61,8 @@ def found_features() -> FeatureSet:
         return centered(features(load_dataset("digits"), load_backbone("pixels")))
 
 
-def samplers(space: Tensor, rows: Tensor, labels: Tensor) -> dict[str, list[Tensor]]:
-    """About `BATCHES` batches by each sampler."""
+def samplers(space: Tensor, rows: Tensor, labels: Tensor, count: int) -> dict[str, list[Tensor]]:
+    """`count` batches by each sampler."""
     cells = kmeans_cells(space, CELLS, 0)
     choices: dict[str, Callable[..., list[Tensor]]] = {
         "random": partial(random_batches, rows),
@@ -75,14 +76,14 @@ def samplers(space: Tensor, rows: Tensor, labels: Tensor) -> dict[str, list[Tens
         choices[f"strata: {name}, antithetic"] = partial(
             stratified_batches, rows, strata, positions=positions
         )
-    return {name: enough(sampler) for name, sampler in choices.items()}
+    return {name: enough(sampler, count) for name, sampler in choices.items()}
 
 
-def enough(sampler: Callable[..., list[Tensor]]) -> list[Tensor]:
+def enough(sampler: Callable[..., list[Tensor]], count: int) -> list[Tensor]:
     batches: list[Tensor] = []
-    while len(batches) < BATCHES:
+    while len(batches) < count:
         batches += sampler(batch_size=BATCH, seed=0, epoch=len(batches))
-    return batches[:BATCHES]
+    return batches[:count]
 
 
 def trained(data: FeatureSet, loss: str, epochs: int) -> torch.nn.Module:
@@ -124,4 +125,4 @@ def row(name: str, values: Tensor, gradients: Tensor, _: Tensor, reference: Tens
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -1,4 +1,6 @@
-"""Which loss for my text embeddings? Text retrieval without a network.   python examples/text_embeddings.py
+"""Which loss for my text embeddings? Text retrieval without a network.
+
+python examples/text_embeddings.py        10 epochs of each loss; another number as an argument
 
 The text is real and already here: the docstrings of Python's standard library, each labelled with its module.
 TF-IDF and a truncated SVD make 128 numbers of each; put the rows of a sentence encoder in their place.
@@ -7,6 +9,7 @@ gets the full report from `lossgauge study`, with `datasets: [embeddings:PATH]` 
 """
 
 import inspect
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -26,8 +29,9 @@ from lossgauge.data.samplers import (
     share_without_positive,
     warning_of_anchors_without_positive,
 )
+from lossgauge.study.grid import plan_runs
 from lossgauge.study.plan import Plan
-from lossgauge.study.run import execute, plan_runs
+from lossgauge.study.run import execute
 from lossgauge.study.store import Store
 
 MODULES = """argparse ast asyncio base64 calendar collections configparser csv datetime decimal difflib email.message
@@ -39,7 +43,7 @@ xmlrpc.client zipfile"""
 LEAST_TEXTS = 8
 
 
-def main() -> None:
+def main(epochs: int = 10) -> None:
     texts, labels = documents()
     words = TfidfVectorizer(sublinear_tf=True, min_df=2, stop_words="english").fit_transform(texts)
     embeddings = TruncatedSVD(128, random_state=0).fit_transform(words)
@@ -50,7 +54,7 @@ def main() -> None:
         np.savez(path, embeddings=embeddings[known], labels=np.array(labels)[known])
         given = load(path)
         describe(given)
-        study(given, Path(folder) / "study")
+        study(given, Path(folder) / "study", epochs)
 
 
 def documents() -> tuple[list[str], list[str]]:
@@ -95,16 +99,16 @@ def describe(given) -> None:
     )
 
 
-def study(given, folder: Path) -> None:
+def study(given, folder: Path, epochs: int) -> None:
     """Three losses beside the untrained head, two seeds each."""
     plan = Plan(
         datasets=[given.dataset],
         losses=["triplet", "info_nce", "scl"],
         seeds=2,
-        epochs=10,
+        epochs=epochs,
         batch_size=64,
         learning_rate=1e-3,
-        retrieval_every=10,
+        retrieval_every=epochs,
     )
     store, features = Store(folder), centered(given)
     print("loss        seed   R@1    MAP@R  intra  inter")
@@ -119,4 +123,4 @@ def study(given, folder: Path) -> None:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # of old modules, on import
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
 from lossgauge.errors import InputError, LossgaugeError, nearest
+from lossgauge.terminal import one_line, safe
 
 app = typer.Typer(
     help="A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.",
@@ -21,11 +24,17 @@ app = typer.Typer(
 cache_app = typer.Typer(help="What is in the cache of features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
-INTERRUPTED = 130
+INTERRUPTED, WRONG = 130, 2
+"""Exit codes: stopped by Ctrl-C; a mistake that the message names."""
 Download = Annotated[
     bool, typer.Option(help="Fetch from the Hugging Face hub what is not on this machine.")
 ]
 Folder = Annotated[Path, typer.Argument(help="The folder of a study.")]
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line. All that a command prints goes through here, and a study's progress through the same `safe`."""
+    typer.echo(safe(line), err=err)
 
 
 @app.command(
@@ -101,20 +110,22 @@ def study(
             if (folder / "study.json").is_file()
             else "no run was begun, and features go on from their last whole shard"
         )
-        typer.echo(f"\nstopped; {where}. The same command goes on:\n  {_same_command()}", err=True)
+        say("", err=True)
+        say(f"stopped; {where}. The same command goes on:", err=True)
+        say(f"  {_same_command()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if dry_run:
         for line in expected.grid:
-            typer.echo(line)
-        typer.echo(f"{expected.runs} runs, {expected.there} of them done in {folder}")
+            say(line)
+        say(f"{expected.runs} runs, {expected.there} of them done in {folder}")
         spread = (
             f", with {jobs} jobs {_duration(expected.seconds / jobs)} at best" if jobs > 1 else ""
         )
-        typer.echo(f"about {_duration(expected.seconds)} one after the other{spread}")
-        typer.echo(f"about {expected.bytes / 1e6:,.1f} MB")
+        say(f"about {_duration(expected.seconds)} one after the other{spread}")
+        say(f"about {expected.bytes / 1e6:,.1f} MB")
         return
-    typer.echo(f"{outcome.done} runs done, {outcome.reused} were there, {outcome.failed} failed")
-    typer.echo(f"report: {page}")
+    say(f"{outcome.done} runs done, {outcome.reused} were there, {outcome.failed} failed")
+    say(f"report: {page}")
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -130,7 +141,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of a study's folder anew, from what is done so far."""
-    typer.echo(f"report: {_write_report(folder, out)}")
+    say(f"report: {_write_report(folder, out)}")
 
 
 @app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
@@ -140,20 +151,20 @@ def status(folder: Folder) -> None:
 
     found = read_status(folder)
     for state in ("done", "running", "failed", "waiting"):
-        typer.echo(f"{state:8} {len(getattr(found, state))}")
+        say(f"{state:8} {len(getattr(found, state))}")
     unnamed = found.expected - sum(
         map(len, (found.done, found.running, found.failed, found.waiting))
     )
     if unnamed > 0:
-        typer.echo(f"{'ahead':8} {unnamed} (a search has still to name them)")
+        say(f"{'ahead':8} {unnamed} (a search has still to name them)")
     for run, (epoch, epochs) in found.running.items():
-        typer.echo(f"running: {run}: epoch {epoch} of {epochs}")
+        say(f"running: {run}: epoch {epoch} of {epochs}")
     for run, error in found.failed.items():
-        typer.echo(f"failed: {run}: {' '.join(error.split())}")
+        say(f"failed: {run}: {one_line(error)}")
     if found.seconds_left is not None:
-        typer.echo(f"about {_duration(found.seconds_left)} left")
+        say(f"about {_duration(found.seconds_left)} left")
     elif not found.at_work and (found.waiting or found.failed or unnamed > 0):
-        typer.echo("no study is at work here; the same study command goes on")
+        say("no study is at work here; the same study command goes on")
 
 
 def _duration(seconds: float) -> str:
@@ -181,11 +192,18 @@ def export(
         Path | None,
         typer.Option(help="Where to; export/FORMAT in the study's folder if not given."),
     ] = None,
+    quote_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--quote-formulas",
+            help="In csv: an apostrophe before text that a spreadsheet would run (= + - @, tab, return).",
+        ),
+    ] = False,
 ) -> None:
     """Write a study's tables for other tools."""
     from lossgauge.export import export_study
 
-    typer.echo(f"exported: {export_study(folder, to, out)}")
+    say(f"exported: {export_study(folder, to, out, quote_formulas=quote_formulas)}")
 
 
 @app.command(epilog="Example: `lossgauge schema > study.schema.json`")
@@ -195,7 +213,8 @@ def schema() -> None:
 
     from lossgauge.study.plan_file import schema as of_studies
 
-    typer.echo(json.dumps(of_studies(), indent=1))
+    for line in json.dumps(of_studies(), indent=1).splitlines():
+        say(line)
 
 
 @app.command()
@@ -209,8 +228,8 @@ def losses() -> None:
         made = loss_class(name)
         module = inspect.getdoc(sys.modules[made.__module__]) or ""
         settings = inspect.signature(made).parameters.values()
-        typer.echo(f"{name:12} {module.splitlines()[0]}")
-        typer.echo(
+        say(f"{name:12} {module.splitlines()[0]}")
+        say(
             " " * 13
             + ", ".join(
                 str(p).replace("'", "").split(":")[0]
@@ -219,7 +238,7 @@ def losses() -> None:
                 for p in settings
             )
         )
-    typer.echo(
+    say(
         "my_loss.py:Pull   a loss of your own: a class or a function (embeddings, labels) -> scalar"
     )
 
@@ -230,7 +249,7 @@ def datasets() -> None:
     from lossgauge.data import describe_datasets
 
     for found in describe_datasets():
-        typer.echo(found)
+        say(found)
 
 
 @app.command(
@@ -272,12 +291,12 @@ def features(
             progress=lambda done, total: progress.features(dataset, done, total),
         )
     rows, width = found.features.shape
-    typer.echo(
+    say(
         f"{dataset}: {rows} rows of {width} features by {backbone}, {found.protocol} split "
         f"{len(found.train)}/{len(found.test)}, fingerprint {found.fingerprint[:12]}"
     )
     for words in found.notes:
-        typer.echo(f"{dataset}: {words}")
+        say(f"{dataset}: {words}")
 
 
 @cache_app.command("ls", epilog="Example: `lossgauge cache ls`")
@@ -288,9 +307,9 @@ def list_cache() -> None:
     found = entries(default_cache())
     for entry in found:
         rows = "?" if entry.rows is None else f"{entry.rows:,}"
-        typer.echo(f"{entry.folder.name}  {entry.bytes / 1e6:,.1f} MB  {rows} rows  {entry.what}")
+        say(f"{entry.folder.name}  {entry.bytes / 1e6:,.1f} MB  {rows} rows  {entry.what}")
     total = sum(entry.bytes for entry in found)
-    typer.echo(f"{len(found)} entries, {total / 1e6:,.1f} MB in {default_cache()}")
+    say(f"{len(found)} entries, {total / 1e6:,.1f} MB in {default_cache()}")
 
 
 @cache_app.command(epilog="Example: `lossgauge cache verify`")
@@ -307,10 +326,10 @@ def verify(
     for folder in _cached(names):
         try:
             verify_entry(folder)
-            typer.echo(f"ok       {folder.name}")
+            say(f"ok       {folder.name}")
         except CacheError as error:
             bad += 1
-            typer.echo(f"DAMAGED  {folder.name}: {error}")
+            say(f"DAMAGED  {folder.name}: {error}")
     if bad:
         raise typer.Exit(1)
 
@@ -331,7 +350,7 @@ def remove_cached(
         raise InputError("say which entries to delete, or --all: lossgauge cache ls lists them")
     for folder in _cached(names):
         remove(folder)
-        typer.echo(f"deleted {folder.name}")
+        say(f"deleted {folder.name}")
 
 
 def _cached(names: list[str] | None) -> list[Path]:
@@ -340,7 +359,7 @@ def _cached(names: list[str] | None) -> list[Path]:
 
     folders = [entry.folder for entry in entries(default_cache())]
     for name in names or ():
-        if not any(folder.name.startswith(name) for folder in folders):
+        if not name or not any(folder.name.startswith(name) for folder in folders):
             raise InputError(
                 f"no entry of the cache is named {name!r}{nearest(name, [f.name for f in folders])}"
             )
@@ -381,7 +400,7 @@ def _check_loss(name: str) -> None:
     broken = 0
     for finding in contract(loss):
         broken += finding.problem is not None
-        typer.echo(
+        say(
             f"{'ok    ' if finding.problem is None else 'BROKEN'}  {finding.rule}"
             + (f": {finding.problem}" if finding.problem else "")
         )
@@ -405,29 +424,29 @@ def _check_embeddings(path: Path, embeddings_name: str, labels_name: str) -> Non
     ranked = retrieval(embeddings, labels, similarity="cosine" if normalized else "dot")
     bad = signs(found if normalized else geometry(directions, labels))
     for words in given.notes:
-        typer.echo(words)
-    typer.echo(
+        say(words)
+    say(
         f"{found.sample_count} rows of {found.class_count} classes"
         + (f", {found.singleton_count} of one sample" if found.singleton_count else "")
     )
-    typer.echo(
+    say(
         f"R@1 {ranked.recall_at[1]:.1%}  MAP@R {ranked.map_at_r:.1%}  intra {_short(found.intra)}  "
         f"inter {_short(found.inter)}  offset {_short(found.offset)}  effective rank {found.effective_rank:.1f}"
     )
     if not normalized:
-        typer.echo(
+        say(
             f"row norms lie between {float(norms.min()):.3g} and {float(norms.max()):.3g}: "
             "R@1 and MAP@R are by dot products, the signs below are those of the normalised rows"
         )
     zeros = (norms == 0).nonzero().flatten()
     if len(zeros):
-        typer.echo(
+        say(
             f"{len(zeros)} of {len(norms)} rows are all zeros, the first is row {int(zeros[0])}: they have no direction"
         )
     for sign in bad:
-        typer.echo(f"{sign.words}: {sign.evidence}. Try: {sign.remedy}.")
+        say(f"{sign.words}: {sign.evidence}. Try: {sign.remedy}.")
     if not bad:
-        typer.echo("no bad sign seen")
+        say("no bad sign seen")
 
 
 def _short(value: float) -> str:
@@ -436,7 +455,7 @@ def _short(value: float) -> str:
 
 
 def _write_report(folder: Path, out: Path | None = None) -> Path:
-    from lossgauge.report.page import write_page
+    from lossgauge.study.output import write_page
     from lossgauge.study.store import Store
 
     return write_page(Store(folder).load(), out or folder / "report.html")
@@ -444,8 +463,44 @@ def _write_report(folder: Path, out: Path | None = None) -> Path:
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # an encoding that lacks τ stops no command
     try:
-        app()
+        _check_arguments(sys.argv[1:])
+        sys.exit(app(standalone_mode=False))
     except LossgaugeError as error:
-        typer.echo(f"lossgauge: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
+        _fail(str(error))
+    except _WrongUse as error:
+        # with no arguments at all the help is there already, and there is no message
+        _fail(error.format_message().rstrip("."), hint="; --help lists what it takes")
+    except OSError as error:
+        # a name that is too long, a folder that may not be read: no mistake of the program's
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+
+
+_WrongUse = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
+"""An unknown option, a missing argument. Typer may bring a click of its own, so it is taken from there."""
+
+
+def _fail(words: str, *, hint: str = "") -> NoReturn:
+    if words:
+        say(f"lossgauge: {one_line(words)}{hint}", err=True)
+    sys.exit(WRONG)
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """InputError where one is empty, which would stand for the working folder or for every name."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option = re.match(r"(--[\w-]+)=$", argument)
+        if not argument or option:
+            name = option[1] if option else before if before.startswith("-") else "an argument"
+            raise InputError(f"{name} is empty: give a value, or leave it out")
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{argument!r} is not UTF-8: rename the file or folder, or give another name"
+            ) from None

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -22,7 +23,7 @@ from lossgauge.integrations.mlflow import SERVER, import_mlflow, write_mlflow
 from lossgauge.integrations.tensorboard import import_writer, write_tensorboard
 from lossgauge.integrations.tracked import TrackedRun, track
 from lossgauge.integrations.wandb import import_wandb, is_online, project_name, write_wandb
-from lossgauge.study.disk import read_json, whole_folder, write_json
+from lossgauge.study.disk import read_json, remove_leftovers, whole_folder, write_json
 from lossgauge.study.tables import LEADING, StudyTables
 from lossgauge.types import Record
 
@@ -34,15 +35,20 @@ MARKER = "export.json"
 _LIBRARIES = {"mlflow": import_mlflow, "wandb": import_wandb, "tensorboard": import_writer}
 
 
-def export_study(folder: Path, to: str, out: Path | None = None) -> str:
+def export_study(
+    folder: Path, to: str, out: Path | None = None, *, quote_formulas: bool = False
+) -> str:
     """Write the study in `folder` as one of FORMATS into `out`, and say where it is.
 
     `out` is `folder`/export/`to` if not given; for mlflow, without it, MLFLOW_TRACKING_URI goes first. Nothing is
     written unless the library is there (MissingExtra), `folder` holds a study (StudyError), and `out` is new, empty,
-    or an earlier export (InputError).
+    or an earlier export (InputError). In csv, `quote_formulas` puts an apostrophe before text that a spreadsheet
+    would take for a formula.
     """
     if to not in FORMATS:
         raise InputError(f"a study cannot be exported to {to!r}{nearest(to, FORMATS)}")
+    if quote_formulas and to != "csv":
+        raise InputError(f"quote_formulas is for csv alone, got {to}; leave it out")
     if to in _LIBRARIES:
         _LIBRARIES[to]()
     tables = StudyTables(folder)
@@ -64,11 +70,13 @@ def export_study(folder: Path, to: str, out: Path | None = None) -> str:
                 write_wandb(tracked_runs(tables), study=name, folder=target)
         else:
             _check_replaceable(target, to)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(target)
             with whole_folder(target) as fresh:
                 if to == "tensorboard":
                     write_tensorboard(tracked_runs(tables), folder=fresh)
                 else:
-                    _write_tables(tables, to, fresh)
+                    _write_tables(tables, to, fresh, quote_formulas=quote_formulas)
                 write_json(fresh / MARKER, {**about, "files": _files(fresh)})
     except OSError as error:
         raise StudyError(f"{target} cannot be written: {error.strerror or error}") from None
@@ -85,7 +93,7 @@ def tracked_runs(tables: StudyTables) -> Iterator[TrackedRun]:
         yield track(row, timing=timing, config=tables.config(row), epochs=epochs)
 
 
-def _write_tables(tables: StudyTables, to: str, folder: Path) -> None:
+def _write_tables(tables: StudyTables, to: str, folder: Path, *, quote_formulas: bool) -> None:
     for name in LEADING:
         path, schema = folder / f"{name}.{to}", tables.schema(name)
         writer = (
@@ -93,7 +101,21 @@ def _write_tables(tables: StudyTables, to: str, folder: Path) -> None:
         )
         with writer:
             for chunk in tables.chunks(name):
-                writer.write_table(chunk)
+                writer.write_table(_quoted(chunk) if quote_formulas else chunk)
+
+
+def _quoted(table: pa.Table) -> pa.Table:
+    """With an apostrophe before each text that a spreadsheet would run, or that hides its beginning.
+
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    for place, field in enumerate(table.schema):
+        if field.type == pa.string():
+            column = table[field.name]
+            runs = pc.match_substring_regex(column, "^[=+\\-@\t\r\n＝＋－＠]")
+            quoted = pc.binary_join_element_wise("'", column, "")
+            table = table.set_column(place, field, pc.if_else(runs, quoted, column))
+    return table
 
 
 def _check_earlier(target: Path, to: str) -> Record | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -16,8 +15,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from lossgauge.study.grid import Run
+from lossgauge.terminal import one_line, safe
 from lossgauge.types import Record
 
 LINE_SECONDS = 10.0
@@ -41,7 +42,7 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -53,7 +54,7 @@ class Bars:
         self._all: TaskID | None = None
         self._runs: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Bars:
         self._progress.start()
         return self
 
@@ -72,16 +73,16 @@ class Bars:
         self._progress.update(
             self._features[dataset],
             completed=done,
-            description=f"features of {dataset}, {self._pace[dataset].rate(done):.0f} images/s",
+            description=safe(
+                f"features of {dataset}, {self._pace[dataset].rate(done):.0f} images/s"
+            ),
         )
 
     def left_out(self, dataset: str, reason: str) -> None:
-        self._progress.console.print(
-            f"{dataset} is left out: {reason}", markup=False, highlight=False
-        )
+        self._say(f"{dataset} is left out: {reason}")
 
     def warning(self, dataset: str, words: str) -> None:
-        self._progress.console.print(f"{dataset}: {words}", markup=False, highlight=False)
+        self._say(f"{dataset}: {words}")
 
     def study(self, runs: int) -> None:
         if self._all is None:
@@ -93,7 +94,7 @@ class Bars:
 
     def start(self, run: Run) -> None:
         total = max(run.config["epochs"], 1)
-        self._runs[run.name] = self._progress.add_task(title(run), total=total)
+        self._runs[run.name] = self._progress.add_task(safe(title(run)), total=total)
 
     def epoch(self, run: Run, epoch: int) -> None:
         if run.name in self._runs:
@@ -105,8 +106,11 @@ class Bars:
         self._advance()
 
     def failed(self, run: Run, error: str) -> None:
-        self._progress.console.print(f"{title(run)} failed: {error}", markup=False, highlight=False)
+        self._say(f"{title(run)} failed: {error}")
         self.end(run, {})
+
+    def _say(self, words: str) -> None:
+        self._progress.console.print(Text(one_line(words)))
 
     def _advance(self) -> None:
         if self._all is None:  # runs that are there are counted before all are known
@@ -123,7 +127,7 @@ class Lines:
         self._reused = 0
         self._pace: dict[str, Pace] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Lines:
         return self
 
     def __exit__(
@@ -180,7 +184,7 @@ class Lines:
         self._say(f"[{self._done}/{self._runs}] {words} ({elapsed:.0f} s, about {left:.0f} s left)")
 
     def _say(self, words: str) -> None:
-        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(Text(one_line(words)), soft_wrap=True)
 
 
 def title(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lossgauge import cli
+from lossgauge.errors import InputError
+from lossgauge.study.launch import run_study
+from tests.study.conftest import Quiet, small_plan
 from tests.waiting import PATIENCE, wait_for
 
 SMALL = """
@@ -312,3 +317,143 @@ def test_a_cache_with_a_flipped_byte_is_one_clear_line(place: Path):
     assert run("cache", "verify").returncode == 1
     assert run("features", "digits", "--backbone", "pixels", "--refresh").returncode == 0
     assert run("study", "small.yaml").returncode == 0
+
+
+def called(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    """Exit code and output of a command, in this process."""
+    monkeypatch.setattr(sys, "argv", ["lossgauge", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    shown = capsys.readouterr()
+    return ended.value.code or 0, shown.out, shown.err
+
+
+COMMANDS = ("study", "report", "status", "export", "features", "check", "cache rm", "cache verify")
+OPTIONS = (
+    "study demo --out",
+    "study demo --set",
+    "study demo --engine",
+    "study demo --device",
+    "report x --out",
+    "export x --out",
+    "export x --to",
+    "features digits --backbone",
+    "features digits --dtype",
+    "features digits --device",
+    "check x.npz --labels-name",
+    "check x.npz --embeddings-name",
+)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *OPTIONS])
+def test_an_empty_argument_is_refused_by_every_command(place, monkeypatch, capsys, command):
+    entry = place / "cache" / "digits-pixels-0123456789abcdef"
+    entry.mkdir(parents=True)
+    before = sorted(place.rglob("*"))
+    *_, last = command.split()
+    named = last if last.startswith("--") else "an argument"
+    for arguments in ([*command.split(), ""], [*command.split()[:-1], f"{last}="]):
+        if arguments[-1] and not last.startswith("--"):
+            continue
+        code, out, err = called(monkeypatch, capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert err == f"lossgauge: {named} is empty: give a value, or leave it out\n"
+    assert sorted(place.rglob("*")) == before
+
+
+def test_no_name_at_all_is_no_name_of_every_entry_of_the_cache(place):
+    (place / "cache" / "digits-pixels-0123456789abcdef").mkdir(parents=True)
+    with pytest.raises(InputError, match="no entry of the cache is named ''"):
+        cli._cached([""])
+    assert [folder.name for folder in cli._cached(["dig"])] == ["digits-pixels-0123456789abcdef"]
+
+
+@pytest.mark.parametrize("command", ["study demo --out", "report", "features digits --backbone"])
+def test_a_name_that_is_no_utf8_is_one_clear_line(place, monkeypatch, capsys, command):
+    code, out, err = called(monkeypatch, capsys, *command.split(), "a\udcff")
+    assert (code, out) == (2, "")
+    assert err.startswith(r"lossgauge: 'a\udcff' is not UTF-8: rename")
+    assert os.listdir(place) == ["my_loss.py", "small.yaml"] or not list(place.glob("a*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("study", "--bogus\x1b[31m"),
+            r"No such option: --bogus\x1b[31m; --help lists what it takes",
+        ),
+        (("study",), "Missing argument 'NAME|FILE'; --help lists what it takes"),
+        (("study", "demo", "--jobs", "x"), "Invalid value for '--jobs'"),
+        (("stduy",), "stduy"),
+        (("study", "n\u202ey\a"), r"no study is named 'n\u202ey\x07'"),
+        (("report", "a" * 300), "study.json: File name too long"),
+        (("check", "a" * 300 + ".npz"), "File name too long"),
+    ],
+)
+def test_a_wrong_call_is_one_line_without_what_a_terminal_obeys(
+    place, monkeypatch, capsys, arguments, words
+):
+    code, out, err = called(monkeypatch, capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert err[:-1].isprintable()
+
+
+def test_no_command_at_all_shows_the_help(monkeypatch, capsys):
+    for arguments in ((), ("cache",)):
+        code, out, err = called(monkeypatch, capsys, *arguments)
+        assert (code, err) == (2, "")
+        assert "Usage:" in out
+
+
+def test_all_that_is_printed_goes_through_one_function():
+    package = Path(cli.__file__).parent
+    printed = [
+        f"{path.name}: {line.strip()}"
+        for path in package.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\b(typer\.echo|print|click\.echo|console\.print|_console\.print)\(", line)
+    ]
+    assert printed == [
+        "cli.py: typer.echo(safe(line), err=err)",
+        "progress.py: self._progress.console.print(Text(one_line(words)))",
+        "progress.py: self._console.print(Text(one_line(words)), soft_wrap=True)",
+    ]
+
+
+def test_an_output_that_lacks_a_character_stops_no_command(place):
+    code = subprocess.run(
+        [sys.executable, "-m", "lossgauge", "status", "η"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+    )
+    assert code.returncode == 2
+    assert rb"\u03b7" in code.stderr
+    losses = subprocess.run(
+        [sys.executable, "-m", "lossgauge", "datasets"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1", "LOSSGAUGE_CUB200": "η"},
+        capture_output=True,
+    )
+    assert losses.returncode == 0
+    assert rb"\u03b7" in losses.stdout
+
+
+def test_a_report_is_written_over_no_link(place, monkeypatch, capsys):
+    (place / "target").write_text("mine")
+    (place / "page.html").symlink_to("target")
+    run_study(small_plan(losses="triplet", epochs=1), place / "out", progress=Quiet())
+    code, _, err = called(monkeypatch, capsys, "report", "out", "--out", "page.html")
+    assert code == 2
+    assert "page.html is a link" in err
+    assert (place / "target").read_text() == "mine"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch])
+def test_a_study_in_a_place_that_is_no_folder_is_one_clear_line(place, monkeypatch, capsys, make):
+    make(place / "out")
+    code, _, err = called(monkeypatch, capsys, "study", "small.yaml", "--out", "out")
+    assert code == 2
+    assert "out" in err
+    assert len(err.strip().splitlines()) == 1 or "features of" in err

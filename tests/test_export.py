@@ -2,12 +2,15 @@ import json
 import shutil
 import sys
 
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from lossgauge import export
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.export import FORMATS, export_study
+from lossgauge.study.disk import _prefix, write_json
 from lossgauge.study.tables import LEADING, StudyTables
 from tests.integrations.studies import make_study
 
@@ -149,3 +152,52 @@ def test_a_study_goes_on_and_reports_beside_its_exports(folder):
     before = StudyTables(folder).results
     export_study(folder, "csv")
     assert StudyTables(folder).results == before
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "＝1"]
+HARMLESS = ["a=1", "", " =1", "'=1", None, "ä", "1-1"]
+
+
+def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe_and_nothing_else_changes():
+    table = pa.table({"text": FORMULAS + HARMLESS, "number": [-1.5] * 15, "none": [None] * 15})
+    quoted = export._quoted(table)
+    assert quoted.schema == table.schema
+    assert quoted["text"].to_pylist() == ["'" + text for text in FORMULAS] + HARMLESS
+    assert quoted.drop("text") == table.drop("text")
+
+
+def test_formulas_are_quoted_in_csv_on_request_alone(folder, tmp_path, monkeypatch):
+    chunks = StudyTables.chunks
+
+    def with_formulas(tables, name):
+        for chunk in chunks(tables, name):
+            at = chunk.schema.names.index("dataset")
+            yield chunk.set_column(at, "dataset", pa.array(["=cmd|x"] * len(chunk), pa.string()))
+
+    monkeypatch.setattr(StudyTables, "chunks", with_formulas)
+    for asked, begin in ((False, '"=cmd|x"'), (True, '"\'=cmd|x"')):
+        export_study(folder, "csv", tmp_path / "out", quote_formulas=asked)
+        rows = (tmp_path / "out" / "runs.csv").read_text().splitlines()[1:]
+        assert rows
+        assert all(f",{begin}," in row for row in rows)
+    with pytest.raises(InputError, match="quote_formulas is for csv alone, got parquet"):
+        export_study(folder, "parquet", quote_formulas=True)
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(folder, tmp_path):
+    left = tmp_path / f"{_prefix(tmp_path / 'out')}killed"
+    left.mkdir()
+    (left / "runs.csv").write_text("half")
+    (tmp_path / ".new-mine").mkdir()
+    export_study(folder, "csv", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-mine", "out", "study"]
+
+
+@pytest.mark.parametrize("files", [5, None, "runs.csv", {"a": 1}, [["x"]], [None]])
+def test_a_marker_that_names_no_files_lets_nothing_be_replaced(folder, tmp_path, files):
+    export_study(folder, "csv", tmp_path / "out")
+    write_json(tmp_path / "out" / "export.json", {"export": "csv", "files": files})
+    before = contents(tmp_path / "out")
+    with pytest.raises(InputError, match="is not of the earlier export there"):
+        export_study(folder, "csv", tmp_path / "out")
+    assert contents(tmp_path / "out") == before

@@ -46,9 +46,9 @@ def import_mlflow() -> Any:
 def write_mlflow(runs: Iterable[TrackedRun], *, study: str, folder: Path | None) -> None:
     """Add what is not there to the experiment `study`, in `folder` or, without one, at MLFLOW_TRACKING_URI.
 
-    Raises StudyError in MLflow's own words where the store cannot be written.
+    Raises StudyError in the words of MLflow or of the database where the store cannot be written.
     """
-    mlflow = import_mlflow()
+    mlflow, sqlalchemy = import_mlflow(), import_module("sqlalchemy")
     uri = os.environ[SERVER] if folder is None else _local_uri(folder)
     with variable(*_NO_TELEMETRY), _quiet():
         try:
@@ -59,9 +59,14 @@ def write_mlflow(runs: Iterable[TrackedRun], *, study: str, folder: Path | None)
             for run in runs:
                 if run.id not in there:
                     _write_run(mlflow.entities, client, experiment, run)
-        except mlflow.exceptions.MlflowException as error:
-            words = re.sub(r"://[^/@\s]+@", "://", str(error))  # a password is for nobody's log
-            raise StudyError(f"MLflow cannot be written: {words}") from None
+        except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+            raise StudyError(f"MLflow cannot be written: {_words(error)}") from None
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, without the statement that failed (all numbers of a run) and without a password."""
+    words = str(getattr(error, "orig", None) or error)
+    return re.sub(r"://[^/@\s]+@", "://", words.partition("[SQL:")[0].strip())
 
 
 def _local_uri(folder: Path) -> str:
@@ -119,10 +124,10 @@ def _write_run(entities: Any, client: Any, experiment: str, run: TrackedRun) -> 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a line for each migration of a fresh database."""
+    """Without a line for each migration of a fresh database, nor a traceback of what is raised as well."""
     log = logging.getLogger("mlflow")
     before = log.level
-    log.setLevel(logging.WARNING)
+    log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

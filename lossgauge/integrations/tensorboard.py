@@ -1,9 +1,13 @@
-"""TensorBoard: a folder of event files a run, scalars by epoch.   https://www.tensorflow.org/tensorboard"""
+"""TensorBoard: a folder with an event file a run, scalars by epoch.   https://www.tensorflow.org/tensorboard
+
+Not by torch's SummaryWriter: it writes from a thread, where the error of a full disk reaches nobody.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,12 +15,15 @@ from typing import Any
 from lossgauge.errors import MissingExtra
 from lossgauge.integrations.tracked import TrackedRun
 
+FILE = "events.out.tfevents.0.lossgauge"
+"""TensorBoard reads files with `tfevents` in their names."""
+
 
 def import_writer() -> Any:
-    """torch's SummaryWriter, or MissingExtra that says how to get what it needs."""
+    """TensorBoard's writer of records, or MissingExtra that says how to get it."""
     try:
         import_module("tensorboard")
-        return import_module("torch.utils.tensorboard").SummaryWriter
+        return import_module("tensorboard.summary.writer.record_writer").RecordWriter
     except ImportError:
         raise MissingExtra(
             "export to tensorboard needs TensorBoard: pip install 'lossgauge[tensorboard]'"
@@ -24,18 +31,29 @@ def import_writer() -> Any:
 
 
 def write_tensorboard(runs: Iterable[TrackedRun], *, folder: Path) -> None:
-    """Event files of all runs into an empty `folder`. Scalars are float32, as TensorBoard's are."""
-    writer_class = import_writer()
+    """An event file of each run into an empty `folder`. Scalars are float32, as TensorBoard's are."""
+    record_writer = import_writer()
     for run in runs:
-        with writer_class(str(folder / run_folder(run))) as writer:
-            settings = "\n".join(f"| {name} | {value} |" for name, value in run.config.items())
-            writer.add_text("config", f"| setting | value |\n|---|---|\n{settings}", 0)
-            for epoch, values in run.epochs:
-                for name, value in values.items():
-                    writer.add_scalar(name, value, epoch)
-            last = run.epochs[-1][0] if run.epochs else 0
-            for name, value in run.summary.items():
-                writer.add_scalar(name, value, last)
+        place = folder / run_folder(run)
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / FILE).open("xb") as file:
+            writer = record_writer(file)
+            for event in _events(run):
+                writer.write(event.SerializeToString())
+
+
+def _events(run: TrackedRun) -> Iterator[Any]:
+    summaries = import_module("torch.utils.tensorboard.summary")
+    event = import_module("tensorboard.compat.proto.event_pb2").Event
+    now = time.time()
+    yield event(wall_time=now, file_version="brain.Event:2")
+    settings = "\n".join(f"| {name} | {value} |" for name, value in run.config.items())
+    shown = summaries.text("config", f"| setting | value |\n|---|---|\n{settings}")
+    yield event(wall_time=now, step=0, summary=shown)
+    last = run.epochs[-1][0] if run.epochs else 0
+    for epoch, values in [*run.epochs, (last, run.summary)]:
+        for name, value in values.items():
+            yield event(wall_time=now, step=epoch, summary=summaries.scalar(name, value))
 
 
 def run_folder(run: TrackedRun) -> Path:

@@ -6,10 +6,13 @@ machine, the code or the console.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
+import struct
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -22,6 +25,9 @@ from lossgauge.integrations.tracked import EPOCH, TrackedRun
 
 RUNS = "wandb"
 """Folder of the offline runs: `wandb sync FOLDER/wandb/offline-run-*`."""
+
+LOG_SECONDS = 10.0
+"""How long a run's log may take to reach the disk after the run has ended."""
 
 _NO_REPORTS = ("WANDB_ERROR_REPORTING", "false")
 """wandb sends its own errors to its makers, offline too."""
@@ -48,10 +54,11 @@ def project_name(study: str) -> str:
 def write_wandb(runs: Iterable[TrackedRun], *, study: str, folder: Path) -> None:
     """Add what is not there: in `folder`, or online, where a run of the same id is replaced.
 
-    Raises StudyError in wandb's own words where it cannot be written.
+    Raises StudyError in wandb's own words where it cannot be written, and where its log of a run lacks the end: on a
+    full disk wandb ends without an error.
     """
     wandb = import_wandb()
-    with variable(*_NO_REPORTS), _beside(folder) as place:
+    with variable(*_NO_REPORTS), _quiet(), _beside(folder) as place:
         for run in runs:
             if not is_online() and _there(folder, run):
                 continue
@@ -59,6 +66,10 @@ def write_wandb(runs: Iterable[TrackedRun], *, study: str, folder: Path) -> None
                 _write_run(wandb, run, project=project_name(study), place=place)
             except wandb.errors.Error as error:
                 raise StudyError(f"wandb cannot be written: {error}") from None
+            if not is_online() and not _is_whole(place, run):
+                raise StudyError(
+                    f"{folder} cannot be written: wandb's log of the run {run.name} is not whole; is the disk full?"
+                )
             _keep(place, folder)
 
 
@@ -95,6 +106,50 @@ def _write_run(wandb: Any, run: TrackedRun, *, project: str, place: Path) -> Non
         made.summary.update(run.summary)
 
 
+def _is_whole(place: Path, run: TrackedRun) -> bool:
+    """Whether wandb's log of an offline run has every epoch and its end, after some seconds at most.
+
+    A process of wandb's writes it, and `finish` does not wait until the last bytes are there.
+    """
+    deadline = time.monotonic() + LOG_SECONDS
+    while True:
+        found = list((place / RUNS).glob(f"offline-run-*/run-{run.id}.wandb"))
+        kinds = [kind for path in found for kind in _kinds(path.read_bytes())]
+        if kinds.count("history") >= len(run.epochs) and "exit" in kinds:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+
+
+def _kinds(log: bytes) -> Iterator[str]:
+    """The kind of each record of a log: blocks of 32 KiB as LevelDB's, after seven bytes of wandb's own."""
+    record = import_module("wandb.proto.wandb_internal_pb2").Record
+    undecodable = import_module("google.protobuf.message").DecodeError
+    at, parts = 7, b""
+    while at + _HEADER.size <= len(log):
+        if _BLOCK - at % _BLOCK < _HEADER.size:  # no header begins in the last bytes of a block
+            at += _BLOCK - at % _BLOCK
+            continue
+        _, size, kind = _HEADER.unpack_from(log, at)
+        at += _HEADER.size
+        if kind not in _PARTS or at + size > len(log):
+            return
+        parts += log[at : at + size]
+        at += size
+        if kind in _LAST_PARTS:
+            try:
+                yield record.FromString(parts).WhichOneof("record_type")
+            except undecodable:
+                return
+            parts = b""
+
+
+_BLOCK, _HEADER = 32_768, struct.Struct("<IHB")
+_PARTS, _LAST_PARTS = (1, 2, 3, 4), (1, 4)
+"""Whole, first, middle and last part of a record."""
+
+
 def _keep(place: Path, folder: Path) -> None:
     """A run is complete once its folder has its place: one rename."""
     (folder / RUNS).mkdir(exist_ok=True)
@@ -113,3 +168,14 @@ def _beside(folder: Path) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without a traceback for each line that its log of debugging has no room for."""
+    before = logging.raiseExceptions
+    logging.raiseExceptions = False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = before

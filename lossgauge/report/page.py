@@ -8,17 +8,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
 import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from lossgauge.errors import DiskError
 from lossgauge.portable import portable_results
 from lossgauge.report.advice import answers, question
 from lossgauge.report.catalogue import METRICS
@@ -38,30 +35,11 @@ from lossgauge.types import Record, Results
 OVERVIEW = ("recall_at_1", "test_intra", "compaction_epochs")
 
 
-def write_page(results: Results, path: Path) -> Path:
-    """`path`, now holding the report: whole or not at all. The same results give the same bytes.
-
-    Raises InputError where rows of one dataset come from different splits, and DiskError where it cannot be written.
-    """
-    html = page(results)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(html, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DiskError(
-            f"the report cannot be written to {path}: {error.strerror}; `lossgauge report` writes it "
-            "once that is mended, or elsewhere with --out"
-        ) from None
-    return path
-
-
 def page(results: Results) -> str:
-    """The report as HTML; about 5 MB, nearly all of it plotly.js."""
+    """The report as HTML; about 5 MB, nearly all of it plotly.js. The same results give the same bytes.
+
+    Raises InputError where rows of one dataset come from different splits.
+    """
     results = portable_results(results)
     check_fingerprints(results)
     scripts = {"plotly": get_plotlyjs(), "report": _text("report.js")}

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_serializer
 
-from lossgauge.study.loss_plan import Value
+from lossgauge.study.loss_plan import Text, Value
 
 
 class BackbonePlan(BaseModel):
@@ -14,8 +14,8 @@ class BackbonePlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    settings: dict[str, Value] = {}
+    name: Text
+    settings: dict[Text, Value] = {}
 
     @field_validator("settings")
     @classmethod

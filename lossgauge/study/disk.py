@@ -6,6 +6,7 @@ and only with the SHA-256 that was written with them: a record holds its own, a 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -13,8 +14,8 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -49,38 +50,76 @@ MOST_LEVELS = 20
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """A temporary path beside `target` whose file becomes it, if the block ends well; on the disk by then."""
-    handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        _sync(temporary)
-        temporary.replace(target)
-        _sync(target.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _unfinished(target, _new_file) as temporary:
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            _sync(temporary)
+            temporary.replace(target)
+            _sync(target.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that becomes it, if the block ends well; on the disk by then."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=target.parent))
+    with _unfinished(target, tempfile.mkdtemp) as folder:
+        try:
+            folder.chmod(0o777 & ~_umask())  # mkdtemp keeps others out; a study is to be shared
+            yield folder
+            for path in folder.iterdir():
+                path.chmod(0o666 & ~_umask())
+                _sync(path)
+            _sync(folder)
+            remove(target)
+            folder.rename(target)
+            _sync(target.parent)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left of their tries to write `target`: who still writes holds a lock."""
+    for left in target.parent.glob(f"{_prefix(target)}*"):
+        with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            remove(left)
+
+
+@contextmanager
+def _unfinished(target: Path, make: Callable[..., str]) -> Iterator[Path]:
+    """A new file or folder beside `target` that nobody takes for a leftover within the block."""
+    while True:
+        path = Path(make(prefix=_prefix(target), dir=target.parent))
+        with suppress(FileNotFoundError), _locked(path, fcntl.LOCK_SH):
+            if path.exists():  # else it was taken for one before the lock was there
+                yield path
+                return
+
+
+def _new_file(*, prefix: str, dir: Path) -> str:
+    handle, name = tempfile.mkstemp(prefix=prefix, dir=dir)
+    os.close(handle)
+    return name
+
+
+def _prefix(target: Path) -> str:
+    # not the name itself, which may be as long as names can be
+    return f"{UNFINISHED}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    """Holding a lock on a file or folder; the system ends it with the process. OSError where it is refused."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        folder.chmod(0o777 & ~_umask())  # mkdtemp keeps others out; a study is to be shared
-        yield folder
-        for path in folder.iterdir():
-            path.chmod(0o666 & ~_umask())
-            _sync(path)
-        _sync(folder)
-        remove(target)
-        folder.rename(target)
-        _sync(target.parent)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

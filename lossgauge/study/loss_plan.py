@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,6 +28,19 @@ LEARNING_RATE = "learning_rate"
 
 Fixed = bool | int | float | str
 
+MOST_CHARACTERS, MOST_CHOICES = 10_000, 1_000
+
+
+def _writable(text: str) -> str:
+    """Text that every file, page and folder can hold."""
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t":
+            raise ValueError(f"{character!r} cannot be in a study's text")
+    return text
+
+
+Text = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(_writable)]
+
 
 def _number(value: Any) -> Any:
     """`1e-3` as a number, which YAML reads as text."""
@@ -33,7 +49,11 @@ def _number(value: Any) -> Any:
 
 
 Value = Annotated[
-    bool | int | Annotated[float, Field(allow_inf_nan=False)] | str, BeforeValidator(_number)
+    bool
+    | Annotated[int, Field(ge=-(2**63), lt=2**63)]  # a larger one is taken as a float
+    | Annotated[float, Field(allow_inf_nan=False)]
+    | Text,
+    BeforeValidator(_number),
 ]
 
 
@@ -60,14 +80,13 @@ class Choices(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    choices: Annotated[tuple[Value, ...], Field(min_length=2)]
+    choices: Annotated[tuple[Value, ...], Field(min_length=2, max_length=MOST_CHOICES)]
 
     @field_validator("choices")
     @classmethod
     def _each_once(cls, choices: tuple[Fixed, ...]) -> tuple[Fixed, ...]:
-        if double := [
-            choice for number, choice in enumerate(choices) if choice in choices[:number]
-        ]:
+        double = [choice for choice, count in Counter(choices).items() if count > 1]
+        if double:
             raise ValueError(f"named twice: {double[0]}")
         return choices
 
@@ -106,8 +125,8 @@ class LossPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    settings: dict[str, Setting] = {}
+    name: Text
+    settings: dict[Text, Setting] = {}
 
     @model_validator(mode="after")
     def _rate_above_zero(self) -> LossPlan:

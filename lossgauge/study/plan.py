@@ -17,10 +17,13 @@ from pydantic import (
 
 from lossgauge.errors import PlanError
 from lossgauge.study.backbone_plan import BackbonePlan, backbones
-from lossgauge.study.loss_plan import LossPlan, Range, Setting, check_rate, named
+from lossgauge.study.loss_plan import LossPlan, Range, Setting, Text, check_rate, named
 
 MOST_EPOCHS, MOST_ROWS, MOST_UNITS, MOST_TRIALS = 1_000_000, 1_000_000, 65_536, 100_000
 """Above these a number is a slip of the keyboard."""
+
+MOST_ENTRIES = 1_000
+"""Datasets, losses or factors of one study."""
 
 FIRST_TRIAL_SEED = 1_000_000
 """Trials draw from seeds of their own, so that the seeds of the study are fresh to a tuned setting."""
@@ -28,9 +31,14 @@ FIRST_TRIAL_SEED = 1_000_000
 
 def listed(value: Any) -> Any:
     """`a,b` and a single entry as lists: what one types after `--set losses=`."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",")]
-    return [value] if isinstance(value, dict) else value
+    entries = [value] if isinstance(value, dict) else _parts(value)
+    if isinstance(entries, list) and len(entries) > MOST_ENTRIES:
+        raise ValueError(f"at most {MOST_ENTRIES:,} entries, got {len(entries):,}")
+    return entries
+
+
+def _parts(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _seeds(value: Any) -> Any:
@@ -41,7 +49,7 @@ def _seeds(value: Any) -> Any:
                 f"the number of seeds must be from 1 to {FIRST_TRIAL_SEED}, got {value}"
             )
         return list(range(value))
-    return listed(value)
+    return _parts(value)
 
 
 def _numbers(value: Any) -> Any:
@@ -115,20 +123,20 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    question: str = "What do these losses do to the embedding space?"
+    question: Text = "What do these losses do to the embedding space?"
     datasets: Annotated[
-        list[str],
+        list[Text],
         BeforeValidator(listed, json_schema_input_type=str | list[str]),
-        Field(min_length=1),
+        Field(min_length=1, max_length=MOST_ENTRIES),
     ]
     split: Literal["given", "class-disjoint", "stratified"] | None = None
     """Of folder:PATH and embeddings:PATH; chosen by what they are if not given. Named sets have their own."""
-    embeddings_name: str = "embeddings"
+    embeddings_name: Text = "embeddings"
     """Of embeddings:PATH: the array or column that holds them …"""
-    labels_name: str = "labels"
+    labels_name: Text = "labels"
     """… and the one that holds their labels."""
     backbone: Annotated[
-        BackbonePlan | dict[str, BackbonePlan],
+        BackbonePlan | dict[Text, BackbonePlan],
         BeforeValidator(
             backbones, json_schema_input_type=_BackboneEntry | dict[str, _BackboneEntry]
         ),
@@ -139,7 +147,7 @@ class Plan(BaseModel):
     losses: Annotated[
         list[Annotated[LossPlan, BeforeValidator(named, json_schema_input_type=_LossEntry)]],
         BeforeValidator(listed, json_schema_input_type=_LossEntry | list[_LossEntry]),
-        Field(min_length=1),
+        Field(min_length=1, max_length=MOST_ENTRIES),
     ]
     seeds: Annotated[
         list[_Seed],
@@ -186,6 +194,7 @@ class Plan(BaseModel):
     sensitivity: Annotated[
         list[_Factor],
         BeforeValidator(_numbers, json_schema_input_type=_Factor | str | list[_Factor]),
+        Field(max_length=MOST_ENTRIES),
     ] = []
     """Each loss again with its margin, temperature or scale at these multiples of what it is."""
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from lossgauge.errors import PlanError, nearest
 from lossgauge.study.loss_plan import LEARNING_RATE, Choices, LossPlan, Range, named
+from lossgauge.study.plain_yaml import MOST_BYTES, read_yaml
 from lossgauge.study.plan import Plan, Tune, listed
+
+MOST_SHOWN, MOST_TOLD, MOST_DOTS = 120, 10, 100
+"""Characters of a wrong value and problems in one error; parts of a key of `--set`."""
 
 
 def load_plan(source: str, *, overrides: Iterable[str] = ()) -> Plan:
@@ -25,46 +29,39 @@ def load_plan(source: str, *, overrides: Iterable[str] = ()) -> Plan:
 
 def parse_plan(text: str, *, overrides: Iterable[str] = (), source: str = "the study") -> Plan:
     """A plan from YAML text."""
-    try:
-        content = yaml.load(text, _EachKeyOnce)
-    # ValueError: a day that no calendar has; RecursionError: brackets by the thousand
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PlanError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(text, source=source)
     if not isinstance(content, dict):
         raise PlanError(f"{source} must hold keys and values, got {type(content).__name__}")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            raise PlanError(f"--set takes key=value, got {override!r}")
+            raise PlanError(f"--set takes key=value, got {_shown(override)}")
+        parsed = read_yaml(value, source=f"the value of --set {key[:80]}")
+        path = key.strip().split(".")
+        if len(path) > MOST_DOTS:
+            raise PlanError(f"--set {_shown(override)}: a key of more than {MOST_DOTS} parts")
         try:
-            parsed = yaml.load(value, _EachKeyOnce)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise PlanError(f"--set {override!r}: the value is not valid YAML") from None
-        try:
-            _put(content, key.strip().split("."), parsed)
+            _put(content, path, parsed)
         except (LookupError, ValueError) as error:
-            raise PlanError(f"--set {override!r}: {error.args[0]}") from None
+            raise PlanError(f"--set {_shown(override)}: {error.args[0]}") from None
     unknown = [key for key in content if key not in Plan.model_fields]
     if unknown:
         raise PlanError(
-            f"unknown key {unknown[0]!r} in {source}{nearest(str(unknown[0]), Plan.model_fields)}"
+            f"unknown key {_shown(unknown[0])} in {source}"
+            f"{nearest(str(unknown[0])[:MOST_SHOWN], Plan.model_fields)}"
         )
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
-        raise PlanError("; ".join(_in_words(error, source))) from None
+        words = list(_in_words(error, source))
+        more = [f"and {len(words) - MOST_TOLD} more"] if len(words) > MOST_TOLD else []
+        raise PlanError("; ".join(words[:MOST_TOLD] + more)) from None
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """Safe YAML that refuses a key that is there twice, where the last one would win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if double := {key for key in keys if isinstance(key, str) and keys.count(key) > 1}:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {min(double)!r} is there twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+def _shown(value: Any) -> str:
+    """A value as Python writes it, its beginning where it is long."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def schema() -> dict[str, Any]:
@@ -90,12 +87,20 @@ def _text(source: str) -> str:
     if source in built_in_studies():
         return (files("lossgauge") / "studies" / f"{source}.yaml").read_text(encoding="utf-8")
     path = Path(source)
-    if not path.is_file():
-        raise PlanError(
-            f"no study is named {source!r} and there is no such file{nearest(source, built_in_studies())}"
-        )
     try:
-        return path.read_text(encoding="utf-8")
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise PlanError(
+            f"no study is named {_shown(source)} and there is no such file{nearest(source, built_in_studies())}"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PlanError(f"{_shown(source)} cannot be read: {reason}") from None
+    if not regular:  # a pipe may have nobody who writes into it, and a device no end
+        raise PlanError(f"{source} is no regular file: give a YAML file or the name of a study")
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{source} cannot be read as text: {error}") from None
 
@@ -114,7 +119,7 @@ def _put(content: Any, path: list[str], value: Any) -> None:
         losses = [entry for entry in entries if isinstance(entry, dict)]
         inner, rest = _settings_of(losses, rest)
     if not isinstance(inner, dict):
-        raise LookupError(f"{key} is {inner!r}, which has no key {rest[0]!r}")
+        raise LookupError(f"{key} is {_shown(inner)}, which has no key {rest[0]!r}")
     _put(inner, rest, value)
 
 
@@ -140,9 +145,9 @@ def _in_words(error: ValidationError, source: str) -> Iterator[str]:
     for problem in error.errors():
         *above, last = problem["loc"] or ("",)
         where = ".".join(str(part) for part in problem["loc"] if part not in _TAGS)
-        given = problem["input"]
+        given = _shown(problem["input"])
         if problem["type"] == "missing":
-            yield f"{source} lacks the key {where!r}"
+            yield f"{source} lacks the key {where[:MOST_SHOWN]!r}"
         elif problem["type"] == "extra_forbidden":
             known = _MODELS.get(str(above[-1]) if above else "", LossPlan).model_fields
             yield f"{source}: unknown key {where!r}{nearest(str(last), known)}"
@@ -152,7 +157,7 @@ def _in_words(error: ValidationError, source: str) -> Iterator[str]:
             if setting not in told:
                 yield (
                     f"{source}: {setting} must be one finite value, {{low: …, high: …}} or {{choices: […]}}, "
-                    f"got {given!r}"
+                    f"got {given}"
                 )
             told.add(setting)
         elif "backbone" in above and problem["type"] != "value_error":
@@ -165,15 +170,15 @@ def _in_words(error: ValidationError, source: str) -> Iterator[str]:
             told.add("backbone")
         elif problem["type"] == "too_short":
             least = f"at least {problem['ctx']['min_length']} entries"
-            yield f"{source}: {where}: give {_ONE.get(str(last), least)}, got {given!r}"
+            yield f"{source}: {where}: give {_ONE.get(str(last), least)}, got {given}"
         elif problem["type"] in _SHAPES:
             hint = ", as in {trials: 20}" if where == "tune" else ""
-            yield f"{source}: {where} must be {_SHAPES[problem['type']]}{hint}, got {given!r}"
+            yield f"{source}: {where} must be {_SHAPES[problem['type']]}{hint}, got {given}"
         elif (
             last not in _TAGS
             and problem["type"] != "value_error"
-            and isinstance(given, dict)
-            and {"low", "choices"} & given.keys()
+            and isinstance(problem["input"], dict)
+            and {"low", "choices"} & problem["input"].keys()
         ):
             way = " (for that, tune.learning_rate takes a range)" if where == LEARNING_RATE else ""
             yield (
@@ -182,7 +187,7 @@ def _in_words(error: ValidationError, source: str) -> Iterator[str]:
             )
         else:
             # a rule of our own says itself what came
-            got = "" if problem["type"] == "value_error" else f", got {given!r}"
+            got = "" if problem["type"] == "value_error" else f", got {given}"
             place = f"{source}: {where}: " if where else f"{source}: "
             yield f"{place}{problem['msg'].removeprefix('Value error, ')}{got}"
 

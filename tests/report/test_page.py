@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 
 import pytest
 
-from lossgauge.errors import DiskError, InputError
-from lossgauge.report import page as page_module
-from lossgauge.report.page import write_page
+from lossgauge.errors import InputError
+from lossgauge.study.output import write_page
 from lossgauge.types import Results
 from tests.report.conftest import make_results
 from tests.report.visiting import HOSTILE, WIDTHS, Reader
@@ -66,29 +64,6 @@ def test_names_cannot_break_out_of_text_attributes_or_json(tmp_path):
     for block in reader.json:
         assert json.loads(block)["data"]
         assert not re.search(r"[<>&\u2028]", block)
-
-
-def test_a_failed_write_leaves_the_old_page_and_no_scrap(results, tmp_path, monkeypatch):
-    path = tmp_path / "report.html"
-    path.write_text("old")
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "disk full")
-
-    monkeypatch.setattr(page_module.os, "replace", fail)
-    with pytest.raises(DiskError, match=r"cannot be written to .*report.html: disk full; "):
-        write_page(results, path)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_place_where_no_report_can_be_is_one_clear_error(results, tmp_path):
-    (tmp_path / "report.html").mkdir()
-    (tmp_path / "file").write_text("no folder")
-    for path in (tmp_path / "report.html", tmp_path / "file" / "report.html"):
-        with pytest.raises(DiskError, match=r"cannot be written to .*elsewhere with --out"):
-            write_page(results, path)
-    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "file"}
 
 
 def test_two_splits_in_one_table_are_refused_before_anything_is_written(results, tmp_path):

@@ -9,9 +9,9 @@ import pytest
 
 import lossgauge
 from lossgauge.errors import InputError, MissingExtra, StudyError
-from lossgauge.report.page import write_page
 from lossgauge.study.disk import read_json, read_rows
 from lossgauge.study.frames import load_study
+from lossgauge.study.output import write_page
 from lossgauge.study.store import TIMING, Store
 from lossgauge.study.tables import LEADING, PER_RUN, StudyTables, as_table
 from tests.integrations.studies import make_study

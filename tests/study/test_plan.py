@@ -98,7 +98,6 @@ def test_a_loss_can_come_with_settings():
         ("center_features=1", "center_features: .*valid boolean, got 1"),
         ("embedding_size=100000000000000", "embedding_size: .*less than or equal to 65536"),
         ("epochs=99999999999999999999999", "epochs: .*less than or equal to 1000000"),
-        ("question=2020-13-45", "not valid YAML"),
         ("batch_size=1", "batch_size: .*greater than or equal to 2"),
         ("learning_rate=.inf", "learning_rate"),
         ("epochs", "--set takes key=value, got 'epochs'"),
@@ -125,7 +124,6 @@ def test_a_missing_key_is_named():
         ("a: [", "not valid YAML"),
         ("a: 1\na: 2", "the key 'a' is there twice"),
         ("[" * 5000, "not valid YAML"),
-        ("question: 2020-13-45", "not valid YAML"),
         ("!!python/object:os.x {}", "YAML"),
     ],
 )

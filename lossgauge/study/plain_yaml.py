@@ -1,0 +1,75 @@
+"""Plain YAML: mappings, lists, text, numbers, true and false, null. Nothing in it refers, grows or makes objects.
+
+An anchor that is used ten times in each of nine levels stands for a thousand million values; a tag asks for a Python
+type; a date is none of a study's values, so it is text here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import yaml
+
+from lossgauge.errors import PlanError
+
+MOST_BYTES = 64_000
+"""Of a study file: PyYAML reads that much in a second at most."""
+
+MOST_LEVELS, MOST_DIGITS = 20, 400
+"""Of lists and mappings inside each other; of one number."""
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_PLAIN = (*_NUMBERS, "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
+
+
+def read_yaml(text: str, *, source: str) -> Any:
+    """What the text says. Raises PlanError, in one line, for all that is not plain YAML."""
+    if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
+        raise PlanError(f"{source} has more than {MOST_BYTES:,} bytes")
+    try:
+        return yaml.load(text, _Plain)
+    # ValueError: digits that are none, as in 0x_
+    except (yaml.YAMLError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise PlanError(f"{source} is not valid YAML: {words[:300]}") from None
+
+
+class _Plain(yaml.SafeLoader):
+    """Safe YAML without anchors, tags and dates, that refuses a key that is there twice."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # as PyYAML reads it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in _PLAIN]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _levels = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or event.anchor:
+            raise self._refused(event, "anchors (&) and aliases (*) are not taken: write it out")
+        if event.tag:
+            raise self._refused(event, f"tags are not taken: leave out {event.tag[:40]!r}")
+        if self._levels > MOST_LEVELS:
+            raise self._refused(event, f"more than {MOST_LEVELS} levels inside each other")
+        self._levels += 1
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
+            raise self._refused(node, f"a number of more than {MOST_DIGITS} digits")
+        return super().construct_scalar(node)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.items():
+            if count > 1:
+                # the last one would win in silence
+                raise self._refused(node, f"the key {key[:80]!r} is there twice")
+        return super().construct_mapping(node, deep)
+
+    @staticmethod
+    def _refused(at: Any, words: str) -> yaml.YAMLError:
+        return yaml.constructor.ConstructorError(None, None, words, at.start_mark)

@@ -1,0 +1,33 @@
+import sys
+import unicodedata
+
+from lossgauge.terminal import one_line, safe
+
+
+def test_text_that_can_be_seen_stays_as_it_is():
+    for text in (
+        "my_[draft].py:Pull",
+        "a b",
+        "ä τ 犬 🙂",
+        "e\u0301",
+        "no\u00a0break",
+        "C:\\x1b",
+        "",
+    ):
+        assert safe(text) == text
+
+
+def test_what_a_terminal_obeys_or_hides_is_shown_as_python_writes_it():
+    assert safe("\x1b[31m\a\x08\x7f\x9b\r\n\t\0") == r"\x1b[31m\x07\x08\x7f\x9b\r\n\t\x00"
+    assert safe("a\u202eb\u2066c\u200bd\u2028e\ufefff") == r"a\u202eb\u2066c\u200bd\u2028e\ufefff"
+    assert safe("\udcff \U000e0041") == r"\udcff \U000e0041"
+
+
+def test_no_character_of_unicode_gets_through_that_is_no_character_to_see():
+    shown = safe("".join(map(chr, range(sys.maxunicode + 1))))
+    assert {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"} == set()
+    assert shown.encode("utf-8")  # whatever came, it can be written
+
+
+def test_several_lines_become_one():
+    assert one_line("a\n  b\r\n\tc\x1b ") == r"a b c\x1b"
