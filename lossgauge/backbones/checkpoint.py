@@ -65,12 +65,12 @@ def find_checkpoint(
 
 
 def _find(model: str, *, download: bool, revision: str) -> tuple[Path, str, str]:
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))  # as written where there is no home
     if model not in VIT_B32 and folder.is_dir():
         return folder, folder.resolve().name, "folder"
     root = os.environ.get("LOSSGAUGE_WEIGHTS")
     if root is not None:
-        folder = Path(root).expanduser() / model
+        folder = Path(os.path.expanduser(root)) / model
         if folder.is_dir():
             return folder, folder.resolve().name, "folder of LOSSGAUGE_WEIGHTS"
     repository = VIT_B32.get(model, model)

@@ -29,6 +29,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from lossgauge.errors import CacheError
+from lossgauge.user_folders import cache_folder
 
 SHARD_BYTES = 2**26
 """A shard holds about so much: some seconds of a network's work, which is what a kill can cost."""
@@ -61,9 +62,8 @@ class Entry(NamedTuple):
 
 
 def default_cache() -> Path:
-    """Where features are kept: LOSSGAUGE_CACHE, or ~/.cache/lossgauge."""
-    named = os.environ.get("LOSSGAUGE_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "lossgauge"
+    """Where features are kept: LOSSGAUGE_CACHE, ~/.cache/lossgauge, or a temporary folder where there is no home."""
+    return cache_folder()
 
 
 def key_of(identity: Mapping[str, str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lossgauge.errors import DataError
+from lossgauge.user_folders import home
 
 PARENTS = ("data", "~/data", "~/datasets", "/usr/share/datasets")
 
@@ -18,8 +20,17 @@ def places(root: Path | None, *names: str) -> list[Path]:
     """Folders to look in: `root` alone where it is given, else the usual parents and what they hold of `names`."""
     if root is not None:
         return [root]
-    parents = [Path(parent).expanduser() for parent in PARENTS]
-    return [parent / name for parent in parents for name in (*names, "")]
+    parents = [folder for parent in PARENTS if (folder := _parent(parent)) is not None]
+    found = [parent / name for parent in parents for name in (*names, "")]
+    return [place for place in found if os.access(place, os.R_OK)]
+
+
+def _parent(name: str) -> Path | None:
+    """None for one in the home of somebody who has none."""
+    if not name.startswith("~/"):
+        return Path(name)
+    folder = home()
+    return folder / name.removeprefix("~/") if folder is not None else None
 
 
 def not_found(name: str, root: Path | None, how: str) -> NotFound:
