@@ -36,7 +36,7 @@ def cache_folder() -> Path:
     Raises CacheError where no folder is left.
     """
     if named := os.environ.get("LOSSGAUGE_CACHE"):
-        return Path(named)
+        return _readable(Path(named))
     own = _in_home()
     if own is not None and (os.access(own, os.R_OK | os.X_OK) or _can_be_made(own)):
         return own
@@ -69,9 +69,26 @@ def is_own(status: os.stat_result) -> bool:
 def _caches() -> Iterator[Path]:
     if named := os.environ.get("LOSSGAUGE_CACHE"):
         yield Path(named)
-    for place in (_in_home(), _temporary()):
-        if place is not None:
-            yield place
+    if (own := _in_home()) is not None:
+        yield own
+    if (temporary := _temporary()) is not None and _made_private(temporary):
+        yield temporary
+
+
+def _readable(folder: Path) -> Path:
+    """It, where it is not there yet or can be read. Raises CacheError where it cannot."""
+    try:
+        folder.stat()
+        allowed = os.access(folder, os.R_OK | os.X_OK)
+    except FileNotFoundError:
+        allowed = True
+    except OSError:
+        allowed = False
+    if not allowed:
+        raise CacheError(
+            f"the cache {folder} cannot be read by this user; name another in LOSSGAUGE_CACHE"
+        )
+    return folder
 
 
 def _in_home() -> Path | None:
@@ -99,7 +116,8 @@ def _made_private(folder: Path) -> bool:
         there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
         # before it is made: nothing of root's, say, is left in a folder of somebody else
         if all(_is_safe(place) for place in (there, *there.parents)):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             return (
                 all(_is_safe(place) for place in folder.parents)
                 and stat.S_ISDIR((status := folder.lstat()).st_mode)

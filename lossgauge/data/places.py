@@ -22,7 +22,7 @@ def places(root: Path | None, *names: str) -> list[Path]:
         return [root]
     parents = [folder for parent in PARENTS if (folder := _parent(parent)) is not None]
     found = [parent / name for parent in parents for name in (*names, "")]
-    return [place for place in found if os.access(place, os.R_OK)]
+    return [place for place in found if _is_readable(place)]
 
 
 def _parent(name: str) -> Path | None:
@@ -31,6 +31,10 @@ def _parent(name: str) -> Path | None:
         return Path(name)
     folder = home()
     return folder / name.removeprefix("~/") if folder is not None else None
+
+
+def _is_readable(place: Path) -> bool:
+    return os.access(place, os.R_OK | os.X_OK if os.path.isdir(place) else os.R_OK)
 
 
 def not_found(name: str, root: Path | None, how: str) -> NotFound:
