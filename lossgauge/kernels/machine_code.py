@@ -91,7 +91,7 @@ def _key(name: str) -> str:
 
 def _compiled(function: Callable[[Any], None], name: str) -> tuple[int, _Code | None]:
     """Its address, and its code where that can be kept."""
-    # symbols are named after it, and numbered within a process: two of one name and number would be one to the linker
+    # its symbols are named so, and numbered by process: a linker cannot take another kernel's for them
     function.__qualname__ = name
     made = cfunc(types.void(types.CPointer(types.int64)))(function)
     library = made._library
@@ -116,11 +116,8 @@ def _turn(folder: Path) -> Iterator[bool]:
     """Waits until no other process compiles. Whether it is this one's turn: not so where the others take too long."""
     try:
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except (
-        OSError,
-        AttributeError,
-    ):  # a full disk, Windows: what a race costs is to compile once more
-        yield True
+    except (OSError, AttributeError):  # a full disk, Windows
+        yield True  # two that write one file at once cost a third that compiles again
         return
     try:
         yield _locked(lock, folder)
