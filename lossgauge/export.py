@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from lossgauge.errors import CacheError, InputError, StudyError, nearest
+from lossgauge.integrations.environ import some_home
 from lossgauge.integrations.mlflow import SERVER, import_mlflow, write_mlflow
 from lossgauge.integrations.tensorboard import import_writer, write_tensorboard
 from lossgauge.integrations.tracked import TrackedRun, track
@@ -34,6 +35,7 @@ MARKER = "export.json"
 _LIBRARIES = {"mlflow": import_mlflow, "wandb": import_wandb, "tensorboard": import_writer}
 
 
+@some_home()
 def export_study(folder: Path, to: str, out: Path | None = None) -> str:
     """Write the study in `folder` as one of FORMATS into `out`, and say where it is.
 

@@ -38,7 +38,7 @@ def cache_folder() -> Path:
     if named := os.environ.get("LOSSGAUGE_CACHE"):
         return _readable(Path(named))
     own = _in_home()
-    if own is not None and (os.access(own, os.R_OK | os.X_OK) or _can_be_made(own)):
+    if own is not None and (os.access(own, os.R_OK | os.X_OK) or can_be_written(own)):
         return own
     temporary = _temporary()
     if temporary is not None and _made_private(temporary):
@@ -47,6 +47,12 @@ def cache_folder() -> Path:
         f"the cache needs a folder: there is no home that can be written, and {temporary or 'no temporary folder'} "
         "cannot be made for this user alone; name a folder in LOSSGAUGE_CACHE"
     )
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether this process may write into `folder`, or make it."""
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    return os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
 
 
 def private_folder(name: str, *, first: Iterable[Path] = ()) -> Path | None:
@@ -102,11 +108,6 @@ def _temporary() -> Path | None:
     except FileNotFoundError:
         return None
     return Path(parent) / (f"{_NAME}-{os.geteuid()}" if os.name != "nt" else _NAME)
-
-
-def _can_be_made(folder: Path) -> bool:
-    there = next(place for place in folder.parents if os.path.lexists(place))
-    return os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
 
 
 def _made_private(folder: Path) -> bool:

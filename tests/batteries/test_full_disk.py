@@ -244,9 +244,10 @@ def lossgauge(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 def test_commands_say_one_line_and_end_with_their_code(disk, study, capsys):
     out, cache = str(disk.place / "out"), str(disk.place / "cache")
-    small = ["--set", "datasets=digits", "--set", "losses=ccl", "--set", "seeds=1", "--set"]
+    keys = ("datasets=digits", "backbone=pixels", "losses=ccl", "seeds=1", "epochs=1")
+    small = [argument for key in keys for argument in ("--set", key)]
     commands = [
-        (["study", "demo", *small, "epochs=1", "--out", out], 8_192),
+        (["study", "demo", *small, "--out", out], 8_192),
         (["report", str(study), "--out", f"{out}.html"], 100_000),
         (["features", "digits", "--backbone", "pixels"], 8_192),
         *((["export", str(study), "--to", to, "--out", out], 8_192) for to in ("parquet", "csv")),
