@@ -18,7 +18,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from lossgauge.errors import CacheError, InputError, StudyError, nearest
-from lossgauge.integrations.environ import some_home
 from lossgauge.integrations.mlflow import SERVER, import_mlflow, write_mlflow
 from lossgauge.integrations.tensorboard import import_writer, write_tensorboard
 from lossgauge.integrations.tracked import TrackedRun, track
@@ -26,6 +25,7 @@ from lossgauge.integrations.wandb import import_wandb, is_online, project_name, 
 from lossgauge.study.disk import read_json, whole_folder, write_json
 from lossgauge.study.tables import LEADING, StudyTables
 from lossgauge.types import Record
+from lossgauge.user_folders import some_home
 
 FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")
 

@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lossgauge.errors import CacheError
@@ -63,6 +63,33 @@ def private_folder(name: str, *, first: Iterable[Path] = ()) -> Path | None:
     """
     parents = (*first, *_caches())
     return next((p / name for p in parents if _made_private(p / name)), None)
+
+
+@contextmanager
+def some_home() -> Iterator[None]:
+    """Within the block, libraries that keep settings and logs in the user's home have a private one where it is missing.
+
+    One that is there and cannot be written is still read; only what they would cache in it goes elsewhere.
+    """
+    own = home()
+    if own is not None and (can_be_written(own / ".cache") or "XDG_CACHE_HOME" in os.environ):
+        yield
+        return
+    folder = private_folder("home")
+    if folder is None:
+        raise CacheError(
+            "a library needs a home, and no folder can be written by this user alone: name one in LOSSGAUGE_CACHE"
+        )
+    name = "HOME" if own is None else "XDG_CACHE_HOME"
+    before = os.environ.get(name)
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def is_own(status: os.stat_result) -> bool:
