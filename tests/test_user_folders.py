@@ -5,8 +5,9 @@ import tempfile
 
 import pytest
 
+from lossgauge import user_folders
 from lossgauge.errors import CacheError
-from lossgauge.user_folders import cache_folder, home, private_folder
+from lossgauge.user_folders import cache_folder, home, private_folder, some_home
 
 needs_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away"
@@ -157,3 +158,28 @@ def test_without_any_folder_there_is_none(places, monkeypatch):
     assert private_folder("compiled") is None
     with pytest.raises(CacheError, match=r"no temporary folder .* LOSSGAUGE_CACHE"):
         cache_folder()
+
+
+def test_libraries_have_a_private_home_where_there_is_none(places, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with some_home():
+        assert os.environ["HOME"] == str(places / "home")
+        assert "XDG_CACHE_HOME" not in os.environ
+    monkeypatch.setenv("HOME", "/nonexistent")
+    with some_home():
+        assert os.environ["HOME"] == str(temporary(places) / "home")
+        assert (temporary(places) / "home").stat().st_mode & 0o777 == 0o700
+    assert os.environ["HOME"] == "/nonexistent"
+
+
+def test_a_home_that_cannot_be_written_is_still_read(places, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(user_folders, "can_be_written", lambda folder: False)
+    folder = private_folder("home")
+    with some_home():
+        assert os.environ["HOME"] == str(places / "home")
+        assert os.environ["XDG_CACHE_HOME"] == str(folder)
+    assert "XDG_CACHE_HOME" not in os.environ
+    monkeypatch.setattr(user_folders, "private_folder", lambda name: None)
+    with pytest.raises(CacheError, match="LOSSGAUGE_CACHE"), some_home():
+        pass
