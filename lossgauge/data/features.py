@@ -47,7 +47,7 @@ def features(
 ) -> FeatureSet:
     """Features of all images, from the cache where it has them, else extracted and put there.
 
-    `cache` is LOSSGAUGE_CACHE or ~/.cache/lossgauge if not given. `progress` gets (done, total) while
+    `cache` is `default_cache()` if not given. `progress` gets (done, total) while
     images are extracted. An extraction that was stopped, by a kill too, goes on from its last whole shard.
     An image that cannot be read is a DataError that names it; with `skip_corrupt` it is left out of the
     rows and of the split. Raises CacheError where the cached bytes are not those that were written. While
