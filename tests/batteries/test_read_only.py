@@ -263,3 +263,41 @@ def test_every_kind_of_home_works_or_says_one_line(machine, capsys):
     assert not list((squatted / f"lossgauge-{machine.user}").iterdir())
     assert list((own / ".cache/lossgauge/compiled").iterdir())
     assert list((machine.work / "named/compiled").iterdir())
+
+
+TRY = """
+import errno, fcntl, os, sys
+folder = sys.argv[1]
+for name in (".lock", "compiled/.lock", "compiled/new"):
+    for flags in (os.O_RDONLY, os.O_RDWR | os.O_CREAT):
+        try:
+            fcntl.flock(os.open(os.path.join(folder, name), flags), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            print("open", name)
+        except PermissionError:
+            print("refused")
+try:
+    os.rename(folder, folder + "-away")
+    print("renamed")
+except PermissionError:
+    print("refused")
+"""
+
+
+def test_another_user_can_neither_lock_nor_fill_nor_move_the_folder(machine, capsys):
+    assert machine.lossgauge("check", "arcface").returncode == 0
+    kept = machine.temporary / f"lossgauge-{machine.user}"
+    owner, machine.user = machine.user, machine.user + 1
+    try:
+        tried = machine.run([machine.python, "-c", TRY, str(kept)], home=None)
+        assert tried.stdout.split() == ["refused"] * 7, tried.stdout + tried.stderr
+        # and it has a folder of its own beside it
+        assert machine.lossgauge("check", "arcface").returncode == 0
+        assert (
+            machine.temporary / f"lossgauge-{machine.user}/compiled"
+        ).stat().st_uid == machine.user
+    finally:
+        machine.user = owner
+    with capsys.disabled():
+        print(
+            "\nanother user: 7 tries to open, lock or move the folder of compiled code, 7 refused"
+        )
