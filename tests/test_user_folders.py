@@ -55,6 +55,8 @@ def test_the_cache_is_the_one_named_else_in_the_home_else_temporary(places, monk
 @pytest.mark.parametrize("value", ["/nonexistent", "", "/proc/self/cmdline", "relative"])
 def test_a_home_that_is_none_is_passed_over(places, monkeypatch, value):
     monkeypatch.setenv("HOME", value)
+    monkeypatch.chdir(places)
+    (places / "relative").mkdir()
     if value == "":  # Python takes it for /
         monkeypatch.setattr(os, "access", lambda place, mode: str(place) != "/")
     assert home() is None
