@@ -26,6 +26,7 @@ from lossgauge.integrations.wandb import import_wandb, is_online, project_name, 
 from lossgauge.study.disk import read_json, remove_leftovers, whole_folder, write_json
 from lossgauge.study.tables import LEADING, StudyTables
 from lossgauge.types import Record
+from lossgauge.user_folders import some_home
 
 FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")
 
@@ -35,6 +36,7 @@ MARKER = "export.json"
 _LIBRARIES = {"mlflow": import_mlflow, "wandb": import_wandb, "tensorboard": import_writer}
 
 
+@some_home()
 def export_study(
     folder: Path, to: str, out: Path | None = None, *, quote_formulas: bool = False
 ) -> str:

@@ -15,3 +15,9 @@ PARTS = sorted(
     {path.stem for path in Path(__file__).parent.with_name("lossgauge").iterdir()} - {"kernels"}
 )
 install_import_hook([f"lossgauge.{part}" for part in PARTS], "tests.typecheck.check")
+
+# kernels are compiled once, not in each of the folders that tests take for the user's cache
+from lossgauge.user_folders import private_folder  # noqa: E402  # after the hook
+
+if (kept := private_folder("compiled")) is not None:
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(kept))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lossgauge.errors import DataError, InputError
+from lossgauge.user_folders import cache_folder
 
 VIT_B32 = {
     "clip-vit-b32": "openai/clip-vit-base-patch32",
@@ -75,12 +76,12 @@ def find_checkpoint(
 
 
 def _find(model: str, *, download: bool, revision: str) -> tuple[Path, str, str]:
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))  # as written where there is no home
     if model not in VIT_B32 and folder.is_dir():
         return folder, folder.resolve().name, "folder"
     root = os.environ.get("LOSSGAUGE_WEIGHTS")
     if root is not None:
-        folder = Path(root).expanduser() / model
+        folder = Path(os.path.expanduser(root)) / model
         if folder.is_dir():
             return folder, folder.resolve().name, "folder of LOSSGAUGE_WEIGHTS"
     repository = VIT_B32.get(model, model)
@@ -96,10 +97,15 @@ def _snapshot(
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    # without a home, the hub's client leaves `~` in its place, and fails over it
+    cache = HF_HUB_CACHE
+    if cache.startswith("~"):
+        cache = str(cache_folder() / "huggingface")
     try:
         return Path(
             snapshot_download(
                 repository,
+                cache_dir=cache,
                 revision=revision,
                 local_files_only=not download,
                 allow_patterns=[_CONFIG, *_PROCESSORS, _INDEX, "model*.safetensors"],
@@ -112,7 +118,7 @@ def _snapshot(
             raise DataError(f"{repository} cannot be fetched: {first_line(error)}") from error
     places = [] if model in VIT_B32 else [f"the folder {model!r}"]
     places += [] if root is None else [f"LOSSGAUGE_WEIGHTS ({root})"]
-    places.append(f"the hub's cache ({HF_HUB_CACHE})")
+    places.append(f"the hub's cache ({cache})")
     raise DataError(
         f"{repository} at revision {revision!r} is not, or not whole, in {', nor in '.join(places)}: "
         f"fetch it with --download (download=True), or put its files into a folder {model!r} of LOSSGAUGE_WEIGHTS"

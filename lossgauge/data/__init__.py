@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -54,7 +55,8 @@ def load_dataset(
         )
     reader, place = _reader(name), _root(name, root)
     try:
-        images: ImageSet = reader.load(place)
+        with _allowed(name):
+            images: ImageSet = reader.load(place)
         return images
     except NotFound:
         fetched = hub.stored(name) if place is None or download else None
@@ -86,13 +88,25 @@ def describe_datasets() -> Iterator[str]:
 def _outline(name: str, reader: ModuleType) -> Outline:
     place = _root(name, None)
     try:
-        found: Outline = reader.outline(place)
+        with _allowed(name):
+            found: Outline = reader.outline(place)
         return found
     except NotFound:
         fetched = hub.stored(name) if place is None else None
         if fetched is None:
             raise
         return hub.outline(name, fetched, reader.EXPECTED)
+
+
+@contextmanager
+def _allowed(name: str) -> Iterator[None]:
+    """A DataError where the files of a dataset are somebody else's."""
+    try:
+        yield
+    except PermissionError as error:
+        raise DataError(
+            f"{name} cannot be read: this user may not open {error.filename} ({error.strerror})"
+        ) from None
 
 
 def _reader(name: str) -> ModuleType:

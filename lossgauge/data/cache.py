@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -31,10 +32,12 @@ from torch import Tensor
 
 from lossgauge.data.places import regular
 from lossgauge.errors import CacheError, DataError
+from lossgauge.user_folders import cache_folder
 
 SHARD_BYTES = 2**26
 """A shard holds about so much: some seconds of a network's work, which is what a kill can cost."""
 
+_log = logging.getLogger(__name__)
 _MANIFEST, _JOURNAL = "manifest.json", "journal.jsonl"
 _ENTRY = re.compile(r"[^.].*-[0-9a-f]{16}")
 
@@ -73,9 +76,8 @@ class Entry(NamedTuple):
 
 
 def default_cache() -> Path:
-    """Where features are kept: LOSSGAUGE_CACHE, or ~/.cache/lossgauge."""
-    named = os.environ.get("LOSSGAUGE_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "lossgauge"
+    """Where features are kept: LOSSGAUGE_CACHE, ~/.cache/lossgauge, or a temporary folder where there is no home."""
+    return cache_folder()
 
 
 def key_of(identity: Mapping[str, str]) -> str:
@@ -164,8 +166,17 @@ def drafting(entry: Path, *, anew: bool) -> Iterator[Draft | None]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     while True:
-        with path.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # for this user alone: who can open it can lock it. And no link is followed.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with open(handle, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _log.warning(
+                    "lossgauge: waiting for a process that makes the same features and holds %s",
+                    path,
+                )
+                fcntl.flock(lock, fcntl.LOCK_EX)
             # whoever held it before may have deleted the file: then others hold another of its name
             if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
                 yield

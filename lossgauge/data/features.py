@@ -50,7 +50,7 @@ def features(
 ) -> FeatureSet:
     """Features of all images, from the cache where it has them, else extracted and put there.
 
-    `cache` is LOSSGAUGE_CACHE or ~/.cache/lossgauge if not given. `progress` gets (done, total) while
+    `cache` is `default_cache()` if not given. `progress` gets (done, total) while
     images are extracted. An extraction that was stopped, by a kill too, goes on from its last whole shard.
     An image that cannot be read is left out of the rows and of the split, and `notes` names it. Raises DataError
     where that is more than `SKIPPED_SHARE` of the images and more than `SKIPPED_COUNT`, or leaves a side too small

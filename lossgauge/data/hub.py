@@ -28,7 +28,7 @@ from lossgauge.data.images import open_image
 from lossgauge.data.listing import Expected, Outline, check_counts
 from lossgauge.data.places import regular
 from lossgauge.data.splits import class_disjoint
-from lossgauge.errors import DataError, MissingExtra
+from lossgauge.errors import CacheError, DataError, MissingExtra
 from lossgauge.types import ImageSet
 
 SIDES = ("train", "test")
@@ -76,7 +76,10 @@ REPOSITORIES = {
 
 def stored(name: str) -> Path | None:
     """The folder with what was fetched of a dataset, None where nothing was."""
-    folder = _folder(name) if name in REPOSITORIES else None
+    try:
+        folder = _folder(name) if name in REPOSITORIES else None
+    except CacheError:  # there is no cache
+        return None
     return folder if folder is not None and folder.is_dir() else None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lossgauge.errors import DataError
+from lossgauge.user_folders import home
 
 _SYSTEM = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "icon\r"))
 
@@ -25,8 +27,21 @@ def places(root: Path | None, *names: str) -> list[Path]:
     """Folders to look in: `root` alone where it is given, else the usual parents and what they hold of `names`."""
     if root is not None:
         return [root]
-    parents = [Path(parent).expanduser() for parent in PARENTS]
-    return [parent / name for parent in parents for name in (*names, "")]
+    parents = [folder for parent in PARENTS if (folder := _parent(parent)) is not None]
+    found = [parent / name for parent in parents for name in (*names, "")]
+    return [place for place in found if _is_readable(place)]
+
+
+def _parent(name: str) -> Path | None:
+    """None for one in the home of somebody who has none."""
+    if not name.startswith("~/"):
+        return Path(name)
+    folder = home()
+    return folder / name.removeprefix("~/") if folder is not None else None
+
+
+def _is_readable(place: Path) -> bool:
+    return os.access(place, os.R_OK | os.X_OK if os.path.isdir(place) else os.R_OK)
 
 
 def not_found(name: str, root: Path | None, how: str) -> NotFound:

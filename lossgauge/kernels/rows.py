@@ -14,25 +14,17 @@ the number of active terms, and Σ|g| and Σg².
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
+from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload, register_jitable
 
+from lossgauge.kernels.machine_code import address_of
 from lossgauge.kernels.team import ROWS_A_PIECE, Task, pointer, share_out, take
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Task", "sweep"]
 
@@ -562,28 +554,9 @@ def sweep(kernel: Callable[..., None], task: Task) -> None:
     share_out(_entry(kernel, task.matrix.dtype), task)
 
 
-@contextmanager
-def _one_at_a_time():
-    """No other process compiles meanwhile: it waits, and finds what it wants in the cache.
-
-    Two that add to numba's cache at once may each take the same next file, and one kernel be found under the
-    other's name.
-    """
-    with ExitStack() as open_files:
-        # without a lock to be had (Windows, a full or foreign /tmp) the risk is as small as it is
-        with suppress(OSError, AttributeError):
-            place = Path(tempfile.gettempdir()) / f"lossgauge-{os.getuid()}.lock"
-            lock = open_files.enter_context(place.open("a"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 @cache
 def _entry(kernel: Callable[..., None], dtype: torch.dtype) -> int:
-    """The address of what each thread runs: pieces of a `Task` by `kernel` until none is left.
-
-    It lives beside the kernels because numba keeps what it compiled for as long as this file is unchanged.
-    """
+    """The address of what each thread runs: pieces of a `Task` by `kernel` until none is left."""
     kind = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
 
     def pieces(plan):
@@ -614,6 +587,4 @@ def _entry(kernel: Callable[..., None], dtype: torch.dtype) -> int:
                 kernel(task, first, min(first + ROWS_A_PIECE, end))
                 first = begin + take(counters + 8 * (helped + 1), ROWS_A_PIECE)
 
-    with _one_at_a_time():
-        compiled = cfunc(types.void(types.CPointer(types.int64)), cache=True)(pieces)
-    return int(compiled.address)  # type: ignore[arg-type]
+    return address_of(pieces, name=f"{kernel.__name__}-{kind}")

@@ -573,3 +573,10 @@ def test_a_gpu_gives_the_features_of_the_cpu(saved, family):
         for device in ("cpu", "cuda")
     )
     torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_home_the_hubs_files_are_in_the_cache(cache, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "~/.cache/huggingface/hub")
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "own"))
+    with pytest.raises(DataError, match=f"the hub's cache \\({tmp_path / 'own/huggingface'}\\)"):
+        load_backbone("clip-vit-b32")

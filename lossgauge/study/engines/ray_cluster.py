@@ -22,6 +22,7 @@ from lossgauge.study.grid import Run
 from lossgauge.study.handover import hand_over, take_over
 from lossgauge.study.store import Store
 from lossgauge.types import FeatureSet, Record
+from lossgauge.user_folders import some_home
 
 ANSWER_SECONDS = 5.0
 
@@ -47,13 +48,14 @@ class RayCluster:
         # a cluster of one's own has the slots that were asked for, whatever the machine has
         own: dict[str, Any] = {} if address else {"num_cpus": math.ceil(self.slots * self._cpus)}
         try:
-            ray.init(
-                address=address or "local",
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                **own,
-            )
+            with some_home():
+                ray.init(
+                    address=address or "local",
+                    include_dashboard=None if address else False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    **own,
+                )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise StudyError(f"no Ray cluster could be had: {error}") from None
         self._check_can(ray.nodes())

@@ -1,0 +1,207 @@
+"""Compiled kernels, kept on disk from one process to the next.
+
+    <folder>/<kernel>-<number type>-<key>    a line that says what follows, then the code
+    <folder>/.lock                           held by the process that compiles
+
+Code that is read is code that is run. So the folder is one that nobody else can write, a file is read only if it is
+the user's own and has the SHA-256 that its first line gives, and nothing is unpickled. The key is a hash over all that
+the code depends on: the sources, the versions of the compilers, and the processor.
+
+numba's own cache lies beside the source, which may be read-only, and has one index for all kernels, which two
+processes may damage. Its index is a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba import cfunc, types  # type: ignore[attr-defined]
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+
+from lossgauge.user_folders import is_own, private_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+WAIT_SECONDS = 60.0
+"""So long a process waits in all for others that compile."""
+
+_log = logging.getLogger(__name__)
+# a library by its name in numba's engine, the function's name in it, object code, and bitcode that names what it defines
+_Code = tuple[str, str, bytes, bytes]
+
+
+def address_of(function: Callable[[Any], None], *, name: str) -> int:
+    """Where the machine code of `function` is in memory: read from disk where it was compiled before.
+
+    It takes a pointer to int64. `name` tells it from the others of this package. One process compiles at a time.
+    """
+    folder = _folder()
+    if folder is None:
+        return _compiled(function, name)[0]
+    path = folder / f"{name}-{_key(name)}"
+    if code := _read(path):
+        return _loaded(code)
+    with _turn(folder) as has_turn:
+        if code := _read(path):  # by the process that was waited for
+            return _loaded(code)
+        address, code = _compiled(function, name)
+        if has_turn and code is not None:
+            _write(path, code)
+    return address
+
+
+@cache
+def _folder() -> Path | None:
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    folder = private_folder("compiled", first=[Path(named)] if named else [])
+    if folder is None:
+        _warn_once("there is no folder that this user alone can write")
+    return folder
+
+
+@cache
+def _key(name: str) -> str:
+    """A hash over all that the code depends on."""
+    digest = hashlib.sha256(name.encode())
+    for source in sorted(files(__package__).iterdir(), key=lambda file: file.name):
+        if source.name.endswith((".py", ".pyc")):
+            digest.update(source.read_bytes())
+    codegen = cpu_target.target_context.codegen()
+    versions = (sys.version, numba.__version__, llvmlite.__version__)
+    digest.update(repr((versions, codegen.magic_tuple())).encode())
+    return digest.hexdigest()[:16]
+
+
+def _compiled(function: Callable[[Any], None], name: str) -> tuple[int, _Code | None]:
+    """Its address, and its code where that can be kept."""
+    # its symbols are named so, and numbered by process: a linker cannot take another kernel's for them
+    function.__qualname__ = name
+    made = cfunc(types.void(types.CPointer(types.int64)))(function)
+    library = made._library
+    if library.has_dynamic_globals:  # addresses in this process
+        return made.address, None
+    own_name, _, (code, bitcode) = library.serialize_using_object_code()
+    return made.address, (own_name, made.native_name, code, bitcode)
+
+
+def _loaded(code: _Code) -> int:
+    name, function, object_code, bitcode = code
+    context = cpu_target.target_context
+    with global_compiler_lock:
+        context.refresh()  # defines what the code may call
+        library = context.codegen().unserialize_library((name, "object", (object_code, bitcode)))
+        address: int = library.get_pointer_to_function(function)
+    return address
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[bool]:
+    """Waits until no other process compiles. Whether it is this one's turn: not so where the others take too long."""
+    try:
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except (OSError, AttributeError):  # a full disk, Windows
+        yield True  # two that write one file at once cost a third that compiles again
+        return
+    try:
+        yield _locked(lock, folder)
+    finally:
+        os.close(lock)
+
+
+class _Waiting:
+    """How long this process may still wait for others, all its kernels together."""
+
+    seconds = WAIT_SECONDS
+
+
+def _locked(lock: int, folder: Path) -> bool:
+    begin = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = time.monotonic() - begin
+            if waited < _Waiting.seconds:
+                time.sleep(0.02)
+                continue
+            if _Waiting.seconds > 0:
+                _log.warning(
+                    "lossgauge: waited %.0f s for another process that compiles and holds %s; "
+                    "this one compiles for itself now, and keeps nothing",
+                    waited,
+                    folder / ".lock",
+                )
+            _Waiting.seconds = 0
+            return False
+        except OSError:  # no locks on this disk
+            pass
+        _Waiting.seconds -= time.monotonic() - begin
+        return True
+
+
+def _read(path: Path) -> _Code | None:
+    """None where it is not there, not the user's own, or not what was written."""
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        with open(file, "rb") as stream:
+            if not is_own(os.fstat(file)):
+                return None
+            head, _, body = stream.read().partition(b"\n")
+        digest, *parts = json.loads(head)
+        if digest != _digest(parts, body):
+            return None
+        name, function, size = parts
+        return name, function, body[:size], body[size:]
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write(path: Path, code: _Code) -> None:
+    """Whole or not at all. The name for the time being is always the same: a killed process leaves no second one."""
+    name, function, object_code, bitcode = code
+    body = object_code + bitcode
+    parts = [name, function, len(object_code)]
+    head = json.dumps([_digest(parts, body), *parts])
+    draft = path.with_name(f".{path.name}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        file = os.open(draft, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        with open(file, "wb") as stream:
+            stream.write(head.encode() + b"\n" + body)
+        draft.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        _warn_once(f"{path.parent} cannot be written ({error.strerror})")
+
+
+def _digest(parts: list[Any], body: bytes) -> str:
+    digest = hashlib.sha256(json.dumps(parts).encode())
+    digest.update(body)
+    return digest.hexdigest()
+
+
+@cache
+def _warn_once(why: str) -> None:
+    _log.warning(
+        "lossgauge: compiled code is not kept, and each process compiles for some seconds: %s; "
+        "name a folder of your own in LOSSGAUGE_CACHE",
+        why,
+    )

@@ -1,0 +1,172 @@
+"""Folders of the user who runs this: the home, the cache, and one that nobody else can write.
+
+Containers often run under a user id that has no home, on a disk that is read-only: each folder has a place to
+fall back on. The last is `lossgauge-<user id>` in the folder for temporary files. Others may have made a folder
+of that name before, so its owner and its mode are verified.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lossgauge.errors import CacheError
+
+_NAME = "lossgauge"
+_OPEN = stat.S_IWGRP | stat.S_IWOTH
+
+
+def home() -> Path | None:
+    """The user's home; None where there is none, or where this process may not enter it."""
+    try:
+        folder = Path.home()
+    except RuntimeError:  # HOME is not set, and the user id has no entry in the system's list
+        return None
+    return folder if folder.is_absolute() and os.access(folder, os.X_OK) else None
+
+
+def cache_folder() -> Path:
+    """LOSSGAUGE_CACHE, else ~/.cache/lossgauge, else a private temporary folder.
+
+    The home is passed over where there is none, or where nothing is cached there and nothing can be written.
+    Raises CacheError where no folder is left.
+    """
+    if named := os.environ.get("LOSSGAUGE_CACHE"):
+        return _readable(Path(named))
+    own = _in_home()
+    if own is not None and (os.access(own, os.R_OK | os.X_OK) or can_be_written(own)):
+        return own
+    temporary = _temporary()
+    if temporary is not None and _made_private(temporary):
+        return temporary
+    raise CacheError(
+        f"the cache needs a folder: there is no home that can be written, and {temporary or 'no temporary folder'} "
+        "cannot be made for this user alone; name a folder in LOSSGAUGE_CACHE"
+    )
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether this process may write into `folder`, or make it."""
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    return os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
+
+
+def private_folder(name: str, *, first: Iterable[Path] = ()) -> Path | None:
+    """A folder that nobody but this user can put something into, made if need be; None where there is none.
+
+    It is `name` in the first that will do of: each of `first`, LOSSGAUGE_CACHE, ~/.cache/lossgauge, and a
+    temporary folder.
+    """
+    parents = (*first, *_caches())
+    return next((p / name for p in parents if _made_private(p / name)), None)
+
+
+@contextmanager
+def some_home() -> Iterator[None]:
+    """Within the block, libraries that keep settings and logs in the user's home have a private one where it is missing.
+
+    One that is there and cannot be written is still read; only what they would cache in it goes elsewhere.
+    """
+    own = home()
+    if own is not None and (can_be_written(own / ".cache") or "XDG_CACHE_HOME" in os.environ):
+        yield
+        return
+    folder = private_folder("home")
+    if folder is None:
+        raise CacheError(
+            "a library needs a home, and no folder can be written by this user alone: name one in LOSSGAUGE_CACHE"
+        )
+    name = "HOME" if own is None else "XDG_CACHE_HOME"
+    before = os.environ.get(name)
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Whether a file or folder belongs to this user, and nobody else may write into it."""
+    if os.name == "nt":  # the user's folders are private there, and these modes say nothing
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & _OPEN
+
+
+def _caches() -> Iterator[Path]:
+    if named := os.environ.get("LOSSGAUGE_CACHE"):
+        yield Path(named)
+    if (own := _in_home()) is not None:
+        yield own
+    if (temporary := _temporary()) is not None and _made_private(temporary):
+        yield temporary
+
+
+def _readable(folder: Path) -> Path:
+    """It, where it is not there yet or can be read. Raises CacheError where it cannot."""
+    try:
+        folder.stat()
+        allowed = os.access(folder, os.R_OK | os.X_OK)
+    except FileNotFoundError:
+        allowed = True
+    except OSError:
+        allowed = False
+    if not allowed:
+        raise CacheError(
+            f"the cache {folder} cannot be read by this user; name another in LOSSGAUGE_CACHE"
+        )
+    return folder
+
+
+def _in_home() -> Path | None:
+    folder = home()
+    return folder / ".cache" / _NAME if folder is not None else None
+
+
+def _temporary() -> Path | None:
+    try:
+        parent = tempfile.gettempdir()
+    except FileNotFoundError:
+        return None
+    return Path(parent) / (f"{_NAME}-{os.geteuid()}" if os.name != "nt" else _NAME)
+
+
+def _made_private(folder: Path) -> bool:
+    """Whether `folder` is there or can be made, can be written, and is the user's alone."""
+    folder = Path(os.path.realpath(folder))
+    with suppress(OSError):
+        there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+        # before it is made: nothing of root's, say, is left in a folder of somebody else
+        if all(_is_safe(place) for place in (there, *there.parents)):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return (
+                all(_is_safe(place) for place in folder.parents)
+                and stat.S_ISDIR((status := folder.lstat()).st_mode)
+                and is_own(status)
+                and os.access(folder, os.W_OK | os.X_OK)
+            )
+    return False
+
+
+def _is_safe(folder: Path) -> bool:
+    """Whether nobody else can put another folder in the place of one in here: ours or root's, and not open to all.
+
+    Where all may write, as in /tmp, the sticky bit keeps them from renaming what is not theirs.
+    """
+    if os.name == "nt":
+        return True
+    status = folder.lstat()
+    # whoever owns / can do everything anyway; in a user namespace that is not 0
+    trusted = {0, os.geteuid(), os.lstat("/").st_uid}
+    return (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid in trusted
+        and (not status.st_mode & _OPEN or bool(status.st_mode & stat.S_ISVTX))
+    )
