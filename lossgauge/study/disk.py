@@ -92,12 +92,25 @@ def remove_leftovers(target: Path) -> None:
 @contextmanager
 def _unfinished(target: Path, make: Callable[..., str]) -> Iterator[Path]:
     """A new file or folder beside `target` that nobody takes for a leftover within the block."""
+    path, handle = _new_and_locked(target, make)
+    try:
+        yield path
+    finally:
+        os.close(handle)
+
+
+def _new_and_locked(target: Path, make: Callable[..., str]) -> tuple[Path, int]:
     while True:
         path = Path(make(prefix=_prefix(target), dir=target.parent))
-        with suppress(FileNotFoundError), _locked(path, fcntl.LOCK_SH):
-            if path.exists():  # else it was taken for one before the lock was there
-                yield path
-                return
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:  # it was taken for a leftover before the lock was there
+            continue
+        with suppress(OSError):  # a file system without locks: leftovers stay there
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        if path.exists():
+            return path, handle
+        os.close(handle)
 
 
 def _new_file(*, prefix: str, dir: Path) -> str:

@@ -167,3 +167,10 @@ def test_a_writer_whose_new_file_is_taken_for_a_leftover_makes_another(tmp_path,
     with whole_folder(tmp_path / "folder") as folder:
         (folder / "x").write_text("y")
     assert (tmp_path / "folder" / "x").read_text() == "y"
+
+
+@pytest.mark.parametrize("writer", [whole_file, whole_folder])
+def test_an_error_of_the_block_comes_out_and_leaves_nothing(tmp_path, writer):
+    with pytest.raises(FileNotFoundError, match="inside"), writer(tmp_path / "target"):
+        raise FileNotFoundError("inside")
+    assert list(tmp_path.iterdir()) == []
