@@ -54,3 +54,11 @@ def test_what_was_judged_by_is_named_as_in_the_tables(results):
     assert judged_by(results) == "MAP@R"
     results.plan["selection_metric"] = "recall_at_1"
     assert judged_by(results) == "R@1"
+
+
+def test_the_epochs_picked_are_those_of_losses_and_not_of_the_untrained_head():
+    results = make_results()
+    results.plan["selection"] = "oracle"
+    for r in results.summaries:
+        r["selected_epoch"] = 0 if r["loss"] == "untrained" else 5 + r["seed"]
+    assert selection(results).sentence.endswith("The epochs picked lie between 5 and 7.")

@@ -217,7 +217,7 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
         assert seconds == pytest.approx(spent[kind] / kinds[kind]), kind
 
 
-def test_a_forecast_of_time_and_disk_is_about_what_a_study_takes(tmp_path):
+def test_a_forecast_of_disk_is_about_what_a_study_takes(tmp_path):
     for name, plan in {
         "short": small_plan(epochs=3),
         "long": small_plan(epochs=12, losses="triplet", retrieval_every=4),
@@ -228,13 +228,10 @@ def test_a_forecast_of_time_and_disk_is_about_what_a_study_takes(tmp_path):
         run_study(plan, tmp_path / name, progress=Quiet())
         size = sum(path.stat().st_size for path in (tmp_path / name).rglob("*") if path.is_file())
         assert size / 2 < found.bytes < size * 2, name
-        store = Store(tmp_path / name).load()
-        took = sum(row.get("seconds") or 0 for row in [*store.summaries, *store.trials])
-        # a busy machine may be ten times slower in between
-        assert took / 20 < found.seconds < took * 20, name
+        assert found.seconds > 0, name  # of what: see the test by a clock that counts
 
 
-def test_more_epochs_seeds_and_trials_take_longer_and_more_room(tmp_path):
+def test_more_epochs_seeds_and_trials_take_more_room(tmp_path):
     vectors = write_vectors(tmp_path / "vectors.npz")
     few = "tune={trials: 5, epochs: 3}"
     for less, more in (
@@ -246,8 +243,6 @@ def test_more_epochs_seeds_and_trials_take_longer_and_more_room(tmp_path):
             told(vectors_plan(vectors, *overrides), tmp_path / "out") for overrides in (less, more)
         )
         assert large.bytes > 2 * small.bytes, more
-        # a busy machine may slow one of the two down
-        assert large.seconds > small.seconds / 2, more
 
 
 def test_the_grid_names_each_dataset_with_what_it_is_asked_for(tmp_path):

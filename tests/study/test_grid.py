@@ -278,6 +278,12 @@ class Own:
 """
 
 
+def test_a_multiple_that_is_no_number_is_refused():
+    found = plan("losses.triplet.margin=1e200", "sensitivity=[1e200]")
+    with pytest.raises(PlanError, match=r"1e\+200 × 1e\+200 of triplet\(margin=1e\+200\) is no"):
+        list(variants(found.losses[0].at({}), found.sensitivity))
+
+
 def test_a_loss_of_ones_own_may_have_settings_that_are_no_numbers(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     loss = LossPlan(name=f"{tmp_path / 'own.py'}:Own")

@@ -142,6 +142,15 @@ def test_a_tuned_loss_is_never_worse_on_the_slice_than_the_loss_as_it_stands():
     assert of.row()["trial"] == 0
 
 
+def test_the_settings_that_are_told_are_those_of_the_best_trial():
+    of = search("losses=[{triplet: {reduction: active}}]")
+    drive(of, hill)
+    best = taken(of.best())
+    assert best["margin"] != taken(of.asked[0])["margin"]
+    rate, margin = best["learning_rate"], best["margin"]
+    assert of.row()["settings"] == f"learning_rate={rate:.4g}, margin={margin:.4g}"
+
+
 def test_of_equal_trials_the_earlier_is_taken():
     of = search()
     drive(of, lambda run: float(run.more["trial"] in (4, 7)))
