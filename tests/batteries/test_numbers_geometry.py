@@ -36,7 +36,7 @@ def make_space(seed, *, rows=60, width=7, classes=6):
 
 
 def fits(rows, dtype):
-    return bool((rows.abs().max() < torch.finfo(dtype).max)) and bool(
+    return bool(rows.abs().max() < torch.finfo(dtype).max) and bool(
         rows.abs().max() > 1e4 * torch.finfo(dtype).smallest_normal
     )
 
