@@ -1,7 +1,7 @@
 """Our numbers, the peers' and the floors, side by side.   make bench
 
 python -m benchmarks                    all of it, about ten minutes on two cores
-python -m benchmarks --only step        losses, growth, step, ranking or features
+python -m benchmarks --only step        losses, growth, step, ranking, geometry or features
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import features, losses, ranking, step
+from benchmarks import features, geometry, losses, ranking, step
 
 PARTS = {
     "losses": losses.measure,
@@ -22,6 +22,7 @@ PARTS = {
     "growth": losses.growth,
     "step": step.measure,
     "ranking": ranking.measure,
+    "geometry": geometry.measure,
     "features": features.measure,
 }
 _PACKAGES = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch.nn.functional import normalize
 
 from benchmarks.clock import side_by_side
+from benchmarks.memory import seconds_and_megabytes
 from lossgauge import retrieval
 
 WIDTH = 128
@@ -38,12 +38,7 @@ def measure() -> dict[str, Any]:
     # Stanford Online Products' size: 60,502 test images of 11,316 classes
     many = normalize(torch.randn(60_502, WIDTH, generator=generator))
     few = torch.randint(0, 11_316, (60_502,), generator=generator)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
-    before = _memory("VmRSS")
-    start = time.perf_counter()
-    retrieval(many, few)
-    seconds = time.perf_counter() - start
-    megabytes = (_memory("VmHWM") - before) / 1024
+    seconds, megabytes = seconds_and_megabytes(lambda: retrieval(many, few))
     ten = torch.randint(0, 10, (60_502,), generator=generator)
     start = time.perf_counter()
     retrieval(many, ten)
@@ -59,9 +54,3 @@ def measure() -> dict[str, Any]:
         "sop_ten_seconds": with_ten,
         "sop_megabytes": megabytes,
     }
-
-
-def _memory(key: str) -> int:
-    """Kilobytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))

@@ -15,13 +15,11 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch
+from lossgauge.diagnostics.scale import LARGEST_ENTRY, LEAST_ENTRY, largest_entry
 from lossgauge.errors import InputError
 
 BLOCK_ROWS = 2048
 """Rows in float64 at a time: few enough to stay in a cache."""
-
-LEAST_ENTRY, LARGEST_ENTRY = 1e-140, 1e140
-"""The largest entry of a chunk lies between these, unless all are 0: squares, their sums and their ratios fit float64."""
 
 
 class Moments(NamedTuple):
@@ -122,8 +120,7 @@ def _total(of: Moments) -> Float64[Tensor, "width width"]:
 
 
 def _check_range(rows: Float[Tensor, "rows width"]) -> None:
-    low, high = (float(extreme) for extreme in rows.aminmax())
-    largest = max(-low, high)
+    largest = largest_entry(rows)
     if largest and not LEAST_ENTRY <= largest <= LARGEST_ENTRY:
         raise InputError(
             "moments are squares in float64: the largest entry of the embeddings must lie between "

@@ -17,18 +17,11 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch
-from lossgauge.diagnostics.moments import (
-    LARGEST_ENTRY,
-    LEAST_ENTRY,
-    Moments,
-    moments,
-    overall_mean,
-)
+from lossgauge.diagnostics.moments import Moments, moments, overall_mean
+from lossgauge.diagnostics.scale import LARGEST_ENTRY, LEAST_ENTRY, power_of_two
 from lossgauge.diagnostics.spacing import spacing
+from lossgauge.diagnostics.uniformity import uniformity as uniformity_of
 from lossgauge.errors import InputError
-
-UNIFORMITY_ROWS = 2048
-"""Uniformity looks at all pairs of at most so many rows, evenly spaced: our choice."""
 
 
 class ClassGeometry(NamedTuple):
@@ -128,7 +121,7 @@ def geometry(embeddings: ArrayLike, labels: ArrayLike) -> Geometry:
     rows = rows.detach()
     unit = _unit(rows)
     inside = rows if unit == 1 else rows.double() / unit
-    found = geometry_of(moments(inside, numbers), uniformity=uniformity(rows))
+    found = geometry_of(moments(inside, numbers), uniformity=uniformity_of(rows))
     return found if unit == 1 else _in_units(found, unit)
 
 
@@ -191,36 +184,9 @@ def effective_rank(of: Moments) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-def uniformity(rows: Float[Tensor, "rows width"]) -> float:
-    """log of the mean of e^{−2‖z − z'‖²} over pairs of at most `UNIFORMITY_ROWS` rows, evenly spaced."""
-    if len(rows) < 2:
-        return math.nan
-    some = rows.detach()[_evenly_spaced(len(rows)).to(rows.device)]
-    kind = torch.promote_types(some.dtype, torch.float32)
-    unit = _power_of_two(some)
-    some = some.double() / unit
-    some -= some.mean(dim=0)
-    closer = _power_of_two(some)
-    distances = torch.pdist((some / closer).to(kind)).double().mul_(closer).mul_(unit)
-    # the mean of exponentials in logs: far pairs underflow one by one
-    return float((-2 * distances.square_()).logsumexp(dim=0)) - math.log(len(distances))
-
-
-def _evenly_spaced(count: int) -> Int[Tensor, " picked"]:
-    picked = min(count, UNIFORMITY_ROWS)
-    return torch.arange(picked) * (count - 1) // (picked - 1)
-
-
-def _power_of_two(rows: Float[Tensor, "rows width"]) -> float:
-    """The power of two just above the largest entry, or half of it where that is out of reach; 1 where all are 0."""
-    low, high = rows.aminmax()
-    _, exponent = math.frexp(max(abs(float(low)), abs(float(high))))
-    return math.ldexp(1.0, min(exponent, 1023))
-
-
 def _unit(rows: Float[Tensor, "rows width"]) -> float:
     """By what to divide rows so that neither their squares nor sums of them leave float64."""
-    unit = _power_of_two(rows)
+    unit = power_of_two(rows)
     return 1.0 if 2 * LEAST_ENTRY <= unit <= LARGEST_ENTRY else unit
 
 

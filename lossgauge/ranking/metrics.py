@@ -78,7 +78,7 @@ def retrieval(
     map_at_r: list[float] = []
     counts = wanted[queries].clamp(min=max(recall_at))
     for block in neighbor_blocks(
-        rows, queries, counts=counts, block_rows=block_rows, similarity=similarity
+        rows, queries, counts=counts, block_rows=block_rows, similarity=cast(Similarity, similarity)
     ):
         hit = group[block.columns] == group[block.queries][:, None]
         for at in recall_at:

@@ -42,7 +42,7 @@ def prepared(rows: Float[Tensor, "rows width"], *, similarity: Similarity) -> Sc
     if similarity == "cosine":
         _, exact = norms_and_directions(rows)
         _check_directions(exact)
-        mean = exact.mean(dim=0)
+        mean = _mean(exact)
         cone = float((exact - mean).square().sum()) < _CONE**2 * len(rows)
         if cone:
             exact -= mean
@@ -55,7 +55,7 @@ def prepared(rows: Float[Tensor, "rows width"], *, similarity: Similarity) -> Sc
 
 
 def _with_quick(exact: Float64[Tensor, "rows width"], added: Float64[Tensor, " rows"]) -> Scores:
-    mean = exact.mean(dim=0)
+    mean = _mean(exact)
     centered = exact - mean
     # q·g = (q − m)·(g − m) + m·(g − m) + what is the query's own
     added_centered = centered @ mean + added
@@ -74,6 +74,11 @@ def _with_quick(exact: Float64[Tensor, "rows width"], added: Float64[Tensor, " r
     )
 
 
+def _mean(rows: Float64[Tensor, "rows width"]) -> Float64[Tensor, " width"]:
+    first = rows[0]  # equal rows have exactly this mean
+    return first + (rows - first).mean(dim=0)
+
+
 def _error(
     exact: Float64[Tensor, "rows width"],
     norms: Float64[Tensor, " rows"],
@@ -88,7 +93,8 @@ def _error(
     # small products leave the range of float32
     lost = (4 * width + 4) * torch.finfo(torch.float32).tiny
     full = torch.linalg.vector_norm(exact, dim=1).mul_(scale)
-    return (1.01 * (quick + lost + _DOUBLE * (width + 8) * full * full.max())).float()
+    error: Tensor = 1.01 * (quick + lost + _DOUBLE * (width + 8) * full * full.max())
+    return error.float()
 
 
 def exact_scores(
@@ -103,8 +109,8 @@ def exact_scores(
     """
     if of.exact.device.type != "cpu":
         pairs = zip(block[query].split(_PAIRS), column.split(_PAIRS), strict=True)
-        found = [torch.linalg.vecdot(of.exact[one], of.exact[other]) for one, other in pairs]
-        return torch.cat(found) + of.added[column]
+        products = [torch.linalg.vecdot(of.exact[one], of.exact[other]) for one, other in pairs]
+        return torch.cat(products) + of.added[column]
     # a product of two matrices at some places only: ten times as fast as gathering the rows
     ends = torch.bincount(query, minlength=len(block)).cumsum(0)
     with warnings.catch_warnings():
@@ -116,7 +122,8 @@ def exact_scores(
             size=(len(block), len(of.exact)),
             check_invariants=False,
         )
-        return torch.sparse.sampled_addmm(places, of.exact[block], of.exact.T).values()
+        found: Tensor = torch.sparse.sampled_addmm(places, of.exact[block], of.exact.T)
+        return found.values()
 
 
 def norms_and_directions(

@@ -160,7 +160,8 @@ def _floors(values: Float32[np.ndarray, "block rows"], width: int) -> Float32[np
 
 def _reordered(bits: np.ndarray) -> np.ndarray:
     """Bits of floats to integers in the order of the floats, and back."""
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    integers: np.ndarray = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return integers
 
 
 def _settled(

@@ -102,7 +102,9 @@ def test_equal_distances_have_hardly_any_deviation():
     assert found.mean == pytest.approx(math.sqrt(2), rel=1e-14)
 
 
-def test_means_in_one_place_are_at_no_distance():
+@pytest.mark.parametrize("block", [1, 3 * 30, 30 * 30])
+def test_means_in_one_place_are_at_no_distance_and_the_first_is_the_nearest(monkeypatch, block):
+    monkeypatch.setattr(module, "BLOCK_DISTANCES", block)
     means = make_means(1)[0].expand(30, 8)
     found = spacing(means, torch.zeros(30, dtype=torch.float64))
     assert (found.inter, found.mean, found.deviation) == (0, 0, 0)

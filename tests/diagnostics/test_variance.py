@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lossgauge.diagnostics.references import full_collapse, random_unit_vectors
-from lossgauge.diagnostics.variance import _evenly_spaced, geometry, uniformity
+from lossgauge.diagnostics.variance import geometry
 from lossgauge.errors import InputError
 
 
@@ -189,28 +189,6 @@ def test_equal_rows_in_any_direction_have_no_effective_rank():
         for rows in (row.expand(997, 48), row.expand(30, 48)):
             found = geometry(rows, torch.arange(len(rows)) % 7)
             assert math.isnan(found.effective_rank)
-
-
-def test_uniformity_of_many_rows_sorted_by_class_is_near_that_of_all():
-    labels = torch.arange(5).repeat_interleave(1000)
-    rows = torch.nn.functional.normalize(unit_rows(5, 16)[labels] + 0.3 * unit_rows(5000, 16))
-    squared = torch.cdist(rows, rows).square()
-    every = (-2 * squared).exp()[~torch.eye(5000, dtype=torch.bool)].mean().log()
-    assert geometry(rows, labels).uniformity == pytest.approx(float(every), rel=0.01)
-
-
-def test_the_rows_that_uniformity_looks_at_reach_the_last_one_of_any_number():
-    for count in (2, 2048, 2049, 2**24 + 1, 2**24 + 3, 10**8 + 1):
-        picked = _evenly_spaced(count)
-        assert (picked[0], picked[-1]) == (0, count - 1)
-        assert len(picked) == min(count, 2048)
-        steps = picked.diff()
-        assert 0 < steps.min() <= steps.max() <= steps.min() + 1
-
-
-def test_more_rows_than_float32_can_count_are_taken():
-    rows = torch.tensor([[0.6, 0.8]]).expand(2**24 + 3, 2)
-    assert uniformity(rows) == 0
 
 
 def test_the_spacing_of_a_class_is_its_mean_distance_to_the_others():

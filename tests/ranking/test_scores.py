@@ -70,3 +70,10 @@ def test_every_row_but_zeros_can_be_normalised(dtype):
     largest = rows.double() / rows.double().abs().amax(dim=1, keepdim=True)
     expected = torch.nn.functional.normalize(largest).nan_to_num(0)
     torch.testing.assert_close(unit, expected, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_equal_rows_leave_nothing_open(similarity):
+    """A collapsed space is ranked by index at once, not by going through all pairs again."""
+    row = torch.randn(1, 33, generator=torch.Generator().manual_seed(0))
+    assert not prepared(row.expand(997, 33), similarity=similarity).error.any()
