@@ -142,7 +142,7 @@ class Results(NamedTuple):
     references: list[Record]
     """`dataset`, `reference` (`frozen features`, `random unit vectors`, `full collapse`) and geometry columns."""
     left_out: list[Record]
-    """`dataset`, `reason`, and `whole`: False where the dataset is there, and only a part of it left out or doubtful."""
+    """`dataset`, `reason`, and `extent`: `whole`, or `part` where only some of the dataset is left out or doubtful."""
     failures: list[Record]
     """`run`, `dataset`, `loss`, `seed`, `error`; a trial that failed is in `trials`."""
     environment: Record

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lossgauge import cli
 from lossgauge.errors import InputError
@@ -153,7 +154,7 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Path):
     settings = ("--set", "tune.trials=3", "--set", "sensitivity=0.5,2", "--jobs", "2")
     first = run("study", "small.yaml", "--dry-run", *settings)
     assert first.returncode == 0
-    assert "lossgauge features digits --backbone pixels" in first.stderr
+    assert "before that its features, about" in first.stdout
     assert "17 runs, 0 of them done" in first.stdout
     run("features", "digits", "--backbone", "pixels")
     before = sorted(place.rglob("*"))
@@ -203,6 +204,26 @@ def test_features_are_extracted_and_found_again(place: Path):
     assert "1797 rows of 64 features by pixels, halves split 896/901" in first.stdout
     assert "1797 of 1797 images" in first.stderr
     assert run("features", "digits", "--backbone", "pixels").stderr == ""
+
+
+def test_what_is_left_out_of_a_dataset_is_named(place: Path):
+    for label in ("ant", "bee"):
+        (place / "pets" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (4, 3), 9 * number).save(place / "pets" / label / f"{number}.png")
+    (place / "pets" / "ant" / "notes.txt").write_text("small")
+    (place / "pets" / "ant" / "9.jpg").write_text("no image")
+    told = (
+        "folder:pets: 1 files that are no images are left out: ant/notes.txt\n"
+        "folder:pets: 1 of 9 images cannot be read and are left out: ant/9.jpg\n"
+    )
+    for _ in range(2):
+        done = run("features", "folder:pets", "--backbone", "pixels")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("folder:pets: 8 rows of 12 features by pixels")
+        assert done.stdout.endswith(told)
+    dry = run("study", "small.yaml", "--set", "datasets=folder:pets", "--dry-run")
+    assert told in dry.stderr
 
 
 def test_check_tells_which_rules_a_loss_keeps(place: Path):

@@ -217,9 +217,12 @@ def _annotations(content: dict[str, Any], path: Path, name: str) -> Iterator[tup
 
 
 def _official(label: Any, table: Path) -> int:
-    if not str(label).strip().isdecimal() or not 1 <= int(label) <= EXPECTED.classes:
-        raise DataError(f"{table} must hold classes from 1 to {EXPECTED.classes}, got {label!r}")
-    return int(label)
+    digits = str(label).strip()
+    if not digits.isdecimal() or len(digits) > 9 or not 1 <= int(digits) <= EXPECTED.classes:
+        raise DataError(
+            f"{table} must hold classes from 1 to {EXPECTED.classes}, got {digits[:40]!r}"
+        )
+    return int(digits)
 
 
 def _class_names(content: dict[str, Any]) -> Names:

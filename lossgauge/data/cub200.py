@@ -91,15 +91,19 @@ def _table(path: Path) -> dict[int, str]:
     table: dict[int, str] = {}
     for line in read_text(path).splitlines():
         number, _, word = line.strip().partition(" ")
-        if not number.isdecimal() or not word or int(number) in table:
-            raise DataError(f"{path} must hold lines of a new number and a word, got {line!r}")
+        if not _is_number(number) or not word or int(number) in table:
+            raise DataError(f"{path} must hold lines of a new number and a word, got {line[:80]!r}")
         table[int(number)] = word
     return table
 
 
 def _number(word: str, folder: Path) -> int:
-    if not word.isdecimal():
+    if not _is_number(word):
         raise DataError(
-            f"{folder / 'image_class_labels.txt'} must hold class numbers, got {word!r}"
+            f"{folder / 'image_class_labels.txt'} must hold class numbers, got {word[:80]!r}"
         )
     return int(word)
+
+
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) < 10  # Python refuses to read thousands of digits

@@ -48,7 +48,7 @@ def load(root: Path | None = None) -> ImageSet:
     try:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
         table = np.array([line.split(",") for line in lines], dtype=np.int64)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): {HOW}") from None
     if table.shape != (COUNT, 65):
         raise DataError(f"{path} must hold {COUNT} rows of 65 numbers, got {table.shape}")

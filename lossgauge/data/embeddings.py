@@ -91,9 +91,10 @@ def read_embeddings(
     _check_widths(shards)
     embeddings = _native(_stacked([shard.embeddings for shard in shards]))
     labels = _joined(shards, "labels") or []
-    if {type(label) for label in labels} <= {int}:
-        check_range(labels)
-        return Given(embeddings, np.array(labels, dtype=np.int64), {}, ())
+    numbers = [label for label in labels if type(label) is int]
+    if len(numbers) == len(labels):
+        check_range(numbers)
+        return Given(embeddings, np.array(numbers, dtype=np.int64), {}, ())
     rows = checked_rows(
         labels,
         ids=None,

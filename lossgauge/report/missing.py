@@ -56,7 +56,7 @@ def missing(results: Results) -> Missing:
 
 def whole_datasets(left_out: Iterable[Record]) -> list[Record]:
     """Of the rows of `Results.left_out`, those of datasets that are not there at all."""
-    return [row for row in left_out if row.get("whole", True)]
+    return [row for row in left_out if row.get("extent", "whole") == "whole"]
 
 
 def _run(row: Record) -> str:

@@ -67,7 +67,7 @@ def page(results: Results) -> str:
         glossary=[(title, metrics) for title, metrics in TABLES],
         missing=missing(results),
         left_out=whole_datasets(results.left_out),
-        notes=[row for row in results.left_out if not row.get("whole", True)],
+        notes=[row for row in results.left_out if row.get("extent") == "part"],
         plan=_readable(results.plan),
         choices=results.choices,
         environment=results.environment,

@@ -114,8 +114,8 @@ def forecast(
         grid=[_line(plan, found, ledger.given, missing.get(found.dataset)) for found in prepared],
         runs=ledger.expected - (len(ledger.runs) - len(asked)),
         there=len(there),
-        seconds=sum(one.seconds for one in (*ahead, *missing.values())),
-        bytes=sum(one.bytes for one in (*ahead, *missing.values())),
+        seconds=sum(one.seconds for one in ahead) + sum(e.seconds for e in missing.values()),
+        bytes=sum(one.bytes for one in ahead) + sum(e.bytes for e in missing.values()),
     )
 
 

@@ -96,7 +96,7 @@ def prepare(
             found = _load(plan, name, backbones, progress, download, extract)
         except (DataError, MissingExtra) as error:
             errors[name] = str(error)
-            left_out.append(_left_out(name, str(error), whole=True))
+            left_out.append(_left_out(name, str(error), "whole"))
             # not before anything is there: an error that ends all says it too
             if prepared:
                 progress.left_out(name, str(error))
@@ -106,7 +106,7 @@ def prepare(
         notes, warning = (*found.notes, *_sampler_notes(plan, found)), _warning(plan, found)
         for words in (*notes, *([warning] if warning else [])):
             progress.warning(name, words)
-        left_out += [_left_out(name, words, whole=False) for words in notes]
+        left_out += [_left_out(name, words, "part") for words in notes]
         prepared.append(centered(found) if plan.center_features else found)
     if not prepared:
         reasons = "; ".join(f"{name}: {words}" for name, words in errors.items())
@@ -119,12 +119,12 @@ def prepare(
     return prepared, left_out
 
 
-def _left_out(name: str, words: str, *, whole: bool) -> Record:
+def _left_out(name: str, words: str, extent: str) -> Record:
     """A row that others may read: it does not say where the data lie on this machine."""
     kind, _, path = name.partition(":")
     below = [Path(path).parent, Path(path).resolve().parent] if path else []
     shown = f"{kind}:{Path(path).name or Path(path).resolve().name}" if path else name
-    return {"dataset": shown, "reason": portable(words, *below), "whole": whole}
+    return {"dataset": shown, "reason": portable(words, *below), "extent": extent}
 
 
 def set_down(plan: Plan, found: FeatureSet, store: Store) -> None:

@@ -50,7 +50,7 @@ LEADING: dict[str, Columns] = {
     "steps": {**RUN, "step": _WHOLE, "epoch": _WHOLE},
     "references": {"dataset": _TEXT, "reference": _TEXT},
     "failures": {**RUN, "error": _TEXT},
-    "left_out": {"dataset": _TEXT, "reason": _TEXT},
+    "left_out": {"dataset": _TEXT, "reason": _TEXT, "extent": _TEXT},
 }
 """The tables, and the columns that each begins with and always has."""
 

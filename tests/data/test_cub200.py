@@ -129,6 +129,7 @@ def test_labels_of_other_images_are_found_by_the_folders(folder: Path):
     [
         ("images.txt", "1 a/b.jpg\n1 a/c.jpg\n"),
         ("images.txt", "x a/b.jpg\n"),
+        pytest.param("images.txt", "9" * 9_999 + " a/b.jpg\n", id="digits"),
         ("images.txt", "1\n"),
         ("images.txt", b"\xff\xfe"),
         ("image_class_labels.txt", "".join(f"{n} one\n" for n in range(1, 9))),

@@ -39,18 +39,18 @@ def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(t
     assert list(quiet.missing) == [names[0], names[2]]
     assert outcome.left_out == Store(tmp_path / "out").load().left_out
     told = [
-        (row["dataset"], row["reason"].partition(";")[0], row["whole"]) for row in outcome.left_out
+        (row["dataset"], row["reason"].partition(";")[0], row["extent"]) for row in outcome.left_out
     ]
     assert told == [
-        ("folder:none", "there is no none", True),
-        ("folder:pets", "1 files that are no images are left out: ant/notes.txt", False),
-        ("folder:pets", "1 of 12 images cannot be read and are left out: bee/5.png", False),
+        ("folder:none", "there is no none", "whole"),
+        ("folder:pets", "1 files that are no images are left out: ant/notes.txt", "part"),
+        ("folder:pets", "1 of 12 images cannot be read and are left out: bee/5.png", "part"),
         (
             "folder:pets",
             "batch_size 5 is no multiple of samples_per_class 2: batches are of 4",
-            False,
+            "part",
         ),
-        ("folder:gone", "there is no gone", True),
+        ("folder:gone", "there is no gone", "whole"),
     ]
     html = write_page(Store(tmp_path / "out").load(), tmp_path / "page.html").read_text()
     for words in (
