@@ -422,7 +422,7 @@ def _check_embeddings(path: Path, embeddings_name: str, labels_name: str) -> Non
     normalized = bool((norms - 1).abs().max() <= 1e-3)
     found = geometry(embeddings, labels)
     ranked = retrieval(embeddings, labels, similarity="cosine" if normalized else "dot")
-    bad = signs(found if normalized else geometry(directions, labels))
+    bad = signs(found if normalized else geometry(directions, labels), given.class_names)
     for words in given.notes:
         say(words)
     say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from lossgauge.diagnostics.variance import Geometry
@@ -28,12 +29,14 @@ class Sign(NamedTuple):
     remedy: str
 
 
-def signs(of: Geometry) -> list[Sign]:
+def signs(of: Geometry, names: Mapping[int, str] | None = None) -> list[Sign]:
     """Bad signs of a geometry of unit vectors, the worst first; an empty list where there is none.
+
+    `names` are those of the classes, by label; one without a name is shown by its label.
 
     The thresholds are our choice, set where a space is of no use rather than merely not good.
     """
-    found = []
+    names, found = names or {}, []
     if of.intra < COLLAPSED and of.inter < COLLAPSED:
         found.append(
             Sign(
@@ -49,7 +52,7 @@ def signs(of: Geometry) -> list[Sign]:
         found.append(
             Sign(
                 f"{len(collapsed)} of {of.class_count} classes have collapsed to a point each",
-                f"intra below {CLASS_POINT:g} in classes {_some(collapsed)}",
+                f"intra below {CLASS_POINT:g} in classes {_some([_name(label, names) for label in collapsed])}",
                 "look for duplicated images in them; else train for fewer epochs or soften the pull",
             )
         )
@@ -59,7 +62,7 @@ def signs(of: Geometry) -> list[Sign]:
         found.append(
             Sign(
                 "two classes lie in one place",
-                f"classes {label} and {other}: their means are nearer than 1 % of the usual distance",
+                f"classes {_name(label, names)} and {_name(other, names)}: their means are nearer than 1 % of the usual distance",
                 "look at the images of both: one class under two labels?",
             )
         )
@@ -90,5 +93,9 @@ def signs(of: Geometry) -> list[Sign]:
     return found
 
 
-def _some(labels: list[int]) -> str:
-    return ", ".join(map(str, labels[:5])) + (" …" if len(labels) > 5 else "")
+def _name(label: int, names: Mapping[int, str]) -> str:
+    return names.get(label, str(label))
+
+
+def _some(classes: list[str]) -> str:
+    return ", ".join(classes[:5]) + (" …" if len(classes) > 5 else "")

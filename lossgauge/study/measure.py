@@ -6,7 +6,6 @@ import dataclasses
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossgauge.diagnostics.references import (
@@ -18,6 +17,7 @@ from lossgauge.diagnostics.references import (
 )
 from lossgauge.diagnostics.variance import Geometry, geometry
 from lossgauge.ranking.metrics import retrieval
+from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.training import embed
 from lossgauge.types import FeatureSet, Record
 
@@ -67,8 +67,10 @@ def class_rows(head: nn.Module, features: FeatureSet) -> list[Record]:
 
 
 def retrieval_columns(embeddings: Tensor, labels: Tensor) -> Record:
-    """Retrieval as a flat row."""
-    found = retrieval(embeddings, labels)
+    """Retrieval by cosines as a flat row; a row of zeros is as near to all."""
+    # directions in float64: in a narrow cone, the rounding of a float32 norm would decide between neighbours
+    _, directions = norms_and_directions(embeddings)
+    found = retrieval(directions, labels)
     return {
         **{f"recall_at_{k}": value for k, value in found.recall_at.items()},
         "r_precision": found.r_precision,
@@ -79,7 +81,7 @@ def retrieval_columns(embeddings: Tensor, labels: Tensor) -> Record:
 def references(features: FeatureSet, *, width: int) -> list[Record]:
     """The test side as frozen features (normalised), as random unit vectors, and collapsed to a point."""
     labels = features.labels[features.test]
-    frozen = F.normalize(features.features[features.test].float())
+    _, frozen = norms_and_directions(features.features[features.test])
     random = random_unit_vectors(labels, width=width)
     collapsed = full_collapse(labels, width=width)
     return [

@@ -100,6 +100,7 @@ class LeftOut(Flat):
 
     dataset: str
     reason: str
+    extent: Literal["whole", "part"] = "whole"
 
 
 class Budget(Model):

@@ -165,3 +165,13 @@ def test_a_long_list_of_collapsed_classes_is_cut():
     rows, labels = places(*torch.linspace(0, 6, 8).tolist())
     found = evidence_of("8 of 8 classes have collapsed", rows, labels)
     assert found == "intra below 1e-06 in classes 0, 1, 2, 3, 4 …"
+
+
+def test_classes_are_named_where_names_are_given():
+    rows, labels = places(*torch.linspace(0, 6, 3).tolist())
+    (sign,) = [
+        sign
+        for sign in signs(geometry(rows, labels), {0: "cup", 2: "a [red] mug"})
+        if "collapsed to a point each" in sign.words
+    ]
+    assert sign.evidence == "intra below 1e-06 in classes cup, 1, a [red] mug"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lossgauge.study.measure import class_rows, measure, references
+from lossgauge.study.measure import class_rows, measure, references, retrieval_columns
 from lossgauge.types import FeatureSet
 from tests.study.test_grid import fake_features
 
@@ -141,3 +141,19 @@ def test_the_smallest_class_intra_is_that_of_no_lone_class(features):
     of_test = [r["intra"] for r in class_rows(Sphere(), features) if r["side"] == "test"]
     assert row["test_smallest_class_intra"] == min(x for x in of_test if x is not None)
     assert all(value is None or math.isfinite(value) for value in row.values())
+
+
+def test_neighbours_in_a_narrow_cone_are_those_of_exact_directions():
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(400, 64, generator=generator)
+    rows = torch.nn.functional.normalize(torch.ones(64) + 1e-3 * noise)
+    labels = torch.randint(4, (400,), generator=generator)
+    exact = torch.nn.functional.normalize(rows.double())
+    exact -= exact.mean(dim=0)
+    distances = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = distances.fill_diagonal_(torch.inf).argmin(dim=1)
+    expected = float((labels[nearest] == labels).double().mean())
+    assert retrieval_columns(rows, labels)["recall_at_1"] == expected
+    # the plain product in float32 gives another order
+    product = (rows @ rows.T).fill_diagonal_(-torch.inf)
+    assert (product.argmax(dim=1) != nearest).any()
