@@ -195,7 +195,7 @@ def test_a_loss_of_nan_stops_the_run_and_says_when():
     features, labels = make_data()
     with pytest.raises(
         RunError,
-        match="the run diverged in epoch 1, step 0, at learning rate 0.01: the loss is nan; try a lower",
+        match=r"the run diverged in epoch 1, step 0, at learning rate 0.01: the loss is nan; try a lower",
     ):
         train_epoch(training, features, labels, [torch.arange(20)], on_step=lambda step: None)
 

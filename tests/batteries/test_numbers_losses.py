@@ -7,13 +7,19 @@ hold, and rightly refused where the type cannot hold the loop's value or gradien
 """
 
 import math
+import warnings
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
+import lossgauge as lg
 from lossgauge.errors import InputError
 from lossgauge.losses import LOSSES
 from tests.losses.test_extremes import in_form, make_loss
@@ -180,3 +186,165 @@ def test_each_loss_is_right_in_every_type_size_and_layout_or_refused(capsys):
         print(*faults[:40], sep="\n")
     assert not faults
     assert counts["right"] > 5000
+
+
+def kinds() -> tuple[dict[str, object], dict[str, object]]:
+    """Embeddings and labels of every kind that somebody may hand in."""
+    rows = torch.nn.functional.normalize(torch.randn(12, WIDTH))
+    array, names = rows.numpy(), LABELS.numpy()
+    embeddings: dict[str, object] = {
+        "meta": rows.to("meta"),
+        "coo": rows.to_sparse(),
+        "csr": rows.to_sparse_csr(),
+        "csc": rows.to_sparse_csc(),
+        "bsr": rows.to_sparse_bsr((2, 2)),
+        "mkldnn": rows.to_mkldnn(),
+        "quantized": torch.quantize_per_tensor(rows, 0.1, 0, torch.quint8),
+        "nested": torch.nested.nested_tensor([rows[:4], rows[4:]]),
+        "jagged": torch.nested.nested_tensor([rows[:4], rows[4:]], layout=torch.jagged),
+        "list": rows.tolist(),
+        "list of tensors": list(rows),
+        "list of leaves": list(rows.clone().requires_grad_()),
+        "list of arrays": list(array),
+        "ragged list": [[1.0], [1.0, 2.0]],
+        "empty list": [],
+        "frame": pd.DataFrame(array),
+        "sorted frame": pd.DataFrame(array).sort_values(0),
+        "frame with text": pd.DataFrame({"a": ["x"] * 12, "b": range(12)}),
+        "nullable frame": pd.DataFrame(array).convert_dtypes(),
+        "series of lists": pd.Series(rows.tolist()),
+        "unmasked": np.ma.array(array),
+        "masked": np.ma.array(array, mask=array > 0.5),
+        "structured": np.zeros(12, dtype=[("a", "f4"), ("b", "f4")]),
+        "record": np.rec.array(np.zeros(12, dtype=[("a", "f4")])),
+        "matrix": np.matrix(array),
+        "big endian": array.astype(">f4"),
+        "expanded": np.broadcast_to(array[:1], array.shape),
+        "backwards": array[::-1, ::-1],
+        "fortran": np.asfortranarray(array),
+        "unaligned": np.frombuffer(b"-" + array.tobytes(), "f4", offset=1).reshape(array.shape),
+        "0-d": torch.tensor(1.0),
+        "0-d array": np.array(1.0),
+        "1-d": rows[0],
+        "3-d": rows[None],
+        "nothing": rows[:0],
+        "no width": rows[:, :0],
+        "parameter": torch.nn.Parameter(rows),
+        "imaginary part": torch.view_as_complex(torch.stack([rows, rows], -1)).conj().imag,
+    }
+    for kind in (object, np.longdouble, complex, bool, int, str, "S8", "M8[s]", "m8[s]", "V4"):
+        embeddings[f"numpy {np.dtype(kind).name}"] = np.zeros(array.shape, kind)
+    for kind in {k for k in vars(torch).values() if isinstance(k, torch.dtype)}:
+        embeddings[str(kind)] = torch.empty(rows.shape, dtype=kind).fill_(1) if kind in DTYPES else torch.empty(rows.shape, dtype=kind)  # fmt: skip
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        embeddings["fake"] = mode.from_tensor(rows)
+    with torch.inference_mode():
+        embeddings["inference"] = rows.clone()
+    series = pd.Series(names)
+    labels: dict[str, object] = {
+        "list": names.tolist(),
+        "range": range(12),
+        "beyond int64": [2**63] * 12,
+        "beyond uint64": [2**70] * 12,
+        "lowest": [-(2**63)] * 12,
+        "big uint64": torch.tensor([2**63 + 5, 2**64 - 1] * 6, dtype=torch.uint64),
+        "big uint64 array": np.array([2**63 + 5, 1] * 6, dtype="u8"),
+        "filtered series": pd.Series(np.arange(24) % 3)[::2],
+        "sorted series": series.sort_values(),
+        "nullable": series.astype("Int64"),
+        "with NA": pd.Series([1, None] * 6, dtype="Int64"),
+        "categories": series.astype(str).astype("category"),
+        "integer categories": series.astype("category"),
+        "index": pd.Index(names),
+        "frame": pd.DataFrame({"a": names}),
+        "unmasked": np.ma.array(names),
+        "masked": np.ma.array(names, mask=names > 1),
+        "leaf": LABELS.float().requires_grad_(),
+        "meta": LABELS.to("meta"),
+        "sparse": LABELS.to_sparse(),
+        "jagged": torch.nested.nested_tensor([LABELS[:4], LABELS[4:]], layout=torch.jagged),
+        "quantized": torch.quantize_per_tensor(LABELS.float(), 0.1, 0, torch.qint32),
+        "0-d": torch.tensor(1),
+        "2-d": LABELS[None],
+        "text": list("abcabcabcabc"),
+        "matrix": np.matrix(names),
+        "backwards": names[::-1],
+        "structured": np.zeros(12, dtype=[("a", "i4")]),
+    }
+    for kind in (object, bool, float, complex, str, "M8[s]", ">i8", "u1", "i2"):
+        labels[f"numpy {np.dtype(kind).str}"] = names.astype(kind)
+    for kind in {k for k in vars(torch).values() if isinstance(k, torch.dtype)}:
+        labels[str(kind)] = torch.zeros(12, dtype=torch.int64).to(kind) if kind in DTYPES else torch.empty(12, dtype=kind)  # fmt: skip
+    return embeddings, labels
+
+
+def transforms(call, rows):
+    def dual():
+        with forward_ad.dual_level():
+            return call(forward_ad.make_dual(rows.clone(), rows.clone()), LABELS)
+
+    of_rows = lambda z: torch.as_tensor(call(z, LABELS))  # noqa: E731
+    return {
+        "grad": lambda: torch.func.grad(of_rows)(rows),
+        "vjp": lambda: torch.func.vjp(of_rows, rows),
+        "jvp": lambda: torch.func.jvp(of_rows, (rows,), (rows,)),
+        "vmap": lambda: torch.vmap(of_rows)(torch.stack([rows, rows])),
+        "vmap of labels": lambda: torch.vmap(lambda y: torch.as_tensor(call(rows, y)))(
+            LABELS.expand(2, -1)
+        ),
+        "jacrev": lambda: torch.func.jacrev(of_rows)(rows),
+        "jacfwd": lambda: torch.func.jacfwd(of_rows)(rows),
+        "hessian": lambda: torch.func.hessian(of_rows)(rows),
+        "functionalize": lambda: torch.func.functionalize(of_rows)(rows),
+        "trace": lambda: torch.jit.trace(of_rows, rows),
+        "dual": dual,
+        "inference mode": lambda: torch.inference_mode()(of_rows)(rows),
+        "checkpoint": lambda: checkpoint(
+            of_rows, rows.clone().requires_grad_(), use_reentrant=False
+        ),
+    }
+
+
+def test_every_kind_of_tensor_gets_an_answer_or_our_own_error(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        embeddings, labels = kinds()
+    calls = {name: make_loss(name, classes=5, width=WIDTH) for name in LOSSES}
+    calls["geometry"] = lambda rows, numbers: lg.geometry(rows, numbers).intra
+    calls["retrieval"] = lambda rows, numbers: lg.retrieval(rows, numbers).map_at_r
+    rows = torch.nn.functional.normalize(torch.randn(12, WIDTH))
+    counts: Counter[str] = Counter()
+    foreign = []
+
+    def attempt(tag, call):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                call()
+            counts["answered"] += 1
+        except InputError as error:
+            counts["refused"] += 1
+            if "\n" in str(error):
+                foreign.append((tag, "more than one line"))
+        except Exception as error:
+            foreign.append((tag, f"{type(error).__name__}: {error}"[:200]))
+
+    for name, call in calls.items():
+        for kind, given in embeddings.items():
+            attempt((name, "embeddings", kind), lambda call=call, given=given: call(given, LABELS))
+        for kind, given in labels.items():
+            attempt((name, "labels", kind), lambda call=call, given=given: call(rows, given))
+        for kind, transformed in transforms(call, rows).items():
+            attempt((name, kind), transformed)
+    for name in LOSSES:
+        loss = make_loss(name, classes=5, width=WIDTH)
+        own = {n: p.detach().clone() for n, p in loss.named_parameters()}
+        call = lambda ps, loss=loss: torch.func.functional_call(loss, ps, (rows, LABELS))  # noqa: E731
+        attempt((name, "functional_call"), lambda call=call, own=own: call(own))
+        attempt((name, "grad of it"), lambda call=call, own=own: torch.func.grad(call)(own))
+        attempt((name, "export"), lambda loss=loss: torch.export.export(loss, (rows, LABELS)))
+        attempt((name, "on meta"), lambda loss=loss: loss.to("meta")(rows, LABELS))
+    with capsys.disabled():
+        print(f"\nkinds of tensors: {dict(counts)}, foreign {len(foreign)}")
+        print(*foreign[:40], sep="\n")
+    assert not foreign

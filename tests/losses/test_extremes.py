@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossgauge.errors import InputError
 from lossgauge.losses import LOSSES, load_loss
 from lossgauge.types import Evaluation
 from tests.losses.cases import make_batch, without_kernel
@@ -446,3 +447,52 @@ def test_triplets_are_counted_exactly(sizes, form):
     assert torch.tensor(triplets).float().long() != triplets
     assert evaluation.active_count == evaluation.term_count == triplets
     assert evaluation.anchor_weight.min() == evaluation.anchor_weight.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "scale"),
+    [(*of, scale) for of in FORMS for scale in (1e-30, 1e-20, 1e-13, 1e13, 1e16)]
+    # squared distances overflow, their mean does not
+    + [(*of, 2e19) for of in FORMS if of[0] in ("contrastive", "triplet")],
+)
+def test_float32_of_an_unusual_size_agrees_with_float64(name, form, scale):
+    embeddings, labels = make_batch([*range(8)] * 4, width=32)
+    rows = (embeddings * scale).float()
+    loss = make_loss(name)
+    found, wanted = find(loss, rows, labels, form=form), reference(loss, rows, labels)
+    assert found.value.dtype == found.gradients[0].dtype == torch.float32
+    torch.testing.assert_close(found.value.double(), wanted.value, rtol=1e-5, atol=0)
+    for a, b in zip(found.gradients, wanted.gradients, strict=True):
+        assert (a.double() - b).norm() <= 1e-5 * b.norm()
+    assert found.evaluation[1:4] == wanted.evaluation[1:4]
+    assert found.evaluation.pull.item() == pytest.approx(wanted.evaluation.pull.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 1e25), (torch.float64, 1e155)])
+@pytest.mark.parametrize(("name", "form"), FORMS)
+def test_embeddings_too_large_for_their_type_are_refused_in_words(name, form, dtype, scale):
+    embeddings, labels = make_batch([*range(8)] * 4, width=32)
+    rows, loss = (embeddings * scale).to(dtype), make_loss(name).to(dtype)
+    if name == "arcface":  # it normalises
+        found, wanted = find(loss, rows, labels, form=form), find(loss, embeddings, labels)
+        assert found.value.item() == pytest.approx(wanted.value.item(), rel=1e-4)
+        return
+    rule = r"leaves the range of torch|must lie in 1e-135 … 1e\+145, got .*e\+154"
+    with pytest.raises(InputError, match=rule):
+        find(loss, rows, labels, form=form)
+
+
+def test_distances_whose_squares_vanish_in_float64_are_refused_in_words():
+    embeddings, labels = make_batch([0, 0, 1, 1])
+    with pytest.raises(InputError, match=r"must lie in 1e-135 … 1e\+145, got .*e-15"):
+        make_loss("contrastive")(embeddings * 1e-150, labels)
+
+
+def test_a_temperature_that_float32_cannot_hold_is_computed_in_float64():
+    embeddings, labels = make_batch([*range(8)] * 4, width=32)
+    loss = make_loss("info_nce", temperature=1e-36)
+    rows = (embeddings * 1e5).float()
+    with pytest.raises(InputError, match=r"leaves the range of torch.float32"):
+        loss(rows, labels)
+    loss = make_loss("n_pair", temperature=1e-29)
+    assert_near(find(loss, rows, labels), reference(loss, rows, labels), share=1e-5)
