@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lossgauge.errors import InputError, LossgaugeError, nearest
+from lossgauge.user_folders import private_folder
 
 app = typer.Typer(
     help="A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.",
@@ -437,6 +439,9 @@ def _write_report(folder: Path, out: Path | None = None) -> Path:
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    # else torch makes /tmp/torchinductor_<user> for its optimizers, and fails where somebody else was there before
+    kept = private_folder("compiled") or Path(__file__).parent
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
     try:
         app()
     except LossgaugeError as error:

@@ -44,8 +44,9 @@ def cache_folder() -> Path:
     if temporary is not None and _made_private(temporary):
         return temporary
     raise CacheError(
-        f"the cache needs a folder: there is no home that can be written, and {temporary or 'no temporary folder'} "
-        "cannot be made for this user alone; name a folder in LOSSGAUGE_CACHE"
+        "the cache needs a folder: there is no home that can be written, and "
+        + (f"{temporary} cannot be made this user's alone" if temporary else "no temporary folder")
+        + "; name one in LOSSGAUGE_CACHE"
     )
 
 
@@ -67,29 +68,33 @@ def private_folder(name: str, *, first: Iterable[Path] = ()) -> Path | None:
 
 @contextmanager
 def some_home() -> Iterator[None]:
-    """Within the block, libraries that keep settings and logs in the user's home have a private one where it is missing.
+    """Within the block, libraries that want a home and a temporary folder have a private one where either is missing.
 
-    One that is there and cannot be written is still read; only what they would cache in it goes elsewhere.
+    A home that is there and cannot be written is still read; only what they would cache in it goes elsewhere.
     """
+    missing = []
     own = home()
-    if own is not None and (can_be_written(own / ".cache") or "XDG_CACHE_HOME" in os.environ):
-        yield
-        return
-    folder = private_folder("home")
-    if folder is None:
+    if own is None:
+        missing.append("HOME")
+    elif not can_be_written(own / ".cache") and "XDG_CACHE_HOME" not in os.environ:
+        missing.append("XDG_CACHE_HOME")
+    if _temporary() is None:
+        missing.append("TMPDIR")
+    folder = private_folder("home") if missing else None
+    if missing and folder is None:
         raise CacheError(
             "a library needs a home, and no folder can be written by this user alone: name one in LOSSGAUGE_CACHE"
         )
-    name = "HOME" if own is None else "XDG_CACHE_HOME"
-    before = os.environ.get(name)
-    os.environ[name] = str(folder)
+    before = {name: os.environ.get(name) for name in missing}
+    os.environ.update(dict.fromkeys(missing, str(folder)))
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def is_own(status: os.stat_result) -> bool:
