@@ -41,8 +41,8 @@ def cache_folder() -> Path:
     if own is not None and (os.access(own, os.R_OK | os.X_OK) or can_be_written(own)):
         return own
     temporary = _temporary()
-    if temporary is not None and _made_private(temporary):
-        return temporary
+    if temporary is not None and (made := _made_private(temporary)):
+        return made
     raise CacheError(
         "the cache needs a folder: there is no home that can be written, and "
         + (f"{temporary} cannot be made this user's alone" if temporary else "no temporary folder")
@@ -63,7 +63,7 @@ def private_folder(name: str, *, first: Iterable[Path] = ()) -> Path | None:
     temporary folder.
     """
     parents = (*first, *_caches())
-    return next((p / name for p in parents if _made_private(p / name)), None)
+    return next((made for parent in parents if (made := _made_private(parent / name))), None)
 
 
 @contextmanager
@@ -142,8 +142,8 @@ def _temporary() -> Path | None:
     return Path(parent) / (f"{_NAME}-{os.geteuid()}" if os.name != "nt" else _NAME)
 
 
-def _made_private(folder: Path) -> bool:
-    """Whether `folder` is there or can be made, can be written, and is the user's alone."""
+def _made_private(folder: Path) -> Path | None:
+    """`folder` without links, made if need be; None where it cannot be written or is not the user's alone."""
     folder = Path(os.path.realpath(folder))
     with suppress(OSError):
         there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
@@ -151,13 +151,13 @@ def _made_private(folder: Path) -> bool:
         if all(_is_safe(place) for place in (there, *there.parents)):
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
-            return (
-                all(_is_safe(place) for place in folder.parents)
-                and stat.S_ISDIR((status := folder.lstat()).st_mode)
-                and is_own(status)
+            if (
+                all(_is_safe(place) for place in (folder, *folder.parents))
+                and is_own(folder.lstat())
                 and os.access(folder, os.W_OK | os.X_OK)
-            )
-    return False
+            ):
+                return folder
+    return None
 
 
 def _is_safe(folder: Path) -> bool:
