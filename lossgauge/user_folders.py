@@ -41,11 +41,12 @@ def cache_folder() -> Path:
     if own is not None and (os.access(own, os.R_OK | os.X_OK) or can_be_written(own)):
         return own
     temporary = _temporary()
-    if temporary is not None and _made_private(temporary):
-        return temporary
+    if temporary is not None and (made := _made_private(temporary)):
+        return made
     raise CacheError(
-        f"the cache needs a folder: there is no home that can be written, and {temporary or 'no temporary folder'} "
-        "cannot be made for this user alone; name a folder in LOSSGAUGE_CACHE"
+        "the cache needs a folder: there is no home that can be written, and "
+        + (f"{temporary} cannot be made this user's alone" if temporary else "no temporary folder")
+        + "; name one in LOSSGAUGE_CACHE"
     )
 
 
@@ -62,34 +63,38 @@ def private_folder(name: str, *, first: Iterable[Path] = ()) -> Path | None:
     temporary folder.
     """
     parents = (*first, *_caches())
-    return next((p / name for p in parents if _made_private(p / name)), None)
+    return next((made for parent in parents if (made := _made_private(parent / name))), None)
 
 
 @contextmanager
 def some_home() -> Iterator[None]:
-    """Within the block, libraries that keep settings and logs in the user's home have a private one where it is missing.
+    """Within the block, libraries that want a home and a temporary folder have a private one where either is missing.
 
-    One that is there and cannot be written is still read; only what they would cache in it goes elsewhere.
+    A home that is there and cannot be written is still read; only what they would cache in it goes elsewhere.
     """
+    missing = []
     own = home()
-    if own is not None and (can_be_written(own / ".cache") or "XDG_CACHE_HOME" in os.environ):
-        yield
-        return
-    folder = private_folder("home")
-    if folder is None:
+    if own is None:
+        missing.append("HOME")
+    elif not can_be_written(own / ".cache") and "XDG_CACHE_HOME" not in os.environ:
+        missing.append("XDG_CACHE_HOME")
+    if _temporary() is None:
+        missing.append("TMPDIR")
+    folder = private_folder("home") if missing else None
+    if missing and folder is None:
         raise CacheError(
             "a library needs a home, and no folder can be written by this user alone: name one in LOSSGAUGE_CACHE"
         )
-    name = "HOME" if own is None else "XDG_CACHE_HOME"
-    before = os.environ.get(name)
-    os.environ[name] = str(folder)
+    before = {name: os.environ.get(name) for name in missing}
+    os.environ.update(dict.fromkeys(missing, str(folder)))
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def is_own(status: os.stat_result) -> bool:
@@ -137,8 +142,8 @@ def _temporary() -> Path | None:
     return Path(parent) / (f"{_NAME}-{os.geteuid()}" if os.name != "nt" else _NAME)
 
 
-def _made_private(folder: Path) -> bool:
-    """Whether `folder` is there or can be made, can be written, and is the user's alone."""
+def _made_private(folder: Path) -> Path | None:
+    """`folder` without links, made if need be; None where it cannot be written or is not the user's alone."""
     folder = Path(os.path.realpath(folder))
     with suppress(OSError):
         there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
@@ -146,13 +151,13 @@ def _made_private(folder: Path) -> bool:
         if all(_is_safe(place) for place in (there, *there.parents)):
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
-            return (
-                all(_is_safe(place) for place in folder.parents)
-                and stat.S_ISDIR((status := folder.lstat()).st_mode)
-                and is_own(status)
+            if (
+                all(_is_safe(place) for place in (folder, *folder.parents))
+                and is_own(folder.lstat())
                 and os.access(folder, os.W_OK | os.X_OK)
-            )
-    return False
+            ):
+                return folder
+    return None
 
 
 def _is_safe(folder: Path) -> bool:

@@ -134,7 +134,9 @@ def test_a_temporary_folder_that_somebody_else_made_is_not_used(places, monkeypa
     temporary(places).mkdir(mode=0o700)
     os.chown(temporary(places), STRANGER, STRANGER)
     assert private_folder("compiled") is None
-    with pytest.raises(CacheError, match=r"lossgauge-0 cannot be made .* LOSSGAUGE_CACHE"):
+    with pytest.raises(
+        CacheError, match=r"lossgauge-0 cannot be made this user's alone; .* LOSSGAUGE_CACHE"
+    ):
         cache_folder()
     assert not list(temporary(places).iterdir())
 
@@ -158,7 +160,7 @@ def test_without_any_folder_there_is_none(places, monkeypatch):
     no_home(monkeypatch)
     monkeypatch.setattr(tempfile, "gettempdir", gettempdir)
     assert private_folder("compiled") is None
-    with pytest.raises(CacheError, match=r"no temporary folder .* LOSSGAUGE_CACHE"):
+    with pytest.raises(CacheError, match=r"and no temporary folder; .* LOSSGAUGE_CACHE"):
         cache_folder()
 
 
@@ -185,3 +187,12 @@ def test_a_home_that_cannot_be_written_is_still_read(places, monkeypatch):
     monkeypatch.setattr(user_folders, "private_folder", lambda name: None)
     with pytest.raises(CacheError, match="LOSSGAUGE_CACHE"), some_home():
         pass
+
+
+def test_libraries_have_a_temporary_folder_where_there_is_none(places, monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    monkeypatch.setattr(user_folders, "_temporary", lambda: None)
+    with some_home():
+        assert os.environ["HOME"] == str(places / "home")
+        assert os.environ["TMPDIR"] == str(places / "home/.cache/lossgauge/home")
+    assert os.environ["TMPDIR"] == "/nonexistent"

@@ -28,7 +28,7 @@ from typing import Any
 
 import llvmlite
 import numba
-from numba import cfunc, types  # type: ignore[attr-defined]
+from numba import cfunc, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
@@ -93,7 +93,7 @@ def _compiled(function: Callable[[Any], None], name: str) -> tuple[int, _Code | 
     """Its address, and its code where that can be kept."""
     # its symbols are named so, and numbered by process: a linker cannot take another kernel's for them
     function.__qualname__ = name
-    made = cfunc(types.void(types.CPointer(types.int64)))(function)
+    made: Any = cfunc(types.void(types.CPointer(types.int64)))(function)
     library = made._library
     if library.has_dynamic_globals:  # addresses in this process
         return made.address, None

@@ -164,7 +164,6 @@ def test_every_command_works_without_a_home(machine, capsys):
         [*study, "--dry-run"],
         study,
         ["study", "demo", *SMALL, "--out", "jobs", "--jobs", "2"],
-        ["study", "demo", *SMALL, "--out", "ray", "--engine", "ray", "--jobs", "2"],
         ["status", "study"],
         ["report", "study"],
         *(
@@ -189,14 +188,8 @@ def test_every_command_works_without_a_home(machine, capsys):
     assert [path for path in (kept / "compiled").iterdir() if path.name.startswith("triplet")]
     for place in (kept, kept / "compiled"):
         assert (place.stat().st_mode & 0o777, place.stat().st_uid) == (0o700, machine.user)
-    names = {path.name for path in machine.temporary.iterdir()}
-    assert {name for name in names if not name.startswith("torchinductor_")} == {kept.name}
-    assert {path.name for path in machine.work.iterdir()} == {
-        "rows.npz",
-        "study",
-        "jobs",
-        "ray",
-    }
+    assert {path.name for path in machine.temporary.iterdir()} == {kept.name}
+    assert {path.name for path in machine.work.iterdir()} == {"rows.npz", "study", "jobs"}
 
 
 def test_every_kind_of_home_works_or_says_one_line(machine, capsys):
@@ -211,6 +204,7 @@ def test_every_kind_of_home_works_or_says_one_line(machine, capsys):
     squatted = machine.folder / "squatted"
     squatted.mkdir()
     squatted.chmod(0o1777)
+    (squatted / f"torchinductor_uid_{machine.user}").touch()
     (squatted / f"lossgauge-{machine.user}").mkdir(mode=0o777)
     (squatted / f"lossgauge-{machine.user}").chmod(0o777)
     linked = machine.folder / "linked"
@@ -263,6 +257,85 @@ def test_every_kind_of_home_works_or_says_one_line(machine, capsys):
     assert not list((squatted / f"lossgauge-{machine.user}").iterdir())
     assert list((own / ".cache/lossgauge/compiled").iterdir())
     assert list((machine.work / "named/compiled").iterdir())
+
+
+def test_ray_works_without_a_home(machine):
+    study = ("study", "demo", *SMALL, "--out", "ray", "--engine", "ray", "--jobs", "2")
+    done = machine.lossgauge(*study)
+    assert outcome(done) == "works"
+    assert "6 runs done, 0 were there, 0 failed" in done.stdout
+
+
+READ_ONLY = """
+set -e
+mount --make-rprivate /
+mount --bind / /
+mount -o remount,ro,bind /
+for place in $(awk '$3 == "tmpfs" && $2 != "/dev" {print $2}' /proc/mounts); do
+    mount -o remount,ro,bind "$place" || true
+done
+[ -z "$VOLUME" ] || { mount -t tmpfs tmpfs "$VOLUME"; chmod 1777 "$VOLUME"; }
+cd /
+set +e
+for command in "$@"; do
+    echo "=== $command"
+    setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups "$PYTHON" -m lossgauge $command 2>&1
+    echo "=== code $?"
+done
+"""
+
+
+def on_a_read_only_disk(machine, *commands: str, volume: Path | None = None, **more: str) -> str:
+    """What the commands print where nothing can be written, or only the volume."""
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "OMP_NUM_THREADS": "1",
+        "PYTHON": machine.python,
+        "USER_ID": str(machine.user),
+        "VOLUME": str(volume or ""),
+        **more,
+    }
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", *commands],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    if "===" not in done.stdout:
+        pytest.skip(f"no read-only disk can be had here: {done.stderr.strip()}")
+    return done.stdout
+
+
+def test_on_a_disk_that_is_read_only_altogether(machine, capsys):
+    printed = on_a_read_only_disk(
+        machine, "losses", "datasets", "check arcface", "cache ls", "features digits"
+    )
+    assert "Traceback" not in printed
+    assert "BROKEN" not in printed
+    assert [line for line in printed.splitlines() if line.startswith("=== code")] == [
+        f"=== code {code}" for code in (0, 0, 0, 2, 2)
+    ]
+    assert printed.count("lossgauge: ") == 3  # compiled code is not kept; no cache, twice
+
+    # with one volume for results and the cache, and no folder for temporary files
+    volume = machine.folder / "volume"
+    volume.mkdir()
+    small = " ".join(SMALL)
+    commands = [
+        f"study demo {small} --out {volume}/study",
+        f"study demo {small} --jobs 2 --out {volume}/jobs",
+        f"report {volume}/study",
+        *(f"export {volume}/study --to {to}" for to in ("csv", "mlflow", "wandb", "tensorboard")),
+    ]
+    printed = on_a_read_only_disk(
+        machine, *commands, volume=volume, LOSSGAUGE_CACHE=str(volume / "cache")
+    )
+    codes = [line for line in printed.splitlines() if line.startswith("=== code")]
+    with capsys.disabled():
+        print(f"\na read-only disk: 5 commands; with a volume: {codes.count('=== code 0')} work")
+    assert codes == ["=== code 0"] * len(commands), printed
 
 
 TRY = """
