@@ -116,26 +116,27 @@ def without_nan(value: object) -> object:
 def verdict(damaged: Path, folder: Path, whole: dict[str, object]) -> str:
     """`error`, `failure`, `same` or `SILENT`."""
     try:
-        found = shown(folder)
+        found = without_nan(Store(folder).load()._asdict())
+        if found == whole["results"]:
+            return "same" if shown(folder) == whole else "SILENT"
     except LossgaugeError as error:
         words = str(error)
         named = str(damaged) in words or str(damaged.parent) in words
         says_what_to_do = "`lossgauge study`" in words or "give another folder" in words
         return "error" if named and says_what_to_do and "\n" not in words else f"BAD {words}"
-    if found == whole:
-        return "same"
-    told = [
-        row["error"]
-        for row in found["results"]["failures"] + found["results"]["trials"]
-        if row.get("error")
-    ]
+    told = [row["error"] for row in found["failures"] + found["trials"] if row.get("error")]
     if not any(str(damaged.parent) in words and "is damaged" in words for words in told):
         return "SILENT"
     # all others are as they were
-    before, now = (
-        one["results"]["summaries"] + one["results"]["sensitivity"] for one in (whole, found)
+    same = all(
+        row in whole["results"][kind]
+        for kind in ("summaries", "sensitivity", "epochs")
+        for row in found[kind]
+    ) and all(
+        found[part] == whole["results"][part]
+        for part in ("plan", "choices", "references", "left_out", "environment", "tuned")
     )
-    return "failure" if all(row in before for row in now) else "SILENT"
+    return "failure" if same else "SILENT"
 
 
 def test_a_damaged_file_of_a_finished_study_is_never_read_as_the_truth(done, tmp_path, capsys):
