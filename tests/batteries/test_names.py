@@ -148,14 +148,23 @@ def test_names_are_shown_and_never_obeyed_wherever_they_are(made, tmp_path, caps
     count("TensorBoard", len(events), len(rows))
 
     # the page: no tag and no attribute that a harmless study's page has not
-    page = write_page(Store(folder).load(), tmp_path / "page.html").read_text(encoding="utf-8")
-    tags = _Tags()
-    tags.feed(page)
-    kinds = {tag for tag, _ in tags.found}
-    attributes = {name for _, names in tags.found for name in names}
-    assert not kinds & {"img", "b", "iframe", "object", "embed", "base"}
-    assert not {name for name in attributes if name.startswith("on")}
-    text = " ".join(tags.text)
+    results, text = Store(folder).load(), ""
+    shown_losses = sorted(losses - failing)
+    for start in range(0, len(shown_losses), 12):  # a page compares each loss with each other
+        few = {"untrained", *shown_losses[start : start + 12]}
+        part = results._replace(
+            summaries=[row for row in results.summaries if row["loss"] in few],
+            epochs=[row for row in results.epochs if row["loss"] in few],
+            failures=results.failures[start : start + 12],
+        )
+        page = write_page(part, tmp_path / "page.html").read_text(encoding="utf-8")
+        tags = _Tags()
+        tags.feed(page)
+        kinds = {tag for tag, _ in tags.found}
+        attributes = {name for _, names in tags.found for name in names}
+        assert not kinds & {"img", "b", "iframe", "object", "embed", "base"}
+        assert not {name for name in attributes if name.startswith("on")}
+        text += " ".join(tags.text)
     count("HTML", sum(name in text for name in NAMES), len(NAMES))
 
     with capsys.disabled():
