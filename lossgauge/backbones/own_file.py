@@ -6,6 +6,7 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def from_file(name: str) -> Callable[..., OwnBackbone]:
     """
     path, _, attribute = name.rpartition(":")
     file = Path(path)
-    if not file.is_file():
+    if not os.path.isfile(file):  # false for a name that is too long, too
         raise InputError(f"a backbone of your own is named file.py:Name; there is no file {path!r}")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     made = _attribute(file, attribute)

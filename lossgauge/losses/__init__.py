@@ -6,6 +6,7 @@ To add one: its file, its line here, its test, its line in the changelog.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def _number(name: str, value: Any) -> float:
 def _from_file(name: str) -> Callable[..., Any]:
     path, _, attribute = name.rpartition(":")
     file = Path(path)
-    if not file.is_file():
+    if not os.path.isfile(file):  # false for a name that is too long, too
         raise InputError(f"a loss of your own is named file.py:Name; there is no file {path!r}")
     module = import_file(file, shown=path)
     made = getattr(module, attribute, None)

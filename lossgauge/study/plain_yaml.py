@@ -13,7 +13,7 @@ import yaml
 
 from lossgauge.errors import PlanError
 
-MOST_BYTES = 64_000
+MOST_BYTES = 50_000
 """Of a study file: PyYAML reads that much in a second at most."""
 
 MOST_LEVELS, MOST_DIGITS = 20, 400

@@ -121,3 +121,19 @@ def test_a_loss_plan_is_the_same_after_json():
     assert [type(v) for v in again.fixed.values()] == [bool, int, float]
     with pytest.raises(ValidationError):
         LossPlan(name="x", settings={"margin": math.inf})
+
+
+def test_a_whole_number_beyond_64_bits_is_a_float_and_beyond_float64_is_refused():
+    for text, kind in ((str(2**63 - 1), int), (str(-(2**63)), int), (str(2**63), float)):
+        (value,) = loss_of(f"{{margin: {text}}}").settings.values()
+        assert type(value) is kind
+        assert value == float(text) or value == int(text)
+    with pytest.raises(PlanError, match="must be one finite value"):
+        loss_of(f"{{margin: {'9' * 400}}}")
+
+
+def test_a_thousand_choices_are_taken_and_one_more_is_not():
+    choices = ", ".join(map(str, range(1_000)))
+    assert len(loss_of(f"{{margin: {{choices: [{choices}]}}}}").settings["margin"].choices) == 1_000
+    with pytest.raises(PlanError, match="at most 1000 items"):
+        loss_of(f"{{margin: {{choices: [{choices}, 1000]}}}}")

@@ -1,3 +1,4 @@
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -338,6 +339,75 @@ def test_what_belongs_together_is_taken(overrides):
 )
 def test_what_cannot_be_tuned_is_said_with_the_rule(override, message):
     assert message in refused(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("selection=best-validation|validation_share=0.51", "less than or equal to 0.5, got 0.51"),
+        ("selection=best-validation|validation_share=0", "greater than 0, got 0"),
+        ("optimizer=sgd|momentum=1", "momentum: Input should be less than 1, got 1"),
+        ("optimizer=sgd|momentum=-0.1", "momentum: Input should be greater than or equal to 0"),
+        ("weight_decay=-0.1", "weight_decay: Input should be greater than or equal to 0"),
+        ("sensitivity=0", "sensitivity.0: Input should be greater than 0"),
+        (
+            f"datasets=[{', '.join(f'd{i}' for i in range(1001))}]",
+            "at most 1,000 entries, got 1,001",
+        ),
+        ("question=.nan", "question must be text, got nan"),
+        (r'question="\ud800"', "question: Input should be a valid string"),
+        (r'datasets=["folder:a\0b"]', r"datasets.0: '\\x00' cannot be in a study's text"),
+        (r'losses=["\e[2J.py:X"]', r"losses.0.name: '\\x1b' cannot be in a study's text"),
+        (r'labels_name="a\rb"|datasets=embeddings:x', r"'\\r' cannot be in a study's text"),
+        (
+            "question='" + "x" * 10_001 + "'",
+            "question: String should have at most 10000 characters",
+        ),
+        ("." * 101 + "=1", "a key of more than 100 parts"),
+        ("losses=" + ", ".join(f"[{i}]" for i in range(9)), "not valid YAML"),
+    ],
+)
+def test_a_value_just_beyond_what_is_allowed_is_refused_in_a_short_line(override, message):
+    with pytest.raises(PlanError, match=message) as caught:
+        parse_plan(SMALL, overrides=override.split("|"))
+    assert len(str(caught.value)) < 1_000
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_values_at_the_edge_of_what_is_allowed_are_taken():
+    for override in (
+        "selection=best-validation|validation_share=0.5",
+        "optimizer=sgd|momentum=0",
+        "weight_decay=0",
+        f"datasets=[{', '.join(f'd{i}' for i in range(1000))}]",
+        r'question="two\nlines\tand a tab"',
+        "center_features=true",
+        "tune.trials=2",
+    ):
+        parse_plan(SMALL, overrides=override.split("|"))
+    seeds = parse_plan(SMALL, overrides=[f"seeds={FIRST_TRIAL_SEED}"]).seeds
+    assert (len(seeds), seeds[-1]) == (FIRST_TRIAL_SEED, FIRST_TRIAL_SEED - 1)
+
+
+def test_of_many_problems_the_first_are_told_and_the_others_counted():
+    words = refused(f"seeds=[{', '.join(['x'] * 14)}]")
+    assert words.count("seeds.") == 10
+    assert words.endswith("; and 4 more")
+    assert refused("losses=[1, 2]").count(";") == 1
+
+
+def test_only_a_regular_file_of_text_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
+        with pytest.raises(PlanError, match="is no regular file: give a YAML file"):
+            load_plan(str(path))
+    with pytest.raises(PlanError, match="cannot be read: File name too long"):
+        load_plan("x" * 300)
+    (tmp_path / "large.yaml").write_text(SMALL + "#" * 60_000)
+    with pytest.raises(PlanError, match="has more than 50,000 bytes"):
+        load_plan(str(tmp_path / "large.yaml"))
+    (tmp_path / "marked.yaml").write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
+    assert load_plan(str(tmp_path / "marked.yaml")).epochs == 3
 
 
 def test_many_seeds_are_read_at_once():
