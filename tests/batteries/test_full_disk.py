@@ -20,8 +20,8 @@ from lossgauge.data import features as extraction
 from lossgauge.data.cache import entries
 from lossgauge.errors import LossgaugeError
 from lossgauge.export import export_study
-from lossgauge.report.page import write_page
 from lossgauge.study.launch import run_study
+from lossgauge.study.output import write_page
 from lossgauge.study.store import Store
 from lossgauge.study.tables import StudyTables
 from tests.integrations.studies import make_study

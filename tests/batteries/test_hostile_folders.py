@@ -26,9 +26,9 @@ import pytest
 import lossgauge
 from lossgauge.errors import LossgaugeError
 from lossgauge.export import export_study
-from lossgauge.report.page import write_page
 from lossgauge.study.disk import MANIFEST, fingerprint, read_json, write_json
 from lossgauge.study.launch import run_study
+from lossgauge.study.output import write_page
 from lossgauge.study.status import read_status
 from lossgauge.study.store import Store
 from lossgauge.study.tables import LEADING

@@ -3,8 +3,8 @@ from PIL import Image
 
 from lossgauge.errors import DataError, PlanError
 from lossgauge.export import export_study
-from lossgauge.report.page import write_page
 from lossgauge.study.launch import run_study
+from lossgauge.study.output import write_page
 from lossgauge.study.store import Store
 from tests.study.conftest import small_plan
 
