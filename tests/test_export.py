@@ -198,6 +198,6 @@ def test_a_marker_that_names_no_files_lets_nothing_be_replaced(folder, tmp_path,
     export_study(folder, "csv", tmp_path / "out")
     write_json(tmp_path / "out" / "export.json", {"export": "csv", "files": files})
     before = contents(tmp_path / "out")
-    with pytest.raises(InputError, match="is not of the earlier export there"):
+    with pytest.raises(InputError, match="holds something that is no earlier export"):
         export_study(folder, "csv", tmp_path / "out")
     assert contents(tmp_path / "out") == before

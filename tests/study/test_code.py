@@ -25,6 +25,7 @@ NO_NUMBERS = {
     "errors.py",
     "types.py",
     "user_file.py",
+    "user_folders.py",
     "losses/__init__.py",
 }
 """What carries numbers and makes none: files and folders, the config of a run, the import of a loss."""

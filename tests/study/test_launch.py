@@ -403,7 +403,10 @@ def test_more_samples_a_class_than_there_are_is_one_clear_error_before_training(
     plan = small_plan(
         losses="triplet", sampler="m_per_class", samples_per_class=128, batch_size=256
     )
-    words = r"^digits, sampler m_per_class: samples_per_class must be at most the size of the smallest class"
+    words = (
+        r"^digits, sampler m_per_class: batch_size 256 of 128 samples_per_class takes 2 classes a batch, "
+        r"but there are 0 of at least 128 rows: "
+    )
     with pytest.raises(PlanError, match=words):
         run_study(plan, tmp_path / "out", progress=quiet)
     assert not (tmp_path / "out").exists()

@@ -80,7 +80,7 @@ BOMB = "a: &a [1, 1]\n" + "\n".join(
         ("a: " + "[" * 30 + "]" * 30, "more than 20 levels"),
         ("[" * 30_000, "more than 20 levels"),
         ("{a: " * 10_000, "more than 20 levels"),
-        ("- " * 30_000, "more than 20 levels"),
+        ("- " * 20_000, "more than 20 levels"),
         ("x: " + "9" * 401, "a number of more than 400 digits"),
         ("x: " + "1:" * 300 + "1", "a number of more than 400 digits"),
         ("x: 1." + "9" * 401, "a number of more than 400 digits"),

@@ -151,7 +151,12 @@ def test_classes_are_those_that_are_trained_on():
 )
 def test_batches_are_those_of_the_sampler_by_seed_and_epoch(sampler_name):
     features = fake_features()
-    config = {"sampler": sampler_name, "batch_size": 8, "samples_per_class": 2}
+    config = {
+        "sampler": sampler_name,
+        "batch_size": 8,
+        "samples_per_class": 2,
+        "small_classes": "leave-out",
+    }
     rows, labels = features.train, features.labels[features.train]
     for seed in (0, 3):
         draw = sampler(config, features, seed=seed)
