@@ -1,10 +1,14 @@
 """Shapes in annotations are checked in every test: the hook must stand before the package is imported."""
 
 import os
+import signal
 from pathlib import Path
 
 # Tests are many small products: one thread is no slower, and does not fight over a busy machine's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A script starts `pytest &` with Ctrl-C ignored, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from jaxtyping import install_import_hook
 
