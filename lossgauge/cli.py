@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from io import TextIOWrapper
@@ -13,7 +12,6 @@ import typer
 
 from lossgauge.errors import InputError, LossgaugeError, nearest
 from lossgauge.terminal import one_line, safe
-from lossgauge.user_folders import private_folder
 
 app = typer.Typer(
     help="A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.",
@@ -470,9 +468,6 @@ def main() -> None:
             stream.reconfigure(
                 errors="backslashreplace"
             )  # an encoding that lacks τ stops no command
-    # else torch makes /tmp/torchinductor_<user> for its optimizers, and fails where somebody else was there before
-    kept = private_folder("compiled") or Path(__file__).parent
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
     try:
         _check_arguments(sys.argv[1:])
         sys.exit(app(standalone_mode=False))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lossgauge.errors import CacheError, InputError, RunError
 from lossgauge.types import Evaluation, Step
+from lossgauge.user_folders import keep_torch_private
 
 EMBED_ROWS = 1024
 """Rows that go through the head at a time when a whole set is embedded: few enough to stay in a cache."""
@@ -60,6 +61,7 @@ def start_training(
         head = make_head().to(device)
         # not from `seed` again: a class's row would be drawn from the bits of the head's
         loss = make_loss().to(device)
+    keep_torch_private()
     parameters = [*head.parameters(), *loss.parameters()]
     settings: dict[str, Any] = {"lr": schedule(0.0), "weight_decay": weight_decay, "fused": True}
     made: torch.optim.Optimizer

@@ -97,6 +97,16 @@ def some_home() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def keep_torch_private() -> None:
+    """Give torch a folder of the user's own, before an optimizer is made.
+
+    Else it makes `torchinductor_<user>` in the folder for temporary files, and fails where somebody else has one there.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = private_folder("compiled") or Path(__file__).parent
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
 def is_own(status: os.stat_result) -> bool:
     """Whether a file or folder belongs to this user, and nobody else may write into it."""
     if os.name == "nt":  # the user's folders are private there, and these modes say nothing

@@ -7,9 +7,6 @@ from pathlib import Path
 # Tests are many small products: one thread is no slower, and does not fight over a busy machine's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A script starts `pytest &` with Ctrl-C ignored, and its children would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401  # the hook looks it up as an attribute of `tests`
@@ -25,3 +22,6 @@ from lossgauge.user_folders import private_folder  # noqa: E402  # after the hoo
 
 if (kept := private_folder("compiled")) is not None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(kept))
+
+# A script starts `pytest &` with Ctrl-C ignored, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)

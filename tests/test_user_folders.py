@@ -4,10 +4,19 @@ import os
 import tempfile
 
 import pytest
+from torch import nn
 
 from lossgauge import user_folders
 from lossgauge.errors import CacheError
-from lossgauge.user_folders import cache_folder, home, private_folder, some_home
+from lossgauge.losses import load_loss
+from lossgauge.training import start_training
+from lossgauge.user_folders import (
+    cache_folder,
+    home,
+    keep_torch_private,
+    private_folder,
+    some_home,
+)
 
 needs_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away"
@@ -196,3 +205,21 @@ def test_libraries_have_a_temporary_folder_where_there_is_none(places, monkeypat
         assert os.environ["HOME"] == str(places / "home")
         assert os.environ["TMPDIR"] == str(places / "home/.cache/lossgauge/home")
     assert os.environ["TMPDIR"] == "/nonexistent"
+
+
+def test_torch_has_a_private_folder_before_an_optimizer_is_made(places, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "a user's own")
+    keep_torch_private()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "a user's own"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    keep_torch_private()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(private_folder("compiled"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    started = start_training(
+        seed=0,
+        make_head=lambda: nn.Linear(2, 2),
+        make_loss=lambda: load_loss("triplet"),
+        schedule=lambda time: 0.1,
+    )
+    assert started.optimizer.param_groups
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(private_folder("compiled"))
