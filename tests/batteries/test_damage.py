@@ -96,7 +96,7 @@ def shown(folder: Path) -> dict[str, object]:
     tables = StudyTables(folder)
     status = read_status(folder)
     return {
-        "results": without_nan(tables.results._asdict()),
+        "results": without_nan(Store(folder).load()._asdict()),
         "tables": {name: without_nan(tables.table(name).to_pylist()) for name in LEADING},
         "configs": [tables.config(row) for row in tables.runs],
         "failed": status.failed,
