@@ -42,6 +42,7 @@ except ImportError:  # Windows
 WAIT_SECONDS = 60.0
 """So long a process waits in all for others that compile."""
 
+_NAME_ONE = "name a folder of your own in LOSSGAUGE_CACHE"
 _log = logging.getLogger(__name__)
 # a library by its name in numba's engine, the function's name in it, object code, and bitcode that names what it defines
 _Code = tuple[str, str, bytes, bytes]
@@ -72,7 +73,7 @@ def _folder() -> Path | None:
     named = os.environ.get("NUMBA_CACHE_DIR")
     folder = private_folder("compiled", first=[Path(named)] if named else [])
     if folder is None:
-        _warn_once("there is no folder that this user alone can write")
+        _warn_once(f"there is no folder that this user alone can write; {_NAME_ONE}")
     return folder
 
 
@@ -94,11 +95,15 @@ def _compiled(function: Callable[[Any], None], name: str) -> tuple[int, _Code | 
     # its symbols are named so, and numbered by process: a linker cannot take another kernel's for them
     function.__qualname__ = name
     made: Any = cfunc(types.void(types.CPointer(types.int64)))(function)
-    library = made._library
-    if library.has_dynamic_globals:  # addresses in this process
+    try:
+        library = made._library
+        if library.has_dynamic_globals:  # addresses in this process
+            return made.address, None
+        own_name, _, (code, bitcode) = library.serialize_using_object_code()
+        return made.address, (own_name, made.native_name, code, bitcode)
+    except AttributeError:  # these are numba's own names, and another version may lack them
+        _warn_once("this version of numba does not give its machine code")
         return made.address, None
-    own_name, _, (code, bitcode) = library.serialize_using_object_code()
-    return made.address, (own_name, made.native_name, code, bitcode)
 
 
 def _loaded(code: _Code) -> int:
@@ -189,7 +194,7 @@ def _write(path: Path, code: _Code) -> None:
     except OSError as error:
         with suppress(OSError):
             draft.unlink()
-        _warn_once(f"{path.parent} cannot be written ({error.strerror})")
+        _warn_once(f"{path.parent} cannot be written ({error.strerror}); {_NAME_ONE}")
 
 
 def _digest(parts: list[Any], body: bytes) -> str:
@@ -201,7 +206,6 @@ def _digest(parts: list[Any], body: bytes) -> str:
 @cache
 def _warn_once(why: str) -> None:
     _log.warning(
-        "lossgauge: compiled code is not kept, and each process compiles for some seconds: %s; "
-        "name a folder of your own in LOSSGAUGE_CACHE",
+        "lossgauge: compiled code is not kept, and each process compiles for some seconds: %s",
         why,
     )

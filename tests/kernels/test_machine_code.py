@@ -220,3 +220,20 @@ def test_code_of_two_processes_does_not_mix_in_a_third(folder):
         expected = {"double": "14", "triple": "21"}
         assert done.stdout.split() == [expected[name] for name in names]
     assert len(visible(folder)) == 2
+
+
+def test_a_numba_that_keeps_its_code_to_itself_still_compiles(folder, monkeypatch, caplog):
+    real = machine_code.cfunc
+
+    class Closed:
+        def __init__(self, made):
+            self.made, self.address = made, made.address
+
+    monkeypatch.setattr(
+        machine_code, "cfunc", lambda kind: lambda function: Closed(real(kind)(function))
+    )
+    assert result(address_of(double, name="double")) == 14
+    assert result(address_of(triple, name="triple")) == 21
+    assert visible(folder) == []
+    assert len(caplog.messages) == 1
+    assert "this version of numba does not give its machine code" in caplog.messages[0]
