@@ -92,15 +92,15 @@ class Loss(nn.Module, ABC):
     0 with a graph, and the gradient exactly 0.
     """
 
+    entries: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    """Sizes of the largest entry for which `outcome` is right in float64; evaluate refuses others."""
+
     def __init__(self, *, reduction: str = "mean", tolerance: float = 1e-6) -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
             raise InputError(f"unknown reduction {reduction!r}{nearest(reduction, REDUCTIONS)}")
         self.reduction = reduction
         self.tolerance = non_negative("tolerance", tolerance)
-
-    entries: ClassVar[tuple[float, float]] = (0.0, math.inf)
-    """Sizes of the largest entry for which `outcome` is right in float64; evaluate refuses others."""
 
     @abstractmethod
     def outcome(
@@ -115,9 +115,16 @@ class Loss(nn.Module, ABC):
         back in their own type. Raises InputError where that does not hold the numbers.
         Differentiable once: backward with `create_graph=True` raises InputError.
         """
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            # a compiled kernel is no graph: torch.compile breaks its graph here, and this runs as it always does
+            found: Evaluation = torch.compiler.disable(self._evaluate)(embeddings, labels)
+            return found
+        return self._evaluate(embeddings, labels)
+
+    def _evaluate(self, embeddings: ArrayLike, labels: ArrayLike) -> Evaluation:
         rows, numbers, largest = checked_batch(embeddings, labels)
         number = torch.promote_types(rows.dtype, torch.float32)
-        # autocast would round similarities to half precision behind our back
+        # autocast would round similarities to half precision
         with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
             at = rows.detach().to(number)
             usual = not largest or USUAL_ENTRIES[0] <= largest <= USUAL_ENTRIES[1]

@@ -1,6 +1,8 @@
 """The edge rules, which all seven share."""
 
 import math
+import subprocess
+import sys
 from contextlib import nullcontext
 from functools import partial
 from unittest.mock import patch
@@ -305,3 +307,72 @@ def test_autocast_does_not_reach_the_similarities(name):
 
 def test_a_number_that_yaml_reads_as_text_is_a_number():
     assert load_loss("scl", temperature="1e-1").temperature == 0.1
+
+
+COMPILED = """
+import torch
+from torch.nn.functional import normalize
+from lossgauge import load_loss
+
+rows, labels = torch.randn(12, 4, dtype=torch.float64, requires_grad=True), torch.arange(12) % 3
+for name, sizes in (("triplet", {}), ("arcface", {"class_count": 3, "embedding_size": 4})):
+    loss = load_loss(name, **sizes).double()
+
+    def step(rows):
+        return loss(normalize(rows), labels)
+
+    plain, compiled = step(rows), torch.compile(step, backend="eager")(rows)
+    assert compiled.item() == plain.item()
+    assert torch.equal(*(torch.autograd.grad(value, rows)[0] for value in (plain, compiled)))
+    try:
+        torch.export.export(loss, (rows.detach(), labels))
+    except Exception as error:
+        assert "embeddings cannot be traced" in str(error), error
+    else:
+        raise AssertionError("a loss was exported")
+"""
+
+
+def test_a_compiled_training_step_gives_the_same_value_and_gradient_and_an_export_is_refused():
+    # in a process without checks of shapes, which torch.compile would trace as well
+    subprocess.run([sys.executable, "-c", COMPILED], check=True)
+
+
+@pytest.mark.parametrize("form", ["kernel", "torch"])
+def test_with_a_margin_of_zero_no_negative_has_a_weight(form):
+    embeddings, labels = make_batch(BATCHES["unbalanced"])
+    loss = make_loss("contrastive", margin=0.0)
+    distances = (embeddings[:, None] - embeddings).norm(dim=2)
+    positive = (labels[:, None] == labels).double().fill_diagonal_(0)
+    expected = (positive * distances / 2).sum(dim=1) / (len(labels) - 1)
+    outcome = loss.outcome if form == "kernel" else partial(without_kernel, loss)
+    with patch.object(loss, "outcome", outcome):
+        found = loss.evaluate(embeddings, labels)
+    assert found.anchor_weight.tolist() == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("form", ["kernel", "torch"])
+def test_a_distance_is_zero_below_twice_the_rounding_of_its_terms_and_not_above(form):
+    eps = torch.finfo(torch.float64).eps
+    loss = make_loss("contrastive", margin=1.0)
+    outcome = loss.outcome if form == "kernel" else partial(without_kernel, loss)
+    for squared, kept in ((4 * eps, False), (6 * eps, True)):
+        # measured from the first row, the two others have squared norms that add up to 2 and a little
+        rows = torch.tensor([[0, 0], [1, 0], [1, squared**0.5]], dtype=torch.float64)
+        with patch.object(loss, "outcome", outcome):
+            found = loss.evaluate(rows, torch.tensor([0, 1, 1]))
+        assert bool(found.anchor_value[1] > 0) == kept, squared
+
+
+def test_the_effective_share_of_the_only_pair_is_one():
+    assert effective_share(torch.tensor([[0.0, 2.0]]), pairs=1) == pytest.approx(1)
+
+
+def test_only_what_may_be_a_loss_is_proposed(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("_pull_ = max\npull2 = 3\ndef push(z, y):\n    return z.sum()\n")
+    for wrong in ("_pull", "pull"):
+        with pytest.raises(InputError) as caught:
+            load_loss(f"{file}:{wrong}")
+        assert "_pull_" not in str(caught.value)
+        assert "pull2" not in str(caught.value)
