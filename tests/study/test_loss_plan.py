@@ -124,7 +124,8 @@ def test_a_loss_plan_is_the_same_after_json():
 
 
 def test_a_whole_number_beyond_64_bits_is_a_float_and_beyond_float64_is_refused():
-    for text, kind in ((str(2**63 - 1), int), (str(-(2**63)), int), (str(2**63), float)):
+    edges = {2**63 - 1: int, -(2**63): int, 2**63: float, -(2**63) - 1: float}
+    for text, kind in ((str(edge), kind) for edge, kind in edges.items()):
         (value,) = loss_of(f"{{margin: {text}}}").settings.values()
         assert type(value) is kind
         assert value == float(text) or value == int(text)

@@ -527,3 +527,31 @@ def test_the_json_schema_has_every_key_of_a_study_with_its_default():
     written = plan.model_dump(mode="json")
     for key in (key for key, told in keys.items() if "default" in told and key not in SMALL):
         assert keys[key]["default"] == written[key]
+
+
+@pytest.mark.parametrize(
+    ("key", "most", "beside"),
+    [
+        ("epochs", 1_000_000, ()),
+        ("batch_size", 1_000_000, ()),
+        ("samples_per_class", 1_000_000, ("sampler=m_per_class", "batch_size=1000000")),
+        ("hidden_size", 65_536, ("head=mlp",)),
+        ("embedding_size", 65_536, ()),
+        ("tune.trials", 100_000, ()),
+        ("tune.epochs", 1_000_000, ("tune.trials=3",)),
+    ],
+)
+def test_a_number_is_taken_up_to_its_limit_and_refused_above(key, most, beside):
+    plan = parse_plan(SMALL, overrides=[*beside, f"{key}={most}"])
+    for part in key.split("."):
+        plan = getattr(plan, part)
+    assert plan == most
+    with pytest.raises(PlanError, match=f"{key}: .*less than or equal to {most}"):
+        parse_plan(SMALL, overrides=[*beside, f"{key}={most + 1}"])
+
+
+def test_a_long_value_is_shown_by_its_first_120_characters():
+    with pytest.raises(PlanError) as caught:
+        parse_plan(SMALL, overrides=["schedule=" + "x" * 200])
+    shown = str(caught.value).split("got ")[1]
+    assert shown == "'" + "x" * 119 + "…"
