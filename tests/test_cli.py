@@ -214,8 +214,8 @@ def test_what_is_left_out_of_a_dataset_is_named(place: Path):
     (place / "pets" / "ant" / "notes.txt").write_text("small")
     (place / "pets" / "ant" / "9.jpg").write_text("no image")
     told = (
-        "folder:pets: 1 files that are no images are left out: ant/notes.txt\n"
-        "folder:pets: 1 of 9 images cannot be read and are left out: ant/9.jpg\n"
+        "folder:pets: left out because they are not images (1): ant/notes.txt\n"
+        "folder:pets: left out because they cannot be read (1 of 9): ant/9.jpg\n"
     )
     for _ in range(2):
         done = run("features", "folder:pets", "--backbone", "pixels")

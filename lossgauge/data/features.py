@@ -210,7 +210,7 @@ def feature_set(
     if skipped:
         check_sides(labels, (train, test), source=f"{images.name} without its unreadable images")
         notes += (
-            f"{len(skipped):,} of {len(images.ids):,} images cannot be read and are left out: "
+            f"left out because they cannot be read ({len(skipped):,} of {len(images.ids):,}): "
             f"{_some(images, skipped)}",
         )
     record = {**identity, "skipped": str(len(skipped))} if skipped else identity

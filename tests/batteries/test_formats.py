@@ -149,7 +149,7 @@ def test_images_that_are_cut_or_changed(tmp_path, capsys):
     found = features(
         folder.load(tmp_path / "set"), load_backbone("efficientnet-lite0"), cache=tmp_path / "cache"
     )
-    assert found.notes == ("1 of 9 images cannot be read and are left out: ant/new.jpg",)
+    assert found.notes == ("left out because they cannot be read (1 of 9): ant/new.jpg",)
     with capsys.disabled():
         print(f"\ncut and changed images: {dict(counts)}")
     assert counts["refused otherwise"] == 0

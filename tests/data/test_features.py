@@ -200,7 +200,7 @@ def test_images_that_cannot_be_read_are_left_out_counted_and_named(digits, tmp_p
     (note,) = found.notes
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     assert note == (
-        f"{len(bad)} of 1,797 images cannot be read and are left out: {', '.join(map(str, bad[:3]))}{more}"
+        f"left out because they cannot be read ({len(bad)} of 1,797): {', '.join(map(str, bad[:3]))}{more}"
     )
     # the cache says it again
     assert extract(unreadable(digits, *bad), tmp_path).notes == found.notes

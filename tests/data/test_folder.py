@@ -123,12 +123,12 @@ def test_other_files_beside_the_images_are_counted_and_left_out(pets):
     (pets / "__MACOSX").mkdir()
     images = load(pets)
     assert len(images.ids) == 12
-    assert images.notes == ("1 files that are no images are left out: cat/notes.txt",)
+    assert images.notes == ("left out because they are not images (1): cat/notes.txt",)
     for number in range(4):
         (pets / "dog" / f"{number}.txt").write_text("barks")
     (left_out,) = load(pets).notes
     assert left_out == (
-        "5 files that are no images are left out: cat/notes.txt, dog/0.txt, dog/1.txt and 2 more"
+        "left out because they are not images (5): cat/notes.txt, dog/0.txt, dog/1.txt and 2 more"
     )
 
 
@@ -153,7 +153,7 @@ def test_an_image_is_one_by_its_content_and_not_by_its_name(pets, kind, name):
 
 def test_a_pipe_is_never_waited_for(pets):
     os.mkfifo(pets / "cat" / "pipe")
-    assert load(pets).notes == ("1 files that are no images are left out: cat/pipe",)
+    assert load(pets).notes == ("left out because they are not images (1): cat/pipe",)
     os.mkfifo(pets / "cat" / "9.png")
     with pytest.raises(DataError, match=r"cat/9\.png is no regular file"):
         load(pets)

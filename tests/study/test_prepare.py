@@ -43,8 +43,8 @@ def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(t
     ]
     assert told == [
         ("folder:none", "there is no none", "whole"),
-        ("folder:pets", "1 files that are no images are left out: ant/notes.txt", "part"),
-        ("folder:pets", "1 of 12 images cannot be read and are left out: bee/5.png", "part"),
+        ("folder:pets", "left out because they are not images (1): ant/notes.txt", "part"),
+        ("folder:pets", "left out because they cannot be read (1 of 12): bee/5.png", "part"),
         (
             "folder:pets",
             "batch_size 5 is no multiple of samples_per_class 2: batches are of 4",
