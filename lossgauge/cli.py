@@ -6,12 +6,15 @@ import re
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
 from lossgauge.errors import InputError, LossgaugeError, nearest
 from lossgauge.terminal import one_line, safe
+
+if TYPE_CHECKING:
+    from lossgauge.types import Results
 
 app = typer.Typer(
     help="A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.",
@@ -202,7 +205,9 @@ def export(
 ) -> None:
     """Write a study's tables for other tools."""
     from lossgauge.export import export_study
+    from lossgauge.study.store import Store
 
+    _say_damage(Store(folder).load())
     say(f"exported: {export_study(folder, to, out, quote_formulas=quote_formulas)}")
 
 
@@ -455,10 +460,23 @@ def _short(value: float) -> str:
 
 
 def _write_report(folder: Path, out: Path | None = None) -> Path:
-    from lossgauge.study.output import write_page
+    from lossgauge.study.output import check_replaceable, write_page
     from lossgauge.study.store import Store
 
-    return write_page(Store(folder).load(), out or folder / "report.html")
+    if out is not None:
+        check_replaceable(out)
+    results = Store(folder).load()
+    _say_damage(results)
+    return write_page(results, out or folder / "report.html")
+
+
+def _say_damage(results: Results) -> None:
+    """A line for each run that is left out because a file of it is damaged."""
+    from lossgauge.study.disk import AGAIN
+
+    for row in (*results.failures, *results.trials):
+        if (error := row.get("error")) and AGAIN in error:
+            say(f"left out: {error}", err=True)
 
 
 def main() -> None:

@@ -478,3 +478,18 @@ def test_a_study_in_a_place_that_is_no_folder_is_one_clear_line(place, monkeypat
     assert code == 2
     assert "out" in err
     assert len(err.strip().splitlines()) == 1 or "features of" in err
+
+
+def test_a_damaged_run_is_named_by_every_command_that_reads_it(place: Path):
+    assert run("study", "small.yaml", "--out", "out").returncode == 0
+    summary = next(Path("out/runs").glob("*triplet*/summary.json"))
+    summary.write_text(summary.read_text().replace('"epochs"', '"epoch"'))
+    refused = run("report", "out", "--out", "out/study.json")
+    assert_refused(refused, "out/study.json is a file that is no report of lossgauge")
+    status = run("status", "out")
+    assert "done     2" in status.stdout
+    assert f"failed: {summary.parent.name}: {summary} is damaged" in status.stdout
+    for command in (("report", "out", "--out", "page.html"), ("export", "out", "--to", "csv")):
+        done = run(*command)
+        assert done.returncode == 0
+        assert done.stderr.splitlines()[-1].startswith(f"left out: {summary} is damaged (")

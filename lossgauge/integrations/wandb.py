@@ -58,13 +58,15 @@ def write_wandb(runs: Iterable[TrackedRun], *, study: str, folder: Path) -> None
     full disk wandb ends without an error.
     """
     wandb = import_wandb()
+    # not one of wandb's own errors: a run that could not be finished keeps its id in use until this process ends
+    answers = import_module("wandb.sdk.mailbox.mailbox_handle")
     with variable(*_NO_REPORTS), _quiet(), _beside(folder) as place:
         for run in runs:
             if not is_online() and _there(folder, run):
                 continue
             try:
                 _write_run(wandb, run, project=project_name(study), place=place)
-            except wandb.errors.Error as error:
+            except (wandb.errors.Error, answers.ServerResponseError) as error:
                 raise StudyError(f"wandb cannot be written: {error}") from None
             if not is_online() and not _is_whole(place, run):
                 raise StudyError(

@@ -32,6 +32,24 @@ def write_page(results: Results, path: Path) -> Path:
     return path
 
 
+GENERATOR = b'<meta name="generator" content="lossgauge">'
+"""In the head of every page."""
+
+
+def check_replaceable(path: Path) -> None:
+    """InputError where `path` is no place for a report, or a file that is none: a study's record, one of the user's."""
+    try:
+        _check_place(path)
+        with path.open("rb") as file:
+            if GENERATOR in file.read(4096):
+                return
+    except OSError:
+        return  # `write_page` says what is wrong with the place
+    raise InputError(
+        f"{path} is a file that is no report of lossgauge: delete it first, or give another name with --out"
+    )
+
+
 def _check_place(path: Path) -> None:
     try:
         mode = path.lstat().st_mode

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from lossgauge.errors import InputError
-from lossgauge.study.output import write_page
+from lossgauge.study.output import GENERATOR, write_page
 from lossgauge.types import Results
 from tests.report.conftest import make_results
 from tests.report.visiting import HOSTILE, WIDTHS, Reader
@@ -155,3 +155,7 @@ def test_figures_read_on_dark_also_when_it_falls_dark_later(results, tmp_path, v
     later.tab.emulate_media(color_scheme="dark")
     wait_for(lambda: darkest_channel(later.tab) > 200)
     assert seen.troubles == later.troubles == []
+
+
+def test_a_page_says_in_its_head_what_made_it(results, tmp_path):
+    assert GENERATOR in write_page(results, tmp_path / "page.html").read_bytes()[:4096]

@@ -11,7 +11,7 @@ import pytest
 from lossgauge.errors import DiskError, InputError
 from lossgauge.study import disk, output
 from lossgauge.study.disk import remove_leftovers, whole_file, whole_folder
-from lossgauge.study.output import write_page
+from lossgauge.study.output import GENERATOR, check_replaceable, write_page
 from lossgauge.types import Results
 
 EMPTY = Results({}, {}, [], [], [], [], [], {})
@@ -174,3 +174,20 @@ def test_an_error_of_the_block_comes_out_and_leaves_nothing(tmp_path, writer):
     with pytest.raises(FileNotFoundError, match="inside"), writer(tmp_path / "target"):
         raise FileNotFoundError("inside")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"<!doctype html><p>mine", b'{"format": 3}'])
+def test_a_file_that_is_no_report_is_not_replaced_by_one(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(InputError, match="is a file that is no report of lossgauge"):
+        check_replaceable(tmp_path / "x")
+
+
+def test_an_earlier_report_and_a_new_name_are_places_for_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(output, "page", lambda results: f"<head>{GENERATOR.decode()}")
+    write_page(EMPTY, tmp_path / "page.html")
+    check_replaceable(tmp_path / "page.html")
+    check_replaceable(tmp_path / "new" / "page.html")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a pipe"):
+        check_replaceable(tmp_path / "pipe")

@@ -67,6 +67,17 @@ def test_the_states_of_a_finished_study_add_up(tmp_path, plan):
     assert (found.expected, found.at_work, found.seconds_left) == (6, False, None)
 
 
+def test_a_finished_run_with_a_damaged_file_is_among_the_failed(tmp_path, plan):
+    run_study(plan("losses=triplet", "seeds=1"), tmp_path / "out", progress=Quiet())
+    before = read_status(tmp_path / "out")
+    steps = next((tmp_path / "out/runs").glob("*triplet*/steps.parquet"))
+    steps.write_bytes(steps.read_bytes()[:-9] + b"X" + steps.read_bytes()[-8:])
+    found = read_status(tmp_path / "out")
+    assert found.failed.keys() == {steps.parent.name}
+    assert f"{steps} is damaged" in found.failed[steps.parent.name]
+    assert sorted([*found.done, *found.failed]) == sorted(before.done)
+
+
 def test_the_status_can_be_asked_for_while_a_study_writes(tmp_path, plan, monkeypatch):
     monkeypatch.setattr("lossgauge.study.status.SECONDS", 0)
     out = tmp_path / "out"
