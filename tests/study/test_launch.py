@@ -4,12 +4,13 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from lossgauge.errors import DataError, InputError, PlanError, StudyError
-from lossgauge.study.disk import read_rows
+from lossgauge.study.disk import read_rows, vouched_folder, write_rows
 from lossgauge.study.launch import run_study
 from lossgauge.study.status import read_status
 from lossgauge.study.store import Store
@@ -439,3 +440,30 @@ def test_two_datasets_of_one_name_are_not_mixed_up(tmp_path, quiet):
     with pytest.raises(PlanError, match=r"two datasets would be called embeddings:x\.npz"):
         run_study(plan, tmp_path / "out", progress=quiet)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_runs_in_a_thread_of_a_program_too(tmp_path):
+    quiet, outcome = Quiet(), []
+    study = threading.Thread(
+        target=lambda: outcome.append(
+            run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
+        )
+    )
+    study.start()
+    study.join()
+    assert (outcome[0].done, outcome[0].failed) == (len(quiet.ended), 0)
+
+
+def test_a_table_that_lacks_an_epoch_makes_a_damaged_run(tmp_path, quiet):
+    run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
+    name = next(name for name in quiet.ended if "triplet" in name)
+    folder, store = tmp_path / "runs" / name, Store(tmp_path)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rows = read_rows(folder / "epochs.parquet")
+    assert store.damage(name) is None
+    with vouched_folder(folder, of=name) as again:
+        for file, content in files.items():
+            (again / file).write_bytes(content)
+        write_rows(again / "epochs.parquet", [row for row in rows if row["epoch"] != 1])
+        (again / "manifest.json").unlink()
+    assert f"{folder / 'epochs.parquet'} is damaged" in str(store.damage(name))

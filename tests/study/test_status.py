@@ -231,8 +231,11 @@ def test_a_study_that_searches_expects_runs_that_have_no_name_yet(tmp_path, plan
 
 def test_a_run_that_is_asked_for_twice_is_expected_once(tmp_path, plan):
     doubled = plan("losses=[triplet, {triplet: {margin: 0.4}}]", "sensitivity=[2]")
-    run_study(doubled, tmp_path / "out", progress=Quiet())
+    quiet = Quiet()
+    run_study(doubled, tmp_path / "out", progress=quiet)
     found = read_status(tmp_path / "out")
+    assert quiet.there == [name for name in quiet.ended if name in quiet.there]
+    assert len(quiet.there) == 1
     # margins of 0.2, 0.4, 0.8 and the baseline; 0.4 is the one at twice the other
     assert (len(found.done), found.expected) == (4, 4)
 
