@@ -9,7 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lossgauge.data.features import BATCH, extract_rows, feature_set
+from lossgauge.data.features import (
+    BATCH,
+    SKIPPED_COUNT,
+    SKIPPED_SHARE,
+    extract_rows,
+    feature_set,
+    is_stopped,
+)
+from lossgauge.data.places import first_few
 from lossgauge.errors import DataError
 from lossgauge.types import Backbone, FeatureSet, ImageSet
 
@@ -21,7 +29,7 @@ class Estimate(NamedTuple):
     """Of an extraction that was not done."""
 
     features: FeatureSet
-    """As they would be, but with random rows."""
+    """As they would be, but with random rows, and notes on the images that were tried and cannot be read."""
     seconds: float
     bytes: int
     """In the cache."""
@@ -46,4 +54,24 @@ def estimate(images: ImageSet, backbone: Backbone) -> Estimate:
             f"{some.ids[0]} among them ({next(iter(tried[0].skipped.values()))})"
         )
     noise = torch.randn(count, widths.pop(), generator=torch.Generator().manual_seed(0))
-    return Estimate(feature_set(images, backbone, noise), seconds, noise.nbytes)
+    features = feature_set(images, backbone, noise)
+    unreadable = [some.ids[row] for part in tried for row in part.skipped]
+    notes = (*features.notes, *_notes(unreadable, tried=len(rows), count=count))
+    return Estimate(features._replace(notes=notes), seconds, noise.nbytes)
+
+
+def _notes(unreadable: list[str], *, tried: int, count: int) -> list[str]:
+    """What cannot be read of the images that were tried, and whether as large a share of all stops the dataset."""
+    if not unreadable:
+        return []
+    notes = [
+        f"left out because they cannot be read ({len(unreadable):,} of the {tried:,} tried): "
+        f"{first_few(unreadable)}"
+    ]
+    expected = len(unreadable) * count / tried
+    if is_stopped(expected, count):
+        notes.append(
+            f"a study would stop here: about {expected:,.0f} of the {count:,} images cannot be read, and at most "
+            f"{SKIPPED_COUNT} or {SKIPPED_SHARE:.0%} may be so: repair them, or take them away"
+        )
+    return notes

@@ -163,7 +163,7 @@ def _extract_into(
     for found in extract_rows(images, backbone, first=draft.next_image):
         waiting += found.skipped
         skipped += found.skipped
-        if len(skipped) > max(SKIPPED_COUNT, SKIPPED_SHARE * total):
+        if is_stopped(len(skipped), total):
             raise DataError(
                 f"{images.name} is stopped: more than {SKIPPED_COUNT} of its images and more than {SKIPPED_SHARE:.0%} "
                 f"of the {total:,} cannot be read, {_some(images, skipped)} among them "
@@ -182,6 +182,11 @@ def _extract_into(
         raise DataError(
             f"none of the {total} images of {images.name} could be read, {_some(images, skipped)} among them"
         )
+
+
+def is_stopped(skipped: float, total: int) -> bool:
+    """Whether a dataset is stopped where so many of its images cannot be read."""
+    return skipped > max(SKIPPED_COUNT, SKIPPED_SHARE * total)
 
 
 def _some(images: ImageSet, rows: Sequence[int]) -> str:

@@ -3,6 +3,7 @@ import shutil
 from collections import Counter
 
 import pytest
+from PIL import Image
 
 from lossgauge.backbones import load_backbone
 from lossgauge.data import load_dataset
@@ -298,6 +299,33 @@ def test_the_time_of_an_extraction_is_that_of_a_few_images_times_their_number(mo
     assert (min(read), max(read)) == (0, 1796)
     assert found.seconds == pytest.approx(1797 * 0.5)
     assert found.features.fingerprint == features(digits, load_backbone("pixels")).fingerprint
+
+
+def test_a_forecast_tells_of_images_that_cannot_be_read(tmp_path):
+    for label in ("ant", "bee"):
+        (tmp_path / "pets" / label).mkdir(parents=True)
+        for number in range(20):
+            path = tmp_path / "pets" / label / f"{number:02}.png"
+            Image.new("L", (8, 8), 5 * number).save(path)
+            if label == "bee" and number < 11:
+                path.write_bytes(path.read_bytes()[:40])
+
+    class Listens(Quiet):
+        def __init__(self):
+            super().__init__()
+            self.told = []
+
+        def warning(self, dataset, words):
+            self.told.append(words)
+
+    quiet = Listens()
+    plan = small_plan(datasets=f"['folder:{tmp_path / 'pets'}']", batch_size=8)
+    told(plan, tmp_path / "out", quiet)
+    assert quiet.told[:2] == [
+        "left out because they cannot be read (11 of the 40 tried): bee/00.png, bee/01.png, bee/02.png and 8 more",
+        "a study would stop here: about 11 of the 40 images cannot be read, and at most 10 or 1% may be so: "
+        "repair them, or take them away",
+    ]
 
 
 FAILS = """
