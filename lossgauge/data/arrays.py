@@ -43,7 +43,7 @@ def read_arrays(
         raise DataError(f"{path} is of no known kind{nearest(path.suffix, READERS)}")
     found, there = READERS[path.suffix](path, names)
     files = [path]
-    for name in names[1:] if path.suffix in _NEED_COMPANY else ():
+    for name in names[1:] if path.suffix in NEED_COMPANY else ():
         file = own_company(path, name)
         if name in found:
             continue
@@ -60,7 +60,7 @@ def read_arrays(
             wanted = " and ".join(map(repr, names[:needed]))
             hint = (
                 f" and no {path.stem}.{name}.npy beside it"
-                if path.suffix in _NEED_COMPANY
+                if path.suffix in NEED_COMPANY
                 else nearest(name, there)
             )
             raise DataError(
@@ -86,7 +86,7 @@ def own_company(path: Path, name: str) -> Path | None:
 
 def shared_company(path: Path, name: str) -> Path | None:
     """labels.npy beside x.npy; none for kinds that hold all their arrays themselves."""
-    return _there(path.with_name(f"{name}.npy"), path) if path.suffix in _NEED_COMPANY else None
+    return _there(path.with_name(f"{name}.npy"), path) if path.suffix in NEED_COMPANY else None
 
 
 def _there(company: Path, path: Path) -> Path | None:
@@ -240,4 +240,4 @@ READERS: dict[str, Callable[[Path, Sequence[str]], _Reading]] = {
     ".safetensors": _read_safetensors,
     ".parquet": _read_parquet,
 }
-_NEED_COMPANY = (".npy", ".safetensors")
+NEED_COMPANY = (".npy", ".safetensors")

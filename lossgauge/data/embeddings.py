@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float32
 
 from lossgauge.data.arrays import (
+    NEED_COMPANY,
     READERS,
     holds,
     lies_beside,
@@ -171,12 +172,58 @@ def load(
 def _shards(path: Path, embeddings_name: str, labels_name: str) -> list[_Shard]:
     names = (embeddings_name, labels_name, "ids", "split")
     paths = _files(path, names)
+    if not path.is_dir():
+        _check_shared(path, names)
     if len(paths) == 1:
-        return [_shard(paths[0], names, None)]
-    parts, shared = _parts(paths, names)
-    shards = [_shard(file, names, part) for file, part in zip(paths, parts, strict=True)]
-    shards[0].files.extend(shared)
+        shards = [_shard(paths[0], names, None)]
+    else:
+        parts, shared = _parts(paths, names)
+        shards = [_shard(file, names, part) for file, part in zip(paths, parts, strict=True)]
+        shards[0].files.extend(shared)
+    if path.is_dir():
+        _check_all_read(path, names, shards)
     return shards
+
+
+def _check_shared(path: Path, names: tuple[str, ...]) -> None:
+    """DataError where `labels.npy` and the like beside the one file that was named belong to no array."""
+    for name in names[1:]:
+        file = shared_company(path, name)
+        if file is not None and _has_own(path, name) and _without(path, names, name) is None:
+            raise _of_no_array(file)
+
+
+def _without(path: Path, names: tuple[str, ...], name: str) -> Path | None:
+    """Another array beside the file that has no `name` of its own."""
+    for other in _entries(path.parent):
+        if (
+            other.stem != path.stem
+            and other.suffix in NEED_COMPANY
+            and _is_data(other, names)
+            and not _has_own(other, name)
+        ):
+            return other
+    return None
+
+
+def _has_own(path: Path, name: str) -> bool:
+    return own_company(path, name) is not None or holds(path, name)
+
+
+def _check_all_read(folder: Path, names: tuple[str, ...], shards: list[_Shard]) -> None:
+    """DataError where `labels.npy`, `x.labels.npy` and the like lie in a folder and belong to no array there."""
+    read = {file for shard in shards for file in shard.files}
+    for file in _entries(folder):
+        if file not in read and lies_beside(file, names[1:]) and not is_hidden(file.name):
+            raise _of_no_array(file)
+
+
+def _of_no_array(file: Path) -> DataError:
+    name = file.stem.rpartition(".")[2]
+    return DataError(
+        f"{file} must belong to an array beside it (.npy or .safetensors) that has no {name} of its own, and there "
+        "is none: remove the file, or rename it"
+    )
 
 
 def _parts(
@@ -190,7 +237,7 @@ def _parts(
     files = []
     for name in names[1:]:
         file = shared_company(paths[0], name)
-        without = [n for n, p in enumerate(paths) if not (own_company(p, name) or holds(p, name))]
+        without = [n for n, p in enumerate(paths) if not _has_own(p, name)]
         if file is None or not without:
             continue
         array = load_npy(file)
@@ -225,23 +272,12 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
     ]
 
 
-def _files(path: Path, names: tuple[str, str, str, str]) -> list[Path]:
+def _files(path: Path, names: tuple[str, ...]) -> list[Path]:
     if not path.exists():
         raise DataError(f"{path} cannot be read: there is no such file or folder")
     if not path.is_dir():
         return [regular(path)]
-    try:
-        inside = sorted(path.iterdir())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason_of(error)}") from None
-    files = [
-        file
-        for file in inside
-        if not file.is_dir()
-        and not is_hidden(file.name)
-        and file.suffix in READERS
-        and not lies_beside(file, names[1:])
-    ]
+    files = [file for file in _entries(path) if _is_data(file, names)]
     kinds = sorted({file.suffix for file in files})
     if not files:
         raise DataError(f"{path} holds no shard; known: {', '.join(READERS)}")
@@ -250,6 +286,23 @@ def _files(path: Path, names: tuple[str, str, str, str]) -> list[Path]:
             f"the shards of {path} must be of one kind, got {' and '.join(kinds)}: name one file, or move the others"
         )
     return files
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {reason_of(error)}") from None
+
+
+def _is_data(file: Path, names: tuple[str, ...]) -> bool:
+    """Whether a file of a folder is one of its arrays."""
+    return (
+        file.suffix in READERS
+        and not is_hidden(file.name)
+        and not lies_beside(file, names[1:])
+        and not file.is_dir()
+    )
 
 
 def _shard(

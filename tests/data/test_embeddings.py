@@ -157,8 +157,40 @@ def test_labels_beside_an_array_may_be_named_labels(tmp_path):
     np.save(tmp_path / "labels.npy", LABELS)
     assert load(tmp_path / "x.npy").labels.tolist() == LABELS.tolist()
     assert load(tmp_path).labels.tolist() == LABELS.tolist()
-    np.save(tmp_path / "x.labels.npy", LABELS + 10)
-    assert load(tmp_path / "x.npy").labels.tolist() == (LABELS + 10).tolist()
+
+
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+@pytest.mark.parametrize("reader", [load, read_embeddings])
+@pytest.mark.parametrize("name", ["labels", "ids", "split"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_labels_beside_arrays_that_all_have_their_own_are_refused(
+    tmp_path, kind, reader, name, count
+):
+    for number in range(count):
+        own = {"labels": LABELS, "split": SIDES, "ids": np.array([f"{number} {i}" for i in IDS])}
+        file = save(tmp_path / f"x_{number}.{kind}", ROWS, **own)
+    assert len(reader(tmp_path).labels) == 12 * count
+    np.save(tmp_path / f"{name}.npy", own[name])
+    words = rf"{name}\.npy must belong to an array .* has no {name} of its own, .* remove the file"
+    for path in (tmp_path, file):
+        with pytest.raises(DataError, match=words):
+            reader(path)
+    if count == 1:
+        # what another array lacks may be its own
+        np.save(tmp_path / "y.npy", ROWS)
+        assert len(reader(file).labels) == 12
+
+
+def test_labels_of_an_array_that_is_not_there_are_refused(tmp_path):
+    for kind in KINDS:
+        (tmp_path / kind).mkdir()
+        save(tmp_path / kind / f"x.{kind}", ROWS, labels=LABELS)
+        np.save(tmp_path / kind / "._y.labels.npy", LABELS)
+        load(tmp_path / kind)
+        np.save(tmp_path / kind / "y.labels.npy", LABELS)
+        with pytest.raises(DataError, match=r"y\.labels\.npy must belong to an array"):
+            load(tmp_path / kind)
+        load(tmp_path / kind / f"x.{kind}")
 
 
 def parted(folder: Path, kind: str, *names: str) -> None:
