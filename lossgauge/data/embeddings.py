@@ -186,11 +186,19 @@ def _shards(path: Path, embeddings_name: str, labels_name: str) -> list[_Shard]:
 
 
 def _check_shared(path: Path, names: tuple[str, ...]) -> None:
-    """DataError where `labels.npy` and the like beside the one file that was named belong to no array."""
+    """DataError where `labels.npy` and the like beside the one file that was named belong to none, or to which is open."""
     for name in names[1:]:
         file = shared_company(path, name)
-        if file is not None and _has_own(path, name) and _without(path, names, name) is None:
+        if file is None:
+            continue
+        other = _without(path, names, name)
+        if other is None and _has_own(path, name):
             raise _of_no_array(file)
+        if other is not None and not _has_own(path, name):
+            raise DataError(
+                f"{file} must belong to one array, but {other.name} beside {path.name} has no {name} of its own either: "
+                f"if the file is of {path.name}, rename it to {path.stem}.{name}.npy"
+            )
 
 
 def _without(path: Path, names: tuple[str, ...], name: str) -> Path | None:
@@ -200,6 +208,7 @@ def _without(path: Path, names: tuple[str, ...], name: str) -> Path | None:
             other.stem != path.stem
             and other.suffix in NEED_COMPANY
             and _is_data(other, names)
+            and other.is_file()
             and not _has_own(other, name)
         ):
             return other

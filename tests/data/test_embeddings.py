@@ -181,6 +181,28 @@ def test_labels_beside_arrays_that_all_have_their_own_are_refused(
         assert len(reader(file).labels) == 12
 
 
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+@pytest.mark.parametrize("reader", [load, read_embeddings])
+@pytest.mark.parametrize("name", ["labels", "ids", "split"])
+def test_labels_that_may_be_those_of_another_array_are_refused(tmp_path, kind, reader, name):
+    own = {"labels": LABELS, "split": SIDES, "ids": IDS}
+    shared = own.pop(name)
+    for number in range(2):
+        save(tmp_path / f"x_{number}.{kind}", ROWS, **own)
+    np.save(tmp_path / f"{name}.npy", shared)
+    words = (
+        rf"{name}\.npy must belong to one array, but x_{{}}\..* rename it to x_{{}}\.{name}\.npy$"
+    )
+    for number in range(2):
+        with pytest.raises(DataError, match=words.format(1 - number, number)):
+            reader(tmp_path / f"x_{number}.{kind}")
+    (tmp_path / f"{name}.npy").rename(tmp_path / f"x_0.{name}.npy")
+    assert len(reader(tmp_path / f"x_0.{kind}").labels) == 12
+    # once the other array has its own, what is left is plain
+    np.save(tmp_path / f"{name}.npy", shared)
+    assert len(reader(tmp_path / f"x_1.{kind}").labels) == 12
+
+
 def test_labels_of_an_array_that_is_not_there_are_refused(tmp_path):
     for kind in KINDS:
         (tmp_path / kind).mkdir()
