@@ -214,7 +214,7 @@ def test_what_is_left_out_of_a_dataset_is_named(place: Path):
     (place / "pets" / "ant" / "notes.txt").write_text("small")
     (place / "pets" / "ant" / "9.jpg").write_text("no image")
     told = (
-        "folder:pets: left out because they are not images (1): ant/notes.txt\n"
+        "folder:pets: left out because they are not images, or of a format that is not read (1): ant/notes.txt\n"
         "folder:pets: left out because they cannot be read (1 of 9): ant/9.jpg\n"
     )
     for _ in range(2):

@@ -123,7 +123,10 @@ def _from_folders(root: Path) -> _Listing:
     if not images:
         raise DataError(f"{root} holds no images; {HOW}")
     paths = [image.relative_to(root).as_posix() for _, image in images]
-    left_out = f"left out because they are not images ({len(others):,}): {first_few(others)}"
+    left_out = (
+        f"left out because they are not images, or of a format that is not read ({len(others):,}): "
+        f"{first_few(others)}"
+    )
     return _Listing(
         root=root.resolve(),
         paths=paths,

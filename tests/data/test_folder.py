@@ -123,12 +123,24 @@ def test_other_files_beside_the_images_are_counted_and_left_out(pets):
     (pets / "__MACOSX").mkdir()
     images = load(pets)
     assert len(images.ids) == 12
-    assert images.notes == ("left out because they are not images (1): cat/notes.txt",)
+    assert images.notes == (
+        "left out because they are not images, or of a format that is not read (1): cat/notes.txt",
+    )
     for number in range(4):
         (pets / "dog" / f"{number}.txt").write_text("barks")
     (left_out,) = load(pets).notes
     assert left_out == (
-        "left out because they are not images (5): cat/notes.txt, dog/0.txt, dog/1.txt and 2 more"
+        "left out because they are not images, or of a format that is not read (5): cat/notes.txt, dog/0.txt, dog/1.txt and 2 more"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:IM image format:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["EPS", "IM"])
+def test_an_image_of_a_format_that_is_not_read_is_left_out(pets, kind):
+    Image.new("L", (4, 4)).save(pets / "cat" / f"9.{kind.lower()}", kind)
+    assert load(pets).notes == (
+        "left out because they are not images, or of a format that is not read (1): "
+        f"cat/9.{kind.lower()}",
     )
 
 
@@ -153,7 +165,9 @@ def test_an_image_is_one_by_its_content_and_not_by_its_name(pets, kind, name):
 
 def test_a_pipe_is_never_waited_for(pets):
     os.mkfifo(pets / "cat" / "pipe")
-    assert load(pets).notes == ("left out because they are not images (1): cat/pipe",)
+    assert load(pets).notes == (
+        "left out because they are not images, or of a format that is not read (1): cat/pipe",
+    )
     os.mkfifo(pets / "cat" / "9.png")
     with pytest.raises(DataError, match=r"cat/9\.png is no regular file"):
         load(pets)

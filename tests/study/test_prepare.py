@@ -43,7 +43,11 @@ def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(t
     ]
     assert told == [
         ("folder:none", "there is no none", "whole"),
-        ("folder:pets", "left out because they are not images (1): ant/notes.txt", "part"),
+        (
+            "folder:pets",
+            "left out because they are not images, or of a format that is not read (1): ant/notes.txt",
+            "part",
+        ),
         ("folder:pets", "left out because they cannot be read (1 of 12): bee/5.png", "part"),
         (
             "folder:pets",
