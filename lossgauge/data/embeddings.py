@@ -209,6 +209,7 @@ def _without(path: Path, names: tuple[str, ...], name: str) -> Path | None:
             and other.suffix in NEED_COMPANY
             and _is_data(other, names)
             and other.is_file()
+            and (other.suffix == ".npy" or holds(other, names[0]))
             and not _has_own(other, name)
         ):
             return other

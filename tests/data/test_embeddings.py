@@ -203,6 +203,16 @@ def test_labels_that_may_be_those_of_another_array_are_refused(tmp_path, kind, r
     assert len(reader(tmp_path / f"x_1.{kind}").labels) == 12
 
 
+def test_tensors_that_are_no_embeddings_do_not_make_labels_ambiguous(tmp_path):
+    np.save(tmp_path / "x.npy", ROWS)
+    np.save(tmp_path / "labels.npy", LABELS)
+    save_file({"weight": torch.zeros(3, 3)}, tmp_path / "model.safetensors")
+    assert load(tmp_path / "x.npy").labels.tolist() == LABELS.tolist()
+    save_file({"embeddings": torch.from_numpy(ROWS)}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"model\.safetensors beside x\.npy has no labels"):
+        load(tmp_path / "x.npy")
+
+
 def test_labels_of_an_array_that_is_not_there_are_refused(tmp_path):
     for kind in KINDS:
         (tmp_path / kind).mkdir()
