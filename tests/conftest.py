@@ -18,10 +18,11 @@ PARTS = sorted(
 install_import_hook([f"lossgauge.{part}" for part in PARTS], "tests.typecheck.check")
 
 # kernels are compiled once, not in each of the folders that tests take for the user's cache
-from lossgauge.user_folders import private_folder  # noqa: E402  # after the hook
+from lossgauge.user_folders import keep_torch_private, private_folder  # noqa: E402  # after the hook
 
 if (kept := private_folder("compiled")) is not None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(kept))
+keep_torch_private()
 
 # A script starts `pytest &` with Ctrl-C ignored, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

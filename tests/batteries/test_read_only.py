@@ -250,7 +250,9 @@ def test_every_kind_of_home_works_or_says_one_line(machine, capsys):
             if command[0] in ("datasets", "check") and found != "works":
                 bad.append((name, command, found, done.stderr))
             # on a busy machine an extraction says now and then how far it is
-            lines = [line for line in done.stderr.splitlines() if not line.startswith("features of")]
+            lines = [
+                line for line in done.stderr.splitlines() if not line.startswith("features of")
+            ]
             if len(lines) > 1:
                 bad.append((name, command, "more than a line", done.stderr))
     with capsys.disabled():
