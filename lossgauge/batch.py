@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,8 +61,10 @@ def checked_batch(embeddings: ArrayLike, labels: ArrayLike) -> Batch:
         )
     numbers = _as_tensor(labels, "labels", "integers").to(rows.device)
     if numbers.ndim != 1 or numbers.dtype not in _INTEGERS:
+        _check_missing(numbers)
         raise InputError(
             f"labels must be one integer a row, got shape {tuple(numbers.shape)} of {numbers.dtype}"
+            f"{'; labels are floats: give whole numbers of an integer type' if numbers.dtype in _FLOATS else ''}"
         )
     if len(rows) != len(numbers):
         raise InputError(
@@ -120,15 +123,56 @@ def _as_tensor(values: Any, name: str, kind: str) -> Tensor:
             f"{name} must be {kind}, got {type(values).__name__}: {' '.join(str(error).split())}"
         ) from None
     if array.dtype.kind not in "biufc" or array.dtype.itemsize > 8:
-        raise InputError(
-            f"{name} must be {kind}, got {type(values).__name__} of {array.dtype.name}; "
-            f"convert it with .astype({'int' if kind == 'integers' else 'float'!r})"
-        )
+        raise _not_numbers(values, array, name, kind)
     # torch takes neither foreign byte order nor negative strides, and warns of read-only memory
     native = np.dtype(array.dtype.str).newbyteorder(
         "="
     )  # C has two names for 64 bits, torch knows one
     return torch.from_numpy(np.require(array, dtype=native, requirements=["C", "W"]))
+
+
+def _not_numbers(values: Any, array: npt.NDArray[Any], name: str, kind: str) -> InputError:
+    """The error of an array that torch cannot take, with the way that makes numbers of it."""
+    if array.ndim == 0:  # numpy knows no way to read it as rows
+        if hasattr(values, "toarray"):
+            return InputError(
+                f"{name} must be dense, got {type(values).__name__}; call .toarray() first"
+            )
+        what = (
+            repr(values)[:40] if isinstance(values, str | bytes | None) else type(values).__name__
+        )
+        return InputError(f"{name} must be an array of {kind}, got {what}")
+    entries = list(array.flat) if array.dtype.kind == "O" else []
+    is_text = array.dtype.kind in "UST" or any(isinstance(entry, str | bytes) for entry in entries)
+    got = f"{name} must be {kind}, got {type(values).__name__} of {'text' if is_text else array.dtype.name}"
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, str | bytes | Number) or entry != entry:
+            shown = " ".join(repr(entry).split())[:40]
+            row = place // (array.size // len(array))
+            return InputError(f"{got}, with {shown} in row {row}; leave such rows out")
+    if kind == "integers" and not (
+        entries and all(isinstance(entry, int) and abs(entry) < 2**63 for entry in entries)
+    ):
+        mixed = is_text and not all(isinstance(entry, str | bytes) for entry in entries)
+        classes = "numpy.array(labels, str)" if mixed else "labels"
+        return InputError(
+            f"{got}; number the classes, as in numpy.unique({classes}, return_inverse=True)[1]"
+        )
+    if is_text:
+        return InputError(f"{got}; leave the text out, or make numbers of it")
+    return InputError(
+        f"{got}; convert it with .astype({'int' if kind == 'integers' else 'float'!r})"
+    )
+
+
+def _check_missing(labels: Tensor) -> None:
+    """InputError for labels that are floats since some are missing, as pandas gives them."""
+    if labels.ndim == 1 and labels.dtype in _FLOATS and torch.isnan(labels).any():
+        missing = torch.isnan(labels).nonzero().flatten()
+        raise InputError(
+            f"labels must be one integer a row, but {len(missing)} of {len(labels)} are missing (NaN), the first in "
+            f"row {int(missing[0])}; leave those rows out"
+        )
 
 
 def _plain(values: Tensor, name: str) -> Tensor:

@@ -1,11 +1,14 @@
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 
-from lossgauge.batch import as_batch
+from lossgauge.batch import _as_tensor, as_batch
 from lossgauge.errors import InputError
 from lossgauge.losses import load_loss
 
@@ -58,6 +61,7 @@ ROWS = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2], [0.3, 1], [1, -0.
 LABELS = torch.tensor([0, 1, 0, 1])
 FRAME = pd.DataFrame(ROWS.numpy())
 SERIES = pd.Series(LABELS.numpy())
+NUMBERED = r"number the classes, as in numpy.unique\(labels, return_inverse=True\)\[1\]$"
 MASK = np.array([True, False, False, False])
 
 
@@ -122,8 +126,19 @@ def test_the_gradient_reaches_tensors_in_a_list():
         ([2**63] * 4, "below 2\\^63, got 9223372036854775808 in row 0"),
         ([2**70] * 4, "labels must be integers, got list of object"),
         (np.ma.array([0, 1, 0, 1], mask=MASK), "no masked entries, got 1"),
-        (SERIES.astype("Int64").where(~MASK), "labels must be"),
-        (SERIES.astype(str), "labels must be integers, got Series of object|got Series of str"),
+        (SERIES.astype("Int64").where(~MASK), "1 of 4 are missing .NaN., the first in row 0"),
+        (SERIES.astype(float), "labels are floats: give whole numbers"),
+        (list("abab"), rf"got list of text; {NUMBERED}"),
+        (pd.Categorical(list("abab")), rf"got Categorical of text; {NUMBERED}"),
+        (SERIES.astype(str), rf"labels must be integers, got Series of text; {NUMBERED}"),
+        (
+            pd.Categorical(["a", None, "b", "b"]),
+            "got Categorical of text, with nan in row 1; leave",
+        ),
+        (pd.Series([0, "a", 0, "a"]), r"numpy.unique\(numpy.array\(labels, str\), return_inverse"),
+        ([0, None, 1, 1], "got list of object, with None in row 1; leave such rows out"),
+        ([b"a"] * 4, rf"got list of text; {NUMBERED}"),
+        ("abab", "labels must be an array of integers, got 'abab'$"),
         (LABELS.numpy().astype(object), r"ndarray of object; convert it with .astype\('int'\)"),
         (np.zeros(4, dtype=[("a", "i4")]), "labels must be integers, got ndarray of void"),
         (np.zeros(4, dtype="M8[s]"), "labels must be integers, got ndarray of datetime64"),
@@ -174,7 +189,11 @@ def stand_in():
             ROWS.numpy().astype(np.longdouble),
             "must be numbers, got ndarray of (longdouble|float128)",
         ),
-        (FRAME.assign(name="x"), r"got DataFrame of object; convert it with .astype\('float'\)"),
+        (FRAME.astype(object), r"got DataFrame of object; convert it with .astype\('float'\)"),
+        ([[Decimal(1)], [Decimal(2)]], r"list of object; convert it with .astype\('float'\)"),
+        (FRAME.assign(name="x"), "got DataFrame of text; leave the text out"),
+        (FRAME.astype(object).where(ROWS.numpy() < 0.9, None), "with (None|nan) in row [0-3]"),
+        ("rows.npy", "embeddings must be an array of numbers, got 'rows.npy'$"),
         ([[1.0], [1.0, 2.0]], "embeddings must be numbers, got list"),
         (_Stubborn(), "embeddings must be numbers, got _Stubborn: of its own"),
         (torch.tensor(1.0), r"\(rows, width\) array of floats .* got shape \(\)"),
@@ -185,6 +204,23 @@ def test_embeddings_that_cannot_be_read_are_refused_in_one_line(rows, message):
     with pytest.raises(InputError, match=message) as error:
         as_batch(rows, LABELS)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (scipy.sparse.csr_matrix(ROWS.numpy()), "must be dense, got csr_matrix; call .toarray"),
+        (scipy.sparse.coo_array(ROWS.numpy()), "must be dense, got coo_array; call .toarray"),
+        (None, "embeddings must be an array of numbers, got None$"),
+        ({"a": 1}, "embeddings must be an array of numbers, got dict$"),
+        ((row for row in ROWS), "embeddings must be an array of numbers, got generator$"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else type(value).__name__,
+)
+def test_what_is_no_array_at_all_is_refused_in_one_line(values, message):
+    # the types of as_batch, which tests check, allow none of it
+    with pytest.raises(InputError, match=message):
+        _as_tensor(values, "embeddings", "numbers")
 
 
 TRANSFORMS = {
