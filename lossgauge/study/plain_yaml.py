@@ -1,11 +1,13 @@
 """Plain YAML: mappings, lists, text, numbers, true and false, null. Nothing in it refers, grows or makes objects.
 
 An anchor that is used ten times in each of nine levels stands for a thousand million values; a tag asks for a Python
-type; a date is none of a study's values, so it is text here.
+type; a date is none of a study's values, so it is text here. So is 1:30, which YAML 1.1 takes as 90, to the base of
+60; and 010 is ten, not eight.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -19,7 +21,10 @@ MOST_BYTES = 50_000
 MOST_LEVELS, MOST_DIGITS = 20, 400
 """Of lists and mappings inside each other; of one number."""
 
+_DECIMAL = r"([-+]?)([0-9][0-9_]*)"
+
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_TEXT = "tag:yaml.org,2002:str"
 _PLAIN = (*_NUMBERS, "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
 
 
@@ -31,8 +36,17 @@ def read_yaml(text: str, *, source: str) -> Any:
         return yaml.load(text, _Plain)
     # ValueError: digits that are none, as in 0x_
     except (yaml.YAMLError, ValueError) as error:
-        words = " ".join(str(error).split())
+        words = " ".join(_said(error).split())
         raise PlanError(f"{source} is not valid YAML: {words[:300]}") from None
+
+
+def _said(error: Exception) -> str:
+    """The place and the rule, without a copy of the line."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return str(error).replace('in "<unicode string>", ', "at ")
+    mark = error.problem_mark or error.context_mark
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return place + ", ".join(part for part in (error.context, error.problem) if part)
 
 
 class _Plain(yaml.SafeLoader):
@@ -44,12 +58,23 @@ class _Plain(yaml.SafeLoader):
     }
     _levels = 0
 
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        tag: str = super().resolve(kind, value, implicit)
+        if kind is yaml.ScalarNode and implicit[0]:
+            if tag in _NUMBERS and ":" in value:
+                return _TEXT
+            if re.fullmatch(_DECIMAL, value):
+                return _NUMBERS[0]
+        return tag
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or event.anchor:
-            raise self._refused(event, "anchors (&) and aliases (*) are not taken: write it out")
+            raise self._refused(
+                event, "anchors (&) and aliases (*) are not allowed: write the value in full"
+            )
         if event.tag:
-            raise self._refused(event, f"tags are not taken: leave out {event.tag[:40]!r}")
+            raise self._refused(event, f"tags are not allowed: leave out {event.tag[:40]!r}")
         if self._levels > MOST_LEVELS:
             raise self._refused(event, f"more than {MOST_LEVELS} levels inside each other")
         self._levels += 1
@@ -60,7 +85,10 @@ class _Plain(yaml.SafeLoader):
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
             raise self._refused(node, f"a number of more than {MOST_DIGITS} digits")
-        return super().construct_scalar(node)
+        value = super().construct_scalar(node)
+        if node.tag == _NUMBERS[0] and (decimal := re.fullmatch(_DECIMAL, value)):
+            return decimal[1] + (decimal[2].lstrip("0_") or "0")
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))

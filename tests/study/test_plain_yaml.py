@@ -41,6 +41,39 @@ def test_dates_merges_and_equals_signs_are_text():
     assert read("<<: {a: 1}") == {"<<": {"a": 1}}
 
 
+@pytest.mark.parametrize(
+    "text", ["1:30", "-1:30", "190:20:30", "1:30.5", "+1_0:59.", "1:" * 300 + "1"]
+)
+def test_numbers_to_the_base_of_60_are_text(text):
+    assert read(f"x: {text}") == {"x": text}
+    assert read(f"x: [{text}]") == {"x": [text]}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("010", 10),
+        ("089", 89),
+        ("-010", -10),
+        ("+07", 7),
+        ("00", 0),
+        ("0", 0),
+        ("-0", 0),
+        ("0_1", 1),
+        ("1_000", 1000),
+        ("1_0.5", 10.5),
+        ("0x10", 16),
+        ("-0b11", -3),
+        ("100", 100),
+        ("010.5", 10.5),
+    ],
+)
+def test_a_zero_before_a_number_changes_nothing(text, number):
+    found = read(f"x: {text}")["x"]
+    assert (found, type(found)) == (number, type(number))
+    assert read(f"x: '{text}'") == {"x": text}
+
+
 BOMB = "a: &a [1, 1]\n" + "\n".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -50,13 +83,20 @@ BOMB = "a: &a [1, 1]\n" + "\n".join(
     ("text", "words"),
     [
         (BOMB, "anchors"),
-        ("a: &a 1", "anchors"),
+        (
+            "a: &a 1",
+            "it is not valid YAML: line 1, column 4: anchors (&) and aliases (*) are not allowed: write",
+        ),
+        (
+            "b: 1\na: [",
+            "it is not valid YAML: line 2, column 5: while parsing a flow node, expected the",
+        ),
         ("a: *a", "aliases"),
         ("a: &a [*a]", "anchors"),
         ("&a k: 1", "anchors"),
         ("{&a k: 1}", "anchors"),
         *(
-            (f"a: {tag}", "tags are not taken")
+            (f"a: {tag}", "tags are not allowed")
             for tag in (
                 "!!python/object/apply:os.system [ls]",
                 "!!python/name:os.system",
@@ -75,14 +115,13 @@ BOMB = "a: &a [1, 1]\n" + "\n".join(
                 "!<tag:x,2020:y> 1",
             )
         ),
-        ("!!map {a: 1}", "tags are not taken"),
-        ("? !!str a\n: 1", "tags are not taken"),
+        ("!!map {a: 1}", "tags are not allowed"),
+        ("? !!str a\n: 1", "tags are not allowed"),
         ("a: " + "[" * 30 + "]" * 30, "more than 20 levels"),
         ("[" * 30_000, "more than 20 levels"),
         ("{a: " * 10_000, "more than 20 levels"),
         ("- " * 20_000, "more than 20 levels"),
         ("x: " + "9" * 401, "a number of more than 400 digits"),
-        ("x: " + "1:" * 300 + "1", "a number of more than 400 digits"),
         ("x: 1." + "9" * 401, "a number of more than 400 digits"),
         ("x: 0b" + "1" * 401, "a number of more than 400 digits"),
         ("x: 0x_", "not valid YAML"),
@@ -90,7 +129,7 @@ BOMB = "a: &a [1, 1]\n" + "\n".join(
         ("? [a]\n: 1", "unhashable"),
         ("a: [", "not valid YAML"),
         ("a: 1\n---\nb: 1", "not valid YAML"),
-        ("a: \x07", "not valid YAML"),
+        ("a: \x07", "special characters are not allowed at position 3"),
         ("#" * (MOST_BYTES + 1), "more than 50,000 bytes"),
         ("ä" * (MOST_BYTES // 2 + 1), "more than 50,000 bytes"),
     ],
