@@ -514,7 +514,8 @@ def _check_arguments(arguments: list[str]) -> None:
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option = re.match(r"(--[\w-]+)=$", argument)
         if not argument or option:
-            name = option[1] if option else before if before.startswith("-") else "an argument"
+            after = f"the argument after {before!r}" if before else "the first argument"
+            name = option[1] if option else before if before.startswith("-") else after
             raise InputError(f"{name} is empty: give a value, or leave it out")
         try:
             argument.encode()

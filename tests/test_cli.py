@@ -372,7 +372,7 @@ def test_an_empty_argument_is_refused_by_every_command(place, monkeypatch, capsy
     entry.mkdir(parents=True)
     before = sorted(place.rglob("*"))
     *_, last = command.split()
-    named = last if last.startswith("--") else "an argument"
+    named = last if last.startswith("--") else f"the argument after {last!r}"
     for arguments in ([*command.split(), ""], [*command.split()[:-1], f"{last}="]):
         if arguments[-1] and not last.startswith("--"):
             continue

@@ -37,8 +37,11 @@ def load_backbone(name: str, *, download: bool = False, **settings: Any) -> Back
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for key in settings:
         if key not in accepted and not open_ended:
-            hint = nearest(key, accepted) if accepted else ": it has none"
-            raise InputError(f"the backbone {name!r} has no setting {key!r}{hint}")
+            if not accepted:
+                raise InputError(f"the backbone {name!r} has no settings, got {key!r}")
+            raise InputError(
+                f"the backbone {name!r} has no setting {key!r}{nearest(key, accepted)}"
+            )
     for key, parameter in accepted.items():
         required = parameter.default is parameter.empty and parameter.kind not in (
             parameter.VAR_POSITIONAL,

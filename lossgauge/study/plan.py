@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -14,6 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from lossgauge.errors import PlanError
 from lossgauge.study.backbone_plan import BackbonePlan, backbones
@@ -59,12 +60,18 @@ def _numbers(value: Any) -> Any:
     return listed(value)
 
 
-def _no_bool(value: Any) -> Any:
-    """True is 1 to Python."""
-    for entry in value if isinstance(value, list) else [value]:
-        if isinstance(entry, bool):
-            raise ValueError(f"{entry} is no value of it")
+def _no_bool(value: Any, kind: Any) -> Any:
+    """True is 1 to Python, so it is refused where a number may stand."""
+    if any(isinstance(entry, bool) for entry in (value if isinstance(value, list) else [value])):
+        if _may_hold(kind, int):
+            raise PydanticKnownError("int_type")
+        if _may_hold(kind, float):
+            raise PydanticKnownError("float_type")
     return value
+
+
+def _may_hold(kind: Any, number: type) -> bool:
+    return kind is number or any(_may_hold(part, number) for part in get_args(kind))
 
 
 _LossMapping = (
@@ -107,8 +114,8 @@ class Tune(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any) -> Any:
-        return _no_bool(value)
+    def _true_is_no_number(cls, value: Any, info: Any) -> Any:
+        return _no_bool(value, cls.model_fields[info.field_name].annotation)
 
     @field_validator("learning_rate")
     @classmethod
@@ -201,7 +208,7 @@ class Plan(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: Any) -> Any:
-        return _no_bool(value) if info.field_name != "center_features" else value
+        return _no_bool(value, cls.model_fields[info.field_name].annotation)
 
     @field_validator("datasets", "losses", "seeds", "sensitivity")
     @classmethod

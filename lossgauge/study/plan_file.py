@@ -44,11 +44,14 @@ def parse_plan(text: str, *, overrides: Iterable[str] = (), source: str = "the s
             _put(content, path, parsed)
         except (LookupError, ValueError) as error:
             raise PlanError(f"--set {_shown(override)}: {error.args[0]}") from None
+    for key in content:
+        if not isinstance(key, str):
+            raise PlanError(f"{source}: a key must be text, got {_key(key)}")
     unknown = [key for key in content if key not in Plan.model_fields]
     if unknown:
         raise PlanError(
             f"unknown key {_shown(unknown[0])} in {source}"
-            f"{nearest(str(unknown[0])[:MOST_SHOWN], Plan.model_fields)}"
+            f"{nearest(unknown[0][:MOST_SHOWN], Plan.model_fields)}"
         )
     try:
         return Plan.model_validate(content)
@@ -62,6 +65,10 @@ def _shown(value: Any) -> str:
     """A value as Python writes it, its beginning where it is long."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+
+def _key(key: Any) -> str:
+    return "null" if key is None else _shown(key)
 
 
 def schema() -> dict[str, Any]:
@@ -168,12 +175,12 @@ def _in_words(error: ValidationError, source: str) -> Iterator[str]:
                     "dataset, as in {digits: pixels}"
                 )
             told.add("backbone")
+        elif problem["type"] == "invalid_key" or last == "[key]":
+            inside = ".".join(map(str, above if last != "[key]" else above[:-1]))
+            yield f"{source}: {inside}: a key must be text, got {_key(problem['input'])}"
         elif problem["type"] == "too_short":
             least = f"at least {problem['ctx']['min_length']} entries"
             yield f"{source}: {where}: give {_ONE.get(str(last), least)}, got {given}"
-        elif problem["type"] in _SHAPES:
-            hint = ", as in {trials: 20}" if where == "tune" else ""
-            yield f"{source}: {where} must be {_SHAPES[problem['type']]}{hint}, got {given}"
         elif (
             last not in _TAGS
             and problem["type"] != "value_error"
@@ -185,6 +192,9 @@ def _in_words(error: ValidationError, source: str) -> Iterator[str]:
                 f"{source}: {where} cannot be tuned; only the settings of a loss and its learning_rate can{way}: "
                 "give one value"
             )
+        elif problem["type"] in _SHAPES:
+            hint = ", as in {trials: 20}" if where == "tune" else ""
+            yield f"{source}: {where} must be {_SHAPES[problem['type']]}{hint}, got {given}"
         else:
             # a rule of our own says itself what came
             got = "" if problem["type"] == "value_error" else f", got {given}"
@@ -210,4 +220,12 @@ _SHAPES = {
     "dict_type": "keys and values",
     "list_type": "a list",
     "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
 }

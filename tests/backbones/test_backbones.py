@@ -129,7 +129,7 @@ def test_each_mistake_in_a_file_is_told_in_one_sentence(tmp_path, write):
         load_backbone(write(rest="extract = None"))
     with pytest.raises(InputError, match=r"identity of mine\.py:Model must be a dict of words"):
         load_backbone(write(rest="identity = 'a'"))
-    with pytest.raises(InputError, match="has no setting 'side': it has none"):
+    with pytest.raises(InputError, match="has no settings, got 'side'"):
         load_backbone(write(), side=3)
     with pytest.raises(InputError, match="cannot be made: FileNotFoundError"):
         load_backbone(write(rest="def __init__(self): open('/nowhere/weights')"))
