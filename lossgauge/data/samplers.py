@@ -240,8 +240,8 @@ def warning_of_anchors_without_positive(share: float) -> str | None:
     if share <= TOLERATED_SHARE:
         return None
     return (
-        f"{share:.0%} of the samples have no other of their class in their batch: pair losses leave them out "
-        "as anchors, and only ever push them away. Try: M-per-class batches with m=4"
+        f"{share:.0%} of the samples have no other of their class in their batch: pair losses cannot use "
+        "them as anchors; they are only pushed away. Try: sampler: m_per_class with samples_per_class: 4"
     )
 
 
