@@ -293,6 +293,10 @@ def _regular(path: Path, most_bytes: int) -> Iterator[BufferedReader]:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not valid JSON, line {error.lineno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
     return str(getattr(error, "strerror", None) or error)
 
 

@@ -161,7 +161,8 @@ class Store:
                 read()
             except CacheError as error:
                 remove(path)
-                lines.append(f"{str(error).removesuffix(AGAIN)}it is written again if it is needed")
+                words = str(error).removeprefix(f"{self.folder}{os.sep}").removesuffix(AGAIN)
+                lines.append(f"{words}the study deletes it and writes it again when needed")
         return lines
 
     def _sweep(self) -> None:

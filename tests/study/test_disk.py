@@ -54,7 +54,8 @@ def test_every_bit_of_a_record_counts(path):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "Expecting value"),
+        ("", r"\(it is not valid JSON, line 1\)"),
+        ('{"a": 1,\n"b"\n1}', r"\(it is not valid JSON, line 3\)"),
         ("[1]", "it is no record"),
         ('{"a": 1}', "not that of its checksum"),
         ('{"a": NaN}', "NaN is no number"),

@@ -60,7 +60,11 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
             StudyError,
             "of format 2, this lossgauge reads 3; use the version",
         ),
-        ("{", CacheError, "study.json is damaged .*; the same `lossgauge study` command writes"),
+        (
+            "{",
+            CacheError,
+            r"study.json is damaged \(it is not valid JSON, line 1\); the same `lossgauge study` command writes",
+        ),
     ],
 )
 def test_a_folder_without_a_study_of_ours_is_refused(tmp_path, content, error, message):

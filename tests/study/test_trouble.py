@@ -136,7 +136,8 @@ def test_a_damaged_record_of_a_dataset_is_written_anew(tmp_path, quiet, content)
     assert path.read_text() == whole
     (words,) = quiet.warnings.values()
     assert re.fullmatch(
-        r".*digits\.json is damaged \(.*\); it is written again if it is needed", words
+        r"datasets/digits\.json is damaged \(.*\); the study deletes it and writes it again when needed",
+        words,
     )
 
 
