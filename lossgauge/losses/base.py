@@ -75,7 +75,7 @@ class _Reduced(NamedTuple):
 
     def is_finite(self) -> bool:
         """Of value and gradient: where the norms of its parts are finite, it is."""
-        return bool((self.value + self.pull + self.push).isfinite())
+        return math.isfinite((self.value + self.pull + self.push).item())
 
     def fits(self, number: torch.dtype) -> bool:
         """Whether `number` holds the value and the mean gradients, which is not asked for in each step."""
@@ -142,7 +142,9 @@ class Loss(nn.Module, ABC):
         outcome = reduced.outcome
         anchors = outcome.counts.to(outcome.value.dtype)
         gradients = [outcome.forces.gradient, *outcome.parameter_gradients]
-        value = reduced.value.to(number)
+        value, pull, push = reduced.value, reduced.pull, reduced.push
+        if not usual:
+            value, pull, push = value.to(number), pull.to(number), push.to(number)
         return Evaluation(
             value=_Known.apply(value, reduced.scale, gradients, rows, *self.parameters()),
             term_count=reduced.term_count,
@@ -150,8 +152,8 @@ class Loss(nn.Module, ABC):
             skipped_anchors=outcome.skipped_anchors,
             anchor_value=outcome.value / anchors,  # 0/0 is NaN: no term, no mean
             anchor_weight=outcome.weight / anchors,
-            pull=reduced.pull.to(number),
-            push=reduced.push.to(number),
+            pull=pull,
+            push=push,
             effective_share=outcome.effective_share,
         )
 
