@@ -50,7 +50,6 @@ def write_mlflow(runs: Iterable[TrackedRun], *, study: str, folder: Path | None)
     """
     mlflow, sqlalchemy = import_mlflow(), import_module("sqlalchemy")
     uri = os.environ[SERVER] if folder is None else _local_uri(folder)
-    new = folder is not None and not (folder / DATABASE).exists()
     with variable(*_NO_TELEMETRY), _quiet():
         try:
             # the registry too: of its own accord it would open a database in the working directory
@@ -61,11 +60,11 @@ def write_mlflow(runs: Iterable[TrackedRun], *, study: str, folder: Path | None)
                 if run.id not in there:
                     _write_run(mlflow.entities, client, experiment, run)
         except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-            if folder is not None and new:
-                # a database whose tables are made in part cannot be opened again
-                for part in folder.glob(f"{DATABASE}*"):
-                    part.unlink()
-            raise StudyError(f"MLflow cannot be written: {_words(error)}") from None
+            words = _words(error)
+            if folder is not None and "already exists" in words:
+                # a full disk stopped it in the middle of making its tables, and it cannot go on from there
+                words += f"; delete {folder / DATABASE} and export again"
+            raise StudyError(f"MLflow cannot be written: {words}") from None
 
 
 def _words(error: Exception) -> str:
