@@ -22,7 +22,7 @@ from sentence_transformers.losses import (
 from torch import Tensor, nn
 
 from benchmarks.clock import side_by_side
-from lossgauge.losses import LOSSES, load_loss
+from lossgauge.losses.registry import LOSSES, load_loss
 
 WIDTH = 128
 SHAPES = ((128, 10), (512, 10), (512, 100), (2048, 10), (2048, 100))

@@ -16,7 +16,7 @@ import torch
 from benchmarks.clock import side_by_side
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.heads import LinearHead
-from lossgauge.losses import LOSSES, load_loss
+from lossgauge.losses.registry import LOSSES, load_loss
 from lossgauge.training import evaluate, scheduled, start_training, train_epoch
 from lossgauge.types import Step
 

@@ -29,10 +29,10 @@ from lossgauge.data.samplers import (
     share_without_positive,
     warning_of_anchors_without_positive,
 )
-from lossgauge.study.grid import plan_runs
-from lossgauge.study.plan import Plan
-from lossgauge.study.run import execute
-from lossgauge.study.store import Store
+from lossgauge.plan.study import Plan
+from lossgauge.results.store import Store
+from lossgauge.study.run.execute import execute
+from lossgauge.study.schedule.runs import plan_runs
 
 MODULES = """argparse ast asyncio base64 calendar collections configparser csv datetime decimal difflib email.message
 fractions ftplib functools gzip hashlib html.parser http.client http.cookies http.server imaplib inspect io ipaddress
@@ -112,7 +112,7 @@ def study(given, folder: Path, epochs: int) -> None:
     )
     store, features = Store(folder), centered(given)
     print("loss        seed   R@1    MAP@R  intra  inter")
-    with store.held():
+    with store.exclusive_lock():
         for run in plan_runs(plan, features):
             row = execute(run, features, store, on_epoch=lambda epoch: None)
             print(

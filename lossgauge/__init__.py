@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lossgauge.diagnostics.probe import Probe as Probe
     from lossgauge.diagnostics.variance import geometry as geometry
-    from lossgauge.losses import LOSSES as LOSSES
-    from lossgauge.losses import load_loss as load_loss
+    from lossgauge.losses.registry import LOSSES as LOSSES
+    from lossgauge.losses.registry import load_loss as load_loss
     from lossgauge.ranking.metrics import retrieval as retrieval
-    from lossgauge.study.frames import load_study as load_study
+    from lossgauge.results.frames import load_study as load_study
     from lossgauge.testing import check_loss as check_loss
 
 _HOME = {
-    "LOSSES": "lossgauge.losses",
-    "load_loss": "lossgauge.losses",
+    "LOSSES": "lossgauge.losses.registry",
+    "load_loss": "lossgauge.losses.registry",
     "geometry": "lossgauge.diagnostics.variance",
     "Probe": "lossgauge.diagnostics.probe",
     "retrieval": "lossgauge.ranking.metrics",
     "check_loss": "lossgauge.testing",
-    "load_study": "lossgauge.study.frames",
+    "load_study": "lossgauge.results.frames",
 }
 
 __all__ = ["LOSSES", "Probe", "check_loss", "geometry", "load_loss", "load_study", "retrieval"]

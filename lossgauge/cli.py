@@ -87,24 +87,24 @@ def study(
     try:
         from rich.console import Console
 
-        from lossgauge.progress import watcher
-        from lossgauge.study.engines import Workforce
-        from lossgauge.study.plan_file import load_plan
+        from lossgauge.plan.yaml_file import load_plan
+        from lossgauge.study.engines import Resources
+        from lossgauge.study.progress_bars import watcher
 
         plan = load_plan(source, overrides=setting or ())
-        workforce = Workforce(engine, jobs, device, cpus, gpus)
+        resources = Resources(engine, jobs, device, cpus, gpus)
         with watcher(Console(stderr=True)) as progress:
             if dry_run:
                 from lossgauge.study.forecast import forecast
 
                 expected = forecast(
-                    plan, folder, progress=progress, download=download, workforce=workforce
+                    plan, folder, progress=progress, download=download, resources=resources
                 )
             else:
-                from lossgauge.study.launch import run_study
+                from lossgauge.study.runner import run_study
 
                 outcome = run_study(
-                    plan, folder, progress=progress, download=download, workforce=workforce
+                    plan, folder, progress=progress, download=download, resources=resources
                 )
         page = None if dry_run else _write_report(folder)
     except KeyboardInterrupt:
@@ -205,7 +205,7 @@ def export(
 ) -> None:
     """Write a study's tables for other tools."""
     from lossgauge.export import export_study
-    from lossgauge.study.store import Store
+    from lossgauge.results.store import Store
 
     _say_damage(Store(folder).load())
     say(f"exported: {export_study(folder, to, out, quote_formulas=quote_formulas)}")
@@ -216,7 +216,7 @@ def schema() -> None:
     """Print the JSON Schema of a study file, for editors that complete and check YAML."""
     import json
 
-    from lossgauge.study.plan_file import schema as of_studies
+    from lossgauge.plan.yaml_file import schema as of_studies
 
     for line in json.dumps(of_studies(), indent=1).splitlines():
         say(line)
@@ -227,7 +227,7 @@ def losses() -> None:
     """List the losses with their settings."""
     import inspect
 
-    from lossgauge.losses import LOSSES, loss_class
+    from lossgauge.losses.registry import LOSSES, loss_class
 
     for name in LOSSES:
         made = loss_class(name)
@@ -283,7 +283,7 @@ def features(
     from lossgauge.backbones import load_backbone
     from lossgauge.data import load_dataset
     from lossgauge.data.features import features as extract
-    from lossgauge.progress import watcher
+    from lossgauge.study.progress_bars import watcher
 
     given: dict[str, Any] = {
         key: value for key, value in (("dtype", dtype), ("device", device)) if value
@@ -396,7 +396,7 @@ def check(
 def _check_loss(name: str) -> None:
     import inspect
 
-    from lossgauge.losses import load_loss, loss_class
+    from lossgauge.losses.registry import load_loss, loss_class
     from lossgauge.testing import contract
 
     sizes = {"class_count": 4, "embedding_size": 16}
@@ -460,8 +460,8 @@ def _short(value: float) -> str:
 
 
 def _write_report(folder: Path, out: Path | None = None) -> Path:
-    from lossgauge.study.output import check_replaceable, write_page
-    from lossgauge.study.store import Store
+    from lossgauge.report.output import check_replaceable, write_page
+    from lossgauge.results.store import Store
 
     if out is not None:
         check_replaceable(out)
@@ -472,7 +472,7 @@ def _write_report(folder: Path, out: Path | None = None) -> Path:
 
 def _say_damage(results: Results) -> None:
     """A line for each run that is left out because a file of it is damaged."""
-    from lossgauge.study.disk import AGAIN
+    from lossgauge.files import AGAIN
 
     for row in (*results.failures, *results.trials):
         if (error := row.get("error")) and AGAIN in error:

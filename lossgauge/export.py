@@ -19,12 +19,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from lossgauge.errors import CacheError, InputError, StudyError, nearest
+from lossgauge.files import atomic_folder, read_json, remove_leftovers, write_json
 from lossgauge.integrations.mlflow import SERVER, import_mlflow, write_mlflow
 from lossgauge.integrations.tensorboard import import_writer, write_tensorboard
 from lossgauge.integrations.tracked import TrackedRun, track
 from lossgauge.integrations.wandb import import_wandb, is_online, project_name, write_wandb
-from lossgauge.study.disk import read_json, remove_leftovers, whole_folder, write_json
-from lossgauge.study.tables import LEADING, StudyTables
+from lossgauge.results.tables import LEADING, StudyTables
 from lossgauge.types import Record
 from lossgauge.user_folders import some_home
 
@@ -74,7 +74,7 @@ def export_study(
             _check_replaceable(target, to)
             target.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(target)
-            with whole_folder(target) as fresh:
+            with atomic_folder(target) as fresh:
                 if to == "tensorboard":
                     write_tensorboard(tracked_runs(tables), folder=fresh)
                 else:

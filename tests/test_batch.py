@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from lossgauge.batch import _as_tensor, as_batch
 from lossgauge.errors import InputError
-from lossgauge.losses import load_loss
+from lossgauge.losses.registry import load_loss
 
 Z = np.eye(3, dtype=np.float32)
 

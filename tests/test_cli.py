@@ -14,7 +14,7 @@ from PIL import Image
 
 from lossgauge import cli
 from lossgauge.errors import InputError
-from lossgauge.study.launch import run_study
+from lossgauge.study.runner import run_study
 from tests.study.conftest import Quiet, small_plan
 from tests.waiting import PATIENCE, wait_for
 
@@ -439,8 +439,8 @@ def test_all_that_is_printed_goes_through_one_function():
     ]
     assert printed == [
         "cli.py: typer.echo(safe(line), err=err)",
-        "progress.py: self._progress.console.print(Text(one_line(words)))",
-        "progress.py: self._console.print(Text(one_line(words)), soft_wrap=True)",
+        "progress_bars.py: self._progress.console.print(Text(one_line(words)))",
+        "progress_bars.py: self._console.print(Text(one_line(words)), soft_wrap=True)",
     ]
 
 

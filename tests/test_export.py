@@ -10,8 +10,8 @@ import pytest
 from lossgauge import export
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.export import FORMATS, export_study
-from lossgauge.study.disk import _prefix, write_json
-from lossgauge.study.tables import LEADING, StudyTables
+from lossgauge.files import _prefix, write_json
+from lossgauge.results.tables import LEADING, StudyTables
 from tests.integrations.studies import make_study
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lossgauge.losses import LOSSES, load_loss
+from lossgauge.losses.registry import LOSSES, load_loss
 from lossgauge.losses.triplet import Triplet
 from lossgauge.testing import ContractError, check_loss
 

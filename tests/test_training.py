@@ -8,7 +8,7 @@ import torch
 from lossgauge.data.samplers import random_batches
 from lossgauge.errors import CacheError, InputError, RunError
 from lossgauge.heads import LinearHead, MLPHead
-from lossgauge.losses import LOSSES, load_loss
+from lossgauge.losses.registry import LOSSES, load_loss
 from lossgauge.training import (
     embed,
     evaluate,

@@ -8,7 +8,7 @@ from torch import nn
 
 from lossgauge import user_folders
 from lossgauge.errors import CacheError
-from lossgauge.losses import load_loss
+from lossgauge.losses.registry import load_loss
 from lossgauge.training import start_training
 from lossgauge.user_folders import (
     cache_folder,

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lossgauge.claims.evidence import Interval
-from lossgauge.claims.standings import Standing, Standings, standings
+from lossgauge.claims.comparisons import Side, compare
 from lossgauge.claims.statements import CLAIMS, Claim, Comparison
+from lossgauge.claims.variants import LossVariant, LossVariants, loss_variants
 from lossgauge.claims.verdicts import Verdict, verdict, wrong_protocol
-from lossgauge.claims.weighing import Side, weigh
+from lossgauge.stats.intervals import Interval
 from lossgauge.types import Results
 
 
@@ -33,7 +33,7 @@ class Shares(NamedTuple):
         return count / self.total if self.total else 0.0
 
 
-class Turn(NamedTuple):
+class Flip(NamedTuple):
     """A pair of settings where a comparison is on the other side."""
 
     comparison: Comparison
@@ -56,7 +56,7 @@ class Movement(NamedTuple):
     """All losses at one multiple of their first setting, ascending; empty without such runs."""
     combinations: Shares
     """Over comparisons and pairs of settings; of an ordering, over default, multiples and tuned."""
-    turns: tuple[Turn, ...]
+    flips: tuple[Flip, ...]
     """Where the side is not the default's: against the claim, or for it where the default contradicts it.
     The largest difference, against its interval, first."""
 
@@ -66,14 +66,14 @@ def movements(results: Results, dataset: str, claims: Sequence[Claim] = CLAIMS) 
 
     Cost grows as comparisons × settings² × seeds: a tenth of a second for seven losses at ten settings.
     """
-    found = standings(results, dataset, [loss for claim in claims for loss in claim.losses])
+    found = loss_variants(results, dataset, [loss for claim in claims for loss in claim.losses])
     varied = [s for of_loss in found.by_loss.values() for s in of_loss if s.kind != "default"]
-    if not any(standing.by_seed for standing in varied):
+    if not any(variant.by_seed for variant in varied):
         return []
     return [_movement(claim, found) for claim in claims if not wrong_protocol(claim, found)]
 
 
-def _movement(claim: Claim, of: Standings) -> Movement:
+def _movement(claim: Claim, of: LossVariants) -> Movement:
     default = verdict(claim, of.default(), of)
     as_tuned = of._replace(absent=of.absent_tuned())
     tuned = verdict(claim, of.tuned(), as_tuned) if of.tuned() else None
@@ -81,29 +81,27 @@ def _movement(claim: Claim, of: Standings) -> Movement:
         (factor, verdict(claim, of.at_factor(factor), of._replace(absent=of.absent_at(factor))))
         for factor in of.factors()
     )
-    # a part of one claim may hold by default and another not: each turns against its own
-    own = {w.comparison: w.side for w in default.weighed}
+    # a part of one claim may hold by default and another not: each flips against its own
+    own = {w.comparison: w.side for w in default.comparisons}
     sides: list[Side] = []
-    turns: list[Turn] = []
+    flips: list[Flip] = []
     for comparison, left, right in _pairs(claim, of):
-        weighed = weigh(
+        result = compare(
             comparison, {comparison.left: left.by_seed, comparison.right: right.by_seed}
         )
-        sides.append(weighed.side)
+        sides.append(result.side)
         turned: Side = "for" if own.get(comparison) == "against" else "against"
-        if weighed.side == turned and weighed.difference is not None:
-            turns.append(
-                Turn(comparison, left.title, right.title, weighed.side, weighed.difference)
-            )
+        if result.side == turned and result.difference is not None:
+            flips.append(Flip(comparison, left.title, right.title, result.side, result.difference))
     if claim.orderings:
         at_all = [default, *(v for _, v in at_factors), *([tuned] if tuned else [])]
-        sides += [ordered.side for found in at_all for ordered in found.ordered]
+        sides += [result.side for found in at_all for result in found.orderings]
     shares = Shares(sides.count("for"), sides.count("against"), sides.count("open"))
-    turns.sort(key=_clearest)
-    return Movement(claim, of.dataset, default, tuned, at_factors, shares, tuple(turns))
+    flips.sort(key=_clearest)
+    return Movement(claim, of.dataset, default, tuned, at_factors, shares, tuple(flips))
 
 
-def _pairs(claim: Claim, of: Standings) -> Iterator[tuple[Comparison, Standing, Standing]]:
+def _pairs(claim: Claim, of: LossVariants) -> Iterator[tuple[Comparison, LossVariant, LossVariant]]:
     distinct = {loss: _distinct(of.by_loss.get(loss, ())) for loss in claim.losses}
     for comparison in claim.comparisons:
         for left in distinct[comparison.left]:
@@ -111,15 +109,15 @@ def _pairs(claim: Claim, of: Standings) -> Iterator[tuple[Comparison, Standing, 
                 yield comparison, left, right
 
 
-def _distinct(found: Sequence[Standing]) -> list[Standing]:
+def _distinct(found: Sequence[LossVariant]) -> list[LossVariant]:
     """Without those that are the same runs over again: a search may choose the loss as it stands."""
-    by_runs: dict[object, Standing] = {}
-    for standing in found:
-        by_runs.setdefault(standing.runs or standing.title, standing)
+    by_runs: dict[object, LossVariant] = {}
+    for variant in found:
+        by_runs.setdefault(variant.runs or variant.title, variant)
     return list(by_runs.values())
 
 
-def _clearest(turn: Turn) -> tuple[float, str, str, str]:
+def _clearest(turn: Flip) -> tuple[float, str, str, str]:
     half_width = turn.difference.half_width or 0.0
     clear = abs(turn.difference.mean) / half_width if half_width else float("inf")
     return -clear, turn.comparison.column, turn.left, turn.right

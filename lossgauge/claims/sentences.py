@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lossgauge.claims.evidence import Interval
-from lossgauge.claims.numbers import in_p, rounded, short
-from lossgauge.claims.sensitivity import Shares, Turn
+from lossgauge.claims.comparisons import ComparisonResult, OrderingResult
+from lossgauge.claims.sensitivity import Flip, Shares
 from lossgauge.claims.statements import QUANTITIES
 from lossgauge.claims.verdicts import Verdict
-from lossgauge.claims.weighing import Ordered, Weighed
+from lossgauge.stats.intervals import Interval
+from lossgauge.stats.number_format import in_p, rounded, short
 
 _SHARES = ("recall_at_1", "test_spacing_cv", "term_active_ratio")
 _EPOCHS = ("compaction_epochs", "decay_epochs")
@@ -17,13 +17,13 @@ _EPOCHS = ("compaction_epochs", "decay_epochs")
 
 def evidence(verdict: Verdict) -> list[str]:
     """A line a comparison or ordering, with its numbers and its side."""
-    return [_weighed(w) for w in verdict.weighed] + [_ordered(o) for o in verdict.ordered]
+    return [_compared(w) for w in verdict.comparisons] + [_ordered(o) for o in verdict.orderings]
 
 
 def correction(verdict: Verdict) -> str:
     """How many comparisons keep their side after Holm's correction; empty where none had one, or there is but one."""
-    resolved = sum(weighed.side != "open" for weighed in verdict.weighed)
-    if not resolved or len(verdict.weighed) < 2:
+    resolved = sum(result.side != "open" for result in verdict.comparisons)
+    if not resolved or len(verdict.comparisons) < 2:
         return ""
     kept = verdict.holding_up
     if kept == resolved:
@@ -31,22 +31,22 @@ def correction(verdict: Verdict) -> str:
     return f"{kept} of the {resolved} told apart hold{'s' if kept == 1 else ''} up after Holm's correction."
 
 
-def turning(turns: Sequence[Turn], *, at_most: int = 3) -> str:
-    """Where it turns: `against the claim in intra with triplet(margin=0.05) and info_nce`, and how many more."""
+def turning(flips: Sequence[Flip], *, at_most: int = 3) -> str:
+    """Where it flips: `against the claim in intra with triplet(margin=0.05) and info_nce`, and how many more."""
     told = [
         f"{turn.side} the claim in {QUANTITIES[turn.comparison.column]} with {turn.left} and {turn.right}"
-        for turn in turns[:at_most]
+        for turn in flips[:at_most]
     ]
-    more = len(turns) - len(told)
+    more = len(flips) - len(told)
     return "; ".join(told) + (f"; and {more} more" if more else "")
 
 
-def tally(verdict: Verdict) -> str:
+def counts_in_words(verdict: Verdict) -> str:
     """`mixed: 3 for, 2 against, 1 open`; the value of a rank correlation; empty where nothing was tested."""
     if verdict.status == "not tested":
         return ""
-    if verdict.ordered and not verdict.weighed:
-        found = verdict.ordered[0].correlation
+    if verdict.orderings and not verdict.comparisons:
+        found = verdict.orderings[0].correlation
         return "" if found is None else rounded(found.value, 2, signed=True)
     return verdict.counts
 
@@ -62,29 +62,29 @@ def shares(found: Shares) -> str:
     return f"{', '.join(told)}, of {found.total:,}" if told else "none"
 
 
-def _weighed(weighed: Weighed) -> str:
-    comparison, found = weighed.comparison, weighed.difference
-    side = weighed.reason if weighed.side == "open" else weighed.side
+def _compared(result: ComparisonResult) -> str:
+    comparison, found = result.comparison, result.difference
+    side = result.reason if result.side == "open" else result.side
     claimed = "above 0" if comparison.direction == "higher" else "below 0"
     if found is None:
         return f"{comparison.words}, claimed {claimed}: {side}"
     told = f"{comparison.words}, claimed {claimed}: {_amount(comparison.column, found)}"
     if found.p_value is not None:
         told += f", {found.size} paired seeds, {in_p('p', found.p_value)}"
-        if weighed.corrected_p_value is not None and weighed.corrected_p_value != found.p_value:
-            told += f", {in_p('corrected', weighed.corrected_p_value)}"
+        if result.corrected_p_value is not None and result.corrected_p_value != found.p_value:
+            told += f", {in_p('corrected', result.corrected_p_value)}"
     return f"{told}: {side}"
 
 
-def _ordered(ordered: Ordered) -> str:
-    found = ordered.correlation
-    side = ordered.reason if ordered.side == "open" else ordered.side
+def _ordered(result: OrderingResult) -> str:
+    found = result.correlation
+    side = result.reason if result.side == "open" else result.side
     if found is None:
-        return f"{ordered.ordering.words}, claimed above 0: {side}"
+        return f"{result.ordering.words}, claimed above 0: {side}"
     value = rounded(found.value, 2, signed=True)
-    points = f"n = {found.size} losses ({', '.join(ordered.losses)})"
+    points = f"n = {found.size} losses ({', '.join(result.losses)})"
     return (
-        f"{ordered.ordering.words}, claimed above 0: {value}, {points}, "
+        f"{result.ordering.words}, claimed above 0: {value}, {points}, "
         f"{in_p('p', found.p_value)}: {side}"
     )
 

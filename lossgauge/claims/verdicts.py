@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from lossgauge.claims.evidence import holm
-from lossgauge.claims.standings import Standings, standings
+from lossgauge.claims.comparisons import (
+    ComparisonResult,
+    OrderingResult,
+    Runs,
+    Side,
+    compare,
+    order,
+)
 from lossgauge.claims.statements import CLAIMS, Claim, Comparison
-from lossgauge.claims.weighing import Ordered, Runs, Side, Weighed, order, weigh
+from lossgauge.claims.variants import LossVariants, loss_variants
+from lossgauge.stats.intervals import holm
 from lossgauge.types import Results
 
 Status = Literal["supported", "contradicted", "undecided", "not tested"]
@@ -26,12 +33,12 @@ class Verdict(NamedTuple):
     status: Status
     reason: str
     """In words: how many comparisons are on which side, or why it was not tested."""
-    weighed: tuple[Weighed, ...] = ()
-    ordered: tuple[Ordered, ...] = ()
+    comparisons: tuple[ComparisonResult, ...] = ()
+    orderings: tuple[OrderingResult, ...] = ()
 
     @property
-    def parts(self) -> list[Weighed | Ordered]:
-        return [*self.weighed, *self.ordered]
+    def parts(self) -> list[ComparisonResult | OrderingResult]:
+        return [*self.comparisons, *self.orderings]
 
     @property
     def sides(self) -> list[Side]:
@@ -57,16 +64,16 @@ class Verdict(NamedTuple):
     @property
     def holding_up(self) -> int:
         """Comparisons that have a side after Holm's correction as well."""
-        return sum(weighed.holds_up for weighed in self.weighed)
+        return sum(result.holds_up for result in self.comparisons)
 
 
 def verdicts(results: Results, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
     """A verdict a claim, on the losses as they are in the plan."""
-    found = standings(results, dataset, [loss for claim in claims for loss in claim.losses])
+    found = loss_variants(results, dataset, [loss for claim in claims for loss in claim.losses])
     return [verdict(claim, found.default(), found) for claim in claims]
 
 
-def verdict(claim: Claim, runs: Runs, of: Standings) -> Verdict:
+def verdict(claim: Claim, runs: Runs, of: LossVariants) -> Verdict:
     """The verdict on `claim` where each loss stands as in `runs`; `of` tells the split and what is absent."""
     if reason := wrong_protocol(claim, of):
         return Verdict(claim, of.dataset, "not tested", reason)
@@ -75,19 +82,19 @@ def verdict(claim: Claim, runs: Runs, of: Standings) -> Verdict:
         of.dataset,
         "not tested",
         "",
-        _corrected([weigh(c, runs) for c in claim.comparisons if _has(c, runs)]),
+        _corrected([compare(c, runs) for c in claim.comparisons if _has(c, runs)]),
         tuple(order(ordering, runs) for ordering in claim.orderings),
     )
     needed = dict.fromkeys(loss for c in claim.comparisons for loss in c.losses)
     missing = [of.absent.get(loss, f"{loss} is not there") for loss in needed if loss not in runs]
-    measured = [w.difference for w in found.weighed] + [o.correlation for o in found.ordered]
+    measured = [w.difference for w in found.comparisons] + [o.correlation for o in found.orderings]
     if missing or all(value is None for value in measured):
         reasons = dict.fromkeys(missing or [part.reason for part in found.parts])
         return found._replace(reason="; ".join(reasons))
     return found._replace(status=_status(found.sides), reason=_reason(found))
 
 
-def wrong_protocol(claim: Claim, of: Standings) -> str:
+def wrong_protocol(claim: Claim, of: LossVariants) -> str:
     """Why the dataset's split is none that the claim is made for; empty where it is."""
     if claim.protocol is None or of.protocol == claim.protocol:
         return ""
@@ -100,12 +107,12 @@ def _has(comparison: Comparison, runs: Runs) -> bool:
     return all(loss in runs for loss in comparison.losses)
 
 
-def _corrected(weighed: Sequence[Weighed]) -> tuple[Weighed, ...]:
-    p_values = [w.difference.p_value if w.difference else None for w in weighed]
+def _corrected(comparisons: Sequence[ComparisonResult]) -> tuple[ComparisonResult, ...]:
+    p_values = [w.difference.p_value if w.difference else None for w in comparisons]
     corrected = iter(holm([p for p in p_values if p is not None]))
     return tuple(
         w._replace(corrected_p_value=None if p is None else next(corrected))
-        for w, p in zip(weighed, p_values, strict=True)
+        for w, p in zip(comparisons, p_values, strict=True)
     )
 
 
@@ -116,8 +123,8 @@ def _status(sides: Sequence[Side]) -> Status:
 
 
 def _reason(found: Verdict) -> str:
-    if found.ordered and not found.weighed:
-        return found.ordered[0].reason or _correlation(found.ordered[0])
+    if found.orderings and not found.comparisons:
+        return found.orderings[0].reason or _correlation(found.orderings[0])
     count = len(found.parts)
     reasons = {part.reason for part in found.parts}
     if len(reasons) == 1 and (reason := reasons.pop()):
@@ -127,7 +134,7 @@ def _reason(found: Verdict) -> str:
     return f"{found.counts}, of {count} comparisons"
 
 
-def _correlation(ordered: Ordered) -> str:
-    value = ordered.correlation.value if ordered.correlation else 0.0
-    words = f"rank correlation {value:+.2f} over {len(ordered.losses)} losses"
+def _correlation(result: OrderingResult) -> str:
+    value = result.correlation.value if result.correlation else 0.0
+    words = f"rank correlation {value:+.2f} over {len(result.losses)} losses"
     return words.replace("-", "−")

@@ -18,8 +18,8 @@ from lossgauge.data import (
     orl_faces,
     tiny_imagenet,
 )
-from lossgauge.data.listing import Outline
-from lossgauge.data.places import NotFound
+from lossgauge.data.annotated_images import Outline
+from lossgauge.data.locations import NotFound
 from lossgauge.errors import DataError, InputError, nearest
 from lossgauge.types import ImageSet
 

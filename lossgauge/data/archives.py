@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, NamedTuple, Protocol, cast, runtime_checkable
 
 from lossgauge.data.cache import default_cache
-from lossgauge.data.places import NotFound, is_hidden
+from lossgauge.data.locations import NotFound, is_hidden
 from lossgauge.errors import DataError
 
 _CHUNK = 2**20

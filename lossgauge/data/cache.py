@@ -30,7 +30,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from lossgauge.data.places import regular
+from lossgauge.data.locations import regular
 from lossgauge.errors import CacheError, DataError
 from lossgauge.user_folders import cache_folder
 

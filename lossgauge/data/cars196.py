@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lossgauge.data.archives import find_within, unpack
-from lossgauge.data.listing import (
+from lossgauge.data.annotated_images import (
     Expected,
     Labelled,
     Listing,
@@ -22,7 +21,8 @@ from lossgauge.data.listing import (
     labels_of,
     read_text,
 )
-from lossgauge.data.places import NotFound, is_hidden, not_found, places, regular
+from lossgauge.data.archives import find_within, unpack
+from lossgauge.data.locations import NotFound, is_hidden, not_found, places, regular
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet

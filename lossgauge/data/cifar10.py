@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
+from lossgauge.data.annotated_images import Expected, Outline, check_counts
 from lossgauge.data.archives import find_within
-from lossgauge.data.listing import Expected, Outline, check_counts
-from lossgauge.data.places import NotFound, Unreachable, not_found, places, regular
+from lossgauge.data.locations import NotFound, Unreachable, not_found, places, regular
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 

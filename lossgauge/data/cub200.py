@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from lossgauge.data.archives import find_within
-from lossgauge.data.listing import (
+from lossgauge.data.annotated_images import (
     Expected,
     Labelled,
     Listing,
@@ -15,7 +14,8 @@ from lossgauge.data.listing import (
     labels_of,
     read_text,
 )
-from lossgauge.data.places import folder_or_archive
+from lossgauge.data.archives import find_within
+from lossgauge.data.locations import folder_or_archive
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from lossgauge.data.arrays import (
+from lossgauge.data.array_files import (
     NEED_COMPANY,
     READERS,
     holds,
@@ -33,8 +33,8 @@ from lossgauge.data.arrays import (
     row_count,
     shared_company,
 )
-from lossgauge.data.places import is_hidden, reason_of, regular
-from lossgauge.data.rows import Rows, check_range, checked_rows
+from lossgauge.data.locations import is_hidden, reason_of, regular
+from lossgauge.data.row_checks import Rows, check_range, checked_rows
 from lossgauge.data.splits import choose_split, fingerprint
 from lossgauge.errors import DataError
 from lossgauge.types import FeatureSet

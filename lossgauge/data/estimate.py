@@ -17,7 +17,7 @@ from lossgauge.data.features import (
     feature_set,
     is_stopped,
 )
-from lossgauge.data.places import first_few
+from lossgauge.data.locations import first_few
 from lossgauge.errors import DataError
 from lossgauge.types import Backbone, FeatureSet, ImageSet
 

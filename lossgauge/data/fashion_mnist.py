@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lossgauge.data.listing import Expected, Outline
-from lossgauge.data.places import NotFound
+from lossgauge.data.annotated_images import Expected, Outline
+from lossgauge.data.locations import NotFound
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 

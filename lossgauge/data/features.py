@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lossgauge.data.cache import SHARD_BYTES, Draft, default_cache, drafting, key_of, read_entry
-from lossgauge.data.places import Unreachable, first_few
+from lossgauge.data.locations import Unreachable, first_few
 from lossgauge.data.splits import check_sides, fingerprint
 from lossgauge.errors import DataError
 from lossgauge.types import Backbone, FeatureSet, ImageSet

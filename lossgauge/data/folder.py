@@ -21,8 +21,8 @@ from typing import NamedTuple
 from PIL.Image import Image
 
 from lossgauge.data.images import is_image, open_image
-from lossgauge.data.places import first_few, is_hidden, reason_of, regular
-from lossgauge.data.rows import SIDES, Rows, checked_rows
+from lossgauge.data.locations import first_few, is_hidden, reason_of, regular
+from lossgauge.data.row_checks import SIDES, Rows, checked_rows
 from lossgauge.data.splits import choose_split
 from lossgauge.errors import DataError, nearest
 from lossgauge.types import ImageSet

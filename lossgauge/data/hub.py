@@ -23,10 +23,10 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from lossgauge.data.annotated_images import Expected, Outline, check_counts
 from lossgauge.data.cache import default_cache
 from lossgauge.data.images import open_image
-from lossgauge.data.listing import Expected, Outline, check_counts
-from lossgauge.data.places import regular
+from lossgauge.data.locations import regular
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import CacheError, DataError, MissingExtra
 from lossgauge.types import ImageSet

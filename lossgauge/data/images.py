@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from lossgauge.data.places import Unreachable, reason_of
+from lossgauge.data.locations import Unreachable, reason_of
 from lossgauge.errors import DataError
 
 _MARKED = (

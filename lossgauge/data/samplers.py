@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.data.places import first_few
+from lossgauge.data.locations import first_few
 from lossgauge.errors import InputError, MissingExtra, nearest
 
 SMALL_CLASSES = ("leave-out", "repeat")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lossgauge.data.archives import find_within
-from lossgauge.data.listing import (
+from lossgauge.data.annotated_images import (
     Expected,
     Labelled,
     Listing,
@@ -18,7 +17,8 @@ from lossgauge.data.listing import (
     image_set,
     read_text,
 )
-from lossgauge.data.places import folder_or_archive, is_hidden
+from lossgauge.data.archives import find_within
+from lossgauge.data.locations import folder_or_archive, is_hidden
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 

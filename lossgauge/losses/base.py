@@ -146,7 +146,9 @@ class Loss(nn.Module, ABC):
         if not usual:
             value, pull, push = value.to(number), pull.to(number), push.to(number)
         return Evaluation(
-            value=_Known.apply(value, reduced.scale, gradients, rows, *self.parameters()),
+            value=ClosedFormGradient.apply(
+                value, reduced.scale, gradients, rows, *self.parameters()
+            ),
             term_count=reduced.term_count,
             active_count=reduced.active_count,
             skipped_anchors=outcome.skipped_anchors,
@@ -163,7 +165,7 @@ class Loss(nn.Module, ABC):
         outcome = self.outcome(embeddings, labels)
         counts = torch.stack((outcome.counts.sum(), outcome.active.sum()))
         term_count, active_count = counts.tolist()
-        scale = reducer(term_count, active_count, reduction=self.reduction)
+        scale = reduction_scale(term_count, active_count, reduction=self.reduction)
         return _Reduced(
             outcome,
             term_count,
@@ -266,7 +268,7 @@ def forces(
     return Forces(pull + push if whole is None else whole, pull.norm(dim=1), push.norm(dim=1))
 
 
-def reducer(term_count: int, active_count: int, *, reduction: str) -> float:
+def reduction_scale(term_count: int, active_count: int, *, reduction: str) -> float:
     """What the sum over terms is multiplied by: 1/terms or 1/active terms; 0 where there are none."""
     divisor = term_count if reduction == "mean" else active_count
     return 1.0 / divisor if divisor else 0.0
@@ -337,7 +339,7 @@ def _inside_batch(terms: Terms, forces: Forces, share: float) -> Outcome:
     return Outcome(terms.value, terms.counts, terms.active, terms.weight, forces, skipped, share)
 
 
-class _Known(torch.autograd.Function):
+class ClosedFormGradient(torch.autograd.Function):
     """A scalar whose gradient at each input is known already, up to one factor."""
 
     @staticmethod

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Forces, Outcome, share_of
-from lossgauge.losses.softmax_family import Rivals
+from lossgauge.losses.softmax_family import NegativeTerms
 
 
 class Classes(NamedTuple):
@@ -28,11 +28,11 @@ class Classes(NamedTuple):
     """… and where it ends."""
 
 
-class Sweep(NamedTuple):
+class KernelSpec(NamedTuple):
     """The kernel of a loss and the settings it takes."""
 
     kernel: str
-    """Its name in `lossgauge.kernels.rows`, which is imported when a loss is first evaluated."""
+    """Its name in `lossgauge.kernels.pair_kernels`, which is imported when a loss is first evaluated."""
     settings: tuple[float, ...]
     distances: bool
     """Whether it weighs squared distances (it is then given the norms) or dot products."""
@@ -49,12 +49,12 @@ def by_class(labels: Int[Tensor, " batch"]) -> Classes:
 
 
 def swept_outcome(
-    sweep: Sweep, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    sweep: KernelSpec, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
 ) -> Outcome | None:
     """What `Loss.outcome` gives, on a CPU; None on another device. Stores one batch × batch matrix, which becomes G."""
     if embeddings.device.type != "cpu":
         return None
-    from lossgauge.kernels import rows as kernels
+    from lossgauge.kernels import pair_kernels
 
     order, start, end = by_class(labels)
     rows = embeddings.index_select(0, order)
@@ -67,7 +67,7 @@ def swept_outcome(
     pull, push = torch.empty(2, batch, dtype=rows.dtype)
     sums, active = torch.empty(4, batch, dtype=torch.float64), torch.empty_like(order)
     matrix = rows @ rows.T
-    task = kernels.Task(
+    task = pair_kernels.Task(
         matrix=matrix,
         rows=rows,
         product=product,
@@ -82,10 +82,10 @@ def swept_outcome(
         end=end,
         order=order,
     )
-    kernels.sweep(getattr(kernels, sweep.kernel), task)
-    kernels.sweep(kernels.symmetrize, task)
+    pair_kernels.sweep(getattr(pair_kernels, sweep.kernel), task)
+    pair_kernels.sweep(pair_kernels.symmetrize, task)
     torch.mm(matrix, rows, out=product)
-    kernels.sweep(kernels.forces, task)
+    pair_kernels.sweep(pair_kernels.forces, task)
     positives = torch.empty_like(order).index_copy_(0, order, end - start - 1)
     counts = sweep.counts(positives, batch - 1 - positives)
     value, weight, absolute, squared = sums
@@ -109,15 +109,15 @@ def swept_rivals(
     *,
     scale: float,
     tolerance: float,
-) -> Rivals | None:
+) -> NegativeTerms | None:
     """What `rival_terms` gives, on a CPU, in place as there; None on another device."""
     if cosine.device.type != "cpu":
         return None
-    from lossgauge.kernels import rows as kernels
+    from lossgauge.kernels import pair_kernels
 
     sums, active = torch.empty(4, len(labels), dtype=torch.float64), torch.empty_like(labels)
     nothing = torch.empty(0)
-    task = kernels.Task(
+    task = pair_kernels.Task(
         matrix=cosine,
         rows=nothing,
         product=nothing,
@@ -132,7 +132,7 @@ def swept_rivals(
         end=nothing,
         order=nothing,
     )
-    kernels.sweep(kernels.class_rows, task)
+    pair_kernels.sweep(pair_kernels.class_rows, task)
     value, weight, absolute, squared = sums
     number = cosine.dtype
-    return Rivals(value.to(number), active, weight.to(number), absolute, squared)
+    return NegativeTerms(value.to(number), active, weight.to(number), absolute, squared)

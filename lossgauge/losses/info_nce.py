@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Outcome, SimilarityLoss, Terms, positive_setting
-from lossgauge.losses.compiled import Sweep, swept_outcome
+from lossgauge.losses.compiled import KernelSpec, swept_outcome
 from lossgauge.losses.softmax_family import softplus_terms
 
 
@@ -37,7 +37,7 @@ class InfoNCE(SimilarityLoss):
     def swept(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome | None:
-        sweep = Sweep(
+        sweep = KernelSpec(
             "softplus_rows",
             (self.temperature, self.tolerance),
             distances=False,

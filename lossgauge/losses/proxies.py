@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lossgauge.errors import InputError
 from lossgauge.losses.base import Loss, share_of
 from lossgauge.losses.compiled import swept_rivals
-from lossgauge.losses.softmax_family import Rivals, rival_terms
+from lossgauge.losses.softmax_family import NegativeTerms, rival_terms
 
 
 class ProxyLoss(Loss):
@@ -63,7 +63,7 @@ class ProxyLoss(Loss):
 class AgainstClasses(NamedTuple):
     """What samples and class rows do to each other, for the sum of all term values."""
 
-    terms: Rivals
+    terms: NegativeTerms
     pull: Float[Tensor, "batch width"]
     """∂/∂samples from the own class …"""
     push: Float[Tensor, "batch width"]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Outcome, SimilarityLoss, Terms, positive_setting
-from lossgauge.losses.compiled import Sweep, swept_outcome
+from lossgauge.losses.compiled import KernelSpec, swept_outcome
 
 
 def scl_terms(
@@ -65,7 +65,7 @@ class SCL(SimilarityLoss):
     def swept(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome | None:
-        sweep = Sweep(
+        sweep = KernelSpec(
             "scl_rows",
             (self.temperature, self.tolerance),
             distances=False,

@@ -32,13 +32,13 @@ def softplus_terms(
     # A finite stand-in for "no negatives": −inf would turn −inf − (−inf) into NaN below.
     lowest = torch.finfo(logits.dtype).min / 4
     rivals = logits.masked_fill(~negative, -torch.inf)
-    crowd = rivals.logsumexp(dim=1, keepdim=True).clamp_(min=lowest)
-    v = crowd - logits
+    log_sum_negatives = rivals.logsumexp(dim=1, keepdim=True).clamp_(min=lowest)
+    v = log_sum_negatives - logits
     # not softplus, which drops e^{−v} above a threshold of 20
     value = torch.logaddexp(v, v.new_zeros(())).mul_(positive)
     weight = v.sigmoid_().mul_(positive)
     total_weight = weight.sum(dim=1)
-    share = rivals.sub_(crowd).exp_()
+    share = rivals.sub_(log_sum_negatives).exp_()
     return Terms(
         value=value.sum(dim=1),
         counts=positive.sum(dim=1),
@@ -48,7 +48,7 @@ def softplus_terms(
     )
 
 
-class Rivals(NamedTuple):
+class NegativeTerms(NamedTuple):
     """Terms of samples against class rows: one a sample, its own class against all others."""
 
     value: Float[Tensor, " batch"]
@@ -68,7 +68,7 @@ def rival_terms(
     *,
     scale: float,
     tolerance: float,
-) -> Rivals:
+) -> NegativeTerms:
     """Terms of value softplus(log Σ_rivals e^{scale · cosine} − scale · target), in place.
 
     `cosine` becomes ∂value/∂cosine of the rivals, 0 at each sample's own class. With one class there is no
@@ -76,15 +76,15 @@ def rival_terms(
     """
     lowest = torch.finfo(cosine.dtype).min / 4
     rivals = cosine.scatter_(1, labels[:, None], -torch.inf)
-    # Differences first: both sides are large where the scale is. Rivals to the nearest of them, not to the
+    # Differences first: both sides are large where the scale is. NegativeTerms to the nearest of them, not to the
     # target: a large margin would round them all to one number.
     top = rivals.amax(dim=1).clamp_(min=lowest)
-    crowd = rivals.sub_(top[:, None]).mul_(scale).logsumexp(dim=1).clamp_(min=lowest)
-    v = (top - target).mul_(scale).add_(crowd)
+    log_sum_negatives = rivals.sub_(top[:, None]).mul_(scale).logsumexp(dim=1).clamp_(min=lowest)
+    v = (top - target).mul_(scale).add_(log_sum_negatives)
     value = torch.logaddexp(v, v.new_zeros(()))
     weight = v.sigmoid()
-    force = rivals.sub_(crowd[:, None]).exp_().mul_((weight * scale)[:, None])
-    return Rivals(
+    force = rivals.sub_(log_sum_negatives[:, None]).exp_().mul_((weight * scale)[:, None])
+    return NegativeTerms(
         value=value,
         active=(value > tolerance).long(),
         weight=weight,

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import DistanceLoss, Outcome, Terms, non_negative
-from lossgauge.losses.compiled import Sweep, swept_outcome
+from lossgauge.losses.compiled import KernelSpec, swept_outcome
 
 
 def triplet_terms(
@@ -65,7 +65,7 @@ class Triplet(DistanceLoss):
     def swept(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome | None:
-        sweep = Sweep(
+        sweep = KernelSpec(
             "triplet_rows",
             (self.margin, self.tolerance),
             distances=True,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lossgauge.claims.standings import base_of, variant_of
-from lossgauge.report.palette import UNTRAINED, loss_order
+from lossgauge.claims.variants import base_of, variant_of
+from lossgauge.report.naming import UNTRAINED, loss_order
 from lossgauge.types import Record, Results
 
 

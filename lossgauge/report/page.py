@@ -17,19 +17,19 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lossgauge.portable import portable_results
-from lossgauge.report.advice import answers, question
-from lossgauge.report.catalogue import METRICS
-from lossgauge.report.claims import claims
 from lossgauge.report.contents import datasets_of, tuned_of
-from lossgauge.report.embedded import plain
-from lossgauge.report.missing import missing, whole_datasets
-from lossgauge.report.palette import display_name
+from lossgauge.report.embed_json import plain
+from lossgauge.report.figures.style import plot_text
+from lossgauge.report.naming import display_name
 from lossgauge.report.sections import TABLES, dataset_section, response_sections, tuning_sections
-from lossgauge.report.selection import selection
-from lossgauge.report.signs import grouped, signs
 from lossgauge.report.tables import check_fingerprints, overview
-from lossgauge.report.theme import plot_text
-from lossgauge.report.tuning import budget
+from lossgauge.report.text.answer import answers, question
+from lossgauge.report.text.claims import claims
+from lossgauge.report.text.health_warnings import grouped, signs
+from lossgauge.report.text.missing import missing, whole_datasets
+from lossgauge.report.text.selection import selection
+from lossgauge.report.text.tuning import budget
+from lossgauge.results.columns import COLUMNS
 from lossgauge.types import Record, Results
 
 OVERVIEW = ("recall_at_1", "test_intra", "compaction_epochs")
@@ -57,7 +57,7 @@ def page(results: Results) -> str:
         question=question(results),
         selection=selection(results),
         answers=answers(results),
-        overview=overview(results, [METRICS[column] for column in OVERVIEW]),
+        overview=overview(results, [COLUMNS[column] for column in OVERVIEW]),
         tunings=tuning_sections(results),
         budget=budget(results),
         claims=claims(results),
@@ -95,4 +95,4 @@ def _readable(plan: Record) -> str:
 
 @cache
 def _text(name: str) -> str:
-    return (files("lossgauge.report") / name).read_text(encoding="utf-8")
+    return (files("lossgauge.report") / "templates" / name).read_text(encoding="utf-8")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lossgauge.claims.evidence import Interval, paired_difference
-from lossgauge.claims.numbers import rounded
-from lossgauge.report.catalogue import METRICS, shown_half_width, shown_interval
 from lossgauge.report.contents import losses_of, seeds_of
-from lossgauge.report.palette import display_name
+from lossgauge.report.naming import display_name
 from lossgauge.report.tables import by_seed, complete, measured
+from lossgauge.results.columns import COLUMNS
+from lossgauge.stats.intervals import Interval, paired_difference
+from lossgauge.stats.number_format import rounded, shown_half_width, shown_interval
 from lossgauge.types import Results
 
 
@@ -35,7 +35,7 @@ class Ranking(NamedTuple):
     def value(self, loss: str) -> str:
         """`91.2 % ± 0.4`."""
         over = self.over_seeds[loss]
-        text = shown_interval(over, METRICS[self.column].unit)
+        text = shown_interval(over, COLUMNS[self.column].unit)
         return f"{text} ({over.size} of {self.seeds} seeds)" if over.size < self.seeds else text
 
     def listed(self) -> str:

@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from lossgauge.claims.evidence import known
-from lossgauge.report.catalogue import FURTHER, GREEDINESS, RETRIEVAL, VARIANCE, Metric
 from lossgauge.report.contents import datasets_of, losses_and_tuned, losses_of
-from lossgauge.report.curves import FROZEN
-from lossgauge.report.embedded import figure_json
+from lossgauge.report.embed_json import figure_json
 from lossgauge.report.figures import curves, not_in_plane, plane, response, trials
-from lossgauge.report.palette import GREY, UNTRAINED, color_of, is_tuned
-from lossgauge.report.response import settings_drawn, varied_losses
+from lossgauge.report.figures.search_trials import searched_losses
+from lossgauge.report.figures.sensitivity import settings_drawn, varied_losses
+from lossgauge.report.figures.training_curves import FROZEN
+from lossgauge.report.naming import GREY, UNTRAINED, color_of, is_tuned
 from lossgauge.report.tables import loss_table
-from lossgauge.report.trials import searched_losses
-from lossgauge.report.tuning import tuning
+from lossgauge.report.text.tuning import tuning
+from lossgauge.results.columns import FURTHER, GREEDINESS, RETRIEVAL, VARIANCE, Column
+from lossgauge.stats.intervals import known
 from lossgauge.types import Record, Results
 
 TABLES = (
@@ -37,11 +37,11 @@ class LegendEntry(NamedTuple):
     """`default`, `tuned` (hidden at first) or `reference`."""
 
 
-def tables(results: Results) -> list[tuple[str, tuple[Metric, ...]]]:
+def tables(results: Results) -> list[tuple[str, tuple[Column, ...]]]:
     """`TABLES`, without the selected epoch where no run knows it: the last one counts then."""
     selected = any(known(row.get(SELECTED)) is not None for row in results.summaries)
     return [
-        (title, tuple(m for m in metrics if selected or m.column != SELECTED))
+        (title, tuple(m for m in metrics if selected or m.name != SELECTED))
         for title, metrics in TABLES
     ]
 

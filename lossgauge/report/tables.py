@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from lossgauge.claims.evidence import Interval, interval, known, paired_difference
-from lossgauge.claims.standings import variant_of
+from lossgauge.claims.variants import variant_of
 from lossgauge.errors import InputError
-from lossgauge.report.catalogue import Metric, shown, shown_half_width
 from lossgauge.report.contents import datasets_of, losses_of, seeds_of, settled_seeds
-from lossgauge.report.palette import UNTRAINED, color_of, display_name, is_tuned, loss_order
+from lossgauge.report.naming import UNTRAINED, color_of, display_name, is_tuned, loss_order
+from lossgauge.results.columns import Column
+from lossgauge.stats.intervals import Interval, interval, known, paired_difference
+from lossgauge.stats.number_format import shown, shown_half_width
 from lossgauge.types import Record, Results
 
 NOT_KNOWN = "—"
@@ -42,13 +43,13 @@ class Row(NamedTuple):
 
 class Table(NamedTuple):
     title: str
-    metrics: tuple[Metric, ...]
+    metrics: tuple[Column, ...]
     rows: tuple[Row, ...]
 
 
 class Overview(NamedTuple):
     datasets: tuple[str, ...]
-    metrics: tuple[Metric, ...]
+    metrics: tuple[Column, ...]
     rows: tuple[Row, ...]
     """Cells of the first dataset, then of the second, and so on."""
 
@@ -96,7 +97,7 @@ def complete(results: Results, dataset: str, losses: Sequence[str], column: str)
 
 
 def loss_table(
-    results: Results, dataset: str, metrics: Sequence[Metric], *, title: str = ""
+    results: Results, dataset: str, metrics: Sequence[Column], *, title: str = ""
 ) -> Table:
     """Losses × `metrics` on one dataset, each before its tuned form, then `untrained`, then the references.
 
@@ -105,7 +106,7 @@ def loss_table(
     """
     check_fingerprints(results)
     seeds = len(seeds_of(results, dataset))
-    leaders = {metric.column: _leaders(results, dataset, metric) for metric in metrics}
+    leaders = {metric.name: _leaders(results, dataset, metric) for metric in metrics}
     failed = failures_of(results, dataset)
     finished = {str(r["loss"]) for r in results.summaries if r["dataset"] == dataset}
     rows = []
@@ -115,7 +116,7 @@ def loss_table(
             rows.append(Row("failed", name, color, "", failed[loss], (), loss, is_tuned(loss)))
             continue
         cells = tuple(
-            _cell(results, dataset, loss, metric, loss in leaders[metric.column], seeds)
+            _cell(results, dataset, loss, metric, loss in leaders[metric.name], seeds)
             for metric in metrics
         )
         if loss == UNTRAINED and all(cell.text == NOT_KNOWN for cell in cells):
@@ -134,7 +135,7 @@ def loss_table(
     return Table(title, tuple(metrics), tuple(rows))
 
 
-def overview(results: Results, metrics: Sequence[Metric]) -> Overview:
+def overview(results: Results, metrics: Sequence[Column]) -> Overview:
     """Losses and the baseline × datasets, in the few numbers that answer first."""
     datasets = datasets_of(results)
     found = {
@@ -169,12 +170,12 @@ def failures_of(results: Results, dataset: str) -> dict[str, str]:
 
 
 def _cell(
-    results: Results, dataset: str, loss: str, metric: Metric, leads: bool, count: int
+    results: Results, dataset: str, loss: str, metric: Column, leads: bool, count: int
 ) -> Cell:
     """Of `count` seeds that the dataset has."""
-    values = by_seed(results.summaries, dataset, loss, metric.column)
+    values = by_seed(results.summaries, dataset, loss, metric.name)
     over_seeds = interval(values.values())
-    can_miss = metric.column in _MAY_NOT_BE_REACHED and loss != UNTRAINED
+    can_miss = metric.name in _MAY_NOT_BE_REACHED and loss != UNTRAINED
     if over_seeds is None:
         # a black box has no decay at all when its loss is not known either
         asked = any(known(v) is not None for v in _loss_values(results, dataset, loss))
@@ -195,8 +196,8 @@ def _loss_values(results: Results, dataset: str, loss: str) -> list[object]:
     return list(by_seed(results.summaries, dataset, loss, "loss_value").values())
 
 
-def _reference_cell(reference: Record, metric: Metric) -> Cell:
-    value = known(reference.get(metric.column.removeprefix("test_")))
+def _reference_cell(reference: Record, metric: Column) -> Cell:
+    value = known(reference.get(metric.name.removeprefix("test_")))
     return Cell(NOT_KNOWN if value is None else shown(value, metric.unit))
 
 
@@ -220,7 +221,7 @@ def _own_rate(row: Record, plan: Record) -> list[str]:
     )
 
 
-def _leaders(results: Results, dataset: str, metric: Metric) -> set[str]:
+def _leaders(results: Results, dataset: str, metric: Column) -> set[str]:
     """The best loss by mean and all that paired seeds cannot tell from it; with one seed, none.
 
     Of the losses that have every seed: the mean over other seeds is another thing.
@@ -228,8 +229,8 @@ def _leaders(results: Results, dataset: str, metric: Metric) -> set[str]:
     if metric.better is None:
         return set()
     seeds = {
-        loss: by_seed(results.summaries, dataset, loss, metric.column)
-        for loss in complete(results, dataset, losses_of(results), metric.column)
+        loss: by_seed(results.summaries, dataset, loss, metric.name)
+        for loss in complete(results, dataset, losses_of(results), metric.name)
     }
     means = {loss: over for loss, values in seeds.items() if (over := interval(values.values()))}
     if len(means) < 2:

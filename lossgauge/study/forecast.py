@@ -16,15 +16,15 @@ from lossgauge.data.estimate import Estimate, estimate
 from lossgauge.data.features import features as cached_features
 from lossgauge.data.features import is_cached
 from lossgauge.diagnostics.probe import Probe
-from lossgauge.study.engines import ALONE, Workforce, check_workforce
-from lossgauge.study.grid import Run, as_measured, check_distinct, tuned_runs
-from lossgauge.study.ledger import Ledger
-from lossgauge.study.measure import measure
-from lossgauge.study.plan import Plan
+from lossgauge.plan.study import Plan
+from lossgauge.results.store import Store
+from lossgauge.study.engines import DEFAULT, Resources, check_resources
 from lossgauge.study.prepare import prepare
-from lossgauge.study.run import sampler, start_run
-from lossgauge.study.store import Store
-from lossgauge.study.watching import Progress
+from lossgauge.study.progress import Progress
+from lossgauge.study.run.execute import sampler, start_run
+from lossgauge.study.run.measure import measure
+from lossgauge.study.schedule.run_queue import Ledger
+from lossgauge.study.schedule.runs import Run, as_measured, check_distinct, tuned_runs
 from lossgauge.training import train_epoch
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Step
 
@@ -61,14 +61,14 @@ def forecast(
     *,
     progress: Progress,
     download: bool = False,
-    workforce: Workforce = ALONE,
+    resources: Resources = DEFAULT,
 ) -> Forecast:
     """Time a few steps and one measurement of each loss, and multiply. Takes seconds.
 
     Features that are not in the cache are not extracted: a few images tell what that would take. Raises as
     `run_study` does where it would not begin.
     """
-    check_workforce(workforce)
+    check_resources(resources)
     missing: dict[str, Estimate] = {}
 
     def sketch(name: str, images: ImageSet, backbone: Backbone) -> FeatureSet:

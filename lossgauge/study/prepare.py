@@ -16,14 +16,14 @@ from lossgauge.data.samplers import (
     warning_of_anchors_without_positive,
 )
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
+from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
-from lossgauge.study.grid import as_measured, loss_maker, make_run, variants
-from lossgauge.study.measure import references
-from lossgauge.study.plan import Plan
-from lossgauge.study.run import sampler
-from lossgauge.study.store import Store
-from lossgauge.study.tune import SOME_CLASSES, check_space, import_optuna
-from lossgauge.study.watching import Progress
+from lossgauge.results.store import Store
+from lossgauge.study.progress import Progress
+from lossgauge.study.run.execute import sampler
+from lossgauge.study.run.measure import references
+from lossgauge.study.schedule.runs import as_measured, loss_maker, make_run, variants
+from lossgauge.study.schedule.search import SOME_CLASSES, check_space, import_optuna
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
 
 FOLDER = "folder:"
@@ -127,7 +127,7 @@ def _left_out(name: str, words: str, extent: str) -> Record:
     return {"dataset": shown, "reason": portable(words, *below), "extent": extent}
 
 
-def set_down(plan: Plan, found: FeatureSet, store: Store) -> None:
+def write_dataset_record(plan: Plan, found: FeatureSet, store: Store) -> None:
     """Write what is known of a dataset, unless it is there already: the references cost a search."""
     known = {
         "dataset": found.dataset,

@@ -10,11 +10,11 @@ from typing import Annotated, NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 
 from lossgauge.errors import CacheError, StudyError
-from lossgauge.study.disk import read_json, write_json
-from lossgauge.study.grid import Run
-from lossgauge.study.ledger import Ledger, passes
-from lossgauge.study.records import Count
-from lossgauge.study.store import Store, expected_runs
+from lossgauge.files import read_json, write_json
+from lossgauge.results.records import Count
+from lossgauge.results.store import Store, expected_runs
+from lossgauge.study.schedule.run_queue import Ledger, passes
+from lossgauge.study.schedule.runs import Run
 from lossgauge.types import Record
 
 FILE = "running.json"
@@ -47,7 +47,7 @@ def read_status(folder: Path) -> Status:
     """
     store = Store(folder)
     study = store.read_study()
-    at_work = store.is_held()
+    at_work = store.is_locked()
     told = _told(store.work / FILE) if at_work else _NOTHING
     done, failed, waiting = [], {}, []
     running: dict[str, tuple[int, int]] = {}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lossgauge.study.launch import run_study
-from lossgauge.study.plan import Plan
-from lossgauge.study.plan_file import parse_plan
+from lossgauge.plan.study import Plan
+from lossgauge.plan.yaml_file import parse_plan
+from lossgauge.study.runner import run_study
 from tests.study.conftest import Quiet
 
 BROKEN = """
@@ -64,7 +64,7 @@ class Stops(Quiet):
 def stopped(place: Path) -> Path:
     """A study's folder with a run whose checkpoint is of epoch 5, and whose first 15 steps are streamed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+        patch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
         with pytest.raises(KeyboardInterrupt):
             run_study(stopped_plan(place), place / "study", progress=Stops())
     shutil.rmtree(place / "study" / ".work", ignore_errors=True)

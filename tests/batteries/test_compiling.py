@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 BITS = """
 import hashlib, torch
-from lossgauge.losses import load_loss
+from lossgauge.losses.registry import load_loss
 torch.manual_seed(0)
 labels = torch.randint(0, 10, (64,))
 rows = torch.nn.functional.normalize(torch.randn(64, 16), dim=1)

@@ -17,16 +17,16 @@ from pathlib import Path
 import pytest
 
 from lossgauge.errors import CacheError, LossgaugeError
-from lossgauge.study.attempt import attempt
-from lossgauge.study.disk import read_rows
-from lossgauge.study.grid import Run
-from lossgauge.study.handover import hand_over, take_over
-from lossgauge.study.launch import run_study
-from lossgauge.study.ledger import Ledger
+from lossgauge.files import read_rows
+from lossgauge.results.store import TIMING, Store
+from lossgauge.results.tables import LEADING, StudyTables
+from lossgauge.study.engines.features_file import read_features_file, write_features_file
 from lossgauge.study.prepare import prepare
+from lossgauge.study.run.guarded import run_guarded
+from lossgauge.study.runner import run_study
+from lossgauge.study.schedule.run_queue import Ledger
+from lossgauge.study.schedule.runs import Run
 from lossgauge.study.status import read_status
-from lossgauge.study.store import TIMING, Store
-from lossgauge.study.tables import LEADING, StudyTables
 from tests.batteries.small_study import finished, small_plan, stopped, stopped_plan
 from tests.study.conftest import Quiet
 
@@ -185,7 +185,7 @@ def test_a_damaged_checkpoint_changes_no_number_and_is_told(begun, tmp_path, cap
     silent = []
 
     def resumed(folder: Path) -> tuple[dict[str, object], tuple[str, ...]]:
-        end = attempt(run, lambda: features, Store(folder), on_epoch=lambda epoch: None)
+        end = run_guarded(run, lambda: features, Store(folder), on_epoch=lambda epoch: None)
         assert end.error is None, end.error
         return published(folder, run.name), tuple(end.notes)
 
@@ -259,14 +259,14 @@ def test_features_for_workers_are_taken_as_they_were_handed_over_or_not_at_all(
     chance = random.Random(3)
     prepared, _ = prepare(small_plan(done.parent), progress=Quiet())
     path = tmp_path / "features.safetensors"
-    hand_over(prepared[0], path)
+    write_features_file(prepared[0], path)
     content = path.read_bytes()
-    whole = take_over(path)
+    whole = read_features_file(path)
     counts: Counter[tuple[str, str]] = Counter()
     for _ in range(HANDOVERS):
         damage(path, chance)
         try:
-            found = take_over(path)
+            found = read_features_file(path)
         except CacheError:
             counts["features", "error"] += 1
         else:

@@ -20,10 +20,10 @@ from lossgauge.data import features as extraction
 from lossgauge.data.cache import entries
 from lossgauge.errors import LossgaugeError, StudyError
 from lossgauge.export import export_study
-from lossgauge.study.launch import run_study
-from lossgauge.study.output import write_page
-from lossgauge.study.store import Store
-from lossgauge.study.tables import StudyTables
+from lossgauge.report.output import write_page
+from lossgauge.results.store import Store
+from lossgauge.results.tables import StudyTables
+from lossgauge.study.runner import run_study
 from tests.integrations.studies import make_study
 from tests.study.conftest import Quiet, small_plan
 

@@ -26,12 +26,12 @@ import pytest
 import lossgauge
 from lossgauge.errors import LossgaugeError
 from lossgauge.export import export_study
-from lossgauge.study.disk import MANIFEST, fingerprint, read_json, write_json
-from lossgauge.study.launch import run_study
-from lossgauge.study.output import write_page
+from lossgauge.files import MANIFEST, fingerprint, read_json, write_json
+from lossgauge.report.output import write_page
+from lossgauge.results.store import Store
+from lossgauge.results.tables import LEADING
+from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
-from lossgauge.study.store import Store
-from lossgauge.study.tables import LEADING
 from lossgauge.types import Results
 from tests.batteries.small_study import finished, small_plan, stopped, stopped_plan
 from tests.study.conftest import Quiet

@@ -19,11 +19,11 @@ from rich.console import Console
 from lossgauge import cli
 from lossgauge.errors import PlanError
 from lossgauge.export import export_study
-from lossgauge.progress import Bars, Lines
-from lossgauge.study.launch import run_study
-from lossgauge.study.output import write_page
-from lossgauge.study.plan_file import parse_plan
-from lossgauge.study.store import Store
+from lossgauge.plan.yaml_file import parse_plan
+from lossgauge.report.output import write_page
+from lossgauge.results.store import Store
+from lossgauge.study.progress_bars import Bars, Lines
+from lossgauge.study.runner import run_study
 from lossgauge.terminal import one_line, safe
 
 CODE = (
@@ -235,7 +235,7 @@ import json, sys
 from pathlib import Path
 from rich.console import Console
 from lossgauge.cli import say
-from lossgauge.progress import watcher
+from lossgauge.study.progress_bars import watcher
 names = json.loads(Path(sys.argv[1]).read_text())
 say("begin")
 for name in names:

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 import lossgauge as lg
 from lossgauge.errors import InputError
-from lossgauge.losses import LOSSES
+from lossgauge.losses.registry import LOSSES
 from tests.losses.test_extremes import in_form, make_loss
 
 pytestmark = pytest.mark.slow
@@ -316,7 +316,7 @@ def test_every_kind_of_tensor_gets_an_answer_or_our_own_error(capsys):
     counts: Counter[str] = Counter()
     foreign = []
 
-    def attempt(tag, call):
+    def run_guarded(tag, call):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -331,19 +331,21 @@ def test_every_kind_of_tensor_gets_an_answer_or_our_own_error(capsys):
 
     for name, call in calls.items():
         for kind, given in embeddings.items():
-            attempt((name, "embeddings", kind), lambda call=call, given=given: call(given, LABELS))
+            run_guarded(
+                (name, "embeddings", kind), lambda call=call, given=given: call(given, LABELS)
+            )
         for kind, given in labels.items():
-            attempt((name, "labels", kind), lambda call=call, given=given: call(rows, given))
+            run_guarded((name, "labels", kind), lambda call=call, given=given: call(rows, given))
         for kind, transformed in transforms(call, rows).items():
-            attempt((name, kind), transformed)
+            run_guarded((name, kind), transformed)
     for name in LOSSES:
         loss = make_loss(name, classes=5, width=WIDTH)
         own = {n: p.detach().clone() for n, p in loss.named_parameters()}
         call = lambda ps, loss=loss: torch.func.functional_call(loss, ps, (rows, LABELS))  # noqa: E731
-        attempt((name, "functional_call"), lambda call=call, own=own: call(own))
-        attempt((name, "grad of it"), lambda call=call, own=own: torch.func.grad(call)(own))
-        attempt((name, "export"), lambda loss=loss: torch.export.export(loss, (rows, LABELS)))
-        attempt((name, "on meta"), lambda loss=loss: loss.to("meta")(rows, LABELS))
+        run_guarded((name, "functional_call"), lambda call=call, own=own: call(own))
+        run_guarded((name, "grad of it"), lambda call=call, own=own: torch.func.grad(call)(own))
+        run_guarded((name, "export"), lambda loss=loss: torch.export.export(loss, (rows, LABELS)))
+        run_guarded((name, "on meta"), lambda loss=loss: loss.to("meta")(rows, LABELS))
     with capsys.disabled():
         print(f"\nkinds of tensors: {dict(counts)}, foreign {len(foreign)}")
         print(*foreign[:40], sep="\n")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lossgauge.errors import LossgaugeError
-from lossgauge.study.plan import Plan, Tune
-from lossgauge.study.plan_file import load_plan, parse_plan
+from lossgauge.plan.study import Plan, Tune
+from lossgauge.plan.yaml_file import load_plan, parse_plan
 from lossgauge.study.prepare import check_plan
 
 SECONDS = 10

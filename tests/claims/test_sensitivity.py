@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from lossgauge.claims.sensitivity import Movement, Shares, movements
-from lossgauge.claims.standings import standings
 from lossgauge.claims.statements import QUANTITIES
+from lossgauge.claims.variants import loss_variants
 from lossgauge.claims.verdicts import verdicts
 from lossgauge.types import Record, Results
 from tests.claims.conftest import CLAIM, LOSSES, random_study
@@ -81,13 +81,13 @@ def test_shares_and_turns_are_those_of_a_slow_loop_over_all_pairs_of_settings(ke
     assert found.combinations == Shares(sides.count(1), sides.count(-1), sides.count(0))
     assert found.combinations.total == len(CLAIM[key].comparisons) * 6 * 6
     default = {(c, a, b): side for c, a, b, side in expected if {a, b} <= set(LOSSES)}
-    turns = {
+    flips = {
         (column, a, b)
         for column, a, b, side in expected
         if side == (1 if default[column, a.partition("(")[0], b.partition("(")[0]] == -1 else -1)
     }
-    assert {(t.comparison.column, t.left, t.right) for t in found.turns} == turns
-    assert turns  # a study in which nothing turns would test nothing
+    assert {(t.comparison.column, t.left, t.right) for t in found.flips} == flips
+    assert flips  # a study in which nothing flips would test nothing
 
 
 def test_the_default_is_the_verdict_of_the_plans_settings():
@@ -123,7 +123,7 @@ def test_of_several_settings_margin_comes_first_then_temperature_then_scale():
     results = varied_study()
     for r in results.sensitivity:
         r["setting"] = "scale" if r["setting"] == "margin" else "temperature"
-    found = standings(results, "d", ["arcface"])
+    found = loss_variants(results, "d", ["arcface"])
     assert [s.setting for s in found.by_loss["arcface"]] == [
         None,
         *["temperature"] * 4,
@@ -136,7 +136,7 @@ def test_of_several_settings_margin_comes_first_then_temperature_then_scale():
 def test_an_ordering_counts_default_each_multiple_and_tuned():
     found = moved(varied_study(4), "7a")
     assert found.combinations.total == 1 + len(FACTORS) + 1
-    assert found.turns == ()
+    assert found.flips == ()
 
 
 def test_the_order_of_rows_does_not_matter():
@@ -217,7 +217,7 @@ def test_the_clearest_turn_comes_first_and_shares_are_of_all_pairs():
     seen = 0
     for seed in range(6):
         found = moved(varied_study(seed), "5")
-        clear = [abs(t.difference.mean) / t.difference.half_width for t in found.turns]
+        clear = [abs(t.difference.mean) / t.difference.half_width for t in found.flips]
         assert clear == sorted(clear, reverse=True)
         seen += len(clear) > 1
     assert seen

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lossgauge.claims.evidence import Interval
-from lossgauge.claims.sensitivity import Shares, Turn
-from lossgauge.claims.sentences import correction, evidence, shares, tally, turning
+from lossgauge.claims.sensitivity import Flip, Shares
+from lossgauge.claims.sentences import correction, counts_in_words, evidence, shares, turning
 from lossgauge.claims.statements import Comparison
 from lossgauge.claims.verdicts import verdicts
+from lossgauge.stats.intervals import Interval
 from tests.claims.conftest import CLAIM, LOSSES, random_study, set_column
 
 
@@ -59,7 +59,7 @@ def test_a_claim_of_both_kinds_is_counted_and_not_told_by_its_correlation():
     claim = CLAIM["1"]._replace(orderings=CLAIM["7a"].orderings)
     found = verdicts(random_study(), "d", [claim])[0]
     assert len(found.parts) == 5
-    assert tally(found) == found.counts
+    assert counts_in_words(found) == found.counts
 
 
 def test_a_difference_below_0_has_a_true_minus_and_an_open_one_its_reason():
@@ -96,12 +96,12 @@ def test_a_tally_counts_sides_and_says_where_they_are_mixed():
     middle = {"contrastive": (0.3, 0.4, 0.5), "info_nce": (0.3, 0.4, 0.5)}
     set_column(results, "test_intra", level | middle)
     found = told(results, "1")
-    assert tally(found) == "mixed: 2 for, 2 against"
+    assert counts_in_words(found) == "mixed: 2 for, 2 against"
     assert found.reason == "mixed: 2 for, 2 against, of 4 comparisons"
     set_column(results, "test_intra", {"scl": (0.6, 0.7, 0.81)})
-    assert tally(told(results, "1")) == "4 for"
-    assert tally(told(random_study(losses=("scl",)), "1")) == ""
-    assert tally(told(random_study(), "7a")).lstrip("+−").startswith("0.")
+    assert counts_in_words(told(results, "1")) == "4 for"
+    assert counts_in_words(told(random_study(losses=("scl",)), "1")) == ""
+    assert counts_in_words(told(random_study(), "7a")).lstrip("+−").startswith("0.")
 
 
 def test_small_and_large_numbers_are_told_without_an_exponent():
@@ -117,7 +117,7 @@ def test_small_and_large_numbers_are_told_without_an_exponent():
 
 def test_turns_are_told_up_to_three():
     comparison = CLAIM["1"].comparisons[0]
-    turn = Turn(
+    turn = Flip(
         comparison,
         "triplet(margin=0.05)",
         "info_nce(temperature=0.4)",

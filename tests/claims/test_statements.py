@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lossgauge.claims.statements import CLAIMS, DISJOINT, QUANTITIES
-from lossgauge.losses import LOSSES
-from lossgauge.report.catalogue import METRICS
+from lossgauge.losses.registry import LOSSES
+from lossgauge.results.columns import COLUMNS
 from tests.claims.conftest import CLAIM
 
 
@@ -21,10 +21,10 @@ def test_claims_name_losses_of_the_package_and_columns_of_the_report():
         columns = {c.column for c in claim.comparisons}
         columns |= {column for o in claim.orderings for column in (o.x, o.y)}
         assert columns
-        assert columns <= QUANTITIES.keys() & METRICS.keys()
+        assert columns <= QUANTITIES.keys() & COLUMNS.keys()
         for comparison in claim.comparisons:
             assert comparison.left != comparison.right
-    assert METRICS.keys() >= QUANTITIES.keys()
+    assert COLUMNS.keys() >= QUANTITIES.keys()
 
 
 def test_a_comparison_is_made_once():

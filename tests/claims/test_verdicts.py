@@ -98,7 +98,8 @@ def test_pairing_is_by_seed_and_not_by_place():
 
 def plain(told: list[Verdict]) -> list[object]:
     return [
-        (v.claim.key, v.status, v.reason, [(w.side, w.difference) for w in v.weighed]) for v in told
+        (v.claim.key, v.status, v.reason, [(w.side, w.difference) for w in v.comparisons])
+        for v in told
     ]
 
 
@@ -138,7 +139,7 @@ def test_a_missing_loss_is_named_and_the_rest_is_still_shown():
     results = random_study(losses=[loss for loss in LOSSES if loss != "scl"])
     told = found(results, "1")
     assert (told.status, told.reason) == ("not tested", "scl is not there")
-    assert len(told.weighed) == 2
+    assert len(told.comparisons) == 2
     assert found(results, "5").status != "not tested"
 
 
@@ -184,7 +185,7 @@ def test_a_decay_that_one_seed_never_reached_is_open_and_not_left_out():
         "contrastive": (10.0, 11.2, 12.0),
     }
     set_column(results, "decay_epochs", decays)
-    part = next(w for w in found(results, "8").weighed if w.comparison.column == "decay_epochs")
+    part = next(w for w in found(results, "8").comparisons if w.comparison.column == "decay_epochs")
     assert (part.side, part.difference) == ("open", None)
     assert "decay of triplet was not reached or not measured in 1 of 3 seeds" in part.reason
 
@@ -197,7 +198,7 @@ def test_one_comparison_without_numbers_leaves_a_claim_undecided():
     }
     set_column(results, "decay_epochs", decays)
     told = found(results, "8")
-    assert [w.difference is None for w in told.weighed] == [False, False, True, False, False]
+    assert [w.difference is None for w in told.comparisons] == [False, False, True, False, False]
     assert told.status == "undecided"
     assert told.reason == f"{told.counts}, of 5 comparisons"
 
@@ -210,8 +211,8 @@ def test_open_comparisons_of_several_reasons_are_counted_and_of_one_told():
     assert found(results, "1").reason == "not told apart"
     set_column(results, "test_intra", {"scl": (0.4, 1.0, 0.3)})  # by the same in every seed
     told = found(results, "1")
-    assert {w.side for w in told.weighed} == {"open"}
-    assert len({w.reason for w in told.weighed}) == 2
+    assert {w.side for w in told.comparisons} == {"open"}
+    assert len({w.reason for w in told.comparisons}) == 2
     assert told.reason == "all 4 comparisons open it"
 
 
@@ -238,7 +239,7 @@ def test_corrected_p_values_are_holms_over_the_claims_own_comparisons():
     for place, index in enumerate(order):
         highest = max(highest, min(1.0, (12 - place) * raw[index]))
         expected[index] = highest
-    assert [w.corrected_p_value for w in told.weighed] == pytest.approx(expected, rel=1e-6)
+    assert [w.corrected_p_value for w in told.comparisons] == pytest.approx(expected, rel=1e-6)
     assert told.holding_up == sum(p < 0.05 for p in expected)
     assert told.resolved == sum(p < 0.05 for p in raw)
 
@@ -254,7 +255,7 @@ def values_of(results: Results, key: str) -> list[list[list[float]]]:
 def test_an_ordering_is_spearmans_over_the_means_of_losses():
     for seed in range(10):
         results = random_study(seed)
-        part = found(results, "7a").ordered[0]
+        part = found(results, "7a").orderings[0]
         means = [
             [np.mean([r[c] for r in results.summaries if r["loss"] == loss]) for loss in LOSSES]
             for c in ("compaction_epochs", "test_intra")
@@ -271,7 +272,7 @@ def test_an_ordering_uses_the_seeds_that_all_losses_share():
     results = random_study(1)
     rows = [r for r in results.summaries if (r["loss"], r["seed"]) != ("ccl", 2)]
     shared = [r for r in results.summaries if r["seed"] != 2]
-    assert found(study(rows), "7a").ordered == found(study(shared), "7a").ordered
+    assert found(study(rows), "7a").orderings == found(study(shared), "7a").orderings
 
 
 def test_an_ordering_of_two_losses_is_not_tested():

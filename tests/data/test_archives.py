@@ -10,7 +10,7 @@ import pytest
 
 from lossgauge.data.archives import Limits, extract, find_within, unpack
 from lossgauge.data.cache import default_cache
-from lossgauge.data.places import not_found
+from lossgauge.data.locations import not_found
 from lossgauge.errors import DataError
 from tests.data.layouts import tar_gz, write, zipped
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.io import savemat
 
 from lossgauge.data import cars196, load_dataset
-from lossgauge.data.listing import Expected
+from lossgauge.data.annotated_images import Expected
 from lossgauge.errors import DataError
 from tests.data.layouts import (
     CAR_NAMES,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lossgauge.data import cifar10, load_dataset
-from lossgauge.data.listing import Expected
+from lossgauge.data.annotated_images import Expected
 from lossgauge.errors import DataError
 from tests.data.layouts import CIFAR_LABELS, cifar_pixels, tar_gz, write
 from tests.data.layouts import cifar10 as build

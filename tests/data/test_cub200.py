@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lossgauge.data import cub200, load_dataset
-from lossgauge.data.listing import Expected
+from lossgauge.data.annotated_images import Expected
 from lossgauge.errors import DataError
 from tests.data.layouts import BIRDS, jpeg, png16, tar_gz, write
 from tests.data.layouts import cub200 as build

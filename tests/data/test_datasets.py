@@ -21,7 +21,7 @@ from lossgauge.data import (
     orl_faces,
     tiny_imagenet,
 )
-from lossgauge.data.listing import Expected
+from lossgauge.data.annotated_images import Expected
 from lossgauge.errors import DataError, InputError
 from tests.data import layouts
 

@@ -17,7 +17,7 @@ from lossgauge.data import cache as store
 from lossgauge.data import load_dataset
 from lossgauge.data.cache import default_cache
 from lossgauge.data.features import centered, features
-from lossgauge.data.places import Unreachable
+from lossgauge.data.locations import Unreachable
 from lossgauge.errors import CacheError, DataError
 
 

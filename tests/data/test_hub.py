@@ -18,7 +18,7 @@ from lossgauge.data import (
     load_dataset,
     tiny_imagenet,
 )
-from lossgauge.data.listing import Expected
+from lossgauge.data.annotated_images import Expected
 from lossgauge.errors import DataError, MissingExtra
 from tests.data.layouts import cars_new, color_of, jpeg
 

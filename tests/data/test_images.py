@@ -11,7 +11,7 @@ from PIL import Image
 
 from lossgauge.data import images
 from lossgauge.data.images import open_image
-from lossgauge.data.places import Unreachable
+from lossgauge.data.locations import Unreachable
 from lossgauge.errors import DataError
 from tests.data.layouts import bomb, jpeg, png16
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lossgauge.data import load_dataset, tiny_imagenet
-from lossgauge.data.listing import Expected
+from lossgauge.data.annotated_images import Expected
 from lossgauge.errors import DataError
 from tests.data.layouts import RANKS, TINY_TRAIN, TINY_VAL, WNIDS, jpeg, write, zipped
 from tests.data.layouts import tiny_imagenet as build

@@ -5,7 +5,7 @@ import torch
 
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.errors import InputError
-from lossgauge.losses import load_loss
+from lossgauge.losses.registry import load_loss
 from lossgauge.types import Evaluation, Step
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from lossgauge.study.disk import read_json, read_rows
+from lossgauge.files import read_json, read_rows
 
 CLOCK = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
 NAMES = ("run", "dataset", "loss", "base", "variant", "seed", "setting", "factor", "epoch")

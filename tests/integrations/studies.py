@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lossgauge.study.launch import run_study
+from lossgauge.study.runner import run_study
 from tests.study.conftest import Quiet, small_plan
 
 BROKEN = """

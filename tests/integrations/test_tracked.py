@@ -21,7 +21,11 @@ def test_zero_is_a_number_and_what_is_not_known_is_left_out():
 
 def test_nested_settings_are_joined_by_dots():
     config = {"loss": "triplet", "settings": {"margin": 0.2, "more": {"x": None, "y": [1]}}}
-    assert flat(config) == {"loss": "triplet", "settings.margin": 0.2, "settings.more.y": "[1]"}
+    assert flat(config) == {
+        "loss": "triplet",
+        "settings.margin": 0.2,
+        "settings.extra_columns.y": "[1]",
+    }
 
 
 @pytest.mark.parametrize(

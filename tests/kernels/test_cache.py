@@ -6,7 +6,7 @@ import sys
 
 BITS = """
 import hashlib, torch
-from lossgauge.losses import load_loss
+from lossgauge.losses.registry import load_loss
 digest = hashlib.sha256()
 torch.set_grad_enabled(False)
 for name in ("contrastive", "triplet", "info_nce", "scl", "arcface"):

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from lossgauge.errors import InputError
-from lossgauge.losses import LOSSES, load_loss
 from lossgauge.losses.base import effective_share, squared_distances
+from lossgauge.losses.registry import LOSSES, load_loss
 from tests.losses.cases import BATCHES, make_batch, without_kernel
 
 PAIR_LOSSES = [name for name in LOSSES if name not in ("arcface", "ccl")]
@@ -37,8 +37,11 @@ def terms_of(name, near, far, labels):
         elif name == "triplet":
             terms += [(near[i, p] - r + 0.2).clamp(min=0) for p in positives for r in rivals]
         elif name == "info_nce":
-            crowd = (rivals / 0.1).logsumexp(0)
-            terms += [torch.nn.functional.softplus(crowd - near[i, p] / 0.1) for p in positives]
+            log_sum_negatives = (rivals / 0.1).logsumexp(0)
+            terms += [
+                torch.nn.functional.softplus(log_sum_negatives - near[i, p] / 0.1)
+                for p in positives
+            ]
         elif positives:
             inside = torch.stack([near[i, p] for p in positives]) / 0.1
             terms.append(torch.cat([inside, rivals / 0.1]).logsumexp(0) - inside.mean())
@@ -87,8 +90,8 @@ def test_pull_and_push_of_losses_with_proxies_and_of_n_pair_hold_the_other_part_
             elif name == "ccl":
                 target = target - 0.2
             mask = torch.nn.functional.one_hot(own, matrix.shape[1]).bool()
-            crowd = (far.masked_fill(mask, -torch.inf) * scale).logsumexp(1)
-            terms = torch.nn.functional.softplus(crowd - scale * target)
+            log_sum_negatives = (far.masked_fill(mask, -torch.inf) * scale).logsumexp(1)
+            terms = torch.nn.functional.softplus(log_sum_negatives - scale * target)
             if name == "ccl" and held == "far":
                 centers = torch.nn.functional.normalize(loss.proxies.detach())[labels]
                 terms = terms + (leaf - centers).square().sum(1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lossgauge.losses import LOSSES, load_loss
+from lossgauge.losses.registry import LOSSES, load_loss
 from tests.losses.cases import make_batch
 
 needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

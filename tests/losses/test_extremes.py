@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossgauge.errors import InputError
-from lossgauge.losses import LOSSES, load_loss
+from lossgauge.losses.registry import LOSSES, load_loss
 from lossgauge.types import Evaluation
 from tests.losses.cases import make_batch, without_kernel
 

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from lossgauge.report.figures import PANELS, curves, not_in_plane, plane, response, trials
-from lossgauge.report.labels import CHARACTER, HEIGHT, Fixed, Spot, label_box, place_labels
-from lossgauge.report.palette import COLORS, GREY
+from lossgauge.report.figures.labels import CHARACTER, HEIGHT, Fixed, Spot, label_box, place_labels
+from lossgauge.report.naming import COLORS, GREY
 from lossgauge.types import Results
 from tests.report.conftest import EPOCHS, make_results
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from lossgauge.errors import InputError
-from lossgauge.study.output import GENERATOR, write_page
+from lossgauge.report.output import GENERATOR, write_page
 from lossgauge.types import Results
 from tests.report.conftest import make_results
 from tests.report.visiting import HOSTILE, WIDTHS, Reader

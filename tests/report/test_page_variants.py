@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lossgauge.report.output import write_page
 from lossgauge.report.page import page
-from lossgauge.study.output import write_page
 from lossgauge.types import Results
 from tests.report.conftest import make_results
 from tests.report.visiting import HOSTILE, WIDTHS, Reader

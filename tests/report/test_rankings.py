@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossgauge.report.findings import variance
 from lossgauge.report.rankings import Ranking, difference, in_points, ranking, told_apart
+from lossgauge.report.text.findings import variance
 from lossgauge.types import Results
 
 ORDER = ("contrastive", "triplet", "n_pair", "arcface", "scl", "ccl")

@@ -7,18 +7,11 @@ import pytest
 from scipy import stats
 
 from lossgauge.errors import InputError
-from lossgauge.losses import LOSSES
-from lossgauge.report.catalogue import (
-    FURTHER,
-    GREEDINESS,
-    METRICS,
-    RETRIEVAL,
-    VARIANCE,
-    shown,
-    shown_half_width,
-)
-from lossgauge.report.palette import COLORS, GREY, color_of, display_name, loss_order
+from lossgauge.losses.registry import LOSSES
+from lossgauge.report.naming import COLORS, GREY, color_of, display_name, loss_order
 from lossgauge.report.tables import NOT_KNOWN, NOT_REACHED, Cell, Row, loss_table, overview
+from lossgauge.results.columns import COLUMNS, FURTHER, GREEDINESS, RETRIEVAL, VARIANCE
+from lossgauge.stats.number_format import shown, shown_half_width
 from lossgauge.types import Results
 from tests.report.conftest import make_results
 
@@ -26,7 +19,7 @@ NO_RESULTS = Results({}, {}, [], [], [], [], [], {})
 
 
 def row(results: Results, name: str, *columns: str, dataset: str = "orl-faces") -> Row:
-    table = loss_table(results, dataset, [METRICS[column] for column in columns])
+    table = loss_table(results, dataset, [COLUMNS[column] for column in columns])
     return next(row for row in table.rows if row.name == name)
 
 
@@ -176,7 +169,7 @@ def test_where_less_is_better_the_least_leads_and_one_loss_alone_leads_nothing()
     for r in results.summaries:
         if r["loss"] in skipped:
             r["skipped_anchor_ratio"] = skipped[r["loss"]] + 0.001 * r["seed"] * len(r["loss"])
-    table = loss_table(results, "b", [METRICS["skipped_anchor_ratio"]])
+    table = loss_table(results, "b", [COLUMNS["skipped_anchor_ratio"]])
     assert [row.name for row in table.rows if row.cells[0].leads] == ["triplet"]
     alone = make_results(losses=("scl",), datasets=("b",))
     assert not cell(alone, "scl", "recall_at_1", "b").leads
@@ -215,7 +208,7 @@ def test_the_overview_sets_datasets_side_by_side(results):
     assert [row.name for row in found.rows] == [*LOSSES, "untrained"]
     for position, dataset in enumerate(found.datasets):
         triplet = next(r for r in found.rows if r.name == "triplet")
-        own = row(results, "triplet", *(m.column for m in metrics), dataset=dataset)
+        own = row(results, "triplet", *(m.name for m in metrics), dataset=dataset)
         assert triplet.cells[2 * position : 2 * position + 2] == own.cells
 
 
@@ -264,8 +257,8 @@ def test_an_interval_has_the_digits_of_its_mean(half_width, mean, unit, text):
 
 
 def test_every_number_shown_says_what_it_means():
-    assert len(METRICS) == len(RETRIEVAL + VARIANCE + GREEDINESS + FURTHER)
-    for metric in METRICS.values():
+    assert len(COLUMNS) == len(RETRIEVAL + VARIANCE + GREEDINESS + FURTHER)
+    for metric in COLUMNS.values():
         assert len(metric.meaning) > 20
         assert metric.meaning.endswith(".")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lossgauge.study.plan import Plan
-from lossgauge.study.plan_file import parse_plan
+from lossgauge.plan.study import Plan
+from lossgauge.plan.yaml_file import parse_plan
 
 
 class Quiet:

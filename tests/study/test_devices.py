@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lossgauge.study.engines import Workforce
-from lossgauge.study.launch import run_study
-from lossgauge.study.store import Store
+from lossgauge.results.store import Store
+from lossgauge.study.engines import Resources
+from lossgauge.study.runner import run_study
 from tests.study.conftest import Quiet, small_plan
 
 
@@ -15,7 +15,7 @@ def test_two_workers_share_a_gpu_and_come_to_what_a_cpu_comes_to(tmp_path, jobs)
     plan = small_plan(losses="triplet,arcface", selection="best-validation")
     run_study(plan, tmp_path / "cpu", progress=Quiet())
     outcome = run_study(
-        plan, tmp_path / "gpu", progress=Quiet(), workforce=Workforce(jobs=jobs, device="cuda")
+        plan, tmp_path / "gpu", progress=Quiet(), resources=Resources(jobs=jobs, device="cuda")
     )
     assert outcome.failed == 0
     on_cpu, on_gpu = (Store(tmp_path / place).load().summaries for place in ("cpu", "gpu"))

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from lossgauge.errors import InputError, MissingExtra, StudyError
-from lossgauge.study.disk import read_rows
-from lossgauge.study.engines import Workforce, check_workforce
-from lossgauge.study.engines.here import Here
+from lossgauge.files import read_rows
+from lossgauge.results.store import TIMING, Store
+from lossgauge.study.engines import Resources, check_resources
+from lossgauge.study.engines.in_process import InProcess
 from lossgauge.study.engines.processes import Processes, _cause
-from lossgauge.study.grid import plan_runs
-from lossgauge.study.launch import run_study
+from lossgauge.study.runner import run_study
+from lossgauge.study.schedule.runs import plan_runs
 from lossgauge.study.status import read_status
-from lossgauge.study.store import TIMING, Store
 from tests.study.conftest import Quiet, small_plan
-from tests.study.test_grid import fake_features, plan
+from tests.study.schedule.test_runs import fake_features, plan
 from tests.waiting import PATIENCE, wait_for
 
 OWN = """
@@ -74,7 +74,7 @@ class Tires(torch.nn.Module):
 class Published(torch.nn.Module):
     "Dies once its run is in its place, before anybody is told."
     def forward(self, z, y):
-        from lossgauge.study.store import Store
+        from lossgauge.results.store import Store
         publish = Store.publish
         def publish_and_die(*given, **more):
             publish(*given, **more)
@@ -120,7 +120,7 @@ def test_two_jobs_come_to_the_numbers_of_one_and_leave_nobody_behind(tmp_path, q
     plan = small_plan(tune="{trials: 6, epochs: 1}", sensitivity="2")
     one = run_study(plan, tmp_path / "one", progress=quiet)
     told = Quiet()
-    two = run_study(plan, tmp_path / "two", progress=told, workforce=Workforce(jobs=2))
+    two = run_study(plan, tmp_path / "two", progress=told, resources=Resources(jobs=2))
     assert one == two
     assert numbers(tmp_path / "one") == numbers(tmp_path / "two")
     assert sorted(told.ended) == sorted(quiet.ended)
@@ -130,20 +130,20 @@ def test_two_jobs_come_to_the_numbers_of_one_and_leave_nobody_behind(tmp_path, q
         json.loads(path.read_text()) for path in tmp_path.glob("*/runs/*/environment.json")
     ]
     assert len({record["threads"] for record in environments}) == 1
-    again = run_study(plan, tmp_path / "two", progress=Quiet(), workforce=Workforce(jobs=2))
+    again = run_study(plan, tmp_path / "two", progress=Quiet(), resources=Resources(jobs=2))
     assert (again.done, again.reused) == (0, two.done)
 
 
 def test_what_a_loss_prints_does_not_come_between(own, quiet):
     outcome = run_study(
-        small_plan(losses="own.py:Loud"), own / "out", progress=quiet, workforce=Workforce(jobs=2)
+        small_plan(losses="own.py:Loud"), own / "out", progress=quiet, resources=Resources(jobs=2)
     )
     assert (outcome.done, outcome.failed) == (2, 0)
 
 
 def test_a_run_whose_worker_was_killed_is_done_by_another_unless_it_is_in_its_place(own, quiet):
     plan = small_plan(losses="own.py:Once,own.py:Published", epochs=1)
-    outcome = run_study(plan, own / "out", progress=quiet, workforce=Workforce(jobs=2))
+    outcome = run_study(plan, own / "out", progress=quiet, resources=Resources(jobs=2))
     assert (own / "died").exists()
     assert (outcome.done, outcome.failed) == (3, 0)
     assert len((own / "batches").read_text()) == 14  # once
@@ -159,7 +159,7 @@ def test_a_run_that_kills_its_workers_is_given_up_with_what_they_left(
     plan = small_plan(losses=f"own.py:{loss},triplet")
     (own / "stay").touch()
     try:
-        outcome = run_study(plan, own / "out", progress=quiet, workforce=Workforce(jobs=2))
+        outcome = run_study(plan, own / "out", progress=quiet, resources=Resources(jobs=2))
     finally:
         (own / "stay").unlink()
     assert (outcome.done, outcome.failed) == (2, 1)
@@ -175,7 +175,7 @@ def test_a_run_that_kills_its_workers_is_given_up_with_what_they_left(
 def test_a_run_that_gets_further_between_two_deaths_is_not_given_up(own, quiet, monkeypatch):
     monkeypatch.setenv("LOSSGAUGE_CHECKPOINT_SECONDS", "0")
     plan = small_plan(losses="own.py:Tires", epochs=4)  # each of 14 batches
-    outcome = run_study(plan, own / "out", progress=quiet, workforce=Workforce(jobs=2))
+    outcome = run_study(plan, own / "out", progress=quiet, resources=Resources(jobs=2))
     assert (outcome.done, outcome.failed) == (2, 0)
     (run,) = (own / "out" / "runs").glob("*Tires*")
     assert [row["epoch"] for row in read_rows(run / "epochs.parquet")] == [0, 1, 2, 3, 4]
@@ -213,8 +213,8 @@ def test_a_worker_has_its_share_of_the_cores(tmp_path, monkeypatch, cpus, said, 
     store.work.mkdir()
     features = fake_features()
     run = plan_runs(plan(), features)[0]
-    workforce = Workforce(jobs=3, cpus=cpus)
-    with Processes(workforce, {"fake": features}, store, lambda run, epoch: None) as engine:
+    resources = Resources(jobs=3, cpus=cpus)
+    with Processes(resources, {"fake": features}, store, lambda run, epoch: None) as engine:
         engine.start(run)
     assert (given["OMP_NUM_THREADS"], given["MKL_NUM_THREADS"]) == (threads, threads)
 
@@ -223,18 +223,18 @@ def test_a_worker_has_its_share_of_the_cores(tmp_path, monkeypatch, cpus, said, 
 def test_a_study_of_one_job_has_the_cores_it_was_given(tmp_path, monkeypatch, cpus, threads):
     told = []
     monkeypatch.setattr("torch.set_num_threads", told.append)
-    Here(Workforce(cpus=cpus), {}, Store(tmp_path), lambda run, epoch: None)
+    InProcess(Resources(cpus=cpus), {}, Store(tmp_path), lambda run, epoch: None)
     assert told == threads
 
 
 STUDY = """
 import sys
 from pathlib import Path
-import lossgauge.study.run as run
-from lossgauge.study.engines import Workforce
-from lossgauge.study.launch import run_study
+import lossgauge.study.run.execute as run
+from lossgauge.study.engines import Resources
+from lossgauge.study.runner import run_study
 from tests.study.conftest import Quiet, small_plan
-run_study(small_plan(losses="own.py:Slow", epochs=4000, seeds=2), Path("out"), progress=Quiet(), workforce=Workforce(jobs=2))
+run_study(small_plan(losses="own.py:Slow", epochs=4000, seeds=2), Path("out"), progress=Quiet(), resources=Resources(jobs=2))
 """
 
 
@@ -310,38 +310,38 @@ def test_an_interrupt_ends_the_workers_and_what_is_done_stays(at_work, quiet):
     at_work.send_signal(signal.SIGINT)
     at_work.wait(timeout=PATIENCE)
     assert not workers_of(Path("out"))
-    assert not Store(Path("out")).is_held()
+    assert not Store(Path("out")).is_locked()
     assert not list(Path("out").rglob(".new-*"))
 
 
 @pytest.mark.parametrize(
-    ("workforce", "message"),
+    ("resources", "message"),
     [
-        (Workforce(cpus=0.0), "cpus of a run must be at least 0.01 and finite, got 0"),
-        (Workforce(cpus=math.inf), "cpus of a run must be at least 0.01 and finite, got inf"),
-        (Workforce(cpus=math.nan), "cpus of a run must be at least 0.01 and finite, got nan"),
-        (Workforce(gpus=1.5), "gpus of a run must be from 0 to 1, or a whole number, got 1.5"),
-        (Workforce(gpus=-1.0), "gpus of a run must be from 0 to 1, or a whole number, got -1"),
-        (Workforce(gpus=math.inf), "gpus of a run must be from 0 to 1, or a whole number, got inf"),
-        (Workforce(gpus=2.0), "gpus of a run are dealt out by the engine ray alone"),
-        (Workforce(device="tpu"), "device is cpu or cuda, got 'tpu'"),
+        (Resources(cpus=0.0), "cpus of a run must be at least 0.01 and finite, got 0"),
+        (Resources(cpus=math.inf), "cpus of a run must be at least 0.01 and finite, got inf"),
+        (Resources(cpus=math.nan), "cpus of a run must be at least 0.01 and finite, got nan"),
+        (Resources(gpus=1.5), "gpus of a run must be from 0 to 1, or a whole number, got 1.5"),
+        (Resources(gpus=-1.0), "gpus of a run must be from 0 to 1, or a whole number, got -1"),
+        (Resources(gpus=math.inf), "gpus of a run must be from 0 to 1, or a whole number, got inf"),
+        (Resources(gpus=2.0), "gpus of a run are dealt out by the engine ray alone"),
+        (Resources(device="tpu"), "device is cpu or cuda, got 'tpu'"),
     ],
 )
-def test_a_workforce_that_cannot_be_is_refused_with_the_rule(workforce, message):
+def test_a_workforce_that_cannot_be_is_refused_with_the_rule(resources, message):
     with pytest.raises(InputError, match=re.escape(message)):
-        check_workforce(workforce)
+        check_resources(resources)
 
 
 def test_an_unknown_engine_or_no_job_is_refused_before_anything_is_written(tmp_path, quiet):
     with pytest.raises(InputError, match="unknown engine 'rai'; did you mean 'ray'"):
-        run_study(small_plan(), tmp_path / "out", progress=quiet, workforce=Workforce("rai"))
+        run_study(small_plan(), tmp_path / "out", progress=quiet, resources=Resources("rai"))
     with pytest.raises(InputError, match="jobs must be at least 1, got 0"):
-        run_study(small_plan(), tmp_path / "out", progress=quiet, workforce=Workforce(jobs=0))
+        run_study(small_plan(), tmp_path / "out", progress=quiet, resources=Resources(jobs=0))
     assert not (tmp_path / "out").exists()
 
 
 def test_an_engine_that_is_not_installed_names_the_pip_install(tmp_path, quiet, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"pip install 'lossgauge\[ray\]'"):
-        run_study(small_plan(), tmp_path / "out", progress=quiet, workforce=Workforce("ray"))
+        run_study(small_plan(), tmp_path / "out", progress=quiet, resources=Resources("ray"))
     assert not (tmp_path / "out").exists()

@@ -10,11 +10,11 @@ from lossgauge.data import load_dataset
 from lossgauge.data.estimate import estimate
 from lossgauge.data.features import features
 from lossgauge.errors import DataError, PlanError
+from lossgauge.results.store import Store
 from lossgauge.study.forecast import Cost, _cost, forecast
-from lossgauge.study.launch import run_study
-from lossgauge.study.measure import class_rows, measure
-from lossgauge.study.run import start_run
-from lossgauge.study.store import Store
+from lossgauge.study.run.execute import start_run
+from lossgauge.study.run.measure import class_rows, measure
+from lossgauge.study.runner import run_study
 from lossgauge.training import train_epoch
 from tests.study.conftest import Quiet, small_plan
 from tests.study.test_selection import vectors_plan, write_vectors
@@ -180,10 +180,10 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
             slow(STEP * len(batches))
             train_epoch(training, features, labels, batches, on_step=on_step)
 
-        patch.setattr("lossgauge.study.run.start_run", start)
-        patch.setattr("lossgauge.study.run.measure", measure_slowly)
-        patch.setattr("lossgauge.study.run.class_rows", classes_slowly)
-        patch.setattr("lossgauge.study.run.train_epoch", train_slowly)
+        patch.setattr("lossgauge.study.run.execute.start_run", start)
+        patch.setattr("lossgauge.study.run.execute.measure", measure_slowly)
+        patch.setattr("lossgauge.study.run.execute.class_rows", classes_slowly)
+        patch.setattr("lossgauge.study.run.execute.train_epoch", train_slowly)
         run_study(plan, tmp_path / "out", progress=Quiet())
         kinds = Counter(
             row["variant"] if row["epochs"] else "untrained"

@@ -3,9 +3,9 @@ from PIL import Image
 
 from lossgauge.errors import DataError, PlanError
 from lossgauge.export import export_study
-from lossgauge.study.launch import run_study
-from lossgauge.study.output import write_page
-from lossgauge.study.store import Store
+from lossgauge.report.output import write_page
+from lossgauge.results.store import Store
+from lossgauge.study.runner import run_study
 from tests.study.conftest import small_plan
 
 BROKEN_LOSS = """

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lossgauge.errors import InputError, StudyError
-from lossgauge.study.engines import Workforce
-from lossgauge.study.launch import run_study
-from lossgauge.study.store import Store
+from lossgauge.results.store import Store
+from lossgauge.study.engines import Resources
+from lossgauge.study.runner import run_study
 from tests.study.conftest import Quiet, small_plan
 from tests.study.test_engines import numbers
 from tests.waiting import wait_for
@@ -64,7 +64,7 @@ def test_a_cluster_comes_to_the_same_numbers_and_survives_the_death_of_a_worker(
     killer.start()
     plan = small_plan(losses="triplet,own.py:Waits,own.py:Fails,own.py:Deadly")
     small = small_plan(losses="triplet,own.py:Waits")
-    outcome = run_study(plan, Path("ray"), progress=quiet, workforce=Workforce("ray", jobs=2))
+    outcome = run_study(plan, Path("ray"), progress=quiet, resources=Resources("ray", jobs=2))
     killer.join()
     assert killed
     assert (outcome.done, outcome.failed) == (3, 2)
@@ -83,25 +83,25 @@ def test_a_cluster_comes_to_the_same_numbers_and_survives_the_death_of_a_worker(
 
 
 @pytest.mark.parametrize(
-    ("workforce", "message"),
+    ("resources", "message"),
     [
-        (Workforce("ray", gpus=0.5), "device cuda and gpus go together"),
-        (Workforce("ray", device="cuda"), "device cuda and gpus go together"),
-        (Workforce("local", gpus=0.5), "dealt out by the engine ray alone"),
-        (Workforce("local", device="tpu"), "device is cpu or cuda, got 'tpu'"),
-        (Workforce(cpus=0.0), "cpus of a run must be at least 0.01 and finite, got 0"),
-        (Workforce(cpus=float("nan")), "cpus of a run must be at least 0.01 and finite, got nan"),
-        (Workforce("ray", device="cuda", gpus=1.5), "from 0 to 1, or a whole number, got 1.5"),
+        (Resources("ray", gpus=0.5), "device cuda and gpus go together"),
+        (Resources("ray", device="cuda"), "device cuda and gpus go together"),
+        (Resources("local", gpus=0.5), "dealt out by the engine ray alone"),
+        (Resources("local", device="tpu"), "device is cpu or cuda, got 'tpu'"),
+        (Resources(cpus=0.0), "cpus of a run must be at least 0.01 and finite, got 0"),
+        (Resources(cpus=float("nan")), "cpus of a run must be at least 0.01 and finite, got nan"),
+        (Resources("ray", device="cuda", gpus=1.5), "from 0 to 1, or a whole number, got 1.5"),
     ],
 )
-def test_a_contradiction_is_refused_before_anything_is_written(tmp_path, quiet, workforce, message):
+def test_a_contradiction_is_refused_before_anything_is_written(tmp_path, quiet, resources, message):
     with pytest.raises(InputError, match=message):
-        run_study(small_plan(), tmp_path / "out", progress=quiet, workforce=workforce)
+        run_study(small_plan(), tmp_path / "out", progress=quiet, resources=resources)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_cluster_that_is_not_there_is_told_in_words(tmp_path, quiet, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(StudyError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*RAY_ADDRESS"):
-        run_study(small_plan(), tmp_path / "out", progress=quiet, workforce=Workforce("ray"))
+        run_study(small_plan(), tmp_path / "out", progress=quiet, resources=Resources("ray"))
     assert not (tmp_path / "out").exists()

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from lossgauge.study.disk import read_rows
-from lossgauge.study.launch import run_study
-from lossgauge.study.plan_file import parse_plan
-from lossgauge.study.store import TIMING, Store
+from lossgauge.files import read_rows
+from lossgauge.plan.yaml_file import parse_plan
+from lossgauge.results.store import TIMING, Store
+from lossgauge.study.runner import run_study
 from tests.study.conftest import Quiet
 
 
@@ -39,7 +39,7 @@ embedding_size: 8
 
 TURNING = """
 import torch
-from lossgauge.losses import InfoNCE
+from lossgauge.losses.registry import InfoNCE
 
 class Turning(torch.nn.Module):
     def __init__(self):
@@ -205,7 +205,7 @@ class Interrupted(Quiet):
 
 @pytest.mark.parametrize("selection", ["best-validation", "oracle"])
 def test_a_run_that_was_stopped_keeps_the_best_head_it_had(tmp_path, selection, monkeypatch):
-    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
     vectors = write_vectors(tmp_path / "vectors.npz")
     overrides = (*LONG, f"selection={selection}")
     whole = study(tmp_path, "whole", *overrides, vectors=vectors)

@@ -7,17 +7,17 @@ from types import SimpleNamespace
 import pytest
 
 from lossgauge.errors import CacheError, StudyError
-from lossgauge.study.disk import write_json
-from lossgauge.study.grid import plan_runs
-from lossgauge.study.launch import run_study
-from lossgauge.study.ledger import Ledger, passes
+from lossgauge.files import write_json
+from lossgauge.results.store import Store
+from lossgauge.study.runner import run_study
+from lossgauge.study.schedule.run_queue import Ledger, passes
+from lossgauge.study.schedule.runs import plan_runs
 from lossgauge.study.status import FILE, StatusFile, read_status
-from lossgauge.study.store import Store
 from tests.study.conftest import Quiet
-from tests.study.test_grid import fake_features
-from tests.study.test_grid import plan as grid_plan
+from tests.study.schedule.test_runs import fake_features
+from tests.study.schedule.test_runs import plan as grid_plan
+from tests.study.schedule.test_search import FRAGILE
 from tests.study.test_selection import vectors_plan, write_vectors
-from tests.study.test_tune import FRAGILE
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_the_epoch_of_a_run_that_tells_nothing_is_that_of_its_checkpoint(tmp_pat
     run = next(name for name in read_status(tmp_path).done if "triplet" in name)
     shutil.rmtree(tmp_path / "runs" / run)
     store = Store(tmp_path)
-    with store.held():
+    with store.exclusive_lock():
         store.work.mkdir()
         write_json(store.work / FILE, {"running": {run: 0}})
         assert read_status(tmp_path).running == {run: (0, 3)}
@@ -200,7 +200,7 @@ def test_the_time_that_is_left_is_at_the_pace_since_the_start(tmp_path, plan, mo
     run_study(plan("epochs=1"), tmp_path / "out", progress=Quiet())
     store = Store(tmp_path / "out")
     monkeypatch.setattr("lossgauge.study.status.time", SimpleNamespace(time=lambda: 1100.0))
-    with store.held():
+    with store.exclusive_lock():
         store.work.mkdir()
         write_json(store.work / FILE, {"began": 1000.0, "work_now": 10, "work_left": 25})
         assert read_status(tmp_path / "out").seconds_left == pytest.approx(250.0)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from lossgauge.errors import CacheError, StudyError
-from lossgauge.study.disk import read_json, write_json
-from lossgauge.study.engines import ALONE, Workforce
-from lossgauge.study.handover import hand_over
-from lossgauge.study.launch import run_study
+from lossgauge.files import read_json, write_json
+from lossgauge.results.store import Store
+from lossgauge.study.engines import DEFAULT, Resources
+from lossgauge.study.engines.features_file import write_features_file
+from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
-from lossgauge.study.store import Store
 from tests.study.conftest import Quiet, small_plan
 
 
@@ -34,13 +34,13 @@ def small_disk(tmp_path: Path):
 def test_a_full_disk_fails_runs_in_words_and_with_room_the_same_command_goes_on(
     small_disk, quiet, monkeypatch
 ):
-    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
     (small_disk / "ballast").write_bytes(b"x" * 330_000)
     plan = small_plan(losses="triplet,contrastive,scl", epochs=6, embedding_size=64)
     outcome = run_study(plan, small_disk / "out", progress=quiet)
     assert outcome.failed > 0
     assert all("No space left" in words for words in quiet.failures.values())
-    gone_on_with(plan, small_disk, Workforce())
+    gone_on_with(plan, small_disk, Resources())
 
 
 def test_no_room_for_what_workers_need_is_one_clear_error(small_disk, quiet, monkeypatch):
@@ -48,13 +48,13 @@ def test_no_room_for_what_workers_need_is_one_clear_error(small_disk, quiet, mon
     (small_disk / "ballast").write_bytes(b"x" * 100_000)
     plan = small_plan(losses="triplet,contrastive,scl", epochs=6, embedding_size=64)
     with pytest.raises(StudyError, match=r"features for the workers cannot be written: .*[Ss]pace"):
-        run_study(plan, small_disk / "out", progress=quiet, workforce=Workforce(jobs=2))
-    gone_on_with(plan, small_disk, Workforce(jobs=2))
+        run_study(plan, small_disk / "out", progress=quiet, resources=Resources(jobs=2))
+    gone_on_with(plan, small_disk, Resources(jobs=2))
 
 
-def gone_on_with(plan, small_disk, workforce):
+def gone_on_with(plan, small_disk, resources):
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
-    outcome = run_study(plan, small_disk / "out", progress=Quiet(), workforce=workforce)
+    outcome = run_study(plan, small_disk / "out", progress=Quiet(), resources=resources)
     assert outcome.failed == 0
     results = Store(small_disk / "out").load()
     assert len(results.summaries) == 4
@@ -179,20 +179,20 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "workforce"),
+    ("name", "damage", "resources"),
     [
-        ("[0-9]*/state.safetensors", flip, ALONE),
-        ("[0-9]*/state.safetensors", flip, Workforce(jobs=2)),
-        ("[0-9]*/progress.json", flip, ALONE),
-        ("[0-9]*/manifest.json", flip, ALONE),
-        ("[0-9]*/steps.parquet", cut, ALONE),
-        ("steps/000000000.parquet", flip, ALONE),
+        ("[0-9]*/state.safetensors", flip, DEFAULT),
+        ("[0-9]*/state.safetensors", flip, Resources(jobs=2)),
+        ("[0-9]*/progress.json", flip, DEFAULT),
+        ("[0-9]*/manifest.json", flip, DEFAULT),
+        ("[0-9]*/steps.parquet", cut, DEFAULT),
+        ("steps/000000000.parquet", flip, DEFAULT),
     ],
 )
 def test_a_damaged_checkpoint_costs_what_is_in_it_and_not_the_run(
-    tmp_path, quiet, monkeypatch, name, damage, workforce
+    tmp_path, quiet, monkeypatch, name, damage, resources
 ):
-    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
     plan = small_plan(losses="triplet", epochs=4)
 
     class Stops(Quiet):
@@ -204,7 +204,7 @@ def test_a_damaged_checkpoint_costs_what_is_in_it_and_not_the_run(
         run_study(plan, tmp_path / "out", progress=Stops())
     (path,) = (tmp_path / "out").glob(f"partial/*/{name}")
     damage(path)
-    outcome = run_study(plan, tmp_path / "out", progress=quiet, workforce=workforce)
+    outcome = run_study(plan, tmp_path / "out", progress=quiet, resources=resources)
     assert (outcome.done, outcome.failed) == (1, 0)
     ((run, words),) = quiet.warnings.items()
     assert run == Store(tmp_path / "out").load().summaries[-1]["run"]
@@ -215,7 +215,7 @@ def test_a_damaged_checkpoint_costs_what_is_in_it_and_not_the_run(
 
 
 def test_streamed_steps_that_a_kill_left_over_come_once(tmp_path, quiet, monkeypatch):
-    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
     plan = small_plan(losses="triplet", epochs=4)
 
     class Stops(Quiet):
@@ -269,7 +269,7 @@ def test_a_study_of_another_format_is_neither_read_nor_written_over(tmp_path, qu
 
 
 def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(tmp_path, quiet, monkeypatch):
-    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
     plan = small_plan(losses="triplet", epochs=4)
 
     class KeepsBoth(Quiet):
@@ -297,7 +297,7 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(tmp_path, 
 
 
 def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, quiet, monkeypatch):
-    monkeypatch.setattr("lossgauge.study.run.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
     plan = small_plan(losses="triplet", epochs=4, seeds=2)
 
     class Stops(Quiet):
@@ -334,16 +334,16 @@ def test_a_changed_width_writes_the_references_again(tmp_path, quiet):
     assert quiet.warnings == {}
 
 
-@pytest.mark.parametrize("workforce", [ALONE, Workforce(jobs=2)])
+@pytest.mark.parametrize("resources", [DEFAULT, Resources(jobs=2)])
 def test_runs_that_are_removed_while_the_study_works_are_told_and_counted(
-    tmp_path, quiet, workforce
+    tmp_path, quiet, resources
 ):
     plan = small_plan(losses="triplet,contrastive,ccl", epochs=1)
 
     class Removes(Quiet):
         def end(self, run, summary):
             super().end(run, summary)
-            if len(self.ended) == 2 and workforce is ALONE:
+            if len(self.ended) == 2 and resources is DEFAULT:
                 shutil.rmtree(tmp_path / "runs")
             elif len(self.ended) == 2:  # a worker may be writing into the folder
                 for folder in (tmp_path / "runs").iterdir():
@@ -351,7 +351,7 @@ def test_runs_that_are_removed_while_the_study_works_are_told_and_counted(
                         shutil.rmtree(folder)
 
     watcher = Removes()
-    outcome = run_study(plan, tmp_path, progress=watcher, workforce=workforce)
+    outcome = run_study(plan, tmp_path, progress=watcher, resources=resources)
     there = {path.name for path in (tmp_path / "runs").iterdir()}
     missing = set(watcher.ended) - there
     assert len(missing) >= 2
@@ -367,12 +367,12 @@ def test_runs_that_are_removed_while_the_study_works_are_told_and_counted(
 
 def test_damaged_features_for_workers_fail_their_runs_in_words(tmp_path, quiet, monkeypatch):
     def hand_over_and_flip(features, path):
-        hand_over(features, path)
+        write_features_file(features, path)
         flip(path)
 
-    monkeypatch.setattr("lossgauge.study.engines.processes.hand_over", hand_over_and_flip)
+    monkeypatch.setattr("lossgauge.study.engines.processes.write_features_file", hand_over_and_flip)
     plan = small_plan(losses="triplet", epochs=1)
-    outcome = run_study(plan, tmp_path, progress=quiet, workforce=Workforce(jobs=2))
+    outcome = run_study(plan, tmp_path, progress=quiet, resources=Resources(jobs=2))
     assert outcome.failed == 2
     assert all(
         "features-0.safetensors is damaged (its content" in w for w in quiet.failures.values()

@@ -15,9 +15,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 
 from lossgauge.errors import InputError, nearest
-from lossgauge.study.attempt import End
-from lossgauge.study.grid import Run
-from lossgauge.study.store import Store
+from lossgauge.results.store import Store
+from lossgauge.study.run.guarded import End
+from lossgauge.study.schedule.runs import Run
 from lossgauge.types import FeatureSet
 
 ENGINES = ("local", "ray")
@@ -26,7 +26,7 @@ TRIES = 3
 """A run whose worker dies is tried so often in all, if it gets no further between two deaths."""
 
 
-class Workforce(NamedTuple):
+class Resources(NamedTuple):
     """Who does the runs, and with what. It changes how long a study takes, not what comes out of it."""
 
     engine: str = "local"
@@ -41,7 +41,7 @@ class Workforce(NamedTuple):
     """Of one run, a fraction too: what Ray is asked for."""
 
 
-ALONE = Workforce()
+DEFAULT = Resources()
 """One run at a time, in this process."""
 
 
@@ -61,58 +61,58 @@ class Engine(Protocol):
 
 
 def open_engine(
-    workforce: Workforce,
+    resources: Resources,
     *,
     features: Mapping[str, FeatureSet],
     store: Store,
     on_epoch: Callable[[Run, int], None],
 ) -> AbstractContextManager[Engine]:
-    """The engine that the workforce asks for, with the features of each dataset."""
-    if workforce.engine == "ray":
+    """The engine that the resources asks for, with the features of each dataset."""
+    if resources.engine == "ray":
         from lossgauge.study.engines.ray_cluster import RayCluster
 
-        return RayCluster(workforce, features, store)
-    if workforce.jobs > 1:
+        return RayCluster(resources, features, store)
+    if resources.jobs > 1:
         from lossgauge.study.engines.processes import Processes
 
-        return Processes(workforce, features, store, on_epoch)
-    from lossgauge.study.engines.here import Here
+        return Processes(resources, features, store, on_epoch)
+    from lossgauge.study.engines.in_process import InProcess
 
-    return Here(workforce, features, store, on_epoch)
+    return InProcess(resources, features, store, on_epoch)
 
 
-def check_workforce(workforce: Workforce) -> None:
+def check_resources(resources: Resources) -> None:
     """InputError for what cannot be or contradicts itself, MissingExtra for a library that is not installed,
     StudyError for a cluster that does not answer."""
-    if workforce.engine not in ENGINES:
-        raise InputError(f"unknown engine {workforce.engine!r}{nearest(workforce.engine, ENGINES)}")
-    if workforce.jobs < 1:
-        raise InputError(f"jobs must be at least 1, got {workforce.jobs}")
-    if workforce.cpus is not None and not 0.01 <= workforce.cpus < math.inf:
-        raise InputError(f"cpus of a run must be at least 0.01 and finite, got {workforce.cpus:g}")
-    shared = 0 <= workforce.gpus <= 1
-    if not shared and not (1 < workforce.gpus < math.inf and workforce.gpus == int(workforce.gpus)):
+    if resources.engine not in ENGINES:
+        raise InputError(f"unknown engine {resources.engine!r}{nearest(resources.engine, ENGINES)}")
+    if resources.jobs < 1:
+        raise InputError(f"jobs must be at least 1, got {resources.jobs}")
+    if resources.cpus is not None and not 0.01 <= resources.cpus < math.inf:
+        raise InputError(f"cpus of a run must be at least 0.01 and finite, got {resources.cpus:g}")
+    shared = 0 <= resources.gpus <= 1
+    if not shared and not (1 < resources.gpus < math.inf and resources.gpus == int(resources.gpus)):
         raise InputError(
-            f"gpus of a run must be from 0 to 1, or a whole number, got {workforce.gpus:g}"
+            f"gpus of a run must be from 0 to 1, or a whole number, got {resources.gpus:g}"
         )
-    if workforce.device not in ("cpu", "cuda"):
-        raise InputError(f"device is cpu or cuda, got {workforce.device!r}")
-    if workforce.gpus and workforce.engine != "ray":
+    if resources.device not in ("cpu", "cuda"):
+        raise InputError(f"device is cpu or cuda, got {resources.device!r}")
+    if resources.gpus and resources.engine != "ray":
         raise InputError(
             "gpus of a run are dealt out by the engine ray alone; the jobs of the engine local share one GPU: "
             "take device cuda and leave gpus out"
         )
-    if workforce.engine == "ray":
+    if resources.engine == "ray":
         from lossgauge.study.engines.ray_cluster import check_answers, import_ray
 
         import_ray()
-        if bool(workforce.gpus) != (workforce.device == "cuda"):
+        if bool(resources.gpus) != (resources.device == "cuda"):
             raise InputError(
-                f"on a Ray cluster device cuda and gpus go together, got device {workforce.device} and gpus "
-                f"{workforce.gpus:g}"
+                f"on a Ray cluster device cuda and gpus go together, got device {resources.device} and gpus "
+                f"{resources.gpus:g}"
             )
         check_answers()
-    elif workforce.device == "cuda" and not torch.cuda.is_available():
+    elif resources.device == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no GPU here; take device cpu")
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, cast
 
-from lossgauge.study.attempt import End, failed
-from lossgauge.study.engines import TRIES, Workforce, features_file
-from lossgauge.study.grid import Run
-from lossgauge.study.handover import hand_over
-from lossgauge.study.store import Store
+from lossgauge.results.store import Store
+from lossgauge.study.engines import TRIES, Resources, features_file
+from lossgauge.study.engines.features_file import write_features_file
+from lossgauge.study.run.guarded import End, failed
+from lossgauge.study.schedule.runs import Run
 from lossgauge.types import FeatureSet
 
 SILENT_SECONDS = 1.0
@@ -56,7 +56,7 @@ class _Deaths:
 class Processes:
     """The engine of several jobs on one machine: the cores are shared out among them."""
 
-    workforce: Workforce
+    resources: Resources
     features: Mapping[str, FeatureSet]
     store: Store
     on_epoch: Callable[[Run, int], None]
@@ -68,12 +68,12 @@ class Processes:
 
     @property
     def slots(self) -> int:
-        return self.workforce.jobs
+        return self.resources.jobs
 
     def __enter__(self) -> Processes:
         for number, (dataset, features) in enumerate(self.features.items()):
             self._files[dataset] = features_file(self.store, number)
-            hand_over(features, self._files[dataset])
+            write_features_file(features, self._files[dataset])
         return self
 
     def __exit__(
@@ -94,7 +94,7 @@ class Processes:
         order = {
             "run": run.as_json(),
             "features": str(self._files[run.config["dataset"]]),
-            "device": self.workforce.device,
+            "device": self.resources.device,
         }
         # one that died idle is found out by `wait`, which sees the end of its output and finds the run another
         with suppress(BrokenPipeError):
@@ -116,7 +116,7 @@ class Processes:
     def _hire(self) -> _Worker:
         self._hired += 1
         log = (self.store.work / f"worker-{self._hired}.log").open("a+b")
-        cpus = self.workforce.cpus
+        cpus = self.resources.cpus
         threads = str(max(1, int(cpus or len(os.sched_getaffinity(0)) // self.slots)))
         shared_out = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         process = subprocess.Popen(
@@ -183,7 +183,7 @@ class Processes:
             return []
         del self._deaths[run.name]
         words = f"its worker was ended by {_cause(code)} {TRIES} times in the same place"
-        return [failed(run, words, self.store, "\n".join(log), outside=True)]
+        return [failed(run, words, self.store, "\n".join(log), external_failure=True)]
 
 
 def _cause(code: int) -> str:

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Any
 
 from lossgauge.errors import MissingExtra, StudyError
-from lossgauge.study.attempt import End, attempt, failed
-from lossgauge.study.engines import TRIES, Workforce, features_file
-from lossgauge.study.grid import Run
-from lossgauge.study.handover import hand_over, take_over
-from lossgauge.study.store import Store
+from lossgauge.results.store import Store
+from lossgauge.study.engines import TRIES, Resources, features_file
+from lossgauge.study.engines.features_file import read_features_file, write_features_file
+from lossgauge.study.run.guarded import End, failed, run_guarded
+from lossgauge.study.schedule.runs import Run
 from lossgauge.types import FeatureSet, Record
 from lossgauge.user_folders import some_home
 
@@ -31,10 +31,10 @@ class RayCluster:
     """The engine of a cluster."""
 
     def __init__(
-        self, workforce: Workforce, features: Mapping[str, FeatureSet], store: Store
+        self, resources: Resources, features: Mapping[str, FeatureSet], store: Store
     ) -> None:
-        self.slots = workforce.jobs
-        self._workforce, self._cpus = workforce, workforce.cpus or 1.0
+        self.slots = resources.jobs
+        self._workforce, self._cpus = resources, resources.cpus or 1.0
         self._features, self._store = features, store
         self._files: dict[str, Path] = {}
         self._under_way: dict[Any, Run] = {}
@@ -43,7 +43,7 @@ class RayCluster:
         ray = import_ray()
         for number, (dataset, features) in enumerate(self._features.items()):
             self._files[dataset] = features_file(self._store, number).absolute()
-            hand_over(features, self._files[dataset])
+            write_features_file(features, self._files[dataset])
         address = os.environ.get("RAY_ADDRESS")
         # a cluster of one's own has the slots that were asked for, whatever the machine has
         own: dict[str, Any] = {} if address else {"num_cpus": math.ceil(self.slots * self._cpus)}
@@ -117,7 +117,7 @@ class RayCluster:
                 return End(run, self._store.summary(run.name))
             cause = type(error).__name__
             words = f"its Ray task ended by {cause}, after {TRIES} tries where a worker died"
-            return failed(run, words, self._store, str(error), outside=True)
+            return failed(run, words, self._store, str(error), external_failure=True)
 
 
 def check_answers() -> None:
@@ -150,12 +150,12 @@ def _do(order: Record, folder: str, features: str, directory: str, device: str) 
     os.chdir(directory)
     store = Store(Path(folder))
     run = Run.from_json(order)
-    with store.joined():
+    with store.shared_lock():
         if store.is_done(run.name):  # the last try died after its work
             return End(run, store.summary(run.name)).as_json()
-        end = attempt(
+        end = run_guarded(
             run,
-            partial(take_over, Path(features)),
+            partial(read_features_file, Path(features)),
             store,
             on_epoch=lambda epoch: None,
             device=device,

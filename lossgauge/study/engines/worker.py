@@ -17,10 +17,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from lossgauge.study.attempt import attempt
-from lossgauge.study.grid import Run
-from lossgauge.study.handover import take_over
-from lossgauge.study.store import Store
+from lossgauge.results.store import Store
+from lossgauge.study.engines.features_file import read_features_file
+from lossgauge.study.run.guarded import run_guarded
+from lossgauge.study.schedule.runs import Run
 
 
 def main(folder: Path) -> None:
@@ -31,19 +31,19 @@ def main(folder: Path) -> None:
     os.dup2(2, 1)
     orders: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    features = lru_cache(maxsize=4)(take_over)
+    features = lru_cache(maxsize=4)(read_features_file)
 
     def tell(**words: Any) -> None:
         answers.write(json.dumps(words) + "\n")
         answers.flush()
 
     store = Store(folder)
-    with store.joined():
+    with store.shared_lock():
         tell(ready=True)
         while True:
             order = json.loads(orders.get())
             run = Run.from_json(order["run"])
-            end = attempt(
+            end = run_guarded(
                 run,
                 partial(features, Path(order["features"])),
                 store,

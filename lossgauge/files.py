@@ -1,0 +1,353 @@
+"""Files that are there whole or not at all, and that are read back only as they were written.
+
+Writing: beside the last place, synced, and renamed into it. Reading: regular files alone, up to a size that is stated,
+and only with the SHA-256 that was written with them: a record holds its own, a folder's manifest those of its files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lossgauge.errors import CacheError, DiskError
+from lossgauge.types import Record
+
+UNFINISHED = ".new-"
+"""How names begin of what is not in its place yet: a process that is killed leaves them."""
+
+MANIFEST = "manifest.json"
+"""Size and SHA-256 of each other file of a folder."""
+
+CHECKSUM = "sha256"
+"""The last key of every record: the SHA-256 of the rest, as `_canonical` writes it."""
+
+AGAIN = "the same `lossgauge study` command writes it again"
+
+MOST_RECORD_BYTES, MOST_TABLE_BYTES, MOST_FILE_BYTES = 64 << 20, 4 << 30, 256 << 30
+"""Largest JSON record, Parquet table and other file that is read."""
+
+MOST_ROWS = 10_000_000
+"""Rows of a table that is read into Python's memory."""
+
+MOST_LEVELS = 20
+"""Of lists and mappings inside each other in a record."""
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target` whose file becomes it, if the block ends well; on the disk by then."""
+    with _unfinished(target, _new_file) as temporary:
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            _sync(temporary)
+            temporary.replace(target)
+            _sync(target.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target` that becomes it, if the block ends well; on the disk by then."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _unfinished(target, tempfile.mkdtemp) as folder:
+        try:
+            folder.chmod(0o777 & ~_umask())  # mkdtemp keeps others out; a study is to be shared
+            yield folder
+            for path in folder.iterdir():
+                path.chmod(0o666 & ~_umask())
+                _sync(path)
+            _sync(folder)
+            remove(target)
+            folder.rename(target)
+            _sync(target.parent)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left of their tries to write `target`: who still writes holds a lock."""
+    for left in target.parent.glob(f"{_prefix(target)}*"):
+        with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            remove(left)
+
+
+@contextmanager
+def _unfinished(target: Path, make: Callable[..., str]) -> Iterator[Path]:
+    """A new file or folder beside `target` that nobody takes for a leftover within the block."""
+    path, handle = _new_and_locked(target, make)
+    try:
+        yield path
+    finally:
+        os.close(handle)
+
+
+def _new_and_locked(target: Path, make: Callable[..., str]) -> tuple[Path, int]:
+    while True:
+        path = Path(make(prefix=_prefix(target), dir=target.parent))
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:  # it was taken for a leftover before the lock was there
+            continue
+        with suppress(OSError):  # a file system without locks: leftovers stay there
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        if path.exists():
+            return path, handle
+        os.close(handle)
+
+
+def _new_file(*, prefix: str, dir: Path) -> str:
+    handle, name = tempfile.mkstemp(prefix=prefix, dir=dir)
+    os.close(handle)
+    return name
+
+
+def _prefix(target: Path) -> str:
+    # not the name itself, which may be as long as names can be
+    return f"{UNFINISHED}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    """Holding a lock on a file or folder; the system ends it with the process. OSError where it is refused."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def folder_with_manifest(target: Path, *, of: str) -> Iterator[Path]:
+    """As `atomic_folder`, with a manifest that `check_folder` asks; `of` says what the folder is of."""
+    with atomic_folder(target) as folder:
+        yield folder
+        files = {path.name: fingerprint(path) for path in sorted(folder.iterdir())}
+        write_json(folder / MANIFEST, {"of": of, "files": files})
+
+
+def check_folder(folder: Path, *, of: str, needed: Collection[str]) -> None:
+    """CacheError unless the folder holds the files of its manifest as they were written, `needed` among them."""
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    files = manifest.get("files")
+    if manifest.get("of") != of:
+        raise damaged(path, f"it is of {manifest.get('of')!r}")
+    if not isinstance(files, dict) or not files.keys() >= set(needed):
+        raise damaged(path, "it does not name every file of the folder")
+    for name, expected in files.items():
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise damaged(path, f"{name!r} is no file of the folder")
+        check_file(folder / name, expected)
+
+
+def fingerprint(path: Path) -> Record:
+    """Size and SHA-256 of a file."""
+    with _regular(path, MOST_FILE_BYTES) as file:
+        return {
+            "bytes": os.fstat(file.fileno()).st_size,
+            CHECKSUM: hashlib.file_digest(file, "sha256").hexdigest(),
+        }
+
+
+def check_file(path: Path, expected: Any) -> None:
+    """CacheError unless the file's `fingerprint` is the expected one. A file of another size is not read."""
+    try:
+        if isinstance(expected, dict) and path.stat().st_size != expected.get("bytes"):
+            raise damaged(path, "its size is not the one in the manifest")
+        if fingerprint(path) != expected:
+            raise damaged(path, "its SHA-256 is not the one in the manifest")
+    except OSError as error:
+        raise damaged(path, _why(error)) from None
+
+
+def remove(path: Path) -> None:
+    """A file or a folder with all in it, where it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: Record) -> None:
+    """Write a record and its checksum, whole or not at all. NaN is refused: what is not known is null.
+
+    A character that UTF-8 cannot hold (of a file name in another encoding) becomes a question mark.
+    """
+    try:
+        checksum = hashlib.sha256(_canonical(record)).hexdigest()
+    except UnicodeEncodeError:
+        text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        write_json(path, json.loads(text.encode("utf-8", "replace")))
+        return
+    text = json.dumps({**record, CHECKSUM: checksum}, indent=1, allow_nan=False)
+    try:
+        with atomic_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def read_json(path: Path) -> Record:
+    """What `write_json` wrote, with its checksum verified. Raises CacheError where the file is damaged or missing."""
+    record = read_unverified(path)
+    checksum = record.pop(CHECKSUM, None)
+    try:
+        actual = hashlib.sha256(_canonical(record)).hexdigest()
+    except UnicodeEncodeError:
+        raise damaged(path, "it holds half a character") from None
+    if checksum != actual:
+        raise damaged(path, "its content is not that of its checksum")
+    return record
+
+
+def read_unverified(path: Path) -> Record:
+    """A record that may have no checksum: it is read with the same limits."""
+    try:
+        with _regular(path, MOST_RECORD_BYTES) as file:
+            record = json.loads(
+                file.read(), parse_constant=_refuse, parse_float=_number, parse_int=_number
+            )
+        _check_levels(record, MOST_LEVELS)
+    except RecursionError:
+        raise damaged(path, f"it is nested more than {MOST_LEVELS} levels deep") from None
+    except (OSError, ValueError) as error:
+        raise damaged(path, _why(error)) from None
+    if not isinstance(record, dict):
+        raise damaged(path, "it is no record")
+    return record
+
+
+def write_rows(path: Path, rows: list[Record]) -> None:
+    """Rows as Parquet: a column for each name in any row, None where a row lacks it."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), path)
+
+
+def read_rows(path: Path) -> list[Record]:
+    """Rows that `write_rows` wrote. Raises CacheError where the file is damaged."""
+    rows: list[Record] = read_table(path, MOST_ROWS).to_pylist()
+    return rows
+
+
+def read_table(path: Path, most_rows: int | None = None) -> pa.Table:
+    """What `write_rows` wrote, as Arrow. Raises CacheError where the file is damaged, or has doubled columns."""
+    try:
+        with _regular(path, MOST_TABLE_BYTES) as file:
+            table = pq.ParquetFile(pa.BufferReader(file.read()))
+        if most_rows is not None and table.metadata.num_rows > most_rows:
+            raise damaged(path, f"it has more than {most_rows:,} rows")
+        _check_columns(path, table.schema_arrow)
+        return table.read()
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(path, _why(error)) from None
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of `read_table`."""
+    try:
+        with _regular(path, MOST_TABLE_BYTES) as file:
+            schema = pq.read_schema(file)
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(path, _why(error)) from None
+    _check_columns(path, schema)
+    return schema
+
+
+def damaged(path: Path, why: str) -> CacheError:
+    """The error of a file that is not what was written."""
+    return CacheError(f"{path} is damaged ({why}); {AGAIN}")
+
+
+@contextmanager
+def _regular(path: Path, most_bytes: int) -> Iterator[BufferedReader]:
+    """The file, open for reading. CacheError where it is a pipe, a folder or a device, or too large."""
+    # not blocking: who opens a pipe waits for somebody to write into it
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    about = os.fstat(handle)
+    regular = stat.S_ISREG(about.st_mode)
+    if not regular or about.st_size > most_bytes:
+        os.close(handle)
+        why = f"it has more than {most_bytes:,} bytes" if regular else "it is no regular file"
+        raise damaged(path, why)
+    with open(handle, "rb") as file:
+        yield file
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not valid JSON, line {error.lineno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    """CacheError unless each column is there once, with a type that `write_rows` gives."""
+    if len(set(schema.names)) < len(schema.names):
+        raise damaged(path, "a column is there twice")
+    kinds = {pa.int64(), pa.float64(), pa.null(), pa.string(), pa.bool_()}
+    for field in schema:
+        if field.type not in kinds:
+            raise damaged(path, f"its column {field.name!r} is of type {field.type}")
+
+
+def _canonical(record: Record) -> bytes:
+    """A record as bytes, one for each content, whatever the layout of its file."""
+    text = json.dumps(
+        record, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+    return text.encode("utf-8")
+
+
+def _number(text: str) -> int | float:
+    """A number of a record. ValueError where no float64 holds it."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is out of range")
+    return int(text) if text.lstrip("-").isdigit() else number
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _check_levels(value: Any, most: int) -> None:
+    if most < 0:
+        raise RecursionError
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_levels(part, most - 1)
+
+
+def _sync(path: Path) -> None:
+    # to the disk itself: a power cut must not leave a name without its bytes
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""What a study asks for: the study file as data."""

@@ -1,0 +1,85 @@
+"""Who is at work in a study's folder: locks that end with the process that holds them, however it ends.
+
+A lock is of a file and of a folder beside it: who deletes the file does not take the folder's lock away. A file
+system that locks no folders (NFS) has the file's lock alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lossgauge.errors import StudyError
+
+EXCLUSIVE, SHARED = fcntl.LOCK_EX, fcntl.LOCK_SH
+
+
+class Lock:
+    """A lock that is open and not held yet."""
+
+    def __init__(self, file: int | None, folder: int, path: Path) -> None:
+        self._file, self._folder, self._path = file, folder, path
+
+    def take(self, kind: int, *, seconds: float) -> bool:
+        """Whether the lock was free within so many seconds: then it is held until `release`, or the block's end."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self._take(kind | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                self.release()
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.05)
+
+    def release(self) -> None:
+        """Let others have it."""
+        for handle in (self._file, self._folder):
+            if handle is not None:
+                with suppress(OSError):
+                    fcntl.flock(handle, fcntl.LOCK_UN)
+
+    def _take(self, kind: int) -> None:
+        try:
+            fcntl.flock(self._folder, kind)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # the file's lock is what there is
+        try:
+            if self._file is not None:
+                fcntl.flock(self._file, kind)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise StudyError(
+                f"{self._path} cannot be locked ({error.strerror}): give a folder on a file system with locks"
+            ) from None
+
+
+@contextmanager
+def opened(path: Path, folder: Path, *, create: bool = True) -> Iterator[Lock]:
+    """The lock of a file and a folder. Without `create`, that of the folder alone where the file is not there.
+
+    Raises OSError where one of them cannot be opened, and StudyError where the file is a pipe or a device.
+    """
+    flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
+    handles = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY)]
+    try:
+        try:
+            handles.append(os.open(path, flags | os.O_NONBLOCK, 0o666))
+        except FileNotFoundError:
+            if create:
+                raise
+        if len(handles) > 1 and not stat.S_ISREG(os.fstat(handles[1]).st_mode):
+            raise StudyError(f"{path} is no regular file: delete it, and try again")
+        yield Lock(handles[1] if len(handles) > 1 else None, handles[0], path)
+    finally:
+        for handle in handles:
+            os.close(handle)

@@ -1,0 +1,271 @@
+"""What the files of a study's folder hold, as models: whatever is read back is validated by one of them.
+
+Checksums tell what is damaged; these tell what was never written by a study: other types, missing keys.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pyarrow as pa
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from lossgauge.files import damaged
+from lossgauge.types import Record
+
+MOST = 1e100
+"""No measurement is larger, and its square is still a number."""
+
+Scalar = bool | int | float | str | None
+Number = Annotated[float, Field(ge=-MOST, le=MOST)] | None
+"""A measurement; None where it is not known."""
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+def _file_name(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\0" in name or len(name.encode()) > 250:
+        raise ValueError("it cannot be the name of a file")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_file_name)]
+
+
+class Model(BaseModel):
+    """A record: types as they are written, and further keys."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class Flat(Model):
+    """A record without lists and mappings in it."""
+
+    __pydantic_extra__: dict[str, Scalar]
+
+
+class RunRow(Flat):
+    """A run that a study asks for."""
+
+    run: Name
+    dataset: Name
+    loss: str
+    base: str
+    variant: Literal["default", "tuned", "sensitivity", "trial"]
+    seed: Count
+    epochs_planned: Count
+    trial: Count | None = None
+    setting: str | None = None
+    factor: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _has_the_columns_of_its_variant(self) -> RunRow:
+        if (self.variant == "trial") != (self.trial is not None):
+            raise ValueError("a trial has a number, and no other run has one")
+        varied = self.setting is not None, self.factor is not None
+        if varied != (self.variant == "sensitivity",) * 2:
+            raise ValueError(
+                "a sensitivity run has a setting and a factor, and no other run has them"
+            )
+        if self.__pydantic_extra__:
+            raise ValueError(f"unknown column {next(iter(self.__pydantic_extra__))!r}")
+        return self
+
+
+class Searched(Flat):
+    """What came of a search."""
+
+    dataset: Name
+    base: str
+    loss: str
+    trial: Count | None
+    settings: str
+    objective: Number
+    default_objective: Number
+    trials: Count
+    failed: Count
+    error: str | None
+
+
+class LeftOut(Flat):
+    """A dataset that was not there."""
+
+    dataset: str
+    reason: str
+    extent: Literal["whole", "part"] = "whole"
+
+
+class Budget(Model):
+    """`tune` of a plan."""
+
+    trials: Count
+    epochs: Count | None = None
+    sampler: str = "tpe"
+
+
+class Asked(Model):
+    """Of a plan, what is read back."""
+
+    question: str
+    datasets: list[str]
+    epochs: Count
+    learning_rate: float
+    selection: str
+    selection_metric: Literal["map_at_r", "recall_at_1"]
+    validation_share: Number
+    tune: Budget | None
+
+
+class Study(Model):
+    """study.json."""
+
+    plan: Asked
+    choices: dict[str, str]
+    runs: list[RunRow]
+    expected: Count
+    tuned: list[Searched]
+    left_out: list[LeftOut]
+    environment: dict[str, Scalar]
+
+
+class Reference(Model):
+    """The geometry of a space that no loss has made."""
+
+    __pydantic_extra__: dict[str, Number]
+    dataset: Name
+    reference: str
+
+
+class Dataset(Model):
+    """datasets/<name>.json."""
+
+    dataset: Name
+    fingerprint: str
+    references: list[Reference]
+
+    @model_validator(mode="after")
+    def _of_one_dataset(self) -> Dataset:
+        if any(row.dataset != self.dataset for row in self.references):
+            raise ValueError("references of another dataset")
+        return self
+
+
+class Failure(Flat):
+    """failed/<run>.json."""
+
+    error: str
+    traceback: str = ""
+
+
+class Summary(Flat):
+    """summary.json of a run."""
+
+    epochs: Count
+    selected_epoch: Count
+    settings: str
+    protocol: str
+    fingerprint: str
+    recall_at_1: Number
+    map_at_r: Number
+
+    @model_validator(mode="after")
+    def _measurements_are_numbers(self) -> Summary:
+        for name, value in (self.__pydantic_extra__ or {}).items():
+            if not name.startswith("setting_"):
+                _measurement(name, value)
+        return self
+
+
+class Timing(Model):
+    """timing.json of a run; empty where nothing was trained."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    step_milliseconds: Number = None
+    probe_share: Number = None
+    seconds: Number = None
+
+
+class Config(Model):
+    """config.json of a run."""
+
+    dataset: str
+    loss: str
+    settings: dict[str, Scalar]
+    seed: Count
+    epochs: Count
+
+
+class Streamed(Model):
+    """streamed.json of a checkpoint: the step rows up to there, by the name of their file."""
+
+    parts: dict[Name, dict[str, int | str]]
+
+
+def checked(path: Path, model: type[BaseModel], record: Record) -> Record:
+    """The record, or CacheError where it is not of the model."""
+    try:
+        model.model_validate(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from None
+    return record
+
+
+TEXT_COLUMNS = {"side"}
+WHOLE_COLUMNS = {
+    "epochs": {"epoch"},
+    "steps": {"step", "epoch"},
+    "classes": {"label"},
+}
+"""Of a run's tables."""
+
+
+def check_columns(path: Path, name: str, schema: pa.Schema) -> None:
+    """CacheError unless a table of a run has the columns that say which row it is, and numbers in all others."""
+    if not schema.names:
+        return  # no rows: a run without a step
+    text = TEXT_COLUMNS if name == "classes" else set()
+    for column in (*WHOLE_COLUMNS[name], *text):
+        if column not in schema.names:
+            raise damaged(path, f"it has no column {column!r}")
+    for field in schema:
+        allowed = {pa.int64(), pa.float64(), pa.null()}
+        if field.name in WHOLE_COLUMNS[name]:
+            allowed = {pa.int64()}
+        elif field.name in text:
+            allowed = {pa.string()}
+        if field.type not in allowed:
+            raise damaged(path, f"its column {field.name!r} is of type {field.type}")
+
+
+def check_epochs(path: Path, rows: list[Record], epochs: int) -> None:
+    """CacheError unless there is a row for each epoch from 0 on, with measurements in it."""
+    if len(rows) != epochs + 1 or any(row.get("epoch") != at for at, row in enumerate(rows)):
+        raise damaged(path, f"its rows are not those of the epochs 0 to {epochs}")
+    for row in rows:
+        if (column := too_large(row)) is not None:
+            raise damaged(path, f"{column} is {row[column]:g}, which is no measurement")
+
+
+def too_large(row: Record) -> str | None:
+    """The first column whose number is beyond MOST."""
+    for name, value in row.items():
+        if isinstance(value, int | float) and MOST < abs(value) < math.inf:
+            return name
+    return None
+
+
+def _measurement(name: str, value: Scalar) -> None:
+    """ValueError for what is no measurement."""
+    if isinstance(value, bool | str) or (value is not None and abs(value) > MOST):
+        raise ValueError(f"{name} is {value!r}, which is no measurement")

@@ -1,0 +1,218 @@
+"""A study as its readers ask for it: which losses and seeds it has, their values, intervals and paired differences.
+
+The report, the claims, exports and data frames read a study through this view and through nothing else. It holds data
+only: no words, no colours, no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import NamedTuple
+
+from lossgauge.errors import InputError
+from lossgauge.losses.registry import LOSSES
+from lossgauge.plan.loss import UNTRAINED, LossPlan
+from lossgauge.stats.intervals import Interval, interval, known
+from lossgauge.types import Record, Results
+
+
+class Loss(NamedTuple):
+    """A loss as a table shows it: with the settings that the study gives it, or with those that a search chose."""
+
+    base: str
+    """As the study names it: `triplet`, `triplet(margin=0.1)`, `my_loss.py:Pull`."""
+    name: str
+    """Without settings: `triplet`. What the claims and the colours go by."""
+    tuned: bool = False
+
+
+BASELINE = Loss(UNTRAINED, UNTRAINED)
+"""The same initial head, never trained."""
+
+_NOTHING: Mapping[int, Record] = MappingProxyType({})
+
+
+class StudyView:
+    """One study, read once. Every answer is computed when it is first asked for, and kept."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.plan = results.plan
+        self.assumptions = results.choices
+        self.environment = results.environment
+        self.left_out = results.left_out
+        self.expected = results.expected
+        self._names = _names_in_plan(results.plan)
+        self._intervals: dict[tuple[str, Loss, str], Interval | None] = {}
+        self._differences: dict[tuple[str, Loss, Loss, str], Interval | None] = {}
+
+    # what the study has
+
+    @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """Datasets with a run or a failure, in the order of the plan."""
+        rows = [*self.results.summaries, *self.results.epochs, *self.results.failures]
+        present = dict.fromkeys(str(row["dataset"]) for row in rows)
+        planned = [str(name) for name in self.plan.get("datasets") or () if str(name) in present]
+        return tuple(dict.fromkeys([*planned, *present]))
+
+    @cached_property
+    def losses(self) -> tuple[Loss, ...]:
+        """Losses with the settings of the plan that have a run or a failure, without the baseline.
+
+        The seven stand first, in the order of the paper; a loss with other settings stands behind the plain one.
+        """
+        present = {self.loss_of(row) for row in self._rows() if row["variant"] == "default"}
+        return tuple(in_order(present - {BASELINE}))
+
+    @cached_property
+    def tuned(self) -> tuple[Loss, ...]:
+        """Tuned losses that have a run or a failure, in the same order."""
+        return tuple(
+            in_order({self.loss_of(row) for row in self._rows() if row["variant"] == "tuned"})
+        )
+
+    @cached_property
+    def losses_and_tuned(self) -> tuple[Loss, ...]:
+        """`losses`, each tuned one behind the loss that it was."""
+        return tuple(in_order({*self.losses, *self.tuned}))
+
+    def loss_of(self, row: Record) -> Loss:
+        """The loss of a row of the variants `default` and `tuned`, by its base and its variant."""
+        base = str(row["base"])
+        return Loss(base, self._names.get(base, base), row["variant"] == "tuned")
+
+    def seeds(self, dataset: str) -> frozenset[int]:
+        """Seeds of a dataset's losses; those of failed and waiting runs too."""
+        rows = [*self.results.summaries, *self.results.failures, *self.results.waiting]
+        return frozenset(
+            int(row["seed"])
+            for row in rows
+            if row["dataset"] == dataset and row["variant"] in ("default", "tuned")
+        )
+
+    def settled_seeds(self, dataset: str) -> frozenset[int]:
+        """Seeds that more than half of the losses have finished: a loss is ranked if it has them all.
+
+        While a study runs, few losses may have its last seed.
+        """
+        of_seed: dict[int, set[Loss]] = {}
+        for loss in self.losses:
+            for seed in self.runs(dataset, loss):
+                of_seed.setdefault(seed, set()).add(loss)
+        losses = {loss for of_one in of_seed.values() for loss in of_one}
+        return frozenset(seed for seed, of in of_seed.items() if 2 * len(of) > len(losses))
+
+    # values
+
+    def runs(self, dataset: str, loss: Loss) -> Mapping[int, Record]:
+        """Seed → row of each finished run."""
+        return self._runs.get((dataset, loss), _NOTHING)
+
+    def epochs(self, dataset: str, loss: Loss) -> Sequence[Record]:
+        """A row for each run and epoch; epoch 0 is before training."""
+        return self._epochs.get((dataset, loss), ())
+
+    def values(self, dataset: str, loss: Loss, column: str) -> dict[int, float | None]:
+        """Seed → value of a column; None where a run does not know it."""
+        return {
+            seed: known(row.get(column)) for seed, row in sorted(self.runs(dataset, loss).items())
+        }
+
+    def interval(self, dataset: str, loss: Loss, column: str) -> Interval | None:
+        """Mean and 95 % interval of a column over the seeds that know it; None where none does."""
+        key = dataset, loss, column
+        if key not in self._intervals:
+            self._intervals[key] = interval(self.values(dataset, loss, column).values())
+        return self._intervals[key]
+
+    def difference(self, dataset: str, left: Loss, right: Loss, column: str) -> Interval | None:
+        """`left` − `right` in a column, paired by seed; None where no shared seed knows both."""
+        key = dataset, left, right, column
+        if key not in self._differences:
+            a, b = self.values(dataset, left, column), self.values(dataset, right, column)
+            pairs = [(a[seed], b[seed]) for seed in a.keys() & b.keys()]
+            self._differences[key] = interval(
+                x - y for x, y in pairs if x is not None and y is not None
+            )
+        return self._differences[key]
+
+    def complete(self, dataset: str, losses: Iterable[Loss], column: str) -> list[Loss]:
+        """Those of `losses` that know a column in all `settled_seeds`. Only they are ranked."""
+        settled = self.settled_seeds(dataset)
+        values = {loss: self.values(dataset, loss, column) for loss in losses}
+        return [
+            loss for loss, of in values.items() if all(of.get(seed) is not None for seed in settled)
+        ]
+
+    def references(self, dataset: str) -> list[Record]:
+        """Rows of the spaces that no loss has made: frozen features, random unit vectors, full collapse."""
+        return [row for row in self.results.references if row["dataset"] == dataset]
+
+    # failures and searches
+
+    def failures(self, dataset: str) -> dict[Loss, list[Record]]:
+        """Loss → rows of its failed runs, of the variants `default` and `tuned`."""
+        failed: dict[Loss, list[Record]] = {}
+        for row in self.results.failures:
+            if row["dataset"] == dataset and row["variant"] in ("default", "tuned"):
+                failed.setdefault(self.loss_of(row), []).append(row)
+        return failed
+
+    def trials(self, dataset: str) -> list[Record]:
+        """Rows of the trials of all searches on a dataset."""
+        return [row for row in self.results.trials if row["dataset"] == dataset]
+
+    def searches(self, dataset: str) -> dict[Loss, Record]:
+        """Loss as in the plan → the row of its search, where that has ended."""
+        rows = [row for row in self.results.tuned if row["dataset"] == dataset]
+        return {self.loss_of({**row, "variant": "default"}): row for row in rows}
+
+    def check_one_split(self) -> None:
+        """Raises InputError where rows of one dataset were measured on different splits."""
+        first: dict[str, tuple[str, str]] = {}
+        for row in [*self.results.summaries, *self.results.sensitivity]:
+            if (fingerprint := row.get("fingerprint")) is None:
+                continue
+            name, run = str(row["dataset"]), str(row.get("run"))
+            other, earlier = first.setdefault(name, (str(fingerprint), run))
+            if other != str(fingerprint):
+                raise InputError(
+                    f"all rows of a dataset must come from one split, but on {name!r} run {earlier!r} has the "
+                    f"fingerprint {other[:12]} and run {run!r} has {str(fingerprint)[:12]}: "
+                    "report them as two studies"
+                )
+
+    def _rows(self) -> Iterator[Record]:
+        for rows in (self.results.summaries, self.results.epochs, self.results.failures):
+            yield from rows
+
+    @cached_property
+    def _runs(self) -> dict[tuple[str, Loss], dict[int, Record]]:
+        runs: dict[tuple[str, Loss], dict[int, Record]] = {}
+        for row in self.results.summaries:
+            runs.setdefault((str(row["dataset"]), self.loss_of(row)), {})[int(row["seed"])] = row
+        return runs
+
+    @cached_property
+    def _epochs(self) -> dict[tuple[str, Loss], list[Record]]:
+        epochs: dict[tuple[str, Loss], list[Record]] = {}
+        for row in self.results.epochs:
+            epochs.setdefault((str(row["dataset"]), self.loss_of(row)), []).append(row)
+        return epochs
+
+
+def in_order(losses: Iterable[Loss]) -> list[Loss]:
+    """The seven in the order of the paper, then other losses, then the baseline; a tuned loss behind its base."""
+    places = {name: place for place, name in enumerate([*LOSSES, "", UNTRAINED])}
+    return sorted(
+        losses, key=lambda loss: (places.get(loss.name, len(LOSSES)), loss.base, loss.tuned)
+    )
+
+
+def _names_in_plan(plan: Record) -> dict[str, str]:
+    """Title of a loss in the plan → its name."""
+    losses = [LossPlan.model_validate(entry) for entry in plan.get("losses") or ()]
+    return {loss.title: loss.name for loss in losses}

@@ -1,0 +1,72 @@
+"""Numbers in words as a reader wants them: a true minus, no `1.1e-07`, no `-0.0`."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from lossgauge.stats.intervals import Interval
+
+Unit = Literal["percent", "number", "small", "epochs", "milliseconds"]
+"""How a number is shown: `small` in significant digits, `percent` of a share."""
+
+
+def rounded(value: float, digits: int, *, signed: bool = False) -> str:
+    """`value` to so many places behind the point; `signed` gives a plus too. What rounds to 0 has no sign."""
+    whole = round(value, digits) + 0.0  # + 0.0 turns -0.0 into 0.0
+    text = f"{whole:+.{digits}f}" if signed and whole else f"{whole:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def short(value: float, digits: int) -> str:
+    """`value` in so many significant digits: `0.00041` is `4.1·10⁻⁴`."""
+    if value == 0 or 1e-2 <= abs(value) < 1e3:
+        text = f"{value:.{digits}g}"
+        return (f"{value:.0f}" if "e" in text else text).replace("-", "−")
+    mantissa, _, exponent = f"{value:.{max(digits - 2, 0)}e}".partition("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa}·10{power}".replace("-", "−")
+
+
+def in_p(name: str, value: float) -> str:
+    """`p = 0.0021`."""
+    return f"{name} < 0.0001" if value < 1e-4 else f"{name} = {value:.2g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 run`, `1,200 runs`, `7 losses`."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def shown(value: float, unit: Unit) -> str:
+    """`value` in its unit, in as many digits as a reader can use; never "−0.0"."""
+    if not math.isfinite(value):
+        return "—"
+    if unit == "small":
+        return short(value, 3)
+    if unit == "percent":
+        return f"{rounded(100 * value, 1)}\u00a0%"
+    if unit == "epochs":
+        return rounded(value, 1)
+    if unit == "milliseconds":
+        return f"{value:.3g}\u00a0ms"
+    return rounded(value, 3 if abs(value) < 10 else 1)
+
+
+def shown_interval(over: Interval, unit: Unit) -> str:
+    """`91.2 % ± 0.4`; the mean alone where there is no interval."""
+    text = shown(over.mean, unit)
+    if over.half_width is None:
+        return text
+    return f"{text} ± {shown_half_width(over.half_width, over.mean, unit)}"
+
+
+def shown_half_width(half_width: float, mean: float, unit: Unit) -> str:
+    """The ± of an interval in the digits of its mean; one that rounds to nothing is "< 0.1", not 0."""
+    if unit in ("small", "milliseconds"):
+        return short(half_width, 3) if unit == "small" else f"{half_width:.2g}"
+    scaled = 100 * half_width if unit == "percent" else half_width
+    digits = 1 if unit in ("percent", "epochs") or abs(mean) >= 10 else 3
+    least = 10.0**-digits
+    return f"< {least:.{digits}f}" if scaled < least / 2 else f"{scaled:.{digits}f}"

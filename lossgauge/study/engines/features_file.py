@@ -1,0 +1,63 @@
+"""Features as a study's workers get them: one file a dataset, mapped into memory by all that read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lossgauge.errors import StudyError
+from lossgauge.files import CHECKSUM, atomic_file, damaged
+from lossgauge.types import FeatureSet
+
+_TENSORS = ("features", "labels", "train", "test")
+_WORDS = ("dataset", "backbone", "protocol", "fingerprint")
+
+
+def write_features_file(features: FeatureSet, path: Path) -> None:
+    """Write features for `read_features_file`. Raises StudyError where the disk refuses."""
+    words = {
+        **{name: getattr(features, name) for name in _WORDS},
+        "identity": json.dumps(dict(features.identity)),
+    }
+    tensors = {name: getattr(features, name).contiguous() for name in _TENSORS}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as temporary:
+            save_file(tensors, temporary, {**words, CHECKSUM: _checksum(tensors, words)})
+    except (OSError, SafetensorError) as error:
+        raise StudyError(f"features for the workers cannot be written: {error}") from None
+
+
+def read_features_file(path: Path) -> FeatureSet:
+    """What `write_features_file` wrote. The rows are mapped, not copied: workers of one machine share them.
+
+    Every byte is verified, once a worker: 1 GB takes about a second. Raises CacheError where one is another.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            words = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+    except (OSError, SafetensorError) as error:
+        raise damaged(path, str(error)) from None
+    checksum = words.pop(CHECKSUM, None)
+    if checksum != _checksum(tensors, words):
+        raise damaged(path, "its content is not that of its checksum")
+    return FeatureSet(
+        **tensors, **{name: words[name] for name in _WORDS}, identity=json.loads(words["identity"])
+    )
+
+
+def _checksum(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> str:
+    """SHA-256 over the words, and each tensor's type, shape and bytes."""
+    kinds = {name: [str(t.dtype), list(t.shape)] for name, t in tensors.items()}
+    digest = hashlib.sha256(json.dumps([dict(words), kinds], sort_keys=True).encode())
+    for name in _TENSORS:
+        digest.update(tensors[name].view(torch.uint8).numpy().data)
+    return digest.hexdigest()

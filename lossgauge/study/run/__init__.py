@@ -1,0 +1,1 @@
+"""One run: set up, train, measure, log, publish."""

@@ -1,0 +1,1 @@
+"""Which runs a study asks for, and in which order."""

@@ -1,0 +1,585 @@
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from lossgauge.errors import PlanError
+from lossgauge.losses.registry import LOSSES
+from lossgauge.plan.backbone import BackbonePlan
+from lossgauge.plan.study import FIRST_TRIAL_SEED
+from lossgauge.plan.yaml_file import built_in_studies, load_plan, parse_plan, schema
+from lossgauge.study.prepare import check_plan
+
+SMALL = """
+datasets: [digits]
+backbone: pixels
+losses: [triplet]
+seeds: 2
+epochs: 3
+batch_size: 64
+learning_rate: 0.001
+"""
+
+
+def test_the_built_in_studies_are_what_the_readme_promises():
+    assert built_in_studies() == ["demo", "paper"]
+    demo, paper = load_plan("demo"), load_plan("paper")
+    assert demo.datasets == ["digits", "orl-faces"]
+    assert demo.seeds == [0, 1, 2]
+    assert (
+        [loss.name for loss in demo.losses] == list(LOSSES) == [loss.name for loss in paper.losses]
+    )
+    assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.embedding_size) == (
+        100,
+        512,
+        1e-4,
+        128,
+    )
+    assert paper.datasets == ["cifar10", "cars196", "cub200", "tiny-imagenet", "fashion-mnist"]
+
+
+def test_settings_can_be_changed_on_the_command_line():
+    plan = parse_plan(
+        SMALL,
+        overrides=[
+            "losses=triplet,my_loss.py:Pull",
+            "seeds=4,7",
+            "epochs=9",
+            "backbone={digits: pixels}",
+        ],
+    )
+    assert [loss.name for loss in plan.losses] == ["triplet", "my_loss.py:Pull"]
+    assert plan.seeds == [4, 7]
+    assert plan.epochs == 9
+    assert plan.backbone_of("digits").name == "pixels"
+
+
+def test_the_study_file_of_the_docs_is_one():
+    text = (Path(__file__).parents[2] / "docs" / "run-a-study.md").read_text(encoding="utf-8")
+    plan = parse_plan(text.split("```yaml\n")[1].split("```")[0])
+    assert [loss.name for loss in plan.losses] == ["triplet", "scl", "info_nce", "my_loss.py:Pull"]
+    assert plan.tune.trials == 20
+
+
+def test_a_loss_can_come_with_settings():
+    plan = parse_plan(SMALL, overrides=["losses=[scl, {triplet: {margin: 0.1}}]"])
+    assert [loss.title for loss in plan.losses] == ["scl", "triplet(margin=0.1)"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epoch=3", "unknown key 'epoch' in the study; did you mean 'epochs'"),
+        ("epochs=many", "^the study: epochs must be a whole number, got 'many'$"),
+        ("epochs=0", "epochs: .*greater than or equal to 1, got 0"),
+        ("seeds=0", "seeds: give at least one seed, got 0$"),
+        ("seeds=[]", "seeds: give at least one seed"),
+        ("seeds=-1", "the number of seeds must be from 1 to 1000000, got -1"),
+        ("seeds=1000000000000", "the number of seeds must be from 1"),
+        (f"seeds=[{FIRST_TRIAL_SEED}]", "seeds.0: .*less than 1000000, got 1000000"),
+        ("datasets=[]", "datasets: give at least one dataset"),
+        ("seeds=[1, 1]", "seeds: named twice: 1"),
+        ("losses=[]", "losses: give at least one loss"),
+        ("losses=", "losses must be a list, got None"),
+        ("losses=[null]", "losses.0 must be keys and values, got None"),
+        ("losses={triplet: {}, ccl: {}}", "one loss an entry, .*here are triplet, ccl in one"),
+        ("backbone=5", r"backbone must be one name, \{name: …, settings: .* for each dataset"),
+        ("backbone={name: pixels, setting: {}}", "backbone must be one name"),
+        (
+            "backbone={name: hf:x/y, settings: {download: true}}",
+            "a study file fetches nothing by itself: give --download instead",
+        ),
+        ("epochs=true", "epochs must be a whole number, got True$"),
+        ("epochs=1e9", "^the study: epochs must be a whole number, got '1e9'$"),
+        ("epochs=1.5", "epochs must be a whole number, got 1.5$"),
+        ("epochs=1:30", "epochs must be a whole number, got '1:30'$"),
+        ("learning_rate=1:30.5", "learning_rate must be a number, got '1:30.5'$"),
+        ("seeds=1:30", "seeds.0 must be a whole number, got '1:30'$"),
+        ("tune={trials: 1:30}", "tune.trials must be a whole number, got '1:30'$"),
+        ("question=true", "question must be text, got True$"),
+        ("sensitivity=true", "sensitivity must be a number, got True$"),
+        ("split=true", "split: .*got True$"),
+        ("tune={1: 2}", "^the study: tune: a key must be text, got 1$"),
+        ("losses={triplet: {1: 2}}", "^the study: losses.0.settings: a key must be text, got 1$"),
+        ("tune={null: 2}", "^the study: tune: a key must be text, got null$"),
+        ("learning_rate=true", "learning_rate must be a number, got True$"),
+        ("seeds=true", "seeds must be a whole number, got True$"),
+        ("tune={trials: true}", "tune.trials must be a whole number, got True$"),
+        ("center_features=1", "center_features must be true or false, got 1$"),
+        ("embedding_size=100000000000000", "embedding_size: .*less than or equal to 65536"),
+        ("epochs=99999999999999999999999", "epochs: .*less than or equal to 1000000"),
+        ("batch_size=1", "batch_size: .*greater than or equal to 2"),
+        ("learning_rate=.inf", "learning_rate"),
+        ("epochs", "--set takes key=value, got 'epochs'"),
+        ("epochs={", "not valid YAML"),
+        ("split=stratified", "split is of no use without embeddings or folder: data of your own"),
+        ("labels_name=who", "labels_name is of no use without embeddings: data of your own"),
+        ("tune={trials: 3, trials: 4}", "not valid YAML"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_in_words(override, message):
+    with pytest.raises(PlanError, match=message):
+        parse_plan(SMALL, overrides=[override])
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(PlanError, match="the study lacks the key 'epochs'"):
+        parse_plan(SMALL.replace("epochs: 3", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b", "must hold keys and values, got list"),
+        ("a: [", "not valid YAML"),
+        ("a: 1\na: 2", "the key 'a' is there twice"),
+        ("[" * 5000, "not valid YAML"),
+        ("!!python/object:os.x {}", "YAML"),
+    ],
+)
+def test_what_is_no_mapping_is_refused(text, message):
+    with pytest.raises(PlanError, match=message):
+        parse_plan(text)
+
+
+def test_an_unknown_study_gets_the_nearest_name(tmp_path):
+    with pytest.raises(PlanError, match=r"no study is named 'dmo' .* did you mean 'demo'"):
+        load_plan("dmo")
+    binary = tmp_path / "x.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PlanError, match="cannot be read as text"):
+        load_plan(str(binary))
+
+
+def test_a_backbone_must_be_named_for_each_dataset():
+    plan = parse_plan(SMALL, overrides=["backbone={orl-faces: pixels}"])
+    with pytest.raises(PlanError, match="backbone names none for 'digits'"):
+        plan.backbone_of("digits")
+
+
+def test_ready_embeddings_take_no_backbone(tmp_path):
+    vectors = f"embeddings:{tmp_path}/vectors.npz"
+    asked = [f"datasets=['{vectors}', digits]", f"backbone={{'{vectors}': pixels, digits: pixels}}"]
+    with pytest.raises(
+        PlanError, match=r"vectors.npz needs no backbone: its rows are the features"
+    ):
+        check_plan(parse_plan(SMALL, overrides=asked))
+
+
+def refused(*overrides):
+    """The words in which a study with these overrides is refused."""
+    with pytest.raises(PlanError) as caught:
+        parse_plan(SMALL, overrides=overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "look", "expected"),
+    [
+        ("losses.triplet.margin=0.1", lambda plan: plan.losses[0].settings, {"margin": 0.1}),
+        ("tune.trials=4", lambda plan: plan.tune.trials, 4),
+        ("tune=null", lambda plan: plan.tune, None),
+        ("sensitivity=0.5,2", lambda plan: plan.sensitivity, [0.5, 2.0]),
+        ("sensitivity=2", lambda plan: plan.sensitivity, [2.0]),
+        ("seeds=1", lambda plan: plan.seeds, [0]),
+        ("datasets=digits, orl-faces", lambda plan: plan.datasets, ["digits", "orl-faces"]),
+    ],
+)
+def test_a_dotted_key_reaches_inside(override, look, expected):
+    assert look(parse_plan(SMALL, overrides=[override])) == expected
+
+
+def test_a_dotted_key_is_made_where_there_is_none_and_later_ones_add_to_it():
+    plan = parse_plan(
+        SMALL.replace("backbone: pixels\n", ""),
+        overrides=["backbone.digits=pixels", "tune.trials=4", "tune.epochs=2", "tune.trials=6"],
+    )
+    assert plan.backbone == {"digits": BackbonePlan(name="pixels")}
+    assert (plan.tune.trials, plan.tune.epochs, plan.tune.sampler) == (6, 2, "tpe")
+    assert parse_plan(SMALL, overrides=["tune.trials=4", "tune=null"]).tune is None
+
+
+def test_a_setting_of_one_loss_of_several_is_set_by_the_name_of_the_loss():
+    plan = parse_plan(
+        SMALL,
+        overrides=[
+            "losses=[triplet, {scl: {reduction: active}}, ccl, deep/my.loss.py:Pull]",
+            "losses.scl.temperature=0.2",
+            "losses.ccl.learning_rate=0.01",
+            "losses.deep/my.loss.py:Pull.strength=3",
+        ],
+    )
+    assert [loss.title for loss in plan.losses] == [
+        "triplet",
+        "scl(reduction=active, temperature=0.2)",
+        "ccl(learning_rate=0.01)",
+        "deep/my.loss.py:Pull(strength=3)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["losses.ccl.margin=1"], "no loss is named 'ccl'; known: triplet"),
+        (["losses.triplett.margin=1"], "no loss is named 'triplett'; did you mean 'triplet'?"),
+        (["losses.triplet=1"], "name a setting, as in losses.triplet.margin=0.1"),
+        (
+            ["losses=[triplet, {triplet: {margin: 1}}]", "losses.triplet.margin=2"],
+            "2 losses are named 'triplet'; give all of losses instead",
+        ),
+        (["epochs.x=1"], "epochs is 3, which has no key 'x'"),
+        (["backbone.digits=pixels"], "backbone is 'pixels', which has no key 'digits'"),
+        (["losses=5", "losses.triplet.margin=1"], "losses is 5, which has no key 'triplet'"),
+        (["losses=[{triplet: {}, ccl: {}}]", "losses.triplet.margin=1"], "one loss an entry"),
+    ],
+)
+def test_a_dotted_key_that_leads_nowhere_is_refused_in_words(overrides, message):
+    assert message in refused(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tune={trial: 3}", "unknown key 'tune.trial'; did you mean 'trials'?"),
+        (
+            "tune={learning_rate: {lo: 0.1, high: 1}}",
+            "'tune.learning_rate.lo'; did you mean 'low'?",
+        ),
+        (
+            "losses=[{nam: triplet, settings: {}}]",
+            "unknown key 'losses.0.nam'; did you mean 'name'",
+        ),
+        (
+            "losses=[{triplet: {margin: {low: 1, hihg: 2}}}]",
+            "unknown key 'losses.0.settings.margin.hihg'; did you mean 'high'?",
+        ),
+        (
+            "losses=[{triplet: {margin: {choices: [1, 2], low: 0}}}]",
+            "unknown key 'losses.0.settings.margin.low'; known: choices",
+        ),
+        ("selecton=last", "unknown key 'selecton' in the study; did you mean 'selection'?"),
+        ("selecton.x=last", "unknown key 'selecton' in the study; did you mean 'selection'?"),
+    ],
+)
+def test_an_unknown_nested_key_gets_the_nearest_one(override, message):
+    assert message in refused(override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["samples_per_class=8"],
+            "samples_per_class is of no use with sampler: random; leave it out, or take sampler: m_per_class",
+        ),
+        (
+            ["hidden_size=8"],
+            "hidden_size is of no use with head: linear; leave it out, or take head: mlp",
+        ),
+        (
+            ["momentum=0.5", "optimizer=adamw"],
+            "momentum is of no use with optimizer: adamw; leave it out, or take optimizer: sgd",
+        ),
+        (
+            ["selection_metric=recall_at_1"],
+            "selection_metric is of no use with selection: last; leave it out, or take selection: "
+            "best-validation, or tune",
+        ),
+        (
+            ["validation_share=0.3", "selection=oracle"],
+            "validation_share is of no use with selection: oracle; leave it out, or take selection: "
+            "best-validation, or tune",
+        ),
+        (["warmup_epochs=3"], "warmup_epochs must be below epochs, got 3 of 3"),
+        (
+            ["warmup_epochs=2", "tune={epochs: 2}"],
+            "warmup_epochs must be below tune.epochs too, or a trial is nothing but warm-up, got 2 of 2",
+        ),
+        (
+            ["losses.triplet.margin={low: 0.1, high: 1}"],
+            "triplet has a range for 'margin', which needs tune, as in tune: {trials: 20}; or give one value",
+        ),
+        (["sensitivity=0.5,1"], "sensitivity: 1 is the loss as it stands; leave it out"),
+    ],
+)
+def test_each_contradiction_is_one_clear_message(overrides, message):
+    assert refused(*overrides) == f"the study: {message}"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["samples_per_class=8", "sampler=m_per_class"],
+        ["hidden_size=8", "head=mlp"],
+        ["momentum=0.5", "optimizer=sgd"],
+        ["selection_metric=recall_at_1", "selection=oracle"],
+        ["selection_metric=recall_at_1", "tune.trials=2"],
+        ["validation_share=0.3", "selection=best-validation"],
+        ["validation_share=0.3", "tune.trials=2"],
+        ["warmup_epochs=2"],
+        ["warmup_epochs=2", "tune={trials: 2}"],
+        ["losses.triplet.margin={low: 0.1, high: 1}", "tune.trials=2"],
+        ["sensitivity=0.5"],
+    ],
+)
+def test_what_belongs_together_is_taken(overrides):
+    parse_plan(SMALL, overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs={low: 1, high: 2}", "epochs cannot be tuned; only the settings of a loss and its"),
+        ("batch_size={choices: [32, 64]}", "batch_size cannot be tuned"),
+        ("sampler={choices: [random, stratified]}", "sampler cannot be tuned"),
+        ("tune={trials: {low: 2, high: 9}}", "tune.trials cannot be tuned"),
+        (
+            "learning_rate={low: 0.1, high: 1}",
+            "learning_rate cannot be tuned; only the settings of a loss and its learning_rate can (for that, "
+            "tune.learning_rate takes a range): give one value",
+        ),
+        (
+            "tune={learning_rate: {low: 0, high: 1}}",
+            "tune.learning_rate: learning_rate must be a number above 0, got 0.0",
+        ),
+        ("tune=20", "tune must be keys and values, as in {trials: 20}, got 20"),
+        ("tune={trials: 1}", "tune.trials: Input should be greater than or equal to 2, got 1"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said_with_the_rule(override, message):
+    assert message in refused(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("selection=best-validation|validation_share=0.51", "less than or equal to 0.5, got 0.51"),
+        ("selection=best-validation|validation_share=0", "greater than 0, got 0"),
+        ("optimizer=sgd|momentum=1", "momentum: Input should be less than 1, got 1"),
+        ("optimizer=sgd|momentum=-0.1", "momentum: Input should be greater than or equal to 0"),
+        ("weight_decay=-0.1", "weight_decay: Input should be greater than or equal to 0"),
+        ("sensitivity=0", "sensitivity.0: Input should be greater than 0"),
+        (
+            f"datasets=[{', '.join(f'd{i}' for i in range(1001))}]",
+            "at most 1,000 entries, got 1,001",
+        ),
+        ("question=.nan", "question must be text, got nan"),
+        (r'question="\ud800"', "question: Input should be a valid string"),
+        (r'datasets=["folder:a\0b"]', r"datasets.0: '\\x00' cannot be in a study's text"),
+        (r'losses=["\e[2J.py:X"]', r"losses.0.name: '\\x1b' cannot be in a study's text"),
+        (r'labels_name="a\rb"|datasets=embeddings:x', r"'\\r' cannot be in a study's text"),
+        (
+            "question='" + "x" * 10_001 + "'",
+            "question: String should have at most 10000 characters",
+        ),
+        ("." * 101 + "=1", "a key of more than 100 parts"),
+        ("losses=" + ", ".join(f"[{i}]" for i in range(9)), "not valid YAML"),
+    ],
+)
+def test_a_value_just_beyond_what_is_allowed_is_refused_in_a_short_line(override, message):
+    with pytest.raises(PlanError, match=message) as caught:
+        parse_plan(SMALL, overrides=override.split("|"))
+    assert len(str(caught.value)) < 1_000
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_values_at_the_edge_of_what_is_allowed_are_taken():
+    for override in (
+        "selection=best-validation|validation_share=0.5",
+        "optimizer=sgd|momentum=0",
+        "weight_decay=0",
+        f"datasets=[{', '.join(f'd{i}' for i in range(1000))}]",
+        r'question="two\nlines\tand a tab"',
+        "center_features=true",
+        "tune.trials=2",
+    ):
+        parse_plan(SMALL, overrides=override.split("|"))
+    seeds = parse_plan(SMALL, overrides=[f"seeds={FIRST_TRIAL_SEED}"]).seeds
+    assert (len(seeds), seeds[-1]) == (FIRST_TRIAL_SEED, FIRST_TRIAL_SEED - 1)
+
+
+def test_of_many_problems_the_first_are_told_and_the_others_counted():
+    words = refused(f"seeds=[{', '.join(['x'] * 14)}]")
+    assert words.count("seeds.") == 10
+    assert words.endswith("; and 4 more")
+    assert refused("losses=[1, 2]").count(";") == 1
+
+
+def test_only_a_regular_file_of_text_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
+        with pytest.raises(PlanError, match="is no regular file: give a YAML file"):
+            load_plan(str(path))
+    with pytest.raises(PlanError, match="cannot be read: File name too long"):
+        load_plan("x" * 300)
+    (tmp_path / "large.yaml").write_text(SMALL + "#" * 60_000)
+    with pytest.raises(PlanError, match="has more than 50,000 bytes"):
+        load_plan(str(tmp_path / "large.yaml"))
+    (tmp_path / "marked.yaml").write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
+    assert load_plan(str(tmp_path / "marked.yaml")).epochs == 3
+
+
+def test_many_seeds_are_read_at_once():
+    # each is compared with all others nowhere: a million would take an hour
+    assert len(parse_plan(SMALL, overrides=["seeds=200000"]).seeds) == 200_000
+
+
+TAKEN = [
+    {"losses": "triplet"},
+    {"losses": "triplet, ccl,my_loss.py:Pull"},
+    {"losses": {"triplet": {"margin": 0.1}}},
+    {"losses": [{"name": "triplet"}, {"name": "ccl", "settings": {"margin": 0.3}}]},
+    {"losses": ["triplet", {"scl": None}, {"ccl": {}}]},
+    {"losses": [{"triplet": {"reduction": "active", "margin": 1, "own": True}}]},
+    {"losses": [{"triplet": {"margin": {"low": 0.1, "high": 1}}}], "tune": {"trials": 3}},
+    {"losses": [{"triplet": {"margin": {"low": 0.1, "high": 1, "log": True}}}], "tune": {}},
+    {"losses": [{"triplet": {"margin": {"choices": [0.1, 1]}}}], "tune": {"sampler": "random"}},
+    {"losses": {"name": "triplet", "settings": {"margin": {"choices": [1, 2]}}}, "tune": {}},
+    {"datasets": "digits"},
+    {"datasets": "digits,orl-faces"},
+    {"seeds": 5},
+    {"seeds": "4,7"},
+    {"seeds": [4, 7]},
+    {"backbone": {"digits": "pixels"}},
+    {"backbone": {"name": "efficientnet-lite0", "settings": {"side": 96}}},
+    {"backbone": {"digits": "pixels", "orl-faces": {"name": "hf:x/y", "settings": {}}}},
+    {"tune": None},
+    {"tune": {"epochs": None, "learning_rate": {"low": 1e-4, "high": 0.1, "log": True}}},
+    {"sensitivity": 2},
+    {"sensitivity": "0.5,2"},
+    {"sensitivity": []},
+    {"sensitivity": [0.25, 4]},
+    {"split": None},
+    {"split": "stratified", "datasets": ["folder:photos"]},
+    {"head": "mlp", "hidden_size": 4, "optimizer": "sgd", "momentum": 0, "schedule": "cosine"},
+]
+REFUSED = [
+    {"losses": []},
+    {"losses": [{}]},
+    {"losses": [None]},
+    {"losses": [{"triplet": {}, "ccl": {}}]},
+    {"losses": {"triplet": {}, "ccl": {}}},
+    {"losses": [{"triplet": 0.1}]},
+    {"losses": [{"triplet": {"margin": [1, 2]}}]},
+    {"losses": [{"triplet": {"margin": None}}]},
+    {"losses": [{"triplet": {"margin": {"low": 1, "hihg": 2}}}], "tune": {}},
+    {"losses": [{"triplet": {"margin": {"choices": [1]}}}], "tune": {}},
+    {"losses": [{"name": "triplet", "setting": {}}]},
+    {"losses": 5},
+    {"datasets": []},
+    {"datasets": {"digits": "pixels"}},
+    {"seeds": 0},
+    {"seeds": []},
+    {"seeds": -1},
+    {"seeds": [-1]},
+    {"seeds": [FIRST_TRIAL_SEED]},
+    {"seeds": 2.5},
+    {"backbone": 5},
+    {"backbone": {"digits": 5}},
+    {"backbone": {"name": "pixels", "setting": {}}},
+    {"backbone": {"digits": {"pixels": {}}}},
+    {"tune": 20},
+    {"tune": {"trials": 1}},
+    {"tune": {"trial": 4}},
+    {"tune": {"learning_rate": 0.1}},
+    {"epochs": {"low": 1, "high": 3}},
+    {"sensitivity": 0},
+    {"sensitivity": [-1]},
+    {"epochs": 0},
+    {"batch_size": 1},
+    {"learning_rate": 0},
+    {"head": "mpl"},
+    {"validation_share": 0.6},
+    {"momentum": 1, "optimizer": "sgd"},
+    {"epoch": 3},
+    {"epochs": True},
+    {"learning_rate": True},
+    {"center_features": 1},
+    {"hidden_size": 10**9, "head": "mlp"},
+]
+
+
+def _validator():
+    jsonschema.Draft202012Validator.check_schema(schema())
+    return jsonschema.Draft202012Validator(schema())
+
+
+@pytest.mark.parametrize("change", TAKEN, ids=str)
+def test_the_json_schema_takes_every_form_that_a_study_may_have(change):
+    content = {**yaml.safe_load(SMALL), **change}
+    parse_plan(yaml.safe_dump(content))
+    _validator().validate(content)
+
+
+@pytest.mark.parametrize("change", REFUSED, ids=str)
+def test_the_json_schema_refuses_what_a_study_may_not_hold(change):
+    content = {**yaml.safe_load(SMALL), **change}
+    with pytest.raises(PlanError):
+        parse_plan(yaml.safe_dump(content))
+    assert not _validator().is_valid(content)
+
+
+def test_the_json_schema_takes_the_built_in_studies_and_asks_for_what_has_no_default():
+    for name in built_in_studies():
+        text = (files("lossgauge") / "studies" / f"{name}.yaml").read_text()
+        _validator().validate(yaml.safe_load(text))
+    for key in ("datasets", "losses", "seeds", "epochs", "batch_size", "learning_rate"):
+        content = yaml.safe_load(SMALL)
+        del content[key]
+        assert not _validator().is_valid(content), key
+
+
+def test_the_json_schema_has_every_key_of_a_study_with_its_default():
+    keys = schema()["properties"]
+    plan = parse_plan(SMALL)
+    assert keys.keys() == type(plan).model_fields.keys()
+    written = plan.model_dump(mode="json")
+    for key in (key for key, told in keys.items() if "default" in told and key not in SMALL):
+        assert keys[key]["default"] == written[key]
+
+
+@pytest.mark.parametrize(
+    ("key", "most", "beside"),
+    [
+        ("epochs", 1_000_000, ()),
+        ("batch_size", 1_000_000, ()),
+        ("samples_per_class", 1_000_000, ("sampler=m_per_class", "batch_size=1000000")),
+        ("hidden_size", 65_536, ("head=mlp",)),
+        ("embedding_size", 65_536, ()),
+        ("tune.trials", 100_000, ()),
+        ("tune.epochs", 1_000_000, ("tune.trials=3",)),
+    ],
+)
+def test_a_number_is_taken_up_to_its_limit_and_refused_above(key, most, beside):
+    plan = parse_plan(SMALL, overrides=[*beside, f"{key}={most}"])
+    for part in key.split("."):
+        plan = getattr(plan, part)
+    assert plan == most
+    with pytest.raises(PlanError, match=f"{key}: .*less than or equal to {most}"):
+        parse_plan(SMALL, overrides=[*beside, f"{key}={most + 1}"])
+
+
+def test_a_long_value_is_shown_by_its_first_120_characters():
+    with pytest.raises(PlanError) as caught:
+        parse_plan(SMALL, overrides=["schedule=" + "x" * 200])
+    shown = str(caught.value).split("got ")[1]
+    assert shown == "'" + "x" * 119 + "…"
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"), [("null", "null"), ("1", "1"), ("true", "True"), ("~", "null")]
+)
+def test_a_key_that_is_no_text_is_refused(key, shown):
+    with pytest.raises(PlanError, match=f"^the study: a key must be text, got {shown}$"):
+        parse_plan(f"{SMALL}\n{key}: 1\n")
+
+
+def test_a_zero_before_a_number_of_a_plan_changes_nothing():
+    plan = parse_plan(
+        SMALL, overrides=["epochs=010", "batch_size=1_000", "losses.triplet.margin=01"]
+    )
+    assert (plan.epochs, plan.batch_size) == (10, 1000)
+    assert plan.losses[0].title == "triplet(margin=1)"

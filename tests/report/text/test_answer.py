@@ -1,0 +1,271 @@
+"""Sentences that say what the seeds show, and no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from lossgauge.report.text.answer import answers, question
+from lossgauge.report.text.health_warnings import Sign, grouped, signs
+from lossgauge.types import Results
+from tests.report.conftest import make_results
+
+NO_RESULTS = Results({}, {}, [], [], [], [], [], {})
+
+
+def set_recall(results: Results, recalls: dict[str, tuple[float, ...]]) -> None:
+    for r in results.summaries:
+        if r["loss"] in recalls:
+            r["recall_at_1"] = recalls[r["loss"]][r["seed"]]
+
+
+def set_column(results: Results, loss: str, **columns: float | None) -> None:
+    for r in [*results.summaries, *results.epochs]:
+        if r["loss"] == loss:
+            r.update(columns)
+
+
+def sentence(results: Results, topic: str, dataset: str = "b") -> str:
+    answer = next(a for a in answers(results) if a.dataset == dataset)
+    return next(f.sentence for f in answer.findings if f.topic == topic)
+
+
+@pytest.fixture
+def three() -> Results:
+    results = make_results(datasets=("a", "b"), losses=("contrastive", "triplet", "scl"))
+    set_recall(
+        results,
+        {
+            "untrained": (0.50, 0.60, 0.70),
+            "contrastive": (0.45, 0.552, 0.651),
+            "triplet": (0.60, 0.70, 0.801),
+            "scl": (0.65, 0.751, 0.85),
+        },
+    )
+    return results
+
+
+def test_the_question_counts_the_losses(results):
+    assert question(results) == "What do these seven losses do to this embedding space?"
+    assert "this loss" in question(make_results(losses=("scl",), datasets=("a",)))
+
+
+def test_the_plans_own_question_comes_first(results):
+    results.plan["question"] = "Does it bend?"
+    assert question(results) == "Does it bend?"
+
+
+def test_a_resolved_difference_is_ahead_with_its_size(three):
+    told = sentence(three, "Retrieval")
+    assert told.startswith("scl is ahead of triplet, the next in R@1, by 5.0 ± 0.2 points")
+    assert "3 paired seeds" in told
+
+
+def test_an_unresolved_difference_is_not_called_ahead(three):
+    set_recall(three, {"triplet": (0.66, 0.70, 0.87)})
+    told = sentence(three, "Retrieval")
+    assert "cannot be told apart from triplet" in told
+    assert "ahead" not in told
+    assert "Best retrieval: scl and triplet, not told apart" in answers(three)[1].headline
+
+
+def test_one_seed_claims_nothing_about_who_is_ahead():
+    told = sentence(make_results(datasets=("a", "b"), seeds=(0,)), "Retrieval")
+    assert "one seed shows no spread" in told
+    assert "ahead of" not in told
+
+
+def test_losses_are_set_against_no_training(three):
+    assert sentence(three, "Against no training") == (
+        "scl and triplet are better than the untrained head; "
+        "contrastive is worse than the untrained head."
+    )
+
+
+def test_gains_that_no_loss_can_show_are_said_of_all(three):
+    set_recall(three, dict.fromkeys(("contrastive", "triplet", "scl"), (0.7, 0.5, 0.6)))
+    assert sentence(three, "Against no training") == (
+        "None of the 3 losses is told apart from the untrained head."
+    )
+
+
+def test_variance_and_compaction_name_both_ends(results):
+    assert sentence(results, "Variance kept", "orl-faces").startswith("n_pair keeps the most")
+    assert "contrastive keeps the least" in sentence(results, "Variance kept", "orl-faces")
+    assert sentence(results, "Compaction", "orl-faces").startswith("contrastive compacts soonest")
+
+
+def test_ends_that_cannot_be_told_apart_are_said_to_be_so(three):
+    for r in three.summaries:
+        r["test_intra"] = 0.3 + 0.1 * (r["seed"] == len(r["loss"]) % 3)
+    told = sentence(three, "Variance kept")
+    assert "3 seeds cannot tell it from" in told
+    assert "keeps the least, not told apart from" in told
+
+
+def test_updates_are_sorted_by_number_and_size():
+    results = make_results(datasets=("b",), losses=("contrastive", "triplet", "scl", "ccl"))
+    for loss, share, size in (
+        ("contrastive", 0.9, 0.001),
+        ("triplet", 0.2, 0.9),
+        ("scl", 0.8, 0.5),
+        ("ccl", 0.3, 0.01),
+    ):
+        set_column(results, loss, gradient_active_ratio=share, embedding_gradient=size)
+    for r in results.summaries:
+        r["embedding_gradient"] = r.get("embedding_gradient") and r["embedding_gradient"] + (
+            1e-4 * (r["seed"] + len(r["loss"]) * r["seed"] ** 2)
+        )
+    told = sentence(results, "Updates")
+    assert told.startswith(
+        "Many small updates: contrastive; few large ones: triplet; by terms, triplet "
+    )
+    assert "temperature" in told
+    for r in results.summaries:
+        if r["loss"] == "contrastive":  # its size is not told from the large ones
+            r["embedding_gradient"] = (0.001, 3.0, 0.2)[r["seed"]]
+    assert "contrastive" not in sentence(results, "Updates")
+
+
+def test_one_seed_says_nothing_of_updates_and_of_the_least():
+    one = make_results(seeds=(0,))
+    assert sentence(one, "Updates", "orl-faces").startswith("One seed shows no spread")
+    assert "the least" not in sentence(one, "Variance kept", "orl-faces")
+    assert "is open: one seed" in sentence(one, "Trade-off", "orl-faces")
+    set_recall(one, dict.fromkeys(("scl", "ccl"), (1.0,)))
+    assert "Best retrieval: scl and ccl, equal (one seed)" in answers(one)[1].headline
+
+
+def test_a_loss_that_lacks_a_seed_leads_nothing(three):
+    whole = answers(three)[1].headline
+    assert "Best retrieval: scl" in whole
+    rows = [r for r in three.summaries if (r["loss"], r["seed"]) != ("scl", 2)]
+    for r in rows:
+        if r["loss"] == "triplet":  # sooner than all, where it came there
+            r["compaction_epochs"] = None if r["seed"] == 1 else 0.5
+    lost = {"dataset": "b", "loss": "scl", "seed": 2, "error": "NaN"}
+    part = answers(three._replace(summaries=rows, failures=[lost]))[1]
+    assert "Best retrieval: triplet" in part.headline
+    assert "First to compact: contrastive" in part.headline
+    topics = {f.topic: f for f in part.findings}
+    assert "scl 70.0" in topics["Retrieval"].evidence
+    assert "(2 of 3 seeds)" in topics["Retrieval"].evidence
+    assert "Compaction" not in topics  # a single loss got there in every seed
+
+
+def test_losses_that_move_all_samples_are_not_ranked_by_how_many(results):
+    for r in results.summaries:
+        if r["loss"] != "untrained":
+            r["gradient_active_ratio"] = 1.0 - 0.001 * len(r["loss"])
+    told = sentence(results, "Updates", "orl-faces")
+    assert told.startswith("All losses move about the same share of samples")
+    assert "many small" not in told.lower()
+
+
+def test_the_trade_off_is_seen_with_n_and_hedged(results):
+    told = sentence(results, "Trade-off", "orl-faces")
+    assert told.startswith("In line with the trade-off")
+    assert "7 points" in told
+    finding = next(f for f in answers(results)[1].findings if f.topic == "Trade-off")
+    assert "n = 7 losses" in finding.evidence
+
+
+def test_a_trade_off_the_other_way_is_said(results):
+    for r in results.summaries:
+        if r["loss"] != "untrained":
+            r["compaction_epochs"] = 40 - 30 * r["test_intra"]
+    assert sentence(results, "Trade-off", "orl-faces").startswith("Against the trade-off")
+
+
+def test_three_losses_in_perfect_order_are_not_told_from_chance(three):
+    assert "is open: not told from chance" in sentence(three, "Trade-off")
+
+
+def test_no_results_have_no_answer_and_no_signs():
+    assert answers(NO_RESULTS) == []
+    assert signs(NO_RESULTS) == []
+
+
+def found_signs(results: Results, loss: str, severity: str = "bad") -> list[Sign]:
+    return [s for s in signs(results) if s.loss == loss and s.severity == severity]
+
+
+def test_a_healthy_study_has_no_bad_sign(results):
+    assert [s for s in signs(results) if s.severity == "bad"] == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"test_intra": 1e-5, "test_inter": 2e-5}, "collapsed to one point"),
+        ({"test_intra": 0.001, "test_inter": 1.9}, "each class has shrunk"),
+        ({"test_intra": 0.03, "test_offset": 0.95}, "point the same way"),
+        ({"test_effective_rank": 1.4}, "one direction"),
+        ({"test_smallest_class_intra": 1e-9}, "a class has collapsed"),
+        ({"skipped_anchor_ratio": 0.3}, "no partner"),
+    ],
+)
+def test_a_bad_sign_has_words_evidence_and_one_thing_to_try(results, columns, words):
+    assert found_signs(results, "triplet") == []
+    set_column(results, "triplet", **columns)
+    first, *_ = found_signs(results, "triplet")
+    assert words in first.words
+    assert first.evidence
+    assert first.remedy
+
+
+def test_a_head_that_harms_is_named_only_where_it_is_resolved(three):
+    assert "harms retrieval" in found_signs(three, "contrastive")[0].words
+    set_recall(three, {"contrastive": (0.45, 0.65, 0.69)})
+    assert found_signs(three, "contrastive") == []
+
+
+def test_a_floor_is_a_note_and_not_a_fault(results):
+    notes = [s for s in signs(results) if s.severity == "note"]
+    assert {s.loss for s in notes} == {"n_pair", "scl"}
+    assert all("normal" in s.words for s in notes)
+
+
+def test_a_spent_loss_is_noted(results):
+    for r in results.epochs:
+        if r["loss"] == "triplet" and r["epoch"] > 20:
+            r["gradient_active_ratio"] = 0.01
+    assert any("spent" in s.words for s in found_signs(results, "triplet", "note"))
+
+
+def test_a_space_still_compacting_at_the_end_is_noted(results):
+    set_column(results, "triplet", compaction_epochs=26.0)
+    assert any("still falling" in s.words for s in found_signs(results, "triplet", "note"))
+    told = sentence(results, "Compaction", "orl-faces")
+    assert "had not ended with the training for triplet" in told
+    assert "still falling" not in answers(results)[0].headline
+    set_column(results, "contrastive", compaction_epochs=25.0)
+    set_column(results, "triplet", compaction_epochs=24.0)
+    for loss in ("n_pair", "info_nce", "arcface", "scl", "ccl"):
+        set_column(results, loss, compaction_epochs=26.0)
+    for r in results.summaries:
+        if r["loss"] == "triplet":
+            r["compaction_epochs"] += 0.01 * r["seed"]
+    assert "First to compact: triplet (intra was still falling" in answers(results)[0].headline
+    assert "for all." in sentence(results, "Compaction", "orl-faces")
+    set_column(results, "triplet", compaction_epochs=9.0)
+    assert found_signs(results, "triplet", "note") == []
+
+
+def test_the_same_sign_is_said_once_for_all_that_show_it(results):
+    found = signs(results)
+    groups = grouped(found)
+    assert len(groups) == 1
+    assert groups[0].signs == tuple(found)
+
+
+def test_a_loss_that_never_moved_more_samples_is_not_called_spent(results):
+    """N-pair uses two samples a class: a small share from the first step to the last."""
+    for row in results.epochs:
+        if row["loss"] == "n_pair" and row["epoch"] > 0:
+            row["gradient_active_ratio"] = 0.04
+    assert not any("spent" in s.words for s in found_signs(results, "n_pair", "note"))
+
+
+def test_the_loss_that_uses_the_fewest_of_its_terms_is_named(results):
+    told = " ".join(text for answer in answers(results) for text in map(str, answer.findings))
+    assert "by terms, triplet uses the fewest" in told

@@ -1,0 +1,95 @@
+"""What is called bad: each threshold from both sides, and one sign for one fault."""
+
+from __future__ import annotations
+
+import pytest
+
+from lossgauge.report.text.health_warnings import signs
+from lossgauge.types import Record, Results
+from tests.report.conftest import make_results
+
+
+def words_of(columns: Record, *, epochs: Record | None = None, loss: str = "triplet") -> list[str]:
+    results = make_results(datasets=("b",))
+    for r in results.summaries:
+        if r["loss"] == loss:
+            r.update(columns)
+    for r in results.epochs:
+        if r["loss"] == loss:
+            r.update(epochs or {})
+    return [sign.words for sign in signs(results) if sign.loss == loss]
+
+
+def test_a_collapsed_space_has_one_sign_and_not_one_for_its_classes_too():
+    one = {"test_intra": 1e-5, "test_inter": 2e-5, "test_smallest_class_intra": 1e-12}
+    assert words_of(one) == ["the space has collapsed to one point"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "words"),
+    [
+        ({"test_effective_rank": 1.9}, {"test_effective_rank": 2.1}, "hardly more than one"),
+        (
+            {"test_intra": 0.009, "test_inter": 1.0},
+            {"test_intra": 0.011, "test_inter": 1.0},
+            "has shrunk to a point",
+        ),
+        ({"skipped_anchor_ratio": 0.06}, {"skipped_anchor_ratio": 0.04}, "no partner"),
+        ({"compaction_epochs": 19.0}, {"compaction_epochs": 17.0}, "still falling"),  # of 30
+        ({"test_offset": 0.92}, {"test_offset": 0.88}, "point the same way"),
+    ],
+)
+def test_a_sign_is_on_one_side_of_its_threshold(bad, good, words):
+    assert [told for told in words_of(bad) if words in told]
+    assert words_of(good) == []
+
+
+def test_a_loss_is_spent_by_what_its_last_epoch_has_left_of_its_first():
+    def of(start: float, end: float) -> bool:
+        results = make_results(datasets=("b",))
+        for r in results.epochs:
+            if r["loss"] == "triplet" and r["epoch"]:
+                r["gradient_active_ratio"] = {1: start, 30: end}.get(r["epoch"], 0.5)
+        return any("spent" in sign.words for sign in signs(results) if sign.loss == "triplet")
+
+    assert of(1.0, 0.04)
+    assert not of(1.0, 0.06)
+    assert not of(0.2, 0.04)
+    assert of(0.2, 0.009)
+
+
+def test_a_floor_is_told_only_where_the_decay_was_not_reached_in_any_seed():
+    assert len(words_of({}, loss="scl")) == 1
+    assert words_of({"decay_epochs": 20.0}, loss="scl") == []
+    assert words_of({"decay_epochs": None}, loss="contrastive") == []
+
+
+def test_intra_is_still_falling_by_the_epochs_of_the_run():
+    assert words_of({"compaction_epochs": 50.0, "epochs": 100}) == []
+    assert len(words_of({"compaction_epochs": 70.0, "epochs": 100})) == 1
+    assert len(words_of({"compaction_epochs": 7.0, "epochs": 10})) == 1
+
+
+def test_anchors_that_are_skipped_are_told_of_by_the_mean_over_training_where_it_is_known():
+    high, low = {"skipped_anchor_ratio": 0.3}, {"skipped_anchor_ratio": 0.01}
+    assert words_of(low, epochs=high) == []
+    assert len(words_of(high, epochs=low)) == 1
+    assert len(words_of({"skipped_anchor_ratio": None}, epochs=high)) == 1
+
+
+def test_training_that_helps_is_no_harm():
+    results = make_results(datasets=("b",))
+    for r in results.summaries:
+        r["recall_at_1"] = 0.5 + 0.01 * r["seed"] + 0.2 * (r["loss"] == "scl")
+        r["recall_at_1"] += 1e-4 * r["seed"] ** 2 * (r["loss"] == "scl")
+    assert not [sign for sign in signs(results) if "harms" in sign.words]
+
+
+def test_bad_signs_come_first():
+    results: Results = make_results(datasets=("b",))
+    for r in results.summaries:
+        if r["loss"] == "ccl":
+            r["test_effective_rank"] = 1.0
+    severities = [sign.severity for sign in signs(results)]
+    assert severities == sorted(severities)
+    assert set(severities) == {"bad", "note"}
