@@ -1,6 +1,8 @@
 # Two commands: `make demo` and `make test`. The README has the plain pip lines.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two processes: one test at a time in each. A worker that has run out of tests takes some of the other's.
+WORKERS := --numprocesses 2 --dist worksteal
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: demo test test-slow lint bench clean
@@ -9,10 +11,10 @@ demo: .venv/installed-demo
 	$(BIN)/lossgauge study demo
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-slow: .venv/installed-test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(WORKERS) -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

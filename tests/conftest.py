@@ -19,6 +19,12 @@ install_import_hook([f"lossgauge.{part}" for part in PARTS], "tests.typecheck.ch
 
 # kernels are compiled once, not in each of the folders that tests take for the user's cache
 from lossgauge.user_folders import keep_torch_private, private_folder  # noqa: E402  # after the hook
+from tests.support.finished import (  # noqa: E402, F401  # fixtures for all tests
+    finished_small_study,
+    finished_study,
+    small_study,
+    whole_study,
+)
 
 if (kept := private_folder("compiled")) is not None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(kept))

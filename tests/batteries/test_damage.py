@@ -27,8 +27,8 @@ from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.run_queue import Ledger
 from lossgauge.study.schedule.runs import Run
 from lossgauge.study.status import read_status
-from tests.batteries.small_study import finished, small_plan, stopped, stopped_plan
-from tests.study.conftest import Quiet
+from tests.support.stages import finished, quick_plan, stopped, stopped_plan
+from tests.support.studies import Quiet
 
 pytestmark = pytest.mark.slow
 
@@ -213,7 +213,7 @@ def test_a_damaged_checkpoint_changes_no_number_and_is_told(begun, tmp_path, cap
 def test_the_same_study_heals_any_damage_and_says_so(stage, done, begun, tmp_path, capsys):
     chance = random.Random(2)
     source = done if stage == "finished" else begun
-    plan = (small_plan if stage == "finished" else stopped_plan)(source.parent)
+    plan = (quick_plan if stage == "finished" else stopped_plan)(source.parent)
     run_study(plan, shutil.copytree(source, tmp_path / "whole"), progress=Quiet())
     whole = timeless(shown(tmp_path / "whole"))
     counts: Counter[tuple[str, str]] = Counter()
@@ -257,7 +257,7 @@ def test_features_for_workers_are_taken_as_they_were_handed_over_or_not_at_all(
     done, tmp_path, capsys
 ):
     chance = random.Random(3)
-    prepared, _ = prepare(small_plan(done.parent), progress=Quiet())
+    prepared, _ = prepare(quick_plan(done.parent), progress=Quiet())
     path = tmp_path / "features.safetensors"
     write_features_file(prepared[0], path)
     content = path.read_bytes()
@@ -291,7 +291,7 @@ def test_the_command_line_tells_damage_in_one_line(done, begun, tmp_path, capsys
     study = tmp_path / "study.yaml"
     counts: Counter[tuple[str, str]] = Counter()
     whole = {}
-    for source, plan in ((done, small_plan(done.parent)), (begun, stopped_plan(begun.parent))):
+    for source, plan in ((done, quick_plan(done.parent)), (begun, stopped_plan(begun.parent))):
         folder = Path(shutil.copytree(source, tmp_path / source.parent.name))
         run_study(plan, folder, progress=Quiet())
         whole[source] = timeless(shown(folder))
@@ -336,7 +336,7 @@ def test_the_command_line_tells_damage_in_one_line(done, begun, tmp_path, capsys
 def plan_text(source: Path) -> str:
     import yaml
 
-    stage = stopped_plan if source.parent.name.startswith("stopped") else small_plan
+    stage = stopped_plan if source.parent.name.startswith("stopped") else quick_plan
     plan = stage(source.parent)
     return yaml.safe_dump(plan.model_dump(mode="json", exclude_unset=True))
 

@@ -24,8 +24,7 @@ from lossgauge.report.output import write_page
 from lossgauge.results.store import Store
 from lossgauge.results.tables import StudyTables
 from lossgauge.study.runner import run_study
-from tests.integrations.studies import make_study
-from tests.study.conftest import Quiet, small_plan
+from tests.support.studies import Quiet, make_study, small_plan
 
 # SQLAlchemy 2.1 about the mappers of MLflow
 pytestmark = [

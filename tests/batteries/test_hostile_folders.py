@@ -33,8 +33,8 @@ from lossgauge.results.tables import LEADING
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
 from lossgauge.types import Results
-from tests.batteries.small_study import finished, small_plan, stopped, stopped_plan
-from tests.study.conftest import Quiet
+from tests.support.stages import finished, quick_plan, stopped, stopped_plan
+from tests.support.studies import Quiet
 
 pytestmark = pytest.mark.slow
 
@@ -352,7 +352,7 @@ def test_hostile_folders_end_in_one_line_or_well(tmp_path, capsys, monkeypatch):
         (tmp_path / "out").mkdir()
         acts = reads(folder, tmp_path / "out", whole) if source is done else {}
         if source is begun or number % 10 == 0:
-            plan = (small_plan if source is done else stopped_plan)(source.parent)
+            plan = (quick_plan if source is done else stopped_plan)(source.parent)
             acts["study"] = partial(run_study, plan, folder, progress=Quiet())
         for what, act in acts.items():
             end = tried(what, act)

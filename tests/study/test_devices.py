@@ -6,7 +6,7 @@ import torch
 from lossgauge.results.store import Store
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
-from tests.study.conftest import Quiet, small_plan
+from tests.support.studies import Quiet, small_plan
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

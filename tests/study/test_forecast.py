@@ -16,8 +16,7 @@ from lossgauge.study.run.execute import start_run
 from lossgauge.study.run.measure import class_rows, measure
 from lossgauge.study.runner import run_study
 from lossgauge.training import train_epoch
-from tests.study.conftest import Quiet, small_plan
-from tests.study.test_selection import vectors_plan, write_vectors
+from tests.support.studies import Quiet, small_plan, vectors_plan, write_vectors
 
 
 def tree(*folders):

@@ -13,7 +13,7 @@ import pytest
 from lossgauge.export import export_study
 from lossgauge.results.store import Store
 from tests.study.test_engines import workers_of
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 KILLS = int(os.environ.get("LOSSGAUGE_KILLS", "200"))
 STUDY = """

@@ -6,7 +6,7 @@ from lossgauge.export import export_study
 from lossgauge.report.output import write_page
 from lossgauge.results.store import Store
 from lossgauge.study.runner import run_study
-from tests.study.conftest import small_plan
+from tests.support.studies import small_plan
 
 BROKEN_LOSS = """
 import torch

@@ -11,9 +11,9 @@ from lossgauge.errors import InputError, StudyError
 from lossgauge.results.store import Store
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
-from tests.study.conftest import Quiet, small_plan
 from tests.study.test_engines import numbers
-from tests.waiting import wait_for
+from tests.support.studies import Quiet, small_plan
+from tests.support.waiting import wait_for
 
 pytest.importorskip("ray")
 

@@ -1,41 +1,9 @@
-import numpy as np
 import pytest
 
 from lossgauge.files import read_rows
-from lossgauge.plan.yaml_file import parse_plan
 from lossgauge.results.store import TIMING, Store
 from lossgauge.study.runner import run_study
-from tests.study.conftest import Quiet
-
-
-def write_vectors(path, *, poison=False):
-    """Six noisy classes as ready embeddings with a split of their own; poisoned, the test side is garbage."""
-    generator = np.random.default_rng(0)
-    labels = np.repeat(np.arange(6), 60)
-    # the classes lie in a few of many directions, so that there is something to learn and to overfit
-    rows = generator.normal(size=(360, 24)) + 2.5 * np.eye(6, 24)[labels]
-    split = np.where(np.arange(360) % 2 == 0, "train", "test")
-    if poison:
-        tests = split == "test"
-        rows[tests] = 5 * generator.normal(size=(180, 24))
-        labels[tests] = generator.permutation(labels[tests])
-    np.savez(path, embeddings=rows.astype(np.float32), labels=labels, split=split)
-    return path
-
-
-def vectors_plan(path, *overrides):
-    """One loss, one seed, three epochs."""
-    text = f"""
-datasets: ["embeddings:{path}"]
-losses: [triplet]
-seeds: 1
-epochs: 3
-batch_size: 32
-learning_rate: 0.01
-embedding_size: 8
-"""
-    return parse_plan(text, overrides=overrides)
-
+from tests.support.studies import Quiet, vectors_plan, write_vectors
 
 TURNING = """
 import torch

@@ -11,15 +11,10 @@ import pytest
 from lossgauge.plan.study import Plan
 from lossgauge.plan.yaml_file import parse_plan
 from lossgauge.study.runner import run_study
-from tests.study.conftest import Quiet
-
-BROKEN = """
-def broken(embeddings, labels):
-    raise RuntimeError("it never works")
-"""
+from tests.support.studies import BROKEN, Quiet
 
 
-def write_vectors(path: Path) -> Path:
+def _write_vectors(path: Path) -> Path:
     """Sixty rows of five classes, some of which training brings together."""
     generator = np.random.default_rng(0)
     labels = np.arange(60) % 5
@@ -29,9 +24,9 @@ def write_vectors(path: Path) -> Path:
     return path
 
 
-def small_plan(place: Path, **changes: object) -> Plan:
+def quick_plan(place: Path, **changes: object) -> Plan:
     """Of files in `place`: quick, with a run of every variant."""
-    write_vectors(place / "vectors.npz")
+    _write_vectors(place / "vectors.npz")
     (place / "broken.py").write_text(BROKEN)
     text = f"""
 datasets: ["embeddings:{place / "vectors.npz"}", cub200]
@@ -49,7 +44,7 @@ sensitivity: [2]
 
 def finished(place: Path) -> Path:
     """A study's folder with something in every table."""
-    run_study(small_plan(place), place / "study", progress=Quiet())
+    run_study(quick_plan(place), place / "study", progress=Quiet())
     return place / "study"
 
 
@@ -72,4 +67,4 @@ def stopped(place: Path) -> Path:
 
 
 def stopped_plan(place: Path) -> Plan:
-    return small_plan(place, losses="triplet", epochs=7, tune="null", sensitivity="[]")
+    return quick_plan(place, losses="triplet", epochs=7, tune="null", sensitivity="[]")
