@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from lossgauge.files import damaged
+from lossgauge.results.columns import RUN, TABLES
 from lossgauge.types import Record
 
 MOST = 1e100
@@ -128,7 +129,7 @@ class Study(Model):
     """study.json."""
 
     plan: Asked
-    choices: dict[str, str]
+    assumptions: dict[str, str]
     runs: list[RunRow]
     expected: Count
     tuned: list[Searched]
@@ -221,30 +222,18 @@ def checked(path: Path, model: type[BaseModel], record: Record) -> Record:
     return record
 
 
-TEXT_COLUMNS = {"side"}
-WHOLE_COLUMNS = {
-    "epochs": {"epoch"},
-    "steps": {"step", "epoch"},
-    "classes": {"label"},
-}
-"""Of a run's tables."""
-
-
 def check_columns(path: Path, name: str, schema: pa.Schema) -> None:
     """CacheError unless a table of a run has the columns that say which row it is, and numbers in all others."""
     if not schema.names:
         return  # no rows: a run without a step
-    text = TEXT_COLUMNS if name == "classes" else set()
-    for column in (*WHOLE_COLUMNS[name], *text):
+    first = {column: kind for column, kind in TABLES[name].items() if column not in RUN}
+    for column in first:
         if column not in schema.names:
             raise damaged(path, f"it has no column {column!r}")
+    allowed = {"text": {pa.string()}, "whole": {pa.int64()}}
     for field in schema:
-        allowed = {pa.int64(), pa.float64(), pa.null()}
-        if field.name in WHOLE_COLUMNS[name]:
-            allowed = {pa.int64()}
-        elif field.name in text:
-            allowed = {pa.string()}
-        if field.type not in allowed:
+        kinds = allowed.get(first.get(field.name, "real"), {pa.int64(), pa.float64(), pa.null()})
+        if field.type not in kinds:
             raise damaged(path, f"its column {field.name!r} is of type {field.type}")
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
+
+import pyarrow as pa
 
 from lossgauge.errors import InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
+from lossgauge.portable import portable_results
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.types import Record, Results
 
@@ -34,13 +38,37 @@ BASELINE = Loss(UNTRAINED, UNTRAINED)
 _NOTHING: Mapping[int, Record] = MappingProxyType({})
 
 
+class RunFiles(NamedTuple):
+    """What data frames and exports need of the finished runs beside their rows. Trials have none."""
+
+    folder: Path
+    """Of the study."""
+    variants: tuple[str, ...]
+    """Of each finished run, in the order of study.json: `sensitivity` stands in `results.sensitivity`."""
+    configs: Mapping[str, Record]
+    """Run → all that it depends on."""
+    epochs: Mapping[str, pa.Table]
+    """Run → its rows of epochs."""
+    schemas: Mapping[str, Mapping[str, pa.Schema]]
+    """Run → `steps` and `classes` → its columns; the rows stay on the disk, as they are many."""
+
+    def schema(self, run: str, table: str) -> pa.Schema:
+        return self.epochs[run].schema if table == "epochs" else self.schemas[run][table]
+
+
 class StudyView:
     """One study, read once. Every answer is computed when it is first asked for, and kept."""
 
-    def __init__(self, results: Results) -> None:
+    def __init__(
+        self, results: Results, files: RunFiles | None = None, damage: tuple[str, ...] = ()
+    ) -> None:
         self.results = results
+        self.files = files
+        """What else the folder holds of the finished runs; None of results that were read from no folder."""
+        self.damage = damage
+        """A line for each damaged run: it is among the failures, or among the trials."""
         self.plan = results.plan
-        self.assumptions = results.choices
+        self.assumptions = results.assumptions
         self.environment = results.environment
         self.left_out = results.left_out
         self.expected = results.expected
@@ -184,6 +212,10 @@ class StudyView:
                     f"fingerprint {other[:12]} and run {run!r} has {str(fingerprint)[:12]}: "
                     "report them as two studies"
                 )
+
+    def portable(self) -> StudyView:
+        """The same study without the folders of one machine in its texts."""
+        return StudyView(portable_results(self.results), self.files, self.damage)
 
     def _rows(self) -> Iterator[Record]:
         for rows in (self.results.summaries, self.results.epochs, self.results.failures):

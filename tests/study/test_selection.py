@@ -3,7 +3,8 @@ import pytest
 
 from lossgauge.files import read_rows
 from lossgauge.plan.yaml_file import parse_plan
-from lossgauge.results.store import TIMING, Store
+from lossgauge.results.columns import CLOCK_COLUMNS
+from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from tests.study.conftest import Quiet
 
@@ -73,7 +74,7 @@ def of_loss(rows, loss="Turning"):
 
 
 def numbers(rows):
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
+    return [{k: v for k, v in row.items() if k not in CLOCK_COLUMNS} for row in rows]
 
 
 LONG = ("losses=turning.py:Turning", "epochs=14")
