@@ -299,7 +299,9 @@ def load_table(path: Path, file: BufferedReader, most_rows: int | None = MOST_RO
         if most_rows is not None and table.metadata.num_rows > most_rows:
             raise damaged(path, f"it has more than {most_rows:,} rows")
         _check_columns(path, table.schema_arrow)
-        return table.read()
+        # in this thread alone: a thread of Arrow's pool may still hold a buffer of Python's when the interpreter ends,
+        # and aborts the process there (https://github.com/apache/arrow/issues/45017)
+        return table.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, _why(error)) from None
 

@@ -129,7 +129,7 @@ def _library(names: tuple[str, ...]) -> Any:
 
 
 def _pandas(table: pa.Table, pandas: Any) -> Any:
-    frame = table.to_pandas()
+    frame = table.to_pandas(use_threads=False)
     for field in table.schema:
         column = table.column(field.name)
         if pa.types.is_integer(field.type) and column.null_count:

@@ -13,11 +13,14 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from lossgauge.errors import InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.portable import portable_results
+from lossgauge.results.columns import check_column
+from lossgauge.results.records import PlanRecord
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.types import Record, Results
 
@@ -77,6 +80,16 @@ class StudyView:
         self._differences: dict[tuple[str, Loss, Loss, str], Interval | None] = {}
 
     # what the study has
+
+    @cached_property
+    def typed_plan(self) -> PlanRecord:
+        """The keys of `plan` that readers use, with their types. Raises InputError where one is missing."""
+        try:
+            return PlanRecord.model_validate(self.plan)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise InputError(f"the plan of these results lacks {where}: {first['msg']}") from None
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:
@@ -144,7 +157,8 @@ class StudyView:
         return self._epochs.get((dataset, loss), ())
 
     def values(self, dataset: str, loss: Loss, column: str) -> dict[int, float | None]:
-        """Seed → value of a column; None where a run does not know it."""
+        """Seed → value of a column; None where a run does not know it. Raises InputError for an unknown column."""
+        check_column(column)
         return {
             seed: known(row.get(column)) for seed, row in sorted(self.runs(dataset, loss).items())
         }
