@@ -30,7 +30,7 @@ from lossgauge.data.samplers import (
     warning_of_anchors_without_positive,
 )
 from lossgauge.plan.study import Plan
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.run.execute import execute
 from lossgauge.study.schedule.runs import plan_runs
 

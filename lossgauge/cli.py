@@ -205,7 +205,7 @@ def export(
 ) -> None:
     """Write a study's tables for other tools."""
     from lossgauge.export import export_study
-    from lossgauge.results.store import Store
+    from lossgauge.results.writer import Store
 
     _say_damage(Store(folder).load())
     say(f"exported: {export_study(folder, to, out, quote_formulas=quote_formulas)}")
@@ -461,7 +461,7 @@ def _short(value: float) -> str:
 
 def _write_report(folder: Path, out: Path | None = None) -> Path:
     from lossgauge.report.output import check_replaceable, write_page
-    from lossgauge.results.store import Store
+    from lossgauge.results.writer import Store
 
     if out is not None:
         check_replaceable(out)

@@ -24,7 +24,9 @@ from lossgauge.integrations.mlflow import SERVER, import_mlflow, write_mlflow
 from lossgauge.integrations.tensorboard import import_writer, write_tensorboard
 from lossgauge.integrations.tracked import TrackedRun, track
 from lossgauge.integrations.wandb import import_wandb, is_online, project_name, write_wandb
-from lossgauge.results.tables import LEADING, StudyTables
+from lossgauge.results.columns import TABLES
+from lossgauge.results.reader import read_study
+from lossgauge.results.tables import StudyTables
 from lossgauge.types import Record
 from lossgauge.user_folders import some_home
 
@@ -53,14 +55,14 @@ def export_study(
         raise InputError(f"quote_formulas is for csv alone, got {to}; leave it out")
     if to in _LIBRARIES:
         _LIBRARIES[to]()
-    tables = StudyTables(folder)
+    tables = StudyTables(read_study(folder))
     name = folder.resolve().name
     if to == "mlflow" and out is None and os.environ.get(SERVER):
         write_mlflow(tracked_runs(tables), study=name, folder=None)
         return f"experiment {name!r} at {_without_password(os.environ[SERVER])}"
     target = (folder / "export" / to if out is None else out).resolve()
-    about = {"export": to, "study": name, "plan": tables.results.plan}
-    about["environment"] = tables.results.environment
+    about = {"export": to, "study": name, "plan": tables.view.plan}
+    about["environment"] = tables.view.environment
     try:
         if to in ("mlflow", "wandb"):
             _check_earlier(target, to)
@@ -96,7 +98,7 @@ def tracked_runs(tables: StudyTables) -> Iterator[TrackedRun]:
 
 
 def _write_tables(tables: StudyTables, to: str, folder: Path, *, quote_formulas: bool) -> None:
-    for name in LEADING:
+    for name in TABLES:
         path, schema = folder / f"{name}.{to}", tables.schema(name)
         writer = (
             pq.ParquetWriter(path, schema) if to == "parquet" else pa.csv.CSVWriter(path, schema)

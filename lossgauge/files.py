@@ -14,10 +14,12 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -144,8 +146,17 @@ def folder_with_manifest(target: Path, *, of: str) -> Iterator[Path]:
         write_json(folder / MANIFEST, {"of": of, "files": files})
 
 
-def check_folder(folder: Path, *, of: str, needed: Collection[str]) -> None:
-    """CacheError unless the folder holds the files of its manifest as they were written, `needed` among them."""
+def check_folder(
+    folder: Path,
+    *,
+    of: str,
+    needed: Collection[str],
+    load: Mapping[str, Callable[[Path, BufferedReader], Any]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """CacheError unless the folder holds the files of its manifest as they were written, `needed` among them.
+
+    Gives what `load` makes of the files that it names: each file is opened once, and what is read is what was hashed.
+    """
     path = folder / MANIFEST
     manifest = read_json(path)
     files = manifest.get("files")
@@ -153,28 +164,47 @@ def check_folder(folder: Path, *, of: str, needed: Collection[str]) -> None:
         raise damaged(path, f"it is of {manifest.get('of')!r}")
     if not isinstance(files, dict) or not files.keys() >= set(needed):
         raise damaged(path, "it does not name every file of the folder")
-    for name, expected in files.items():
+    for name in files:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise damaged(path, f"{name!r} is no file of the folder")
-        check_file(folder / name, expected)
+    return {
+        name: content
+        for name, expected in files.items()
+        if (content := check_file(folder / name, expected, load.get(name))) is not None
+    }
 
 
 def fingerprint(path: Path) -> Record:
     """Size and SHA-256 of a file."""
     with _regular(path, MOST_FILE_BYTES) as file:
-        return {
-            "bytes": os.fstat(file.fileno()).st_size,
-            CHECKSUM: hashlib.file_digest(file, "sha256").hexdigest(),
-        }
+        return _fingerprint(file)
 
 
-def check_file(path: Path, expected: Any) -> None:
-    """CacheError unless the file's `fingerprint` is the expected one. A file of another size is not read."""
+def _fingerprint(file: BufferedReader) -> Record:
+    return {
+        "bytes": os.fstat(file.fileno()).st_size,
+        CHECKSUM: hashlib.file_digest(file, "sha256").hexdigest(),
+    }
+
+
+def check_file(
+    path: Path, expected: Any, load: Callable[[Path, BufferedReader], Any] | None = None
+) -> Any:
+    """What `load` makes of a file. CacheError unless its `fingerprint` is the expected one.
+
+    A file of another size is not read.
+    """
     try:
-        if isinstance(expected, dict) and path.stat().st_size != expected.get("bytes"):
-            raise damaged(path, "its size is not the one in the manifest")
-        if fingerprint(path) != expected:
-            raise damaged(path, "its SHA-256 is not the one in the manifest")
+        with _regular(path, MOST_FILE_BYTES) as file:
+            size = os.fstat(file.fileno()).st_size
+            if isinstance(expected, dict) and size != expected.get("bytes"):
+                raise damaged(path, "its size is not the one in the manifest")
+            if _fingerprint(file) != expected:
+                raise damaged(path, "its SHA-256 is not the one in the manifest")
+            if load is None:
+                return None
+            file.seek(0)
+            return load(path, file)
     except OSError as error:
         raise damaged(path, _why(error)) from None
 
@@ -208,7 +238,19 @@ def write_json(path: Path, record: Record) -> None:
 
 def read_json(path: Path) -> Record:
     """What `write_json` wrote, with its checksum verified. Raises CacheError where the file is damaged or missing."""
-    record = read_unverified(path)
+    record: Record = _read(path, MOST_RECORD_BYTES, load_json)
+    return record
+
+
+def read_unverified(path: Path) -> Record:
+    """A record that may have no checksum: it is read with the same limits."""
+    record: Record = _read(path, MOST_RECORD_BYTES, _load_unverified)
+    return record
+
+
+def load_json(path: Path, file: BufferedReader) -> Record:
+    """As `read_json`, of an open file; `path` is for errors."""
+    record = _load_unverified(path, file)
     checksum = record.pop(CHECKSUM, None)
     try:
         actual = hashlib.sha256(_canonical(record)).hexdigest()
@@ -219,17 +261,14 @@ def read_json(path: Path) -> Record:
     return record
 
 
-def read_unverified(path: Path) -> Record:
-    """A record that may have no checksum: it is read with the same limits."""
+def _load_unverified(path: Path, file: BufferedReader) -> Record:
     try:
-        with _regular(path, MOST_RECORD_BYTES) as file:
-            record = json.loads(
-                file.read(), parse_constant=_refuse, parse_float=_number, parse_int=_number
-            )
+        content = _content(path, file, MOST_RECORD_BYTES)
+        record = json.loads(content, parse_constant=_refuse, parse_float=_number, parse_int=_number)
         _check_levels(record, MOST_LEVELS)
     except RecursionError:
         raise damaged(path, f"it is nested more than {MOST_LEVELS} levels deep") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise damaged(path, _why(error)) from None
     if not isinstance(record, dict):
         raise damaged(path, "it is no record")
@@ -250,26 +289,50 @@ def read_rows(path: Path) -> list[Record]:
 
 def read_table(path: Path, most_rows: int | None = None) -> pa.Table:
     """What `write_rows` wrote, as Arrow. Raises CacheError where the file is damaged, or has doubled columns."""
+    return _read(path, MOST_TABLE_BYTES, partial(load_table, most_rows=most_rows))
+
+
+def load_table(path: Path, file: BufferedReader, most_rows: int | None = MOST_ROWS) -> pa.Table:
+    """As `read_table`, of an open file; `path` is for errors."""
     try:
-        with _regular(path, MOST_TABLE_BYTES) as file:
-            table = pq.ParquetFile(pa.BufferReader(file.read()))
+        table = pq.ParquetFile(pa.BufferReader(_content(path, file, MOST_TABLE_BYTES)))
         if most_rows is not None and table.metadata.num_rows > most_rows:
             raise damaged(path, f"it has more than {most_rows:,} rows")
         _check_columns(path, table.schema_arrow)
-        return table.read()
+        # in this thread alone: a thread of Arrow's pool may still hold a buffer of Python's when the interpreter ends,
+        # and aborts the process there (https://github.com/apache/arrow/issues/45017)
+        return table.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, _why(error)) from None
 
 
 def read_schema(path: Path) -> pa.Schema:
     """The columns of `read_table`."""
+    return _read(path, MOST_TABLE_BYTES, load_schema)
+
+
+def load_schema(path: Path, file: BufferedReader) -> pa.Schema:
+    """As `read_schema`, of an open file; `path` is for errors."""
     try:
-        with _regular(path, MOST_TABLE_BYTES) as file:
-            schema = pq.read_schema(file)
+        schema = pq.read_schema(file)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, _why(error)) from None
     _check_columns(path, schema)
     return schema
+
+
+def _content(path: Path, file: BufferedReader, most_bytes: int) -> bytes:
+    if os.fstat(file.fileno()).st_size > most_bytes:
+        raise damaged(path, f"it has more than {most_bytes:,} bytes")
+    return file.read()
+
+
+def _read(path: Path, most_bytes: int, load: Callable[[Path, BufferedReader], Any]) -> Any:
+    try:
+        with _regular(path, most_bytes) as file:
+            return load(path, file)
+    except OSError as error:
+        raise damaged(path, _why(error)) from None
 
 
 def damaged(path: Path, why: str) -> CacheError:

@@ -132,7 +132,7 @@ class Results(NamedTuple):
 
     plan: Record
     """The study as it was run: every setting, flat or nested as in the study file."""
-    choices: Record
+    assumptions: Record
     """Settings the paper does not publish → why we set them so: shown as *our choice*."""
     summaries: list[Record]
     """One row a finished run of variant `default` (as in the plan) or `tuned`: geometry and retrieval of the

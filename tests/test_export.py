@@ -11,7 +11,9 @@ from lossgauge import export
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.export import FORMATS, export_study
 from lossgauge.files import _prefix, write_json
-from lossgauge.results.tables import LEADING, StudyTables
+from lossgauge.results.columns import TABLES
+from lossgauge.results.reader import read_study
+from lossgauge.results.tables import StudyTables
 from tests.integrations.studies import make_study
 
 
@@ -36,15 +38,15 @@ def contents(folder):
 def test_parquet_holds_every_table_to_the_bit(folder):
     where = export_study(folder, "parquet")
     assert where == str(folder.resolve() / "export" / "parquet")
-    tables = StudyTables(folder)
-    for name in LEADING:
+    tables = StudyTables(read_study(folder))
+    for name in TABLES:
         assert pq.read_table(f"{where}/{name}.parquet").equals(tables.table(name)), name
 
 
 def test_csv_holds_the_same_values_as_parquet_to_the_last_digit(folder, tmp_path):
     export_study(folder, "csv", tmp_path / "csv")
-    tables = StudyTables(folder)
-    for name in LEADING:
+    tables = StudyTables(read_study(folder))
+    for name in TABLES:
         expected = tables.table(name)
         types = {field.name: field.type for field in expected.schema}
         found = pyarrow.csv.read_csv(
@@ -149,9 +151,9 @@ def test_a_place_that_cannot_be_written_is_a_study_error(folder, tmp_path):
 
 
 def test_a_study_goes_on_and_reports_beside_its_exports(folder):
-    before = StudyTables(folder).results
+    before = StudyTables(read_study(folder)).results
     export_study(folder, "csv")
-    assert StudyTables(folder).results == before
+    assert StudyTables(read_study(folder)).results == before
 
 
 FORMULAS = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "＝1"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from lossgauge.claims.statements import QUANTITIES, Comparison, Ordering
+from lossgauge.claims.statements import Comparison, Ordering
+from lossgauge.results.columns import COLUMNS
 from lossgauge.stats.intervals import (
     Correlation,
     Interval,
@@ -17,7 +18,7 @@ from lossgauge.types import Record
 
 Side = Literal["for", "against", "open"]
 Runs = Mapping[str, Mapping[int, Record]]
-"""Plain name of a loss → seed → summary row."""
+"""Name of a loss → seed → summary row."""
 
 LEVEL = 0.05
 """Of every p-value; intervals are 95 % accordingly."""
@@ -90,24 +91,26 @@ def order(ordering: Ordering, runs: Runs) -> OrderingResult:
         for loss in losses
         if (pair := _means(runs[loss], sorted(seeds), (ordering.x, ordering.y)))
     }
-    found = rank_correlation([x for x, _ in means.values()], [y for _, y in means.values()])
+    correlation = rank_correlation([x for x, _ in means.values()], [y for _, y in means.values()])
     points = tuple(means)
     if losses and not seeds:
         return OrderingResult(ordering, "open", None, points, "the losses share no seed")
-    if found is None:
-        short = f"{len(points)} losses know both numbers, and an order takes three that differ"
-        return OrderingResult(ordering, "open", None, points, short)
+    if correlation is None:
+        too_few = f"{len(points)} losses know both numbers, and an order takes three that differ"
+        return OrderingResult(ordering, "open", None, points, too_few)
     if len(seeds) == 1:
-        return OrderingResult(ordering, "open", found, points, "one seed shows no spread")
-    if found.p_value >= LEVEL:
-        return OrderingResult(ordering, "open", found, points, "not told from chance")
-    return OrderingResult(ordering, "for" if found.value > 0 else "against", found, points)
+        return OrderingResult(ordering, "open", correlation, points, "one seed shows no spread")
+    if correlation.p_value >= LEVEL:
+        return OrderingResult(ordering, "open", correlation, points, "not told from chance")
+    return OrderingResult(
+        ordering, "for" if correlation.value > 0 else "against", correlation, points
+    )
 
 
 def _gaps(comparison: Comparison, pairs: Sequence[tuple[float | None, float | None]]) -> str:
     """In how many seeds each side does not know the quantity."""
     return "; ".join(
-        f"{QUANTITIES[comparison.column]} of {loss} was not reached or not measured "
+        f"{COLUMNS[comparison.column].title} of {loss} was not reached or not measured "
         f"in {count} of {len(pairs)} seeds"
         for place, loss in enumerate(comparison.losses)
         if (count := sum(pair[place] is None for pair in pairs))

@@ -1,6 +1,6 @@
 """How a claim moves with the settings: tuned, all losses at one multiple, and every pair of settings.
 
-A comparison's two losses stand at any of their settings independently: k settings each give k² combinations.
+The two losses of a comparison take any of their settings independently: k settings each give k² combinations.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from lossgauge.claims.comparisons import Side, compare
 from lossgauge.claims.statements import CLAIMS, Claim, Comparison
 from lossgauge.claims.variants import LossVariant, LossVariants, loss_variants
 from lossgauge.claims.verdicts import Verdict, verdict, wrong_protocol
+from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import Interval
-from lossgauge.types import Results
 
 
 class Shares(NamedTuple):
@@ -38,14 +38,14 @@ class Flip(NamedTuple):
 
     comparison: Comparison
     left: str
-    """Title of the loss at its setting."""
+    """Title of the loss with its settings."""
     right: str
     side: Side
     difference: Interval
 
 
 class Movement(NamedTuple):
-    """One claim on one dataset under every setting that there is a run of."""
+    """One claim on one dataset under every setting that has a run."""
 
     claim: Claim
     dataset: str
@@ -61,16 +61,16 @@ class Movement(NamedTuple):
     The largest difference, against its interval, first."""
 
 
-def movements(results: Results, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Movement]:
-    """A movement a claim that the split allows; none where the study has neither tuned nor varied losses.
+def movements(view: StudyView, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Movement]:
+    """A movement for each claim that the split allows; none where the study has neither tuned nor varied losses.
 
     Cost grows as comparisons × settings² × seeds: a tenth of a second for seven losses at ten settings.
     """
-    found = loss_variants(results, dataset, [loss for claim in claims for loss in claim.losses])
-    varied = [s for of_loss in found.by_loss.values() for s in of_loss if s.kind != "default"]
+    of = loss_variants(view, dataset, [loss for claim in claims for loss in claim.losses])
+    varied = [v for of_loss in of.by_loss.values() for v in of_loss if v.kind != "default"]
     if not any(variant.by_seed for variant in varied):
         return []
-    return [_movement(claim, found) for claim in claims if not wrong_protocol(claim, found)]
+    return [_movement(claim, of) for claim in claims if not wrong_protocol(claim, of)]
 
 
 def _movement(claim: Claim, of: LossVariants) -> Movement:
@@ -81,7 +81,7 @@ def _movement(claim: Claim, of: LossVariants) -> Movement:
         (factor, verdict(claim, of.at_factor(factor), of._replace(absent=of.absent_at(factor))))
         for factor in of.factors()
     )
-    # a part of one claim may hold by default and another not: each flips against its own
+    # parts of one claim may be on different sides by default: each flips against its own
     own = {w.comparison: w.side for w in default.comparisons}
     sides: list[Side] = []
     flips: list[Flip] = []
@@ -90,12 +90,12 @@ def _movement(claim: Claim, of: LossVariants) -> Movement:
             comparison, {comparison.left: left.by_seed, comparison.right: right.by_seed}
         )
         sides.append(result.side)
-        turned: Side = "for" if own.get(comparison) == "against" else "against"
-        if result.side == turned and result.difference is not None:
+        other: Side = "for" if own.get(comparison) == "against" else "against"
+        if result.side == other and result.difference is not None:
             flips.append(Flip(comparison, left.title, right.title, result.side, result.difference))
     if claim.orderings:
         at_all = [default, *(v for _, v in at_factors), *([tuned] if tuned else [])]
-        sides += [result.side for found in at_all for result in found.orderings]
+        sides += [result.side for one in at_all for result in one.orderings]
     shares = Shares(sides.count("for"), sides.count("against"), sides.count("open"))
     flips.sort(key=_clearest)
     return Movement(claim, of.dataset, default, tuned, at_factors, shares, tuple(flips))
@@ -109,15 +109,15 @@ def _pairs(claim: Claim, of: LossVariants) -> Iterator[tuple[Comparison, LossVar
                 yield comparison, left, right
 
 
-def _distinct(found: Sequence[LossVariant]) -> list[LossVariant]:
-    """Without those that are the same runs over again: a search may choose the loss as it stands."""
+def _distinct(variants: Sequence[LossVariant]) -> list[LossVariant]:
+    """Without those that are the same runs again: a search may choose the settings of the plan."""
     by_runs: dict[object, LossVariant] = {}
-    for variant in found:
+    for variant in variants:
         by_runs.setdefault(variant.runs or variant.title, variant)
     return list(by_runs.values())
 
 
-def _clearest(turn: Flip) -> tuple[float, str, str, str]:
-    half_width = turn.difference.half_width or 0.0
-    clear = abs(turn.difference.mean) / half_width if half_width else float("inf")
-    return -clear, turn.comparison.column, turn.left, turn.right
+def _clearest(flip: Flip) -> tuple[float, str, str, str]:
+    half_width = flip.difference.half_width or 0.0
+    clear = abs(flip.difference.mean) / half_width if half_width else float("inf")
+    return -clear, flip.comparison.column, flip.left, flip.right

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 
 from lossgauge.claims.comparisons import ComparisonResult, OrderingResult
 from lossgauge.claims.sensitivity import Flip, Shares
-from lossgauge.claims.statements import QUANTITIES
 from lossgauge.claims.verdicts import Verdict
+from lossgauge.results.columns import COLUMNS
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import in_p, rounded, short
 
-_SHARES = ("recall_at_1", "test_spacing_cv", "term_active_ratio")
-_EPOCHS = ("compaction_epochs", "decay_epochs")
-
 
 def evidence(verdict: Verdict) -> list[str]:
-    """A line a comparison or ordering, with its numbers and its side."""
-    return [_compared(w) for w in verdict.comparisons] + [_ordered(o) for o in verdict.orderings]
+    """A line for each comparison or ordering, with its numbers and its side."""
+    return [*map(_compared, verdict.comparisons), *map(_ordered, verdict.orderings)]
 
 
 def correction(verdict: Verdict) -> str:
@@ -33,65 +30,60 @@ def correction(verdict: Verdict) -> str:
 
 def turning(flips: Sequence[Flip], *, at_most: int = 3) -> str:
     """Where it flips: `against the claim in intra with triplet(margin=0.05) and info_nce`, and how many more."""
-    told = [
-        f"{turn.side} the claim in {QUANTITIES[turn.comparison.column]} with {turn.left} and {turn.right}"
-        for turn in flips[:at_most]
+    parts = [
+        f"{flip.side} the claim in {COLUMNS[flip.comparison.column].title} with {flip.left} and {flip.right}"
+        for flip in flips[:at_most]
     ]
-    more = len(flips) - len(told)
-    return "; ".join(told) + (f"; and {more} more" if more else "")
+    more = len(flips) - len(parts)
+    return "; ".join(parts) + (f"; and {more} more" if more else "")
 
 
-def counts_in_words(verdict: Verdict) -> str:
+def summary(verdict: Verdict) -> str:
     """`mixed: 3 for, 2 against, 1 open`; the value of a rank correlation; empty where nothing was tested."""
     if verdict.status == "not tested":
         return ""
     if verdict.orderings and not verdict.comparisons:
-        found = verdict.orderings[0].correlation
-        return "" if found is None else rounded(found.value, 2, signed=True)
+        correlation = verdict.orderings[0].correlation
+        return "" if correlation is None else rounded(correlation.value, 2, signed=True)
     return verdict.counts
 
 
-def shares(found: Shares) -> str:
+def shares(of: Shares) -> str:
     """`62 % for, 10 % against, 28 % open, of 64`."""
-    parts = (
-        (found.supporting, "for"),
-        (found.contradicting, "against"),
-        (found.undecided, "open"),
-    )
-    told = [f"{100 * found.share(count):.0f} % {side}" for count, side in parts if count]
-    return f"{', '.join(told)}, of {found.total:,}" if told else "none"
+    parts = ((of.supporting, "for"), (of.contradicting, "against"), (of.undecided, "open"))
+    words = [f"{100 * of.share(count):.0f} % {side}" for count, side in parts if count]
+    return f"{', '.join(words)}, of {of.total:,}" if words else "none"
 
 
 def _compared(result: ComparisonResult) -> str:
-    comparison, found = result.comparison, result.difference
+    comparison, difference = result.comparison, result.difference
     side = result.reason if result.side == "open" else result.side
     claimed = "above 0" if comparison.direction == "higher" else "below 0"
-    if found is None:
-        return f"{comparison.words}, claimed {claimed}: {side}"
-    told = f"{comparison.words}, claimed {claimed}: {_amount(comparison.column, found)}"
-    if found.p_value is not None:
-        told += f", {found.size} paired seeds, {in_p('p', found.p_value)}"
-        if result.corrected_p_value is not None and result.corrected_p_value != found.p_value:
-            told += f", {in_p('corrected', result.corrected_p_value)}"
-    return f"{told}: {side}"
+    line = f"{comparison.words}, claimed {claimed}: "
+    if difference is None:
+        return f"{line}{side}"
+    line += _amount(comparison.column, difference)
+    if difference.p_value is not None:
+        line += f", {difference.size} paired seeds, {in_p('p', difference.p_value)}"
+        if result.corrected_p_value is not None and result.corrected_p_value != difference.p_value:
+            line += f", {in_p('corrected', result.corrected_p_value)}"
+    return f"{line}: {side}"
 
 
 def _ordered(result: OrderingResult) -> str:
-    found = result.correlation
+    correlation = result.correlation
     side = result.reason if result.side == "open" else result.side
-    if found is None:
-        return f"{result.ordering.words}, claimed above 0: {side}"
-    value = rounded(found.value, 2, signed=True)
-    points = f"n = {found.size} losses ({', '.join(result.losses)})"
-    return (
-        f"{result.ordering.words}, claimed above 0: {value}, {points}, "
-        f"{in_p('p', found.p_value)}: {side}"
-    )
+    line = f"{result.ordering.words}, claimed above 0: "
+    if correlation is None:
+        return f"{line}{side}"
+    value = rounded(correlation.value, 2, signed=True)
+    points = f"n = {correlation.size} losses ({', '.join(result.losses)})"
+    return f"{line}{value}, {points}, {in_p('p', correlation.p_value)}: {side}"
 
 
-def _amount(column: str, found: Interval) -> str:
-    scale, unit = (100, " points") if column in _SHARES else (1, "")
-    unit = " epochs" if column in _EPOCHS else unit
-    half = "" if found.half_width is None else f" ± {short(scale * found.half_width, 2)}"
-    mean = scale * found.mean
-    return f"{'+' if mean > 0 else ''}{short(mean, 3)}{half}{unit}"
+def _amount(column: str, of: Interval) -> str:
+    unit = COLUMNS[column].unit
+    scale, word = {"percent": (100, " points"), "epochs": (1, " epochs")}.get(unit, (1, ""))
+    half = "" if of.half_width is None else f" ± {short(scale * of.half_width, 2)}"
+    mean = scale * of.mean
+    return f"{'+' if mean > 0 else ''}{short(mean, 3)}{half}{word}"

@@ -1,28 +1,17 @@
-"""The claims of the paper as data: each a set of tests that anybody's rows can be put to.
+"""The claims of the paper as data: each a set of tests on the rows of a study.
 
 Variance & Greediness: https://arxiv.org/abs/2601.21450
-A claim names losses by their plain names and quantities by their summary columns.
+A claim names losses without settings, and quantities by their columns.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from lossgauge.results.columns import COLUMNS
+
 DISJOINT = "class-disjoint"
 """The protocol whose test classes are unseen in training: what the paper's fine-grained sets have."""
-
-QUANTITIES = {
-    "test_intra": "intra",
-    "test_inter": "inter",
-    "test_margin": "margin",
-    "test_spacing_cv": "spacing CV",
-    "recall_at_1": "R@1",
-    "compaction_epochs": "compaction",
-    "decay_epochs": "decay",
-    "term_active_ratio": "active terms",
-    "embedding_gradient": "gradient at the embedding",
-}
-"""Column → what it is called in evidence. `epochs` columns are later where they are higher."""
 
 
 class Comparison(NamedTuple):
@@ -40,7 +29,7 @@ class Comparison(NamedTuple):
     @property
     def words(self) -> str:
         """`triplet − contrastive in intra`; the claim is about the sign of that difference."""
-        return f"{self.left} − {self.right} in {QUANTITIES[self.column]}"
+        return f"{self.left} − {self.right} in {COLUMNS[self.column].title}"
 
 
 class Ordering(NamedTuple):
@@ -52,7 +41,7 @@ class Ordering(NamedTuple):
 
     @property
     def words(self) -> str:
-        return f"rank correlation of {QUANTITIES[self.x]} and {QUANTITIES[self.y]}"
+        return f"rank correlation of {COLUMNS[self.x].title} and {COLUMNS[self.y].title}"
 
 
 class Claim(NamedTuple):

@@ -1,11 +1,12 @@
-"""Which rows stand for a loss of the paper: as it is in the plan, tuned, and at each multiple of a setting."""
+"""Which runs stand for a loss: with the settings of the plan, tuned, and at each multiple of a setting."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from lossgauge.types import Record, Results
+from lossgauge.results.view import StudyView
+from lossgauge.types import Record
 
 SETTINGS = ("margin", "temperature", "scale")
 """The order in which settings of one loss stand; at a common factor the first that a loss has is meant."""
@@ -16,9 +17,7 @@ _GAPS = {
     "failed": "every run of {loss} {kind} failed",
     "waiting": "no run of {loss} {kind} has finished yet",
 }
-
-
-_ABSENT = {"failed": "no run of {base} came to its end", "waiting": "{base} has not finished yet"}
+_ABSENT = {"failed": "every run of {base} failed", "waiting": "{base} has not finished yet"}
 
 
 class LossVariant(NamedTuple):
@@ -30,7 +29,7 @@ class LossVariant(NamedTuple):
     """What was multiplied; None unless the kind is `sensitivity`."""
     factor: float | None
     by_seed: Mapping[int, Record]
-    """Seed → summary row; empty where no such run came to its end."""
+    """Seed → summary row; empty where no such run has finished."""
     gap: str = ""
     """Why it is empty: `failed` or `waiting`; empty where there is a run."""
 
@@ -42,15 +41,15 @@ class LossVariant(NamedTuple):
 
 
 class LossVariants(NamedTuple):
-    """What is there of the paper's losses on one dataset."""
+    """What a study has of some losses on one dataset."""
 
     dataset: str
     protocol: str | None
     """How the split was made; None where the rows do not say."""
     by_loss: Mapping[str, tuple[LossVariant, ...]]
-    """Plain name → as in the plan, then by setting and factor, then tuned."""
+    """Name → as in the plan, then by setting and factor, then tuned."""
     absent: Mapping[str, str]
-    """Plain name → why nothing stands for it, where the study tells more than that it has no such loss."""
+    """Name → why nothing stands for it, where there is more to say than that the study has no such loss."""
 
     def default(self) -> dict[str, Mapping[int, Record]]:
         """The losses as they are in the plan."""
@@ -66,18 +65,18 @@ class LossVariants(NamedTuple):
 
     def factors(self) -> list[float]:
         """Every multiple that some loss has a run of, ascending."""
-        found = {s.factor for variants in self.by_loss.values() for s in variants if s.by_seed}
-        return sorted(factor for factor in found if factor is not None)
+        factors = {v.factor for variants in self.by_loss.values() for v in variants if v.by_seed}
+        return sorted(factor for factor in factors if factor is not None)
 
     def absent_tuned(self) -> dict[str, str]:
-        """Plain name → why there is no tuned run, for every loss."""
+        """Name → why there is no tuned run, for every loss."""
         return {
-            loss: self._why(loss, lambda variant: variant.kind == "tuned", "tuned")
+            loss: self._why(loss, lambda variant: variant.kind == "tuned", "with tuned settings")
             for loss in self._names()
         }
 
     def absent_at(self, factor: float) -> dict[str, str]:
-        """Plain name → why there is no run at that multiple, for every loss."""
+        """Name → why there is no run at that multiple, for every loss."""
         return {
             loss: self._why(loss, lambda variant: variant.factor == factor, f"at × {factor:g}")
             for loss in self._names()
@@ -92,7 +91,7 @@ class LossVariants(NamedTuple):
         }
 
     def _first(self, loss: str, wanted: Callable[[LossVariant], bool]) -> LossVariant | None:
-        return next((s for s in self.by_loss.get(loss, ()) if wanted(s)), None)
+        return next((v for v in self.by_loss.get(loss, ()) if wanted(v)), None)
 
     def _why(self, loss: str, wanted: Callable[[LossVariant], bool], kind: str) -> str:
         first = self._first(loss, wanted)
@@ -103,26 +102,21 @@ class LossVariants(NamedTuple):
 
 
 def variant_of(row: Record) -> str:
-    """`default`, `tuned` or `sensitivity`; `default` where a row does not say."""
     return str(row.get("variant") or "default")
 
 
 def base_of(row: Record) -> str:
-    """The loss as the plan names it; its own title where a row does not say."""
     return str(row.get("base") or row["loss"])
 
 
-def loss_variants(results: Results, dataset: str, losses: Iterable[str]) -> LossVariants:
-    """What stands for each of `losses`, by plain name or by title in the plan, on a dataset.
+def loss_variants(view: StudyView, dataset: str, losses: Iterable[str]) -> LossVariants:
+    """What the study has of each of `losses`, by name or by title in the plan, on a dataset.
 
     A plan that has `triplet(margin=0.1)` alone has it stand for `triplet`; of two such, and no plain one,
     neither does.
     """
-    rows = [
-        row
-        for row in [*results.summaries, *results.sensitivity]
-        if row["dataset"] == dataset and row.get("loss")
-    ]
+    results = view.results
+    rows = [row for row in (*results.summaries, *results.sensitivity) if row["dataset"] == dataset]
     searches = [{**row, "variant": "tuned"} for row in results.tuned if row.get("error")]
     lost = [
         (gap, row)
@@ -131,25 +125,25 @@ def loss_variants(results: Results, dataset: str, losses: Iterable[str]) -> Loss
             ("waiting", results.waiting),
         )
         for row in of_gap
-        if row.get("dataset") == dataset and row.get("loss") and variant_of(row) != "trial"
+        if row["dataset"] == dataset and row["variant"] != "trial"
     ]
-    found, absent = {}, {}
+    planned = {view.planned_loss(row) for row in (*rows, *(row for _, row in lost))}
+    by_loss, absent = {}, {}
     for loss in dict.fromkeys(losses):
-        there = [*rows, *(row for _, row in lost)]
-        bases = {base for row in there if loss in (base := base_of(row), _plain(base))}
+        bases = {of.base for of in planned if loss in (of.base, of.name)}
         if len(bases) > 1 and loss not in bases:
-            absent[loss] = f"{loss} is there as {' and as '.join(sorted(bases))}: not clear which"
+            absent[loss] = f"the study has {' and '.join(sorted(bases))}: not clear which is {loss}"
             continue
         base = loss if loss in bases else next(iter(bases), loss)
-        if of_base := _variants_of(
-            [row for row in rows if base_of(row) == base],
-            [(gap, row) for gap, row in lost if base_of(row) == base],
+        if variants := _variants_of(
+            [row for row in rows if row["base"] == base],
+            [(gap, row) for gap, row in lost if row["base"] == base],
         ):
-            found[loss] = of_base
-            default = next((s for s in of_base if s.kind == "default"), None)
+            by_loss[loss] = variants
+            default = next((v for v in variants if v.kind == "default"), None)
             if default is not None and default.gap:
                 absent[loss] = _ABSENT[default.gap].format(base=base)
-    return LossVariants(dataset, _protocol(results, dataset), found, absent)
+    return LossVariants(dataset, _protocol(view, dataset), by_loss, absent)
 
 
 def _variants_of(
@@ -162,16 +156,15 @@ def _variants_of(
     for gap, row in lost:
         by_key.setdefault(_key(row), {})
         gaps[_key(row)] = gap
-    made = [
+    variants = [
         _variant(*key, by_seed, "" if by_seed else gaps[key]) for key, by_seed in by_key.items()
     ]
-    return tuple(sorted(made, key=_place))
+    return tuple(sorted(variants, key=_place))
 
 
 def _key(row: Record) -> tuple[str, str, str, float]:
-    factor = row.get("factor")
-    number = float(factor) if isinstance(factor, int | float) else 0.0
-    return variant_of(row), str(row["loss"]), str(row.get("setting") or ""), number
+    """Variant, title, setting and factor."""
+    return row["variant"], row["loss"], row.get("setting") or "", row.get("factor") or 0.0
 
 
 def _variant(
@@ -195,11 +188,7 @@ def _place(variant: LossVariant) -> tuple[object, ...]:
     return kinds.index(variant.kind), place, setting, variant.factor or 0.0, variant.title
 
 
-def _plain(base: str) -> str:
-    return base.partition("(")[0]
-
-
-def _protocol(results: Results, dataset: str) -> str | None:
-    rows = [*results.summaries, *results.references]
+def _protocol(view: StudyView, dataset: str) -> str | None:
+    rows = [*view.results.summaries, *view.references(dataset)]
     said = {str(r["protocol"]) for r in rows if r["dataset"] == dataset and r.get("protocol")}
     return said.pop() if len(said) == 1 else None

@@ -19,8 +19,8 @@ from lossgauge.claims.comparisons import (
 )
 from lossgauge.claims.statements import CLAIMS, Claim, Comparison
 from lossgauge.claims.variants import LossVariants, loss_variants
+from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import holm
-from lossgauge.types import Results
 
 Status = Literal["supported", "contradicted", "undecided", "not tested"]
 
@@ -53,8 +53,8 @@ class Verdict(NamedTuple):
     def counts(self) -> str:
         """`mixed: 3 for, 2 against, 1 open`."""
         counts = [(side, self.sides.count(side)) for side in ("for", "against", "open")]
-        told = ", ".join(f"{count} {side}" for side, count in counts if count)
-        return f"{'mixed: ' if self.is_mixed else ''}{told}"
+        listed = ", ".join(f"{count} {side}" for side, count in counts if count)
+        return f"{'mixed: ' if self.is_mixed else ''}{listed}"
 
     @property
     def resolved(self) -> int:
@@ -67,17 +67,17 @@ class Verdict(NamedTuple):
         return sum(result.holds_up for result in self.comparisons)
 
 
-def verdicts(results: Results, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
-    """A verdict a claim, on the losses as they are in the plan."""
-    found = loss_variants(results, dataset, [loss for claim in claims for loss in claim.losses])
-    return [verdict(claim, found.default(), found) for claim in claims]
+def verdicts(view: StudyView, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
+    """A verdict for each claim, on the losses as they are in the plan."""
+    of = loss_variants(view, dataset, [loss for claim in claims for loss in claim.losses])
+    return [verdict(claim, of.default(), of) for claim in claims]
 
 
 def verdict(claim: Claim, runs: Runs, of: LossVariants) -> Verdict:
     """The verdict on `claim` where each loss stands as in `runs`; `of` tells the split and what is absent."""
     if reason := wrong_protocol(claim, of):
         return Verdict(claim, of.dataset, "not tested", reason)
-    found = Verdict(
+    whole = Verdict(
         claim,
         of.dataset,
         "not tested",
@@ -86,12 +86,14 @@ def verdict(claim: Claim, runs: Runs, of: LossVariants) -> Verdict:
         tuple(order(ordering, runs) for ordering in claim.orderings),
     )
     needed = dict.fromkeys(loss for c in claim.comparisons for loss in c.losses)
-    missing = [of.absent.get(loss, f"{loss} is not there") for loss in needed if loss not in runs]
-    measured = [w.difference for w in found.comparisons] + [o.correlation for o in found.orderings]
+    missing = [
+        of.absent.get(loss, f"{loss} is not in the study") for loss in needed if loss not in runs
+    ]
+    measured = [w.difference for w in whole.comparisons] + [o.correlation for o in whole.orderings]
     if missing or all(value is None for value in measured):
-        reasons = dict.fromkeys(missing or [part.reason for part in found.parts])
-        return found._replace(reason="; ".join(reasons))
-    return found._replace(status=_status(found.sides), reason=_reason(found))
+        reasons = dict.fromkeys(missing or [part.reason for part in whole.parts])
+        return whole._replace(reason="; ".join(reasons))
+    return whole._replace(status=_status(whole.sides), reason=_reason(whole))
 
 
 def wrong_protocol(claim: Claim, of: LossVariants) -> str:
@@ -122,16 +124,16 @@ def _status(sides: Sequence[Side]) -> Status:
     return "contradicted" if set(sides) == {"against"} else "undecided"
 
 
-def _reason(found: Verdict) -> str:
-    if found.orderings and not found.comparisons:
-        return found.orderings[0].reason or _correlation(found.orderings[0])
-    count = len(found.parts)
-    reasons = {part.reason for part in found.parts}
+def _reason(verdict: Verdict) -> str:
+    if verdict.orderings and not verdict.comparisons:
+        return verdict.orderings[0].reason or _correlation(verdict.orderings[0])
+    count = len(verdict.parts)
+    reasons = {part.reason for part in verdict.parts}
     if len(reasons) == 1 and (reason := reasons.pop()):
         return reason
-    if len(set(found.sides)) == 1:
-        return f"all {count} comparisons {found.sides[0]} it"
-    return f"{found.counts}, of {count} comparisons"
+    if len(set(verdict.sides)) == 1:
+        return f"all {count} comparisons {verdict.sides[0]} it"
+    return f"{verdict.counts}, of {count} comparisons"
 
 
 def _correlation(result: OrderingResult) -> str:

@@ -69,7 +69,7 @@ def page(results: Results) -> str:
         left_out=whole_datasets(results.left_out),
         notes=[row for row in results.left_out if row.get("extent") == "part"],
         plan=_readable(results.plan),
-        choices=results.choices,
+        choices=results.assumptions,
         environment=results.environment,
         has_tuned=bool(tuned_of(results)),
     )

@@ -1,68 +1,206 @@
-"""Every column of the runs, once: its title, its unit, which way is better, and what it means in plain words."""
+"""Every column of a study's tables, once: its title, unit and group, which way is better, and what it means.
+
+To add a number to the runs: the function that measures it, a line here, and its test. Tables, exports, trackers, the
+report and the claims read this list.
+"""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from lossgauge.errors import InputError, nearest
 from lossgauge.stats.number_format import Unit
+
+Group = Literal["retrieval", "variance", "greediness", "timing", "run", "settings"]
 
 
 class Column(NamedTuple):
+    """A column with a number."""
+
     name: str
-    """Column of a summary row; of a reference row without the `test_`."""
     title: str
+    """In a table's header and within a sentence."""
     unit: Unit
     meaning: str
     """One sentence or two: what it is, and what a good value is."""
     better: Literal["higher", "lower"] | None = None
     """None where neither way is good in itself."""
+    group: Group = "variance"
+    by_clock: bool = False
+    """Whether the clock wrote it. All other columns are the same for the same run on the same machine."""
 
 
-RETRIEVAL = (
-    Column("recall_at_1", "R@1", "percent", "Share of test samples whose nearest other sample is of their class. 100 % is perfect; compare it with the untrained head.", "higher"),
-    Column("map_at_r", "MAP@R", "percent", "Mean average precision over the R nearest samples, R being the number of others in the class. Stricter than R@1: the whole class must come first. 100 % is perfect.", "higher"),
+# measured on embeddings of one side of the split: `test_intra` in a run, `train_intra` of its training side,
+# `validation_intra` in a trial, and `intra` in a row of a reference space or a class
+_SPACE = (
+    Column("intra", "intra", "number", "Mean squared distance of test samples to their class mean, from 0 (each class is a point) to 1. Low is compact; near 0 the differences inside a class are lost, which unseen classes may need."),
+    Column("inter", "inter", "number", "Mean squared distance of two class means, from 0 (all in one place) to about 2. High is well separated; read it together with intra."),
+    Column("offset", "offset", "number", "Squared length of the mean of the class means: 0 is a sphere in balanced use, 1 is everything in one direction. Low leaves room; on the sphere, intra + offset + a share of inter is exactly 1."),
+    Column("spacing_mean", "spacing", "number", "Mean distance of two class means."),
+    Column("spacing_cv", "spacing CV", "percent", "Spread of the distances between class means, over their mean. 0 % is evenly spaced classes; high means that some classes crowd together."),
+    Column("spacing_min_ratio", "closest pair", "percent", "Distance of the two closest class means over the mean distance: near 0 % two classes are in one place."),
+    Column("margin", "margin", "number", "Distance of a class mean to its nearest rival, less two standard deviations of the class, averaged over classes. Above 0 a class stands clear of its rival; below 0 they overlap."),
+    Column("intra_inter_ratio", "intra / inter", "number", "Variance inside classes over the distance between them; low is well clustered."),
+    Column("cdnv", "CDNV", "number", "Class-distance normalised variance, the mean over pairs of classes; low is well clustered, 0 is neural collapse."),
+    Column("effective_rank", "effective rank", "number", "How many directions the test embeddings use. Below 2 the space has collapsed onto a line; about the number of classes less one is usual."),
+    Column("alignment", "alignment", "number", "Mean squared distance of two samples of one class; low is aligned."),
+    Column("uniformity", "uniformity", "number", "How evenly the sphere is filled: −4 is near uniform, 0 is one point. It does not see a collapse onto few directions."),
+    Column("smallest_class_intra", "smallest intra", "number", "intra of the most compact class. At 0 that class has collapsed, which a mean over classes can hide."),
+    Column("class_count", "classes", "count", "Number of classes."),
+    Column("sample_count", "samples", "count", "Number of samples."),
+    Column("singleton_count", "single samples", "count", "Number of classes with one sample, which shows no variance. Near 0 is good.", "lower"),
 )  # fmt: skip
-VARIANCE = (
-    Column("test_intra", "intra", "number", "Mean squared distance of test samples to their class mean, from 0 (each class is a point) to 1. Low is compact; near 0 the differences inside a class are lost, which unseen classes may need."),
-    Column("test_inter", "inter", "number", "Mean squared distance of two class means, from 0 (all in one place) to about 2. High is well separated; read it together with intra."),
-    Column("test_offset", "offset", "number", "Squared length of the mean of the class means: 0 is a sphere in balanced use, 1 is everything in one direction. Low leaves room; on the sphere, intra + offset + a share of inter is exactly 1."),
-    Column("test_spacing_cv", "spacing CV", "percent", "Spread of the distances between class means, over their mean. 0 % is evenly spaced classes; high means that some classes crowd together."),
-    Column("test_margin", "margin", "number", "Distance of a class mean to its nearest rival, less two standard deviations of the class, averaged over classes. Above 0 a class stands clear of its rival; below 0 they overlap."),
+_RANKING = (
+    Column("recall_at_1", "R@1", "percent", "Share of test samples whose nearest other sample is of their class. 100 % is perfect; compare it with the untrained head.", "higher", "retrieval"),
+    Column("recall_at_2", "R@2", "percent", "Share of test samples with one of their class among the 2 nearest. 100 % is perfect.", "higher", "retrieval"),
+    Column("recall_at_4", "R@4", "percent", "As R@2, among the 4 nearest.", "higher", "retrieval"),
+    Column("recall_at_8", "R@8", "percent", "As R@2, among the 8 nearest.", "higher", "retrieval"),
+    Column("r_precision", "R-precision", "percent", "Share of the R nearest samples that are of the class, whatever their order. 100 % is perfect.", "higher", "retrieval"),
+    Column("map_at_r", "MAP@R", "percent", "Mean average precision over the R nearest samples, R being the number of others in the class. Stricter than R@1: the whole class must come first. 100 % is perfect.", "higher", "retrieval"),
 )  # fmt: skip
-GREEDINESS = (
-    Column("term_active_ratio", "active, terms", "percent", "Share of the loss's terms (pairs, triplets, samples) that are above zero, mean over training. Softmax losses stay near 100 % by construction."),
-    Column("gradient_active_ratio", "active, gradient", "percent", "Share of samples whose gradient is above 1 % of the run's starting gradient, mean over training. It moves for every loss: high is many updates, low is few. N-pair moves two samples of each class by its definition."),
-    Column("mean_weight", "W", "percent", "The share of a full-strength update that a term gets, mean over training: 100 % pushes as hard as it can, 0 % is satisfied."),
-    Column("embedding_gradient", "gradient, embedding", "small", "Length of the gradient that one embedding gets, mean over samples and training: the size of an update. Temperature and scale stretch it, so compare losses only in their given settings."),
-    Column("head_gradient", "gradient, head", "small", "Length of the gradient at the head's weights, mean over training. Adam divides much of it away."),
-    Column("loss_gradient", "gradient, loss’s own", "small", "Length of the gradient at the loss's own parameters (ArcFace's weights, CCL's centers). Most losses have none: —."),
-    Column("pull", "pull", "small", "Mean length of the gradient's part that draws a sample to its own class, over training."),
-    Column("push", "push", "small", "Mean length of the gradient's part that drives a sample off other classes, over training. Next to pull it says what the loss spends its force on."),
-    Column("decay_epochs", "decay", "epochs", "Epochs until the loss is down to 10 % of its first value. Losses with a floor (SCL, N-pair) often never get there: not reached is then normal."),
-    Column("compaction_epochs", "compaction", "epochs", "Epochs until 90 % of the whole fall of intra on the training side is done. Few is greedy: the classes are compact early."),
+_DYNAMICS = (
+    Column("loss_value", "loss", "number", "The loss at the end. Not comparable between losses.", None, "greediness"),
+    Column("term_count", "terms", "count", "Terms of the loss in a batch (pairs, triplets, samples), mean over training.", None, "greediness"),
+    Column("active_count", "active term count", "count", "Terms of a batch that are above zero, mean over training.", None, "greediness"),
+    Column("term_active_ratio", "active terms", "percent", "Share of the loss's terms (pairs, triplets, samples) that are above zero, mean over training. Softmax losses stay near 100 % by construction.", None, "greediness"),
+    Column("gradient_active_ratio", "active gradients", "percent", "Share of samples whose gradient is above 1 % of the run's starting gradient, mean over training. It moves for every loss: high is many updates, low is few. N-pair moves two samples of each class by its definition.", None, "greediness"),
+    Column("gradient_active_ratio_low", "active at 0.1 %", "percent", "The gradient rule with a threshold ten times lower: how much the result depends on our choice of 1 %.", None, "greediness"),
+    Column("gradient_active_ratio_high", "active at 10 %", "percent", "The gradient rule with a threshold ten times higher.", None, "greediness"),
+    Column("mean_weight", "W", "percent", "The share of a full-strength update that a term gets, mean over training: 100 % pushes as hard as it can, 0 % is satisfied.", None, "greediness"),
+    Column("effective_share", "effective share", "percent", "Effective number of pairs that carry the update, over all pairs: low means that a few pairs decide.", None, "greediness"),
+    Column("embedding_gradient", "gradient at the embedding", "small", "Length of the gradient that one embedding gets, mean over samples and training: the size of an update. Temperature and scale stretch it, so compare losses only in their given settings.", None, "greediness"),
+    Column("embedding_gradient_p10", "gradient, tenth", "small", "A tenth of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
+    Column("embedding_gradient_p50", "gradient, median", "small", "Half of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
+    Column("embedding_gradient_p90", "gradient, ninetieth", "small", "Nine tenths of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
+    Column("tangent_gradient", "gradient along the sphere", "small", "Length of the part of the gradient that turns an embedding, mean over samples and training: the rest would only change its length.", None, "greediness"),
+    Column("head_gradient", "gradient at the head", "small", "Length of the gradient at the head's weights, mean over training. Adam divides much of it away.", None, "greediness"),
+    Column("loss_gradient", "gradient at the loss", "small", "Length of the gradient at the loss's own parameters (ArcFace's weights, CCL's centers). Most losses have none: —.", None, "greediness"),
+    Column("gradient_per_active", "gradient / active", "small", "Gradient at the embedding over the active ratio of terms: the size of an update if only active terms were averaged.", None, "greediness"),
+    Column("pull", "pull", "small", "Mean length of the gradient's part that draws a sample to its own class, over training.", None, "greediness"),
+    Column("push", "push", "small", "Mean length of the gradient's part that drives a sample off other classes, over training. Next to pull it says what the loss spends its force on.", None, "greediness"),
+    Column("skipped_anchor_ratio", "skipped anchors", "percent", "Share of samples without a partner in their batch, which the loss leaves out. Near 0 % is good.", "lower", "greediness"),
+    Column("decay_epochs", "decay", "epochs", "Epochs until the loss is down to 10 % of its first value. Losses with a floor (SCL, N-pair) often never get there: not reached is then normal.", None, "greediness"),
+    Column("floor_decay_epochs", "decay to floor", "epochs", "Epochs until 90 % of the whole fall of the loss is done: fair to losses with a floor.", None, "greediness"),
+    Column("compaction_epochs", "compaction", "epochs", "Epochs until 90 % of the whole fall of intra on the training side is done. Few is greedy: the classes are compact early.", None, "greediness"),
 )  # fmt: skip
-FURTHER = (
-    Column("recall_at_2", "R@2", "percent", "Share of test samples with one of their class among the 2 nearest. 100 % is perfect.", "higher"),
-    Column("recall_at_4", "R@4", "percent", "As R@2, among the 4 nearest.", "higher"),
-    Column("recall_at_8", "R@8", "percent", "As R@2, among the 8 nearest.", "higher"),
-    Column("r_precision", "R-precision", "percent", "Share of the R nearest samples that are of the class, whatever their order. 100 % is perfect.", "higher"),
-    Column("test_spacing_min_ratio", "closest pair", "percent", "Distance of the two closest class means over the mean distance: near 0 % two classes sit in one place."),
-    Column("test_intra_inter_ratio", "intra / inter", "number", "Variance inside classes over the distance between them; low is well clustered."),
-    Column("test_cdnv", "CDNV", "number", "Class-distance normalised variance, the mean over pairs of classes; low is well clustered, 0 is neural collapse."),
-    Column("test_effective_rank", "effective rank", "number", "How many directions the test embeddings use. Below 2 the space has collapsed onto a line; about the number of classes less one is usual."),
-    Column("test_alignment", "alignment", "number", "Mean squared distance of two samples of one class; low is aligned."),
-    Column("test_uniformity", "uniformity", "number", "How evenly the sphere is filled: −4 is near uniform, 0 is one point. It does not see a collapse onto few directions."),
-    Column("train_intra", "intra, train", "number", "intra on the training side; far below the test's means that compactness does not carry over."),
-    Column("train_inter", "inter, train", "number", "inter on the training side."),
-    Column("gradient_active_ratio_low", "active at 0.1 %", "percent", "The gradient rule with a threshold ten times lower: how much the readout depends on our choice of 1 %."),
-    Column("gradient_active_ratio_high", "active at 10 %", "percent", "The gradient rule with a threshold ten times higher."),
-    Column("effective_share", "effective share", "percent", "Effective number of pairs that carry the update, over all pairs: low means that a few pairs decide."),
-    Column("gradient_per_active", "gradient / active", "small", "Gradient at the embedding over the active ratio of terms: the size of an update if only active terms were averaged."),
-    Column("skipped_anchor_ratio", "skipped anchors", "percent", "Share of samples without a partner in their batch, which the loss leaves out. Near 0 % is good.", "lower"),
-    Column("floor_decay_epochs", "decay to floor", "epochs", "Epochs until 90 % of the whole fall of the loss is done: fair to losses with a floor."),
-    Column("loss_value", "loss", "number", "The loss at the end. Not comparable between losses."),
-    Column("selected_epoch", "selected epoch", "epochs", "The epoch that counts, where not the last one does: the numbers of the space at the end are of this epoch."),
-    Column("step_milliseconds", "step", "milliseconds", "Time of one training step on this machine.", "lower"),
-    Column("probe_share", "probe’s share", "percent", "Share of a step's time that the measuring takes.", "lower"),
+_CLOCK = (
+    Column("step_milliseconds", "step", "milliseconds", "Time of one training step on this machine.", "lower", "timing", True),
+    Column("probe_milliseconds", "probe", "milliseconds", "Time that the measuring takes of one training step.", "lower", "timing", True),
+    Column("probe_share", "probe’s share", "percent", "Share of a step's time that the measuring takes.", "lower", "timing", True),
+    Column("seconds", "training time", "seconds", "Time of the training without its measurements between epochs.", "lower", "timing", True),
 )  # fmt: skip
-COLUMNS = {column.name: column for column in RETRIEVAL + VARIANCE + GREEDINESS + FURTHER}
+_RUN = (
+    Column("epochs", "epochs", "epochs", "Epochs that the run trained for.", None, "run"),
+    Column("selected_epoch", "selected epoch", "epochs", "The epoch that counts, where not the last one does: the numbers of the space at the end are of this epoch.", None, "run"),
+    Column("objective", "objective", "percent", "What a search looks at: `selection_metric` on the validation slice.", "higher", "run"),
+    Column("size", "samples", "count", "Samples of a class.", None, "run"),
+    Column("nearest", "nearest class", "count", "The class whose mean is nearest.", None, "run"),
+    Column("spacing", "spacing", "number", "Mean distance of a class mean to the other class means."),
+)  # fmt: skip
+
+SIDES = ("train", "test", "validation")
+"""Sides of a split. Retrieval of the test side has no prefix."""
+
+
+def _of_side(column: Column, side: str) -> Column:
+    prefix = "" if column in _RANKING and side == "test" else f"{side}_"
+    if side == "test":
+        return column._replace(name=f"{prefix}{column.name}")
+    words = {"train": "the training side", "validation": "the validation slice"}[side]
+    return column._replace(
+        name=f"{prefix}{column.name}",
+        title=f"{column.title}, {side}",
+        meaning=f"{column.title} on {words}.",
+    )
+
+
+COLUMNS: dict[str, Column] = {
+    column.name: column
+    for column in (
+        *(_of_side(column, "test") for column in (*_RANKING, *_SPACE)),
+        *(_of_side(column, "train") for column in _SPACE),
+        *(_of_side(column, "validation") for column in (*_RANKING, *_SPACE)),
+        *_SPACE,
+        *_DYNAMICS,
+        *_CLOCK,
+        *_RUN,
+    )
+}
+"""Every column with a number, by its name. Columns of settings begin with SETTING."""
+
+SETTING = "setting_"
+"""`setting_margin` is the loss's margin, `setting_learning_rate` the learning rate of its run."""
+
+MEASURED_ON_TEST = frozenset(_of_side(column, "test").name for column in (*_RANKING, *_SPACE))
+"""Columns that a trial measures on the validation slice instead."""
+
+CLOCK_COLUMNS = frozenset(name for name, column in COLUMNS.items() if column.by_clock)
+"""Columns that the clock wrote."""
+
+STEP_TIMES = ("step_milliseconds", "probe_milliseconds")
+"""Those of a step."""
+
+RUN_TIMES = ("step_milliseconds", "probe_share", "seconds")
+"""Those of a run."""
+
+
+def _selected(*names: str) -> tuple[Column, ...]:
+    return tuple(COLUMNS[name] for name in names)
+
+
+# What a report shows, in its order.
+RETRIEVAL = _selected("recall_at_1", "map_at_r")
+VARIANCE = _selected("test_intra", "test_inter", "test_offset", "test_spacing_cv", "test_margin")
+GREEDINESS = _selected(
+    *("term_active_ratio", "gradient_active_ratio", "mean_weight", "embedding_gradient"),
+    *("head_gradient", "loss_gradient", "pull", "push", "decay_epochs", "compaction_epochs"),
+)
+FURTHER = _selected(
+    *("recall_at_2", "recall_at_4", "recall_at_8", "r_precision", "test_spacing_min_ratio"),
+    *("test_intra_inter_ratio", "test_cdnv", "test_effective_rank", "test_alignment"),
+    *("test_uniformity", "train_intra", "train_inter", "gradient_active_ratio_low"),
+    *("gradient_active_ratio_high", "effective_share", "gradient_per_active"),
+    *("skipped_anchor_ratio", "floor_decay_epochs", "loss_value", "selected_epoch"),
+    *("step_milliseconds", "probe_share"),
+)
+
+Kind = Literal["text", "whole", "real"]
+
+RUN: dict[str, Kind] = {
+    **dict.fromkeys(("run", "dataset", "loss", "base", "variant"), "text"),
+    "seed": "whole",
+}
+"""The columns that tell a run's rows from another's. A run may be there twice, as two variants."""
+
+TABLES: dict[str, dict[str, Kind]] = {
+    "runs": RUN,
+    "timing": {**RUN, **dict.fromkeys(RUN_TIMES, "real")},
+    "epochs": {**RUN, "epoch": "whole"},
+    "trials": {**RUN, "trial": "whole", "objective": "real", "error": "text"},
+    "tuned": {
+        **dict.fromkeys(("dataset", "base", "loss"), "text"),
+        "trial": "whole",
+        "settings": "text",
+        **dict.fromkeys(("objective", "default_objective"), "real"),
+        **dict.fromkeys(("trials", "failed"), "whole"),
+        "error": "text",
+    },
+    "classes": {**RUN, "side": "text", "label": "whole"},
+    "steps": {**RUN, "step": "whole", "epoch": "whole"},
+    "references": {"dataset": "text", "reference": "text"},
+    "failures": {**RUN, "error": "text"},
+    "left_out": {"dataset": "text", "reason": "text", "extent": "text"},
+}
+"""The tables of a study, and the columns that each begins with and always has."""
+
+
+def group_of(column: str) -> Group:
+    """The group of a column; `greediness` for one that a user's own loss or a later version added."""
+    return COLUMNS[column].group if column in COLUMNS else "greediness"
+
+
+def check_column(name: str) -> str:
+    """`name`, a column of numbers. InputError with the nearest name where there is none."""
+    if name in COLUMNS or name.startswith(SETTING):
+        return name
+    raise InputError(f"unknown column {name!r}{nearest(name, COLUMNS)}")

@@ -10,7 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from lossgauge.errors import InputError, MissingExtra, nearest
-from lossgauge.results.tables import LEADING, StudyTables
+from lossgauge.results.columns import TABLES
+from lossgauge.results.reader import read_study
+from lossgauge.results.tables import StudyTables
 from lossgauge.types import Record
 
 LIBRARIES = ("pandas", "polars")
@@ -27,7 +29,7 @@ def load_study(path: str | Path, *, frames: str | None = None) -> StudyFrames:
             f"frames must be pandas or polars, got {frames!r}{nearest(frames, LIBRARIES)}"
         )
     library = _library(LIBRARIES if frames is None else (frames,))
-    return StudyFrames(StudyTables(Path(path)), library, Path(path))
+    return StudyFrames(StudyTables(read_study(Path(path))), library, Path(path))
 
 
 class StudyFrames:
@@ -44,12 +46,12 @@ class StudyFrames:
     @property
     def plan(self) -> Record:
         """Every setting of the study, as in its file."""
-        return self._tables.results.plan
+        return self._tables.view.plan
 
     @property
     def environment(self) -> Record:
         """Versions and machine that it was run with."""
-        return self._tables.results.environment
+        return self._tables.view.environment
 
     @cached_property
     def runs(self) -> Any:
@@ -104,7 +106,7 @@ class StudyFrames:
     def __repr__(self) -> str:
         return (
             f"<study {self._path} in {self._library.__name__}, {len(self._tables.runs)} runs: "
-            f"{', '.join(LEADING)}, plan, environment>"
+            f"{', '.join(TABLES)}, plan, environment>"
         )
 
     def _frame(self, name: str) -> Any:
@@ -127,7 +129,7 @@ def _library(names: tuple[str, ...]) -> Any:
 
 
 def _pandas(table: pa.Table, pandas: Any) -> Any:
-    frame = table.to_pandas()
+    frame = table.to_pandas(use_threads=False)
     for field in table.schema:
         column = table.column(field.name)
         if pa.types.is_integer(field.type) and column.null_count:

@@ -1,6 +1,6 @@
-"""What the files of a study's folder hold, as models: whatever is read back is validated by one of them.
+"""What the files of a study's folder hold, as models: everything that is read back is validated by one of them.
 
-Checksums tell what is damaged; these tell what was never written by a study: other types, missing keys.
+A checksum finds damage; a model finds what no study has written: other types, missing keys.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from pydantic import (
 )
 
 from lossgauge.files import damaged
+from lossgauge.plan.loss import LossPlan
+from lossgauge.results.columns import RUN, TABLES
 from lossgauge.types import Record
 
 MOST = 1e100
-"""No measurement is larger, and its square is still a number."""
+"""Measurements are at most this large: their squares are still numbers."""
 
 Scalar = bool | int | float | str | None
 Number = Annotated[float, Field(ge=-MOST, le=MOST)] | None
@@ -81,7 +83,7 @@ class RunRow(Flat):
 
 
 class Searched(Flat):
-    """What came of a search."""
+    """The result of a search."""
 
     dataset: Name
     base: str
@@ -111,24 +113,28 @@ class Budget(Model):
     sampler: str = "tpe"
 
 
-class Asked(Model):
-    """Of a plan, what is read back."""
+class PlanRecord(Model):
+    """The keys of a plan that the readers of a study use."""
 
     question: str
     datasets: list[str]
+    losses: list[LossPlan]
+    seeds: list[Count]
     epochs: Count
+    batch_size: Count
     learning_rate: float
-    selection: str
+    selection: Literal["last", "best-validation", "oracle"]
     selection_metric: Literal["map_at_r", "recall_at_1"]
     validation_share: Number
     tune: Budget | None
+    sensitivity: list[float]
 
 
 class Study(Model):
     """study.json."""
 
-    plan: Asked
-    choices: dict[str, str]
+    plan: PlanRecord
+    assumptions: dict[str, str]
     runs: list[RunRow]
     expected: Count
     tuned: list[Searched]
@@ -137,7 +143,7 @@ class Study(Model):
 
 
 class Reference(Model):
-    """The geometry of a space that no loss has made."""
+    """The geometry of a space to compare with, which no loss has made."""
 
     __pydantic_extra__: dict[str, Number]
     dataset: Name
@@ -221,30 +227,18 @@ def checked(path: Path, model: type[BaseModel], record: Record) -> Record:
     return record
 
 
-TEXT_COLUMNS = {"side"}
-WHOLE_COLUMNS = {
-    "epochs": {"epoch"},
-    "steps": {"step", "epoch"},
-    "classes": {"label"},
-}
-"""Of a run's tables."""
-
-
 def check_columns(path: Path, name: str, schema: pa.Schema) -> None:
     """CacheError unless a table of a run has the columns that say which row it is, and numbers in all others."""
     if not schema.names:
         return  # no rows: a run without a step
-    text = TEXT_COLUMNS if name == "classes" else set()
-    for column in (*WHOLE_COLUMNS[name], *text):
+    first = {column: kind for column, kind in TABLES[name].items() if column not in RUN}
+    for column in first:
         if column not in schema.names:
             raise damaged(path, f"it has no column {column!r}")
+    allowed = {"text": {pa.string()}, "whole": {pa.int64()}}
     for field in schema:
-        allowed = {pa.int64(), pa.float64(), pa.null()}
-        if field.name in WHOLE_COLUMNS[name]:
-            allowed = {pa.int64()}
-        elif field.name in text:
-            allowed = {pa.string()}
-        if field.type not in allowed:
+        kinds = allowed.get(first.get(field.name, "real"), {pa.int64(), pa.float64(), pa.null()})
+        if field.type not in kinds:
             raise damaged(path, f"its column {field.name!r} is of type {field.type}")
 
 

@@ -1,4 +1,4 @@
-"""A study's folder as flat Arrow tables: what data frames and exports are made of.
+"""A study as flat Arrow tables: what data frames and exports are made of.
 
 The order of rows is that of study.json, and what the clock wrote stands in `timing` alone, so that the same study
 gives the same tables, whatever order its runs ended in. What is not known is null, a NaN too.
@@ -7,7 +7,7 @@ gives the same tables, whatever order its runs ended in. What is not known is nu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,109 +15,89 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lossgauge.files import damaged, read_json, read_schema, read_table
-from lossgauge.portable import portable_results, portable_value
-from lossgauge.results.store import TIMING, Store
-from lossgauge.types import Record, Results
-
-Columns = dict[str, Any]
-"""Names to Arrow types."""
+from lossgauge.errors import InputError, nearest
+from lossgauge.files import damaged, read_table
+from lossgauge.portable import portable_value
+from lossgauge.results.columns import CLOCK_COLUMNS, RUN, RUN_TIMES, TABLES, Kind
+from lossgauge.results.layout import RUN_TABLES, Layout
+from lossgauge.results.view import RunFiles, StudyView
+from lossgauge.types import Record
 
 CHUNK_ROWS = 100_000
 """Rows that are held at a time where a table is read run by run, give or take a run."""
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
-RUN: Columns = {
-    **dict.fromkeys(("run", "dataset", "loss", "base", "variant"), _TEXT),
-    "seed": _WHOLE,
-}
-"""The columns that tell a run's rows from another's. A run may be there twice, as two variants."""
-
-LEADING: dict[str, Columns] = {
-    "runs": RUN,
-    "timing": {**RUN, **dict.fromkeys(("step_milliseconds", "probe_share", "seconds"), _REAL)},
-    "epochs": {**RUN, "epoch": _WHOLE},
-    "trials": {**RUN, "trial": _WHOLE, "objective": _REAL, "error": _TEXT},
-    "tuned": {
-        **dict.fromkeys(("dataset", "base", "loss"), _TEXT),
-        "trial": _WHOLE,
-        "settings": _TEXT,
-        **dict.fromkeys(("objective", "default_objective"), _REAL),
-        **dict.fromkeys(("trials", "failed"), _WHOLE),
-        "error": _TEXT,
-    },
-    "classes": {**RUN, "side": _TEXT, "label": _WHOLE},
-    "steps": {**RUN, "step": _WHOLE, "epoch": _WHOLE},
-    "references": {"dataset": _TEXT, "reference": _TEXT},
-    "failures": {**RUN, "error": _TEXT},
-    "left_out": {"dataset": _TEXT, "reason": _TEXT, "extent": _TEXT},
-}
-"""The tables, and the columns that each begins with and always has."""
-
-PER_RUN = ("epochs", "steps", "classes")
-"""Tables with rows of their own in each run's folder."""
+_TYPES = {"text": _TEXT, "whole": _WHOLE, "real": _REAL}
 
 
 class StudyTables:
-    """The tables of one study, as its folder was when this was made: runs that end later are not in them."""
+    """The tables of TABLES of one study, without the folders of one machine."""
 
-    results: Results
-    """The same, as the report reads it, without the folders of one machine."""
+    def __init__(self, view: StudyView) -> None:
+        """Raises InputError where the view was not read from a folder."""
+        if view.files is None:
+            raise InputError(
+                "tables need a study's folder, and these results were not read from one: use read_study"
+            )
+        self.view = view.portable()
+        self._files: RunFiles = view.files
+        self._layout = Layout(view.files.folder)
 
-    def __init__(self, folder: Path) -> None:
-        """Verify and read what is done. Raises StudyError where the folder holds no study."""
-        self._store = Store(folder)
-        study = self._store.read_study()
-        self.results = portable_results(self._store.load())
-        place = {_asked(portable_value(row)): number for number, row in enumerate(study["runs"])}
-        self._runs = sorted(
-            (*self.results.summaries, *self.results.sensitivity),
-            key=lambda row: place.get(_asked(portable_value(row)), len(place)),
-        )
+    @cached_property
+    def _finished(self) -> list[Record]:
+        """A row for each finished run, without trials, in the order of study.json."""
+        results = self.view.results
+        plain, varied = iter(results.summaries), iter(results.sensitivity)
+        return [next(varied if v == "sensitivity" else plain) for v in self._files.variants]
 
     @property
     def runs(self) -> list[Record]:
-        """A row a finished run of variant `default`, `tuned` or `sensitivity`, without what the clock wrote."""
-        return [_timeless(row) for row in self._runs]
+        """A row for each finished run of variant `default`, `tuned` or `sensitivity`, without what the clock wrote."""
+        return [_without_clock(row) for row in self._finished]
 
-    @cached_property
+    @property
     def timing(self) -> list[Record]:
         """What the clock wrote of each of `runs`."""
         return [
-            {**_named(row), **read_json(self._folder(row) / "timing.json")} for row in self._runs
+            {name: row[name] for name in (*RUN, *RUN_TIMES) if name in row}
+            for row in self._finished
         ]
 
     def config(self, row: Record) -> Record:
-        """All that a run of `runs` depends on. Raises CacheError where it is damaged."""
-        found: Record = portable_value(read_json(self._folder(row) / "config.json"))
-        return found
+        """All that a run of `runs` depends on."""
+        config: Record = portable_value(self._files.configs[row["run"]])
+        return config
 
     def table(self, name: str) -> pa.Table:
-        """The whole table of a name in LEADING. Raises CacheError where a run was damaged since this was made."""
+        """A whole table. Raises CacheError where a file of a run was damaged since the folder was read."""
         return pa.concat_tables([self.schema(name).empty_table(), *self.chunks(name)])
 
     def schema(self, name: str) -> pa.Schema:
-        """Columns of a table: those of LEADING first, the others as they first come."""
-        if name not in PER_RUN:
-            return as_table(self._rows(name), LEADING[name]).schema
-        found = [read_schema(self._path(row, name)) for row in self._runs]
-        fields = pa.unify_schemas([pa.schema([]), *found], promote_options="permissive")
-        leading = LEADING[name]
+        """Columns of a table: those of TABLES first, the others as they first come.
+
+        Raises InputError for an unknown table.
+        """
+        check_table(name)
+        if name not in RUN_TABLES:
+            return as_table(self._rows(name), TABLES[name]).schema
+        schemas = [self._files.schema(row["run"], name) for row in self._finished]
+        fields = pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
+        first = {column: _TYPES[kind] for column, kind in TABLES[name].items()}
         others = [
             field.with_type(_REAL) if pa.types.is_null(field.type) else field
             for field in fields.remove_metadata()
-            if field.name not in leading and field.name not in TIMING
+            if field.name not in first and field.name not in CLOCK_COLUMNS
         ]
-        return pa.schema([*map(pa.field, leading, leading.values()), *others])
+        return pa.schema([*map(pa.field, first, first.values()), *others])
 
     def chunks(self, name: str) -> Iterator[pa.Table]:
         """A table in parts of one schema: `steps` of a large study need never be in memory as a whole."""
-        if name not in PER_RUN:
-            yield as_table(self._rows(name), LEADING[name])
+        if name not in RUN_TABLES:
+            yield as_table(self._rows(name), TABLES[name])
             return
         schema = self.schema(name)
         waiting: list[pa.Table] = []
-        for row in self._runs:
+        for row in self._finished:
             waiting.append(self.part(row, name, schema))
             if sum(part.num_rows for part in waiting) >= CHUNK_ROWS:
                 yield pa.concat_tables(waiting).combine_chunks()
@@ -128,27 +108,29 @@ class StudyTables:
     def _rows(self, name: str) -> Sequence[Record]:
         if name == "timing":
             return self.timing
-        return self.runs if name == "runs" else [*map(_timeless, getattr(self.results, name))]
+        if name == "runs":
+            return self.runs
+        return [_without_clock(row) for row in getattr(self.view.results, name)]
 
     def part(self, row: Record, name: str, schema: pa.Schema) -> pa.Table:
-        """What one of `runs` adds to a table of PER_RUN, in the columns of all."""
-        path = self._path(row, name)
-        found = read_table(path)
+        """What one of `runs` adds to a table of RUN_TABLES, in the columns of all."""
+        path = self._layout.table(row["run"], name)
+        table = self._files.epochs[row["run"]] if name == "epochs" else read_table(path)
         columns = []
         for field in schema:
             if field.name in RUN:
-                columns.append(pa.repeat(pa.scalar(row[field.name], field.type), found.num_rows))
-            elif field.name in found.column_names:
-                columns.append(_without_nan(_cast(path, found.column(field.name), field.type)))
+                columns.append(pa.repeat(pa.scalar(row[field.name], field.type), table.num_rows))
+            elif field.name in table.column_names:
+                columns.append(_without_nan(_cast(path, table.column(field.name), field.type)))
             else:
-                columns.append(pa.nulls(found.num_rows, field.type))
+                columns.append(pa.nulls(table.num_rows, field.type))
         return pa.table(columns, schema=schema)
 
-    def _folder(self, row: Record) -> Path:
-        return self._store.folder / "runs" / str(row["run"])
 
-    def _path(self, row: Record, name: str) -> Path:
-        return self._folder(row) / f"{name}.parquet"
+def check_table(name: str) -> None:
+    """InputError with the nearest name where there is no such table."""
+    if name not in TABLES:
+        raise InputError(f"unknown table {name!r}{nearest(name, TABLES)}")
 
 
 def _cast(path: Path, column: Any, kind: pa.DataType) -> Any:
@@ -158,27 +140,22 @@ def _cast(path: Path, column: Any, kind: pa.DataType) -> Any:
         raise damaged(path, str(error)) from None
 
 
-def _asked(row: Record) -> tuple[Any, ...]:
-    """What makes a run and why it is run: unique in a study."""
-    return tuple(row.get(name) for name in (*RUN, "setting", "factor", "trial"))
+def _without_clock(row: Record) -> Record:
+    """Without what the clock wrote; a traceback names paths of one machine, and stays in the folder."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in CLOCK_COLUMNS and name != "traceback"
+    }
 
 
-def _named(row: Record) -> Record:
-    return {name: row[name] for name in RUN}
-
-
-def _timeless(row: Record) -> Record:
-    """Without what the clock wrote; a traceback names places on one machine, and stays in the folder."""
-    return {name: value for name, value in row.items() if name not in (*TIMING, "traceback")}
-
-
-def as_table(rows: Sequence[Record], leading: Columns) -> pa.Table:
-    """Rows as a table: the leading columns, then the others as they first come."""
-    names = dict.fromkeys([*leading, *(name for row in rows for name in row)])
+def as_table(rows: Sequence[Record], first: Mapping[str, Kind]) -> pa.Table:
+    """Rows as a table: the columns of `first`, then the others as they first come."""
+    names = dict.fromkeys([*first, *(name for row in rows for name in row)])
     columns = {}
     for name in names:
         values = [row.get(name) for row in rows]
-        kind = leading.get(name) or _kind(values)
+        kind = _TYPES[first[name]] if name in first else _kind(values)
         cells: list[Any] = values
         if kind == _TEXT:
             cells = [_words(value) for value in values]

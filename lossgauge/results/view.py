@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
+
+import pyarrow as pa
+from pydantic import ValidationError
 
 from lossgauge.errors import InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
+from lossgauge.portable import portable_results
+from lossgauge.results.columns import check_column
+from lossgauge.results.records import PlanRecord
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.types import Record, Results
 
@@ -34,13 +41,37 @@ BASELINE = Loss(UNTRAINED, UNTRAINED)
 _NOTHING: Mapping[int, Record] = MappingProxyType({})
 
 
+class RunFiles(NamedTuple):
+    """What data frames and exports need of the finished runs beside their rows. Trials have none."""
+
+    folder: Path
+    """Of the study."""
+    variants: tuple[str, ...]
+    """Of each finished run, in the order of study.json: `sensitivity` stands in `results.sensitivity`."""
+    configs: Mapping[str, Record]
+    """Run → all that it depends on."""
+    epochs: Mapping[str, pa.Table]
+    """Run → its rows of epochs."""
+    schemas: Mapping[str, Mapping[str, pa.Schema]]
+    """Run → `steps` and `classes` → its columns; the rows stay on the disk, as they are many."""
+
+    def schema(self, run: str, table: str) -> pa.Schema:
+        return self.epochs[run].schema if table == "epochs" else self.schemas[run][table]
+
+
 class StudyView:
     """One study, read once. Every answer is computed when it is first asked for, and kept."""
 
-    def __init__(self, results: Results) -> None:
+    def __init__(
+        self, results: Results, files: RunFiles | None = None, damage: tuple[str, ...] = ()
+    ) -> None:
         self.results = results
+        self.files = files
+        """What else the folder holds of the finished runs; None of results that were read from no folder."""
+        self.damage = damage
+        """A line for each damaged run: it is among the failures, or among the trials."""
         self.plan = results.plan
-        self.assumptions = results.choices
+        self.assumptions = results.assumptions
         self.environment = results.environment
         self.left_out = results.left_out
         self.expected = results.expected
@@ -49,6 +80,16 @@ class StudyView:
         self._differences: dict[tuple[str, Loss, Loss, str], Interval | None] = {}
 
     # what the study has
+
+    @cached_property
+    def typed_plan(self) -> PlanRecord:
+        """The keys of `plan` that readers use, with their types. Raises InputError where one is missing."""
+        try:
+            return PlanRecord.model_validate(self.plan)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise InputError(f"the plan of these results lacks {where}: {first['msg']}") from None
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:
@@ -116,7 +157,8 @@ class StudyView:
         return self._epochs.get((dataset, loss), ())
 
     def values(self, dataset: str, loss: Loss, column: str) -> dict[int, float | None]:
-        """Seed → value of a column; None where a run does not know it."""
+        """Seed → value of a column; None where a run does not know it. Raises InputError for an unknown column."""
+        check_column(column)
         return {
             seed: known(row.get(column)) for seed, row in sorted(self.runs(dataset, loss).items())
         }
@@ -185,6 +227,10 @@ class StudyView:
                     "report them as two studies"
                 )
 
+    def portable(self) -> StudyView:
+        """The same study without the folders of one machine in its texts."""
+        return StudyView(portable_results(self.results), self.files, self.damage)
+
     def _rows(self) -> Iterator[Record]:
         for rows in (self.results.summaries, self.results.epochs, self.results.failures):
             yield from rows
@@ -202,6 +248,11 @@ class StudyView:
         for row in self.results.epochs:
             epochs.setdefault((str(row["dataset"]), self.loss_of(row)), []).append(row)
         return epochs
+
+    def planned_loss(self, row: Record) -> Loss:
+        """The loss of a row of any variant, a trial say, with the settings of the plan."""
+        base = str(row["base"])
+        return Loss(base, self._names.get(base, base))
 
 
 def in_order(losses: Iterable[Loss]) -> list[Loss]:

@@ -7,8 +7,11 @@ from typing import Literal
 
 from lossgauge.stats.intervals import Interval
 
-Unit = Literal["percent", "number", "small", "epochs", "milliseconds"]
+Unit = Literal["percent", "number", "small", "count", "epochs", "milliseconds", "seconds"]
 """How a number is shown: `small` in significant digits, `percent` of a share."""
+
+
+_TIMES = {"milliseconds": "ms", "seconds": "s"}
 
 
 def rounded(value: float, digits: int, *, signed: bool = False) -> str:
@@ -47,10 +50,10 @@ def shown(value: float, unit: Unit) -> str:
         return short(value, 3)
     if unit == "percent":
         return f"{rounded(100 * value, 1)}\u00a0%"
-    if unit == "epochs":
+    if unit in ("count", "epochs"):
         return rounded(value, 1)
-    if unit == "milliseconds":
-        return f"{value:.3g}\u00a0ms"
+    if unit in _TIMES:
+        return f"{value:.3g}\u00a0{_TIMES[unit]}"
     return rounded(value, 3 if abs(value) < 10 else 1)
 
 
@@ -64,9 +67,9 @@ def shown_interval(over: Interval, unit: Unit) -> str:
 
 def shown_half_width(half_width: float, mean: float, unit: Unit) -> str:
     """The ± of an interval in the digits of its mean; one that rounds to nothing is "< 0.1", not 0."""
-    if unit in ("small", "milliseconds"):
+    if unit == "small" or unit in _TIMES:
         return short(half_width, 3) if unit == "small" else f"{half_width:.2g}"
     scaled = 100 * half_width if unit == "percent" else half_width
-    digits = 1 if unit in ("percent", "epochs") or abs(mean) >= 10 else 3
+    digits = 1 if unit in ("percent", "count", "epochs") or abs(mean) >= 10 else 3
     least = 10.0**-digits
     return f"< {least:.{digits}f}" if scaled < least / 2 else f"{scaled:.{digits}f}"

@@ -17,7 +17,7 @@ from lossgauge.data.features import features as cached_features
 from lossgauge.data.features import is_cached
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.plan.study import Plan
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import DEFAULT, Resources, check_resources
 from lossgauge.study.prepare import prepare
 from lossgauge.study.progress import Progress

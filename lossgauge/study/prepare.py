@@ -18,7 +18,7 @@ from lossgauge.data.samplers import (
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
 from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.execute import sampler
 from lossgauge.study.run.measure import references

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lossgauge.files import AGAIN
 from lossgauge.plan.assumptions import choices
 from lossgauge.plan.study import Plan
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import DEFAULT, Engine, Resources, check_resources, open_engine
 from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
@@ -62,7 +62,7 @@ def run_study(
         told = ProgressGroup([progress, StatusFile(store, ledger)])
         asked: Record = {
             "plan": plan.model_dump(mode="json"),
-            "choices": choices(plan),
+            "assumptions": choices(plan),
             "left_out": left_out,
             "environment": environment(resources.device),
         }

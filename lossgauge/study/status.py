@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from lossgauge.errors import CacheError, StudyError
 from lossgauge.files import read_json, write_json
+from lossgauge.results.reader import expected_runs
 from lossgauge.results.records import Count
-from lossgauge.results.store import Store, expected_runs
+from lossgauge.results.writer import Store
 from lossgauge.study.schedule.run_queue import Ledger, passes
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import Record

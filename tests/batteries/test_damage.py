@@ -18,8 +18,10 @@ import pytest
 
 from lossgauge.errors import CacheError, LossgaugeError
 from lossgauge.files import read_rows
-from lossgauge.results.store import TIMING, Store
-from lossgauge.results.tables import LEADING, StudyTables
+from lossgauge.results.columns import CLOCK_COLUMNS, TABLES
+from lossgauge.results.reader import read_study
+from lossgauge.results.tables import StudyTables
+from lossgauge.results.writer import Store
 from lossgauge.study.engines.features_file import read_features_file, write_features_file
 from lossgauge.study.prepare import prepare
 from lossgauge.study.run.guarded import run_guarded
@@ -93,11 +95,11 @@ def _digit(content: bytes, chance: random.Random) -> bytes:
 
 def shown(folder: Path) -> dict[str, object]:
     """All that is read of a study by the report, the tables and the status."""
-    tables = StudyTables(folder)
+    tables = StudyTables(read_study(folder))
     status = read_status(folder)
     return {
         "results": without_nan(Store(folder).load()._asdict()),
-        "tables": {name: without_nan(tables.table(name).to_pylist()) for name in LEADING},
+        "tables": {name: without_nan(tables.table(name).to_pylist()) for name in TABLES},
         "configs": [tables.config(row) for row in tables.runs],
         "failed": status.failed,
         "counts": [sorted(status.done), sorted(status.waiting), status.expected],
@@ -134,7 +136,7 @@ def verdict(damaged: Path, folder: Path, whole: dict[str, object]) -> str:
         for row in found[kind]
     ) and all(
         found[part] == whole["results"][part]
-        for part in ("plan", "choices", "references", "left_out", "environment", "tuned")
+        for part in ("plan", "assumptions", "references", "left_out", "environment", "tuned")
     )
     return "failure" if same else "SILENT"
 
@@ -166,7 +168,7 @@ def published(folder: Path, run: str) -> dict[str, object]:
     rows = {
         name: without_nan(
             [
-                {column: value for column, value in row.items() if column not in TIMING}
+                {column: value for column, value in row.items() if column not in CLOCK_COLUMNS}
                 for row in read_rows(folder / "runs" / run / f"{name}.parquet")
             ]
         )
@@ -246,7 +248,9 @@ def timeless(found: dict[str, object]) -> dict[str, object]:
     def strip(value: object) -> object:
         if isinstance(value, dict):
             return {
-                k: strip(v) for k, v in value.items() if k not in (*TIMING, "traceback", "timing")
+                k: strip(v)
+                for k, v in value.items()
+                if k not in (*CLOCK_COLUMNS, "traceback", "timing")
             }
         return [strip(part) for part in value] if isinstance(value, list) else value
 

@@ -28,8 +28,8 @@ from lossgauge.errors import LossgaugeError
 from lossgauge.export import export_study
 from lossgauge.files import MANIFEST, fingerprint, read_json, write_json
 from lossgauge.report.output import write_page
-from lossgauge.results.store import Store
-from lossgauge.results.tables import LEADING
+from lossgauge.results.columns import TABLES
+from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
 from lossgauge.types import Results
@@ -321,7 +321,7 @@ def reads(folder: Path, out: Path, whole: Results) -> dict[str, Callable[[], obj
         "report": report,
         "export": lambda: export_study(folder, "csv", out / "csv"),
         "load_study": lambda: [
-            getattr(frames, name) for frames in [lossgauge.load_study(folder)] for name in LEADING
+            getattr(frames, name) for frames in [lossgauge.load_study(folder)] for name in TABLES
         ],
     }
 

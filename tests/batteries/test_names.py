@@ -21,7 +21,7 @@ from lossgauge.errors import PlanError
 from lossgauge.export import export_study
 from lossgauge.plan.yaml_file import parse_plan
 from lossgauge.report.output import write_page
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.progress_bars import Bars, Lines
 from lossgauge.study.runner import run_study
 from lossgauge.terminal import one_line, safe

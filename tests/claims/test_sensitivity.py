@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from lossgauge.claims.sensitivity import Movement, Shares, movements
-from lossgauge.claims.statements import QUANTITIES
 from lossgauge.claims.variants import loss_variants
 from lossgauge.claims.verdicts import verdicts
+from lossgauge.results.view import StudyView
 from lossgauge.types import Record, Results
-from tests.claims.conftest import CLAIM, LOSSES, random_study
+from tests.claims.conftest import CLAIM, LOSSES, QUANTITIES, random_study
 
 FACTORS = (0.25, 0.5, 2.0, 4.0)
 SETTINGS = {"arcface": ("margin", "scale"), "ccl": ("margin", "scale")}
@@ -42,7 +42,7 @@ def varied_study(seed: int = 0, *, losses=LOSSES, factors=FACTORS) -> Results:
 
 
 def moved(results: Results, key: str) -> Movement:
-    return movements(results, "d", [CLAIM[key]])[0]
+    return movements(StudyView(results), "d", [CLAIM[key]])[0]
 
 
 def slow_sides(results: Results, key: str) -> list[tuple[str, str, str, int]]:
@@ -92,7 +92,9 @@ def test_shares_and_turns_are_those_of_a_slow_loop_over_all_pairs_of_settings(ke
 
 def test_the_default_is_the_verdict_of_the_plans_settings():
     results = varied_study(2)
-    assert [m.default for m in movements(results, "d")] == verdicts(results, "d")
+    assert [m.default for m in movements(StudyView(results), "d")] == verdicts(
+        StudyView(results), "d"
+    )
 
 
 def test_the_tuned_verdict_is_that_of_a_study_of_the_tuned_rows_alone():
@@ -102,8 +104,8 @@ def test_the_tuned_verdict_is_that_of_a_study_of_the_tuned_rows_alone():
         for r in results.summaries
         if r.get("variant") == "tuned"
     ]
-    expected = verdicts(results._replace(summaries=alone, sensitivity=[]), "d")
-    assert [m.tuned for m in movements(results, "d")] == expected
+    expected = verdicts(StudyView(results._replace(summaries=alone, sensitivity=[])), "d")
+    assert [m.tuned for m in movements(StudyView(results), "d")] == expected
 
 
 def test_a_multiple_is_the_verdict_of_all_losses_at_their_first_setting_times_that():
@@ -113,8 +115,8 @@ def test_a_multiple_is_the_verdict_of_all_losses_at_their_first_setting_times_th
         for r in results.sensitivity
         if r["factor"] == 0.5 and r["setting"] != "scale"
     ]
-    expected = verdicts(results._replace(summaries=alone, sensitivity=[]), "d")
-    found = movements(results, "d")
+    expected = verdicts(StudyView(results._replace(summaries=alone, sensitivity=[])), "d")
+    found = movements(StudyView(results), "d")
     assert [factor for factor, _ in found[0].at_factors] == list(FACTORS)
     assert [dict(m.at_factors)[0.5] for m in found] == expected
 
@@ -123,7 +125,7 @@ def test_of_several_settings_margin_comes_first_then_temperature_then_scale():
     results = varied_study()
     for r in results.sensitivity:
         r["setting"] = "scale" if r["setting"] == "margin" else "temperature"
-    found = loss_variants(results, "d", ["arcface"])
+    found = loss_variants(StudyView(results), "d", ["arcface"])
     assert [s.setting for s in found.by_loss["arcface"]] == [
         None,
         *["temperature"] * 4,
@@ -141,24 +143,32 @@ def test_an_ordering_counts_default_each_multiple_and_tuned():
 
 def test_the_order_of_rows_does_not_matter():
     results = varied_study(3)
-    expected = movements(results, "d")
+    expected = movements(StudyView(results), "d")
     order = np.random.default_rng(0)
     shuffled = results._replace(
         summaries=[results.summaries[i] for i in order.permutation(len(results.summaries))],
         sensitivity=[results.sensitivity[i] for i in order.permutation(len(results.sensitivity))],
     )
-    assert movements(shuffled, "d") == expected
+    assert movements(StudyView(shuffled), "d") == expected
 
 
 def test_a_study_without_tuned_or_varied_runs_has_no_movement():
-    assert movements(random_study(), "d") == []
+    assert movements(StudyView(random_study()), "d") == []
 
 
 def test_a_claim_that_the_split_does_not_allow_does_not_move():
     results = varied_study()
     for r in [*results.summaries, *results.sensitivity]:
         r["protocol"] = "official"
-    assert [m.claim.key for m in movements(results, "d")] == ["1", "2", "4", "5", "6", "7a", "8"]
+    assert [m.claim.key for m in movements(StudyView(results), "d")] == [
+        "1",
+        "2",
+        "4",
+        "5",
+        "6",
+        "7a",
+        "8",
+    ]
 
 
 def test_a_loss_without_a_tuned_run_is_named():
@@ -167,7 +177,10 @@ def test_a_loss_without_a_tuned_run_is_named():
     varied = [r for r in results.sensitivity if (r["base"], r["factor"]) != ("scl", 2.0)]
     found = moved(results._replace(summaries=rows, sensitivity=varied), "1")
     assert found.tuned is not None
-    assert (found.tuned.status, found.tuned.reason) == ("not tested", "scl has no run tuned")
+    assert (found.tuned.status, found.tuned.reason) == (
+        "not tested",
+        "scl has no run with tuned settings",
+    )
     assert dict(found.at_factors)[2.0].reason == "scl has no run at × 2"
     assert found.default.status != "not tested"
 
@@ -186,10 +199,14 @@ def lost_at(results: Results, gap: str) -> Results:
 @pytest.mark.parametrize(
     ("gap", "tuned", "at_two"),
     [
-        ("failures", "every run of scl tuned failed", "every run of scl at × 2 failed"),
+        (
+            "failures",
+            "every run of scl with tuned settings failed",
+            "every run of scl at × 2 failed",
+        ),
         (
             "waiting",
-            "no run of scl tuned has finished yet",
+            "no run of scl with tuned settings has finished yet",
             "no run of scl at × 2 has finished yet",
         ),
     ],

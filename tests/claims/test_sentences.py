@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from lossgauge.claims.sensitivity import Flip, Shares
-from lossgauge.claims.sentences import correction, counts_in_words, evidence, shares, turning
+from lossgauge.claims.sentences import correction, evidence, shares, summary, turning
 from lossgauge.claims.statements import Comparison
 from lossgauge.claims.verdicts import verdicts
+from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import Interval
 from tests.claims.conftest import CLAIM, LOSSES, random_study, set_column
 
 
 def told(results, key):
-    return verdicts(results, "d", [CLAIM[key]])[0]
+    return verdicts(StudyView(results), "d", [CLAIM[key]])[0]
 
 
 def test_a_share_is_told_in_points_with_seeds_p_and_side():
@@ -49,7 +50,7 @@ def test_every_quantity_is_told_in_its_unit(column, told_as):
     claim = CLAIM["1"]._replace(
         comparisons=(Comparison("triplet", "contrastive", column, "higher"),)
     )
-    found = verdicts(results, "d", [claim])[0]
+    found = verdicts(StudyView(results), "d", [claim])[0]
     assert f": {told_as}, 3 paired seeds" in evidence(found)[0]
     # of one comparison there is nothing to correct
     assert correction(found) == ""
@@ -57,9 +58,9 @@ def test_every_quantity_is_told_in_its_unit(column, told_as):
 
 def test_a_claim_of_both_kinds_is_counted_and_not_told_by_its_correlation():
     claim = CLAIM["1"]._replace(orderings=CLAIM["7a"].orderings)
-    found = verdicts(random_study(), "d", [claim])[0]
+    found = verdicts(StudyView(random_study()), "d", [claim])[0]
     assert len(found.parts) == 5
-    assert counts_in_words(found) == found.counts
+    assert summary(found) == found.counts
 
 
 def test_a_difference_below_0_has_a_true_minus_and_an_open_one_its_reason():
@@ -96,12 +97,12 @@ def test_a_tally_counts_sides_and_says_where_they_are_mixed():
     middle = {"contrastive": (0.3, 0.4, 0.5), "info_nce": (0.3, 0.4, 0.5)}
     set_column(results, "test_intra", level | middle)
     found = told(results, "1")
-    assert counts_in_words(found) == "mixed: 2 for, 2 against"
+    assert summary(found) == "mixed: 2 for, 2 against"
     assert found.reason == "mixed: 2 for, 2 against, of 4 comparisons"
     set_column(results, "test_intra", {"scl": (0.6, 0.7, 0.81)})
-    assert counts_in_words(told(results, "1")) == "4 for"
-    assert counts_in_words(told(random_study(losses=("scl",)), "1")) == ""
-    assert counts_in_words(told(random_study(), "7a")).lstrip("+−").startswith("0.")
+    assert summary(told(results, "1")) == "4 for"
+    assert summary(told(random_study(losses=("scl",)), "1")) == ""
+    assert summary(told(random_study(), "7a")).lstrip("+−").startswith("0.")
 
 
 def test_small_and_large_numbers_are_told_without_an_exponent():

@@ -7,12 +7,13 @@ import pytest
 from lossgauge.claims.sensitivity import movements
 from lossgauge.claims.variants import LossVariants, loss_variants
 from lossgauge.claims.verdicts import NO_PROTOCOL, verdicts
+from lossgauge.results.view import StudyView
 from lossgauge.types import Record, Results
 from tests.claims.conftest import CLAIM, random_study, row, study
 
 
 def of(results: Results, *losses: str) -> LossVariants:
-    return loss_variants(results, "d", losses or ("triplet", "scl"))
+    return loss_variants(StudyView(results), "d", losses or ("triplet", "scl"))
 
 
 def lost(title: str, base: str, variant: str, **more: object) -> Record:
@@ -43,7 +44,7 @@ def test_a_loss_with_settings_stands_for_the_plain_one_where_it_is_alone():
     both = of(study(WITH_MARGIN + other))
     assert both.default() == {}
     assert both.absent == {
-        "triplet": "triplet is there as triplet(margin=0.1) and as triplet(margin=0.5): not clear which"
+        "triplet": "the study has triplet(margin=0.1) and triplet(margin=0.5): not clear which is triplet"
     }
     # asked for by its title, each is itself
     titles = ("triplet(margin=0.1)", "triplet(margin=0.5)")
@@ -66,7 +67,7 @@ def test_a_trial_that_failed_or_waits_stands_for_nothing(part):
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ("failures", "no run of triplet came to its end"),
+        ("failures", "every run of triplet failed"),
         ("waiting", "triplet has not finished yet"),
     ],
 )
@@ -101,19 +102,19 @@ def test_a_multiple_is_listed_where_some_loss_has_a_run_of_it():
     assert found.absent_at(4.0)["scl"] == "every run of scl at × 4 failed"
     assert found.absent_at(8.0)["scl"] == "scl has no run at × 8"
     assert found.at_factor(4.0) == {}
-    (movement,) = movements(results, "d", [CLAIM["7a"]])
+    (movement,) = movements(StudyView(results), "d", [CLAIM["7a"]])
     assert [factor for factor, _ in movement.at_factors] == [0.5, 2.0]
 
 
 def test_a_split_is_known_where_all_rows_say_the_same():
     results = random_study()
     assert of(results).protocol == "class-disjoint"
-    assert verdicts(results, "d", [CLAIM["3"]])[0].status != "not tested"
+    assert verdicts(StudyView(results), "d", [CLAIM["3"]])[0].status != "not tested"
     results.summaries[5]["protocol"] = None  # a row that does not say it
     assert of(results).protocol == "class-disjoint"
     results.summaries[5]["protocol"] = "halves"
     assert of(results).protocol is None
-    told = verdicts(results, "d", [CLAIM["3"]])[0]
+    told = verdicts(StudyView(results), "d", [CLAIM["3"]])[0]
     assert (told.status, told.reason) == ("not tested", NO_PROTOCOL)
     # references say it too, and another dataset's rows say nothing of this one
     halves = {"dataset": "d", "reference": "frozen features", "protocol": "halves"}

@@ -23,7 +23,7 @@ def hostile() -> Results:
             r["loss"] = f"evil.py:{HOSTILE}"
         r["settings"] = HOSTILE
     return results._replace(
-        choices={HOSTILE: HOSTILE},
+        assumptions={HOSTILE: HOSTILE},
         environment={HOSTILE: HOSTILE},
         left_out=[{"dataset": HOSTILE, "reason": HOSTILE}],
         failures=[*results.failures, {**results.failures[0], "error": HOSTILE}],

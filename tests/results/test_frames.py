@@ -11,9 +11,12 @@ import lossgauge
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.files import read_json, read_rows
 from lossgauge.report.output import write_page
+from lossgauge.results.columns import CLOCK_COLUMNS, TABLES
 from lossgauge.results.frames import load_study
-from lossgauge.results.store import TIMING, Store
-from lossgauge.results.tables import LEADING, PER_RUN, StudyTables, as_table
+from lossgauge.results.layout import RUN_TABLES
+from lossgauge.results.reader import read_study
+from lossgauge.results.tables import StudyTables, as_table
+from lossgauge.results.writer import Store
 from tests.integrations.studies import make_study
 from tests.study.conftest import small_plan
 
@@ -40,7 +43,7 @@ def said(folder, run, name):
 
 
 def without_clock(row):
-    return {key: value for key, value in row.items() if key not in TIMING}
+    return {key: value for key, value in row.items() if key not in CLOCK_COLUMNS}
 
 
 def assert_holds(table, rows):
@@ -58,10 +61,10 @@ def test_runs_are_the_summaries_in_the_order_of_the_study_without_the_clock(fold
     rows = asked(folder, "default", "tuned", "sensitivity")
     assert {row["variant"] for row in rows} == {"default", "tuned", "sensitivity"}
     expected = [without_clock({**said(folder, row["run"], "summary"), **row}) for row in rows]
-    table = StudyTables(folder).table("runs")
+    table = StudyTables(read_study(folder)).table("runs")
     assert_holds(table, expected)
     assert tuple(table.column_names[: len(RUN)]) == RUN
-    assert not set(TIMING) & set(table.column_names)
+    assert not set(CLOCK_COLUMNS) & set(table.column_names)
 
 
 def test_timing_is_what_the_clock_wrote(folder):
@@ -69,21 +72,21 @@ def test_timing_is_what_the_clock_wrote(folder):
     expected = [
         {**{key: row[key] for key in RUN}, **said(folder, row["run"], "timing")} for row in rows
     ]
-    assert_holds(StudyTables(folder).table("timing"), expected)
+    assert_holds(StudyTables(read_study(folder)).table("timing"), expected)
 
 
-@pytest.mark.parametrize("name", PER_RUN)
+@pytest.mark.parametrize("name", RUN_TABLES)
 def test_rows_of_runs_carry_the_columns_of_their_run(folder, name):
     expected = []
     for row in asked(folder, "default", "tuned", "sensitivity"):
         for found in read_rows(folder / "runs" / row["run"] / f"{name}.parquet"):
             expected.append(without_clock({**found, **{key: row[key] for key in RUN}}))
-    tables = StudyTables(folder)
+    tables = StudyTables(read_study(folder))
     assert_holds(tables.table(name), expected)
 
 
 def test_trials_and_what_came_of_them(folder):
-    tables = StudyTables(folder)
+    tables = StudyTables(read_study(folder))
     study = json.loads((folder / "study.json").read_text())
     assert_holds(tables.table("tuned"), study["tuned"])
     trials = tables.table("trials").to_pylist()
@@ -100,7 +103,7 @@ def test_trials_and_what_came_of_them(folder):
 
 
 def test_references_failures_and_what_was_left_out(folder):
-    tables = StudyTables(folder)
+    tables = StudyTables(read_study(folder))
     study = json.loads((folder / "study.json").read_text())
     digits = json.loads((folder / "datasets" / "digits.json").read_text())
     assert_holds(tables.table("references"), digits["references"])
@@ -112,8 +115,8 @@ def test_references_failures_and_what_was_left_out(folder):
 
 
 def test_columns_have_flat_types_that_do_not_hang_on_what_is_known(folder):
-    tables = StudyTables(folder)
-    for name in LEADING:
+    tables = StudyTables(read_study(folder))
+    for name in TABLES:
         kinds = {field.name: str(field.type) for field in tables.schema(name)}
         assert set(kinds.values()) <= {"string", "int64", "double"}, name
         assert tables.schema(name) == tables.table(name).schema
@@ -126,7 +129,7 @@ def test_a_column_of_which_nothing_is_known_is_one_of_numbers(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     for run in (copy / "runs").glob("digits_ccl_*"):  # the only loss here with parameters
         shutil.rmtree(run)
-    tables = StudyTables(copy)
+    tables = StudyTables(read_study(copy))
     for name in ("runs", "epochs", "steps"):
         column = tables.table(name).column("loss_gradient")
         assert column.null_count == len(column) > 0
@@ -137,7 +140,7 @@ def test_an_empty_table_still_has_its_columns(tmp_path):
     Store(tmp_path).write_study(
         {
             "plan": small_plan().model_dump(mode="json"),
-            "choices": {},
+            "assumptions": {},
             "runs": [],
             "expected": 0,
             "tuned": [],
@@ -145,23 +148,23 @@ def test_an_empty_table_still_has_its_columns(tmp_path):
             "environment": {},
         }
     )
-    tables = StudyTables(tmp_path)
-    for name, leading in LEADING.items():
+    tables = StudyTables(read_study(tmp_path))
+    for name, leading in TABLES.items():
         table = tables.table(name)
         assert (table.num_rows, table.column_names) == (0, list(leading))
 
 
 def test_chunks_are_the_table(folder, monkeypatch):
     monkeypatch.setattr("lossgauge.results.tables.CHUNK_ROWS", 30)
-    tables = StudyTables(folder)
+    tables = StudyTables(read_study(folder))
     chunks = list(tables.chunks("steps"))
     assert len(chunks) > 3
     assert sum(chunk.num_rows for chunk in chunks) == tables.table("steps").num_rows
 
 
-@pytest.mark.parametrize("name", list(LEADING))
+@pytest.mark.parametrize("name", list(TABLES))
 def test_pandas_and_polars_hold_the_same_values_as_the_table(folder, name):
-    rows = StudyTables(folder).table(name).to_pylist()
+    rows = StudyTables(read_study(folder)).table(name).to_pylist()
     pandas = getattr(load_study(folder, frames="pandas"), name)
     polars = getattr(load_study(str(folder), frames="polars"), name)
     assert isinstance(pandas, pd.DataFrame)
@@ -214,8 +217,8 @@ def test_a_study_tells_its_plan_and_keeps_its_frames(folder):
 
 def test_a_copied_folder_gives_the_same_tables_and_the_same_report(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "elsewhere" / "copy")
-    here, there = StudyTables(folder), StudyTables(copy)
-    for name in LEADING:
+    here, there = StudyTables(read_study(folder)), StudyTables(read_study(copy))
+    for name in TABLES:
         assert there.table(name).equals(here.table(name)), name
     one = write_page(Store(folder).load(), tmp_path / "one.html")
     two = write_page(Store(copy).load(), tmp_path / "two.html")
@@ -229,5 +232,5 @@ def test_a_damaged_run_is_a_failure_and_in_no_other_table(folder, tmp_path):
     steps.write_bytes(steps.read_bytes()[:-1] + b"x")
     study = load_study(copy, frames="polars")
     assert [row["run"] for row in study.failures.to_dicts() if "damaged" in row["error"]] == [run]
-    for name in ("runs", "timing", *PER_RUN):
+    for name in ("runs", "timing", *RUN_TABLES):
         assert run not in getattr(study, name)["run"].to_list()

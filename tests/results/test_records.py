@@ -30,7 +30,7 @@ RUN = {
 STUDY = {
     "format": 3,
     "plan": small_plan().model_dump(mode="json"),
-    "choices": {"head": "one layer"},
+    "assumptions": {"head": "one layer"},
     "runs": [
         RUN,
         {**RUN, "variant": "trial", "trial": 0},
@@ -93,7 +93,7 @@ def run(**changes):
         (Study, run(trial=1), "no other run has one"),
         (Study, run(factor=2.0), "a sensitivity run has a setting and a factor"),
         (Study, run(map_at_r=0.9), "unknown column 'map_at_r'"),
-        (Study, {**STUDY, "choices": {"head": 1}}, r"choices\.head"),
+        (Study, {**STUDY, "assumptions": {"head": 1}}, r"assumptions\.head"),
         (Study, {**STUDY, "environment": {"a": []}}, r"environment\.a"),
         (Study, {**STUDY, "plan": {**STUDY["plan"], "selection_metric": "x"}}, "selection_metric"),
         (

@@ -6,7 +6,7 @@ import pytest
 
 from lossgauge.errors import CacheError, StudyError
 from lossgauge.files import read_rows, write_json, write_rows
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 
 
 def test_rows_come_back_with_none_where_a_row_lacks_a_column(tmp_path):
@@ -58,7 +58,7 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
         (
             json.dumps({"schema": 2}),
             StudyError,
-            "of format 2, this lossgauge reads 3; use the version",
+            "of format 2, and this version of lossgauge reads format 4: run the study again",
         ),
         (
             "{",
@@ -114,7 +114,7 @@ def test_a_record_of_another_dataset_is_damage(tmp_path):
 
 @pytest.mark.parametrize("lock", [".lock", ".workers", None])
 def test_after_its_locks_are_deleted_a_folder_at_work_still_is_held(tmp_path, monkeypatch, lock):
-    monkeypatch.setattr("lossgauge.results.store.ORPHAN_SECONDS", 0)
+    monkeypatch.setattr("lossgauge.results.writer.ORPHAN_SECONDS", 0)
     with Store(tmp_path).exclusive_lock():
         for name in [lock] if lock else [".lock", ".workers"]:
             (tmp_path / name).unlink()
@@ -132,7 +132,7 @@ def test_after_its_locks_are_deleted_a_folder_at_work_still_is_held(tmp_path, mo
 def test_after_their_lock_is_deleted_workers_of_a_killed_study_are_still_waited_for(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("lossgauge.results.store.ORPHAN_SECONDS", 0)
+    monkeypatch.setattr("lossgauge.results.writer.ORPHAN_SECONDS", 0)
     with Store(tmp_path).exclusive_lock():
         pass
     with Store(tmp_path).shared_lock():
@@ -171,7 +171,7 @@ def test_what_an_ended_worker_was_in_the_middle_of_is_gone_with_the_study(tmp_pa
 
 
 def test_what_a_worker_that_lives_on_is_writing_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr("lossgauge.results.store.ENDING_SECONDS", 0)
+    monkeypatch.setattr("lossgauge.results.writer.ENDING_SECONDS", 0)
     with ExitStack() as worker:
         with Store(tmp_path).exclusive_lock():
             worker.enter_context(Store(tmp_path).shared_lock())

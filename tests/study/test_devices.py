@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
 from tests.support.studies import Quiet, small_plan

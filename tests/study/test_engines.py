@@ -13,7 +13,8 @@ import pytest
 
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.files import read_rows
-from lossgauge.results.store import TIMING, Store
+from lossgauge.results.columns import CLOCK_COLUMNS
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import Resources, check_resources
 from lossgauge.study.engines.in_process import InProcess
 from lossgauge.study.engines.processes import Processes, _cause
@@ -74,7 +75,7 @@ class Tires(torch.nn.Module):
 class Published(torch.nn.Module):
     "Dies once its run is in its place, before anybody is told."
     def forward(self, z, y):
-        from lossgauge.results.store import Store
+        from lossgauge.results.writer import Store
         publish = Store.publish
         def publish_and_die(*given, **more):
             publish(*given, **more)
@@ -103,12 +104,15 @@ def numbers(folder: Path) -> dict[str, object]:
     """All that a study came to, without what the clock wrote."""
     results = Store(folder).load()
     rows = {
-        name: [{k: v for k, v in row.items() if k not in TIMING} for row in getattr(results, name)]
+        name: [
+            {k: v for k, v in row.items() if k not in CLOCK_COLUMNS}
+            for row in getattr(results, name)
+        ]
         for name in ("summaries", "epochs", "sensitivity", "trials", "tuned", "failures")
     }
     steps = {
         row["run"]: [
-            {k: v for k, v in step.items() if k not in TIMING}
+            {k: v for k, v in step.items() if k not in CLOCK_COLUMNS}
             for step in read_rows(folder / "runs" / row["run"] / "steps.parquet")
         ]
         for row in rows["summaries"]

@@ -10,7 +10,7 @@ from lossgauge.data import load_dataset
 from lossgauge.data.estimate import estimate
 from lossgauge.data.features import features
 from lossgauge.errors import DataError, PlanError
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.forecast import Cost, _cost, forecast
 from lossgauge.study.run.execute import start_run
 from lossgauge.study.run.measure import class_rows, measure

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lossgauge.export import export_study
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from tests.study.test_engines import workers_of
 from tests.support.waiting import wait_for
 

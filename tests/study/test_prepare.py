@@ -4,7 +4,7 @@ from PIL import Image
 from lossgauge.errors import DataError, PlanError
 from lossgauge.export import export_study
 from lossgauge.report.output import write_page
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from tests.support.studies import small_plan
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lossgauge.errors import InputError, StudyError
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
 from tests.study.test_engines import numbers

@@ -11,7 +11,7 @@ import pytest
 
 from lossgauge.errors import DataError, InputError, PlanError, StudyError
 from lossgauge.files import folder_with_manifest, read_rows, write_rows
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
 from lossgauge.training import save_checkpoint

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from lossgauge.files import read_rows
-from lossgauge.results.store import TIMING, Store
+from lossgauge.results.columns import CLOCK_COLUMNS
+from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from tests.support.studies import Quiet, vectors_plan, write_vectors
 
@@ -42,7 +43,7 @@ def of_loss(rows, loss="Turning"):
 
 
 def numbers(rows):
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
+    return [{k: v for k, v in row.items() if k not in CLOCK_COLUMNS} for row in rows]
 
 
 LONG = ("losses=turning.py:Turning", "epochs=14")

@@ -8,7 +8,7 @@ import pytest
 
 from lossgauge.errors import CacheError, StudyError
 from lossgauge.files import write_json
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.run_queue import Ledger, passes
 from lossgauge.study.schedule.runs import plan_runs

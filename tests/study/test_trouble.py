@@ -11,7 +11,7 @@ import pytest
 
 from lossgauge.errors import CacheError, StudyError
 from lossgauge.files import read_json, write_json
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import DEFAULT, Resources
 from lossgauge.study.engines.features_file import write_features_file
 from lossgauge.study.runner import run_study

@@ -9,6 +9,7 @@ from lossgauge.report.contents import losses_of
 from lossgauge.report.figures.style import TEMPLATE, plot_text, stacked, transparent
 from lossgauge.report.naming import color_of, display_name
 from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import Interval, interval
 from lossgauge.stats.number_format import shown_interval
 from lossgauge.types import Results
@@ -55,7 +56,7 @@ def _lines(
     results: Results, dataset: str
 ) -> list[tuple[str, str, list[tuple[float, LossVariant]]]]:
     """Loss, setting, and its loss_variants by ascending multiple."""
-    found = loss_variants(results, dataset, losses_of(results))
+    found = loss_variants(StudyView(results), dataset, losses_of(results))
     lines = []
     for loss, of_loss in found.by_loss.items():
         default = [(1.0, s) for s in of_loss if s.kind == "default"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lossgauge.claims.sensitivity import Movement, movements
-from lossgauge.claims.sentences import correction, counts_in_words, evidence, shares, turning
+from lossgauge.claims.sentences import correction, evidence, shares, summary, turning
 from lossgauge.claims.statements import CLAIMS
 from lossgauge.claims.verdicts import Verdict, verdicts
 from lossgauge.report.contents import datasets_of, losses_of
+from lossgauge.results.view import StudyView
 from lossgauge.types import Results
 
 
@@ -65,14 +66,12 @@ def claims(results: Results) -> Claims | None:
     if not needed & {loss.partition("(")[0] for loss in losses_of(results)}:
         return None
     names = datasets_of(results)
-    found = {dataset: verdicts(results, dataset) for dataset in names}
+    found = {dataset: verdicts(StudyView(results), dataset) for dataset in names}
     lines = tuple(
         Line(
             claim.key,
             claim.words,
-            tuple(
-                (found[name][number].status, counts_in_words(found[name][number])) for name in names
-            ),
+            tuple((found[name][number].status, summary(found[name][number])) for name in names),
         )
         for number, claim in enumerate(CLAIMS)
     )
@@ -81,7 +80,7 @@ def claims(results: Results) -> Claims | None:
 
 def _of_dataset(results: Results, dataset: str, found: list[Verdict]) -> OfDataset:
     ordered = sorted(found, key=lambda verdict: verdict.status == "not tested")
-    moves = movements(results, dataset)
+    moves = movements(StudyView(results), dataset)
     if not any(move.combinations.total for move in moves):
         moves = []
     columns = _columns(moves)
@@ -118,7 +117,7 @@ def _moved(move: Movement, columns: list[str]) -> Moved:
     if move.tuned is not None:
         found["tuned"] = move.tuned
     cells = tuple(
-        (found[name].status, counts_in_words(found[name]) or found[name].reason)
+        (found[name].status, summary(found[name]) or found[name].reason)
         if name in found
         else ("—", "")
         for name in columns

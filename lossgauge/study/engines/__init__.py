@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 
 from lossgauge.errors import InputError, nearest
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.run.guarded import End
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import FeatureSet

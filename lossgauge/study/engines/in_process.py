@@ -7,7 +7,7 @@ from types import TracebackType
 
 import torch
 
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import Resources
 from lossgauge.study.run.guarded import End, run_guarded
 from lossgauge.study.schedule.runs import Run

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, cast
 
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import TRIES, Resources, features_file
 from lossgauge.study.engines.features_file import write_features_file
 from lossgauge.study.run.guarded import End, failed

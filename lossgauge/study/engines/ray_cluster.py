@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from lossgauge.errors import MissingExtra, StudyError
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import TRIES, Resources, features_file
 from lossgauge.study.engines.features_file import read_features_file, write_features_file
 from lossgauge.study.run.guarded import End, failed, run_guarded

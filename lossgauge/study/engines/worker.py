@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines.features_file import read_features_file
 from lossgauge.study.run.guarded import run_guarded
 from lossgauge.study.schedule.runs import Run

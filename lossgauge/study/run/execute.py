@@ -27,8 +27,9 @@ from lossgauge.errors import InputError, RunError
 from lossgauge.files import damaged
 from lossgauge.heads import LinearHead, MLPHead
 from lossgauge.plan.loss import UNTRAINED
+from lossgauge.results.columns import CLOCK_COLUMNS
 from lossgauge.results.records import too_large
-from lossgauge.results.store import TIMING, Store
+from lossgauge.results.writer import Store
 from lossgauge.study.run.measure import class_rows, measure
 from lossgauge.study.run.run_log import SELECTORS, RunLog
 from lossgauge.study.schedule.code_hash import code_of
@@ -231,12 +232,12 @@ def summarize(
 
     The loss before training is taken on the first step, before its update.
     """
-    known = {k: v for k, v in epochs[selected].items() if k not in ("epoch", *TIMING)}
+    known = {k: v for k, v in epochs[selected].items() if k not in ("epoch", *CLOCK_COLUMNS)}
     summary: Record = {
         "epochs": epochs[-1]["epoch"],
         "selected_epoch": selected,
         **known,
-        **{k: v for k, v in _means(steps).items() if k not in TIMING},
+        **{k: v for k, v in _means(steps).items() if k not in CLOCK_COLUMNS},
     }
     if not steps:
         return summary, {}

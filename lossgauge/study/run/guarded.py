@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from lossgauge.errors import CacheError, LossgaugeError
 from lossgauge.files import AGAIN
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.run.execute import execute
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import FeatureSet, Record

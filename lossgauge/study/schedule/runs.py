@@ -17,7 +17,7 @@ from lossgauge.errors import PlanError
 from lossgauge.losses.registry import load_loss, loss_class
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan
-from lossgauge.results.store import FORMAT
+from lossgauge.results.layout import FORMAT
 from lossgauge.study.schedule.code_hash import code_of
 from lossgauge.types import FeatureSet, Record
 

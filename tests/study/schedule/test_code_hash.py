@@ -7,7 +7,7 @@ import pytest
 
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.run.guarded import run_guarded
 from lossgauge.study.schedule.code_hash import PACKAGE, SHARED, code_of
 from lossgauge.study.schedule.runs import make_run
@@ -21,7 +21,7 @@ NO_NUMBERS = {
     "study/schedule/runs.py",
     "plan/loss.py",
     "results/records.py",
-    "results/store.py",
+    "results/writer.py",
     "errors.py",
     "types.py",
     "user_file.py",

@@ -10,7 +10,7 @@ from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import LEARNING_RATE, Choices, LossPlan, Range
 from lossgauge.plan.study import FIRST_TRIAL_SEED
 from lossgauge.plan.yaml_file import parse_plan
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.engines import DEFAULT, Resources
 from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.run_queue import Ledger

@@ -1,0 +1,134 @@
+"""Where everything lies in a study's folder: no other file knows these names.
+
+study.json                 the plan, the runs it asks for, what was left out, the environment
+datasets/<name>.json       fingerprint, counts and reference geometry of a dataset
+runs/<run>/                config, environment, summary, timing, epochs, steps and classes, and their manifest
+partial/<run>/<epoch>/     a checkpoint of a run in progress, with a manifest likewise
+partial/<run>/steps/       its step rows up to that epoch
+failed/<run>.json          why a run failed; the same command tries it again
+.work/                     of a study in progress: features for workers, their logs, running.json
+.lock, .workers            locked while a study, or a worker, is at work
+report.html, export/       made from the rest
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+FORMAT = 4
+"""`format` in study.json. Since 3 every record has a checksum; 1 and 2 were called `schema`."""
+
+RUN_TABLES = ("epochs", "steps", "classes")
+"""Tables of a finished run, each a Parquet file."""
+
+RUN_RECORDS = ("config", "summary", "timing", "environment")
+"""Records of a finished run, each a JSON file."""
+
+RUN_FILES = frozenset(
+    [*(f"{name}.json" for name in RUN_RECORDS), *(f"{name}.parquet" for name in RUN_TABLES)]
+)
+"""What the manifest of a finished run must name."""
+
+CHECKPOINT_FILES = frozenset(
+    {
+        *("state.safetensors", "progress.json", "probe.safetensors", "best.safetensors"),
+        *("epochs.parquet", "steps.parquet", "streamed.json"),
+    }
+)
+"""What the manifest of a checkpoint must name."""
+
+SHARED_FOLDERS = ("runs", "partial", "failed", "datasets")
+"""Folders that a study makes before it starts."""
+
+
+class Layout(NamedTuple):
+    """The paths of one study's folder."""
+
+    folder: Path
+
+    @property
+    def study(self) -> Path:
+        return self.folder / "study.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by a study at work."""
+        return self.folder / ".lock"
+
+    @property
+    def workers_lock(self) -> Path:
+        """Locked by each worker at work."""
+        return self.folder / ".workers"
+
+    @property
+    def work(self) -> Path:
+        """What only a study in progress needs."""
+        return self.folder / ".work"
+
+    @property
+    def running(self) -> Path:
+        """How far a study in progress is."""
+        return self.work / "running.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    def export(self, name: str) -> Path:
+        """The folder that an export of this kind is written to unless another is given."""
+        return self.folder / "export" / name
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def run(self, run: str) -> Path:
+        return self.runs / run
+
+    def record(self, run: str, name: str) -> Path:
+        """One of RUN_RECORDS of a finished run."""
+        return self.run(run) / f"{name}.json"
+
+    def table(self, run: str, name: str) -> Path:
+        """One of RUN_TABLES of a finished run."""
+        return self.run(run) / f"{name}.parquet"
+
+    @property
+    def partial_runs(self) -> Path:
+        return self.folder / "partial"
+
+    def partial(self, run: str) -> Path:
+        """All that is kept of a run in progress."""
+        return self.partial_runs / run
+
+    def checkpoint(self, run: str, epoch: int) -> Path:
+        return self.partial(run) / str(epoch)
+
+    def checkpoints(self, run: str) -> list[Path]:
+        """The checkpoints of a run in progress, by ascending epoch."""
+        numbered = (
+            path
+            for path in self.partial(run).glob("[0-9]*")
+            if path.name.isascii() and path.name.isdigit()
+        )
+        return sorted(numbered, key=lambda path: int(path.name))
+
+    @property
+    def failures(self) -> Path:
+        return self.folder / "failed"
+
+    def failure(self, run: str) -> Path:
+        return self.failures / f"{run}.json"
+
+    @property
+    def datasets(self) -> Path:
+        return self.folder / "datasets"
+
+    def dataset(self, name: str) -> Path:
+        return self.datasets / f"{name}.json"
+
+
+def streamed_steps(checkpoint: Path) -> Path:
+    """Folder of the step rows that a run in progress has written for good, beside its checkpoints."""
+    return checkpoint.parent / "steps"

@@ -1,0 +1,259 @@
+"""Writes a study's folder: a run's folder is complete or absent.
+
+A folder appears under its last name by one rename, so that it is never seen half-written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from lossgauge.errors import CacheError, StudyError
+from lossgauge.files import (
+    AGAIN,
+    MANIFEST,
+    UNFINISHED,
+    check_folder,
+    folder_with_manifest,
+    read_rows,
+    remove,
+    write_json,
+    write_rows,
+)
+from lossgauge.results import reader
+from lossgauge.results.layout import CHECKPOINT_FILES, FORMAT, RUN_FILES, SHARED_FOLDERS, Layout
+from lossgauge.results.locks import EXCLUSIVE, SHARED, Lock, opened
+from lossgauge.types import Record, Results
+
+ORPHAN_SECONDS, ENDING_SECONDS = 20.0, 2.0
+"""How long a study waits for the workers of a killed one, and for its own at its end."""
+
+
+class Store:
+    """One study's folder, as the study that works in it writes and reads it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.layout = Layout(folder)
+
+    # who is at work
+
+    @contextmanager
+    def exclusive_lock(self) -> Iterator[list[str]]:
+        """The folder for this process alone, cleared of temporary files. Gives a line for each damaged record.
+
+        Damaged records are deleted: the study writes them again. Raises StudyError where another study works in the
+        folder, or workers of a killed one still do after some seconds, and where it holds a study of another format.
+        """
+        self.check_format()
+        with ExitStack() as stack:
+            try:
+                for part in SHARED_FOLDERS:
+                    (self.folder / part).mkdir(parents=True, exist_ok=True)
+                study = stack.enter_context(self._study_lock())
+                workers = stack.enter_context(self._workers_lock())
+            except OSError as error:
+                raise StudyError(
+                    f"cannot write to {self.folder}: {error.strerror}; give another folder with --out"
+                ) from None
+            # not at once: `lossgauge status` holds the lock for a moment
+            if not study.take(EXCLUSIVE, seconds=1):
+                raise StudyError(
+                    f"another lossgauge study is at work in {self.folder}; "
+                    "wait for it, or give another folder with --out"
+                )
+            # workers whose study was killed end by themselves, but not at once
+            if not workers.take(EXCLUSIVE, seconds=ORPHAN_SECONDS):
+                raise StudyError(
+                    f"workers of a study that was killed are still at work in {self.folder}; "
+                    "end them (ps shows them as lossgauge.study.engines.worker), or wait"
+                )
+            workers.release()
+            self.check_format()
+            self._sweep()
+            try:
+                yield self._discard_damaged()
+            finally:
+                self._clear_work()
+                with suppress(OSError):
+                    # a worker may be stopped in the middle of writing a folder; not while others still write
+                    if workers.take(EXCLUSIVE, seconds=ENDING_SECONDS):
+                        self._sweep()
+
+    @contextmanager
+    def shared_lock(self) -> Iterator[None]:
+        """For a worker at work in the folder: while any holds it, no other study can start there."""
+        self.layout.partial_runs.mkdir(exist_ok=True)
+        with self._workers_lock() as workers:
+            workers.take(SHARED, seconds=ORPHAN_SECONDS)
+            yield
+
+    def is_locked(self) -> bool:
+        """Whether a study is at work in the folder now."""
+        try:
+            with self._study_lock(create=False) as lock:
+                return not lock.take(SHARED, seconds=0)
+        except (OSError, StudyError):
+            return False
+
+    def _study_lock(self, *, create: bool = True) -> AbstractContextManager[Lock]:
+        return opened(self.layout.lock, self.folder, create=create)
+
+    def _workers_lock(self) -> AbstractContextManager[Lock]:
+        return opened(self.layout.workers_lock, self.layout.partial_runs)
+
+    def _sweep(self) -> None:
+        # our own files alone: the folder may hold other things, an export in progress among them
+        for place in (".", "runs", "failed", "datasets", "partial/*", "partial/*/*"):
+            for left in self.folder.glob(f"{place}/{UNFINISHED}*"):
+                remove(left)
+        self._clear_work()
+        for started in self.layout.partial_runs.iterdir():
+            if self.layout.run(started.name).is_dir():
+                remove(started)
+
+    def _clear_work(self) -> None:
+        with suppress(OSError):  # a worker that is still alive may write into it
+            remove(self.layout.work)
+
+    def _discard_damaged(self) -> list[str]:
+        """Delete damaged records of the study, of datasets and of failures: a line for each."""
+        reads: list[tuple[Path, Callable[[], object]]] = [
+            *(
+                (path, partial(reader.dataset_record, self.layout, path.stem))
+                for path in sorted(self.layout.datasets.glob("*.json"))
+            ),
+            *(
+                (path, partial(reader.failure_record, self.layout, path.stem))
+                for path in sorted(self.layout.failures.glob("*.json"))
+            ),
+        ]
+        if os.path.lexists(self.layout.study):
+            reads.append((self.layout.study, self.read_study))
+        lines = []
+        for path, read in reads:
+            try:
+                read()
+            except CacheError as error:
+                remove(path)
+                words = str(error).removeprefix(f"{self.folder}{os.sep}").removesuffix(AGAIN)
+                lines.append(f"{words}the study deletes it and writes it again when needed")
+        return lines
+
+    @property
+    def work(self) -> Path:
+        """What only a study in progress needs: features for its workers, their logs, how far it is."""
+        return self.layout.work
+
+    # the study and its datasets
+
+    def check_format(self) -> None:
+        """StudyError for a study of another format. A damaged file passes: it is written again."""
+        reader.check_format(self.layout)
+
+    def write_study(self, study: Record) -> None:
+        """Keep what is asked of this folder. An older study of other settings is replaced; its runs stay."""
+        write_json(self.layout.study, {"format": FORMAT, **study})
+
+    def read_study(self) -> Record:
+        """What `write_study` wrote. Raises StudyError where the folder holds no study of this format."""
+        return reader.study_record(self.layout)
+
+    def write_dataset(self, name: str, record: Record) -> None:
+        """Keep a dataset's fingerprint and references."""
+        write_json(self.layout.dataset(name), record)
+
+    def has_dataset(self, name: str, record: Record) -> bool:
+        """Whether what is kept of a dataset says all that `record` says."""
+        try:
+            kept = reader.dataset_record(self.layout, name)
+        except CacheError:
+            return False
+        return {**kept, **record} == kept
+
+    # finished and failed runs
+
+    def is_done(self, run: str) -> bool:
+        """Whether the run is complete and undamaged. Nothing is changed."""
+        return os.path.lexists(self.layout.run(run)) and self.damage(run) is None
+
+    def is_there(self, run: str) -> bool:
+        """Whether the run has all its files. They are not read."""
+        folder = self.layout.run(run)
+        return all(os.path.isfile(folder / name) for name in (MANIFEST, *RUN_FILES))
+
+    def damage(self, run: str) -> str | None:
+        """What is wrong with a finished run; None where it is whole, or not there."""
+        return reader.damage_of(self.layout, run)
+
+    def check(self, run: str) -> None:
+        """CacheError unless each file of the run has the SHA-256 of its manifest, and holds what a run's files hold."""
+        reader.read_run(self.layout, run)
+
+    def summary(self, run: str) -> Record:
+        """The summary of a finished run. Raises CacheError where it is damaged."""
+        return reader.summary_of(self.layout, run)
+
+    def table(self, run: str, name: str) -> list[Record]:
+        """Rows of `epochs`, `steps` or `classes` of a finished run. Raises CacheError where they are damaged."""
+        return read_rows(self.layout.table(run, name))
+
+    def load(self) -> Results:
+        """All rows of the study in the folder, as `lossgauge.results.reader.read_study` reads them."""
+        return reader.read_study(self.folder).results
+
+    def publish(
+        self, run: str, *, records: dict[str, Record], tables: dict[str, list[Record]]
+    ) -> None:
+        """Make a finished run appear, whole; its checkpoints and its old failure go."""
+        with folder_with_manifest(self.layout.run(run), of=run) as folder:
+            for name, record in records.items():
+                write_json(folder / f"{name}.json", record)
+            for name, rows in tables.items():
+                write_rows(folder / f"{name}.parquet", rows)
+        self.discard_checkpoint(run)
+        remove(self.layout.failure(run))
+
+    def discard_run(self, run: str) -> None:
+        """Delete a damaged run, so that it is done again."""
+        remove(self.layout.run(run))
+
+    def fail(self, run: str, record: Record, *, keep_checkpoint: bool = False) -> None:
+        """Keep why a run failed. Its checkpoint is kept on request only."""
+        write_json(self.layout.failure(run), record)
+        if not keep_checkpoint:
+            self.discard_checkpoint(run)
+
+    def failure(self, run: str) -> Record | None:
+        """Why a run failed: `error` and, where it is known, `traceback`. None where it did not."""
+        return reader.failure_or_damage(self.layout, run)
+
+    # checkpoints of runs in progress
+
+    def checkpoint(self, run: str) -> Path | None:
+        """Folder of the run's last checkpoint, if there is one."""
+        checkpoints = self.layout.checkpoints(run)
+        return checkpoints[-1] if checkpoints else None
+
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """CacheError unless each file of a checkpoint is what was written."""
+        of = f"{checkpoint.parent.name}/{checkpoint.name}"
+        check_folder(checkpoint, of=of, needed=CHECKPOINT_FILES)
+
+    @contextmanager
+    def new_checkpoint(self, run: str, epoch: int) -> Iterator[Path]:
+        """An empty folder to write a checkpoint into; it replaces the older one when the block ends."""
+        older = self.checkpoint(run)
+        target = self.layout.checkpoint(run, epoch)
+        with folder_with_manifest(target, of=f"{run}/{epoch}") as folder:
+            yield folder
+        if older is not None and older.name != str(epoch):
+            remove(older)
+
+    def discard_checkpoint(self, run: str, checkpoint: Path | None = None) -> None:
+        """Delete one checkpoint; without it, all that is kept of the run in progress."""
+        with suppress(OSError):
+            remove(self.layout.partial(run) if checkpoint is None else checkpoint)
