@@ -1,4 +1,4 @@
-"""One backbone of a study file: its name, and the settings that differ from its defaults."""
+"""One backbone of a study file: its name, and settings that differ from its defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lossgauge.plan.loss import Text, Value
 
 
 class BackbonePlan(BaseModel):
-    """A backbone of `lossgauge features`, and settings of it: `{name: hf:MODEL, settings: {revision: …}}`."""
+    """The name of a backbone and its settings: `{name: hf:MODEL, settings: {revision: …}}`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,7 +21,7 @@ class BackbonePlan(BaseModel):
     @classmethod
     def _no_network(cls, settings: dict[str, Value]) -> dict[str, Value]:
         if "download" in settings:
-            raise ValueError("a study file fetches nothing by itself: give --download instead")
+            raise ValueError("download cannot be set in a study file: use --download")
         return settings
 
     @model_serializer
@@ -30,13 +30,13 @@ class BackbonePlan(BaseModel):
 
     @property
     def title(self) -> str:
-        """The name, with the settings where there are any: `hf:MODEL(revision=v1)`."""
+        """The name, with the settings if there are any: `hf:MODEL(revision=v1)`."""
         inside = ", ".join(f"{key}={value}" for key, value in self.settings.items())
         return f"{self.name}({inside})" if inside else self.name
 
 
 def backbones(value: Any) -> Any:
-    """A name, a name with settings, or either of them for each dataset, as `BackbonePlan`s take them."""
+    """Input for `BackbonePlan`, or a dict of such inputs by dataset, from any form a study file may use."""
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, dict) and "name" not in value:

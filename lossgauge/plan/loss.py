@@ -1,4 +1,4 @@
-"""One loss of a study file: its name, the settings that differ from its defaults, and those to be searched."""
+"""One loss of a study file: its name, its settings, and the ranges to search."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNTRAINED = "untrained"
 """The baseline beside every loss: the same initial head, never trained."""
 
 LEARNING_RATE = "learning_rate"
-"""Stands among a loss's settings where it differs from the study's."""
+"""May be one of a loss's settings, for a loss that needs another rate than the study's."""
 
 Fixed = bool | int | float | str
 
@@ -32,10 +32,10 @@ MOST_CHARACTERS, MOST_CHOICES = 10_000, 1_000
 
 
 def _writable(text: str) -> str:
-    """Text that every file, page and folder can hold."""
+    """The text, if any file, page and folder name can hold it."""
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t":
-            raise ValueError(f"{character!r} cannot be in a study's text")
+            raise ValueError(f"a study's text cannot contain {character!r}")
     return text
 
 
@@ -43,7 +43,7 @@ Text = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(_writabl
 
 
 def _number(value: Any) -> Any:
-    """`1e-3` as a number, which YAML reads as text."""
+    """`1e-3` as a number: YAML reads it as text."""
     is_number = isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value)
     return float(value) if is_number else value
 
@@ -58,7 +58,7 @@ Value = Annotated[
 
 
 class Range(BaseModel):
-    """Numbers from `low` to `high`, searched evenly, or evenly in their logarithm."""
+    """Numbers from `low` to `high`, searched on a linear or a log scale."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,12 +71,12 @@ class Range(BaseModel):
         if not self.low < self.high:
             raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
         if self.log and self.low <= 0:
-            raise ValueError(f"a range with log must be above 0, got low={self.low:g}")
+            raise ValueError(f"low must be above 0 with log: true, got {self.low:g}")
         return self
 
 
 class Choices(BaseModel):
-    """One of some values."""
+    """A list of values to choose from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -87,7 +87,7 @@ class Choices(BaseModel):
     def _each_once(cls, choices: tuple[Fixed, ...]) -> tuple[Fixed, ...]:
         double = [choice for choice, count in Counter(choices).items() if count > 1]
         if double:
-            raise ValueError(f"named twice: {double[0]}")
+            raise ValueError(f"listed twice: {double[0]}")
         return choices
 
 
@@ -95,12 +95,12 @@ Searched = Range | Choices
 
 
 def ends(searched: Searched) -> Sequence[Fixed]:
-    """What a search may reach at the utmost: the ends of a range, every choice."""
+    """The extreme values of a search: both ends of a range, or every choice."""
     return searched.choices if isinstance(searched, Choices) else (searched.low, searched.high)
 
 
 def check_rate(searched: Fixed | Searched) -> None:
-    """ValueError unless it is a learning rate, or holds nothing else."""
+    """ValueError unless every value of it is a number above 0."""
     for rate in ends(searched) if isinstance(searched, Range | Choices) else (searched,):
         if isinstance(rate, bool | str) or rate <= 0:
             raise ValueError(f"{LEARNING_RATE} must be a number above 0, got {rate!r}")
@@ -121,7 +121,7 @@ Setting = Annotated[
 
 
 class LossPlan(BaseModel):
-    """One loss of a study: a name, or `my_loss.py:Pull`, and its settings, fixed or to be searched."""
+    """One loss of a study: a name or `my_loss.py:Pull`, and its settings, each a value or a range to search."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -136,7 +136,7 @@ class LossPlan(BaseModel):
 
     @property
     def fixed(self) -> dict[str, Fixed]:
-        """The loss's own settings that are given, without the learning rate."""
+        """The settings with one value, without the learning rate."""
         return {
             key: value
             for key, value in self.settings.items()
@@ -145,7 +145,7 @@ class LossPlan(BaseModel):
 
     @property
     def learning_rate(self) -> float | None:
-        """The loss's own, where one is fixed."""
+        """The loss's own learning rate; None if it has none, or a range."""
         value = self.settings.get(LEARNING_RATE)
         return None if value is None or isinstance(value, Range | Choices) else float(value)
 
@@ -155,7 +155,7 @@ class LossPlan(BaseModel):
 
     @property
     def title(self) -> str:
-        """The name, with the fixed settings where there are any: `triplet(margin=0.1)`."""
+        """The name, with the fixed settings if there are any: `triplet(margin=0.1)`."""
         inside = ", ".join(
             f"{key}={value}"
             for key, value in self.settings.items()
@@ -164,7 +164,7 @@ class LossPlan(BaseModel):
         return f"{self.name}({inside})" if inside else self.name
 
     def at(self, settings: dict[str, Any]) -> LossPlan:
-        """The same loss with these settings instead of its own of those names, and nothing to search."""
+        """The same loss with these settings replaced, and no ranges."""
         own = {k: v for k, v in self.settings.items() if not isinstance(v, Range | Choices)}
         return LossPlan(name=self.name, settings={**own, **settings})
 
@@ -178,7 +178,7 @@ def named(value: Any) -> Any:
         return {"name": name, "settings": {} if settings is None else settings}
     if isinstance(value, dict) and value and not LossPlan.model_fields.keys() & value.keys():
         raise ValueError(
-            "one loss an entry, as in [triplet, {scl: {temperature: 0.05}}]; "
-            f"here are {', '.join(map(str, value))} in one"
+            "each entry of a list must be one loss, as in [triplet, {scl: {temperature: 0.05}}]; "
+            f"one entry has {', '.join(map(str, value))}"
         )
     return value

@@ -1,8 +1,8 @@
-"""Plain YAML: mappings, lists, text, numbers, true and false, null. Nothing in it refers, grows or makes objects.
+"""Plain YAML: mappings, lists, text, numbers, true and false, null. No anchors, no tags, no dates.
 
-An anchor that is used ten times in each of nine levels stands for a thousand million values; a tag asks for a Python
-type; a date is none of a study's values, so it is text here. So is 1:30, which YAML 1.1 takes as 90, to the base of
-60; and 010 is ten, not eight.
+An anchor used ten times on each of nine levels would expand to a thousand million values; a tag can create Python
+objects. A date is text here, because no setting is a date. So is 1:30, which YAML 1.1 reads as 90 in base 60.
+010 is ten, not eight.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import yaml
 from lossgauge.errors import PlanError
 
 MOST_BYTES = 50_000
-"""Of a study file: PyYAML reads that much in a second at most."""
+"""Limit of a study file: PyYAML reads that much within a second."""
 
 MOST_LEVELS, MOST_DIGITS = 20, 400
-"""Of lists and mappings inside each other; of one number."""
+"""Limits of nested lists and mappings, and of the digits of one number."""
 
 _DECIMAL = r"([-+]?)([0-9][0-9_]*)"
 
@@ -29,19 +29,19 @@ _PLAIN = (*_NUMBERS, "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
 
 
 def read_yaml(text: str, *, source: str) -> Any:
-    """What the text says. Raises PlanError, in one line, for all that is not plain YAML."""
+    """The content of the text. Raises PlanError, in one line, for anything that is not plain YAML."""
     if len(text.encode("utf-8", "surrogatepass")) > MOST_BYTES:
-        raise PlanError(f"{source} has more than {MOST_BYTES:,} bytes")
+        raise PlanError(f"{source} must have at most {MOST_BYTES:,} bytes")
     try:
         return yaml.load(text, _Plain)
-    # ValueError: digits that are none, as in 0x_
+    # ValueError: a number without digits, as in 0x_
     except (yaml.YAMLError, ValueError) as error:
-        words = " ".join(_said(error).split())
+        words = " ".join(_reason(error).split())
         raise PlanError(f"{source} is not valid YAML: {words[:300]}") from None
 
 
-def _said(error: Exception) -> str:
-    """The place and the rule, without a copy of the line."""
+def _reason(error: Exception) -> str:
+    """Line, column and rule, without a copy of the line."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return str(error).replace('in "<unicode string>", ', "at ")
     mark = error.problem_mark or error.context_mark
@@ -50,9 +50,9 @@ def _said(error: Exception) -> str:
 
 
 class _Plain(yaml.SafeLoader):
-    """Safe YAML without anchors, tags and dates, that refuses a key that is there twice."""
+    """Safe YAML without anchors, tags and dates; a key may appear once."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012  # as PyYAML reads it
+    yaml_implicit_resolvers = {  # noqa: RUF012  # a class attribute, as PyYAML expects
         first: [(tag, pattern) for tag, pattern in resolvers if tag in _PLAIN]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -74,9 +74,11 @@ class _Plain(yaml.SafeLoader):
                 event, "anchors (&) and aliases (*) are not allowed: write the value in full"
             )
         if event.tag:
-            raise self._refused(event, f"tags are not allowed: leave out {event.tag[:40]!r}")
+            raise self._refused(event, f"tags are not allowed: remove {event.tag[:40]!r}")
         if self._levels > MOST_LEVELS:
-            raise self._refused(event, f"more than {MOST_LEVELS} levels inside each other")
+            raise self._refused(
+                event, f"lists and mappings may be nested {MOST_LEVELS} levels deep at most"
+            )
         self._levels += 1
         node = super().compose_node(parent, index)
         self._levels -= 1
@@ -84,7 +86,7 @@ class _Plain(yaml.SafeLoader):
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
-            raise self._refused(node, f"a number of more than {MOST_DIGITS} digits")
+            raise self._refused(node, f"a number may have {MOST_DIGITS} digits at most")
         value = super().construct_scalar(node)
         if node.tag == _NUMBERS[0] and (decimal := re.fullmatch(_DECIMAL, value)):
             return decimal[1] + (decimal[2].lstrip("0_") or "0")
@@ -94,8 +96,8 @@ class _Plain(yaml.SafeLoader):
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for key, count in keys.items():
             if count > 1:
-                # the last one would win in silence
-                raise self._refused(node, f"the key {key[:80]!r} is there twice")
+                # YAML would silently take the last one
+                raise self._refused(node, f"the key {key[:80]!r} appears twice")
         return super().construct_mapping(node, deep)
 
     @staticmethod

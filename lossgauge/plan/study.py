@@ -1,4 +1,4 @@
-"""The whole experiment as data: what a study file says, and what contradicts itself in it."""
+"""The keys of a study file, with their defaults and limits, and the rules for keys that depend on each other."""
 
 from __future__ import annotations
 
@@ -21,21 +21,27 @@ from lossgauge.plan.backbone import BackbonePlan, backbones
 from lossgauge.plan.loss import LossPlan, Range, Setting, Text, check_rate, named
 
 MOST_EPOCHS, MOST_ROWS, MOST_UNITS, MOST_TRIALS = 1_000_000, 1_000_000, 65_536, 100_000
-"""Above these a number is a slip of the keyboard."""
+"""Larger values are treated as typos."""
 
 MOST_ENTRIES = 1_000
 """Datasets, losses or factors of one study."""
 
 FIRST_TRIAL_SEED = 1_000_000
-"""Trials draw from seeds of their own, so that the seeds of the study are fresh to a tuned setting."""
+"""Trials use seeds from here on, so that a tuned setting has never been tried with the seeds of the study."""
 
 
 def listed(value: Any) -> Any:
-    """`a,b` and a single entry as lists: what one types after `--set losses=`."""
-    entries = [value] if isinstance(value, dict) else _parts(value)
+    """A list from `a,b`, from one loss spelled out, or from a mapping of losses to their settings."""
+    entries = _entries(value) if isinstance(value, dict) else _parts(value)
     if isinstance(entries, list) and len(entries) > MOST_ENTRIES:
         raise ValueError(f"at most {MOST_ENTRIES:,} entries, got {len(entries):,}")
     return entries
+
+
+def _entries(mapping: dict[Any, Any]) -> list[Any]:
+    if LossPlan.model_fields.keys() & mapping.keys():
+        return [mapping]
+    return [{name: settings} for name, settings in mapping.items()]
 
 
 def _parts(value: Any) -> Any:
@@ -61,7 +67,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _no_bool(value: Any, kind: Any) -> Any:
-    """True is 1 to Python, so it is refused where a number may stand."""
+    """Refuse true and false where a number is expected: for Python, True is 1."""
     if any(isinstance(entry, bool) for entry in (value if isinstance(value, list) else [value])):
         if _may_hold(kind, int):
             raise PydanticKnownError("int_type")
@@ -78,10 +84,10 @@ _LossMapping = (
     LossPlan | Annotated[dict[str, dict[str, Setting] | None], Field(min_length=1, max_length=1)]
 )
 _LossEntry = str | _LossMapping
-"""How a loss may be written: a name, a name with its settings under it, or both spelled out."""
+"""How one loss may be written: a name, `{name: settings}`, or `{name: …, settings: …}`."""
 
 _BackboneEntry = str | BackbonePlan
-"""How a backbone may be written: a name, or spelled out with its settings."""
+"""How one backbone may be written: a name, or `{name: …, settings: …}`."""
 
 _Seed = Annotated[int, Field(ge=0, lt=FIRST_TRIAL_SEED)]
 _Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -92,29 +98,29 @@ _ONLY_WITH = (
     ("hidden_size", "head", ("mlp",)),
     ("momentum", "optimizer", ("sgd",)),
 )
-"""Keys that mean something beside one value of another key only."""
+"""Keys that have an effect only with some values of another key."""
 
 
 class Tune(BaseModel):
     """The search of each loss's own settings: the same number of trials and epochs for every loss.
 
-    A trial trains on the training rows less a validation slice and is judged on the slice. The test side is
-    never asked.
+    A trial trains on the training rows without a validation slice, and is measured on the slice. The test side
+    is not used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     trials: Annotated[int, Field(ge=2, le=MOST_TRIALS)] = 20
-    """The first is the loss as it stands in the study, so that a tuned loss is no worse on the slice."""
+    """The first trial is the loss as the study has it, so the tuned loss is never worse on the slice."""
     epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = None
-    """Of a trial; the study's own if not given."""
+    """Epochs of one trial; those of the study if not given."""
     sampler: Literal["tpe", "random"] = "tpe"
     learning_rate: Range | None = None
-    """Searched for every loss; from a tenth to ten times the study's if not given."""
+    """The range searched for every loss; from a tenth to ten times the study's rate if not given."""
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: Any) -> Any:
+    def _refuse_bool(cls, value: Any, info: Any) -> Any:
         return _no_bool(value, cls.model_fields[info.field_name].annotation)
 
     @field_validator("learning_rate")
@@ -137,23 +143,31 @@ class Plan(BaseModel):
         Field(min_length=1, max_length=MOST_ENTRIES),
     ]
     split: Literal["given", "class-disjoint", "stratified"] | None = None
-    """Of folder:PATH and embeddings:PATH; chosen by what they are if not given. Named sets have their own."""
+    """For folder:PATH and embeddings:PATH; chosen by their classes if not given. Named datasets have their own split."""
     embeddings_name: Text = "embeddings"
-    """Of embeddings:PATH: the array or column that holds them …"""
+    """For embeddings:PATH: the array or column with the embeddings."""
     labels_name: Text = "labels"
-    """… and the one that holds their labels."""
+    """For embeddings:PATH: the array or column with the labels."""
     backbone: Annotated[
         BackbonePlan | dict[Text, BackbonePlan],
         BeforeValidator(
             backbones, json_schema_input_type=_BackboneEntry | dict[str, _BackboneEntry]
         ),
     ] = BackbonePlan(name="efficientnet-lite0")
-    """One for all datasets, or one for each by its name."""
+    """One for all datasets, or one for each dataset by its name."""
     center_features: StrictBool = True
     """Subtract the mean of the training features from all."""
     losses: Annotated[
         list[Annotated[LossPlan, BeforeValidator(named, json_schema_input_type=_LossEntry)]],
-        BeforeValidator(listed, json_schema_input_type=_LossEntry | list[_LossEntry]),
+        BeforeValidator(
+            listed,
+            json_schema_input_type=_LossEntry
+            | list[_LossEntry]
+            | Annotated[
+                dict[str, dict[str, Setting] | None],
+                Field(min_length=1, max_length=MOST_ENTRIES),
+            ],
+        ),
         Field(min_length=1, max_length=MOST_ENTRIES),
     ]
     seeds: Annotated[
@@ -169,45 +183,45 @@ class Plan(BaseModel):
     epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
     batch_size: Annotated[int, Field(ge=2, le=MOST_ROWS)]
     sampler: Literal["random", "m_per_class", "stratified", "stratified_kmeans"] = "random"
-    """Which rows make a batch; strata are the classes, or k-means cells of the frozen features."""
+    """How the rows of a batch are drawn. Strata are the classes, or k-means cells of the frozen features."""
     samples_per_class: Annotated[int, Field(ge=2, le=MOST_ROWS)] = 4
     """For `m_per_class`; `batch_size` is rounded down to a multiple of it."""
     small_classes: Literal["leave-out", "repeat"] = "leave-out"
-    """For `m_per_class`: a class of fewer training rows is left out of the batches, or its rows are drawn again."""
+    """For `m_per_class`: a class with fewer training rows is left out of the batches, or its rows are repeated."""
     head: Literal["linear", "mlp"] = "linear"
     """From features to embeddings: one layer, or two with a ReLU between them."""
     hidden_size: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 512
-    """Of the head `mlp`."""
+    """For the head `mlp`."""
     embedding_size: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 128
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of `sgd`."""
+    """For `sgd`."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Of the learning rate; `cosine` falls to 0 at the end."""
+    """The learning rate over the epochs; `cosine` ends at 0."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs in which the learning rate rises from 0, whatever the schedule."""
+    """Epochs in which the learning rate rises from 0, with either schedule."""
     retrieval_every: Annotated[int, Field(ge=1)] = 1
-    """Epochs between two measurements of retrieval; the first and the last are always measured."""
+    """Retrieval is measured every so many epochs, and always in the first and the last."""
     selection: Literal["last", "best-validation", "oracle"] = "last"
-    """Which epoch counts: the last, the best on a validation slice of the training side, or the best on the
-    test side itself, which no honest comparison may use."""
+    """Which epoch counts: the last, the best on a validation slice of the training side, or (oracle) the best on
+    the test side itself, which makes results too good for a fair comparison."""
     selection_metric: Literal["map_at_r", "recall_at_1"] = "map_at_r"
-    """What `best-validation`, `oracle` and `tune` look at."""
+    """The metric that `best-validation`, `oracle` and `tune` compare."""
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
-    """Of the training classes where test classes are unseen, else of each class's training samples."""
+    """Share of the training classes where test classes are unseen, else of each class's training samples."""
     tune: Tune | None = None
     sensitivity: Annotated[
         list[_Factor],
         BeforeValidator(_numbers, json_schema_input_type=_Factor | str | list[_Factor]),
         Field(max_length=MOST_ENTRIES),
     ] = []
-    """Each loss again with its margin, temperature or scale at these multiples of what it is."""
+    """Each loss is run again with its margin, temperature or scale multiplied by these factors."""
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: Any) -> Any:
+    def _refuse_bool(cls, value: Any, info: Any) -> Any:
         return _no_bool(value, cls.model_fields[info.field_name].annotation)
 
     @field_validator("datasets", "losses", "seeds", "sensitivity")
@@ -216,7 +230,7 @@ class Plan(BaseModel):
         seen = Counter(entry.title if isinstance(entry, LossPlan) else entry for entry in entries)
         double = [str(entry) for entry, count in seen.items() if count > 1]
         if double:
-            raise ValueError(f"named twice: {', '.join(sorted(double))}")
+            raise ValueError(f"listed twice: {', '.join(sorted(double))}")
         return entries
 
     @model_validator(mode="after")
@@ -224,8 +238,8 @@ class Plan(BaseModel):
         for key, needed, values in _ONLY_WITH:
             if key in self.model_fields_set and getattr(self, needed) not in values:
                 raise ValueError(
-                    f"{key} is of no use with {needed}: {getattr(self, needed)}; "
-                    f"leave it out, or take {needed}: {' or '.join(values)}"
+                    f"{key} has no effect with {needed}: {getattr(self, needed)}; "
+                    f"remove it, or set {needed}: {' or '.join(values)}"
                 )
         own = [name.partition(":")[0] for name in self.datasets if ":" in name]
         for key, kinds in (
@@ -235,20 +249,21 @@ class Plan(BaseModel):
         ):
             if key in self.model_fields_set and getattr(self, key) and not kinds & set(own):
                 raise ValueError(
-                    f"{key} is of no use without {' or '.join(sorted(kinds))}: data of your own; leave it out"
+                    f"{key} has no effect without a dataset "
+                    f"{' or '.join(f'{kind}:PATH' for kind in sorted(kinds))}; remove it"
                 )
         judged = self.tune is not None or self.selection != "last"
         if "selection_metric" in self.model_fields_set and not judged:
             raise ValueError(
-                "selection_metric is of no use with selection: last; leave it out, "
-                "or take selection: best-validation, or tune"
+                "selection_metric has no effect with selection: last; remove it, "
+                "or set selection: best-validation, or tune"
             )
         if "validation_share" in self.model_fields_set and not (
             self.tune is not None or self.selection == "best-validation"
         ):
             raise ValueError(
-                f"validation_share is of no use with selection: {self.selection}; leave it out, "
-                "or take selection: best-validation, or tune"
+                f"validation_share has no effect with selection: {self.selection}; remove it, "
+                "or set selection: best-validation, or tune"
             )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
@@ -256,7 +271,7 @@ class Plan(BaseModel):
             )
         if self.tune is not None and self.warmup_epochs >= (self.tune.epochs or self.epochs):
             raise ValueError(
-                f"warmup_epochs must be below tune.epochs too, or a trial is nothing but warm-up, got "
+                f"warmup_epochs must be below tune.epochs too, or a trial is warm-up only, got "
                 f"{self.warmup_epochs} of {self.tune.epochs}"
             )
         if self.tune is None and (ranged := [loss for loss in self.losses if loss.searched]):
@@ -265,15 +280,15 @@ class Plan(BaseModel):
                 "as in tune: {trials: 20}; or give one value"
             )
         if 1.0 in self.sensitivity:
-            raise ValueError("sensitivity: 1 is the loss as it stands; leave it out")
+            raise ValueError("sensitivity: 1 is the loss unchanged; remove it")
         return self
 
     def backbone_of(self, dataset: str) -> BackbonePlan:
-        """The backbone of a dataset. Raises PlanError where a mapping does not name it."""
+        """The backbone of a dataset. Raises PlanError if the mapping has no entry for it."""
         if isinstance(self.backbone, BackbonePlan):
             return self.backbone
         if dataset not in self.backbone:
             raise PlanError(
-                f"backbone names none for {dataset!r}: add it to the mapping, or give one for all"
+                f"backbone has no entry for {dataset!r}: add one, or give one backbone for all datasets"
             )
         return self.backbone[dataset]

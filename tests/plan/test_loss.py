@@ -28,7 +28,7 @@ def test_a_loss_may_be_a_name_a_name_with_settings_or_both_spelled_out():
     assert named("scl") == {"name": "scl"}
     assert named({"scl": None}) == {"name": "scl", "settings": {}}
     assert named({"scl": {"temperature": 0.1}}) == spelled == named(spelled)
-    with pytest.raises(ValueError, match="one loss an entry"):
+    with pytest.raises(ValueError, match="each entry of a list must be one loss"):
         named({"scl": {}, "ccl": {}})
 
 
@@ -86,12 +86,12 @@ def test_types_of_settings_are_kept():
         ),
         ("{margin: {low: 2, high: 1}}", "low must be below high, got 2 and 1$"),
         ("{margin: {low: 1, high: 1}}", "low must be below high, got 1 and 1$"),
-        ("{margin: {low: 0, high: 1, log: true}}", "a range with log must be above 0, got low=0$"),
-        ("{margin: {low: -1, high: 1, log: true}}", "a range with log must be above 0"),
+        ("{margin: {low: 0, high: 1, log: true}}", "low must be above 0 with log: true, got 0$"),
+        ("{margin: {low: -1, high: 1, log: true}}", "low must be above 0 with log: true"),
         ("{margin: {low: 0, high: .inf}}", "margin.high must be a finite number"),
         ("{margin: {choices: [1]}}", "give at least 2 entries"),
-        ("{margin: {choices: [1, 2, 1]}}", "named twice: 1$"),
-        ("{margin: {low: 1}}", "lacks the key 'losses.0.settings.margin.high'"),
+        ("{margin: {choices: [1, 2, 1]}}", "listed twice: 1$"),
+        ("{margin: {low: 1}}", "the key 'losses.0.settings.margin.high' is missing"),
         ("{learning_rate: 0}", "losses.0: learning_rate must be a number above 0, got 0$"),
         ("{learning_rate: -0.1}", "learning_rate must be a number above 0, got -0.1$"),
         ("{learning_rate: fast}", "learning_rate must be a number above 0, got 'fast'$"),

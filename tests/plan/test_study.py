@@ -81,16 +81,19 @@ def test_a_loss_can_come_with_settings():
         ("seeds=1000000000000", "the number of seeds must be from 1"),
         (f"seeds=[{FIRST_TRIAL_SEED}]", "seeds.0: .*less than 1000000, got 1000000"),
         ("datasets=[]", "datasets: give at least one dataset"),
-        ("seeds=[1, 1]", "seeds: named twice: 1"),
+        ("seeds=[1, 1]", "seeds: listed twice: 1"),
         ("losses=[]", "losses: give at least one loss"),
         ("losses=", "losses must be a list, got None"),
         ("losses=[null]", "losses.0 must be keys and values, got None"),
-        ("losses={triplet: {}, ccl: {}}", "one loss an entry, .*here are triplet, ccl in one"),
-        ("backbone=5", r"backbone must be one name, \{name: …, settings: .* for each dataset"),
-        ("backbone={name: pixels, setting: {}}", "backbone must be one name"),
+        (
+            "losses=[{triplet: {}, ccl: {}}]",
+            "each entry of a list must be one loss, .*one entry has triplet, ccl",
+        ),
+        ("backbone=5", r"backbone must be a name, \{name: …, settings: .* per dataset"),
+        ("backbone={name: pixels, setting: {}}", "backbone must be a name"),
         (
             "backbone={name: hf:x/y, settings: {download: true}}",
-            "a study file fetches nothing by itself: give --download instead",
+            "download cannot be set in a study file: use --download",
         ),
         ("epochs=true", "epochs must be a whole number, got True$"),
         ("epochs=1e9", "^the study: epochs must be a whole number, got '1e9'$"),
@@ -115,8 +118,14 @@ def test_a_loss_can_come_with_settings():
         ("learning_rate=.inf", "learning_rate"),
         ("epochs", "--set takes key=value, got 'epochs'"),
         ("epochs={", "not valid YAML"),
-        ("split=stratified", "split is of no use without embeddings or folder: data of your own"),
-        ("labels_name=who", "labels_name is of no use without embeddings: data of your own"),
+        (
+            "split=stratified",
+            "split has no effect without a dataset embeddings:PATH or folder:PATH; remove it",
+        ),
+        (
+            "labels_name=who",
+            "labels_name has no effect without a dataset embeddings:PATH; remove it",
+        ),
         ("tune={trials: 3, trials: 4}", "not valid YAML"),
     ],
 )
@@ -126,7 +135,7 @@ def test_a_wrong_key_or_value_is_refused_in_words(override, message):
 
 
 def test_a_missing_key_is_named():
-    with pytest.raises(PlanError, match="the study lacks the key 'epochs'"):
+    with pytest.raises(PlanError, match="the study: the key 'epochs' is missing"):
         parse_plan(SMALL.replace("epochs: 3", ""))
 
 
@@ -135,7 +144,7 @@ def test_a_missing_key_is_named():
     [
         ("- a\n- b", "must hold keys and values, got list"),
         ("a: [", "not valid YAML"),
-        ("a: 1\na: 2", "the key 'a' is there twice"),
+        ("a: 1\na: 2", "the key 'a' appears twice"),
         ("[" * 5000, "not valid YAML"),
         ("!!python/object:os.x {}", "YAML"),
     ],
@@ -156,7 +165,7 @@ def test_an_unknown_study_gets_the_nearest_name(tmp_path):
 
 def test_a_backbone_must_be_named_for_each_dataset():
     plan = parse_plan(SMALL, overrides=["backbone={orl-faces: pixels}"])
-    with pytest.raises(PlanError, match="backbone names none for 'digits'"):
+    with pytest.raises(PlanError, match="backbone has no entry for 'digits'"):
         plan.backbone_of("digits")
 
 
@@ -233,7 +242,10 @@ def test_a_setting_of_one_loss_of_several_is_set_by_the_name_of_the_loss():
         (["epochs.x=1"], "epochs is 3, which has no key 'x'"),
         (["backbone.digits=pixels"], "backbone is 'pixels', which has no key 'digits'"),
         (["losses=5", "losses.triplet.margin=1"], "losses is 5, which has no key 'triplet'"),
-        (["losses=[{triplet: {}, ccl: {}}]", "losses.triplet.margin=1"], "one loss an entry"),
+        (
+            ["losses=[{triplet: {}, ccl: {}}]", "losses.triplet.margin=1"],
+            "each entry of a list must be one loss",
+        ),
     ],
 )
 def test_a_dotted_key_that_leads_nowhere_is_refused_in_words(overrides, message):
@@ -273,36 +285,36 @@ def test_an_unknown_nested_key_gets_the_nearest_one(override, message):
     [
         (
             ["samples_per_class=8"],
-            "samples_per_class is of no use with sampler: random; leave it out, or take sampler: m_per_class",
+            "samples_per_class has no effect with sampler: random; remove it, or set sampler: m_per_class",
         ),
         (
             ["hidden_size=8"],
-            "hidden_size is of no use with head: linear; leave it out, or take head: mlp",
+            "hidden_size has no effect with head: linear; remove it, or set head: mlp",
         ),
         (
             ["momentum=0.5", "optimizer=adamw"],
-            "momentum is of no use with optimizer: adamw; leave it out, or take optimizer: sgd",
+            "momentum has no effect with optimizer: adamw; remove it, or set optimizer: sgd",
         ),
         (
             ["selection_metric=recall_at_1"],
-            "selection_metric is of no use with selection: last; leave it out, or take selection: "
+            "selection_metric has no effect with selection: last; remove it, or set selection: "
             "best-validation, or tune",
         ),
         (
             ["validation_share=0.3", "selection=oracle"],
-            "validation_share is of no use with selection: oracle; leave it out, or take selection: "
+            "validation_share has no effect with selection: oracle; remove it, or set selection: "
             "best-validation, or tune",
         ),
         (["warmup_epochs=3"], "warmup_epochs must be below epochs, got 3 of 3"),
         (
             ["warmup_epochs=2", "tune={epochs: 2}"],
-            "warmup_epochs must be below tune.epochs too, or a trial is nothing but warm-up, got 2 of 2",
+            "warmup_epochs must be below tune.epochs too, or a trial is warm-up only, got 2 of 2",
         ),
         (
             ["losses.triplet.margin={low: 0.1, high: 1}"],
             "triplet has a range for 'margin', which needs tune, as in tune: {trials: 20}; or give one value",
         ),
-        (["sensitivity=0.5,1"], "sensitivity: 1 is the loss as it stands; leave it out"),
+        (["sensitivity=0.5,1"], "sensitivity: 1 is the loss unchanged; remove it"),
     ],
 )
 def test_each_contradiction_is_one_clear_message(overrides, message):
@@ -338,8 +350,8 @@ def test_what_belongs_together_is_taken(overrides):
         ("tune={trials: {low: 2, high: 9}}", "tune.trials cannot be tuned"),
         (
             "learning_rate={low: 0.1, high: 1}",
-            "learning_rate cannot be tuned; only the settings of a loss and its learning_rate can (for that, "
-            "tune.learning_rate takes a range): give one value",
+            "learning_rate cannot be tuned; only the settings of a loss and its learning_rate can (set its "
+            "range with tune.learning_rate): give one value",
         ),
         (
             "tune={learning_rate: {low: 0, high: 1}}",
@@ -368,14 +380,14 @@ def test_what_cannot_be_tuned_is_said_with_the_rule(override, message):
         ),
         ("question=.nan", "question must be text, got nan"),
         (r'question="\ud800"', "question: Input should be a valid string"),
-        (r'datasets=["folder:a\0b"]', r"datasets.0: '\\x00' cannot be in a study's text"),
-        (r'losses=["\e[2J.py:X"]', r"losses.0.name: '\\x1b' cannot be in a study's text"),
-        (r'labels_name="a\rb"|datasets=embeddings:x', r"'\\r' cannot be in a study's text"),
+        (r'datasets=["folder:a\0b"]', r"datasets.0: a study's text cannot contain '\\x00'"),
+        (r'losses=["\e[2J.py:X"]', r"losses.0.name: a study's text cannot contain '\\x1b'"),
+        (r'labels_name="a\rb"|datasets=embeddings:x', r"a study's text cannot contain '\\r'"),
         (
             "question='" + "x" * 10_001 + "'",
             "question: String should have at most 10000 characters",
         ),
-        ("." * 101 + "=1", "a key of more than 100 parts"),
+        ("." * 101 + "=1", "a key may have at most 100 parts"),
         ("losses=" + ", ".join(f"[{i}]" for i in range(9)), "not valid YAML"),
     ],
 )
@@ -411,12 +423,12 @@ def test_of_many_problems_the_first_are_told_and_the_others_counted():
 def test_only_a_regular_file_of_text_is_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
-        with pytest.raises(PlanError, match="is no regular file: give a YAML file"):
+        with pytest.raises(PlanError, match="is not a regular file: give a YAML file"):
             load_plan(str(path))
     with pytest.raises(PlanError, match="cannot be read: File name too long"):
         load_plan("x" * 300)
     (tmp_path / "large.yaml").write_text(SMALL + "#" * 60_000)
-    with pytest.raises(PlanError, match="has more than 50,000 bytes"):
+    with pytest.raises(PlanError, match="must have at most 50,000 bytes"):
         load_plan(str(tmp_path / "large.yaml"))
     (tmp_path / "marked.yaml").write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
     assert load_plan(str(tmp_path / "marked.yaml")).epochs == 3
@@ -431,6 +443,7 @@ TAKEN = [
     {"losses": "triplet"},
     {"losses": "triplet, ccl,my_loss.py:Pull"},
     {"losses": {"triplet": {"margin": 0.1}}},
+    {"losses": {"triplet": {"margin": 0.1}, "scl": None, "my_loss.py:Pull": {}}},
     {"losses": [{"name": "triplet"}, {"name": "ccl", "settings": {"margin": 0.3}}]},
     {"losses": ["triplet", {"scl": None}, {"ccl": {}}]},
     {"losses": [{"triplet": {"reduction": "active", "margin": 1, "own": True}}]},
@@ -461,7 +474,9 @@ REFUSED = [
     {"losses": [{}]},
     {"losses": [None]},
     {"losses": [{"triplet": {}, "ccl": {}}]},
-    {"losses": {"triplet": {}, "ccl": {}}},
+    {"losses": {}},
+    {"losses": {"triplet": {}, "ccl": 0.1}},
+    {"losses": {"triplet": {"margin": [1, 2]}, "ccl": None}},
     {"losses": [{"triplet": 0.1}]},
     {"losses": [{"triplet": {"margin": [1, 2]}}]},
     {"losses": [{"triplet": {"margin": None}}]},
