@@ -57,7 +57,12 @@ def study(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file."),
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Runs at a time, each in a process of its own.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Runs at a time, one thread each; as many as there are cores if not given."
+        ),
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="local: processes on this machine; ray: a Ray cluster.")
     ] = "local",
@@ -66,7 +71,7 @@ def study(
     ] = "cpu",
     cpus: Annotated[
         float | None,
-        typer.Option(help="Cores of one run; the machine's shared out if not given."),
+        typer.Option(help="Threads of one run; 1 if not given."),
     ] = None,
     gpus: Annotated[
         float, typer.Option(help="GPUs of one run on a Ray cluster, a fraction too.")
@@ -122,10 +127,16 @@ def study(
             say(line)
         say(f"{expected.runs} runs, {expected.there} of them done in {folder}")
         spread = (
-            f", with {jobs} jobs {_duration(expected.seconds / jobs)} at best" if jobs > 1 else ""
+            f", with {expected.jobs} jobs {_duration(expected.seconds / expected.jobs)} at best"
+            if expected.jobs > 1
+            else ""
         )
         say(f"about {_duration(expected.seconds)} one after the other{spread}")
         say(f"about {expected.bytes / 1e6:,.1f} MB")
+        if expected.idle_cores:
+            say(
+                f"fewer runs than cores, {expected.idle_cores} of them idle; --cpus gives a run more"
+            )
         return
     say(f"{outcome.done} runs done, {outcome.reused} were there, {outcome.failed} failed")
     say(f"report: {page}")

@@ -51,6 +51,15 @@ def code_digest(file: Path) -> str:
     return digest.hexdigest()
 
 
+def imported_files() -> list[Path]:
+    """The files that were imported, for a process that is sent objects of their classes."""
+    return [
+        Path(file)
+        for name, module in sys.modules.items()
+        if name.startswith(_PREFIX) and (file := getattr(module, "__file__", None))
+    ]
+
+
 _neighbours: dict[Path, tuple[Path, ...]] = {}
 
 

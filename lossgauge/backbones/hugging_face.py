@@ -10,6 +10,7 @@ import importlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -25,6 +26,10 @@ from lossgauge.errors import DataError, InputError, MissingExtra, nearest
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
+def _class_token(output: Any) -> Tensor:
+    return output.last_hidden_state[:, 0]  # type: ignore[no-any-return]
+
+
 class _Family(NamedTuple):
     network: str
     """The class of transformers that holds the image tower alone."""
@@ -37,13 +42,13 @@ class _Family(NamedTuple):
 _CLIP = _Family(
     "CLIPVisionModelWithProjection",
     "image_embeds: class token, layer norm, projection",
-    lambda output: output.image_embeds,
+    attrgetter("image_embeds"),
     {},
 )
 _SIGLIP = _Family(
     "SiglipVisionModel",
     "pooler_output: attention pooling",
-    lambda output: output.pooler_output,
+    attrgetter("pooler_output"),
     {},
 )
 _FAMILIES = {
@@ -53,13 +58,13 @@ _FAMILIES = {
         "ViTModel",
         # not the pooler above it: many checkpoints lack that layer, and transformers then draws it at random
         "last_hidden_state[:, 0]: class token after the layer norm",
-        lambda output: output.last_hidden_state[:, 0],
+        _class_token,
         {"add_pooling_layer": False},
     ),
     "dinov2": _Family(
         "Dinov2Model",
         "last_hidden_state[:, 0]: class token after the layer norm",
-        lambda output: output.last_hidden_state[:, 0],
+        _class_token,
         {},
     ),
     "siglip": _SIGLIP,
@@ -67,7 +72,7 @@ _FAMILIES = {
     "convnext": _Family(
         "ConvNextModel",
         "pooler_output: mean over positions, layer norm",
-        lambda output: output.pooler_output,
+        attrgetter("pooler_output"),
         {},
     ),
 }

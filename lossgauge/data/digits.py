@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,5 +69,9 @@ def load(root: Path | None = None) -> ImageSet:
         protocol="halves",
         source=f"{path} (scikit-learn)",
         digest=hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest(),
-        read=lambda row: Image.fromarray(pixels[row]),
+        read=partial(_read, pixels),
     )
+
+
+def _read(pixels: np.ndarray, row: int) -> Image.Image:
+    return Image.fromarray(pixels[row])

@@ -9,14 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lossgauge.data.features import (
-    BATCH,
-    SKIPPED_COUNT,
-    SKIPPED_SHARE,
-    extract_rows,
-    feature_set,
-    is_stopped,
-)
+from lossgauge.data.extraction import BATCH
+from lossgauge.data.extraction_jobs import extract_rows
+from lossgauge.data.features import SKIPPED_COUNT, SKIPPED_SHARE, feature_set, is_stopped
 from lossgauge.data.locations import first_few
 from lossgauge.errors import DataError
 from lossgauge.types import Backbone, FeatureSet, ImageSet
@@ -31,6 +26,7 @@ class Estimate(NamedTuple):
     features: FeatureSet
     """As they would be, but with random rows, and notes on the images that were tried and cannot be read."""
     seconds: float
+    """Of one process."""
     bytes: int
     """In the cache."""
 
@@ -45,7 +41,7 @@ def estimate(images: ImageSet, backbone: Backbone) -> Estimate:
         read=lambda row: images.read(int(rows[row])),
     )
     began = time.perf_counter()
-    tried = list(extract_rows(some, backbone))
+    tried = list(extract_rows(some, backbone, jobs=1))
     seconds = (time.perf_counter() - began) * count / len(rows)
     widths = {part.rows.shape[1] for part in tried if len(part.rows)}
     if not widths:

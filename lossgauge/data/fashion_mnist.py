@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +80,12 @@ def load(root: Path | None = None) -> ImageSet:
         protocol="official",
         source=f"{folder} (idx)",
         digest=hashlib.sha256("".join(_SHA256.values()).encode()).hexdigest(),
-        read=lambda row: Image.fromarray(pixels[row]),
+        read=partial(_read, pixels),
     )
+
+
+def _read(pixels: np.ndarray, row: int) -> Image.Image:
+    return Image.fromarray(pixels[row])
 
 
 def _unpacked(path: Path) -> bytes:

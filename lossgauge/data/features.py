@@ -1,15 +1,11 @@
-"""Features of a dataset: from the cache, or extracted now: decoded by workers, shard after shard."""
+"""Features of a dataset: from the cache, or extracted now, shard after shard."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,27 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lossgauge.data.cache import SHARD_BYTES, Draft, default_cache, drafting, key_of, read_entry
-from lossgauge.data.locations import Unreachable, first_few
+from lossgauge.data.extraction import Extracted
+from lossgauge.data.extraction_jobs import extract_rows
+from lossgauge.data.locations import first_few
 from lossgauge.data.splits import check_sides, fingerprint
 from lossgauge.errors import DataError
 from lossgauge.types import Backbone, FeatureSet, ImageSet
 
-BATCH = 32
-"""Images that go through the network at a time: few enough for its activations to stay near the cores."""
-
 SKIPPED_COUNT, SKIPPED_SHARE = 10, 0.01
 """A dataset is stopped where more images than this count *and* this share cannot be read: our choice."""
-
-_ROWS_A_JOB = 8
-
-
-class Extracted(NamedTuple):
-    """Features of a run of consecutive images."""
-
-    rows: Float[Tensor, "rows width"]
-    next_image: int
-    skipped: dict[int, str]
-    """Numbers of images that could not be read, with why."""
 
 
 def features(
@@ -46,23 +30,25 @@ def features(
     *,
     cache: Path | None = None,
     refresh: bool = False,
+    jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureSet:
     """Features of all images, from the cache where it has them, else extracted and put there.
 
-    `cache` is `default_cache()` if not given. `progress` gets (done, total) while
-    images are extracted. An extraction that was stopped, by a kill too, goes on from its last whole shard.
+    `cache` is `default_cache()` if not given. At most `jobs` processes extract at a time, each on one thread; None is
+    one for each core. The features do not depend on it. `progress` gets (done, total) while images are extracted. An
+    extraction that was stopped, by a kill too, goes on from its last whole shard.
     An image that cannot be read is left out of the rows and of the split, and `notes` names it. Raises DataError
     where that is more than `SKIPPED_SHARE` of the images and more than `SKIPPED_COUNT`, or leaves a side too small
     to be measured; CacheError where the cached bytes are not those that were written. While extracting, memory
-    holds a shard and some batches of images, whatever the dataset's size.
+    holds a shard and some batches of images in each process, whatever the dataset's size.
     """
     identity = identity_of(images, backbone)
     entry = (cache or default_cache()) / key_of(identity)
     if refresh or not entry.is_dir():
         with drafting(entry, anew=refresh) as draft:
             if draft is not None:
-                _extract_into(draft, images, backbone, progress)
+                _extract_into(draft, images, backbone, jobs, progress)
                 draft.publish(entry, identity)
     rows, skipped = read_entry(entry, identity)
     return feature_set(images, backbone, rows, skipped)
@@ -85,57 +71,6 @@ def centered(of: FeatureSet) -> FeatureSet:
     )
 
 
-def extract_rows(images: ImageSet, backbone: Backbone, *, first: int = 0) -> Iterator[Extracted]:
-    """Features of the images from number `first` on, batch after batch; what cannot be read has no row.
-
-    Workers decode the next two batches while the network is at work on one.
-    """
-    total, size = len(images.ids), None
-
-    def prepare(start: int, end: int) -> list[Tensor | DataError]:
-        prepared: list[Tensor | DataError] = []
-        for row in range(start, end):
-            try:
-                prepared.append(backbone.prepare(images.read(row)))
-            except Unreachable:
-                raise
-            except DataError as error:
-                prepared.append(error)
-        return prepared
-
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        ahead: deque[list[Future[list[Tensor | DataError]]]] = deque()
-        waiting = iter(range(first, total, BATCH))
-        try:
-            for start in range(first, total, BATCH):
-                while len(ahead) < 3 and (later := next(waiting, None)) is not None:
-                    end = min(later + BATCH, total)
-                    parts = range(later, end, _ROWS_A_JOB)
-                    ahead.append(
-                        [pool.submit(prepare, p, min(p + _ROWS_A_JOB, end)) for p in parts]
-                    )
-                batch: list[Tensor] = []
-                skipped: dict[int, str] = {}
-                images_of_batch = chain.from_iterable(job.result() for job in ahead.popleft())
-                for row, image in enumerate(images_of_batch, start):
-                    if isinstance(image, DataError):
-                        skipped[row] = str(image)
-                        continue
-                    size = image.shape if size is None else size
-                    if image.shape != size:
-                        raise DataError(
-                            f"{backbone.name} needs images of one size, got {tuple(size)} and, for "
-                            f"{images.ids[row]} of {images.name}, {tuple(image.shape)}"
-                        )
-                    batch.append(image)
-                found = backbone.extract(torch.stack(batch)).clone() if batch else torch.empty(0, 0)
-                yield Extracted(found, min(start + BATCH, total), skipped)
-        finally:
-            for jobs in ahead:
-                for job in jobs:
-                    job.cancel()
-
-
 def identity_of(images: ImageSet, backbone: Backbone) -> dict[str, str]:
     """All that the features depend on."""
     return {
@@ -153,6 +88,24 @@ def _extract_into(
     draft: Draft,
     images: ImageSet,
     backbone: Backbone,
+    jobs: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Extract from the draft's next image on, and add a shard whenever there are rows for one."""
+    batches = extract_rows(images, backbone, first=draft.next_image, jobs=jobs)
+    with closing(batches):  # its processes end where this is interrupted
+        _add_shards(draft, images, batches, progress)
+    if not any(shard.rows for shard in draft.shards):
+        skipped = [row for shard in draft.shards for row in shard.skipped]
+        raise DataError(
+            f"none of the {len(images.ids)} images of {images.name} could be read, {_some(images, skipped)} among them"
+        )
+
+
+def _add_shards(
+    draft: Draft,
+    images: ImageSet,
+    batches: Iterable[Extracted],
     progress: Callable[[int, int], None] | None,
 ) -> None:
     total = len(images.ids)
@@ -160,28 +113,24 @@ def _extract_into(
     waiting: list[int] = []
     skipped = [row for shard in draft.shards for row in shard.skipped]
     size = 0
-    for found in extract_rows(images, backbone, first=draft.next_image):
-        waiting += found.skipped
-        skipped += found.skipped
+    for batch in batches:
+        waiting += batch.skipped
+        skipped += batch.skipped
         if is_stopped(len(skipped), total):
             raise DataError(
                 f"{images.name} is stopped: more than {SKIPPED_COUNT} of its images and more than {SKIPPED_SHARE:.0%} "
                 f"of the {total:,} cannot be read, {_some(images, skipped)} among them "
-                f"({next(iter(found.skipped.values()))}): repair them, or take them away"
+                f"({next(iter(batch.skipped.values()))}): repair them, or take them away"
             )
-        if len(found.rows):
-            blocks.append(found.rows)
-            size += found.rows.nbytes
-        if size >= SHARD_BYTES or (found.next_image == total and (blocks or waiting)):
+        if len(batch.rows):
+            blocks.append(batch.rows)
+            size += batch.rows.nbytes
+        if size >= SHARD_BYTES or (batch.next_image == total and (blocks or waiting)):
             rows = torch.cat(blocks) if blocks else torch.empty(0, 0)
-            draft.add(rows, next_image=found.next_image, skipped=waiting)
+            draft.add(rows, next_image=batch.next_image, skipped=waiting)
             blocks, waiting, size = [], [], 0
         if progress is not None:
-            progress(found.next_image, total)
-    if not any(shard.rows for shard in draft.shards):
-        raise DataError(
-            f"none of the {total} images of {images.name} could be read, {_some(images, skipped)} among them"
-        )
+            progress(batch.next_image, total)
 
 
 def is_stopped(skipped: float, total: int) -> bool:

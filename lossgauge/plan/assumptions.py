@@ -7,7 +7,7 @@ from lossgauge.plan.study import Plan
 from lossgauge.types import Record
 
 
-def choices(plan: Plan) -> Record:
+def assumptions(plan: Plan) -> Record:
     """Each setting that arXiv 2601.21450 does not publish → what it is here and why."""
     found = {
         "backbone": f"{_backbones(plan)}: the checkpoint of the paper's ViT-B/32 is not public, that of this network is",

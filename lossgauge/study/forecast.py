@@ -16,9 +16,11 @@ from lossgauge.data.estimate import Estimate, estimate
 from lossgauge.data.features import features as cached_features
 from lossgauge.data.features import is_cached
 from lossgauge.diagnostics.probe import Probe
+from lossgauge.machine import torch_threads
 from lossgauge.plan.study import Plan
 from lossgauge.results.writer import Store
 from lossgauge.study.engines import DEFAULT, Resources, check_resources
+from lossgauge.study.job_count import default_jobs, with_jobs
 from lossgauge.study.prepare import prepare
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.execute import sampler, start_run
@@ -53,6 +55,10 @@ class Forecast(NamedTuple):
     seconds: float
     """Of what is not done yet, one run after the other."""
     bytes: int
+    jobs: int
+    """Runs at a time."""
+    idle_cores: int
+    """Cores that a study of so few runs leaves idle."""
 
 
 def forecast(
@@ -69,6 +75,13 @@ def forecast(
     `run_study` does where it would not begin.
     """
     check_resources(resources)
+    with torch_threads(resources.threads):
+        return _forecast(plan, folder, progress, download, resources)
+
+
+def _forecast(
+    plan: Plan, folder: Path, progress: Progress, download: bool, resources: Resources
+) -> Forecast:
     missing: dict[str, Estimate] = {}
 
     def sketch(name: str, images: ImageSet, backbone: Backbone) -> FeatureSet:
@@ -110,12 +123,15 @@ def forecast(
             ahead += [cost(search.asked[0])] * (search.trials - len(search.asked))
             tuned = tuned_runs(plan, search.features, search.loss, search.loss.at({}))
             ahead += [cost(run) for run in tuned]
+    jobs = with_jobs(resources, ledger, store).jobs or 1
     return Forecast(
         grid=[_line(plan, found, ledger.given, missing.get(found.dataset)) for found in prepared],
         runs=ledger.expected - (len(ledger.runs) - len(asked)),
         there=len(there),
         seconds=sum(one.seconds for one in ahead) + sum(e.seconds for e in missing.values()),
         bytes=sum(one.bytes for one in ahead) + sum(e.bytes for e in missing.values()),
+        jobs=jobs,
+        idle_cores=max(0, default_jobs(resources) - len(ahead)) if ahead else 0,
     )
 
 

@@ -79,11 +79,17 @@ Extract = Callable[[str, ImageSet, Backbone], FeatureSet]
 
 
 def prepare(
-    plan: Plan, *, progress: Progress, download: bool = False, extract: Extract | None = None
+    plan: Plan,
+    *,
+    progress: Progress,
+    download: bool = False,
+    extract: Extract | None = None,
+    jobs: int | None = None,
 ) -> tuple[list[FeatureSet], list[Record]]:
     """The features of each dataset; and rows for `Results.left_out`: what was left out or is doubtful, and why.
 
-    `download` lets datasets and weights be fetched that are not here. `extract` takes the place of `features`.
+    `download` lets datasets and weights be fetched that are not here. `extract` takes the place of `features`, and
+    `jobs` limits its processes.
     Raises LossgaugeError for a wrong plan, and where nothing can be done at all; nothing is written but features,
     to their cache.
     """
@@ -93,7 +99,7 @@ def prepare(
     errors: dict[str, str] = {}
     for name in plan.datasets:
         try:
-            found = _load(plan, name, backbones, progress, download, extract)
+            found = _load(plan, name, backbones, progress, download, extract, jobs)
         except (DataError, MissingExtra) as error:
             errors[name] = str(error)
             left_out.append(_left_out(name, str(error), "whole"))
@@ -151,6 +157,7 @@ def _load(
     progress: Progress,
     download: bool,
     extract: Extract | None,
+    jobs: int | None,
 ) -> FeatureSet:
     if name.startswith(EMBEDDINGS):
         return load_embeddings(
@@ -162,7 +169,7 @@ def _load(
     images = load_dataset(name, download=download, split=plan.split)
     if extract is not None:
         return extract(name, images, backbones[name])
-    return features(images, backbones[name], progress=partial(progress.features, name))
+    return features(images, backbones[name], jobs=jobs, progress=partial(progress.features, name))
 
 
 def _sampler_notes(plan: Plan, found: FeatureSet) -> list[str]:

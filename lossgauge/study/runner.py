@@ -1,4 +1,4 @@
-"""The runner: what a study asks for and its folder lacks, done by an engine; no failure stops the rest."""
+"""The runner: an engine does what a study asks for and its folder lacks; no failure stops the rest."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ from types import FrameType
 from typing import NamedTuple
 
 from lossgauge.files import AGAIN
-from lossgauge.plan.assumptions import choices
+from lossgauge.machine import torch_threads
+from lossgauge.plan.assumptions import assumptions
 from lossgauge.plan.study import Plan
 from lossgauge.results.writer import Store
-from lossgauge.study.engines import DEFAULT, Engine, Resources, check_resources, open_engine
+from lossgauge.study.engines import (
+    DEFAULT,
+    Engine,
+    Resources,
+    Setup,
+    check_resources,
+    engine_class,
+)
+from lossgauge.study.job_count import with_jobs
 from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.run.execute import environment
+from lossgauge.study.run.guarded import End
 from lossgauge.study.schedule.run_queue import Ledger
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
@@ -45,121 +55,152 @@ def run_study(
     """Do what the plan asks for and `folder` lacks. A second call with the same plan goes on where it was.
 
     A dataset that is not there is left out with its reason; a run that fails is kept as failed, and tried
-    again next time. The `resources` says who does the runs, and how many at a time. `download` lets datasets be
+    again next time. `resources` says what does the runs, and how many at a time. `download` lets datasets be
     fetched that are not here. Raises LossgaugeError where nothing can be done at all.
     """
     check_resources(resources)
     store = Store(folder)
     store.check_format()
-    prepared, left_out = prepare(plan, progress=progress, download=download)
-    ledger = Ledger(plan, prepared)
-    check_distinct(ledger.given)
-    with store.exclusive_lock() as damage:
-        for line in damage:
-            progress.warning(folder.name, line)
-        for found in prepared:
-            write_dataset_record(plan, found, store)
-        told = ProgressGroup([progress, StatusFile(store, ledger)])
-        asked: Record = {
-            "plan": plan.model_dump(mode="json"),
-            "assumptions": choices(plan),
-            "left_out": left_out,
-            "environment": environment(resources.device),
-        }
+    # one number of threads from here on: the references are numbers of the study too
+    with torch_threads(resources.threads):
+        prepared, left_out = prepare(
+            plan, progress=progress, download=download, jobs=resources.jobs
+        )
+        ledger = Ledger(plan, prepared)
+        check_distinct(ledger.given)
+        with store.exclusive_lock() as damage:
+            for line in damage:
+                progress.warning(folder.name, line)
+            for features in prepared:
+                write_dataset_record(plan, features, store)
+            header: Record = {
+                "plan": plan.model_dump(mode="json"),
+                "assumptions": assumptions(plan),
+                "left_out": left_out,
+                "environment": environment(resources.device),
+            }
+            watchers = ProgressGroup([progress, StatusFile(store, ledger)])
+            runs = _Runs(ledger, store, watchers, header)
+            with _interrupts() as raise_if_interrupted:
 
-        def save() -> None:
-            rows = [{**run.columns, "epochs_planned": run.config["epochs"]} for run in ledger.runs]
-            store.write_study(
-                {**asked, "runs": rows, "expected": ledger.expected, "tuned": ledger.tuned()}
-            )
-            told.study(ledger.expected)
+                def on_epoch(run: Run, epoch: int) -> None:
+                    raise_if_interrupted()
+                    watchers.epoch(run, epoch)
 
-        def on_epoch(run: Run, epoch: int) -> None:
-            raise_if_interrupted()
-            told.epoch(run, epoch)
-
-        with (
-            _interrupts() as raise_if_interrupted,
-            open_engine(
-                resources,
-                features={found.dataset: found for found in prepared},
-                store=store,
-                on_epoch=on_epoch,
-            ) as workers,
-        ):
-            done, reused, failed = _drive(ledger, store, workers, told, save)
-            removed = [name for name in (*done, *reused) if not store.is_there(name)]
-            if removed:
-                told.warning(
-                    folder.name,
-                    f"{len(removed)} runs were removed from {folder / 'runs'} while the study was at work; "
-                    f"the same `lossgauge study` command does them again: {', '.join(removed)}",
+                setup = Setup(
+                    with_jobs(resources, ledger, store),
+                    {features.dataset: features for features in prepared},
+                    store,
+                    on_epoch,
                 )
-    lost = set(removed)
-    return Outcome(len(done - lost), len(reused - lost), len(failed | lost), left_out)
+                with engine_class(setup.resources.engine)(setup) as engine:
+                    runs.do_all(engine)
+                removed = runs.removed()
+    return Outcome(
+        done=len(runs.done - removed),
+        reused=len(runs.reused - removed),
+        failed=len(runs.failed | removed),
+        left_out=left_out,
+    )
 
 
-def _drive(
-    ledger: Ledger, store: Store, engine: Engine, told: Progress, save: Callable[[], None]
-) -> tuple[set[str], set[str], set[str]]:
-    """Do all that the ledger opens; the runs that were done, were there, and failed."""
-    waiting: deque[Run] = deque()
-    seen: dict[str, Record] = {}
-    """Every run so far: its summary, {} where it failed or has not ended."""
-    done: set[str] = set()
-    reused: set[str] = set()
-    failed: set[str] = set()
-    under_way = 0
-    while True:
-        while fresh := ledger.next_runs():
-            for run in fresh:
-                if run.name in seen:
-                    told.reused(run)  # as another variant: a loss tuned to its own defaults
-                elif _is_done(run, store, told):
-                    seen[run.name] = store.summary(run.name)
-                    reused.add(run.name)
-                    told.reused(run)
-                    ledger.ended(run.name, seen[run.name])
-                else:
-                    seen[run.name] = {}
-                    waiting.append(run)
-            save()
-        while waiting and under_way < engine.slots:
-            told.start(waiting[0])
-            engine.start(waiting.popleft())
-            under_way += 1
-        if not under_way:
-            return done, reused, failed
-        for end in engine.wait():
-            under_way -= 1
-            seen[end.run.name] = end.summary
-            for note in end.notes:
-                told.warning(end.run.name, note)
-            # a search waits for a trial that failed by no fault of its own, until the same command tries it again:
-            # what it proposed without that trial would be proposed, and done, for nothing
-            if not end.external_failure:
-                ledger.ended(end.run.name, end.summary)
-            if end.error is None:
-                done.add(end.run.name)
-                told.end(end.run, end.summary)
-            else:
-                failed.add(end.run.name)
-                told.failed(end.run, end.error)
+class _Runs:
+    """All runs of a study, each of them waiting, under way, reused, done or failed."""
 
+    def __init__(self, ledger: Ledger, store: Store, watchers: Progress, header: Record) -> None:
+        self._ledger, self._store, self._watchers, self._header = ledger, store, watchers, header
+        self._waiting: deque[Run] = deque()
+        self._summaries: dict[str, Record] = {}
+        """Of every run so far; {} where it failed or has not ended."""
+        self.done: set[str] = set()
+        self.reused: set[str] = set()
+        self.failed: set[str] = set()
 
-def _is_done(run: Run, store: Store, told: Progress) -> bool:
-    """Whether a run is there and whole. One that is damaged goes, with one line, and is done again."""
-    if (damage := store.damage(run.name)) is not None:
-        told.warning(run.name, f"{damage.removesuffix(AGAIN)}the run is done again")
-        store.discard_run(run.name)
-    return store.is_there(run.name)
+    def do_all(self, engine: Engine) -> None:
+        """Do all that the ledger asks for; the end of a run may make it ask for more."""
+        running = 0
+        while True:
+            while fresh := self._ledger.next_runs():
+                for run in fresh:
+                    self._add(run)
+                self._write_study()
+            while self._waiting and running < engine.slots:
+                run = self._waiting.popleft()
+                self._watchers.start(run)
+                engine.start(run)
+                running += 1
+            if not running:
+                return
+            for end in engine.wait():
+                self._end(end)
+                running -= 1
+
+    def removed(self) -> set[str]:
+        """Runs that ended well, but are no longer in the folder; the watchers are warned of them."""
+        names = [n for n in (*self.done, *self.reused) if not self._store.is_there(n)]
+        if names:
+            self._watchers.warning(
+                self._store.folder.name,
+                f"{len(names)} runs were removed from {self._store.folder / 'runs'} while the study was at work; "
+                f"the same `lossgauge study` command does them again: {', '.join(names)}",
+            )
+        return set(names)
+
+    def _add(self, run: Run) -> None:
+        if run.name in self._summaries:
+            self._watchers.reused(run)  # as another variant: a loss tuned to its own defaults
+        elif self._is_done(run):
+            self._summaries[run.name] = self._store.summary(run.name)
+            self.reused.add(run.name)
+            self._watchers.reused(run)
+            self._ledger.ended(run.name, self._summaries[run.name])
+        else:
+            self._summaries[run.name] = {}
+            self._waiting.append(run)
+
+    def _is_done(self, run: Run) -> bool:
+        """Whether a run is there and whole. One that is damaged is deleted, with one line, and done again."""
+        if (damage := self._store.damage(run.name)) is not None:
+            self._watchers.warning(run.name, f"{damage.removesuffix(AGAIN)}the run is done again")
+            self._store.discard_run(run.name)
+        return self._store.is_there(run.name)
+
+    def _end(self, end: End) -> None:
+        name = end.run.name
+        self._summaries[name] = end.summary
+        for note in end.notes:
+            self._watchers.warning(name, note)
+        # a search waits for a trial that failed by no fault of its own, until the same command tries it again:
+        # what it proposed without that trial would be proposed, and done, for nothing
+        if not end.external_failure:
+            self._ledger.ended(name, end.summary)
+        if end.error is None:
+            self.done.add(name)
+            self._watchers.end(end.run, end.summary)
+        else:
+            self.failed.add(name)
+            self._watchers.failed(end.run, end.error)
+
+    def _write_study(self) -> None:
+        rows = [
+            {**run.columns, "epochs_planned": run.config["epochs"]} for run in self._ledger.runs
+        ]
+        self._store.write_study(
+            {
+                **self._header,
+                "runs": rows,
+                "expected": self._ledger.expected,
+                "tuned": self._ledger.tuned(),
+            }
+        )
+        self._watchers.study(self._ledger.expected)
 
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], None]]:
-    """Ctrl-C raises at once, as ever, and again where the given function is called.
+    """Ctrl-C raises KeyboardInterrupt at once, and again where the function that is given is called.
 
-    One that comes while a compiler's callback runs is printed and lost: the study would go on.
+    An interrupt that comes while a compiler's callback runs is printed and lost: the study would go on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

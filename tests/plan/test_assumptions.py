@@ -2,7 +2,7 @@
 
 import pytest
 
-from lossgauge.plan.assumptions import choices
+from lossgauge.plan.assumptions import assumptions
 from tests.study.schedule.test_runs import plan
 
 
@@ -33,9 +33,9 @@ from tests.study.schedule.test_runs import plan
     ],
 )
 def test_each_choice_is_that_of_the_plan(overrides, key, words):
-    assert words in choices(plan(*overrides))[key]
+    assert words in assumptions(plan(*overrides))[key]
 
 
 def test_without_a_search_nothing_is_said_of_one():
-    assert "tuning" not in choices(plan())
-    assert not choices(plan("tune={trials: 7}"))["loss settings"].startswith("not tuned")
+    assert "tuning" not in assumptions(plan())
+    assert not assumptions(plan("tune={trials: 7}"))["loss settings"].startswith("not tuned")

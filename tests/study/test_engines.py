@@ -10,17 +10,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.files import read_rows
 from lossgauge.results.columns import CLOCK_COLUMNS
 from lossgauge.results.writer import Store
-from lossgauge.study.engines import Resources, check_resources
-from lossgauge.study.engines.in_process import InProcess
-from lossgauge.study.engines.processes import Processes, _cause
+from lossgauge.study.engines import Resources, Setup, check_resources
+from lossgauge.study.engines.processes import Processes
 from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.runs import plan_runs
 from lossgauge.study.status import read_status
+from lossgauge.worker_process import exit_cause
 from tests.study.conftest import Quiet, small_plan
 from tests.study.schedule.test_runs import fake_features, plan
 from tests.waiting import PATIENCE, wait_for
@@ -186,7 +187,7 @@ def test_a_run_that_gets_further_between_two_deaths_is_not_given_up(own, quiet, 
 
 
 def test_what_ended_a_worker_is_told_by_its_signal_or_its_exit_code():
-    assert [_cause(code) for code in (0, 3, -9, -63)] == [
+    assert [exit_cause(code) for code in (0, 3, -9, -63)] == [
         "exit code 0",
         "exit code 3",
         "SIGKILL",
@@ -195,40 +196,46 @@ def test_what_ended_a_worker_is_told_by_its_signal_or_its_exit_code():
 
 
 @pytest.mark.parametrize(
-    ("cpus", "said", "threads"),
-    [(None, None, "4"), (None, "7", "7"), (2.0, "7", "2"), (0.5, None, "1")],
+    ("cpus", "in_environment", "threads"),
+    [(None, None, "1"), (None, "7", "1"), (2.0, "7", "2"), (0.5, None, "1")],
 )
-def test_a_worker_has_its_share_of_the_cores(tmp_path, monkeypatch, cpus, said, threads):
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+def test_a_worker_has_one_thread_or_those_that_were_asked_for(
+    tmp_path, monkeypatch, cpus, in_environment, threads
+):
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
-        if said is not None:
-            monkeypatch.setenv(name, said)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(13))
+        if in_environment is not None:
+            monkeypatch.setenv(name, in_environment)
     given = {}
-
     popen = subprocess.Popen
 
     def start(command, *, env, **more):
         given.update(env)
         return popen(["cat"], env=env, **more)
 
-    monkeypatch.setattr("lossgauge.study.engines.processes.subprocess.Popen", start)
+    monkeypatch.setattr("lossgauge.worker_process.subprocess.Popen", start)
     store = Store(tmp_path)
     store.work.mkdir()
     features = fake_features()
     run = plan_runs(plan(), features)[0]
-    resources = Resources(jobs=3, cpus=cpus)
-    with Processes(resources, {"fake": features}, store, lambda run, epoch: None) as engine:
+    setup = Setup(Resources(jobs=3, cpus=cpus), {"fake": features}, store, lambda run, epoch: None)
+    with Processes(setup) as engine:
         engine.start(run)
-    assert (given["OMP_NUM_THREADS"], given["MKL_NUM_THREADS"]) == (threads, threads)
+    assert [given[name] for name in names] == [threads, threads]
 
 
-@pytest.mark.parametrize(("cpus", "threads"), [(3.0, [3]), (0.5, [1]), (None, [])])
-def test_a_study_of_one_job_has_the_cores_it_was_given(tmp_path, monkeypatch, cpus, threads):
-    told = []
-    monkeypatch.setattr("torch.set_num_threads", told.append)
-    InProcess(Resources(cpus=cpus), {}, Store(tmp_path), lambda run, epoch: None)
-    assert told == threads
+@pytest.mark.parametrize(("cpus", "threads"), [(3.0, 3), (0.5, 1), (None, 1)])
+def test_a_study_in_this_process_has_one_thread_or_those_that_were_asked_for(
+    tmp_path, quiet, cpus, threads
+):
+    before = torch.get_num_threads()
+    seen = []
+    quiet.start = lambda run: seen.append(torch.get_num_threads())
+    plan = small_plan(losses="triplet", epochs=1)
+    run_study(plan, tmp_path, progress=quiet, resources=Resources(jobs=1, cpus=cpus))
+    assert set(seen) == {threads}
+    assert torch.get_num_threads() == before
 
 
 STUDY = """
@@ -327,8 +334,8 @@ def test_an_interrupt_ends_the_workers_and_what_is_done_stays(at_work, quiet):
         (Resources(gpus=1.5), "gpus of a run must be from 0 to 1, or a whole number, got 1.5"),
         (Resources(gpus=-1.0), "gpus of a run must be from 0 to 1, or a whole number, got -1"),
         (Resources(gpus=math.inf), "gpus of a run must be from 0 to 1, or a whole number, got inf"),
-        (Resources(gpus=2.0), "gpus of a run are dealt out by the engine ray alone"),
-        (Resources(device="tpu"), "device is cpu or cuda, got 'tpu'"),
+        (Resources(gpus=2.0), "gpus has an effect only with the engine ray, got 2"),
+        (Resources(device="tpu"), "device must be cpu or cuda, got 'tpu'"),
     ],
 )
 def test_a_workforce_that_cannot_be_is_refused_with_the_rule(resources, message):

@@ -370,7 +370,9 @@ def test_damaged_features_for_workers_fail_their_runs_in_words(tmp_path, quiet, 
         write_features_file(features, path)
         flip(path)
 
-    monkeypatch.setattr("lossgauge.study.engines.processes.write_features_file", hand_over_and_flip)
+    monkeypatch.setattr(
+        "lossgauge.study.engines.features_file.write_features_file", hand_over_and_flip
+    )
     plan = small_plan(losses="triplet", epochs=1)
     outcome = run_study(plan, tmp_path, progress=quiet, resources=Resources(jobs=2))
     assert outcome.failed == 2

@@ -1,4 +1,4 @@
-"""Features as a study's workers get them: one file a dataset, mapped into memory by all that read it."""
+"""Features as a study's workers get them: one file a dataset, which all that read it map into memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,24 @@ from torch import Tensor
 
 from lossgauge.errors import StudyError
 from lossgauge.files import CHECKSUM, atomic_file, damaged
+from lossgauge.results.writer import Store
 from lossgauge.types import FeatureSet
 
 _TENSORS = ("features", "labels", "train", "test")
 _WORDS = ("dataset", "backbone", "protocol", "fingerprint")
 
 
+def write_features_files(features: Mapping[str, FeatureSet], store: Store) -> dict[str, Path]:
+    """Write the features of each dataset into the study's temporary folder, and return the files by dataset."""
+    files: dict[str, Path] = {}
+    for number, (dataset, of) in enumerate(features.items()):
+        files[dataset] = (store.work / f"features-{number}.safetensors").absolute()
+        write_features_file(of, files[dataset])
+    return files
+
+
 def write_features_file(features: FeatureSet, path: Path) -> None:
-    """Write features for `read_features_file`. Raises StudyError where the disk refuses."""
+    """Write features for `read_features_file`. Raises StudyError where the disk does not take them."""
     words = {
         **{name: getattr(features, name) for name in _WORDS},
         "identity": json.dumps(dict(features.identity)),
@@ -38,7 +48,7 @@ def write_features_file(features: FeatureSet, path: Path) -> None:
 def read_features_file(path: Path) -> FeatureSet:
     """What `write_features_file` wrote. The rows are mapped, not copied: workers of one machine share them.
 
-    Every byte is verified, once a worker: 1 GB takes about a second. Raises CacheError where one is another.
+    Every byte is verified, once a worker: 1 GB takes about a second. Raises CacheError where a byte has changed.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -48,7 +58,7 @@ def read_features_file(path: Path) -> FeatureSet:
         raise damaged(path, str(error)) from None
     checksum = words.pop(CHECKSUM, None)
     if checksum != _checksum(tensors, words):
-        raise damaged(path, "its content is not that of its checksum")
+        raise damaged(path, "its content does not match its checksum")
     return FeatureSet(
         **tensors, **{name: words[name] for name in _WORDS}, identity=json.loads(words["identity"])
     )

@@ -1,46 +1,31 @@
-"""Runs in this process, one after the other, with all its threads."""
+"""Runs in this process, one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from functools import partial
 
-import torch
-
-from lossgauge.results.writer import Store
-from lossgauge.study.engines import Resources
+from lossgauge.study.engines.base import Engine, Resources, Setup, check_local
 from lossgauge.study.run.guarded import End, run_guarded
 from lossgauge.study.schedule.runs import Run
-from lossgauge.types import FeatureSet
 
 
-class InProcess:
+class InProcess(Engine):
     """The engine of one job."""
 
     slots = 1
 
-    def __init__(
-        self,
-        resources: Resources,
-        features: Mapping[str, FeatureSet],
-        store: Store,
-        on_epoch: Callable[[Run, int], None],
-    ) -> None:
-        self._device, self._features = resources.device, features
-        if resources.cpus is not None:
-            torch.set_num_threads(max(1, int(resources.cpus)))
-        self._store, self._on_epoch = store, on_epoch
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
         self._run: Run | None = None
+
+    @staticmethod
+    def check(resources: Resources) -> None:
+        check_local(resources)
 
     def __enter__(self) -> InProcess:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         return None
 
     def start(self, run: Run) -> None:
@@ -50,11 +35,12 @@ class InProcess:
         run, self._run = self._run, None
         if run is None:
             return []
-
-        def on_epoch(epoch: int) -> None:
-            self._on_epoch(run, epoch)
-
-        def features() -> FeatureSet:
-            return self._features[run.config["dataset"]]
-
-        return [run_guarded(run, features, self._store, on_epoch=on_epoch, device=self._device)]
+        setup, dataset = self._setup, run.config["dataset"]
+        end = run_guarded(
+            run,
+            lambda: setup.features[dataset],
+            setup.store,
+            on_epoch=partial(setup.on_epoch, run),
+            device=setup.resources.device,
+        )
+        return [end]

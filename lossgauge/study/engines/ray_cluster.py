@@ -1,7 +1,7 @@
-"""Runs as tasks on a Ray cluster: one started here, or the one that RAY_ADDRESS names.
+"""Runs as tasks on a Ray cluster: one that is started here, or the one that RAY_ADDRESS names.
 
 A task gets a run and a path, and leaves the run's directory in the study's folder, which all machines must share.
-A task whose worker dies is retried by Ray; an error inside a run is told as it is, and never retried.
+Ray tries a task again whose worker crashes; an error inside a run is reported as it is, and never tried again.
 """
 
 from __future__ import annotations
@@ -9,43 +9,49 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from lossgauge.errors import MissingExtra, StudyError
+from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.results.writer import Store
-from lossgauge.study.engines import TRIES, Resources, features_file
-from lossgauge.study.engines.features_file import read_features_file, write_features_file
+from lossgauge.study.engines.base import TRIES, Engine, Resources, Setup
+from lossgauge.study.engines.features_file import read_features_file, write_features_files
 from lossgauge.study.run.guarded import End, failed, run_guarded
 from lossgauge.study.schedule.runs import Run
-from lossgauge.types import FeatureSet, Record
+from lossgauge.types import Record
 from lossgauge.user_folders import some_home
+from lossgauge.worker_process import THREADS
 
 ANSWER_SECONDS = 5.0
 
 
-class RayCluster:
+class RayCluster(Engine):
     """The engine of a cluster."""
 
-    def __init__(
-        self, resources: Resources, features: Mapping[str, FeatureSet], store: Store
-    ) -> None:
-        self.slots = resources.jobs
-        self._workforce, self._cpus = resources, resources.cpus or 1.0
-        self._features, self._store = features, store
+    def __init__(self, setup: Setup) -> None:
+        self._resources, self._features, self._store = setup.resources, setup.features, setup.store
+        self.slots = setup.resources.jobs or 1
+        self._cpus = setup.resources.cpus or 1.0
         self._files: dict[str, Path] = {}
-        self._under_way: dict[Any, Run] = {}
+        self._runs: dict[Any, Run] = {}
+        """By their task."""
+
+    @staticmethod
+    def check(resources: Resources) -> None:
+        import_ray()
+        if bool(resources.gpus) != (resources.device == "cuda"):
+            raise InputError(
+                f"on a Ray cluster device cuda and gpus go together, got device {resources.device} and gpus "
+                f"{resources.gpus:g}"
+            )
+        check_answers()
 
     def __enter__(self) -> RayCluster:
         ray = import_ray()
-        for number, (dataset, features) in enumerate(self._features.items()):
-            self._files[dataset] = features_file(self._store, number).absolute()
-            write_features_file(features, self._files[dataset])
+        self._files = write_features_files(self._features, self._store)
         address = os.environ.get("RAY_ADDRESS")
-        # a cluster of one's own has the slots that were asked for, whatever the machine has
+        # a cluster that is started here has the slots that were asked for, whatever the machine has
         own: dict[str, Any] = {} if address else {"num_cpus": math.ceil(self.slots * self._cpus)}
         try:
             with some_home():
@@ -57,35 +63,31 @@ class RayCluster:
                     **own,
                 )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise StudyError(f"no Ray cluster could be had: {error}") from None
+            raise StudyError(f"could not start Ray: {error}") from None
         self._check_can(ray.nodes())
+        threads = dict.fromkeys(THREADS, str(self._resources.threads))
         self._task = ray.remote(
             num_cpus=self._cpus,
-            num_gpus=self._workforce.gpus,
+            num_gpus=self._resources.gpus,
             max_retries=TRIES - 1,
             retry_exceptions=False,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, int(self._cpus)))}},
+            runtime_env={"env_vars": threads},
         )(_do)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         import_ray().shutdown()
 
     def _check_can(self, nodes: list[Record]) -> None:
         """StudyError where no machine has what a run asks for: Ray would wait for one."""
-        asked = {"CPU": self._cpus, "GPU": self._workforce.gpus}
+        asked = {"CPU": self._cpus, "GPU": self._resources.gpus}
         for node in nodes:
             has = node["Resources"]
             if node["Alive"] and all(has.get(name, 0.0) >= n for name, n in asked.items()):
                 return
         import_ray().shutdown()
         raise StudyError(
-            f"no machine of the Ray cluster has the {self._cpus:g} CPUs and {self._workforce.gpus:g} GPUs that a run "
+            f"no machine of the Ray cluster has the {self._cpus:g} CPUs and {self._resources.gpus:g} GPUs that a run "
             "asks for; ask for less with --cpus and --gpus"
         )
 
@@ -95,42 +97,42 @@ class RayCluster:
             str(self._store.folder.absolute()),
             str(self._files[run.config["dataset"]]),
             str(Path.cwd()),
-            self._workforce.device,
+            self._resources.device,
         )
-        self._under_way[task] = run
+        self._runs[task] = run
 
     def wait(self) -> list[End]:
         ray = import_ray()
-        # wakes now and then: an interrupt is not heard inside
+        # with a timeout: an interrupt has no effect inside
         ready: list[Any] = []
         while not ready:
-            ready, _ = ray.wait(list(self._under_way), timeout=1.0)
+            ready, _ = ray.wait(list(self._runs), timeout=1.0)
         return [self._end(task) for task in ready]
 
     def _end(self, task: Any) -> End:
         ray = import_ray()
-        run = self._under_way.pop(task)
+        run = self._runs.pop(task)
         try:
             return End(run, **ray.get(task))
         except ray.exceptions.RayError as error:
             if self._store.is_done(run.name):
                 return End(run, self._store.summary(run.name))
             cause = type(error).__name__
-            words = f"its Ray task ended by {cause}, after {TRIES} tries where a worker died"
+            words = f"its Ray task ended by {cause}, after {TRIES} tries where a worker crashed"
             return failed(run, words, self._store, str(error), external_failure=True)
 
 
 def check_answers() -> None:
-    """StudyError where nobody listens at RAY_ADDRESS: Ray itself would ask for minutes."""
+    """StudyError where nothing answers at RAY_ADDRESS: Ray itself would try for minutes."""
     address = os.environ.get("RAY_ADDRESS", "")
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not colon or not port.isdigit():
-        return  # a cluster of one's own, or `auto`
+        return  # a cluster that is started here, or `auto`
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
     except OSError as error:
         raise StudyError(
-            f"no Ray cluster answers at {address} ({error.strerror or error}): mend RAY_ADDRESS, or unset it for a "
+            f"no Ray cluster answers at {address} ({error.strerror or error}): fix RAY_ADDRESS, or unset it for a "
             "cluster on this machine"
         ) from None
 
@@ -146,12 +148,12 @@ def import_ray() -> Any:
 
 
 def _do(order: Record, folder: str, features: str, directory: str, device: str) -> Record:
-    """One run, on whatever machine: `directory` is where a user's loss file was named from."""
+    """One run, on whatever machine; the path of a user's loss file is relative to `directory`."""
     os.chdir(directory)
     store = Store(Path(folder))
     run = Run.from_json(order)
     with store.shared_lock():
-        if store.is_done(run.name):  # the last try died after its work
+        if store.is_done(run.name):  # the last try crashed after its work
             return End(run, store.summary(run.name)).as_json()
         end = run_guarded(
             run,

@@ -87,8 +87,8 @@ def test_a_cluster_comes_to_the_same_numbers_and_survives_the_death_of_a_worker(
     [
         (Resources("ray", gpus=0.5), "device cuda and gpus go together"),
         (Resources("ray", device="cuda"), "device cuda and gpus go together"),
-        (Resources("local", gpus=0.5), "dealt out by the engine ray alone"),
-        (Resources("local", device="tpu"), "device is cpu or cuda, got 'tpu'"),
+        (Resources("local", gpus=0.5), "only with the engine ray"),
+        (Resources("local", device="tpu"), "device must be cpu or cuda, got 'tpu'"),
         (Resources(cpus=0.0), "cpus of a run must be at least 0.01 and finite, got 0"),
         (Resources(cpus=float("nan")), "cpus of a run must be at least 0.01 and finite, got nan"),
         (Resources("ray", device="cuda", gpus=1.5), "from 0 to 1, or a whole number, got 1.5"),

@@ -1,0 +1,100 @@
+"""Features of images, batch after batch, in this process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lossgauge.data.locations import Unreachable
+from lossgauge.errors import DataError
+from lossgauge.types import Backbone, ImageSet
+
+BATCH = 32
+"""Images that go through the network at a time: few enough for its activations to stay near the cores."""
+
+_ROWS_A_JOB = 8
+
+
+class Extracted(NamedTuple):
+    """Features of one batch."""
+
+    rows: Float[Tensor, "rows width"]
+    next_image: int
+    """Number of the image after the last one of the batch."""
+    skipped: dict[int, str]
+    """Numbers of images that could not be read, with why."""
+    first: tuple[int, tuple[int, ...]] | None
+    """Number of the first image that could be read, and the shape that all are prepared to; None without one."""
+
+
+def extract_batches(
+    images: ImageSet, backbone: Backbone, starts: range, *, decoders: int
+) -> Generator[Extracted, None, None]:
+    """The batches that begin at `starts`; what cannot be read has no row.
+
+    `decoders` threads prepare the next two batches while the network is at work on one. Raises DataError for images
+    of two sizes in one batch, and where a file cannot be reached.
+    """
+    total = len(images.ids)
+
+    def prepare(rows: range) -> list[Tensor | DataError]:
+        prepared: list[Tensor | DataError] = []
+        for row in rows:
+            try:
+                prepared.append(backbone.prepare(images.read(row)))
+            except Unreachable:
+                raise
+            except DataError as error:
+                prepared.append(error)
+        return prepared
+
+    with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
+        ahead: deque[list[Future[list[Tensor | DataError]]]] = deque()
+        waiting = iter(starts)
+        try:
+            for start in starts:
+                while len(ahead) < 3 and (later := next(waiting, None)) is not None:
+                    rows = range(later, min(later + BATCH, total))
+                    parts = range(0, len(rows), _ROWS_A_JOB)
+                    ahead.append([pool.submit(prepare, rows[p : p + _ROWS_A_JOB]) for p in parts])
+                prepared = chain.from_iterable(job.result() for job in ahead.popleft())
+                yield _extract(images, backbone, start, list(prepared))
+        finally:
+            for jobs in ahead:
+                for job in jobs:
+                    job.cancel()
+
+
+def different_sizes(
+    images: ImageSet, backbone: Backbone, row: int, one: object, other: object
+) -> DataError:
+    """The error for an image that cannot be in one batch with those before it."""
+    return DataError(
+        f"{backbone.name} needs images of one size, got {one} and, for {images.ids[row]} of {images.name}, {other}"
+    )
+
+
+def _extract(
+    images: ImageSet, backbone: Backbone, start: int, prepared: list[Tensor | DataError]
+) -> Extracted:
+    readable = {
+        row: image for row, image in enumerate(prepared, start) if isinstance(image, Tensor)
+    }
+    skipped = {row: str(error) for row, error in enumerate(prepared, start) if row not in readable}
+    next_image = start + len(prepared)
+    if not readable:
+        return Extracted(torch.empty(0, 0), next_image, skipped, None)
+    batch = list(readable.values())
+    shape = tuple(batch[0].shape)
+    for row, image in readable.items():
+        if image.shape != shape:
+            raise different_sizes(images, backbone, row, shape, tuple(image.shape))
+    rows = backbone.extract(torch.stack(batch)).clone()
+    return Extracted(rows, next_image, skipped, (min(readable), shape))

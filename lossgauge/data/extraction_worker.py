@@ -1,0 +1,33 @@
+"""A worker: `python -m lossgauge.data.extraction_worker FILE CONNECTION`. It gets numbers of batches and sends features.
+
+FILE holds, pickled by the process that started it: the user's files that have to be imported, the images and the
+backbone.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+from lossgauge.data.extraction import extract_batches
+from lossgauge.user_file import import_file
+from lossgauge.worker_process import open_connection, receive_orders
+
+
+def main(path: Path, number: str) -> None:
+    """Extract what is asked for, until the connection is closed."""
+    connection = open_connection(number)
+    orders = receive_orders(connection)
+    with path.open("rb") as file:
+        for user_file in pickle.load(file):
+            import_file(Path(user_file), shown=user_file)
+        images, backbone = pickle.load(file)
+    connection.send("ready")
+    for starts in orders:
+        for rows, *others in extract_batches(images, backbone, starts, decoders=1):
+            connection.send((rows.numpy(), *others))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

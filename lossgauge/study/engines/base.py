@@ -1,0 +1,109 @@
+"""What an engine is, and what it is given."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+
+from lossgauge.errors import InputError
+from lossgauge.results.writer import Store
+from lossgauge.study.run.guarded import End
+from lossgauge.study.schedule.runs import Run
+from lossgauge.types import FeatureSet
+
+TRIES = 3
+"""A run whose worker crashes is tried so often in all, if it gets no further between two crashes."""
+
+
+class Resources(NamedTuple):
+    """What does the runs, and with what. It changes how long a study takes, not what comes out of it."""
+
+    engine: str = "local"
+    """A name of `ENGINES`. `local`: this machine, in this process or in several."""
+    jobs: int | None = None
+    """Runs at a time; if None, as many as the cores and the memory allow and the study needs."""
+    device: str = "cpu"
+    """`cpu`, or `cuda`: all jobs of a machine share one GPU, or Ray assigns them."""
+    cpus: float | None = None
+    """Of one run: its threads; 1 if None."""
+    gpus: float = 0.0
+    """Of one run, a fraction too: what Ray is asked for."""
+
+    @property
+    def threads(self) -> int:
+        """Of one run."""
+        return max(1, int(self.cpus or 1))
+
+
+DEFAULT = Resources()
+"""One thread a run, on all cores."""
+
+
+class Setup(NamedTuple):
+    """What an engine is opened with."""
+
+    resources: Resources
+    features: Mapping[str, FeatureSet]
+    """Of each dataset."""
+    store: Store
+    on_epoch: Callable[[Run, int], None]
+    """Called after each epoch of a run, where the engine hears of it."""
+
+
+class Engine(ABC):
+    """Something that does runs, so many at a time. It is used in a `with`."""
+
+    slots: int
+    """Runs at a time."""
+
+    @abstractmethod
+    def __init__(self, setup: Setup) -> None: ...
+
+    @staticmethod
+    @abstractmethod
+    def check(resources: Resources) -> None:
+        """Raises InputError for a contradiction, MissingExtra for a library that is not installed, StudyError for a
+        machine that does not answer."""
+
+    @abstractmethod
+    def __enter__(self) -> Engine: ...
+
+    @abstractmethod
+    def __exit__(self, *exception: object) -> None:
+        """End what still runs at once: its checkpoint is what counts."""
+
+    @abstractmethod
+    def start(self, run: Run) -> None:
+        """Begin a run; called for at most `slots` runs at a time."""
+
+    @abstractmethod
+    def wait(self) -> list[End]:
+        """Runs that have ended, at least one; called while some have not."""
+
+
+def check_numbers(resources: Resources) -> None:
+    """InputError for a number that no engine can take."""
+    jobs, cpus, gpus = resources.jobs, resources.cpus, resources.gpus
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs must be at least 1, got {jobs}")
+    if cpus is not None and not 0.01 <= cpus < math.inf:
+        raise InputError(f"cpus of a run must be at least 0.01 and finite, got {cpus:g}")
+    if not 0 <= gpus <= 1 and not (1 < gpus < math.inf and gpus == int(gpus)):
+        raise InputError(f"gpus of a run must be from 0 to 1, or a whole number, got {gpus:g}")
+    if resources.device not in ("cpu", "cuda"):
+        raise InputError(f"device must be cpu or cuda, got {resources.device!r}")
+
+
+def check_local(resources: Resources) -> None:
+    """InputError for what this machine does not have."""
+    if resources.gpus:
+        raise InputError(
+            f"gpus has an effect only with the engine ray, got {resources.gpus:g} with {resources.engine}: all jobs of "
+            "this machine share one GPU, leave gpus out"
+        )
+    if resources.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is cuda, but torch sees no GPU here: take device cpu")

@@ -1,0 +1,56 @@
+"""How many runs to do at a time: as many as there are cores, if starting the processes pays."""
+
+from __future__ import annotations
+
+from lossgauge.machine import usable_cores, usable_memory
+from lossgauge.results.writer import Store
+from lossgauge.study.engines import LOCAL, Resources
+from lossgauge.study.schedule.run_queue import Ledger, passes
+
+WORKER_BYTES = 800_000_000
+"""Memory of a worker at its peak; the features, which all workers share, are not in it."""
+
+START_SECONDS = 3.0
+"""A worker needs so long to start: nearly all of it is the import of torch."""
+
+PASS_SECONDS, RUN_SECONDS = 20e-6, 0.3
+"""What a pass over a training row takes on one thread, and a run beside its passes: within a factor of three."""
+
+
+def with_jobs(resources: Resources, ledger: Ledger, store: Store) -> Resources:
+    """The engine and the number of jobs for what the folder still lacks."""
+    runs = {run.name: run for run in ledger.given}
+    there = [run for run in runs.values() if store.is_there(run.name)]
+    return choose_jobs(
+        resources,
+        runs=ledger.expected - len(there),
+        passes=ledger.work - sum(map(passes, there)),
+        failed_before=any(store.failure(name) is not None for name in runs),
+    )
+
+
+def choose_jobs(
+    resources: Resources, *, runs: int, passes: int, failed_before: bool = False
+) -> Resources:
+    """The engine and the number of jobs for so many runs with so many passes over a training row.
+
+    A number of jobs that is given stays, as far as there are runs. A run that failed before is not done in this
+    process if several jobs are allowed: it may have ended its process.
+    """
+    allowed = resources.jobs or default_jobs(resources)
+    jobs = max(1, min(allowed, runs))
+    engine = resources.engine
+    if engine == LOCAL:
+        seconds = passes * PASS_SECONDS + runs * RUN_SECONDS
+        saved = seconds - seconds / jobs
+        pays = resources.jobs is not None or failed_before or saved > START_SECONDS
+        engine = "processes" if allowed > 1 and pays else "in-process"
+    return resources._replace(engine=engine, jobs=1 if engine == "in-process" else jobs)
+
+
+def default_jobs(resources: Resources) -> int:
+    """A job for each core, or for each `cpus` of them, as far as the memory goes; one on a GPU."""
+    if resources.device != "cpu":
+        return 1
+    jobs, memory = usable_cores() // resources.threads, usable_memory()
+    return max(1, jobs if memory is None else min(jobs, memory // WORKER_BYTES))
