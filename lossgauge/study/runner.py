@@ -157,24 +157,28 @@ def _is_done(run: Run, store: Store, told: Progress) -> bool:
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], None]]:
-    """Ctrl-C raises at once, as ever, and again where the given function is called.
+    """Ctrl-C does what it did before, which is to raise, and raises again where the given function is called.
 
-    One that comes while a compiler's callback runs is printed and lost: the study would go on.
+    What is raised while a compiler's callback runs is printed and lost: the study would go on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
     seen = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         seen.set()
-        raise KeyboardInterrupt
+        if callable(before):
+            before(number, frame)
+        else:  # it was ignored
+            raise KeyboardInterrupt
 
     def raise_if_interrupted() -> None:
         if seen.is_set():
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield raise_if_interrupted
     finally:

@@ -6,9 +6,10 @@ import pytest
 
 from lossgauge.plan.study import Plan
 from lossgauge.plan.yaml_file import parse_plan
+from lossgauge.study.progress import Progress
 
 
-class Quiet:
+class Quiet(Progress):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
