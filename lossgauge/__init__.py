@@ -5,40 +5,60 @@
 ('contrastive', 'triplet', 'n_pair', 'info_nce', 'arcface', 'scl', 'ccl')
 >>> loss = lg.load_loss("triplet", margin=0.2)
 
-Names are loaded when first used, so that importing the package, and the command line's help, stay quick.
+The names below are the public ones; docs/python.md explains each. They are loaded when first used, so that
+importing the package, and the command line's help, stay quick.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = (
+    False  # not from typing: a signal must find its handler set before anything is imported
+)
 if TYPE_CHECKING:
+    from typing import Any
+
     from lossgauge.diagnostics.probe import Probe as Probe
     from lossgauge.diagnostics.variance import geometry as geometry
     from lossgauge.losses.registry import LOSSES as LOSSES
     from lossgauge.losses.registry import load_loss as load_loss
+    from lossgauge.notebook import Study as Study
+    from lossgauge.notebook import forecast as forecast
+    from lossgauge.notebook import load_features as load_features
+    from lossgauge.notebook import load_study as load_study
+    from lossgauge.notebook import run_study as run_study
     from lossgauge.ranking.metrics import retrieval as retrieval
-    from lossgauge.results.frames import load_study as load_study
+    from lossgauge.study.progress import Progress as Progress
     from lossgauge.testing import check_loss as check_loss
+    from lossgauge.types import Step as Step
 
-_HOME = {
-    "LOSSES": "lossgauge.losses.registry",
-    "load_loss": "lossgauge.losses.registry",
-    "geometry": "lossgauge.diagnostics.variance",
-    "Probe": "lossgauge.diagnostics.probe",
-    "retrieval": "lossgauge.ranking.metrics",
-    "check_loss": "lossgauge.testing",
-    "load_study": "lossgauge.results.frames",
+__version__ = "0.1.0"
+
+_MODULE = {
+    "LOSSES": "losses.registry",
+    "Probe": "diagnostics.probe",
+    "Progress": "study.progress",
+    "Step": "types",
+    "Study": "notebook",
+    "check_loss": "testing",
+    "forecast": "notebook",
+    "geometry": "diagnostics.variance",
+    "load_features": "notebook",
+    "load_loss": "losses.registry",
+    "load_study": "notebook",
+    "retrieval": "ranking.metrics",
+    "run_study": "notebook",
 }
+"""Public name → module that defines it."""
 
-__all__ = ["LOSSES", "Probe", "check_loss", "geometry", "load_loss", "load_study", "retrieval"]
+__all__ = [*_MODULE, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE:
         raise AttributeError(f"module 'lossgauge' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    from importlib import import_module
+
+    return getattr(import_module(f"lossgauge.{_MODULE[name]}"), name)
 
 
 def __dir__() -> list[str]:

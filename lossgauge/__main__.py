@@ -1,5 +1,21 @@
-"""`python -m lossgauge`."""
+"""`lossgauge` and `python -m lossgauge`: signals first, then everything else."""
 
-from lossgauge.cli import main
+from lossgauge import stopping
 
-main()
+
+def main() -> None:
+    """The command line, with one line in place of a traceback where a signal ends it."""
+    stopping.handle_signals()
+    try:
+        from lossgauge.cli import main as command_line
+
+        command_line()
+    except BaseException as error:
+        if stopping.stopped_by(error):
+            stopping.end()
+        stopping.default_signals()
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -2,42 +2,77 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
+from lossgauge import __version__, stopping
 from lossgauge.errors import InputError, LossgaugeError, nearest
 from lossgauge.terminal import one_line, safe
 
 if TYPE_CHECKING:
-    from lossgauge.types import Results
+    from lossgauge.results.view import StudyView
+
+WRONG, FAILED = 2, 1
+"""Exit codes: a mistake that the message names; a run that failed, a rule that is broken."""
+
+STUDIES = ("demo", "paper")
+BACKBONES = ("efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k")
+FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")
+"""What a shell completes. The lists that count are where the things are; loading those takes a second."""
 
 app = typer.Typer(
     help="A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.",
+    epilog="Start with `lossgauge study demo`: two real datasets, seven losses, a report in about two minutes.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-cache_app = typer.Typer(help="What is in the cache of features.", no_args_is_help=True)
+cache_app = typer.Typer(help="Show, verify and delete cached features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
-INTERRUPTED, WRONG = 130, 2
-"""Exit codes: stopped by Ctrl-C; a mistake that the message names."""
+
+def _completes(*words: str) -> Callable[[], list[str]]:
+    """Completion of an argument to one of `words`."""
+    return lambda: list(words)
+
+
 Download = Annotated[
-    bool, typer.Option(help="Fetch from the Hugging Face hub what is not on this machine.")
+    bool, typer.Option(help="Fetch missing data and weights from the Hugging Face hub.")
 ]
 Folder = Annotated[Path, typer.Argument(help="The folder of a study.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show no progress and no warnings, only the result.")
+]
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Print one line. All that a command prints goes through here, and a study's progress through the same `safe`."""
+    """Print one line. Everything that a command prints goes through here, and progress through the same `safe`."""
     typer.echo(safe(line), err=err)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        say(f"lossgauge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options that come before a command."""
 
 
 @app.command(
@@ -47,11 +82,15 @@ def say(line: str, *, err: bool = False) -> None:
 def study(
     source: Annotated[
         str,
-        typer.Argument(metavar="NAME|FILE", help="A built-in study (demo, paper) or a YAML file."),
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="A built-in study (demo, paper) or a YAML file.",
+            autocompletion=_completes(*STUDIES),
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; lossgauge-results/NAME if not given."),
+        typer.Option(help="Folder for the results. Default: lossgauge-results/NAME."),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -64,84 +103,67 @@ def study(
         ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="local: processes on this machine; ray: a Ray cluster.")
+        str,
+        typer.Option(
+            help="local: processes on this machine; ray: a Ray cluster.",
+            autocompletion=_completes("local", "ray"),
+        ),
     ] = "local",
     device: Annotated[
-        str, typer.Option(help="cpu, or cuda: one GPU is shared by all jobs of a machine.")
+        str,
+        typer.Option(
+            help="cpu, or cuda: all jobs of a machine share one GPU.",
+            autocompletion=_completes("cpu", "cuda"),
+        ),
     ] = "cpu",
     cpus: Annotated[
         float | None,
         typer.Option(help="Threads of one run; 1 if not given."),
     ] = None,
     gpus: Annotated[
-        float, typer.Option(help="GPUs of one run on a Ray cluster, a fraction too.")
+        float, typer.Option(help="GPUs of one run on a Ray cluster; may be a fraction.")
     ] = 0.0,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", help="Say what would be run, how long it takes and how large it gets."
-        ),
+        typer.Option("--dry-run", help="Show what would run, how long it takes and its size."),
     ] = False,
+    quiet: Quiet = False,
     download: Download = False,
 ) -> None:
     """Train every loss on every dataset from every seed, and write the report.
 
-    Stopped with Ctrl-C, the same command goes on where it was.
+    After Ctrl-C, the same command goes on where it stopped.
     """
     folder = out or Path("lossgauge-results") / Path(source).stem
-    try:
-        from rich.console import Console
+    stopping.describe = partial(_stopped_study, folder)
+    from lossgauge.plan.yaml_file import load_plan
+    from lossgauge.study.engines import Resources
+    from lossgauge.study.forecast import forecast
+    from lossgauge.study.progress_bars import show_progress
+    from lossgauge.study.runner import run_study
+    from lossgauge.study.sentences import forecast_lines, outcome_line
 
-        from lossgauge.plan.yaml_file import load_plan
-        from lossgauge.study.engines import Resources
-        from lossgauge.study.progress_bars import watcher
-
-        plan = load_plan(source, overrides=setting or ())
-        resources = Resources(engine, jobs, device, cpus, gpus)
-        with watcher(Console(stderr=True)) as progress:
+    plan = load_plan(source, overrides=setting or ())
+    resources = Resources(engine, jobs, device, cpus, gpus)
+    with stopping.orderly():
+        with show_progress(quiet=quiet) as progress:
             if dry_run:
-                from lossgauge.study.forecast import forecast
-
                 expected = forecast(
                     plan, folder, progress=progress, download=download, resources=resources
                 )
             else:
-                from lossgauge.study.runner import run_study
-
                 outcome = run_study(
                     plan, folder, progress=progress, download=download, resources=resources
                 )
         page = None if dry_run else _write_report(folder)
-    except KeyboardInterrupt:
-        where = (
-            f"what is done is in {folder}"
-            if (folder / "study.json").is_file()
-            else "no run was begun, and features go on from their last whole shard"
-        )
-        say("", err=True)
-        say(f"stopped; {where}. The same command goes on:", err=True)
-        say(f"  {_same_command()}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
     if dry_run:
-        for line in expected.grid:
+        for line in forecast_lines(expected, folder):
             say(line)
-        say(f"{expected.runs} runs, {expected.there} of them done in {folder}")
-        spread = (
-            f", with {expected.jobs} jobs {_duration(expected.seconds / expected.jobs)} at best"
-            if expected.jobs > 1
-            else ""
-        )
-        say(f"about {_duration(expected.seconds)} one after the other{spread}")
-        say(f"about {expected.bytes / 1e6:,.1f} MB")
-        if expected.idle_cores:
-            say(
-                f"fewer runs than cores, {expected.idle_cores} of them idle; --cpus gives a run more"
-            )
         return
-    say(f"{outcome.done} runs done, {outcome.reused} were there, {outcome.failed} failed")
+    say(outcome_line(outcome))
     say(f"report: {page}")
     if outcome.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 @app.command(
@@ -151,47 +173,21 @@ def report(
     folder: Folder,
     out: Annotated[
         Path | None,
-        typer.Option(help="The page to write, where not report.html in the folder."),
+        typer.Option(help="The file to write. Default: report.html in the folder."),
     ] = None,
 ) -> None:
-    """Write the report of a study's folder anew, from what is done so far."""
+    """Write the report of a study again, from what is done so far."""
     say(f"report: {_write_report(folder, out)}")
 
 
 @app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
 def status(folder: Folder) -> None:
-    """Say what of a study is done, running, failed and waiting, and how long it still takes. Works while it runs."""
+    """Show which runs are done, running, failed and waiting, and the time left. Works while the study runs."""
+    from lossgauge.study.sentences import status_lines
     from lossgauge.study.status import read_status
 
-    found = read_status(folder)
-    for state in ("done", "running", "failed", "waiting"):
-        say(f"{state:8} {len(getattr(found, state))}")
-    unnamed = found.expected - sum(
-        map(len, (found.done, found.running, found.failed, found.waiting))
-    )
-    if unnamed > 0:
-        say(f"{'ahead':8} {unnamed} (a search has still to name them)")
-    for run, (epoch, epochs) in found.running.items():
-        say(f"running: {run}: epoch {epoch} of {epochs}")
-    for run, error in found.failed.items():
-        say(f"failed: {run}: {one_line(error)}")
-    if found.seconds_left is not None:
-        say(f"about {_duration(found.seconds_left)} left")
-    elif not found.at_work and (found.waiting or found.failed or unnamed > 0):
-        say("no study is at work here; the same study command goes on")
-
-
-def _duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _same_command() -> str:
-    import shlex
-
-    return shlex.join(["lossgauge", *sys.argv[1:]])
+    for line in status_lines(read_status(folder)):
+        say(line)
 
 
 @app.command(
@@ -200,26 +196,32 @@ def _same_command() -> str:
 def export(
     folder: Folder,
     to: Annotated[
-        str, typer.Option(help="parquet, csv, mlflow, wandb or tensorboard.")
+        str,
+        typer.Option(
+            help="parquet, csv, mlflow, wandb or tensorboard.", autocompletion=_completes(*FORMATS)
+        ),
     ] = "parquet",
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to; export/FORMAT in the study's folder if not given."),
+        typer.Option(help="Where to write. Default: export/FORMAT in the study's folder."),
     ] = None,
     quote_formulas: Annotated[
         bool,
         typer.Option(
             "--quote-formulas",
-            help="In csv: an apostrophe before text that a spreadsheet would run (= + - @, tab, return).",
+            help="csv only: put an apostrophe before text that a spreadsheet would run (= + - @, tab, return).",
         ),
     ] = False,
 ) -> None:
     """Write a study's tables for other tools."""
     from lossgauge.export import export_study
-    from lossgauge.results.writer import Store
+    from lossgauge.results.reader import read_study
 
-    _say_damage(Store(folder).load())
-    say(f"exported: {export_study(folder, to, out, quote_formulas=quote_formulas)}")
+    view = read_study(folder)
+    _say_damage(view)
+    with stopping.orderly():
+        place = export_study(folder, to, out, quote_formulas=quote_formulas, view=view)
+    say(f"exported: {place}")
 
 
 @app.command(epilog="Example: `lossgauge schema > study.schema.json`")
@@ -227,13 +229,13 @@ def schema() -> None:
     """Print the JSON Schema of a study file, for editors that complete and check YAML."""
     import json
 
-    from lossgauge.plan.yaml_file import schema as of_studies
+    from lossgauge.plan.yaml_file import schema as study_schema
 
-    for line in json.dumps(of_studies(), indent=1).splitlines():
+    for line in json.dumps(study_schema(), indent=1).splitlines():
         say(line)
 
 
-@app.command()
+@app.command(epilog="Example: `lossgauge losses`")
 def losses() -> None:
     """List the losses with their settings."""
     import inspect
@@ -254,18 +256,16 @@ def losses() -> None:
                 for p in settings
             )
         )
-    say(
-        "my_loss.py:Pull   a loss of your own: a class or a function (embeddings, labels) -> scalar"
-    )
+    say("my_loss.py:Pull   your own loss: a class or a function (embeddings, labels) -> scalar")
 
 
-@app.command()
+@app.command(epilog="Example: `lossgauge datasets`")
 def datasets() -> None:
-    """List the datasets: where each was found, or where it was looked for and how to get it."""
+    """List the datasets: where each is, or where it is expected and how to get it."""
     from lossgauge.data import describe_datasets
 
-    for found in describe_datasets():
-        say(found)
+    for line in describe_datasets():
+        say(line)
 
 
 @app.command(
@@ -280,38 +280,41 @@ def features(
         str,
         typer.Option(
             help="efficientnet-lite0, pixels, clip-vit-b32, vit-b32-in21k, hf:MODEL (a folder or a name on "
-            "the hub), or my_backbone.py:Model."
+            "the hub), or my_backbone.py:Model.",
+            autocompletion=_completes(*BACKBONES),
         ),
     ] = "efficientnet-lite0",
     dtype: Annotated[str | None, typer.Option(help="fp32 or bf16, for hf models.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda, for hf models.")] = None,
+    quiet: Quiet = False,
     download: Download = False,
-    refresh: Annotated[bool, typer.Option(help="Extract anew, whatever the cache holds.")] = False,
+    refresh: Annotated[
+        bool, typer.Option(help="Extract again, even if the cache has them.")
+    ] = False,
 ) -> None:
-    """Extract the features of a dataset into the cache, or say that they are there."""
-    from rich.console import Console
-
+    """Extract the features of a dataset into the cache, or confirm that they are there."""
+    stopping.describe = _stopped_features
     from lossgauge.backbones import load_backbone
     from lossgauge.data import load_dataset
     from lossgauge.data.features import features as extract
-    from lossgauge.study.progress_bars import watcher
+    from lossgauge.study.progress_bars import show_progress
 
     given: dict[str, Any] = {
         key: value for key, value in (("dtype", dtype), ("device", device)) if value
     }
-    with watcher(Console(stderr=True)) as progress:
-        found = extract(
+    with stopping.orderly(), show_progress(quiet=quiet) as progress:
+        extracted = extract(
             load_dataset(dataset, download=download),
             load_backbone(backbone, download=download, **given),
             refresh=refresh,
-            progress=lambda done, total: progress.features(dataset, done, total),
+            progress=partial(progress.features, dataset),
         )
-    rows, width = found.features.shape
+    rows, width = extracted.features.shape
     say(
-        f"{dataset}: {rows} rows of {width} features by {backbone}, {found.protocol} split "
-        f"{len(found.train)}/{len(found.test)}, fingerprint {found.fingerprint[:12]}"
+        f"{dataset}: {rows} rows of {width} features by {backbone}, {extracted.protocol} split "
+        f"{len(extracted.train)}/{len(extracted.test)}, fingerprint {extracted.fingerprint[:12]}"
     )
-    for words in found.notes:
+    for words in extracted.notes:
         say(f"{dataset}: {words}")
 
 
@@ -320,34 +323,36 @@ def list_cache() -> None:
     """List what is in the cache, with its size."""
     from lossgauge.data.cache import default_cache, entries
 
-    found = entries(default_cache())
-    for entry in found:
+    listed = entries(default_cache())
+    for entry in listed:
         rows = "?" if entry.rows is None else f"{entry.rows:,}"
         say(f"{entry.folder.name}  {entry.bytes / 1e6:,.1f} MB  {rows} rows  {entry.what}")
-    total = sum(entry.bytes for entry in found)
-    say(f"{len(found)} entries, {total / 1e6:,.1f} MB in {default_cache()}")
+    total = sum(entry.bytes for entry in listed)
+    count = f"{len(listed)} {'entry' if len(listed) == 1 else 'entries'}"
+    say(f"{count}, {total / 1e6:,.1f} MB in {default_cache()}")
 
 
 @cache_app.command(epilog="Example: `lossgauge cache verify`")
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Entries by name, or the begin of it; all if none.")
+        list[str] | None,
+        typer.Argument(help="Entries by name, or by its beginning. Default: all."),
     ] = None,
 ) -> None:
-    """Read every byte of the cache and say which files are not what was written."""
+    """Read every byte of the cache and show which files are damaged."""
     from lossgauge.data.cache import verify as verify_entry
     from lossgauge.errors import CacheError
 
-    bad = 0
+    damaged = 0
     for folder in _cached(names):
         try:
             verify_entry(folder)
             say(f"ok       {folder.name}")
         except CacheError as error:
-            bad += 1
+            damaged += 1
             say(f"DAMAGED  {folder.name}: {error}")
-    if bad:
-        raise typer.Exit(1)
+    if damaged:
+        raise typer.Exit(FAILED)
 
 
 @cache_app.command(
@@ -355,22 +360,24 @@ def verify(
 )
 def remove_cached(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Entries by name, or the begin of it.")
+        list[str] | None, typer.Argument(help="Entries by name, or by its beginning.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All entries.")] = False,
 ) -> None:
-    """Delete entries of the cache; features are extracted anew when they are next asked for."""
+    """Delete entries of the cache. Features are extracted again when they are next needed."""
     from lossgauge.data.cache import remove
 
     if everything == bool(names):
-        raise InputError("say which entries to delete, or --all: lossgauge cache ls lists them")
+        raise InputError(
+            "name the entries to delete, or give --all; `lossgauge cache ls` lists them"
+        )
     for folder in _cached(names):
         remove(folder)
         say(f"deleted {folder.name}")
 
 
 def _cached(names: list[str] | None) -> list[Path]:
-    """Folders of the entries whose names begin so; all without names."""
+    """Folders of the entries whose names begin with one of `names`; all entries without names."""
     from lossgauge.data.cache import default_cache, entries
 
     folders = [entry.folder for entry in entries(default_cache())]
@@ -389,7 +396,7 @@ def check(
     target: Annotated[
         str,
         typer.Argument(
-            help="A loss, or a file of embeddings and labels: npz, npy, safetensors, parquet, a folder of them."
+            help="A loss, or a file of embeddings and labels: npz, npy, safetensors, parquet, or a folder of them."
         ),
     ],
     embeddings_name: Annotated[
@@ -397,9 +404,15 @@ def check(
     ] = "embeddings",
     labels_name: Annotated[str, typer.Option(help="The array or column of labels.")] = "labels",
 ) -> None:
-    """Check a loss against the contract of losses, or embeddings for bad signs."""
+    """Check a loss against the contract of losses, or embeddings for known problems."""
     if target.endswith((".npz", ".npy", ".safetensors", ".parquet")) or Path(target).is_dir():
-        _check_embeddings(Path(target), embeddings_name, labels_name)
+        from lossgauge.embedding_health import embedding_health, health_lines
+
+        health = embedding_health(
+            Path(target), embeddings_name=embeddings_name, labels_name=labels_name
+        )
+        for line in health_lines(health):
+            say(line)
     else:
         _check_loss(target)
 
@@ -421,92 +434,68 @@ def _check_loss(name: str) -> None:
             + (f": {finding.problem}" if finding.problem else "")
         )
     if broken:
-        raise typer.Exit(1)
-
-
-def _check_embeddings(path: Path, embeddings_name: str, labels_name: str) -> None:
-    from lossgauge.batch import as_batch
-    from lossgauge.data.embeddings import read_embeddings
-    from lossgauge.diagnostics.health import signs
-    from lossgauge.diagnostics.variance import geometry
-    from lossgauge.ranking.metrics import retrieval
-    from lossgauge.ranking.scores import norms_and_directions
-
-    given = read_embeddings(path, embeddings_name=embeddings_name, labels_name=labels_name)
-    embeddings, labels = as_batch(given.embeddings, given.labels)
-    norms, directions = norms_and_directions(embeddings)
-    normalized = bool((norms - 1).abs().max() <= 1e-3)
-    found = geometry(embeddings, labels)
-    ranked = retrieval(embeddings, labels, similarity="cosine" if normalized else "dot")
-    bad = signs(found if normalized else geometry(directions, labels), given.class_names)
-    for words in given.notes:
-        say(words)
-    say(
-        f"{found.sample_count} rows of {found.class_count} classes"
-        + (f", {found.singleton_count} of one sample" if found.singleton_count else "")
-    )
-    say(
-        f"R@1 {ranked.recall_at[1]:.1%}  MAP@R {ranked.map_at_r:.1%}  intra {_short(found.intra)}  "
-        f"inter {_short(found.inter)}  offset {_short(found.offset)}  effective rank {found.effective_rank:.1f}"
-    )
-    if not normalized:
-        say(
-            f"row norms lie between {float(norms.min()):.3g} and {float(norms.max()):.3g}: "
-            "R@1 and MAP@R are by dot products, the signs below are those of the normalised rows"
-        )
-    zeros = (norms == 0).nonzero().flatten()
-    if len(zeros):
-        say(
-            f"{len(zeros)} of {len(norms)} rows are all zeros, the first is row {int(zeros[0])}: they have no direction"
-        )
-    for sign in bad:
-        say(f"{sign.words}: {sign.evidence}. Try: {sign.remedy}.")
-    if not bad:
-        say("no bad sign seen")
-
-
-def _short(value: float) -> str:
-    """Three decimals where they show it, else three digits and a power of ten."""
-    return f"{value:.3f}" if value == 0 or 1e-3 <= value < 1e5 else f"{value:.2e}"
+        raise typer.Exit(FAILED)
 
 
 def _write_report(folder: Path, out: Path | None = None) -> Path:
     from lossgauge.report.output import check_replaceable, write_page
-    from lossgauge.results.writer import Store
+    from lossgauge.results.reader import read_study
 
     if out is not None:
         check_replaceable(out)
-    results = Store(folder).load()
-    _say_damage(results)
-    return write_page(results, out or folder / "report.html")
+    view = read_study(folder)
+    _say_damage(view)
+    with stopping.orderly():
+        return write_page(view.results, out or folder / "report.html")
 
 
-def _say_damage(results: Results) -> None:
+def _say_damage(view: StudyView) -> None:
     """A line for each run that is left out because a file of it is damaged."""
-    from lossgauge.files import AGAIN
+    for line in view.damage:
+        say(f"left out: {line}", err=True)
 
-    for row in (*results.failures, *results.trials):
-        if (error := row.get("error")) and AGAIN in error:
-            say(f"left out: {error}", err=True)
+
+# the last line of a command that is stopped: made while a signal is handled, so nothing is imported here
+
+
+def _stopped() -> str:
+    return f"stopped. Run the same command again: {_command()}"
+
+
+def _stopped_features() -> str:
+    return f"stopped; whole shards of features are kept. The same command goes on: {_command()}"
+
+
+def _stopped_study(folder: Path) -> str:
+    done = (
+        f"what is done is in {folder}"
+        if os.path.isfile(folder / "study.json")
+        else "no run has started, and whole shards of features are kept"
+    )
+    return safe(f"stopped; {done}. The same command goes on: {_command()}")
+
+
+def _command() -> str:
+    return safe(shlex.join(["lossgauge", *sys.argv[1:]]))
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    stopping.describe = _stopped
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # an encoding that lacks τ stops no command
+            # an encoding that lacks τ stops no command
+            stream.reconfigure(errors="backslashreplace")
     try:
         _check_arguments(sys.argv[1:])
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="lossgauge", standalone_mode=False))
     except LossgaugeError as error:
         _fail(str(error))
     except _WrongUse as error:
-        # with no arguments at all the help is there already, and there is no message
-        _fail(error.format_message().rstrip("."), hint="; --help lists what it takes")
+        # without any argument the help has been shown, and there is no message
+        _fail(error.format_message().rstrip("."), hint="; --help lists the options")
     except OSError as error:
-        # a name that is too long, a folder that may not be read: no mistake of the program's
+        # a name that is too long, a folder that may not be read: not a bug
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
@@ -521,7 +510,7 @@ def _fail(words: str, *, hint: str = "") -> NoReturn:
 
 
 def _check_arguments(arguments: list[str]) -> None:
-    """InputError where one is empty, which would stand for the working folder or for every name."""
+    """InputError where one is empty, which would mean the working folder or every name."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option = re.match(r"(--[\w-]+)=$", argument)
         if not argument or option:

@@ -27,6 +27,7 @@ from lossgauge.integrations.wandb import import_wandb, is_online, project_name, 
 from lossgauge.results.columns import TABLES
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables
+from lossgauge.results.view import StudyView
 from lossgauge.types import Record
 from lossgauge.user_folders import some_home
 
@@ -40,14 +41,19 @@ _LIBRARIES = {"mlflow": import_mlflow, "wandb": import_wandb, "tensorboard": imp
 
 @some_home()
 def export_study(
-    folder: Path, to: str, out: Path | None = None, *, quote_formulas: bool = False
+    folder: Path,
+    to: str,
+    out: Path | None = None,
+    *,
+    quote_formulas: bool = False,
+    view: StudyView | None = None,
 ) -> str:
     """Write the study in `folder` as one of FORMATS into `out`, and say where it is.
 
     `out` is `folder`/export/`to` if not given; for mlflow, without it, MLFLOW_TRACKING_URI goes first. Nothing is
     written unless the library is there (MissingExtra), `folder` holds a study (StudyError), and `out` is new, empty,
     or an earlier export (InputError). In csv, `quote_formulas` puts an apostrophe before text that a spreadsheet
-    would take for a formula.
+    would take for a formula. `view` is the study in `folder`, if it was read already.
     """
     if to not in FORMATS:
         raise InputError(f"a study cannot be exported to {to!r}{nearest(to, FORMATS)}")
@@ -55,7 +61,7 @@ def export_study(
         raise InputError(f"quote_formulas is for csv alone, got {to}; leave it out")
     if to in _LIBRARIES:
         _LIBRARIES[to]()
-    tables = StudyTables(read_study(folder))
+    tables = StudyTables(read_study(folder) if view is None else view)
     name = folder.resolve().name
     if to == "mlflow" and out is None and os.environ.get(SERVER):
         write_mlflow(tracked_runs(tables), study=name, folder=None)

@@ -24,12 +24,23 @@ def load_study(path: str | Path, *, frames: str | None = None) -> StudyFrames:
     Every file of every finished run is verified; a damaged run is among the `failures`. Raises StudyError where the
     folder holds no study, and MissingExtra where the library is not installed.
     """
-    if frames is not None and frames not in LIBRARIES:
-        raise InputError(
-            f"frames must be pandas or polars, got {frames!r}{nearest(frames, LIBRARIES)}"
-        )
-    library = _library(LIBRARIES if frames is None else (frames,))
+    library = frame_library(frames)
     return StudyFrames(StudyTables(read_study(Path(path))), library, Path(path))
+
+
+def frame_library(name: str | None = None) -> Any:
+    """The library of that name, else the first of LIBRARIES that is installed.
+
+    Raises InputError for a name that is not in LIBRARIES, MissingExtra where none is installed.
+    """
+    if name is not None and name not in LIBRARIES:
+        raise InputError(f"frames must be pandas or polars, got {name!r}{nearest(name, LIBRARIES)}")
+    return _library(LIBRARIES if name is None else (name,))
+
+
+def as_frame(table: pa.Table, library: Any) -> Any:
+    """An Arrow table as a data frame of a library that `frame_library` gave."""
+    return library.from_arrow(table) if library.__name__ == "polars" else _pandas(table, library)
 
 
 class StudyFrames:
@@ -110,10 +121,7 @@ class StudyFrames:
         )
 
     def _frame(self, name: str) -> Any:
-        table = self._tables.table(name)
-        if self._library.__name__ == "polars":
-            return self._library.from_arrow(table)
-        return _pandas(table, self._library)
+        return as_frame(self._tables.table(name), self._library)
 
 
 def _library(names: tuple[str, ...]) -> Any:

@@ -1,79 +1,72 @@
-"""What a study tells while it is at work, and to whom."""
+"""What a study reports while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
 
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import Record
 
 
-@runtime_checkable
-class Progress(Protocol):
-    """Somebody who watches a study: a terminal's bars, or lines in a log."""
+class Progress:
+    """Ignores every event: the base of all that watch a study. A subclass overrides what it wants to know.
+
+    It is used as a context, so that what it draws ends with the study.
+    """
 
     def features(self, dataset: str, done: int, total: int) -> None:
-        """So many images of `total` have features."""
-
-    def left_out(self, dataset: str, reason: str) -> None: ...
-
-    def warning(self, subject: str, words: str) -> None:
-        """Something to know of a dataset, a run or the study's folder."""
-
-    def study(self, runs: int) -> None:
-        """So many runs are asked for in all; told anew where a search has changed the number."""
-
-    def reused(self, run: Run) -> None:
-        """The run is there already."""
-
-    def start(self, run: Run) -> None: ...
-
-    def epoch(self, run: Run, epoch: int) -> None: ...
-
-    def end(self, run: Run, summary: Record) -> None: ...
-
-    def failed(self, run: Run, error: str) -> None: ...
-
-
-class ProgressGroup:
-    """Several who watch the same study."""
-
-    def __init__(self, watchers: Sequence[Progress]) -> None:
-        self._watchers = watchers
-
-    def features(self, dataset: str, done: int, total: int) -> None:
-        for watcher in self._watchers:
-            watcher.features(dataset, done, total)
+        """`done` of `total` images have features."""
 
     def left_out(self, dataset: str, reason: str) -> None:
-        for watcher in self._watchers:
-            watcher.left_out(dataset, reason)
+        """The study goes on without a dataset."""
 
     def warning(self, subject: str, words: str) -> None:
-        for watcher in self._watchers:
-            watcher.warning(subject, words)
+        """Something to know about a dataset, a run or the study's folder."""
 
     def study(self, runs: int) -> None:
-        for watcher in self._watchers:
-            watcher.study(runs)
+        """The study has `runs` runs in all. Called again where a search has changed the number."""
 
     def reused(self, run: Run) -> None:
-        for watcher in self._watchers:
-            watcher.reused(run)
+        """A run was finished before."""
 
     def start(self, run: Run) -> None:
-        for watcher in self._watchers:
-            watcher.start(run)
+        """A run begins, or goes on from its checkpoint."""
 
     def epoch(self, run: Run, epoch: int) -> None:
-        for watcher in self._watchers:
-            watcher.epoch(run, epoch)
+        """A run has finished an epoch, counted from 1."""
 
     def end(self, run: Run, summary: Record) -> None:
-        for watcher in self._watchers:
-            watcher.end(run, summary)
+        """A run is finished."""
 
     def failed(self, run: Run, error: str) -> None:
-        for watcher in self._watchers:
-            watcher.failed(run, error)
+        """A run has failed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+EVENTS = tuple(name for name in vars(Progress) if not name.startswith("_"))
+
+
+class ProgressGroup(Progress):
+    """Passes every event on to each of several, in their order."""
+
+    def __init__(self, members: Sequence[Progress]) -> None:
+        for event in EVENTS:
+            setattr(self, event, partial(_call_all, [getattr(m, event) for m in members]))
+
+
+def _call_all(methods: Sequence[Any], *values: Any) -> None:
+    for method in methods:
+        method(*values)

@@ -1,15 +1,17 @@
-"""How a study looks while it runs: bars on a terminal, plain lines anywhere else."""
+"""The progress of a study: bars in a terminal and in a notebook, plain lines anywhere else, or nothing."""
 
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 from types import TracebackType
+from typing import Self
 
+import rich.progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -17,31 +19,33 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from lossgauge.stats.number_format import counted
+from lossgauge.study.progress import Progress
 from lossgauge.study.schedule.runs import Run
 from lossgauge.terminal import one_line, safe
 from lossgauge.types import Record
 
 LINE_SECONDS = 10.0
-"""Without a terminal, a line on features at most so often."""
+"""Seconds between two lines about features, at least."""
 
 
 class Pace:
-    """Images a second since it was made, at `done` of them: an extraction may go on from the middle."""
+    """Images per second. An extraction may go on from the middle, so it counts from `done` images on."""
 
     def __init__(self, done: int) -> None:
         self._first, self._began = done, time.monotonic()
 
     def rate(self, done: int) -> float:
-        """0 at the very start."""
+        """Images per second until now; 0 at the very start."""
         elapsed = time.monotonic() - self._began
         return (done - self._first) / elapsed if elapsed > 0 else 0.0
 
 
-class Bars:
-    """A bar for all runs, one for each run at work, and one for features while they are extracted."""
+class Bars(Progress):
+    """A bar for all runs, one for each run in progress, and one for the features of each dataset."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
+        self._progress = rich.progress.Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -54,7 +58,7 @@ class Bars:
         self._all: TaskID | None = None
         self._runs: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -81,8 +85,8 @@ class Bars:
     def left_out(self, dataset: str, reason: str) -> None:
         self._say(f"{dataset} is left out: {reason}")
 
-    def warning(self, dataset: str, words: str) -> None:
-        self._say(f"{dataset}: {words}")
+    def warning(self, subject: str, words: str) -> None:
+        self._say(f"{subject}: {words}")
 
     def study(self, runs: int) -> None:
         if self._all is None:
@@ -113,30 +117,19 @@ class Bars:
         self._progress.console.print(Text(one_line(words)))
 
     def _advance(self) -> None:
-        if self._all is None:  # runs that are there are counted before all are known
+        if self._all is None:  # finished runs are counted before the total is known
             self._all = self._progress.add_task("all runs", total=None)
         self._progress.advance(self._all)
 
 
-class Lines:
-    """A line an event, for logs and pipes."""
+class Lines(Progress):
+    """One line per event, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._runs, self._done, self._began, self._last = 0, 0, 0.0, 0.0
         self._reused = 0
         self._pace: dict[str, Pace] = {}
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
     def features(self, dataset: str, done: int, total: int) -> None:
         pace = self._pace.setdefault(dataset, Pace(done))
@@ -150,24 +143,18 @@ class Lines:
     def left_out(self, dataset: str, reason: str) -> None:
         self._say(f"{dataset} is left out: {reason}")
 
-    def warning(self, dataset: str, words: str) -> None:
-        self._say(f"{dataset}: {words}")
+    def warning(self, subject: str, words: str) -> None:
+        self._say(f"{subject}: {words}")
 
     def study(self, runs: int) -> None:
         first, self._runs = self._runs == 0, runs
         if first:
             self._began = time.monotonic()
-            self._say(f"{runs} runs, {self._reused} of them done before")
+            self._say(f"{counted(runs, 'run')}, {self._reused} reused")
 
     def reused(self, run: Run) -> None:
         self._done += 1
         self._reused += 1
-
-    def start(self, run: Run) -> None:
-        return None
-
-    def epoch(self, run: Run, epoch: int) -> None:
-        return None
 
     def end(self, run: Run, summary: Record) -> None:
         recall = summary.get("recall_at_1")
@@ -193,6 +180,21 @@ def title(run: Run) -> str:
     return f"{run.config['dataset']} · {run.title} · {which}"
 
 
-def watcher(console: Console) -> Bars | Lines:
-    """Bars where somebody looks on, lines where nobody does."""
-    return Bars(console) if console.is_terminal else Lines(console)
+def show_progress(*, quiet: bool = False) -> Progress:
+    """What fits the place that this process prints to. `quiet` shows nothing, warnings included.
+
+    Bars go to standard error where that is a terminal, and below the cell of a notebook that has ipywidgets.
+    """
+    if quiet:
+        return Progress()
+    notebook = Console()
+    if notebook.is_jupyter:
+        # without ipywidgets rich draws nothing; and its lines would come as HTML, one block each
+        return Bars(notebook) if find_spec("ipywidgets") else Lines(Console(force_jupyter=False))
+    return progress_on(Console(stderr=True))
+
+
+def progress_on(console: Console) -> Progress:
+    """Bars where the console can redraw them, else lines."""
+    can_redraw = console.is_terminal and not console.is_dumb_terminal
+    return Bars(console) if can_redraw else Lines(console)

@@ -198,24 +198,28 @@ class _Runs:
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], None]]:
-    """Ctrl-C raises KeyboardInterrupt at once, and again where the function that is given is called.
+    """Ctrl-C does what it did before, which is to raise, and raises again where the given function is called.
 
-    An interrupt that comes while a compiler's callback runs is printed and lost: the study would go on.
+    What is raised while a compiler's callback runs is printed and lost: the study would go on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
     seen = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         seen.set()
-        raise KeyboardInterrupt
+        if callable(before):
+            before(number, frame)
+        else:  # it was ignored
+            raise KeyboardInterrupt
 
     def raise_if_interrupted() -> None:
         if seen.is_set():
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield raise_if_interrupted
     finally:

@@ -14,6 +14,7 @@ from lossgauge.files import read_json, write_json
 from lossgauge.results.reader import expected_runs
 from lossgauge.results.records import Count
 from lossgauge.results.writer import Store
+from lossgauge.study.progress import Progress
 from lossgauge.study.schedule.run_queue import Ledger, passes
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import Record
@@ -99,7 +100,7 @@ def _told(path: Path) -> _Told:
         return _NOTHING  # best effort: the study writes it again within a second
 
 
-class StatusFile:
+class StatusFile(Progress):
     """Watches a study and writes what `read_status` reads. Work is counted in passes over a training row."""
 
     def __init__(self, store: Store, ledger: Ledger) -> None:
@@ -109,15 +110,6 @@ class StatusFile:
         self._failed: list[str] = []
         self._counted: dict[str, int] = {}
         self._there = self._now = 0
-
-    def features(self, dataset: str, done: int, total: int) -> None:
-        return None
-
-    def left_out(self, dataset: str, reason: str) -> None:
-        return None
-
-    def warning(self, subject: str, words: str) -> None:
-        return None
 
     def study(self, runs: int) -> None:
         self._write()

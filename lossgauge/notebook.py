@@ -1,0 +1,515 @@
+"""Studies in Python and in notebooks: run one, load one, and ask it for tables, findings, claims and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+from jinja2 import Environment
+
+from lossgauge.claims.comparisons import ComparisonResult, OrderingResult
+from lossgauge.claims.sensitivity import Movement, movements
+from lossgauge.claims.sentences import correction, evidence
+from lossgauge.claims.verdicts import Verdict, verdicts
+from lossgauge.errors import InputError, nearest
+from lossgauge.plan.study import Plan
+from lossgauge.plan.yaml_file import load_plan, parse_plan
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.frames import StudyFrames, as_frame, frame_library
+from lossgauge.results.reader import read_study
+from lossgauge.results.tables import StudyTables, as_table
+from lossgauge.results.view import BASELINE, Loss
+from lossgauge.stats.intervals import Interval
+from lossgauge.stats.number_format import counted, shown_interval
+from lossgauge.study.engines import Resources
+from lossgauge.study.forecast import Forecast
+from lossgauge.study.progress import Progress
+from lossgauge.study.progress_bars import show_progress
+from lossgauge.types import FeatureSet, Record
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from lossgauge.report.text.findings import Finding
+
+HEADLINE = ("recall_at_1", "map_at_r", "test_intra", "compaction_epochs")
+"""Columns that a study shows of itself."""
+
+
+def run_study(
+    study: str | Path | Mapping[str, Any],
+    *,
+    set: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    engine: str = "local",
+    device: str = "cpu",
+    cpus: float | None = None,
+    gpus: float = 0.0,
+    download: bool = False,
+    progress: bool | Progress = True,
+) -> Study:
+    """Run a study, write its report, and load it. What is done already is not done again.
+
+    `study` is a built-in name (`demo`, `paper`), a YAML file, or a dict with the keys of such a file. `set` changes
+    some of its keys, with dots for nested ones: `{"epochs": 10, "tune.trials": 20}`. Results go to `out`, by default
+    lossgauge-results/NAME. `progress` is True for bars or lines, False for silence, or a `Progress` of your own.
+    The other arguments are the options of `lossgauge study`.
+
+    A run that fails is a row of `failures`; the others go on. Raises a LossgaugeError for a mistake in the study,
+    and where nothing can be run at all.
+    """
+    from lossgauge.report.output import write_page
+    from lossgauge.study.runner import run_study as run
+
+    folder = _folder(study, out)
+    with _shown(progress) as shown:
+        run(
+            _plan(study, set),
+            folder,
+            progress=shown,
+            download=download,
+            resources=Resources(engine, jobs, device, cpus, gpus),
+        )
+    loaded = Study(folder)
+    write_page(loaded.view.results, folder / "report.html")
+    return loaded
+
+
+def load_study(folder: str | Path, *, frames: str | None = None) -> Study:
+    """The study in a folder, as it is now: runs that end later are not in it.
+
+    Every file of every finished run is verified; a damaged run is a row of `failures`. `frames` is the library of
+    the data frames: `pandas`, `polars`, or by default the first of them that is installed. Raises StudyError if the
+    folder holds no study, and MissingExtra if the named library is not installed.
+    """
+    return Study(Path(folder), frames=frames)
+
+
+def forecast(
+    study: str | Path | Mapping[str, Any],
+    *,
+    set: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    engine: str = "local",
+    device: str = "cpu",
+    cpus: float | None = None,
+    gpus: float = 0.0,
+    download: bool = False,
+    progress: bool | Progress = False,
+) -> Forecast:
+    """Number of runs, seconds and bytes of a study, before it runs. Takes seconds, and writes nothing.
+
+    The arguments are those of `run_study`; runs that are done in `out` are not counted in the seconds.
+    """
+    from lossgauge.study.forecast import forecast as forecast_of
+
+    with _shown(progress) as shown:
+        return forecast_of(
+            _plan(study, set),
+            _folder(study, out),
+            progress=shown,
+            download=download,
+            resources=Resources(engine, jobs, device, cpus, gpus),
+        )
+
+
+def load_features(
+    dataset: str,
+    backbone: str = "efficientnet-lite0",
+    *,
+    download: bool = False,
+    refresh: bool = False,
+    progress: bool | Progress = True,
+    **settings: Any,
+) -> FeatureSet:
+    """Frozen features of a dataset, with labels and split: from the cache, else extracted into it.
+
+    `dataset` is a name that `lossgauge datasets` lists, or `folder:PATH`. `backbone` is `pixels`,
+    `efficientnet-lite0`, `clip-vit-b32`, `vit-b32-in21k`, `hf:MODEL` or `my_backbone.py:Model`, with its `settings`.
+    `features` is float32 (rows × width); `train` and `test` are row numbers. Raises InputError for an unknown name,
+    DataError for missing or damaged data, CacheError for a damaged cache.
+    """
+    from lossgauge.backbones import load_backbone
+    from lossgauge.data import load_dataset
+    from lossgauge.data.features import features
+
+    with _shown(progress) as shown:
+        return features(
+            load_dataset(dataset, download=download),
+            load_backbone(backbone, download=download, **settings),
+            refresh=refresh,
+            progress=lambda done, total: shown.features(dataset, done, total),
+        )
+
+
+class ClaimRecord(NamedTuple):
+    """What the seeds of a study say about one claim of the paper on one dataset."""
+
+    key: str
+    """`1` to `8`, as in docs/claims.md."""
+    claim: str
+    status: str
+    """`supported`, `contradicted`, `undecided` or `not tested`."""
+    reason: str
+    evidence: tuple[str, ...]
+    """A sentence for each comparison, with its numbers."""
+    correction: str
+    """How many comparisons hold after Holm's correction; empty where there is nothing to correct."""
+    caution: str
+    """What the claim cannot say."""
+    numbers: tuple[Record, ...]
+    """A row for each comparison: `difference`, `half_width` of its 95 % interval, `seeds`, `p_value`, `side`."""
+    movement: Movement | None
+    """How the verdict moves with the settings; None if the study varies none."""
+
+
+class Study:
+    """A study in its folder, read once.
+
+    Data frames are made when first used, and kept. What is not known is missing (NaN, null), never 0.
+    """
+
+    def __init__(self, folder: Path, *, frames: str | None = None) -> None:
+        if frames is not None:
+            self._library = frame_library(frames)
+        self.folder = folder
+        self.view = read_study(folder)
+        self._tables = StudyTables(self.view)
+
+    @property
+    def plan(self) -> Record:
+        """Every setting of the study, as in its file."""
+        return self.view.plan
+
+    @property
+    def environment(self) -> Record:
+        """Versions and machine that it was run with."""
+        return self.view.environment
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the datasets that have runs."""
+        return self.view.datasets
+
+    @property
+    def runs(self) -> Any:
+        """A row for each finished run: settings, retrieval, geometry, means of the dynamics. Without trials."""
+        return self._frames.runs
+
+    @property
+    def timing(self) -> Any:
+        """A row for each of `runs`: seconds, milliseconds per step, the probe's share."""
+        return self._frames.timing
+
+    @property
+    def epochs(self) -> Any:
+        """A row for each run and epoch; epoch 0 is before training."""
+        return self._frames.epochs
+
+    @property
+    def steps(self) -> Any:
+        """A row for each run and optimization step. Large."""
+        return self._frames.steps
+
+    @property
+    def classes(self) -> Any:
+        """A row for each run, side of the split and class: geometry of the selected epoch."""
+        return self._frames.classes
+
+    @property
+    def trials(self) -> Any:
+        """A row for each finished trial of a search, measured on the validation slice."""
+        return self._frames.trials
+
+    @property
+    def tuned(self) -> Any:
+        """A row for each dataset and loss: the settings that its search chose."""
+        return self._frames.tuned
+
+    @property
+    def references(self) -> Any:
+        """A row for each dataset and reference space: frozen features, random unit vectors, full collapse."""
+        return self._frames.references
+
+    @property
+    def failures(self) -> Any:
+        """A row for each run that failed or is damaged, with its `error`. Failed trials are in `trials`."""
+        return self._frames.failures
+
+    @property
+    def left_out(self) -> Any:
+        """A row for each dataset that is missing, in whole or in part, with the `reason`."""
+        return self._frames.left_out
+
+    def table(self, dataset: str | None = None, columns: Sequence[str] = HEADLINE) -> Any:
+        """Mean of some columns of `runs` over the seeds, for each loss, as a data frame.
+
+        Beside each column stands `…_half_width`: the 95 % interval is mean ± half width; it is missing for one seed.
+        Without `dataset`, all datasets. Raises InputError for an unknown dataset or column.
+        """
+        rows = []
+        for row in self._rows(dataset, columns):
+            numbers: Record = {}
+            for column, interval in zip(columns, row.intervals, strict=True):
+                numbers[column] = interval and interval.mean
+                numbers[f"{column}_half_width"] = interval and interval.half_width
+            rows.append({"dataset": row.dataset, "loss": row.loss, "seeds": row.seeds, **numbers})
+        return as_frame(as_table(rows, _LEADING), self._library)
+
+    def claims(self, dataset: str | None = None) -> list[ClaimRecord]:
+        """The paper's claims, with the verdict of this study on one of its datasets."""
+        dataset = self.dataset_named(dataset)
+        moves = {move.claim.key: move for move in movements(self.view, dataset)}
+        return [
+            _claim_record(verdict, moves.get(verdict.claim.key))
+            for verdict in verdicts(self.view, dataset)
+        ]
+
+    def findings(self, dataset: str | None = None) -> list[Finding]:
+        """What the losses do to one dataset's space, by topic: `sentence` says what, `evidence` has the numbers."""
+        from lossgauge.report.text.answer import answers
+
+        dataset = self.dataset_named(dataset)
+        return [
+            finding
+            for answer in answers(self.view.results)
+            if answer.dataset == dataset
+            for finding in answer.findings
+        ]
+
+    @cached_property
+    def plot(self) -> Plots:
+        """The figures of the report."""
+        return Plots(self)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report, one HTML file, to `path` or to report.html in the study's folder.
+
+        Raises InputError if `path` holds anything but a report, DiskError if it cannot be written.
+        """
+        from lossgauge.report.output import check_replaceable, write_page
+
+        target = Path(path) if path is not None else self.folder / "report.html"
+        check_replaceable(target)
+        return write_page(self.view.results, target)
+
+    def export(
+        self, to: str, out: str | Path | None = None, *, quote_formulas: bool = False
+    ) -> str:
+        """Write the tables as `parquet` or `csv`, or the runs to `mlflow`, `wandb` or `tensorboard`; return where.
+
+        `out` is a folder, by default export/FORMAT in the study's folder. docs/export.md has the formats.
+        """
+        from lossgauge.export import export_study
+
+        return export_study(
+            self.folder,
+            to,
+            None if out is None else Path(out),
+            quote_formulas=quote_formulas,
+            view=self.view,
+        )
+
+    def __repr__(self) -> str:
+        failed = len(self.view.results.failures)
+        waiting = len(self.view.results.waiting)
+        parts = [
+            counted(len(self._tables.runs), "run"),
+            *([f"{failed} failed"] if failed else []),
+            *([f"{waiting} waiting"] if waiting else []),
+        ]
+        losses = counted(len(self.view.losses), "loss")
+        return f"<Study {self.folder}: {', '.join(parts)}; {losses} on {', '.join(self.datasets) or 'no dataset'}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                row.dataset,
+                row.loss,
+                row.seeds,
+                [
+                    "—" if interval is None else shown_interval(interval, COLUMNS[column].unit)
+                    for column, interval in zip(HEADLINE, row.intervals, strict=True)
+                ],
+            )
+            for row in self._rows(None, HEADLINE)
+        ]
+        titles = [COLUMNS[column].title for column in HEADLINE]
+        return _HTML.render(summary=repr(self).strip("<>"), titles=titles, rows=rows)
+
+    @cached_property
+    def _library(self) -> Any:
+        return frame_library()
+
+    @cached_property
+    def _frames(self) -> StudyFrames:
+        return StudyFrames(self._tables, self._library, self.folder)
+
+    def dataset_named(self, name: str | None) -> str:
+        """The dataset of that name, or the only one. Raises InputError for an unknown name, and without a name."""
+        if name is None and len(self.datasets) == 1:
+            return self.datasets[0]
+        if name is None:
+            raise InputError(f"name a dataset of the study: {', '.join(self.datasets)}")
+        if name not in self.datasets:
+            raise InputError(
+                f"no run of this study is on the dataset {name!r}{nearest(name, self.datasets)}"
+            )
+        return name
+
+    def _rows(self, dataset: str | None, columns: Sequence[str]) -> list[_Row]:
+        for column in columns:
+            if column not in COLUMNS:
+                raise InputError(f"runs have no column {column!r}{nearest(column, COLUMNS)}")
+        names = self.datasets if dataset is None else (self.dataset_named(dataset),)
+        view = self.view
+        return [
+            _Row(
+                name,
+                _title(loss),
+                len(runs),
+                [view.interval(name, loss, column) for column in columns],
+            )
+            for name in names
+            for loss in (*view.losses_and_tuned, BASELINE)
+            if (runs := view.runs(name, loss))
+        ]
+
+
+class Plots:
+    """The figures of a study, as plotly figures: `.show()` draws one, `.write_html("figure.html")` keeps it."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def training_curves(self, dataset: str | None = None) -> go.Figure:
+        """VARIANCE, GREEDINESS and R@1 over the epochs of one dataset: mean over seeds with its 95 % interval."""
+        from lossgauge.report.figures import curves
+
+        return curves(self._study.view.results, self._study.dataset_named(dataset))
+
+    def tradeoff(self, dataset: str | None = None) -> go.Figure:
+        """Compaction speed against variance kept, a disc for each loss. Without `dataset`, all of them."""
+        from lossgauge.report.figures import plane
+        from lossgauge.report.figures.stacked import stacked
+
+        results, names = self._study.view.results, self._study.datasets
+        if dataset is not None or len(names) == 1:
+            return plane(results, self._study.dataset_named(dataset))
+        return stacked({name: plane(results, name) for name in names})
+
+
+class _Row(NamedTuple):
+    """A loss on a dataset, as tables show it."""
+
+    dataset: str
+    loss: str
+    seeds: int
+    intervals: list[Interval | None]
+
+
+def _title(loss: Loss) -> str:
+    return f"{loss.base}, tuned" if loss.tuned else loss.base
+
+
+def _claim_record(verdict: Verdict, movement: Movement | None) -> ClaimRecord:
+    claim = verdict.claim
+    return ClaimRecord(
+        key=claim.key,
+        claim=claim.words,
+        status=verdict.status,
+        reason=verdict.reason,
+        evidence=tuple(evidence(verdict)),
+        correction=correction(verdict),
+        caution=claim.caution,
+        numbers=(
+            *map(_comparison_numbers, verdict.comparisons),
+            *map(_ordering_numbers, verdict.orderings),
+        ),
+        movement=movement,
+    )
+
+
+def _comparison_numbers(result: ComparisonResult) -> Record:
+    comparison, interval = result.comparison, result.difference
+    return {
+        "left": comparison.left,
+        "right": comparison.right,
+        "column": comparison.column,
+        "claimed": comparison.direction,
+        "difference": interval and interval.mean,
+        "half_width": interval and interval.half_width,
+        "seeds": interval and interval.size,
+        "p_value": interval and interval.p_value,
+        "corrected_p_value": result.corrected_p_value,
+        "side": result.side,
+    }
+
+
+def _ordering_numbers(result: OrderingResult) -> Record:
+    correlation = result.correlation
+    return {
+        "x": result.ordering.x,
+        "y": result.ordering.y,
+        "losses": list(result.losses),
+        "rank_correlation": correlation and correlation.value,
+        "p_value": correlation and correlation.p_value,
+        "side": result.side,
+    }
+
+
+def _plan(study: str | Path | Mapping[str, Any], changes: Mapping[str, Any] | None) -> Plan:
+    # JSON is YAML: a Python value reaches the plan by the way of `--set` and of a file
+    overrides = [f"{key}={_json(value)}" for key, value in (changes or {}).items()]
+    if isinstance(study, Mapping):
+        return parse_plan(_json(study), overrides=overrides)
+    return load_plan(str(study), overrides=overrides)
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = dict(value)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a study holds text, numbers, lists and dicts: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: a path as text, numpy's numbers and arrays as Python's."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is none of them")
+
+
+def _folder(study: str | Path | Mapping[str, Any], out: str | Path | None) -> Path:
+    if out is not None:
+        return Path(out)
+    return Path("lossgauge-results") / ("study" if isinstance(study, Mapping) else Path(study).stem)
+
+
+def _shown(progress: bool | Progress) -> Progress:
+    return progress if isinstance(progress, Progress) else show_progress(quiet=not progress)
+
+
+_LEADING = {"dataset": pa.string(), "loss": pa.string(), "seeds": pa.int64()}
+
+_HTML = Environment(autoescape=True).from_string("""\
+<table>
+<caption>{{ summary }}</caption>
+<thead><tr><th>dataset</th><th>loss</th><th>seeds</th>{% for title in titles %}<th>{{ title }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for dataset, loss, seeds, cells in rows %}
+<tr><td>{{ dataset }}</td><td>{{ loss }}</td><td>{{ seeds }}</td>{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+""")

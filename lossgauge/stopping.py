@@ -1,0 +1,140 @@
+"""Ctrl-C and SIGTERM end a command within three seconds, with one line and exit code 130 or 143.
+
+`handle_signals` comes before every other import, so this file imports nothing but built-in modules. Python runs a
+signal's handler only between two steps of the main thread, and a library may catch or lose what the handler raises.
+So a thread of our own waits for the signal as well, and ends the process itself:
+
+    outside of `orderly`   at once: nothing is half written
+    inside of it           KeyboardInterrupt first, so that files and workers are cleaned up, and the end after
+                           GRACE_SECONDS at the latest
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+
+GRACE_SECONDS = 2.0
+"""Clean-up may take so long. What a kill leaves behind is removed by the next study in the folder."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _State:
+    handling = False
+    """Whether `handle_signals` was called in this process."""
+    received: int | None = None
+    """The first of SIGNALS that came."""
+    raises = False
+    """Whether a signal raises KeyboardInterrupt: inside of `orderly`."""
+    raised = False
+    """Whether the handler was called: one signal is enough, and those after it change nothing."""
+    ending = _thread.allocate_lock()
+    """Taken by the thread that ends the process, and never released."""
+
+
+def _before_all() -> str:
+    return "stopped before anything was done; run the same command again"
+
+
+describe: Callable[[], str] = _before_all
+"""What the last line says, in one line that a terminal can be shown. A command that goes on where it was says so."""
+
+
+def handle_signals() -> None:
+    """From here on, SIGINT and SIGTERM end this process as above. Its children get the default back.
+
+    A SIGINT that was ignored, as in a background job of a script, is not ignored any more.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+    _State.handling = True
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    _thread.start_new_thread(_watch, (read,))
+    os.register_at_fork(after_in_child=_forget)
+
+
+def default_signals() -> None:
+    """Everything is done: from here on, a signal ends the process as it ends any other."""
+    if _State.handling and _State.received is None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def stopped_by(error: BaseException) -> bool:
+    """Whether `error` came up because the process is being stopped."""
+    return _State.handling and (_State.received is not None or isinstance(error, KeyboardInterrupt))
+
+
+def end() -> None:
+    """End the process with the one line; exit code 128 + the signal's number."""
+    _State.ending.acquire()
+    line = f"lossgauge: {describe()}\n"
+    if os.isatty(2):
+        line = f"\x1b[?25h\r\x1b[K{line}"  # progress bars hide the cursor
+    try:
+        os.write(2, line.encode(errors="backslashreplace"))
+    finally:
+        os._exit(128 + (_State.received or signal.SIGINT))
+
+
+class orderly:  # noqa: N801  # used as a statement, like contextlib.suppress
+    """A block that a signal leaves by KeyboardInterrupt, so that its `with` and `finally` parts are run."""
+
+    def __enter__(self) -> None:
+        _State.raises = True
+        if _State.received is not None:
+            end()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _State.raises = False
+        if _State.received is not None or (error is not None and stopped_by(error)):
+            end()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The handler."""
+    if _State.raised:
+        return
+    _State.raised = True
+    if _State.received is None:
+        _State.received = number
+    if _State.raises:
+        # where Python cannot pass an exception on, it prints it: in a callback from C, in a finalizer
+        sys.unraisablehook = lambda _: None
+        raise KeyboardInterrupt
+
+
+def _watch(read: int) -> None:
+    """Wait for one of SIGNALS in a thread of its own, and end the process if the main thread does not."""
+    while (number := os.read(read, 1)[0]) not in SIGNALS:
+        pass  # a signal that a library handles
+    if _State.received is None:
+        _State.received = number
+    if _State.raises:
+        time.sleep(GRACE_SECONDS)
+    end()
+
+
+def _forget() -> None:
+    """In a forked child: its signals are its own, and not news for the parent's thread."""
+    signal.set_wakeup_fd(-1)
+    for number in SIGNALS:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_DFL)
+    _State.handling = False

@@ -1,0 +1,55 @@
+"""Outcome, forecast and status of a study in words, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lossgauge.stats.number_format import counted
+from lossgauge.study.forecast import Forecast
+from lossgauge.study.runner import Outcome
+from lossgauge.study.status import Status
+from lossgauge.terminal import one_line
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """`3 runs done, 2 reused, 0 failed`."""
+    return f"{counted(outcome.done, 'run')} done, {outcome.reused} reused, {outcome.failed} failed"
+
+
+def forecast_lines(forecast: Forecast, folder: Path) -> Iterator[str]:
+    """The runs of each dataset, then runs, time and disk of the whole study."""
+    yield from forecast.grid
+    yield f"{counted(forecast.runs, 'run')}, {forecast.there} of them done in {folder}"
+    jobs = forecast.jobs
+    at_best = f"; with {jobs} jobs {duration(forecast.seconds / jobs)} at best" if jobs > 1 else ""
+    yield f"about {duration(forecast.seconds)}, one run after the other{at_best}"
+    yield f"about {forecast.bytes / 1e6:,.1f} MB"
+    if forecast.idle_cores:
+        cores = counted(forecast.idle_cores, "core")
+        yield f"fewer runs than cores, so {cores} will be idle; --cpus gives each run more threads"
+
+
+def status_lines(status: Status) -> Iterator[str]:
+    """How many runs are in each state, then each run in progress, each failure, and the time left."""
+    states = {name: getattr(status, name) for name in ("done", "running", "failed", "waiting")}
+    for name, runs in states.items():
+        yield f"{name:8} {len(runs)}"
+    not_scheduled = status.expected - sum(map(len, states.values()))
+    if not_scheduled > 0:
+        yield f"{'later':8} {not_scheduled} (not scheduled yet: they depend on trials of a search)"
+    for run, (epoch, epochs) in status.running.items():
+        yield f"running: {run}: epoch {epoch} of {epochs}"
+    for run, error in status.failed.items():
+        yield f"failed: {run}: {one_line(error)}"
+    if status.seconds_left is not None:
+        yield f"about {duration(status.seconds_left)} left"
+    elif not status.at_work and (status.waiting or status.failed or not_scheduled > 0):
+        yield "no study is running here; run the same `lossgauge study` command to go on"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
