@@ -1,4 +1,4 @@
-"""The command line as a person meets it: in a process of its own."""
+"""The command line as a person meets it: in this process, and in one of its own where that is the point."""
 
 import json
 import os
@@ -15,8 +15,10 @@ from PIL import Image
 from lossgauge import cli
 from lossgauge.errors import InputError
 from lossgauge.study.runner import run_study
-from tests.study.conftest import Quiet, small_plan
-from tests.waiting import PATIENCE, wait_for
+from tests.support.command_line import assert_refused
+from tests.support.command_line import run_cli as run
+from tests.support.studies import Quiet, small_plan
+from tests.support.waiting import PATIENCE, wait_for
 
 SMALL = """
 datasets: [digits]
@@ -41,23 +43,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "def push(z, y):\n    return -pull(z, y)\n"
     )
     return tmp_path
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lossgauge", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-
-
-def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    for word in words:
-        assert word in done.stderr
 
 
 def test_help_says_what_it_is_with_examples_and_does_not_import_torch():

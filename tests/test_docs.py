@@ -1,0 +1,246 @@
+"""Everything that README and docs/ tell a reader to run: Python blocks, and each `lossgauge …` line.
+
+A line that is not in `LINES` fails, and so does an entry that no page has. Placeholders (FOLDER, DATASET, FILE) and alternatives
+(`a | b`) stand for the commands that are given there.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from tests.support.command_line import run_cli
+from tests.support.documents import PAGES, ROOT, blocks, command_lines, text_of
+from tests.support.studies import SMALL
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated"
+)  # MLflow's use of SQLAlchemy
+
+QUICK = "--set datasets=digits --set backbone=pixels --set seeds=1 --set epochs=2"
+ONE_EPOCH = "--set epochs=1 --set seeds=1"
+
+
+class Line(NamedTuple):
+    """How a documented line is tried. Without anything: as it stands, within the quick suite."""
+
+    quick: tuple[str, ...] = ()
+    """What is run in its place."""
+    whole: bool = False
+    """The line takes over 20 s: as it stands, it is run with `make test-slow`."""
+    only_parsed: str = ""
+    """Why it cannot be run here."""
+
+
+LINES: dict[str, Line] = {
+    "lossgauge study demo": Line((f"lossgauge study demo {QUICK}",), whole=True),
+    "lossgauge study demo | paper | FILE": Line(
+        (f"lossgauge study paper {QUICK} --dry-run", "lossgauge study my.yaml")
+    ),
+    "--dry-run": Line(("lossgauge study my.yaml --dry-run",)),
+    "--set tune.trials=20": Line(
+        (
+            f"lossgauge study my.yaml --set losses=triplet --set tune.trials=20 {ONE_EPOCH}",
+            f"lossgauge study demo {QUICK} --dry-run --set tune.trials=20",
+        )
+    ),
+    "--set sensitivity=0.25,0.5,2,4": Line(
+        (
+            f"lossgauge study my.yaml --set losses=triplet --set sensitivity=0.25,0.5,2,4 {ONE_EPOCH}",
+            f"lossgauge study demo {QUICK} --dry-run --set sensitivity=0.25,0.5,2,4",
+        )
+    ),
+    "--jobs 2, --engine ray": Line(  # tests/study/test_engines.py and test_ray.py run studies so
+        (
+            "lossgauge study my.yaml --dry-run --jobs 2",
+            "lossgauge study my.yaml --dry-run --engine ray",
+        )
+    ),
+    "lossgauge status FOLDER": Line(),
+    "lossgauge report FOLDER": Line(
+        ("lossgauge report FOLDER", "lossgauge report FOLDER --out FILE")
+    ),
+    "lossgauge export FOLDER --to csv": Line(),
+    "lossgauge schema": Line(),
+    "lossgauge schema > study.schema.json": Line(("lossgauge schema",)),
+    "lossgauge losses | datasets": Line(("lossgauge losses", "lossgauge datasets")),
+    "lossgauge losses": Line(),
+    "lossgauge datasets": Line(),
+    "lossgauge features DATASET": Line(("lossgauge features digits",)),
+    "lossgauge features DATASET --backbone NAME": Line(
+        ("lossgauge features digits --backbone pixels",)
+    ),
+    "lossgauge features orl-faces --backbone my_backbone.py:Model": Line(),
+    "lossgauge features fashion-mnist": Line(
+        ("lossgauge features digits --backbone pixels",), whole=True
+    ),
+    "lossgauge check triplet": Line(),
+    "lossgauge check embeddings.npz": Line(),
+    "lossgauge check file.npz": Line(("lossgauge check embeddings.npz",)),
+    "lossgauge check x.npz": Line(),
+    "lossgauge check my_loss.py:Pull": Line(),
+    "lossgauge cache ls | verify | rm": Line(
+        (
+            "lossgauge features digits --backbone pixels",
+            "lossgauge cache ls",
+            "lossgauge cache verify",
+            "lossgauge cache rm digits",
+        )
+    ),
+    "lossgauge study demo --set losses=triplet,my_loss.py:Pull": Line(
+        (f"lossgauge study demo --set losses=triplet,my_loss.py:Pull {QUICK}",), whole=True
+    ),
+    "lossgauge study paper --set epochs=10 --set seeds=2": Line(
+        (f"lossgauge study paper --set epochs=10 --set seeds=2 {QUICK}",), whole=True
+    ),
+    "lossgauge study my.yaml --out results --jobs 2": Line(),
+    "lossgauge study my.yaml --dry-run": Line(),
+    "lossgauge study mine.yaml": Line((f"lossgauge study mine.yaml {ONE_EPOCH}",), whole=True),
+    "lossgauge export FOLDER --to parquet": Line(),
+    "lossgauge export FOLDER --to csv --out tables": Line(),
+    "lossgauge export FOLDER --to mlflow --out tracking": Line(),
+    "lossgauge export FOLDER --to wandb --out tracking": Line(),
+    "MLFLOW_TRACKING_URI=https://mlflow.example.org lossgauge export FOLDER --to mlflow": Line(
+        only_parsed="needs a network"
+    ),
+    "WANDB_MODE=online lossgauge export FOLDER --to wandb": Line(only_parsed="needs a network"),
+    # the names of two commands
+    "lossgauge report": Line(("lossgauge report FOLDER",)),
+    "lossgauge export": Line(("lossgauge export FOLDER",)),
+}
+
+FETCHES = ("download=True", ".from_pretrained(")
+"""What a block that needs a network has in it. It is compiled, and the names that it imports are looked up."""
+
+
+@pytest.fixture
+def desk(tmp_path: Path, whole_study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with all that the pages take for granted."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
+    for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    for name in ("FOLDER", "results/demo", "lossgauge-results/demo"):
+        shutil.copytree(whole_study, name)
+    for example in ("my_loss.py", "my_backbone.py"):
+        shutil.copy(ROOT / "examples" / example, example)
+    Path("my.yaml").write_text(SMALL)
+    own_data = blocks(text_of("docs/your-own-data.md"))
+    Path("mine.yaml").write_text(next(block.code for block in own_data if block.language == "yaml"))
+    write_own_data()
+    return tmp_path
+
+
+def write_own_data() -> None:
+    """The images and embeddings of docs/your-own-data.md."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    generator = np.random.default_rng(0)
+    for number in range(80):
+        path = Path("pets", ("cat", "dog", "hen", "owl")[number % 4], f"{number}.jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    rows = generator.normal(size=(80, 16)).astype(np.float32)
+    labels = np.arange(80) % 4
+    for name in ("x.npz", "embeddings.npz"):
+        np.savez(name, embeddings=rows, labels=labels, z=rows, who=labels)
+    columns = {"embeddings": rows.tolist(), "labels": labels}
+    pq.write_table(
+        pa.table({**columns, "vector": columns["embeddings"], "product": labels}), "x.parquet"
+    )
+
+
+DOCUMENTED = {page: command_lines(text_of(page)) for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_line_of_a_page_is_known_here(page):
+    unknown = [line for line in DOCUMENTED[page] if line not in LINES]
+    assert not unknown, f"say in LINES of tests/test_docs.py how these are tried: {unknown}"
+
+
+def test_every_entry_is_a_line_of_a_page():
+    assert LINES.keys() == {line for lines in DOCUMENTED.values() for line in lines}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_of_the_pages_works(line, desk):
+    how = LINES[line]
+    if how.only_parsed:
+        parse(line)
+        return
+    for command in how.quick or (line,):
+        done = run_cli(*parse(command))
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line, how in LINES.items() if how.whole])
+def test_a_line_that_takes_long_works_as_it_stands(line, desk):
+    done = run_cli(*parse(line))
+    if line.endswith("fashion-mnist") and "not found" in done.stderr:
+        pytest.skip("no FashionMNIST here: apt-get install dataset-fashion-mnist")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+
+
+def parse(line: str) -> list[str]:
+    """The arguments of a line, as the command line itself understands them: a wrong one raises."""
+    words = shlex.split(line)
+    arguments = words[words.index("lossgauge") + 1 :]
+    root = typer.main.get_command(import_module("lossgauge.cli").app)
+    group, rest = root, arguments
+    context = root.make_context("lossgauge", list(arguments))
+    while hasattr(group, "resolve_command"):
+        name, group, rest = group.resolve_command(context, rest)
+        context = group.make_context(name, list(rest), parent=context)
+    return arguments
+
+
+@pytest.mark.parametrize(
+    "wrong", ["lossgauge studdy demo", "lossgauge study demo --epochs 3", "lossgauge cache list"]
+)
+def test_a_line_that_is_wrong_is_not_parsed(wrong):
+    with pytest.raises(Exception, match=r"(?i)no such"):
+        parse(wrong)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, desk):
+    pytest.importorskip("pandas", reason="needs pandas: pip install 'lossgauge[pandas]'")
+    run_cli("export", "FOLDER", "--out", "tables")
+    names: dict[str, object] = {}
+    for block in blocks(text_of(page)):
+        if block.language != "python":
+            continue
+        # so that a traceback names the page and its line
+        code = compile("\n" * (block.line - 1) + block.code, str(ROOT / page), "exec")
+        if any(words in block.code for words in FETCHES):
+            look_up_imports(block.code)
+        else:
+            exec(code, names)
+
+
+def look_up_imports(code: str) -> None:
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            exec(ast.unparse(node), {})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_make_targets_that_a_page_names_exist(page):
+    code = "".join(block.code for block in blocks(text_of(page)))
+    targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^make (\S+)", code, re.MULTILINE)) <= targets
+    scripts = re.findall(r"^python (\S+\.py)|pytest (\S+\.py)", code, re.MULTILINE)
+    assert all((ROOT / path).is_file() for pair in scripts for path in pair if path)
