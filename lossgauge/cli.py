@@ -14,7 +14,7 @@ from lossgauge.errors import InputError, LossgaugeError, nearest
 from lossgauge.terminal import one_line, safe
 
 if TYPE_CHECKING:
-    from lossgauge.types import Results
+    from lossgauge.results.view import StudyView
 
 app = typer.Typer(
     help="A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.",
@@ -205,10 +205,11 @@ def export(
 ) -> None:
     """Write a study's tables for other tools."""
     from lossgauge.export import export_study
-    from lossgauge.results.writer import Store
+    from lossgauge.results.reader import read_study
 
-    _say_damage(Store(folder).load())
-    say(f"exported: {export_study(folder, to, out, quote_formulas=quote_formulas)}")
+    view = read_study(folder)
+    _say_damage(view)
+    say(f"exported: {export_study(view, to, out, quote_formulas=quote_formulas)}")
 
 
 @app.command(epilog="Example: `lossgauge schema > study.schema.json`")
@@ -461,22 +462,19 @@ def _short(value: float) -> str:
 
 def _write_report(folder: Path, out: Path | None = None) -> Path:
     from lossgauge.report.output import check_replaceable, write_page
-    from lossgauge.results.writer import Store
+    from lossgauge.results.reader import read_study
 
     if out is not None:
         check_replaceable(out)
-    results = Store(folder).load()
-    _say_damage(results)
-    return write_page(results, out or folder / "report.html")
+    view = read_study(folder)
+    _say_damage(view)
+    return write_page(view.results, out or folder / "report.html")
 
 
-def _say_damage(results: Results) -> None:
+def _say_damage(view: StudyView) -> None:
     """A line for each run that is left out because a file of it is damaged."""
-    from lossgauge.files import AGAIN
-
-    for row in (*results.failures, *results.trials):
-        if (error := row.get("error")) and AGAIN in error:
-            say(f"left out: {error}", err=True)
+    for line in view.damage:
+        say(f"left out: {line}", err=True)
 
 
 def main() -> None:
