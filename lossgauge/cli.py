@@ -220,7 +220,7 @@ def export(
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():
-        place = export_study(folder, to, out, quote_formulas=quote_formulas, view=view)
+        place = export_study(view, to, out, quote_formulas=quote_formulas)
     say(f"exported: {place}")
 
 

@@ -309,11 +309,10 @@ class Study:
         from lossgauge.export import export_study
 
         return export_study(
-            self.folder,
+            self.view,
             to,
             None if out is None else Path(out),
             quote_formulas=quote_formulas,
-            view=self.view,
         )
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
-"""MLflow: one experiment a study, one run a run.   https://mlflow.org/docs/latest/ml/tracking
+"""MLflow: one experiment for a study, with its runs.   https://mlflow.org/docs/latest/ml/tracking
 
-The store is a SQLite file in a folder, or the server that MLFLOW_TRACKING_URI names. A run that is there is left
-alone; one that an interrupted export left unfinished is deleted and written anew.
+The store is a SQLite file in a folder, or the server that MLFLOW_TRACKING_URI names. A finished run is left alone;
+one that an interrupted export left unfinished is deleted and written again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from lossgauge.errors import MissingExtra, StudyError
 from lossgauge.integrations.environ import variable
+from lossgauge.integrations.exporter import Export, Exporter
 from lossgauge.integrations.tracked import TrackedRun
 
 DATABASE = "mlflow.db"
@@ -43,21 +44,22 @@ def import_mlflow() -> Any:
             ) from None
 
 
-def write_mlflow(runs: Iterable[TrackedRun], *, study: str, folder: Path | None) -> None:
-    """Add what is not there to the experiment `study`, in `folder` or, without one, at MLFLOW_TRACKING_URI.
+def write_mlflow(export: Export) -> None:
+    """Add missing runs to the experiment `export.study`, in the folder or, without one, at MLFLOW_TRACKING_URI.
 
     Raises StudyError in the words of MLflow or of the database where the store cannot be written.
     """
     mlflow, sqlalchemy = import_mlflow(), import_module("sqlalchemy")
+    folder = export.folder
     uri = os.environ[SERVER] if folder is None else _local_uri(folder)
     with variable(*_NO_TELEMETRY), _quiet():
         try:
-            # the registry too: of its own accord it would open a database in the working directory
+            # the registry too: by default it opens a database in the working directory
             client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-            experiment = _experiment(client, study)
-            there = _finished(client, experiment)
-            for run in runs:
-                if run.id not in there:
+            experiment = _experiment(client, export.study)
+            finished = _finished(client, experiment)
+            for run in export.runs():
+                if run.id not in finished:
                     _write_run(mlflow.entities, client, experiment, run)
         except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
             words = _words(error)
@@ -82,17 +84,17 @@ def _local_uri(folder: Path) -> str:
 
 
 def _experiment(client: Any, name: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None and found.lifecycle_stage != "active":
+    existing = client.get_experiment_by_name(name)
+    if existing is not None and existing.lifecycle_stage != "active":
         raise StudyError(
             f"the MLflow experiment {name!r} is deleted: restore it (mlflow experiments restore), or delete it for good"
         )
-    experiment: str = client.create_experiment(name) if found is None else found.experiment_id
+    experiment: str = client.create_experiment(name) if existing is None else existing.experiment_id
     return experiment
 
 
 def _finished(client: Any, experiment: str) -> set[str]:
-    """Ids of the runs that are there as a whole; what an interrupted export left is deleted."""
+    """Ids of the finished runs; what an interrupted export left is deleted."""
     finished, token = set(), None
     while True:
         page = client.search_runs([experiment], page_token=token)
@@ -123,7 +125,7 @@ def _write_run(entities: Any, client: Any, experiment: str, run: TrackedRun) -> 
         client.log_batch(new, metrics=metrics[start : start + _METRICS])
     for start in range(0, len(params), _PARAMS):
         client.log_batch(new, params=params[start : start + _PARAMS])
-    client.set_terminated(new, "FINISHED")  # last: it says that the run is whole
+    client.set_terminated(new, "FINISHED")  # last: it says that the run is complete
 
 
 @contextmanager
@@ -136,3 +138,24 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         log.setLevel(before)
+
+
+def without_password(uri: str) -> str:
+    """The address without a user's name and password."""
+    scheme, separator, rest = uri.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def _location(export: Export) -> str:
+    if export.folder is None:
+        return f"experiment {export.study!r} at {without_password(os.environ[SERVER])}"
+    return str(export.folder)
+
+
+EXPORTER = Exporter(
+    write=write_mlflow,
+    check_installed=import_mlflow,
+    adds_runs=True,
+    uses_server=lambda: bool(os.environ.get(SERVER)),
+    location=_location,
+)

@@ -1,18 +1,19 @@
-"""TensorBoard: a folder with an event file a run, scalars by epoch.   https://www.tensorflow.org/tensorboard
+"""TensorBoard: an event file for each run, scalars by epoch.   https://www.tensorflow.org/tensorboard
 
-Not by torch's SummaryWriter: it writes from a thread, where the error of a full disk reaches nobody.
+Not by torch's SummaryWriter: it writes from a thread, where the error of a full disk is lost.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lossgauge.errors import MissingExtra
+from lossgauge.integrations.exporter import Export, Exporter
 from lossgauge.integrations.tracked import TrackedRun
 
 FILE = "events.out.tfevents.0.lossgauge"
@@ -30,11 +31,11 @@ def import_writer() -> Any:
         ) from None
 
 
-def write_tensorboard(runs: Iterable[TrackedRun], *, folder: Path) -> None:
-    """An event file of each run into an empty `folder`. Scalars are float32, as TensorBoard's are."""
+def write_tensorboard(export: Export) -> None:
+    """An event file of each run into an empty folder. Scalars are float32, as TensorBoard's are."""
     record_writer = import_writer()
-    for run in runs:
-        place = folder / run_folder(run)
+    for run in export.runs():
+        place = (export.folder or Path()) / run_folder(run)
         place.mkdir(parents=True, exist_ok=True)
         with (place / FILE).open("xb") as file:
             writer = record_writer(file)
@@ -62,3 +63,6 @@ def run_folder(run: TrackedRun) -> Path:
     # no separator, nothing hidden, nothing that a disk refuses
     cleaned = (re.sub(r'[/\\:*?"<>|\x00-\x1f]+', "-", name).lstrip(".") for name in names)
     return Path(*(name[:200] or "-" for name in cleaned))
+
+
+EXPORTER = Exporter(write=write_tensorboard, check_installed=import_writer)

@@ -8,13 +8,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from lossgauge.results.columns import RUN, group_of
 from lossgauge.types import Record
 
 EPOCH = "epoch"
 
 
 class TrackedRun(NamedTuple):
-    """One row of a study's runs. Numbers that are not known, or not finite, are not there."""
+    """One row of a study's runs. Numbers that are not known, or not finite, are left out."""
 
     id: str
     """Unique in the study, and the same in every export: letters, digits, `_`, `.` and `-`."""
@@ -30,12 +31,12 @@ class TrackedRun(NamedTuple):
     epochs: list[tuple[int, dict[str, float]]]
     """Numbers of each epoch, ascending, by the names that `metric_name` gives; epoch 0 is before training."""
     summary: dict[str, float]
-    """`summary/…`: the numbers of the run's row, of the selected epoch; `timing/…`: what the clock said."""
+    """`summary/…`: the numbers of the run's row, of the selected epoch; `timing/…`: what the clock wrote."""
 
 
 def track(row: Record, *, timing: Record, config: Record, epochs: list[Record]) -> TrackedRun:
     """The run of one row of the table `runs`, with its row of `timing`, its config and its rows of `epochs`."""
-    columns = {name: row[name] for name in _COLUMNS if row.get(name) is not None}
+    columns = {name: row[name] for name in _TAGS if row.get(name) is not None}
     columns["lossgauge.run"] = row["run"]
     what = [str(row["loss"]), str(row["dataset"]), f"seed {row['seed']}"]
     return TrackedRun(
@@ -69,11 +70,7 @@ def tracked_id(row: Record) -> str:
 
 def metric_name(column: str) -> str:
     """The column under its group: `variance/test_intra`, `retrieval/recall_at_1`, `greediness/head_gradient`."""
-    if column.startswith(("train_", "test_")):
-        return f"variance/{column}"
-    if column.startswith(("recall_at_", "validation_")) or column in ("r_precision", "map_at_r"):
-        return f"retrieval/{column}"
-    return f"greediness/{column}"
+    return f"{group_of(column)}/{column}"
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -87,17 +84,17 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
     """Nested settings as one level, names joined by a dot; what is None is left out."""
-    found: dict[str, str | int | float | bool] = {}
+    settings: dict[str, str | int | float | bool] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
+            settings |= flat(value, f"{prefix}{name}.")
         elif isinstance(value, str | int | float | bool):
-            found[f"{prefix}{name}"] = value
+            settings[f"{prefix}{name}"] = value
         elif value is not None:
-            found[f"{prefix}{name}"] = json.dumps(value)
-    return found
+            settings[f"{prefix}{name}"] = json.dumps(value)
+    return settings
 
 
-_COLUMNS = ("dataset", "loss", "base", "variant", "seed", "setting", "factor")
-_NAMES = (*_COLUMNS, "run", EPOCH)
+_TAGS = (*(name for name in RUN if name != "run"), "setting", "factor")
+_NAMES = (*_TAGS, "run", EPOCH)
 """Columns that say which row it is: no measurements."""

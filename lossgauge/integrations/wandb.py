@@ -1,7 +1,7 @@
-"""Weights & Biases: a run a run, offline in a folder unless WANDB_MODE=online.   https://docs.wandb.ai
+"""Weights & Biases: the runs of a study, offline in a folder unless WANDB_MODE=online.   https://docs.wandb.ai
 
-A run's id is its id in the study, so that `wandb sync` of the same run twice comes to one. Nothing is kept of the
-machine, the code or the console.
+A run's id is its id in the study, so that `wandb sync` of the same run twice gives one. Nothing of the machine, the
+code or the console is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import struct
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 from lossgauge.errors import MissingExtra, StudyError
 from lossgauge.integrations.environ import variable
+from lossgauge.integrations.exporter import Export, Exporter
 from lossgauge.integrations.tracked import EPOCH, TrackedRun
 
 RUNS = "wandb"
@@ -51,31 +52,32 @@ def project_name(study: str) -> str:
     return os.environ.get("WANDB_PROJECT") or re.sub(r"[/\\#?%:]+", "-", study)[:128]
 
 
-def write_wandb(runs: Iterable[TrackedRun], *, study: str, folder: Path) -> None:
-    """Add what is not there: in `folder`, or online, where a run of the same id is replaced.
+def write_wandb(export: Export) -> None:
+    """Add missing runs: in the folder, or online, where a run of the same id is replaced.
 
     Raises StudyError in wandb's own words where it cannot be written, and where its log of a run lacks the end: on a
     full disk wandb ends without an error.
     """
+    folder = export.folder or Path()
     wandb = import_wandb()
     # not one of wandb's own errors: a run that could not be finished keeps its id in use until this process ends
     answers = import_module("wandb.sdk.mailbox.mailbox_handle")
     with variable(*_NO_REPORTS), _quiet(), _beside(folder) as place:
-        for run in runs:
-            if not is_online() and _there(folder, run):
+        for run in export.runs():
+            if not is_online() and _is_exported(folder, run):
                 continue
             try:
-                _write_run(wandb, run, project=project_name(study), place=place)
+                _write_run(wandb, run, project=project_name(export.study), place=place)
             except (wandb.errors.Error, answers.ServerResponseError) as error:
                 raise StudyError(f"wandb cannot be written: {error}") from None
             if not is_online() and not _is_whole(place, run):
                 raise StudyError(
-                    f"{folder} cannot be written: wandb's log of the run {run.name} is not whole; is the disk full?"
+                    f"{folder} cannot be written: wandb's log of the run {run.name} is incomplete; is the disk full?"
                 )
             _keep(place, folder)
 
 
-def _there(folder: Path, run: TrackedRun) -> bool:
+def _is_exported(folder: Path, run: TrackedRun) -> bool:
     return any((folder / RUNS).glob(f"offline-run-????????_??????-{run.id}"))
 
 
@@ -115,8 +117,8 @@ def _is_whole(place: Path, run: TrackedRun) -> bool:
     """
     deadline = time.monotonic() + LOG_SECONDS
     while True:
-        found = list((place / RUNS).glob(f"offline-run-*/run-{run.id}.wandb"))
-        kinds = [kind for path in found for kind in _kinds(path.read_bytes())]
+        logs = list((place / RUNS).glob(f"offline-run-*/run-{run.id}.wandb"))
+        kinds = [kind for path in logs for kind in _kinds(path.read_bytes())]
         if kinds.count("history") >= len(run.epochs) and "exit" in kinds:
             return True
         if time.monotonic() > deadline:
@@ -181,3 +183,14 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.raiseExceptions = before
+
+
+def _location(export: Export) -> str:
+    if is_online():
+        return f"project {project_name(export.study)!r} at Weights & Biases; its logs in {export.folder}"
+    return str(export.folder)
+
+
+EXPORTER = Exporter(
+    write=write_wandb, check_installed=import_wandb, adds_runs=True, location=_location
+)

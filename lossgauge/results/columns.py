@@ -91,8 +91,10 @@ _CLOCK = (
 )  # fmt: skip
 _RUN = (
     Column("epochs", "epochs", "epochs", "Epochs that the run trained for.", None, "run"),
+    Column("epochs_planned", "planned epochs", "epochs", "Epochs that the study asks for.", None, "run"),
     Column("selected_epoch", "selected epoch", "epochs", "The epoch that counts, where not the last one does: the numbers of the space at the end are of this epoch.", None, "run"),
     Column("objective", "objective", "percent", "What a search looks at: `selection_metric` on the validation slice.", "higher", "run"),
+    Column("factor", "multiple", "number", "What a setting was multiplied by, in a run of variant `sensitivity`.", None, "run"),
     Column("size", "samples", "count", "Samples of a class.", None, "run"),
     Column("nearest", "nearest class", "count", "The class whose mean is nearest.", None, "run"),
     Column("spacing", "spacing", "number", "Mean distance of a class mean to the other class means."),

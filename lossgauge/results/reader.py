@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,71 +49,78 @@ def read_study(folder: Path) -> StudyView:
     """
     layout = Layout(folder)
     study = study_record(layout)
-    sorted_runs = _Sorted(study["plan"]["selection_metric"])
+    runs = _SortedRuns(study["plan"]["selection_metric"])
     for row in study["runs"]:
-        sorted_runs.add(row, layout)
+        runs.add(row, layout)
     datasets = dict.fromkeys(row["dataset"] for row in study["runs"])
     results = Results(
         plan=study["plan"],
         assumptions=study["assumptions"],
-        summaries=sorted_runs.summaries,
-        epochs=sorted_runs.epochs,
+        summaries=runs.summaries,
+        epochs=runs.epochs,
         references=[row for name in datasets for row in dataset_record(layout, name)["references"]],
         left_out=study["left_out"],
-        failures=sorted_runs.failures,
+        failures=runs.failures,
         environment=study["environment"],
-        sensitivity=sorted_runs.sensitivity,
-        trials=sorted_runs.trials,
+        sensitivity=runs.sensitivity,
+        trials=runs.trials,
         tuned=study["tuned"],
-        waiting=sorted_runs.waiting,
+        waiting=runs.waiting,
         expected=expected_runs(study),
     )
     return StudyView(
         results,
         RunFiles(
             folder,
-            tuple(sorted_runs.variants),
-            sorted_runs.configs,
-            sorted_runs.tables,
-            sorted_runs.schemas,
+            tuple(runs.variants),
+            configs={name: run.config for name, run in runs.finished.items()},
+            epochs={name: run.epochs for name, run in runs.finished.items()},
+            schemas={name: run.schemas for name, run in runs.finished.items()},
         ),
-        damage=tuple(sorted_runs.damage),
+        damage=tuple(runs.damage),
     )
 
 
-class _Sorted:
+@dataclass
+class _SortedRuns:
     """The rows of a study's runs, sorted by what became of each."""
 
-    def __init__(self, selection_metric: str) -> None:
-        self._selection_metric = selection_metric
-        self.summaries: list[Record] = []
-        self.epochs: list[Record] = []
-        self.sensitivity: list[Record] = []
-        self.trials: list[Record] = []
-        self.failures: list[Record] = []
-        self.waiting: list[Record] = []
-        self.variants: list[str] = []
-        self.configs: dict[str, Record] = {}
-        self.tables: dict[str, pa.Table] = {}
-        self.schemas: dict[str, dict[str, pa.Schema]] = {}
-        self.damage: list[str] = []
-        self._finished: dict[str, FinishedRun] = {}
+    selection_metric: str
+    summaries: list[Record] = field(default_factory=list)
+    epochs: list[Record] = field(default_factory=list)
+    sensitivity: list[Record] = field(default_factory=list)
+    trials: list[Record] = field(default_factory=list)
+    failures: list[Record] = field(default_factory=list)
+    waiting: list[Record] = field(default_factory=list)
+    damage: dict[str, None] = field(default_factory=dict)
+    """Lines, each once."""
+    variants: list[str] = field(default_factory=list)
+    finished: dict[str, FinishedRun] = field(default_factory=dict)
 
     def add(self, row: Record, layout: Layout) -> None:
         """Read a run that the study asks for. One that is asked for as two variants is read once."""
         name = row["run"]
         if os.path.lexists(layout.run(name)):
             try:
-                if name not in self._finished:
-                    self._finished[name] = read_run(layout, name)
+                if name not in self.finished:
+                    self.finished[name] = read_run(layout, name)
             except CacheError as error:
-                self.damage.append(str(error))
+                self.damage[str(error)] = None
                 self.failures.append({**row, "error": str(error)})
             else:
-                self._add_finished(row, self._finished[name])
-        elif (failure := failure_or_damage(layout, name)) is None:
+                self._add_finished(row, self.finished[name])
+        elif not os.path.lexists(layout.failure(name)):
             self.waiting.append(row)
-        elif row["variant"] == "trial":
+        else:
+            self._add_failed(row, layout)
+
+    def _add_failed(self, row: Record, layout: Layout) -> None:
+        try:
+            failure = failure_record(layout, row["run"])
+        except CacheError as error:
+            self.damage[str(error)] = None
+            failure = {"error": str(error)}
+        if row["variant"] == "trial":
             self.trials.append({**failure, **row, "objective": None})
         else:
             self.failures.append({**failure, **row})
@@ -120,12 +128,9 @@ class _Sorted:
     def _add_finished(self, row: Record, run: FinishedRun) -> None:
         summary = {**run.summary, **row}
         if row["variant"] == "trial":
-            self.trials.append(_trial(summary, self._selection_metric))
+            self.trials.append(_trial(summary, self.selection_metric))
             return
         self.variants.append(row["variant"])
-        self.configs[row["run"]] = run.config
-        self.tables[row["run"]] = run.epochs
-        self.schemas[row["run"]] = run.schemas
         if row["variant"] == "sensitivity":
             self.sensitivity.append(summary)
         else:

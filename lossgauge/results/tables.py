@@ -41,7 +41,8 @@ class StudyTables:
             )
         self.view = view.portable()
         self._files: RunFiles = view.files
-        self._layout = Layout(view.files.folder)
+        self.folder = view.files.folder
+        self._layout = Layout(self.folder)
 
     @cached_property
     def _finished(self) -> list[Record]:

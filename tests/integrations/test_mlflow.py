@@ -190,10 +190,10 @@ def test_the_users_server_goes_first_unless_a_folder_is_named(
 
 
 def test_a_password_is_not_shown():
-    from lossgauge.export import _without_password
+    from lossgauge.integrations.mlflow import without_password
 
-    assert _without_password("https://me:secret@host:5000/x") == "https://host:5000/x"
-    assert _without_password("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+    assert without_password("https://me:secret@host:5000/x") == "https://host:5000/x"
+    assert without_password("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
 
 
 def test_a_deleted_experiment_is_said(study, exported):

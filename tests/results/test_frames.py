@@ -17,15 +17,9 @@ from lossgauge.results.layout import RUN_TABLES
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables, as_table
 from lossgauge.results.writer import Store
-from tests.integrations.studies import make_study
 from tests.study.conftest import small_plan
 
 RUN = ("run", "dataset", "loss", "base", "variant", "seed")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_study(tmp_path_factory.mktemp("frames"))
 
 
 def asked(folder, *variants):
