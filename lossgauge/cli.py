@@ -462,12 +462,13 @@ def _short(value: float) -> str:
 def _write_report(folder: Path, out: Path | None = None) -> Path:
     from lossgauge.report.output import check_replaceable, write_page
     from lossgauge.results.store import Store
+    from lossgauge.results.view import StudyView
 
     if out is not None:
         check_replaceable(out)
     results = Store(folder).load()
     _say_damage(results)
-    return write_page(results, out or folder / "report.html")
+    return write_page(StudyView(results), out or folder / "report.html")
 
 
 def _say_damage(results: Results) -> None:

@@ -203,6 +203,11 @@ class StudyView:
             epochs.setdefault((str(row["dataset"]), self.loss_of(row)), []).append(row)
         return epochs
 
+    def planned_loss(self, row: Record) -> Loss:
+        """The loss of a row of any variant, a trial say, with the settings of the plan."""
+        base = str(row["base"])
+        return Loss(base, self._names.get(base, base))
+
 
 def in_order(losses: Iterable[Loss]) -> list[Loss]:
     """The seven in the order of the paper, then other losses, then the baseline; a tuned loss behind its base."""

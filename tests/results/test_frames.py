@@ -14,6 +14,7 @@ from lossgauge.report.output import write_page
 from lossgauge.results.frames import load_study
 from lossgauge.results.store import TIMING, Store
 from lossgauge.results.tables import LEADING, PER_RUN, StudyTables, as_table
+from lossgauge.results.view import StudyView
 from tests.integrations.studies import make_study
 from tests.study.conftest import small_plan
 
@@ -217,8 +218,8 @@ def test_a_copied_folder_gives_the_same_tables_and_the_same_report(folder, tmp_p
     here, there = StudyTables(folder), StudyTables(copy)
     for name in LEADING:
         assert there.table(name).equals(here.table(name)), name
-    one = write_page(Store(folder).load(), tmp_path / "one.html")
-    two = write_page(Store(copy).load(), tmp_path / "two.html")
+    one = write_page(StudyView(Store(folder).load()), tmp_path / "one.html")
+    two = write_page(StudyView(Store(copy).load()), tmp_path / "two.html")
     assert one.read_bytes() == two.read_bytes()
 
 
