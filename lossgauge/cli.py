@@ -446,7 +446,7 @@ def _write_report(folder: Path, out: Path | None = None) -> Path:
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():
-        return write_page(view.results, out or folder / "report.html")
+        return write_page(view, out or folder / "report.html")
 
 
 def _say_damage(view: StudyView) -> None:

@@ -76,7 +76,7 @@ def run_study(
             resources=Resources(engine, jobs, device, cpus, gpus),
         )
     loaded = Study(folder)
-    write_page(loaded.view.results, folder / "report.html")
+    write_page(loaded.view, folder / "report.html")
     return loaded
 
 
@@ -278,7 +278,7 @@ class Study:
         dataset = self.dataset_named(dataset)
         return [
             finding
-            for answer in answers(self.view.results)
+            for answer in answers(self.view)
             if answer.dataset == dataset
             for finding in answer.findings
         ]
@@ -297,7 +297,7 @@ class Study:
 
         target = Path(path) if path is not None else self.folder / "report.html"
         check_replaceable(target)
-        return write_page(self.view.results, target)
+        return write_page(self.view, target)
 
     def export(
         self, to: str, out: str | Path | None = None, *, quote_formulas: bool = False
@@ -389,19 +389,30 @@ class Plots:
 
     def training_curves(self, dataset: str | None = None) -> go.Figure:
         """VARIANCE, GREEDINESS and R@1 over the epochs of one dataset: mean over seeds with its 95 % interval."""
-        from lossgauge.report.figures import curves
+        from lossgauge.report.figures.training_curves import training_curves
 
-        return curves(self._study.view.results, self._study.dataset_named(dataset))
+        dataset = self._study.dataset_named(dataset)
+        return _figure(training_curves(self._study.view, dataset), dataset)
 
     def tradeoff(self, dataset: str | None = None) -> go.Figure:
         """Compaction speed against variance kept, a disc for each loss. Without `dataset`, all of them."""
-        from lossgauge.report.figures import plane
         from lossgauge.report.figures.stacked import stacked
+        from lossgauge.report.figures.tradeoff import tradeoff
 
-        results, names = self._study.view.results, self._study.datasets
+        names = self._study.datasets
         if dataset is not None or len(names) == 1:
-            return plane(results, self._study.dataset_named(dataset))
-        return stacked({name: plane(results, name) for name in names})
+            dataset = self._study.dataset_named(dataset)
+            return _figure(tradeoff(self._study.view, dataset), dataset)
+        return stacked({name: _figure(tradeoff(self._study.view, name), name) for name in names})
+
+
+def _figure(figure: dict[str, Any] | None, dataset: str) -> go.Figure:
+    """A chart of the report as an object of plotly. Raises InputError where there is nothing to draw."""
+    import plotly.graph_objects as go
+
+    if figure is None:
+        raise InputError(f"no run on {dataset!r} has what this figure shows")
+    return go.Figure(figure)
 
 
 class _Row(NamedTuple):

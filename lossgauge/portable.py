@@ -37,7 +37,10 @@ def portable_value(value: Any, *below: Path, keep: Container[str] = ()) -> Any:
     if isinstance(value, str):
         return value if value in keep else portable(value, *below)
     if isinstance(value, dict):
-        return {key: portable_value(entry, *below, keep=keep) for key, entry in value.items()}
+        return {
+            key: entry if isinstance(entry, float) else portable_value(entry, *below, keep=keep)
+            for key, entry in value.items()
+        }
     if isinstance(value, list):
         return [portable_value(entry, *below, keep=keep) for entry in value]
     return value

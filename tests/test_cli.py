@@ -470,7 +470,7 @@ def test_a_damaged_run_is_named_by_every_command_that_reads_it(place: Path):
     summary = next(Path("out/runs").glob("*triplet*/summary.json"))
     summary.write_text(summary.read_text().replace('"epochs"', '"epoch"'))
     refused = run("report", "out", "--out", "out/study.json")
-    assert_refused(refused, "out/study.json is a file that is no report of lossgauge")
+    assert_refused(refused, "out/study.json is not a report of lossgauge")
     status = run("status", "out")
     assert "done     2" in status.stdout
     assert f"failed: {summary.parent.name}: {summary} is damaged" in status.stdout

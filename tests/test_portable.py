@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lossgauge.portable import portable, portable_results
-from tests.report.conftest import make_results
+from tests.support.made_up_study import make_results
 
 
 @pytest.mark.parametrize(

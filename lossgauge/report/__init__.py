@@ -1,1 +1,1 @@
-"""Records in, something to read out: tables, figures, words, and the page that holds them."""
+"""A study as a page: tables, figures, words. Everything here reads a `StudyView`."""

@@ -1,17 +1,16 @@
-"""Figures as JSON inside a page."""
+"""A figure as JSON inside a page."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-import plotly.graph_objects as go
 from markupsafe import Markup
 
 
-def figure_json(figure: go.Figure) -> Markup:
+def embed_json(figure: dict[str, Any]) -> Markup:
     """A figure as JSON for a script element: no `<`, `>` or `&`, so nothing in it can end the element."""
-    text = json.dumps(figure.to_plotly_json(), sort_keys=True, default=plain, allow_nan=False)
+    text = json.dumps(figure, sort_keys=True, default=plain, allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)

@@ -1,15 +1,15 @@
-"""One colour for a loss, everywhere; and the order in which losses stand.
+"""The name and the colour of each loss, the same everywhere on the page.
 
-The seven and the grey keep a CIE76 distance of 20 or more from each other, also for protan, deutan and
+The seven colours and the grey keep a CIE76 distance of 20 or more from each other, also for protan, deutan and
 tritan eyes (Machado et al. 2009), and a contrast of 2.4 or more on white and on near-black.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-UNTRAINED = "untrained"
+from lossgauge.results.view import BASELINE, Loss, in_order
+
 COLORS = {
     "contrastive": "#005d98",
     "triplet": "#d68e27",
@@ -20,64 +20,50 @@ COLORS = {
     "ccl": "#8f424f",
 }
 GREY = "#8b8f96"
+"""Of the baseline and of the references."""
 OWN_COLORS = ("#00a6b4", "#7a5cff", "#7d7a2c", "#c2185b")
-"""For losses of the user's own and for further settings of one loss, by flips; their lines are dashed."""
-_TUNED = re.compile(r"(?:\((?P<only>)|, )tuned\)$")
-"""How the title of a tuned loss ends: `triplet(tuned)`, `triplet(margin=0.1, tuned)`."""
+"""For a user's own losses and for further settings of one loss, in turn; their lines are dashed."""
 
 
-def loss_order(names: Iterable[str]) -> list[str]:
-    """Each of `names` once: the seven in their order, each before its other settings, then the user's own, `untrained` last.
+def color_of(loss: Loss, losses: Iterable[Loss] = ()) -> str:
+    """The colour of `loss` beside `losses`; a tuned loss has that of its default.
 
-    A tuned loss stands behind the one that it was.
+    Of `triplet(margin=0.1)`, `triplet(margin=0.2)` and the like, the first has the colour of `triplet`. All others
+    take `OWN_COLORS` by their place.
     """
-    places = {name: place for place, name in enumerate([*COLORS, "", UNTRAINED])}
-    return sorted(
-        set(names),
-        key=lambda name: (places.get(_base(name), len(COLORS)), untuned(name), is_tuned(name)),
-    )
-
-
-def is_tuned(loss: str) -> bool:
-    """Whether a title is that of a tuned loss."""
-    return _TUNED.search(loss) is not None
-
-
-def untuned(loss: str) -> str:
-    """The title that a tuned loss had before: `triplet`, `triplet(margin=0.1)`; any other as it is."""
-    found = _TUNED.search(loss)
-    if found is None:
-        return loss
-    return loss[: found.start()] + ("" if found["only"] is not None else ")")
-
-
-def color_of(loss: str, losses: Iterable[str] = ()) -> str:
-    """The loss's colour. Of `triplet(margin=0.1)` and the like among `losses`, the first has that of `triplet`.
-
-    All others take `OWN_COLORS` by their place; a tuned loss has the colour of what it was.
-    """
-    loss = untuned(loss)
-    if loss == UNTRAINED:
+    wanted = loss._replace(tuned=False)
+    if wanted == BASELINE:
         return GREY
-    first: dict[str, str] = {}
-    others = []
-    for name in loss_order(map(untuned, [*losses, loss])):
-        if _base(name) in COLORS and _base(name) not in first:
-            first[_base(name)] = name
-        elif name != UNTRAINED:
-            others.append(name)
-    if loss in others:
-        return OWN_COLORS[others.index(loss) % len(OWN_COLORS)]
-    return COLORS[_base(loss)]
+    named: set[str] = set()
+    others: list[Loss] = []
+    for one in in_order({other._replace(tuned=False) for other in [*losses, loss]}):
+        if one.name in COLORS and one.name not in named:
+            named.add(one.name)
+            if one == wanted:
+                return COLORS[one.name]
+        elif one != BASELINE:
+            others.append(one)
+    return OWN_COLORS[others.index(wanted) % len(OWN_COLORS)]
 
 
-def display_name(loss: str) -> str:
-    """The name as a reader is shown it: without the folders before its file, and `triplet, tuned`."""
-    if is_tuned(loss):
-        return f"{display_name(untuned(loss))}, tuned"
-    path, colon, attribute = loss.partition(".py:")
-    return path.replace("\\", "/").rpartition("/")[2] + colon + attribute if colon else loss
+def display_name(loss: Loss) -> str:
+    """The name that a reader sees: `triplet`, `my_loss.py:Pull`, `triplet, tuned`."""
+    name = without_folders(loss.base)
+    return f"{name}, tuned" if loss.tuned else name
 
 
-def _base(loss: str) -> str:
-    return loss.partition("(")[0]
+def without_folders(title: str) -> str:
+    """The title of a loss from a file, without the folders of the file: `a/my_loss.py:Pull` is `my_loss.py:Pull`."""
+    path, colon, attribute = title.partition(".py:")
+    return path.replace("\\", "/").rpartition("/")[2] + colon + attribute if colon else title
+
+
+def key_of(loss: Loss) -> str:
+    """A text that no other loss of a study has: what the buttons of the legend find its traces by."""
+    return f"{loss.base}(tuned)" if loss.tuned else loss.base
+
+
+def listed(losses: Sequence[Loss]) -> str:
+    """`a, b and c`."""
+    *most, last = (display_name(loss) for loss in losses)
+    return ", ".join(most) + " and " + last if most else last

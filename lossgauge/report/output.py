@@ -1,4 +1,4 @@
-"""The report where the user wants it: over a regular file or at a new name, and over nothing else."""
+"""The report as a file: at a new name or over a regular file, and over nothing else."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pathlib import Path
 from lossgauge.errors import DiskError, InputError
 from lossgauge.files import atomic_file, remove_leftovers
 from lossgauge.report.page import page
-from lossgauge.types import Results
+from lossgauge.results.view import StudyView
 
 
-def write_page(results: Results, path: Path) -> Path:
-    """`path`, now holding the report: whole or not at all. The same results give the same bytes.
+def write_page(view: StudyView, path: Path) -> Path:
+    """`path`, which now holds the whole report, or is as it was before. The same results give the same bytes.
 
-    Raises InputError where `path` is a link, a device or anything else but a regular file, and where rows of one
-    dataset come from different splits; DiskError where it cannot be written.
+    Raises InputError where `path` exists and is not a regular file, and where rows of one dataset come from different
+    splits; DiskError where it cannot be written.
     """
     try:
         _check_place(path)
-        html = page(results)
+        html = page(view)
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
         with atomic_file(path) as temporary:
             temporary.write_text(html, encoding="utf-8")
     except OSError as error:
         raise DiskError(
-            f"the report cannot be written to {path}: {error.strerror or error}; `lossgauge report` writes it "
-            "once that is put right, or elsewhere with --out"
+            f"the report cannot be written to {path}: {error.strerror or error}; fix that and run `lossgauge report`, "
+            "or give another place with --out"
         ) from None
     return path
 
@@ -37,16 +37,16 @@ GENERATOR = b'<meta name="generator" content="lossgauge">'
 
 
 def check_replaceable(path: Path) -> None:
-    """InputError where `path` is no place for a report, or a file that is none: a study's record, one of the user's."""
+    """InputError where a report must not replace `path`: a file that is not a report, a link, a device."""
     try:
         _check_place(path)
         with path.open("rb") as file:
             if GENERATOR in file.read(4096):
                 return
     except OSError:
-        return  # `write_page` says what is wrong with the place
+        return  # `write_page` says what is wrong
     raise InputError(
-        f"{path} is a file that is no report of lossgauge: delete it first, or give another name with --out"
+        f"{path} is not a report of lossgauge: delete it first, or give another name with --out"
     )
 
 
@@ -57,8 +57,8 @@ def _check_place(path: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         raise InputError(
-            f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}: a report is written to a new name or "
-            "over a regular file; give one with --out"
+            f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}: a report needs a new name or a regular "
+            "file; give one with --out"
         )
 
 

@@ -1,6 +1,6 @@
-"""The report as one file: it opens anywhere, asks nothing of the network and runs no script but its own.
+"""The report as one file: it opens anywhere, loads nothing from the network and runs only its own scripts.
 
-A content security policy allows two scripts by their hash; data travels as JSON that cannot end its tag.
+A content security policy allows two scripts by their hash; data is JSON that cannot end its tag.
 """
 
 from __future__ import annotations
@@ -16,63 +16,77 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from lossgauge.portable import portable_results
-from lossgauge.report.contents import datasets_of, tuned_of
 from lossgauge.report.embed_json import plain
 from lossgauge.report.figures.style import plot_text
 from lossgauge.report.naming import display_name
-from lossgauge.report.sections import TABLES, dataset_section, response_sections, tuning_sections
-from lossgauge.report.tables import check_fingerprints, overview
-from lossgauge.report.text.answer import answers, question
+from lossgauge.report.sections import (
+    TABLES,
+    dataset_sections,
+    sensitivity_sections,
+    tuning_sections,
+)
+from lossgauge.report.tables import overview
+from lossgauge.report.text.answer import NO_ANSWER, answers, question
 from lossgauge.report.text.claims import claims
-from lossgauge.report.text.health_warnings import grouped, signs
-from lossgauge.report.text.missing import missing, whole_datasets
+from lossgauge.report.text.health_warnings import grouped, health_warnings
+from lossgauge.report.text.missing import datasets_left_out, missing, notes_on_data
 from lossgauge.report.text.selection import selection
 from lossgauge.report.text.tuning import budget
 from lossgauge.results.columns import COLUMNS
-from lossgauge.types import Record, Results
+from lossgauge.results.view import StudyView
+from lossgauge.types import Record
 
 OVERVIEW = ("recall_at_1", "test_intra", "compaction_epochs")
 
 
-def page(results: Results) -> str:
+def page(view: StudyView) -> str:
     """The report as HTML; about 5 MB, nearly all of it plotly.js. The same results give the same bytes.
 
     Raises InputError where rows of one dataset come from different splits.
     """
-    results = portable_results(results)
-    check_fingerprints(results)
-    scripts = {"plotly": get_plotlyjs(), "report": _text("report.js")}
+    view = view.portable()
+    view.check_one_split()
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            question=question(view),
+            selection=selection(view),
+            answers=answers(view),
+            no_answer=NO_ANSWER,
+            overview=overview(view, [COLUMNS[column] for column in OVERVIEW]),
+            tunings=tuning_sections(view),
+            budget=budget(view),
+            claims=claims(view),
+            sensitivities=sensitivity_sections(view),
+            sections=dataset_sections(view),
+            health_warnings=grouped(health_warnings(view)),
+            glossary=TABLES,
+            missing=missing(view),
+            left_out=datasets_left_out(view),
+            notes=notes_on_data(view),
+            plan=_readable(view.plan),
+            assumptions=view.assumptions,
+            environment=view.environment,
+            has_tuned=bool(view.tuned),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=FunctionLoader(_text)
     )
     environment.filters["name"] = display_name
     environment.filters["plot_text"] = plot_text
     environment.filters["prose"] = lambda text: text.replace(" %", "\u00a0%")
-    return environment.get_template("report.html").render(
-        policy=_policy(scripts),
-        # trusted: our own files and plotly's, and nothing of the results
-        style=Markup(_text("report.css")),
-        scripts={name: Markup(text) for name, text in scripts.items()},
-        question=question(results),
-        selection=selection(results),
-        answers=answers(results),
-        overview=overview(results, [COLUMNS[column] for column in OVERVIEW]),
-        tunings=tuning_sections(results),
-        budget=budget(results),
-        claims=claims(results),
-        responses=response_sections(results),
-        sections=[dataset_section(results, name) for name in datasets_of(results)],
-        signs=grouped(signs(results)),
-        glossary=[(title, metrics) for title, metrics in TABLES],
-        missing=missing(results),
-        left_out=whole_datasets(results.left_out),
-        notes=[row for row in results.left_out if row.get("extent") == "part"],
-        plan=_readable(results.plan),
-        choices=results.assumptions,
-        environment=results.environment,
-        has_tuned=bool(tuned_of(results)),
-    )
+    scripts = {"plotly": get_plotlyjs(), "report": _text("report.js")}
+    # trusted: our own files and plotly's, and nothing from the results
+    environment.globals["scripts"] = {name: Markup(text) for name, text in scripts.items()}
+    environment.globals["style"] = Markup(_text("report.css"))
+    environment.globals["policy"] = _policy(scripts)
+    return environment
 
 
 def _policy(scripts: dict[str, str]) -> str:
@@ -93,6 +107,5 @@ def _readable(plan: Record) -> str:
     return yaml.safe_dump(readable, sort_keys=False, allow_unicode=True) if readable else ""
 
 
-@cache
 def _text(name: str) -> str:
     return (files("lossgauge.report") / "templates" / name).read_text(encoding="utf-8")

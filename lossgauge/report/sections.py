@@ -1,24 +1,28 @@
-"""What a section of the page holds: tables, figures and the legend that switches their losses."""
+"""What each section of the page holds: tables, charts and the legends that hide and show their losses.
+
+A new chart is a file in `figures/` and its place in `DATASET_CHARTS` here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import plotly.graph_objects as go
+from markupsafe import Markup
 
-from lossgauge.report.contents import datasets_of, losses_and_tuned, losses_of
-from lossgauge.report.embed_json import figure_json
-from lossgauge.report.figures import curves, not_in_plane, plane, response, trials
-from lossgauge.report.figures.search_trials import searched_losses
-from lossgauge.report.figures.sensitivity import settings_drawn, varied_losses
+from lossgauge.report.embed_json import embed_json
+from lossgauge.report.figures import search_trials, sensitivity, tradeoff, training_curves
+from lossgauge.report.figures.style import Chart
 from lossgauge.report.figures.training_curves import FROZEN
-from lossgauge.report.naming import GREY, UNTRAINED, color_of, is_tuned
-from lossgauge.report.tables import loss_table
-from lossgauge.report.text.tuning import tuning
+from lossgauge.report.naming import GREY, color_of, display_name, key_of
+from lossgauge.report.tables import Table, loss_table
+from lossgauge.report.text.tuning import Tuning, tuning
 from lossgauge.results.columns import FURTHER, GREEDINESS, RETRIEVAL, VARIANCE, Column
+from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import known
-from lossgauge.types import Record, Results
+
+DATASET_CHARTS = (training_curves.CHART, tradeoff.CHART)
+"""Charts of every dataset's section, below its tables, with one legend."""
 
 TABLES = (
     ("Retrieval and VARIANCE: the space at the end", (*RETRIEVAL, *VARIANCE)),
@@ -29,81 +33,116 @@ SELECTED = "selected_epoch"
 
 
 class LegendEntry(NamedTuple):
-    """A button that shows and hides what has its group's name."""
+    """A button that shows and hides what has its key."""
 
-    group: str
+    key: str
+    name: str
     color: str
     kind: str = "default"
     """`default`, `tuned` (hidden at first) or `reference`."""
 
 
-def tables(results: Results) -> list[tuple[str, tuple[Column, ...]]]:
-    """`TABLES`, without the selected epoch where no run knows it: the last one counts then."""
-    selected = any(known(row.get(SELECTED)) is not None for row in results.summaries)
+class Drawn(NamedTuple):
+    """A chart of one dataset, ready for the page."""
+
+    chart: Chart
+    dataset: str
+    id: str
+    note: str
+    content: Markup
+    legend: tuple[LegendEntry, ...]
+    """Empty where it shares that of its section."""
+
+
+class DatasetSection(NamedTuple):
+    dataset: str
+    tables: tuple[Table, ...]
+    legend: tuple[LegendEntry, ...]
+    charts: tuple[Drawn, ...]
+    seeds: int
+
+
+def dataset_sections(view: StudyView) -> list[DatasetSection]:
+    """The tables and the charts of each dataset."""
+    tables = _tables(view)
     return [
-        (title, tuple(m for m in metrics if selected or m.name != SELECTED))
-        for title, metrics in TABLES
+        DatasetSection(
+            dataset,
+            tuple(loss_table(view, dataset, columns, title=title) for title, columns in tables),
+            _legend(view, dataset),
+            tuple(drawn for chart in DATASET_CHARTS if (drawn := _draw(chart, view, dataset))),
+            len({seed for loss in _all(view) for seed in view.runs(dataset, loss)}),
+        )
+        for dataset in view.datasets
     ]
 
 
-def dataset_section(results: Results, dataset: str) -> Record:
-    """The tables, the curves and the plane of one dataset."""
-    drawn = [r for r in results.epochs if r["dataset"] == dataset]
-    summaries = [r for r in results.summaries if r["dataset"] == dataset]
-    return {
-        "dataset": dataset,
-        "tables": [
-            loss_table(results, dataset, metrics, title=title) for title, metrics in tables(results)
-        ],
-        "legend": _legend(results, dataset, drawn),
-        "curves": figure_json(curves(results, dataset)) if drawn else None,
-        "plane": figure_json(plane(results, dataset)) if summaries else None,
-        "not_in_plane": not_in_plane(results, dataset),
-        "seeds": len({row["seed"] for row in summaries}),
-    }
-
-
-def _legend(results: Results, dataset: str, drawn: Sequence[Record]) -> list[LegendEntry]:
-    there = {str(r["loss"]) for r in drawn}
-    losses = losses_of(results)
-    entries = [
-        LegendEntry(loss, color_of(loss, losses), "tuned" if is_tuned(loss) else "default")
-        for loss in losses_and_tuned(results)
-        if loss in there
+def tuning_sections(view: StudyView) -> list[tuple[Tuning, Drawn | None]]:
+    """Default against tuned for each dataset, and its trials where there are any."""
+    return [
+        (part, _draw(search_trials.CHART, view, dataset))
+        for dataset in view.datasets
+        if (part := tuning(view, dataset)) is not None
     ]
-    of_dataset = [r for r in results.summaries if r["dataset"] == dataset]
-    if any(r["loss"] == UNTRAINED for r in of_dataset):
-        entries.append(LegendEntry(UNTRAINED, GREY, "reference"))
-    if any(r["dataset"] == dataset and r["reference"] == FROZEN for r in results.references):
-        entries.append(LegendEntry(FROZEN, GREY, "reference"))
-    return entries
 
 
-def tuning_sections(results: Results) -> list[Record]:
-    """Default against tuned, a dataset each, with the trials as a figure where there are any."""
-    found = []
-    for dataset in datasets_of(results):
-        if (compared := tuning(results, dataset)) is not None:
-            figure = trials(results, dataset)
-            names = searched_losses(results, dataset)
-            found.append(_with_figure({"tuning": compared}, results, figure, names))
-    return found
+def sensitivity_sections(view: StudyView) -> list[Drawn]:
+    """What each loss does when its settings are varied, for each dataset that has such runs."""
+    return [
+        drawn for dataset in view.datasets if (drawn := _draw(sensitivity.CHART, view, dataset))
+    ]
 
 
-def response_sections(results: Results) -> list[Record]:
-    """What each loss does as its settings are varied, a dataset each that has such runs."""
-    found = []
-    for dataset in datasets_of(results):
-        if (figure := response(results, dataset)) is not None:
-            about = {"dataset": dataset, "settings": settings_drawn(results, dataset)}
-            names = varied_losses(results, dataset)
-            found.append(_with_figure(about, results, figure, names))
-    return found
+def _tables(view: StudyView) -> list[tuple[str, tuple[Column, ...]]]:
+    """`TABLES`, without the selected epoch where no run knows it: the last one counts then."""
+    rows = (
+        row
+        for dataset in view.datasets
+        for loss in _all(view)
+        for row in view.runs(dataset, loss).values()
+    )
+    selected = any(known(row.get(SELECTED)) is not None for row in rows)
+    return [
+        (title, tuple(column for column in columns if selected or column.name != SELECTED))
+        for title, columns in TABLES
+    ]
 
 
-def _with_figure(
-    about: Record, results: Results, figure: go.Figure | None, names: Sequence[str]
-) -> Record:
-    legend = [LegendEntry(name, color_of(name, losses_of(results))) for name in names]
-    drawn = None if figure is None else figure_json(figure)
-    return {**about, "figure": drawn, "legend": legend}
+def _all(view: StudyView) -> tuple[Loss, ...]:
+    return (*view.losses_and_tuned, BASELINE)
+
+
+def _draw(chart: Chart, view: StudyView, dataset: str) -> Drawn | None:
+    figure = chart.draw(view, dataset)
+    if figure is None:
+        return None
+    losses = chart.losses(view, dataset) if chart.losses else ()
+    return Drawn(
+        chart,
+        dataset,
+        f"{chart.key}-{view.datasets.index(dataset) + 1}",
+        chart.note(view, dataset),
+        embed_json(figure),
+        _entries(view, losses),
+    )
+
+
+def _legend(view: StudyView, dataset: str) -> tuple[LegendEntry, ...]:
+    drawn = [loss for loss in view.losses_and_tuned if view.epochs(dataset, loss)]
+    references = [key_of(BASELINE)] if view.runs(dataset, BASELINE) else []
+    if any(row["reference"] == FROZEN for row in view.references(dataset)):
+        references.append(FROZEN)
+    buttons = tuple(LegendEntry(name, name, GREY, "reference") for name in references)
+    return _entries(view, drawn) + buttons
+
+
+def _entries(view: StudyView, losses: Iterable[Loss]) -> tuple[LegendEntry, ...]:
+    return tuple(
+        LegendEntry(
+            key_of(loss),
+            display_name(loss),
+            color_of(loss, view.losses),
+            "tuned" if loss.tuned else "default",
+        )
+        for loss in losses
+    )

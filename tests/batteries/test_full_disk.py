@@ -23,6 +23,7 @@ from lossgauge.export import export_study
 from lossgauge.report.output import write_page
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables
+from lossgauge.results.view import StudyView
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from tests.support.studies import Quiet, make_study, small_plan
@@ -161,12 +162,12 @@ def test_a_page_is_whole_or_the_earlier_one(disk, study, capsys):
     results = Store(study).load()
     page = disk.place / "report.html"
     counts, bad = try_all(
-        disk, lambda: write_page(results, page), lambda: content(disk.place), steps=12
+        disk, lambda: write_page(StudyView(results), page), lambda: content(disk.place), steps=12
     )
     before = content(disk.place)
     disk.room(0)
     with pytest.raises(LossgaugeError):
-        write_page(results, page)
+        write_page(StudyView(results), page)
     assert content(disk.place) == before
     report_counts(capsys, "a page", counts)
     assert not bad

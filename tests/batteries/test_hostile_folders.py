@@ -29,6 +29,7 @@ from lossgauge.export import export_study
 from lossgauge.files import MANIFEST, fingerprint, read_json, write_json
 from lossgauge.report.output import write_page
 from lossgauge.results.columns import TABLES
+from lossgauge.results.view import StudyView
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
@@ -314,7 +315,7 @@ def reads(folder: Path, out: Path, whole: Results) -> dict[str, Callable[[], obj
     def report() -> None:
         results = Store(folder).load()
         if results != whole:
-            write_page(results, out / "report.html")
+            write_page(StudyView(results), out / "report.html")
 
     return {
         "status": lambda: read_status(folder),

@@ -21,6 +21,7 @@ from lossgauge.errors import PlanError
 from lossgauge.export import export_study
 from lossgauge.plan.yaml_file import parse_plan
 from lossgauge.report.output import write_page
+from lossgauge.results.view import StudyView
 from lossgauge.results.writer import Store
 from lossgauge.study.progress_bars import Bars, Lines
 from lossgauge.study.runner import run_study
@@ -157,7 +158,7 @@ def test_names_are_shown_and_never_obeyed_wherever_they_are(made, tmp_path, caps
             epochs=[row for row in results.epochs if row["loss"] in few],
             failures=results.failures[start : start + 12],
         )
-        page = write_page(part, tmp_path / "page.html").read_text(encoding="utf-8")
+        page = write_page(StudyView(part), tmp_path / "page.html").read_text(encoding="utf-8")
         tags = _Tags()
         tags.feed(page)
         kinds = {tag for tag, _ in tags.found}

@@ -13,14 +13,15 @@ from lossgauge.errors import DiskError, InputError
 from lossgauge.files import atomic_file, atomic_folder, remove_leftovers
 from lossgauge.report import output
 from lossgauge.report.output import GENERATOR, check_replaceable, write_page
-from lossgauge.types import Results
+from lossgauge.results.view import StudyView
+from tests.support.made_up_study import no_results
 
-EMPTY = Results({}, {}, [], [], [], [], [], {})
+EMPTY = StudyView(no_results())
 
 
 @pytest.fixture(autouse=True)
 def short_page(monkeypatch):
-    monkeypatch.setattr(output, "page", lambda results: "the page")
+    monkeypatch.setattr(output, "page", lambda view: "the page")
 
 
 def link(path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_failed_write_leaves_the_old_page_and_no_scrap(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(DiskError, match=r"cannot be written to .*elsewhere with --out"):
+    with pytest.raises(DiskError, match=r"cannot be written to .*another place with --out"):
         write_page(EMPTY, tmp_path / "file" / "report.html")
 
 
@@ -178,14 +179,14 @@ def test_an_error_of_the_block_comes_out_and_leaves_nothing(tmp_path, writer):
 
 
 @pytest.mark.parametrize("content", [b"", b"<!doctype html><p>mine", b'{"format": 3}'])
-def test_a_file_that_is_no_report_is_not_replaced_by_one(tmp_path, content):
+def test_a_file_that_is_not_a_report_is_not_replaced_by_one(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(InputError, match="is a file that is no report of lossgauge"):
+    with pytest.raises(InputError, match="is not a report of lossgauge"):
         check_replaceable(tmp_path / "x")
 
 
 def test_an_earlier_report_and_a_new_name_are_places_for_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(output, "page", lambda results: f"<head>{GENERATOR.decode()}")
+    monkeypatch.setattr(output, "page", lambda view: f"<head>{GENERATOR.decode()}")
     write_page(EMPTY, tmp_path / "page.html")
     check_replaceable(tmp_path / "page.html")
     check_replaceable(tmp_path / "new" / "page.html")

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from lossgauge.errors import InputError
 from lossgauge.report.output import GENERATOR, write_page
+from lossgauge.report.page import page
+from lossgauge.results.view import StudyView
 from lossgauge.types import Results
-from tests.report.conftest import make_results
-from tests.report.visiting import HOSTILE, WIDTHS, Reader
+from tests.support.browser import HOSTILE, WIDTHS, Reader
+from tests.support.made_up_study import columns_of, make_results, no_results
 from tests.waiting import wait_for
+
+
+def page_of(results: Results) -> str:
+    return page(StudyView(results))
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    """The page of the made-up study."""
+    return page_of(make_results())
+
+
+@pytest.fixture(scope="module")
+def written(html, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return path
 
 
 def hostile() -> Results:
@@ -20,7 +40,7 @@ def hostile() -> Results:
     results = make_results(datasets=("digits", HOSTILE), losses=("triplet", "scl"))
     for r in [*results.summaries, *results.epochs, *results.failures]:
         if r["loss"] == "scl":
-            r["loss"] = f"evil.py:{HOSTILE}"
+            r["loss"] = r["base"] = f"evil.py:{HOSTILE}"
         r["settings"] = HOSTILE
     return results._replace(
         assumptions={HOSTILE: HOSTILE},
@@ -31,33 +51,32 @@ def hostile() -> Results:
     )
 
 
-def test_the_page_is_one_file_with_question_answer_and_both_datasets(results, tmp_path):
-    written = write_page(results, tmp_path / "deep" / "report.html")
-    text = written.read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def hostile_html() -> str:
+    return page_of(hostile())
+
+
+def test_the_page_is_one_file_with_question_answer_and_both_datasets(view, html, tmp_path):
+    written = write_page(view, tmp_path / "deep" / "report.html")
     assert written == tmp_path / "deep" / "report.html"
-    assert "What do these seven losses do to this embedding space?" in text
-    assert "the loss became NaN in epoch 4" in text
-    assert "not found under cars196" in text
     assert [path.name for path in written.parent.iterdir()] == ["report.html"]
+    assert "What do these seven losses do to this embedding space?" in html
+    assert "the loss became NaN in epoch 4" in html
+    assert "not found under cars196" in html
+    # the same results give the same bytes
+    assert written.read_bytes() == html.encode()
 
 
-def test_plotly_is_in_the_page_once_and_nothing_is_loaded(results, tmp_path):
-    text = write_page(results, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert text.count("plotly.js v") == 1
-    for tag, attributes in Reader(text).tags:
+def test_plotly_is_in_the_page_once_and_nothing_is_loaded(html):
+    assert html.count("plotly.js v") == 1
+    for tag, attributes in Reader(html).tags:
         assert "src" not in attributes, (tag, attributes)
         if tag == "link":
             assert attributes["href"] == "data:,"
 
 
-def test_the_same_results_give_the_same_bytes(tmp_path):
-    first = write_page(make_results(), tmp_path / "a.html").read_bytes()
-    assert write_page(make_results(), tmp_path / "b.html").read_bytes() == first
-
-
-def test_names_cannot_break_out_of_text_attributes_or_json(tmp_path):
-    text = write_page(hostile(), tmp_path / "report.html").read_text(encoding="utf-8")
-    reader = Reader(text)
+def test_names_cannot_break_out_of_text_attributes_or_json(hostile_html):
+    reader = Reader(hostile_html)
     assert not any(tag == "img" for tag, _ in reader.tags)
     assert not any(name.startswith("on") for _, attributes in reader.tags for name in attributes)
     assert len(reader.json) == 4
@@ -66,17 +85,20 @@ def test_names_cannot_break_out_of_text_attributes_or_json(tmp_path):
         assert not re.search(r"[<>&\u2028]", block)
 
 
-def test_two_splits_in_one_table_are_refused_before_anything_is_written(results, tmp_path):
-    results.summaries[0]["fingerprint"] = "another"
-    with pytest.raises(InputError, match="share one split"):
-        write_page(results, tmp_path / "report.html")
+def test_two_splits_in_one_table_are_refused_before_anything_is_written(results, varied, tmp_path):
+    results.summaries[-1]["fingerprint"] = "another"
+    with pytest.raises(InputError, match=r"one split.*'orl-faces'"):
+        write_page(StudyView(results), tmp_path / "report.html")
+    varied.sensitivity[0]["fingerprint"] = "another"
+    with pytest.raises(InputError, match=r"one split.*'digits'"):
+        write_page(StudyView(varied), tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     "sparse",
     [
-        Results({}, {}, [], [], [], [], [], {}),
+        no_results(),
         make_results(seeds=(0,), losses=("scl",), datasets=("a",)),
         make_results()._replace(epochs=[]),
         make_results()._replace(summaries=[]),
@@ -84,43 +106,41 @@ def test_two_splits_in_one_table_are_refused_before_anything_is_written(results,
     ],
     ids=["nothing", "one run", "no epochs", "no summaries", "no references"],
 )
-def test_a_page_is_written_from_whatever_there_is(sparse, tmp_path):
-    assert "<h1>" in write_page(sparse, tmp_path / "report.html").read_text(encoding="utf-8")
+def test_a_page_is_made_from_whatever_there_is(sparse):
+    assert "<h1>" in page_of(sparse)
 
 
-def test_rows_with_hardly_a_column_are_enough(tmp_path):
-    columns = {"run": "r", "dataset": "d", "loss": "my.py:Pull", "seed": 0}
-    bare = Results(
-        {}, {}, [columns], [{**columns, "epoch": 0}, {**columns, "epoch": 1}], [], [], [], {}
-    )
-    assert "my.py:Pull" in write_page(bare, tmp_path / "report.html").read_text(encoding="utf-8")
+def test_rows_with_hardly_a_column_are_enough():
+    columns = columns_of("d", "my.py:Pull", 0)
+    epochs = [{**columns, "epoch": 0}, {**columns, "epoch": 1}]
+    assert "my.py:Pull" in page_of(Results({}, {}, [columns], epochs, [], [], [], {}))
 
 
+def test_a_page_says_in_its_head_what_made_it(html):
+    assert GENERATOR in html.encode()[:4096]
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_browser_draws_everything_and_complains_of_nothing(results, tmp_path, visit, width):
-    seen = visit(write_page(results, tmp_path / "report.html"), width=width)
-    assert seen.troubles == []
+def test_a_browser_draws_everything_and_complains_of_nothing(written, visit, width):
+    seen = visit(written, width=width)
     assert seen.tab.locator(".js-plotly-plot").count() == 4
-    for figure in seen.tab.locator("[id^=curves]").all():
+    for figure in seen.tab.locator("[id^=training-curves]").all():
         assert figure.locator("path.js-line").count() >= 7 * 6
-    for figure in seen.tab.locator("[id^=plane]").all():
+    for figure in seen.tab.locator("[id^=tradeoff]").all():
         assert figure.locator(".points path").count() >= 7
     assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
-
-
-def test_hostile_names_are_shown_as_text_and_run_nothing(tmp_path, visit):
-    seen = visit(write_page(hostile(), tmp_path / "report.html"), width=390)
+    if width < 500:
+        check_that_a_title_explains_itself(seen.tab)
+        check_that_figures_follow_when_it_turns_dark(seen.tab)
+    else:
+        check_that_the_legend_hides_a_loss_in_both_figures(seen.tab)
     assert seen.troubles == []
-    assert HOSTILE in seen.tab.locator("h1").inner_text()
-    assert seen.tab.locator("img").count() == 0
-    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= 390
-    assert seen.tab.locator(".annotation-text", has_text="<img").count() == 2  # a label a plane
 
 
-def test_the_legend_switches_a_loss_off_in_both_figures(results, tmp_path, visit):
-    tab = visit(write_page(results, tmp_path / "report.html"), width=1366).tab
-    lines = tab.locator("#curves-1 path.js-line")
-    labels = tab.locator("#plane-1 .annotation-text", has_text="triplet")
+def check_that_the_legend_hides_a_loss_in_both_figures(tab) -> None:
+    lines = tab.locator("#training-curves-1 path.js-line")
+    labels = tab.locator("#tradeoff-1 .annotation-text", has_text="triplet")
     before = lines.count()
     assert labels.count() == 1
     button = tab.locator(".figures").first.locator("button[data-group=triplet]")
@@ -132,8 +152,7 @@ def test_the_legend_switches_a_loss_off_in_both_figures(results, tmp_path, visit
     assert lines.count() == before
 
 
-def test_a_columns_title_explains_itself_on_touch(results, tmp_path, visit):
-    tab = visit(write_page(results, tmp_path / "report.html"), width=390).tab
+def check_that_a_title_explains_itself(tab) -> None:
     about = tab.locator("#about-test_intra")
     assert not about.is_visible()
     tab.locator("button[popovertarget=about-test_intra]").first.click()
@@ -141,21 +160,24 @@ def test_a_columns_title_explains_itself_on_touch(results, tmp_path, visit):
     assert "Mean squared distance" in about.inner_text()
 
 
-def test_figures_read_on_dark_also_when_it_falls_dark_later(results, tmp_path, visit):
-    page = write_page(results, tmp_path / "report.html")
-
-    def darkest_channel(tab):
-        color = tab.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill")
-        return min(map(int, re.findall(r"\d+", color)[:3]))
-
-    seen = visit(page, width=390, scheme="dark")
-    assert darkest_channel(seen.tab) > 200
-    later = visit(page, width=390)
-    assert darkest_channel(later.tab) < 60
-    later.tab.emulate_media(color_scheme="dark")
-    wait_for(lambda: darkest_channel(later.tab) > 200)
-    assert seen.troubles == later.troubles == []
+def darkest_channel(tab) -> int:
+    color = tab.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill")
+    return min(map(int, re.findall(r"\d+", color)[:3]))
 
 
-def test_a_page_says_in_its_head_what_made_it(results, tmp_path):
-    assert GENERATOR in write_page(results, tmp_path / "page.html").read_bytes()[:4096]
+def check_that_figures_follow_when_it_turns_dark(tab) -> None:
+    assert darkest_channel(tab) < 60
+    tab.emulate_media(color_scheme="dark")
+    wait_for(lambda: darkest_channel(tab) > 200)
+
+
+@pytest.mark.browser
+def test_hostile_names_are_shown_as_text_and_run_nothing(hostile_html, tmp_path, visit):
+    (tmp_path / "report.html").write_text(hostile_html, encoding="utf-8")
+    seen = visit(tmp_path / "report.html", width=390)
+    assert seen.troubles == []
+    assert HOSTILE in seen.tab.locator("h1").inner_text()
+    assert seen.tab.locator("img").count() == 0
+    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    # a label in the trade-off of each dataset
+    assert seen.tab.locator(".annotation-text", has_text="<img").count() == 2

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from lossgauge.report.output import write_page
 from lossgauge.report.page import page
+from lossgauge.results.view import StudyView
 from lossgauge.types import Results
-from tests.report.conftest import make_results
-from tests.report.visiting import HOSTILE, WIDTHS, Reader
+from tests.support.browser import HOSTILE, WIDTHS, Reader
+from tests.support.made_up_study import columns_of, make_results
 from tests.waiting import wait_for
 
 FIGURES = 4 + 2 + 2
-"""Curves, plane, trials and response, on two datasets."""
+"""Training curves, trade-off, trials and sensitivity, on two datasets."""
 
 
 def study() -> Results:
@@ -25,10 +25,25 @@ def study() -> Results:
     )
 
 
+def page_of(results: Results) -> str:
+    return page(StudyView(results))
+
+
 @pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
-    """The study's page, written once."""
-    return write_page(study(), tmp_path_factory.mktemp("page") / "report.html")
+def html() -> str:
+    return page_of(study())
+
+
+@pytest.fixture(scope="module")
+def written(html, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def hostile_html() -> str:
+    return page_of(hostile())
 
 
 def hostile() -> Results:
@@ -54,43 +69,40 @@ def hostile() -> Results:
     return results
 
 
-def test_the_sections_are_there_for_such_a_study_and_not_for_another(written, varied, results):
-    told, plain = written.read_text(encoding="utf-8"), page(results)
+def test_the_sections_are_there_for_such_a_study_and_not_for_another(html, varied, results):
+    plain = page_of(results)
     for heading in ("Tuned and default", "Over the settings", "how the verdicts move"):
-        assert heading in told
+        assert heading in html
         assert heading not in plain
-    assert "Claims of the paper" in told
+    assert "Claims of the paper" in html
     assert "Claims of the paper" in plain
     trials = len({r["run"] for r in varied.trials if r["objective"] is not None})
     rows = (*varied.summaries, *varied.sensitivity)
     runs = len({r["run"] for r in rows}) + trials
-    assert f"{runs} runs finished, {trials} of them trials" in told
+    assert f"{runs} runs finished, {trials} of them trials" in html
     assert f"{len(results.summaries)} runs finished ·" in plain
-    assert "Trials that failed" in told
-    assert re.search(r"<b>scl on orl-faces</b>: 1 of 12 trials: the loss became NaN", told)
+    assert "Trials that failed" in html
+    assert re.search(r"<b>scl on orl-faces</b>: 1 of 12 trials: the loss became NaN", html)
 
 
 def test_an_unfinished_study_says_what_is_waiting(results):
-    waits = [
-        {"run": f"s{seed}", "dataset": "orl-faces", "loss": "scl", "base": "scl", "seed": seed}
-        for seed in (1, 2)
-    ]
+    waits = [columns_of("orl-faces", "scl", seed) for seed in (1, 2)]
     rows = [r for r in results.summaries if (r["dataset"], r["loss"]) != ("orl-faces", "scl")]
     part = results._replace(summaries=rows, epochs=[], waiting=waits, expected=len(rows) + 1 + 5)
-    html = page(part)
+    html = page_of(part)
     assert f"{len(rows)} of {len(rows) + 6} runs finished" in html
     assert "5 waiting" in html
     assert "<b>scl on orl-faces</b>: seeds 1, 2" in html
-    assert "<b>A search</b>: has still to name 3 runs" in html
+    assert "<b>Searches</b>: 3 runs not scheduled yet" in html
     assert "scl has not finished yet" in html
 
 
-def test_the_same_study_gives_the_same_bytes(written):
-    assert page(study()) == written.read_text(encoding="utf-8")
+def test_the_same_study_gives_the_same_bytes(html):
+    assert page_of(study()) == html
 
 
-def test_names_cannot_break_out():
-    reader = Reader(page(hostile()))
+def test_names_cannot_break_out(hostile_html):
+    reader = Reader(hostile_html)
     assert not any(tag == "img" for tag, _ in reader.tags)
     assert not any(name.startswith("on") for _, attributes in reader.tags for name in attributes)
     assert len(reader.json) == FIGURES
@@ -99,8 +111,7 @@ def test_names_cannot_break_out():
         assert not re.search(r"[<>&\u2028]", block)
 
 
-def test_untrained_and_random_stand_in_the_main_table_of_every_dataset(written):
-    html = written.read_text(encoding="utf-8")
+def test_untrained_and_random_stand_in_the_main_table_of_every_dataset(html):
     for number in (1, 2):
         section = html[html.index(f'<section id="set-{number}"') :]
         table = section[section.index("<table>") : section.index("</table>")]
@@ -112,47 +123,39 @@ def test_untrained_and_random_stand_in_the_main_table_of_every_dataset(written):
     "without", ["summaries", "epochs", "tuned", "trials", "sensitivity", "references"]
 )
 def test_a_page_is_written_whatever_part_is_not_there(varied, without):
-    assert "<h1>" in page(varied._replace(**{without: []}))
+    assert "<h1>" in page_of(varied._replace(**{without: []}))
 
 
 def test_rows_of_the_future_with_hardly_a_column_are_enough():
-    columns = {"run": "r", "dataset": "d", "loss": "my.py:Pull(tuned)", "seed": 0}
-    tuned = {**columns, "base": "my.py:Pull", "variant": "tuned"}
+    tuned = columns_of("d", "my.py:Pull", 0, "tuned")
     bare = Results({}, {}, [tuned], [{**tuned, "epoch": 1}], [], [], [], {})
-    varied = {**columns, "variant": "sensitivity", "base": "my.py:Pull"}
+    varied = columns_of("d", "my.py:Pull", 0, "sensitivity")
     chosen = {"dataset": "d", "base": "my.py:Pull", "loss": "my.py:Pull(tuned)"}
-    trial = {**columns, "trial": 0}
-    html = page(bare._replace(sensitivity=[varied], tuned=[chosen], trials=[trial]))
+    trial = {**columns_of("d", "my.py:Pull", 0, "trial"), "trial": 0}
+    html = page_of(bare._replace(sensitivity=[varied], tuned=[chosen], trials=[trial]))
     assert "my.py:Pull" in html
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_draws_everything_within_its_width(written, visit, width, scheme):
-    seen = visit(written, width=width, scheme=scheme)
+def test_a_browser_draws_everything_within_its_width_on_light_and_on_dark(written, visit, width):
+    seen = visit(written, width=width, scheme="light" if width < 500 else "dark")
     assert seen.troubles == []
     assert seen.tab.locator(".js-plotly-plot").count() == FIGURES
     assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
     for folded in seen.tab.locator("details").all():
         folded.evaluate("element => { element.open = true; }")
-    trials = seen.tab.locator("#trials-1 .main-svg").first
+    trials = seen.tab.locator("#search-trials-1 .main-svg").first
     least = 0.85 * (width - 64) * (1180 / 1366 if width > 1180 else 1)
     wait_for(lambda: trials.bounding_box()["width"] > least)
     assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
+    if width > 500:
+        check_that_tuned_losses_are_off_until_a_button_or_the_switch_shows_them(seen.tab)
     assert seen.troubles == []
 
 
-def test_hostile_names_are_shown_as_text_and_run_nothing(tmp_path, visit):
-    seen = visit(write_page(hostile(), tmp_path / "report.html"), width=390)
-    assert seen.troubles == []
-    assert seen.tab.locator("img").count() == 0
-    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= 390
-    assert HOSTILE in seen.tab.locator("#tuned").inner_text()
-
-
-def test_tuned_losses_are_off_until_their_button_or_the_switch_shows_them(written, visit):
-    tab = visit(written, width=1366).tab
-    lines = tab.locator("#curves-2 path.js-line")
+def check_that_tuned_losses_are_off_until_a_button_or_the_switch_shows_them(tab) -> None:
+    lines = tab.locator("#training-curves-2 path.js-line")
     box = tab.locator("#set-2 .figures")
     before = lines.count()
     box.locator("button[data-group='triplet(tuned)']").click()
@@ -166,13 +169,20 @@ def test_tuned_losses_are_off_until_their_button_or_the_switch_shows_them(writte
     assert lines.count() == before + 7 * 6
 
 
-def test_the_oracle_is_red_on_light_and_on_dark(tmp_path, visit):
-    results = make_results()
-    results.plan["selection"] = "oracle"
-    path = write_page(results, tmp_path / "report.html")
+@pytest.mark.browser
+def test_hostile_names_are_shown_as_text_and_run_nothing_and_the_oracle_is_red(
+    hostile_html, tmp_path, visit
+):
+    path = tmp_path / "report.html"
+    path.write_text(hostile_html, encoding="utf-8")
+    seen = visit(path, width=390)
+    assert seen.troubles == []
+    assert seen.tab.locator("img").count() == 0
+    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert HOSTILE in seen.tab.locator("#tuned").inner_text()
     for scheme in ("light", "dark"):
-        tab = visit(path, width=390, scheme=scheme).tab
-        warning = tab.locator("header .warning")
+        seen.tab.emulate_media(color_scheme=scheme)
+        warning = seen.tab.locator("header .warning")
         assert warning.is_visible()
         color = warning.evaluate("element => getComputedStyle(element).color")
         red, green, blue = map(int, re.findall(r"\d+", color)[:3])

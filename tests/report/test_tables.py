@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossgauge.errors import InputError
 from lossgauge.losses.registry import LOSSES
-from lossgauge.report.naming import COLORS, GREY, color_of, display_name, loss_order
+from lossgauge.report.naming import COLORS
 from lossgauge.report.tables import NOT_KNOWN, NOT_REACHED, Cell, Row, loss_table, overview
 from lossgauge.results.columns import COLUMNS, FURTHER, GREEDINESS, RETRIEVAL, VARIANCE
+from lossgauge.results.view import StudyView
 from lossgauge.stats.number_format import shown, shown_half_width
 from lossgauge.types import Results
-from tests.report.conftest import make_results
-
-NO_RESULTS = Results({}, {}, [], [], [], [], [], {})
+from tests.support.made_up_study import columns_of, make_results, no_results
 
 
 def row(results: Results, name: str, *columns: str, dataset: str = "orl-faces") -> Row:
-    table = loss_table(results, dataset, [COLUMNS[column] for column in columns])
+    table = loss_table(StudyView(results), dataset, [COLUMNS[column] for column in columns])
     return next(row for row in table.rows if row.name == name)
 
 
@@ -34,13 +32,13 @@ def test_a_cell_holds_mean_and_t_interval_in_percent(results):
         if r["dataset"] == "orl-faces" and r["loss"] == "triplet"
     ]
     half = stats.t.ppf(0.975, 2) * stats.sem(values)
-    found = cell(results, "triplet", "recall_at_1")
-    assert found.text == f"{np.mean(values):.1f}\u00a0%"
-    assert found.detail == f"± {half:.1f}"
+    shown_cell = cell(results, "triplet", "recall_at_1")
+    assert shown_cell.text == f"{np.mean(values):.1f}\u00a0%"
+    assert shown_cell.detail == f"± {half:.1f}"
 
 
 def test_rows_are_the_losses_in_order_then_the_baseline_then_the_references(results):
-    table = loss_table(results, "orl-faces", RETRIEVAL + VARIANCE)
+    table = loss_table(StudyView(results), "orl-faces", RETRIEVAL + VARIANCE)
     assert [row.name for row in table.rows] == [
         *LOSSES,
         "untrained",
@@ -52,14 +50,14 @@ def test_rows_are_the_losses_in_order_then_the_baseline_then_the_references(resu
 
 
 def test_what_is_known_of_no_space_without_training_has_no_row_in_the_dynamics(results):
-    table = loss_table(results, "orl-faces", GREEDINESS)
+    table = loss_table(StudyView(results), "orl-faces", GREEDINESS)
     assert [row.kind for row in table.rows] == ["loss"] * 7
 
 
 def test_one_seed_is_said_and_never_plus_minus_zero():
-    found = cell(make_results(seeds=(4,)), "scl", "recall_at_1")
-    assert found.detail == "one seed"
-    assert not found.leads
+    shown_cell = cell(make_results(seeds=(4,)), "scl", "recall_at_1")
+    assert shown_cell.detail == "one seed"
+    assert not shown_cell.leads
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
@@ -102,7 +100,7 @@ def test_a_mean_over_fewer_seeds_than_there_are_says_so(results, column):
     assert cell(results._replace(summaries=only), "ccl", column, "digits").detail == "1 of 3 seeds"
 
 
-def test_a_learning_rate_is_told_where_it_is_not_the_studys(results):
+def test_a_learning_rate_is_shown_where_it_is_not_the_studys(results):
     for r in results.summaries:
         rates = {"scl": 1e-3, "ccl": 0.003, "triplet": 1e-3 if r["seed"] else 0.25}
         r["setting_learning_rate"] = rates.get(r["loss"])
@@ -118,7 +116,7 @@ def test_a_learning_rate_is_told_where_it_is_not_the_studys(results):
 
 def test_a_black_box_loss_has_dashes_for_what_needs_terms(results):
     for r in [r for r in results.summaries if r["loss"] == "ccl"]:
-        r["loss"] = "lib/my_loss.py:Pull"
+        r["loss"] = r["base"] = "lib/my_loss.py:Pull"
         r |= {"term_active_ratio": None, "mean_weight": None, "pull": None, "loss_value": None}
         r |= {"decay_epochs": None}
     found = row(
@@ -133,7 +131,7 @@ def test_a_black_box_loss_has_dashes_for_what_needs_terms(results):
     assert found.cells[3].text != NOT_KNOWN
 
 
-def test_a_failed_seed_is_told_beside_the_loss_and_a_failed_loss_instead_of_it(results):
+def test_a_failed_seed_is_shown_beside_the_loss_and_a_failed_loss_instead_of_it(results):
     beside = row(results, "ccl", "recall_at_1", dataset="digits")
     assert beside.kind == "loss"
     assert "seed 2 failed: the loss became NaN in epoch 4" in beside.failure
@@ -141,12 +139,6 @@ def test_a_failed_seed_is_told_beside_the_loss_and_a_failed_loss_instead_of_it(r
     instead = row(results._replace(summaries=rest), "ccl", "recall_at_1", dataset="digits")
     assert (instead.kind, instead.cells) == ("failed", ())
     assert "became NaN" in instead.failure
-
-
-def test_rows_of_two_splits_are_refused_by_name(results):
-    results.summaries[-1]["fingerprint"] = "another split"
-    with pytest.raises(InputError, match=r"orl-faces.*share one split|share one split.*orl-faces"):
-        loss_table(results, "digits", RETRIEVAL)
 
 
 def test_the_leaders_are_the_best_and_what_paired_seeds_cannot_tell_from_it():
@@ -159,7 +151,7 @@ def test_the_leaders_are_the_best_and_what_paired_seeds_cannot_tell_from_it():
     for r in results.summaries:
         if r["loss"] in recalls:
             r["recall_at_1"] = recalls[r["loss"]][r["seed"]]
-    table = loss_table(results, "b", RETRIEVAL[:1])
+    table = loss_table(StudyView(results), "b", RETRIEVAL[:1])
     assert {row.name for row in table.rows if row.cells[0].leads} == {"triplet", "scl"}
 
 
@@ -169,7 +161,7 @@ def test_where_less_is_better_the_least_leads_and_one_loss_alone_leads_nothing()
     for r in results.summaries:
         if r["loss"] in skipped:
             r["skipped_anchor_ratio"] = skipped[r["loss"]] + 0.001 * r["seed"] * len(r["loss"])
-    table = loss_table(results, "b", [COLUMNS["skipped_anchor_ratio"]])
+    table = loss_table(StudyView(results), "b", [COLUMNS["skipped_anchor_ratio"]])
     assert [row.name for row in table.rows if row.cells[0].leads] == ["triplet"]
     alone = make_results(losses=("scl",), datasets=("b",))
     assert not cell(alone, "scl", "recall_at_1", "b").leads
@@ -182,28 +174,31 @@ def test_references_are_shown_in_the_numbers_they_have(results):
 
 def test_a_seed_that_waits_is_a_seed_of_the_dataset(results):
     rows = [r for r in results.summaries if r["seed"] != 2]
-    waits = [{"run": "x", "dataset": "orl-faces", "loss": "scl", "seed": 2}]
+    waits = [columns_of("orl-faces", "scl", 2)]
     part = results._replace(summaries=rows, waiting=waits)
     assert cell(part, "scl", "recall_at_1").detail.endswith(", 2 of 3 seeds")
     assert "of" not in cell(results._replace(summaries=rows), "scl", "recall_at_1").detail
 
 
 def test_datasets_stand_in_the_order_of_the_plan(results):
-    assert overview(results, RETRIEVAL).datasets == ("digits", "orl-faces")
+    assert overview(StudyView(results), RETRIEVAL).datasets == ("digits", "orl-faces")
     plan = {**results.plan, "datasets": ["orl-faces", "digits"]}
-    assert overview(results._replace(plan=plan), RETRIEVAL).datasets == ("orl-faces", "digits")
+    assert overview(StudyView(results._replace(plan=plan)), RETRIEVAL).datasets == (
+        "orl-faces",
+        "digits",
+    )
     of_rows = results._replace(plan={}, summaries=results.summaries[::-1], epochs=[], failures=[])
-    assert overview(of_rows, RETRIEVAL).datasets == ("orl-faces", "digits")
+    assert overview(StudyView(of_rows), RETRIEVAL).datasets == ("orl-faces", "digits")
 
 
 def test_a_number_without_a_good_direction_has_no_leader(results):
-    table = loss_table(results, "orl-faces", VARIANCE + GREEDINESS)
+    table = loss_table(StudyView(results), "orl-faces", VARIANCE + GREEDINESS)
     assert not any(c.leads for row in table.rows for c in row.cells)
 
 
 def test_the_overview_sets_datasets_side_by_side(results):
     metrics = RETRIEVAL
-    found = overview(results, metrics)
+    found = overview(StudyView(results), metrics)
     assert found.datasets == ("digits", "orl-faces")
     assert [row.name for row in found.rows] == [*LOSSES, "untrained"]
     for position, dataset in enumerate(found.datasets):
@@ -213,8 +208,9 @@ def test_the_overview_sets_datasets_side_by_side(results):
 
 
 def test_no_results_give_an_empty_table():
-    assert loss_table(NO_RESULTS, "digits", RETRIEVAL).rows == ()
-    assert overview(NO_RESULTS, RETRIEVAL).rows == ()
+    view = StudyView(no_results())
+    assert loss_table(view, "digits", RETRIEVAL).rows == ()
+    assert overview(view, RETRIEVAL).rows == ()
 
 
 @pytest.mark.parametrize(
@@ -263,66 +259,8 @@ def test_every_number_shown_says_what_it_means():
         assert metric.meaning.endswith(".")
 
 
-def test_the_palette_has_the_packages_losses_in_their_order():
-    assert tuple(COLORS) == LOSSES
-
-
-def test_losses_stand_in_order_with_variants_and_own_ones():
-    names = ["untrained", "my.py:B", "scl", "triplet(margin=0.1)", "triplet", "my.py:A"]
-    assert loss_order(names) == [
-        "triplet",
-        "triplet(margin=0.1)",
-        "scl",
-        "my.py:A",
-        "my.py:B",
-        "untrained",
-    ]
-    colors = [color_of(name, names) for name in names]
-    assert len(set(colors)) == len(names)
-    assert color_of("triplet", names) == COLORS["triplet"]
-    assert color_of("triplet(margin=0.1)", ["triplet(margin=0.1)"]) == COLORS["triplet"]
-    assert display_name("/home/a/my.py:B") == "my.py:B"
-
-
-# Machado et al. 2009, severity 1, at linear RGB
-DEFICIENCIES = {
-    "none": np.eye(3),
-    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-}  # fmt: skip
-
-
-def linear(color: str) -> np.ndarray:
-    value = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    to_xyz = np.array(
-        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    )
-    xyz = to_xyz @ np.clip(rgb, 0, 1) / [0.9505, 1, 1.089]
-    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-@pytest.mark.parametrize("eyes", DEFICIENCIES)
-def test_colours_can_be_told_apart_by_all_eyes(eyes):
-    seen = [lab(np.array(DEFICIENCIES[eyes]) @ linear(c)) for c in [*COLORS.values(), GREY]]
-    distances = [np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]]
-    assert min(distances) > 20
-
-
-def test_colours_stand_out_on_light_and_on_dark():
-    for color in [*COLORS.values(), GREY]:
-        luminance = linear(color) @ [0.2126, 0.7152, 0.0722]
-        assert 1.05 / (luminance + 0.05) > 2.4
-        assert (luminance + 0.05) / (0.008 + 0.05) > 2.4
-
-
 def test_a_tuned_row_stands_below_its_default_in_its_colour_and_leads_nothing(varied):
-    table = loss_table(varied, "orl-faces", RETRIEVAL + VARIANCE)
+    table = loss_table(StudyView(varied), "orl-faces", RETRIEVAL + VARIANCE)
     names = [row.name for row in table.rows]
     assert names[:4] == ["contrastive", "contrastive, tuned", "triplet", "triplet, tuned"]
     assert names[-4:] == ["untrained", "frozen features", "random unit vectors", "full collapse"]
@@ -333,12 +271,14 @@ def test_a_tuned_row_stands_below_its_default_in_its_colour_and_leads_nothing(va
         assert not by_name[loss].tuned
         assert tuned.color == by_name[loss].color == COLORS[loss]
         assert not any(c.leads for c in tuned.cells)
-    plain = loss_table(make_results(), "orl-faces", RETRIEVAL + VARIANCE)
+    plain = loss_table(StudyView(make_results()), "orl-faces", RETRIEVAL + VARIANCE)
     assert [row for row in table.rows if not row.tuned] == [*plain.rows]
 
 
 def test_the_overview_keeps_to_the_defaults(varied, results):
-    assert overview(varied, RETRIEVAL).rows == overview(results, RETRIEVAL).rows
+    assert (
+        overview(StudyView(varied), RETRIEVAL).rows == overview(StudyView(results), RETRIEVAL).rows
+    )
 
 
 def test_varied_runs_that_failed_do_not_stand_in_the_tables(varied):
@@ -350,35 +290,7 @@ def test_varied_runs_that_failed_do_not_stand_in_the_tables(varied):
         "error": "NaN",
     }
     varied.failures.append({**lost, "base": "scl", "variant": "sensitivity"})
-    names = {row.loss for row in loss_table(varied, "digits", RETRIEVAL).rows}
+    names = {
+        row.loss.base for row in loss_table(StudyView(varied), "digits", RETRIEVAL).rows if row.loss
+    }
     assert "scl(temperature=1)" not in names
-
-
-def test_varied_rows_of_another_split_are_refused(varied):
-    varied.sensitivity[0]["fingerprint"] = "another split"
-    with pytest.raises(InputError, match="share one split"):
-        loss_table(varied, "digits", RETRIEVAL)
-
-
-def test_tuned_titles_have_the_place_the_colour_and_the_name_of_what_they_were():
-    names = [
-        "triplet(margin=0.1, tuned)",
-        "triplet(tuned)",
-        "a/my.py:B(tuned)",
-        "triplet(margin=0.1)",
-    ]
-    names += ["a/my.py:B", "triplet"]
-    ordered = loss_order(names)
-    assert [display_name(name) for name in ordered] == [
-        "triplet",
-        "triplet, tuned",
-        "triplet(margin=0.1)",
-        "triplet(margin=0.1), tuned",
-        "my.py:B",
-        "my.py:B, tuned",
-    ]
-    colors = [color_of(name, names) for name in ordered]
-    assert colors[::2] == colors[1::2]
-    assert len(set(colors)) == 3
-    assert colors == [color_of(name, [n for n in names if "tuned" not in n]) for name in ordered]
-    assert display_name("fine_tuned") == "fine_tuned"

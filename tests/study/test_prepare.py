@@ -4,6 +4,7 @@ from PIL import Image
 from lossgauge.errors import DataError, PlanError
 from lossgauge.export import export_study
 from lossgauge.report.output import write_page
+from lossgauge.results.view import StudyView
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from tests.support.studies import small_plan
@@ -56,7 +57,7 @@ def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(t
         ),
         ("folder:gone", "there is no gone", "whole"),
     ]
-    html = write_page(Store(tmp_path / "out").load(), tmp_path / "page.html").read_text()
+    html = write_page(StudyView(Store(tmp_path / "out").load()), tmp_path / "page.html").read_text()
     for words in (
         "Notes on the data",
         "ant/notes.txt",

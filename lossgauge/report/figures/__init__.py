@@ -1,12 +1,5 @@
-"""The report's pictures as plotly figures, one function a picture; at home in a notebook as well.
+"""The charts of the report, one in each file, for one dataset: `draw(view, dataset)`.
 
-from lossgauge.report.figures import curves, plane
-curves(results, "digits").show()
+A figure is a dictionary in plotly's JSON format: the page embeds it as it is, and `plotly.graph_objects.Figure(figure)`
+makes an object of it to show in a notebook or to change.
 """
-
-from lossgauge.report.figures.search_trials import trials
-from lossgauge.report.figures.sensitivity import response
-from lossgauge.report.figures.tradeoff import not_in_plane, plane
-from lossgauge.report.figures.training_curves import PANELS, curves
-
-__all__ = ["PANELS", "curves", "not_in_plane", "plane", "response", "trials"]

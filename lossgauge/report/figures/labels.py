@@ -1,6 +1,6 @@
-"""Places for the labels of a scatter, so that none lies on another: greedy, in pixels, deterministic.
+"""Positions for the labels of a scatter plot so that none covers another: greedy, in pixels, deterministic.
 
-Rings of candidates around each point, the cheapest wins; Imhof 1975 made simple.
+Rings of candidates around each point, the cheapest wins; a simple form of Imhof 1975.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 CHARACTER = 6.6
 HEIGHT = 15.0
-"""Pixels of a letter's width and of a line, at the figures' font size."""
+"""Width of a letter and height of a line in pixels, at the figures' font size."""
 _ANGLES = (90, 270, 0, 180, 45, 135, 315, 225, 20, 160, 340, 200, 65, 115, 295, 245)
 _SWEEPS = 3
-"""Each label is placed anew once all others stand: the first ones could not know of the last."""
+"""Each label is placed again once all others are: the first ones could not know of the last."""
 _RINGS = (0.0, 12.0, 26.0, 42.0, 60.0, 85.0)
 
 
 class Spot(NamedTuple):
-    """A disc that wants a label: its place across as a share of the width, up in pixels."""
+    """A disc that needs a label: its place across as a share of the width, up in pixels."""
 
     across: float
     y: float
@@ -28,7 +31,7 @@ class Spot(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """A text that already stands at the left or the right edge."""
+    """A text that is already at the left or the right edge."""
 
     at_left: bool
     y: float
@@ -43,36 +46,47 @@ class Offset(NamedTuple):
 
 
 Box = tuple[float, float, float, float]
+"""Left, bottom, right, top."""
+Boxes = Float[np.ndarray, "boxes 4"]
 
 
 def place_labels(
     spots: Sequence[Spot], *, widths: Sequence[float], height: float, fixed: Sequence[Fixed] = ()
 ) -> list[Offset]:
-    """An offset a spot, good for a plot of each of `widths`: one figure serves a phone and a laptop.
+    """An offset for each spot that suits a plot of each of `widths`: one figure serves a phone and a laptop.
 
     Labels keep clear of each other, of all discs, of `fixed` and of the edges, while there is room.
     Cost grows as spots².
     """
-    fixed_boxes = {width: [_fixed_box(text, width) for text in fixed] for width in widths}
-    discs = {width: [_disc(spot, width) for spot in spots] for width in widths}
-    offsets: dict[int, Offset] = {}
+    candidates = [_candidates(spot) for spot in spots]
+    boxes = [
+        {
+            width: np.array([label_box(spot, offset, width) for offset in offsets])
+            for width in widths
+        }
+        for spot, offsets in zip(spots, candidates, strict=True)
+    ]
+    # what does not depend on the other labels
+    own_costs = [
+        np.array([math.hypot(*offset) for offset in offsets])
+        + sum(
+            50 * _outside(of_spot[width], width, height)
+            + 10 * _overlaps(of_spot[width], [_fixed_box(text, width) for text in fixed])
+            + 4 * _overlaps(of_spot[width], [_disc(spot, width) for spot in spots])
+            for width in widths
+        )
+        for offsets, of_spot in zip(candidates, boxes, strict=True)
+    ]
+    placed: dict[int, int] = {}
     for _ in range(_SWEEPS):
-        for index, spot in enumerate(spots):
-            others = [(spots[n], offset) for n, offset in offsets.items() if n != index]
-            taken = {
-                width: fixed_boxes[width] + [label_box(*other, width) for other in others]
+        for index, cost in enumerate(own_costs):
+            others = [(n, choice) for n, choice in placed.items() if n != index]
+            on_labels = [
+                _overlaps(boxes[index][width], [boxes[n][width][choice] for n, choice in others])
                 for width in widths
-            }
-            costs = {
-                offset: math.hypot(*offset)
-                + sum(
-                    _cost(label_box(spot, offset, width), taken[width], discs[width], width, height)
-                    for width in widths
-                )
-                for offset in _candidates(spot)
-            }
-            offsets[index] = min(costs, key=lambda offset: costs[offset])
-    return [offsets[index] for index in range(len(spots))]
+            ]
+            placed[index] = int(np.argmin(cost + 10 * sum(on_labels)))
+    return [offsets[placed[index]] for index, offsets in enumerate(candidates)]
 
 
 def label_box(spot: Spot, offset: Offset, width: float) -> Box:
@@ -90,13 +104,13 @@ def gap(spot: Spot, offset: Offset) -> float:
 
 def _candidates(spot: Spot) -> list[Offset]:
     half_width, half_height = CHARACTER * len(spot.text) / 2, HEIGHT / 2
-    found = []
+    offsets = []
     for ring in _RINGS:
         for angle in _ANGLES:
             across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             reach = spot.radius + 3 + ring
-            found.append(Offset(across * (reach + half_width), up * (reach + half_height)))
-    return found
+            offsets.append(Offset(across * (reach + half_width), up * (reach + half_height)))
+    return offsets
 
 
 def _disc(spot: Spot, width: float) -> Box:
@@ -110,17 +124,19 @@ def _fixed_box(text: Fixed, width: float) -> Box:
     return left, text.y, left + length, text.y + HEIGHT
 
 
-def _cost(
-    box: Box, taken: Sequence[Box], discs: Sequence[Box], width: float, height: float
-) -> float:
-    outside = max(0, -box[0]) + max(0, -box[1]) + max(0, box[2] - width) + max(0, box[3] - height)
-    on_labels = sum(_overlap(box, other) for other in taken)
-    on_discs = sum(_overlap(box, other) for other in discs)
-    return 50 * outside + 10 * on_labels + 4 * on_discs
+def _outside(boxes: Boxes, width: float, height: float) -> Float[np.ndarray, " boxes"]:
+    """Pixels by which each box is beyond the edges."""
+    left, bottom, right, top = boxes.T
+    edges = (-left, -bottom, right - width, top - height)
+    total: np.ndarray = np.sum([np.maximum(0.0, beyond) for beyond in edges], axis=0)
+    return total
 
 
-def _overlap(a: Box, b: Box) -> float:
-    across = min(a[2], b[2]) - max(a[0], b[0])
-    up = min(a[3], b[3]) - max(a[1], b[1])
+def _overlaps(boxes: Boxes, others: Sequence[Box | np.ndarray]) -> Float[np.ndarray, " boxes"]:
+    """Area that each box shares with all of `others`."""
+    of, by = boxes[:, None, :], np.reshape(np.array(others), (1, len(others), 4))
+    shared = np.minimum(of[..., 2:], by[..., 2:]) - np.maximum(of[..., :2], by[..., :2])
     # even a sliver must cost more than a longer way
-    return across * up + 30.0 if across > 0 and up > 0 else 0.0
+    costs = np.where((shared > 0).all(axis=-1), shared.prod(axis=-1) + 30.0, 0.0)
+    total: np.ndarray = costs.sum(axis=1)
+    return total

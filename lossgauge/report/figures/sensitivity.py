@@ -1,114 +1,142 @@
-"""How a loss answers to its settings: R@1 and intra at multiples of margin, temperature or scale."""
+"""How a loss reacts to its settings: R@1 and intra at multiples of margin, temperature or scale."""
 
 from __future__ import annotations
 
-import plotly.graph_objects as go
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from lossgauge.claims.variants import SETTINGS, LossVariant, loss_variants
-from lossgauge.report.contents import losses_of
-from lossgauge.report.figures.style import TEMPLATE, plot_text, stacked, transparent
-from lossgauge.report.naming import color_of, display_name
-from lossgauge.results.columns import COLUMNS
-from lossgauge.results.view import StudyView
-from lossgauge.stats.intervals import Interval, interval
+from lossgauge.report.figures.style import (
+    Chart,
+    Figure,
+    Trace,
+    axis,
+    five_digits,
+    layout_axis,
+    plot_text,
+    stacked,
+    transparent,
+)
+from lossgauge.report.naming import color_of, display_name, key_of, without_folders
+from lossgauge.results.columns import COLUMNS, Column
+from lossgauge.results.view import Loss, StudyView
+from lossgauge.stats.intervals import interval
 from lossgauge.stats.number_format import shown_interval
-from lossgauge.types import Results
 
 DRAWN = ("recall_at_1", "test_intra")
 DASHES = {"margin": "solid", "temperature": "dash", "scale": "dot"}
 """One loss may have a margin and a scale."""
+_IN_WORDS = {"solid": "solid", "dash": "dashed", "dot": "dotted"}
 
 
-def response(results: Results, dataset: str) -> go.Figure | None:
-    """A panel a quantity, a line a loss and setting, over the multiple; None where nothing was varied.
+class _Line(NamedTuple):
+    loss: Loss
+    setting: str
+    points: Sequence[tuple[float, LossVariant]]
+    """Multiple and what was run at it, ascending."""
 
-    At 1 each loss stands as it is in the plan. Whiskers are 95 % intervals over seeds.
+
+def sensitivity(view: StudyView, dataset: str) -> Figure | None:
+    """A panel for each quantity, a line for each loss and setting, over the multiple; None where nothing was varied.
+
+    At 1 each loss is as in the plan. Whiskers are 95 % intervals over seeds.
     """
-    lines = _lines(results, dataset)
+    lines = _lines(view, dataset)
     if not lines:
         return None
-    titles = [f"{COLUMNS[column].title} (test)" for column in DRAWN]
-    layout = stacked(titles, x_title="× its setting in the plan")
-    figure = go.Figure(layout={"template": TEMPLATE, "hovermode": "closest", **layout})
-    factors = sorted({factor for *_, points in lines for factor, _ in points})
+    data: list[Trace] = []
     for number, column in enumerate(DRAWN, start=1):
-        ticks = {"tickvals": factors, "ticktext": [f"{factor:g}" for factor in factors]}
-        figure.layout["xaxis" if number == 1 else f"xaxis{number}"].update(type="log", **ticks)
-        if COLUMNS[column].unit == "percent":
-            figure.layout["yaxis" if number == 1 else f"yaxis{number}"].tickformat = "~%"
-        shown_in_legend: set[str] = set()
-        for loss, setting, points in lines:
-            trace = _trace(results, loss, setting, points, column, number)
-            if trace is not None:
-                figure.add_trace(
-                    trace.update(showlegend=number == 1 and loss not in shown_in_legend)
-                )
-                shown_in_legend.add(loss)
-    return figure
+        in_legend: set[Loss] = set()
+        for line in lines:
+            color = color_of(line.loss, view.losses)
+            if (trace := _trace(line, COLUMNS[column], color)) is None:
+                continue
+            show = number == 1 and line.loss not in in_legend
+            axes = {"xaxis": axis("x", number), "yaxis": axis("y", number)}
+            data.append({**trace, **axes, "showlegend": show})
+            in_legend.add(line.loss)
+    factors = sorted({factor for line in lines for factor, _ in line.points})
+    return {"data": data, "layout": _layout(factors)}
 
 
-def varied_losses(results: Results, dataset: str) -> list[str]:
+def varied_losses(view: StudyView, dataset: str) -> list[Loss]:
     """Losses with a run at a multiple of a setting, in their order."""
-    return list(dict.fromkeys(loss for loss, _, _ in _lines(results, dataset)))
+    return list(dict.fromkeys(line.loss for line in _lines(view, dataset)))
 
 
-def _lines(
-    results: Results, dataset: str
-) -> list[tuple[str, str, list[tuple[float, LossVariant]]]]:
-    """Loss, setting, and its loss_variants by ascending multiple."""
-    found = loss_variants(StudyView(results), dataset, losses_of(results))
+def note(view: StudyView, dataset: str) -> str:
+    """Which dash stands for which setting."""
+    drawn = {line.setting for line in _lines(view, dataset)}
+    settings = [setting for setting in SETTINGS if setting in drawn]
+    dashes = ", ".join(f"{_IN_WORDS[DASHES[setting]]} is {setting}" for setting in settings)
+    return f"Lines: {dashes}." if dashes else ""
+
+
+CHART = Chart(
+    key="sensitivity",
+    label="R@1 and intra over the settings",
+    draw=sensitivity,
+    note=note,
+    losses=varied_losses,
+)
+
+
+def _lines(view: StudyView, dataset: str) -> list[_Line]:
+    by_loss = loss_variants(view, dataset, [loss.base for loss in view.losses]).by_loss
     lines = []
-    for loss, of_loss in found.by_loss.items():
-        default = [(1.0, s) for s in of_loss if s.kind == "default"]
-        for setting in dict.fromkeys(s.setting for s in of_loss if s.setting is not None):
-            varied = [(s.factor or 0.0, s) for s in of_loss if s.setting == setting]
+    for loss in view.losses:
+        variants = by_loss.get(loss.base, ())
+        default = [(1.0, v) for v in variants if v.kind == "default"]
+        for setting in dict.fromkeys(v.setting for v in variants if v.setting is not None):
+            varied = [(v.factor or 0.0, v) for v in variants if v.setting == setting]
             points = sorted([*default, *varied], key=lambda point: point[0])
-            lines.append((loss, setting, points))
+            lines.append(_Line(loss, setting, points))
     return lines
 
 
-def _trace(
-    results: Results,
-    loss: str,
-    setting: str,
-    points: list[tuple[float, LossVariant]],
-    column: str,
-    number: int,
-) -> go.Scatter | None:
-    known_points: list[tuple[float, str, Interval]] = [
+def _trace(line: _Line, column: Column, color: str) -> Trace | None:
+    points = [
         (factor, variant.title, over)
-        for factor, variant in points
-        if (over := interval(row.get(column) for row in variant.by_seed.values())) is not None
+        for factor, variant in line.points
+        if (over := interval(row.get(column.name) for row in variant.by_seed.values())) is not None
     ]
-    if not known_points:
+    if not points:
         return None
-    color, unit = color_of(loss, losses_of(results)), COLUMNS[column].unit
-    texts = [
-        f"{plot_text(display_name(title))}: {shown_interval(over, unit)}"
-        for _, title, over in known_points
-    ]
-    return go.Scatter(
-        x=[factor for factor, _, _ in known_points],
-        y=[float(f"{over.mean:.5g}") for *_, over in known_points],
-        error_y={
-            "array": [float(f"{over.half_width or 0.0:.3g}") for *_, over in known_points],
+    return {
+        "type": "scatter",
+        "x": [factor for factor, _, _ in points],
+        "y": [five_digits(over.mean) for *_, over in points],
+        "error_y": {
+            "array": [float(f"{over.half_width or 0.0:.3g}") for *_, over in points],
             "color": transparent(color, 0.5),
             "thickness": 1.2,
             "width": 0,
         },
-        mode="lines+markers",
-        line={"color": color, "width": 2, "dash": DASHES.get(setting, "solid")},
-        marker={"color": color, "size": 6},
-        text=texts,
-        hovertemplate="%{text}",
-        name=plot_text(display_name(loss)),
-        legendgroup=plot_text(loss),
-        xaxis="x" if number == 1 else f"x{number}",
-        yaxis="y" if number == 1 else f"y{number}",
-    )
+        "mode": "lines+markers",
+        "line": {"color": color, "width": 2, "dash": DASHES.get(line.setting, "solid")},
+        "marker": {"color": color, "size": 6},
+        "text": [
+            f"{plot_text(without_folders(title))}: {shown_interval(over, column.unit)}"
+            for _, title, over in points
+        ],
+        "hovertemplate": "%{text}",
+        "name": plot_text(display_name(line.loss)),
+        "legendgroup": plot_text(key_of(line.loss)),
+    }
 
 
-def settings_drawn(results: Results, dataset: str) -> list[str]:
-    """Settings with a line, in the order of `SETTINGS`."""
-    found = {setting for _, setting, _ in _lines(results, dataset)}
-    return [name for name in SETTINGS if name in found]
+def _layout(factors: Sequence[float]) -> dict[str, Any]:
+    columns = [COLUMNS[name] for name in DRAWN]
+    layout = stacked([f"{column.title} (test)" for column in columns], gap=84, bottom=48)
+    for number, column in enumerate(columns, start=1):
+        layout[layout_axis("x", number)] = {
+            "anchor": axis("y", number),
+            "title": {"text": "× its setting in the plan"},
+            "type": "log",
+            "tickvals": factors,
+            "ticktext": [f"{factor:g}" for factor in factors],
+        }
+        layout[layout_axis("y", number)] |= {"nticks": 6}
+        if column.unit == "percent":
+            layout[layout_axis("y", number)]["tickformat"] = "~%"
+    return {**layout, "hovermode": "closest"}

@@ -1,20 +1,25 @@
-"""How a figure looks: transparent ground, one font, greys that read on light and on dark."""
+"""How a figure looks: transparent background, one font, greys that are readable on light and on dark."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import plotly.graph_objects as go
+from lossgauge.results.view import Loss, StudyView
+
+Figure = dict[str, Any]
+"""`data` and `layout` in plotly's JSON format. Not a `plotly.graph_objects.Figure`: building those takes ten times as
+long, nearly all of it for validation, which the tests do instead."""
+
+Trace = dict[str, Any]
 
 FONT = 'Inter, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 GRID = "rgba(128,134,145,.22)"
 PANEL_PIXELS = 168
-"""Height of one panel of several below each other."""
-_STACK_GAP = 84
-_STACK_MARGIN = {"l": 52, "r": 14, "t": 30, "b": 48}
-TEMPLATE = go.layout.Template(
-    layout={
+"""Height of one panel in a stack of panels."""
+_TOP = 30
+TEMPLATE: dict[str, Any] = {
+    "layout": {
         "font": {"family": FONT, "size": 12},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -22,11 +27,30 @@ TEMPLATE = go.layout.Template(
         "yaxis": {"gridcolor": GRID, "zeroline": False},
         "hoverlabel": {"namelength": -1},
     }
-)
+}
+
+
+class Chart(NamedTuple):
+    """A chart as a section of the page shows it."""
+
+    key: str
+    """Its id on the page, before the number of the dataset."""
+    label: str
+    """What it shows, for a screen reader."""
+    draw: Callable[[StudyView, str], Figure | None]
+    """The figure of one dataset; None where there is nothing to draw."""
+    note: Callable[[StudyView, str], str]
+    """How to read it, in a sentence or two."""
+    heading: str = ""
+    """None where the section has one already."""
+    losses: Callable[[StudyView, str], Sequence[Loss]] | None = None
+    """The buttons of its own legend; None where it shares that of its section."""
+    has_legend: bool = False
+    """Whether plotly's legend is shown as well."""
 
 
 def plot_text(name: str) -> str:
-    """`name` as plotly shows it letter by letter: plotly reads its texts as a little HTML."""
+    """`name` as plotly shows it letter by letter: plotly reads its texts as simple HTML."""
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -36,26 +60,43 @@ def transparent(color: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def stacked(titles: Sequence[str], *, x_title: str = "") -> dict[str, Any]:
-    """Layout of panels below each other, each with axes of its own and its title above it."""
-    count = len(titles)
-    inner = count * PANEL_PIXELS + (count - 1) * _STACK_GAP
+def five_digits(value: float) -> float:
+    """As many digits as a figure can show."""
+    return float(f"{value:.5g}")
+
+
+def axis(letter: str, number: int) -> str:
+    """`y`, `y2`, `y3`: what plotly calls the axes of the first panel, the second, the third."""
+    return letter if number == 1 else f"{letter}{number}"
+
+
+def stacked(titles: Sequence[str], *, gap: int, bottom: int) -> dict[str, Any]:
+    """Layout of panels below each other, `gap` pixels apart, each with a `yaxis` and its title above it.
+
+    The x axes are left to the chart. plotly's make_subplots takes 30 ms for the same, and it cannot let panels share
+    one x axis, which a hover label over all panels needs.
+    """
+    inner = len(titles) * PANEL_PIXELS + (len(titles) - 1) * gap
     layout: dict[str, Any] = {
-        "height": inner + _STACK_MARGIN["t"] + _STACK_MARGIN["b"],
-        "margin": _STACK_MARGIN,
+        "template": TEMPLATE,
+        "height": inner + _TOP + bottom,
+        "margin": {"l": 52, "r": 14, "t": _TOP, "b": bottom},
         "annotations": [],
     }
-    for index, title in enumerate(titles):
-        number = "" if index == 0 else str(index + 1)
-        top = 1 - index * (PANEL_PIXELS + _STACK_GAP) / inner
-        bottom = max(0.0, top - PANEL_PIXELS / inner)
-        layout[f"xaxis{number}"] = {"anchor": f"y{number}", "title": {"text": x_title}}
-        layout[f"yaxis{number}"] = {"anchor": f"x{number}", "domain": [bottom, top], "nticks": 6}
-        layout["annotations"].append(panel_title(title, top))
+    for number, title in enumerate(titles, start=1):
+        top = 1 - (number - 1) * (PANEL_PIXELS + gap) / inner
+        domain = [max(0.0, top - PANEL_PIXELS / inner), top]
+        layout[layout_axis("y", number)] = {"anchor": axis("x", number), "domain": domain}
+        layout["annotations"].append(_panel_title(title, top))
     return layout
 
 
-def panel_title(text: str, top: float) -> dict[str, Any]:
+def layout_axis(letter: str, number: int) -> str:
+    """`yaxis`, `yaxis2`: the key of a layout for what traces call `y`, `y2`."""
+    return f"{letter}axis" if number == 1 else f"{letter}axis{number}"
+
+
+def _panel_title(text: str, top: float) -> dict[str, Any]:
     """A title at the upper left of a panel that ends at `top`, a share of the height."""
     return {
         "text": text,

@@ -1,156 +1,193 @@
-"""The plane compaction speed × intra variance: what a loss pays for being greedy."""
+"""Compaction speed × intra variance: what a loss pays for being greedy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import plotly.graph_objects as go
-
-from lossgauge.report.contents import losses_of
 from lossgauge.report.figures.labels import Fixed, Offset, Spot, gap, place_labels
-from lossgauge.report.figures.style import TEMPLATE, plot_text, transparent
+from lossgauge.report.figures.style import TEMPLATE, Chart, Figure, Trace, plot_text, transparent
 from lossgauge.report.figures.training_curves import FROZEN
-from lossgauge.report.naming import GREY, UNTRAINED, color_of, display_name
-from lossgauge.report.tables import by_seed, measured
-from lossgauge.stats.intervals import Interval, interval, known
-from lossgauge.types import Results
+from lossgauge.report.naming import GREY, color_of, display_name, key_of
+from lossgauge.results.view import BASELINE, Loss, StudyView
+from lossgauge.stats.intervals import Interval, interval
 
 X, Y, SIZE = "compaction_epochs", "test_intra", "recall_at_1"
 SMALLEST, LARGEST = 11.0, 30.0
-"""Diameter in pixels of the lowest and the highest R@1 in the plane."""
+"""Diameter in pixels of the discs with the lowest and the highest R@1."""
 _HEIGHT = 440
 _MARGIN = {"l": 58, "r": 14, "t": 46, "b": 50}
 _WIDTHS = (390 - 2 * 16, 640, 1180 - 2 * 32)
-"""Widths of the figure in the page, from phone to laptop: labels are placed to fit all of them."""
+"""Widths of the figure in the page, from phone to laptop: the labels fit all of them."""
 
 
 class _Point(NamedTuple):
-    loss: str
+    loss: Loss
+    color: str
     x: Interval
     y: Interval
     recall: float | None
 
 
-def plane(results: Results, dataset: str) -> go.Figure:
-    """A disc a loss at its means, whiskers its 95 % intervals, a faint dot each run; the disc grows with R@1.
+class _Ranges(NamedTuple):
+    x: tuple[float, float]
+    y: tuple[float, float]
 
-    A loss whose intra never fell has no compaction and is not drawn: see `not_in_plane`.
+
+def tradeoff(view: StudyView, dataset: str) -> Figure | None:
+    """A disc for each loss at its means, whiskers its 95 % intervals, a faint dot each run; the disc grows with R@1.
+
+    None where no run has finished. A loss whose intra never fell has no compaction and is not drawn: see `not_drawn`.
     """
-    losses = losses_of(results)
-    points = _points(results, dataset)
-    x_range, y_range = _ranges(results, dataset, points)
-    figure = go.Figure(layout=_layout(x_range, y_range))
-    for point in points:
-        color = color_of(point.loss, losses)
-        figure.add_trace(_runs(results, dataset, point.loss, color))
-    recalls = [p.recall for p in points if p.recall is not None]
-    for point in points:
-        color = color_of(point.loss, losses)
-        figure.add_trace(_disc(point, color, _diameter(point.recall, recalls)))
-    for value in sorted({min(recalls), max(recalls)} if recalls else set()):
-        figure.add_trace(_scale_disc(value, _diameter(value, recalls)))
-    levels = _levels(results, dataset)
-    spots = [_spot(p, _diameter(p.recall, recalls), x_range, y_range) for p in points]
-    offsets = _label_offsets(spots, levels, y_range)
-    for point, spot, offset in zip(points, spots, offsets, strict=True):
-        figure.add_annotation(_label(point, spot, offset))
-    _add_levels(figure, levels, y_range)
-    return figure
+    if not any(view.runs(dataset, loss) for loss in (*view.losses_and_tuned, BASELINE)):
+        return None
+    points = _points(view, dataset)
+    levels = _levels(view, dataset)
+    ranges = _ranges(view, dataset, points, levels)
+    recalls = [point.recall for point in points if point.recall is not None]
+    diameters = [_diameter(point.recall, recalls) for point in points]
+    data = [_runs(view, dataset, point) for point in points]
+    data += [_disc(point, wide) for point, wide in zip(points, diameters, strict=True)]
+    scale = sorted({min(recalls), max(recalls)}) if recalls else []
+    data += [_scale_disc(recall, _diameter(recall, recalls)) for recall in scale]
+    spots = [_spot(point, wide, ranges) for point, wide in zip(points, diameters, strict=True)]
+    offsets = _label_offsets(spots, levels, ranges)
+    annotations = [_label(*of) for of in zip(points, spots, offsets, strict=True)]
+    annotations += [_level_name(number, *level, ranges) for number, level in enumerate(levels)]
+    lines = [
+        _level_line(number, name, level)
+        for number, (name, level) in enumerate(levels)
+        if level <= ranges.y[1]
+    ]
+    layout = _layout(ranges, annotations, lines)
+    return {"data": data, "layout": layout}
 
 
-def not_in_plane(results: Results, dataset: str) -> list[str]:
+def not_drawn(view: StudyView, dataset: str) -> list[Loss]:
     """Losses with finished runs whose intra never fell, or was not measured."""
-    finished = {str(r["loss"]) for r in results.summaries if r["dataset"] == dataset}
-    drawn = {point.loss for point in _points(results, dataset)}
-    return [loss for loss in losses_of(results) if loss in finished - drawn]
+    drawn = {point.loss for point in _points(view, dataset)}
+    return [loss for loss in view.losses if loss not in drawn and view.runs(dataset, loss)]
 
 
-def _points(results: Results, dataset: str) -> list[_Point]:
-    found = []
-    for loss in losses_of(results):
-        x, y = (measured(results, dataset, loss, column) for column in (X, Y))
-        recall = measured(results, dataset, loss, SIZE)
+def note(view: StudyView, dataset: str) -> str:
+    """How to read the figure, and which losses are not in it."""
+    text = (
+        "A disc is a loss, larger with R@1, at the mean of its runs (dots); whiskers are 95 % intervals. "
+        "Left is greedy, low is compact."
+    )
+    if losses := not_drawn(view, dataset):
+        names = ", ".join(map(display_name, losses))
+        text += f" Not drawn, as intra never fell or was not measured: {names}."
+    return text
+
+
+CHART = Chart(
+    key="tradeoff",
+    label="Compaction and variance",
+    draw=tradeoff,
+    note=note,
+    heading="The trade-off: compaction speed × variance kept",
+    has_legend=True,
+)
+
+
+def _points(view: StudyView, dataset: str) -> list[_Point]:
+    points = []
+    for loss in view.losses:
+        x, y, recall = (view.interval(dataset, loss, column) for column in (X, Y, SIZE))
         if x is not None and y is not None:
-            found.append(_Point(loss, x, y, recall.mean if recall else None))
-    return found
+            color = color_of(loss, view.losses)
+            points.append(_Point(loss, color, x, y, recall.mean if recall else None))
+    return points
 
 
 def _ranges(
-    results: Results, dataset: str, points: list[_Point]
-) -> tuple[list[float], list[float]]:
-    runs = [r for r in results.summaries if r["dataset"] == dataset and r["loss"] != UNTRAINED]
-    across = [p.x.mean for p in points] + [v for r in runs if (v := known(r.get(X))) is not None]
-    up = [p.y.mean for p in points] + [v for r in runs if (v := known(r.get(Y))) is not None]
+    view: StudyView, dataset: str, points: Sequence[_Point], levels: Sequence[tuple[str, float]]
+) -> _Ranges:
+    across, up = (
+        [
+            value
+            for loss in view.losses
+            for value in view.values(dataset, loss, column).values()
+            if value is not None
+        ]
+        for column in (X, Y)
+    )
+    across += [point.x.mean for point in points]
+    up += [point.y.mean for point in points]
     highest = max(up, default=1.0)
-    levels = [v for _, v in _levels(results, dataset) if v <= 1.8 * highest]
-    top = max([highest, *levels]) or 1.0
+    top = max([highest, *(level for _, level in levels if level <= 1.8 * highest)]) or 1.0
     left, right = min(across, default=0.0), max(across, default=1.0) or 1.0
-    # half of the way from 0 at least: a small difference is not to look like a large one
+    # at least half of the way from 0: a small difference must not look like a large one
     reach = max(right - left, 0.5 * right)
     start = max(right - 1.25 * reach, -0.06 * right)
-    return [start, right + 0.2 * reach], [-0.07 * top, 1.13 * top]
+    return _Ranges((start, right + 0.2 * reach), (-0.07 * top, 1.13 * top))
 
 
-def _levels(results: Results, dataset: str) -> list[tuple[str, float]]:
-    untrained = measured(results, dataset, UNTRAINED, Y)
-    rows = [r for r in results.references if r["dataset"] == dataset and r["reference"] == FROZEN]
-    frozen = interval(r.get("intra") for r in rows)
-    named = ((UNTRAINED, untrained), (FROZEN, frozen))
-    return [(name, over.mean) for name, over in named if over is not None]
-
-
-def _runs(results: Results, dataset: str, loss: str, color: str) -> go.Scatter:
-    xs, ys = (by_seed(results.summaries, dataset, loss, column) for column in (X, Y))
-    pairs = [(known(xs[seed]), known(ys[seed])) for seed in xs]
-    both = [(x, y) for x, y in pairs if x is not None and y is not None]
-    return go.Scatter(
-        x=[x for x, _ in both],
-        y=[y for _, y in both],
-        mode="markers",
-        marker={"color": color, "size": 5, "opacity": 0.55},
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=plot_text(loss),
+def _levels(view: StudyView, dataset: str) -> list[tuple[str, float]]:
+    """Name and intra of what needs no training: the untrained head, the frozen features."""
+    frozen = [row for row in view.references(dataset) if row["reference"] == FROZEN]
+    levels = (
+        (key_of(BASELINE), view.interval(dataset, BASELINE, Y)),
+        (FROZEN, interval(row.get("intra") for row in frozen)),
     )
+    return [(name, over.mean) for name, over in levels if over is not None]
 
 
-def _disc(point: _Point, color: str, diameter: float) -> go.Scatter:
+def _runs(view: StudyView, dataset: str, point: _Point) -> Trace:
+    x, y = (view.values(dataset, point.loss, column) for column in (X, Y))
+    seeds = [seed for seed in x if x[seed] is not None and y[seed] is not None]
+    return {
+        "type": "scatter",
+        "x": [x[seed] for seed in seeds],
+        "y": [y[seed] for seed in seeds],
+        "mode": "markers",
+        "marker": {"color": point.color, "size": 5, "opacity": 0.55},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": plot_text(key_of(point.loss)),
+    }
+
+
+def _disc(point: _Point, diameter: float) -> Trace:
     recall = "not measured" if point.recall is None else f"{100 * point.recall:.1f} %"
-    whiskers = {"color": transparent(color, 0.55), "thickness": 1.2, "width": 0}
-    return go.Scatter(
-        x=[point.x.mean],
-        y=[point.y.mean],
-        error_x={"array": [point.x.half_width or 0.0], **whiskers},
-        error_y={"array": [point.y.half_width or 0.0], **whiskers},
-        mode="markers",
-        marker={
-            "color": transparent(color, 0.8),
+    whiskers = {"color": transparent(point.color, 0.55), "thickness": 1.2, "width": 0}
+    return {
+        "type": "scatter",
+        "x": [point.x.mean],
+        "y": [point.y.mean],
+        "error_x": {"array": [point.x.half_width or 0.0], **whiskers},
+        "error_y": {"array": [point.y.half_width or 0.0], **whiskers},
+        "mode": "markers",
+        "marker": {
+            "color": transparent(point.color, 0.8),
             "size": diameter,
-            "line": {"color": color, "width": 1.5},
+            "line": {"color": point.color, "width": 1.5},
         },
-        name=plot_text(display_name(point.loss)),
-        legendgroup=plot_text(point.loss),
-        showlegend=False,
-        hovertemplate=f"compaction %{{x:.1f}} epochs<br>intra %{{y:.3f}}<br>R@1 {recall}",
-    )
+        "name": plot_text(display_name(point.loss)),
+        "legendgroup": plot_text(key_of(point.loss)),
+        "showlegend": False,
+        "hovertemplate": f"compaction %{{x:.1f}} epochs<br>intra %{{y:.3f}}<br>R@1 {recall}",
+    }
 
 
-def _scale_disc(recall: float, diameter: float) -> go.Scatter:
-    """A disc that stands only in the legend and says how large an R@1 is drawn."""
-    return go.Scatter(
-        x=[None],
-        y=[None],
-        mode="markers",
-        marker={"color": transparent(GREY, 0.5), "size": diameter, "line": {"color": GREY}},
-        name=f"R@1 {100 * recall:.1f} %",
-        legendgroup=f"scale {recall}",
-    )
+def _scale_disc(recall: float, diameter: float) -> Trace:
+    """A disc that is only in the legend and says how large an R@1 is drawn."""
+    return {
+        "type": "scatter",
+        "x": [None],
+        "y": [None],
+        "mode": "markers",
+        "marker": {"color": transparent(GREY, 0.5), "size": diameter, "line": {"color": GREY}},
+        "name": f"R@1 {100 * recall:.1f} %",
+        "legendgroup": f"scale {recall}",
+    }
 
 
 def _label(point: _Point, spot: Spot, offset: Offset) -> dict[str, Any]:
     far = gap(spot, offset) > 12
     return {
-        "name": plot_text(point.loss),
+        "name": plot_text(key_of(point.loss)),
         "text": plot_text(display_name(point.loss)),
         "x": point.x.mean,
         "y": point.y.mean,
@@ -167,22 +204,53 @@ def _label(point: _Point, spot: Spot, offset: Offset) -> dict[str, Any]:
     }
 
 
-def _spot(point: _Point, diameter: float, x_range: list[float], y_range: list[float]) -> Spot:
-    across = (point.x.mean - x_range[0]) / (x_range[1] - x_range[0])
-    name = display_name(point.loss)
-    return Spot(across, _pixels_up(point.y.mean, y_range), diameter / 2, name)
+def _level_name(number: int, name: str, level: float, ranges: _Ranges) -> dict[str, Any]:
+    """The first at the left edge, the second at the right one; one above the figure has an arrow."""
+    top = ranges.y[1]
+    return {
+        "name": name,
+        "text": name if level <= top else f"↑ {name} {level:.2f}",
+        "xref": "paper",
+        "x": 0.99 if number else 0.01,
+        "xanchor": "right" if number else "left",
+        "y": min(level, top),
+        "yanchor": "bottom" if level <= top else "top",
+        "showarrow": False,
+        "font": {"color": GREY, "size": 11},
+    }
 
 
-def _pixels_up(value: float, y_range: list[float]) -> float:
+def _level_line(number: int, name: str, level: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "line",
+        "xref": "x domain",
+        "yref": "y",
+        "x0": 0,
+        "x1": 1,
+        "y0": level,
+        "y1": level,
+        "line": {"color": GREY, "width": 1.2, "dash": "dot" if number else "dash"},
+    }
+
+
+def _spot(point: _Point, diameter: float, ranges: _Ranges) -> Spot:
+    left, right = ranges.x
+    across = (point.x.mean - left) / (right - left)
+    return Spot(across, _pixels_up(point.y.mean, ranges), diameter / 2, display_name(point.loss))
+
+
+def _pixels_up(value: float, ranges: _Ranges) -> float:
     height = _HEIGHT - _MARGIN["t"] - _MARGIN["b"]
-    return height * (value - y_range[0]) / (y_range[1] - y_range[0])
+    low, high = ranges.y
+    return height * (value - low) / (high - low)
 
 
 def _label_offsets(
-    spots: list[Spot], levels: list[tuple[str, float]], y_range: list[float]
+    spots: Sequence[Spot], levels: Sequence[tuple[str, float]], ranges: _Ranges
 ) -> list[Offset]:
     fixed = [
-        Fixed(number == 0, _pixels_up(min(level, y_range[1]), y_range), name)
+        Fixed(number == 0, _pixels_up(min(level, ranges.y[1]), ranges), name)
         for number, (name, level) in enumerate(levels)
     ]
     return place_labels(
@@ -193,44 +261,25 @@ def _label_offsets(
     )
 
 
-def _diameter(recall: float | None, recalls: list[float]) -> float:
-    """Linear in R@1 between the lowest and the highest of the plane; the smallest where not measured."""
+def _diameter(recall: float | None, recalls: Sequence[float]) -> float:
+    """Linear in R@1 between the lowest and the highest of the figure; the smallest where not measured."""
     low, high = min(recalls, default=0.0), max(recalls, default=0.0)
     if recall is None or high == low:
         return SMALLEST
     return round(SMALLEST + (LARGEST - SMALLEST) * (recall - low) / (high - low), 1)
 
 
-def _add_levels(figure: go.Figure, levels: list[tuple[str, float]], y_range: list[float]) -> None:
-    for number, (name, level) in enumerate(levels):
-        left = number == 0
-        inside = level <= y_range[1]
-        if inside:
-            figure.add_hline(
-                level,
-                name=name,
-                line={"color": GREY, "width": 1.2, "dash": "dash" if left else "dot"},
-            )
-        figure.add_annotation(
-            name=name,
-            text=name if inside else f"↑ {name} {level:.2f}",
-            xref="paper",
-            x=0.01 if left else 0.99,
-            xanchor="left" if left else "right",
-            y=min(level, y_range[1]),
-            yanchor="bottom" if inside else "top",
-            showarrow=False,
-            font={"color": GREY, "size": 11},
-        )
-
-
-def _layout(x_range: list[float], y_range: list[float]) -> dict[str, Any]:
+def _layout(
+    ranges: _Ranges, annotations: list[dict[str, Any]], shapes: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "template": TEMPLATE,
         "height": _HEIGHT,
         "margin": _MARGIN,
         "hovermode": "closest",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "itemclick": False},
-        "xaxis": {"title": {"text": "compaction: epochs until 90 % done"}, "range": x_range},
-        "yaxis": {"title": {"text": "intra at the end (test)"}, "range": y_range},
+        "xaxis": {"title": {"text": "compaction: epochs until 90 % done"}, "range": list(ranges.x)},
+        "yaxis": {"title": {"text": "intra at the end (test)"}, "range": list(ranges.y)},
+        "annotations": annotations,
+        "shapes": shapes,
     }

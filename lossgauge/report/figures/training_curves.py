@@ -1,226 +1,226 @@
-"""The curves over epochs: VARIANCE, GREEDINESS and R@1 stacked on one axis of time."""
+"""The curves over epochs: VARIANCE, GREEDINESS and R@1 in panels above one axis of epochs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import plotly.graph_objects as go
-
-from lossgauge.report.contents import losses_and_tuned
 from lossgauge.report.figures.style import (
-    PANEL_PIXELS,
-    TEMPLATE,
-    panel_title,
+    Chart,
+    Figure,
+    Trace,
+    axis,
+    five_digits,
+    layout_axis,
     plot_text,
+    stacked,
     transparent,
 )
-from lossgauge.report.naming import GREY, OWN_COLORS, UNTRAINED, color_of, display_name, is_tuned
-from lossgauge.report.tables import measured
+from lossgauge.report.naming import GREY, OWN_COLORS, color_of, display_name, key_of
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.stats.number_format import Unit, shown
-from lossgauge.types import Results
+from lossgauge.types import Record
 
 FROZEN = "frozen features"
+"""The reference that is drawn beside the losses."""
 
 
 class Panel(NamedTuple):
     column: str
     title: str
     log: bool = False
-    percent: bool = False
     from_zero: bool = True
+
+    @property
+    def percent(self) -> bool:
+        return COLUMNS[self.column].unit == "percent"
 
 
 PANELS = (
     Panel("test_intra", "VARIANCE: intra (test)"),
     Panel("test_inter", "VARIANCE: inter (test)"),
-    Panel("term_active_ratio", "GREEDINESS: active ratio, terms", percent=True),
-    Panel("gradient_active_ratio", "GREEDINESS: active ratio, gradient", percent=True),
+    Panel("term_active_ratio", "GREEDINESS: active ratio, terms"),
+    Panel("gradient_active_ratio", "GREEDINESS: active ratio, gradient"),
     Panel("embedding_gradient", "GREEDINESS: gradient at the embedding (log)", log=True),
-    Panel("recall_at_1", "RETRIEVAL: R@1 (test)", percent=True, from_zero=False),
+    Panel("recall_at_1", "RETRIEVAL: R@1 (test)", from_zero=False),
 )
-_GAP_PIXELS = 42
-_MARGIN = {"l": 52, "r": 14, "t": 30, "b": 44}
+_GAP, _BOTTOM = 42, 44
 
 
-def curves(results: Results, dataset: str) -> go.Figure:
-    """A panel a quantity, a colour a loss: mean over seeds as a line, its 95 % interval as a band.
+def training_curves(view: StudyView, dataset: str) -> Figure | None:
+    """A panel for each quantity, a colour for each loss: mean over seeds as a line, its 95 % interval as a band.
 
-    The legend switches a loss off in all panels at once. Dashed grey is the untrained head, dotted grey
-    the frozen features. A tuned loss is a dotted line in its colour, without a band, and off at first.
+    The legend hides a loss in all panels at once. Dashed grey is the untrained head, dotted grey the frozen
+    features. A tuned loss is a dotted line in its colour, without a band, and hidden at first.
     """
-    bands, lines = [], []
-    losses = losses_and_tuned(results)
+    losses = view.losses_and_tuned
+    all_rows = [row for loss in (*losses, BASELINE) for row in view.epochs(dataset, loss)]
+    if not all_rows:
+        return None
+    bands: list[Trace] = []
+    lines: list[Trace] = []
     for loss in losses:
-        rows = [r for r in results.epochs if r["dataset"] == dataset and r["loss"] == loss]
+        rows = view.epochs(dataset, loss)
         color, in_legend = color_of(loss, losses), False
         for number, panel in enumerate(PANELS, start=1):
-            points = _points(rows, panel)
-            if not points:
+            if not (points := _points(rows, panel)):
                 continue
-            shared = _shared(loss, number)
-            if is_tuned(loss):
+            shared = _shared(display_name(loss), key_of(loss), number)
+            if loss.tuned:
                 shared["visible"] = False
             elif any(over.half_width for _, over in points):
-                bands.append(_band(points, panel, color, shared))
-            dash = _dash(loss, color)
-            lines.append(_line(points, panel, color, dash, {**shared, "showlegend": not in_legend}))
+                bands.append({**_band(points, panel, color), **shared, "showlegend": False})
+            line = _line(points, panel, color, _dash(loss, color))
+            lines.append({**line, **shared, "showlegend": not in_legend})
             in_legend = True
-    figure = go.Figure([*bands, *lines], layout=_layout())  # no band may cover a line
-    _add_references(figure, results, dataset)
-    _set_ticks(figure, results, dataset)
-    return figure
+    epochs = max(int(row["epoch"]) for row in all_rows)
+    levels = _levels(view, dataset, last=max(epochs, 1))
+    # bands first: none may cover a line
+    return {"data": [*bands, *lines, *levels], "layout": _layout(all_rows, epochs)}
 
 
-def _set_ticks(figure: go.Figure, results: Results, dataset: str) -> None:
-    """Whole epochs where they are few; whole decades where there are any."""
-    rows = [r for r in results.epochs if r["dataset"] == dataset]
-    if max((int(r["epoch"]) for r in rows), default=0) <= 10:
-        figure.update_xaxes(dtick=1)
-    for number, panel in enumerate(PANELS, start=1):
-        values = [v for r in rows if (v := known(r.get(panel.column))) is not None and v > 0]
-        if panel.log and values and max(values) >= 10 * min(values):
-            figure.layout[f"yaxis{number}"].dtick = 1
+def note(view: StudyView, dataset: str) -> str:
+    """How to read the curves."""
+    text = "Lines are means over seeds, bands 95 % intervals. Dashed grey is the untrained head, dotted grey the frozen features."
+    if view.tuned:
+        text += " A dotted line is a tuned loss in the colour of its default; its button shows it."
+    return text
 
 
-def _points(rows: list[Any], panel: Panel) -> list[tuple[int, Interval]]:
+CHART = Chart(
+    key="training-curves",
+    label="Curves over epochs",
+    draw=training_curves,
+    note=note,
+    heading="Over training",
+)
+
+
+def _points(rows: Sequence[Record], panel: Panel) -> list[tuple[int, Interval]]:
     """(epoch, interval over seeds) where measured; in logarithms for a log panel, which leaves out zeros."""
     at: dict[int, list[float]] = {}
     for row in rows:
         value = known(row.get(panel.column))
         if value is not None and (value > 0 or not panel.log):
             at.setdefault(int(row["epoch"]), []).append(math.log10(value) if panel.log else value)
-    found = {epoch: interval(values) for epoch, values in sorted(at.items())}
-    return [(epoch, over) for epoch, over in found.items() if over is not None]
+    return [(epoch, over) for epoch in sorted(at) if (over := interval(at[epoch])) is not None]
 
 
-def _line(
-    points: list[tuple[int, Interval]],
-    panel: Panel,
-    color: str,
-    dash: str,
-    shared: dict[str, Any],
-) -> go.Scatter:
+def _line(points: list[tuple[int, Interval]], panel: Panel, color: str, dash: str) -> Trace:
     unit: Unit = "percent" if panel.percent else "small"
     means = [_back(over.mean, panel) for _, over in points]
-    return go.Scatter(
-        x=[epoch for epoch, _ in points],
-        y=means,
-        mode="lines" if len(points) > 1 else "markers",
-        line={"color": color, "width": 2, "dash": dash},
-        marker={"color": color, "size": 7},
-        text=[shown(mean, unit) for mean in means],
-        hovertemplate="%{text}",
-        **shared,
-    )
+    return {
+        "type": "scatter",
+        "x": [epoch for epoch, _ in points],
+        "y": means,
+        "mode": "lines" if len(points) > 1 else "markers",
+        "line": {"color": color, "width": 2, "dash": dash},
+        "marker": {"color": color, "size": 7},
+        "text": [shown(mean, unit) for mean in means],
+        "hovertemplate": "%{text}",
+    }
 
 
-def _dash(loss: str, color: str) -> str:
-    if is_tuned(loss):
+def _dash(loss: Loss, color: str) -> str:
+    if loss.tuned:
         return "dot"
     return "dash" if color in OWN_COLORS else "solid"
 
 
-def _band(
-    points: list[tuple[int, Interval]], panel: Panel, color: str, shared: dict[str, Any]
-) -> go.Scatter:
-    there = [epoch for epoch, _ in points]
+def _band(points: list[tuple[int, Interval]], panel: Panel, color: str) -> Trace:
+    epochs = [epoch for epoch, _ in points]
     upper = [_clip(_back(over.high, panel), panel) for _, over in points]
     lower = [_clip(_back(over.low, panel), panel) for _, over in points]
-    return go.Scatter(
-        x=there + there[::-1],
-        y=upper + lower[::-1],
-        fill="toself",
-        fillcolor=transparent(color, 0.11),
-        line={"width": 0},
-        mode="lines",
-        hoverinfo="skip",
-        **{**shared, "showlegend": False},
-    )
+    return {
+        "type": "scatter",
+        "x": epochs + epochs[::-1],
+        "y": upper + lower[::-1],
+        "fill": "toself",
+        "fillcolor": transparent(color, 0.11),
+        "line": {"width": 0},
+        "mode": "lines",
+        "hoverinfo": "skip",
+    }
 
 
-def _add_references(figure: go.Figure, results: Results, dataset: str) -> None:
-    last = max((int(r["epoch"]) for r in results.epochs if r["dataset"] == dataset), default=0)
-    frozen = [r for r in results.references if r["dataset"] == dataset and r["reference"] == FROZEN]
-    for name, dash in ((UNTRAINED, "dash"), (FROZEN, "dot")):
+def _levels(view: StudyView, dataset: str, *, last: int) -> list[Trace]:
+    """Lines from the start to the last epoch at what needs no training: the untrained head, the frozen features."""
+    frozen = [row for row in view.references(dataset) if row["reference"] == FROZEN]
+    levels: list[Trace] = []
+    for name, dash in ((key_of(BASELINE), "dash"), (FROZEN, "dot")):
         in_legend = False
         for number, panel in enumerate(PANELS, start=1):
             over = (
-                measured(results, dataset, UNTRAINED, panel.column)
-                if name == UNTRAINED
-                else interval(r.get(panel.column.removeprefix("test_")) for r in frozen)
+                interval(row.get(panel.column.removeprefix("test_")) for row in frozen)
+                if name == FROZEN
+                else view.interval(dataset, BASELINE, panel.column)
             )
             if over is None or panel.log:
                 continue
-            figure.add_trace(
-                go.Scatter(
-                    x=[0, max(last, 1)],
-                    y=[_rounded(over.mean)] * 2,
-                    mode="lines",
-                    line={"color": GREY, "width": 1.5, "dash": dash},
-                    hoverinfo="skip",
-                    **{**_shared(name, number), "showlegend": not in_legend},
-                )
+            levels.append(
+                {
+                    "type": "scatter",
+                    "x": [0, last],
+                    "y": [five_digits(over.mean)] * 2,
+                    "mode": "lines",
+                    "line": {"color": GREY, "width": 1.5, "dash": dash},
+                    "hoverinfo": "skip",
+                    **_shared(name, name, number),
+                    "showlegend": not in_legend,
+                }
             )
             in_legend = True
+    return levels
 
 
-def _shared(loss: str, number: int) -> dict[str, Any]:
-    name = plot_text(display_name(loss))
+def _shared(name: str, key: str, number: int) -> dict[str, Any]:
     return {
-        "name": name,
-        "legendgroup": plot_text(loss),
+        "name": plot_text(name),
+        "legendgroup": plot_text(key),
         "xaxis": "x",
-        "yaxis": "y" if number == 1 else f"y{number}",
+        "yaxis": axis("y", number),
     }
 
 
-def _layout() -> dict[str, Any]:
-    count = len(PANELS)
-    inner = count * PANEL_PIXELS + (count - 1) * _GAP_PIXELS
-    layout: dict[str, Any] = {
-        "template": TEMPLATE,
-        "height": inner + _MARGIN["t"] + _MARGIN["b"],
-        "margin": _MARGIN,
+def _layout(rows: Iterable[Record], epochs: int) -> dict[str, Any]:
+    layout = stacked([panel.title for panel in PANELS], gap=_GAP, bottom=_BOTTOM)
+    inner = layout["height"] - layout["margin"]["t"] - _BOTTOM
+    for number, panel in enumerate(PANELS, start=1):
+        y = layout[layout_axis("y", number)]
+        y |= {"anchor": "x", "nticks": 5}
+        if panel.log:
+            y |= {"type": "log", "exponentformat": "power"}
+            values = [
+                v for row in rows if (v := known(row.get(panel.column))) is not None and v > 0
+            ]
+            if values and max(values) >= 10 * min(values):
+                y["dtick"] = 1  # whole decades, where there are any
+        else:
+            y["rangemode"] = "tozero" if panel.from_zero else "normal"
+            if panel.percent:
+                y["tickformat"] = "~%"
+    x = {
+        "title": {"text": "epoch (0 is before training)"},
+        "anchor": axis("y", len(PANELS)),
+        "rangemode": "tozero",
+        "spikecolor": GREY,
+        "spikethickness": 1,
+    }
+    return {
+        **layout,
         "hovermode": "x unified",
         "legend": {"orientation": "h", "y": 1 + 40 / inner, "yanchor": "bottom", "x": 0},
-        "xaxis": {
-            "title": {"text": "epoch (0 is before training)"},
-            "anchor": f"y{count}",
-            "rangemode": "tozero",
-            "spikecolor": GREY,
-            "spikethickness": 1,
-        },
-        "annotations": [],
+        "xaxis": x | ({"dtick": 1} if epochs <= 10 else {}),  # whole epochs, where they are few
     }
-    for index, panel in enumerate(PANELS):
-        top = 1 - index * (PANEL_PIXELS + _GAP_PIXELS) / inner
-        axis: dict[str, Any] = {
-            "domain": [max(0.0, top - PANEL_PIXELS / inner), top],
-            "anchor": "x",
-            "nticks": 5,
-        }
-        if panel.log:
-            axis |= {"type": "log", "exponentformat": "power"}
-        else:
-            axis |= {
-                "rangemode": "tozero" if panel.from_zero else "normal",
-                "tickformat": "~%" if panel.percent else None,
-            }
-        layout["yaxis" if index == 0 else f"yaxis{index + 1}"] = axis
-        layout["annotations"].append(panel_title(panel.title, top))
-    return layout
 
 
 def _back(value: float, panel: Panel) -> float:
-    return _rounded(10**value if panel.log else value)
+    return five_digits(10**value if panel.log else value)
 
 
 def _clip(value: float, panel: Panel) -> float:
-    """Bands end where the quantity does: a share of 105 % would be drawn for nothing."""
+    """A band ends where its quantity does: no share is above 100 %."""
     return value if panel.log else max(0.0, min(1.0, value) if panel.percent else value)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")

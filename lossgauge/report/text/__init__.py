@@ -1,1 +1,1 @@
-"""The sentences and tables of the report."""
+"""The sentences of the report."""

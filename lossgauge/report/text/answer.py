@@ -7,25 +7,26 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lossgauge.report.contents import datasets_of, losses_of
-from lossgauge.report.tables import check_fingerprints
 from lossgauge.report.text.findings import (
     Finding,
-    baseline,
+    by_compaction,
     by_intra,
     by_recall,
-    by_soonest,
     compaction,
+    gain_over_untrained,
     retrieval,
-    trade_off,
+    tradeoff,
     updates,
     variance,
 )
 from lossgauge.report.text.health_warnings import still_falling
 from lossgauge.report.text.tuning import tuned_finding
-from lossgauge.types import Results
+from lossgauge.results.view import StudyView
 
-_COUNTS = ("no", "this", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NO_ANSWER = "No run has finished, so there is no answer yet."
+FINDINGS = (retrieval, gain_over_untrained, tuned_finding, variance, compaction, updates, tradeoff)
+"""In the order of the page; each is None where the study cannot say."""
+_NUMBERS = ("no", "this", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 class Answer(NamedTuple):
@@ -34,38 +35,36 @@ class Answer(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def question(results: Results) -> str:
+def question(view: StudyView) -> str:
     """What the report answers: the plan's own question, or ours with the number of losses in it."""
-    asked = results.plan.get("question")
-    if isinstance(asked, str) and asked.strip():
-        return asked.strip()
-    count = len(losses_of(results))
+    own = view.plan.get("question")
+    if isinstance(own, str) and own.strip():
+        return own.strip()
+    count = len(view.losses)
     if count == 1:
         return "What does this loss do to this embedding space?"
-    number = _COUNTS[count] if count < len(_COUNTS) else str(count)
+    number = _NUMBERS[count] if count < len(_NUMBERS) else str(count)
     return f"What do {'these ' if count else ''}{number} losses do to this embedding space?"
 
 
-def answers(results: Results) -> list[Answer]:
-    """An answer a dataset. Raises InputError where rows of a dataset come from different splits."""
-    check_fingerprints(results)
-    return [_answer(results, dataset) for dataset in datasets_of(results)]
+def answers(view: StudyView) -> list[Answer]:
+    """An answer for each dataset."""
+    return [_answer(view, dataset) for dataset in view.datasets]
 
 
-def _answer(results: Results, dataset: str) -> Answer:
-    parts = (retrieval, baseline, tuned_finding, variance, compaction, updates, trade_off)
-    findings = tuple(found for part in parts if (found := part(results, dataset)))
-    return Answer(dataset, _headline(results, dataset), findings)
+def _answer(view: StudyView, dataset: str) -> Answer:
+    findings = tuple(finding for part in FINDINGS if (finding := part(view, dataset)))
+    return Answer(dataset, _headline(view, dataset), findings)
 
 
-def _headline(results: Results, dataset: str) -> str:
-    asked = (
-        ("Best retrieval", by_recall(results, dataset)),
-        ("Most variance kept", by_intra(results, dataset)),
-        ("First to compact", by_soonest(results, dataset)),
+def _headline(view: StudyView, dataset: str) -> str:
+    soonest = by_compaction(view, dataset)
+    rankings = (
+        ("Best retrieval", by_recall(view, dataset)),
+        ("Most variance kept", by_intra(view, dataset)),
+        ("First to compact", soonest),
     )
-    told = [f"{topic}: {found.leading()}." for topic, found in asked if found is not None]
-    soonest = by_soonest(results, dataset)
-    if soonest and still_falling(results, dataset, soonest.losses[0]):
-        told[-1] = told[-1].removesuffix(".") + " (intra was still falling at the end)."
-    return " ".join(told) or "No run has finished, so there is no answer yet."
+    sentences = [f"{topic}: {ranking.leading()}" for topic, ranking in rankings if ranking]
+    if soonest and still_falling(view, dataset, soonest.losses[0]):
+        sentences[-1] += " (intra was still falling at the end)"
+    return " ".join(f"{sentence}." for sentence in sentences) or NO_ANSWER

@@ -1,4 +1,4 @@
-"""The claims of the paper as the page shows them: a verdict a dataset, its evidence, and how it moves."""
+"""The claims of the paper as the page shows them: a verdict for each dataset, its evidence, and how it moves."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from lossgauge.claims.sensitivity import Movement, movements
 from lossgauge.claims.sentences import correction, evidence, shares, summary, turning
 from lossgauge.claims.statements import CLAIMS
 from lossgauge.claims.verdicts import Verdict, verdicts
-from lossgauge.report.contents import datasets_of, losses_of
 from lossgauge.results.view import StudyView
-from lossgauge.types import Results
 
 
-class Shown(NamedTuple):
+class ShownVerdict(NamedTuple):
     """A verdict in the words of the page."""
 
     key: str
@@ -25,8 +23,8 @@ class Shown(NamedTuple):
     evidence: tuple[str, ...]
 
 
-class Moved(NamedTuple):
-    """A claim under other settings, a column each."""
+class ShownMovement(NamedTuple):
+    """A claim under other settings, one in each column."""
 
     key: str
     words: str
@@ -36,55 +34,54 @@ class Moved(NamedTuple):
     turning: str
 
 
-class OfDataset(NamedTuple):
+class DatasetClaims(NamedTuple):
     dataset: str
-    shown: tuple[Shown, ...]
-    """Those that were not tested last."""
+    verdicts: tuple[ShownVerdict, ...]
+    """Those that were not tested come last."""
     columns: tuple[str, ...]
-    """Of `moved`: `default`, the multiples, `tuned`."""
-    moved: tuple[Moved, ...]
-    """Empty where no two settings can be set side by side."""
+    """Of `movements`: `default`, `tuned`, the multiples."""
+    movements: tuple[ShownMovement, ...]
+    """Empty where no two settings can be compared."""
 
 
-class Line(NamedTuple):
+class ClaimLine(NamedTuple):
     """One claim over all datasets."""
 
     key: str
     words: str
     statuses: tuple[tuple[str, str], ...]
-    """Status and counts of sides, a dataset each."""
+    """Status and counts of sides, for each dataset."""
 
 
 class Claims(NamedTuple):
-    datasets: tuple[OfDataset, ...]
-    lines: tuple[Line, ...]
+    datasets: tuple[DatasetClaims, ...]
+    lines: tuple[ClaimLine, ...]
 
 
-def claims(results: Results) -> Claims | None:
+def claims(view: StudyView) -> Claims | None:
     """All claims on all datasets; None where the study has none of the paper's losses."""
     needed = {loss for claim in CLAIMS for loss in claim.losses}
-    if not needed & {loss.partition("(")[0] for loss in losses_of(results)}:
+    if not needed & {loss.name for loss in view.losses}:
         return None
-    names = datasets_of(results)
-    found = {dataset: verdicts(StudyView(results), dataset) for dataset in names}
+    by_dataset = {dataset: verdicts(view, dataset) for dataset in view.datasets}
     lines = tuple(
-        Line(
+        ClaimLine(
             claim.key,
             claim.words,
-            tuple((found[name][number].status, summary(found[name][number])) for name in names),
+            tuple((of[number].status, summary(of[number])) for of in by_dataset.values()),
         )
         for number, claim in enumerate(CLAIMS)
     )
-    return Claims(tuple(_of_dataset(results, name, found[name]) for name in names), lines)
+    return Claims(tuple(_dataset_claims(view, *item) for item in by_dataset.items()), lines)
 
 
-def _of_dataset(results: Results, dataset: str, found: list[Verdict]) -> OfDataset:
-    ordered = sorted(found, key=lambda verdict: verdict.status == "not tested")
-    moves = movements(StudyView(results), dataset)
+def _dataset_claims(view: StudyView, dataset: str, of_dataset: list[Verdict]) -> DatasetClaims:
+    ordered = sorted(of_dataset, key=lambda verdict: verdict.status == "not tested")
+    moves = movements(view, dataset)
     if not any(move.combinations.total for move in moves):
         moves = []
     columns = _columns(moves)
-    return OfDataset(
+    return DatasetClaims(
         dataset,
         tuple(_shown(verdict) for verdict in ordered),
         tuple(columns),
@@ -92,9 +89,9 @@ def _of_dataset(results: Results, dataset: str, found: list[Verdict]) -> OfDatas
     )
 
 
-def _shown(verdict: Verdict) -> Shown:
+def _shown(verdict: Verdict) -> ShownVerdict:
     claim = verdict.claim
-    return Shown(
+    return ShownVerdict(
         claim.key,
         claim.words,
         verdict.status,
@@ -108,19 +105,25 @@ def _shown(verdict: Verdict) -> Shown:
 def _columns(moves: list[Movement]) -> list[str]:
     factors = sorted({factor for move in moves for factor, _ in move.at_factors})
     tuned = ["tuned"] if any(move.tuned for move in moves) else []
-    return ["default", *tuned, *(f"× {factor:g}" for factor in factors)]
+    return ["default", *tuned, *map(_multiple, factors)]
 
 
-def _moved(move: Movement, columns: list[str]) -> Moved:
-    found = {"default": move.default}
-    found |= {f"× {factor:g}": verdict for factor, verdict in move.at_factors}
+def _moved(move: Movement, columns: list[str]) -> ShownMovement:
+    verdict_of = {"default": move.default}
+    verdict_of |= {_multiple(factor): verdict for factor, verdict in move.at_factors}
     if move.tuned is not None:
-        found["tuned"] = move.tuned
+        verdict_of["tuned"] = move.tuned
     cells = tuple(
-        (found[name].status, summary(found[name]) or found[name].reason)
-        if name in found
+        (verdict.status, summary(verdict) or verdict.reason)
+        if (verdict := verdict_of.get(column)) is not None
         else ("—", "")
-        for name in columns
+        for column in columns
     )
     claim = move.claim
-    return Moved(claim.key, claim.words, cells, shares(move.combinations), turning(move.flips))
+    return ShownMovement(
+        claim.key, claim.words, cells, shares(move.combinations), turning(move.flips)
+    )
+
+
+def _multiple(factor: float) -> str:
+    return f"× {factor:g}"

@@ -1,6 +1,6 @@
-"""Bad signs in the records, in words: what is seen, by which number, and one thing to try.
+"""Warnings about the health of a space, in words: what is seen, by which number, and one thing to try.
 
-The thresholds are our choice, set where a result is of little use rather than merely not good.
+The thresholds are our choice: beyond them a result is of little use, rather than merely not good.
 """
 
 from __future__ import annotations
@@ -9,26 +9,24 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lossgauge.diagnostics.health import CLASS_POINT, COLLAPSED, LEAST_RANK, ONE_WAY
-from lossgauge.report.contents import datasets_of, losses_and_tuned
-from lossgauge.report.naming import UNTRAINED
-from lossgauge.report.rankings import difference, in_points
-from lossgauge.report.tables import measured
+from lossgauge.report.text.rankings import in_points
+from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import known
-from lossgauge.types import Record, Results
+from lossgauge.types import Record
 
 CLASS_COLLAPSED = 0.01
 """intra below this share of inter: every class a point."""
 SKIPPED = 0.05
 SPENT = 0.05
-"""Gradient active ratio of the last epoch below this: hardly a sample is still moved."""
+"""Gradient active ratio of the last epoch below this: hardly any sample still moves."""
 STILL_FALLING = 0.6
-"""Compaction later than this share of the epochs: an even fall to the last epoch would be done at 0.9."""
+"""Compaction later than this share of the epochs: an even fall until the last epoch would reach it at 0.9."""
 HAS_FLOOR = ("scl", "n_pair")
 
 
-class Sign(NamedTuple):
+class HealthWarning(NamedTuple):
     dataset: str
-    loss: str
+    loss: Loss
     severity: str
     """`bad`, or `note` for what looks bad and is normal."""
     words: str
@@ -36,80 +34,82 @@ class Sign(NamedTuple):
     remedy: str
 
 
-class _Reading(NamedTuple):
-    """One loss on one dataset."""
-
-    results: Results
-    dataset: str
-    loss: str
-
-    def mean(self, column: str) -> float | None:
-        over = measured(self.results, self.dataset, self.loss, column)
-        return over.mean if over else None
-
-    def sign(self, severity: str, words: str, evidence: str, remedy: str) -> Sign:
-        return Sign(self.dataset, self.loss, severity, words, evidence, remedy)
-
-
-class SignGroup(NamedTuple):
-    """One sign and all that show it."""
+class WarningGroup(NamedTuple):
+    """One warning, and each loss and dataset that it is about."""
 
     severity: str
     words: str
     remedy: str
-    signs: tuple[Sign, ...]
+    warnings: tuple[HealthWarning, ...]
 
 
-def grouped(found: Sequence[Sign]) -> list[SignGroup]:
-    """Signs of the same words together, in the order of their first."""
-    groups: dict[tuple[str, str, str], list[Sign]] = {}
-    for sign in found:
-        groups.setdefault((sign.severity, sign.words, sign.remedy), []).append(sign)
-    return [SignGroup(*key, tuple(members)) for key, members in groups.items()]
+class _Measured(NamedTuple):
+    """One loss on one dataset."""
+
+    view: StudyView
+    dataset: str
+    loss: Loss
+
+    def mean(self, column: str) -> float | None:
+        interval = self.view.interval(self.dataset, self.loss, column)
+        return interval.mean if interval else None
+
+    def epochs(self) -> Sequence[Record]:
+        return self.view.epochs(self.dataset, self.loss)
+
+    def warn(self, severity: str, words: str, evidence: str, remedy: str) -> HealthWarning:
+        return HealthWarning(self.dataset, self.loss, severity, words, evidence, remedy)
 
 
-def signs(results: Results) -> list[Sign]:
-    """Signs of every loss on every dataset: the bad ones first, else in the order of the tables."""
-    checks: tuple[Callable[[_Reading], Sign | None], ...] = (
-        _geometry,
-        _one_class,
-        _rank,
-        _harm,
-        _skipped,
-        _spent,
-        _unfinished,
-        _decay,
-    )
-    readings = [
-        _Reading(results, dataset, loss)
-        for dataset in datasets_of(results)
-        for loss in losses_and_tuned(results)
+def health_warnings(view: StudyView) -> list[HealthWarning]:
+    """Warnings about every loss on every dataset: the bad ones first, else in the order of the tables."""
+    measured = [
+        _Measured(view, dataset, loss)
+        for dataset in view.datasets
+        for loss in view.losses_and_tuned
     ]
-    found = [sign for reading in readings for check in checks if (sign := check(reading))]
-    return sorted(found, key=lambda sign: sign.severity)
+    warnings = [warning for of in measured for check in _CHECKS if (warning := check(of))]
+    return sorted(warnings, key=lambda warning: warning.severity)
 
 
-def _geometry(of: _Reading) -> Sign | None:
+def grouped(warnings: Sequence[HealthWarning]) -> list[WarningGroup]:
+    """Warnings of the same words together, in the order of their first."""
+    groups: dict[tuple[str, str, str], list[HealthWarning]] = {}
+    for warning in warnings:
+        groups.setdefault((warning.severity, warning.words, warning.remedy), []).append(warning)
+    return [WarningGroup(*key, tuple(members)) for key, members in groups.items()]
+
+
+def still_falling(view: StudyView, dataset: str, loss: Loss) -> bool:
+    """Whether intra was still falling when training ended, so that the compaction epoch is provisional."""
+    compaction = view.interval(dataset, loss, "compaction_epochs")
+    epochs = view.interval(dataset, loss, "epochs")
+    if compaction is None or epochs is None:
+        return False
+    return compaction.mean > STILL_FALLING * epochs.mean
+
+
+def _geometry(of: _Measured) -> HealthWarning | None:
     intra, inter, offset = (of.mean(f"test_{name}") for name in ("intra", "inter", "offset"))
     if intra is None or inter is None:
         return None
     evidence = f"intra {intra:.2g}, inter {inter:.2g}"
     if intra < COLLAPSED and inter < COLLAPSED:
-        return of.sign(
+        return of.warn(
             "bad",
             "the space has collapsed to one point",
             evidence + "; a triplet loss then stands still at its margin and looks healthy",
-            "lower the learning rate, or a smaller margin, and start anew",
+            "lower the learning rate, or a smaller margin, and train again",
         )
     if intra < CLASS_COLLAPSED * inter:
-        return of.sign(
+        return of.warn(
             "bad",
             "each class has shrunk to a point",
             evidence,
             "harmless if the classes stay these; for unseen ones stop earlier or soften the pull",
         )
     if offset is not None and offset > ONE_WAY:
-        return of.sign(
+        return of.warn(
             "bad",
             "all embeddings point the same way, so any two look alike",
             f"offset {offset:.2f} of 1",
@@ -118,11 +118,11 @@ def _geometry(of: _Reading) -> Sign | None:
     return None
 
 
-def _one_class(of: _Reading) -> Sign | None:
+def _one_class(of: _Measured) -> HealthWarning | None:
     smallest, intra = of.mean("test_smallest_class_intra"), of.mean("test_intra")
     if smallest is None or intra is None or smallest >= CLASS_POINT or intra < COLLAPSED:
         return None
-    return of.sign(
+    return of.warn(
         "bad",
         "a class has collapsed to one point, which the averages hide",
         f"smallest intra of a class {smallest:.1g}, mean {intra:.2g}; classes.parquet of a run names it",
@@ -130,11 +130,11 @@ def _one_class(of: _Reading) -> Sign | None:
     )
 
 
-def _rank(of: _Reading) -> Sign | None:
+def _rank(of: _Measured) -> HealthWarning | None:
     rank = of.mean("test_effective_rank")
     if rank is None or rank >= LEAST_RANK:
         return None
-    return of.sign(
+    return of.warn(
         "bad",
         "the space uses hardly more than one direction",
         f"effective rank {rank:.2f}",
@@ -142,11 +142,11 @@ def _rank(of: _Reading) -> Sign | None:
     )
 
 
-def _harm(of: _Reading) -> Sign | None:
-    over = difference(of.results, of.dataset, of.loss, UNTRAINED, "recall_at_1")
+def _harm(of: _Measured) -> HealthWarning | None:
+    over = of.view.difference(of.dataset, of.loss, BASELINE, "recall_at_1")
     if over is None or over.mean >= 0 or not over.excludes_zero:
         return None
-    return of.sign(
+    return of.warn(
         "bad",
         "training this head harms retrieval: R@1 is below that of the untrained head",
         f"difference {in_points(over)} points over {over.size} paired seeds",
@@ -154,14 +154,13 @@ def _harm(of: _Reading) -> Sign | None:
     )
 
 
-def _skipped(of: _Reading) -> Sign | None:
-    rows = [r for r in of.results.epochs if (r["dataset"], r["loss"]) == of[1:]]
-    ratios = [v for r in rows if (v := known(r.get("skipped_anchor_ratio"))) is not None]
+def _skipped(of: _Measured) -> HealthWarning | None:
+    ratios = [v for r in of.epochs() if (v := known(r.get("skipped_anchor_ratio"))) is not None]
     mean = of.mean("skipped_anchor_ratio")
     mean = sum(ratios) / len(ratios) if mean is None and ratios else mean
     if mean is None or mean <= SKIPPED:
         return None
-    return of.sign(
+    return of.warn(
         "bad",
         "many samples find no partner in their batch and are left out",
         f"{100 * mean:.0f} % of anchors skipped",
@@ -169,42 +168,33 @@ def _skipped(of: _Reading) -> Sign | None:
     )
 
 
-def _spent(of: _Reading) -> Sign | None:
-    rows = [r for r in of.results.epochs if (r["dataset"], r["loss"]) == of[1:]]
+def _spent(of: _Measured) -> HealthWarning | None:
+    rows = of.epochs()
     last = max((int(r["epoch"]) for r in rows), default=0)
     start, end = (_mean_in(rows, "gradient_active_ratio", epoch) for epoch in (1, last))
-    # against the first epoch: N-pair never moves more than two samples a class
+    # compared with the first epoch: N-pair never moves more than two samples of a class
     if start is None or end is None or end >= SPENT * start:
         return None
-    return of.sign(
+    return of.warn(
         "note",
-        "the loss is spent: hardly a sample is still moved at the end",
+        "the loss is spent: hardly any sample still moves at the end",
         f"{100 * end:.1f} % of samples active (gradient rule) in the last epoch, {100 * start:.0f} % in the first",
         "more epochs will change little; a larger margin or harder batches would",
     )
 
 
-def _mean_in(rows: list[Record], column: str, epoch: int) -> float | None:
+def _mean_in(rows: Sequence[Record], column: str, epoch: int) -> float | None:
     values = [
         v for r in rows if int(r["epoch"]) == epoch and (v := known(r.get(column))) is not None
     ]
     return sum(values) / len(values) if values else None
 
 
-def still_falling(results: Results, dataset: str, loss: str) -> bool:
-    """Whether intra had not settled when training ended, so that compaction is no end point yet."""
-    compaction = measured(results, dataset, loss, "compaction_epochs")
-    epochs = measured(results, dataset, loss, "epochs")
-    if compaction is None or epochs is None:
-        return False
-    return compaction.mean > STILL_FALLING * epochs.mean
-
-
-def _unfinished(of: _Reading) -> Sign | None:
-    if not still_falling(of.results, of.dataset, of.loss):
+def _unfinished(of: _Measured) -> HealthWarning | None:
+    if not still_falling(*of):
         return None
     compaction, epochs = of.mean("compaction_epochs"), of.mean("epochs")
-    return of.sign(
+    return of.warn(
         "note",
         "intra was still falling when training ended, so the compaction epoch is provisional",
         f"compaction {compaction or 0:.1f} of {epochs or 0:.0f} epochs",
@@ -212,15 +202,26 @@ def _unfinished(of: _Reading) -> Sign | None:
     )
 
 
-def _decay(of: _Reading) -> Sign | None:
-    base = of.loss.partition("(")[0]
-    if base not in HAS_FLOOR or of.mean("loss_value") is None:
+def _decay(of: _Measured) -> HealthWarning | None:
+    if of.loss.name not in HAS_FLOOR or of.mean("loss_value") is None:
         return None
     if of.mean("decay_epochs") is not None:
         return None
-    return of.sign(
+    return of.warn(
         "note",
         "the loss never fell to 10 % of its start, which is normal: it has a floor above 0",
         "decay not reached",
         "read the decay to the floor instead, under the further readings",
     )
+
+
+_CHECKS: tuple[Callable[[_Measured], HealthWarning | None], ...] = (
+    _geometry,
+    _one_class,
+    _rank,
+    _harm,
+    _skipped,
+    _spent,
+    _unfinished,
+    _decay,
+)

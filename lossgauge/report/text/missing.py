@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lossgauge.claims.variants import base_of, variant_of
-from lossgauge.report.contents import datasets_of
-from lossgauge.report.naming import display_name, loss_order
+from lossgauge.report.naming import display_name, without_folders
+from lossgauge.results.view import Loss, StudyView, in_order
 from lossgauge.stats.number_format import counted
-from lossgauge.types import Record, Results
+from lossgauge.types import Record
 
 
 class Missing(NamedTuple):
     header: tuple[str, ...]
     """How much there is, in a few words each."""
     lost: tuple[str, ...]
-    """Those of the header that tell what is missing."""
+    """What is missing, in a few words each."""
     failed: tuple[tuple[str, str], ...]
     """A run, and why it failed."""
     trials: tuple[tuple[str, str], ...]
@@ -25,79 +24,95 @@ class Missing(NamedTuple):
     """A loss on a dataset, and which of its runs wait."""
 
 
-def missing(results: Results) -> Missing:
-    """What the top of the page says of a study, and its list of what is not there."""
-    there = (*results.summaries, *results.sensitivity, *results.trials)
-    done = {str(row.get("run")) for row in there if not row.get("error")}
-    trials = {str(row.get("run")) for row in results.trials if not row.get("error")}
-    lost_trials = [row for row in results.trials if row.get("error")]
-    failed = len({str(row.get("run")) for row in (*results.failures, *lost_trials)})
-    waits = len({str(row.get("run")) for row in results.waiting})
-    ahead = 0 if results.expected is None else max(0, results.expected - len(done) - failed - waits)
-    finished = f"{counted(len(done), 'run')} finished"
-    if waits or ahead:
-        finished = f"{len(done):,} of {counted(len(done) + failed + waits + ahead, 'run')} finished"
+def missing(view: StudyView) -> Missing:
+    """What the top of the page says about the size of a study, and the list of what is missing."""
+    results = view.results
+    finished = [*results.summaries, *results.sensitivity, *results.trials]
+    done = _runs(row for row in finished if not row.get("error"))
+    trials = _runs(row for row in results.trials if not row.get("error"))
+    failed = _runs([*results.failures, *(row for row in results.trials if row.get("error"))])
+    waiting = _runs(results.waiting)
+    known = len(done) + len(failed) + len(waiting)
+    unscheduled = max(0, (view.expected or 0) - known)
+    words = f"{counted(len(done), 'run')} finished"
+    if waiting or unscheduled:
+        words = f"{len(done):,} of {counted(known + unscheduled, 'run')} finished"
     if trials:
-        finished += f", {len(trials):,} of them trials"
-    lost = [f"{failed:,} failed"] if failed else []
-    lost += [f"{waits + ahead:,} waiting"] if waits or ahead else []
-    left = len(whole_datasets(results.left_out))
-    notes = len(results.left_out) - left
-    lost += [f"{counted(left, 'dataset')} left out"] if left else []
+        words += f", {len(trials):,} of them trials"
+    lost = [f"{len(failed):,} failed"] if failed else []
+    lost += [f"{len(waiting) + unscheduled:,} waiting"] if waiting or unscheduled else []
+    left_out, notes = len(datasets_left_out(view)), len(notes_on_data(view))
+    lost += [f"{counted(left_out, 'dataset')} left out"] if left_out else []
     lost += [f"{counted(notes, 'note')} on the data"] if notes else []
     return Missing(
-        (counted(len(datasets_of(results)), "dataset"), finished),
+        (counted(len(view.datasets), "dataset"), words),
         tuple(lost),
-        tuple((_run(row), str(row.get("error") or "")) for row in results.failures),
-        tuple(_failed_trials(results.trials)),
-        tuple(_waiting(results.waiting, ahead)),
+        tuple((_run(view, row), str(row.get("error") or "")) for row in results.failures),
+        tuple(_failed_trials(view)),
+        tuple(_waiting(view, unscheduled)),
     )
 
 
-def whole_datasets(left_out: Iterable[Record]) -> list[Record]:
-    """Of the rows of `Results.left_out`, those of datasets that are not there at all."""
-    return [row for row in left_out if row.get("extent", "whole") == "whole"]
+def datasets_left_out(view: StudyView) -> list[Record]:
+    """`dataset` and `reason` of datasets that are not in the study at all."""
+    return [row for row in view.left_out if row.get("extent", "whole") == "whole"]
 
 
-def _run(row: Record) -> str:
-    return f"{display_name(str(row.get('loss')))} on {row.get('dataset')}, seed {row.get('seed')}"
+def notes_on_data(view: StudyView) -> list[Record]:
+    """`dataset` and `reason` where only a part of a dataset is left out or doubtful."""
+    return [row for row in view.left_out if row.get("extent", "whole") != "whole"]
 
 
-def _failed_trials(rows: Iterable[Record]) -> list[tuple[str, str]]:
-    told = []
-    for (dataset, base), of_search in _by_loss(rows).items():
-        errors = [str(row["error"]) for row in of_search if row.get("error")]
+def _runs(rows: Iterable[Record]) -> set[str]:
+    return {str(row.get("run")) for row in rows}
+
+
+def _run(view: StudyView, row: Record) -> str:
+    if row["variant"] in ("default", "tuned"):
+        name = display_name(view.loss_of(row))
+    else:
+        name = without_folders(str(row["loss"]))
+    return f"{name} on {row['dataset']}, seed {row['seed']}"
+
+
+def _failed_trials(view: StudyView) -> list[tuple[str, str]]:
+    lines = []
+    for (dataset, loss), trials in _by_loss(view, view.results.trials).items():
+        errors = [str(row["error"]) for row in trials if row.get("error")]
         if errors:
-            count = f"{len(errors)} of {counted(len(of_search), 'trial')}"
-            told.append((f"{display_name(base)} on {dataset}", f"{count}: {errors[0]}"))
-    return told
+            count = f"{len(errors)} of {counted(len(trials), 'trial')}"
+            lines.append((f"{display_name(loss)} on {dataset}", f"{count}: {errors[0]}"))
+    return lines
 
 
-def _waiting(rows: Iterable[Record], ahead: int) -> list[tuple[str, str]]:
-    names = {"default": "seed", "tuned": "tuned, seed", "trial": "trial"}
-    told = []
-    for (dataset, base), of_loss in _by_loss(rows).items():
+def _waiting(view: StudyView, unscheduled: int) -> list[tuple[str, str]]:
+    lines = []
+    for (dataset, loss), rows in _by_loss(view, view.results.waiting).items():
         parts = []
-        for variant, name in names.items():
-            key = "trial" if variant == "trial" else "seed"
-            numbers = [str(row.get(key)) for row in of_loss if variant_of(row) == variant]
+        for variant, name, key in (
+            ("default", "seed", "seed"),
+            ("tuned", "tuned, seed", "seed"),
+            ("trial", "trial", "trial"),
+        ):
+            numbers = [str(row.get(key)) for row in rows if row["variant"] == variant]
             if numbers:
                 parts.append(f"{name}{'' if len(numbers) == 1 else 's'} {', '.join(numbers)}")
-        varied = sum(variant_of(row) == "sensitivity" for row in of_loss)
+        varied = sum(row["variant"] == "sensitivity" for row in rows)
         parts += [f"{counted(varied, 'run')} at other settings"] if varied else []
-        told.append((f"{display_name(base)} on {dataset}", "; ".join(parts)))
-    if ahead:
-        told.append(("A search", f"has still to name {counted(ahead, 'run')}"))
-    return told
+        lines.append((f"{display_name(loss)} on {dataset}", "; ".join(parts)))
+    if unscheduled:
+        lines.append(("Searches", f"{counted(unscheduled, 'run')} not scheduled yet"))
+    return lines
 
 
-def _by_loss(rows: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
-    found: dict[tuple[str, str], list[Record]] = {}
+def _by_loss(view: StudyView, rows: Iterable[Record]) -> dict[tuple[str, Loss], list[Record]]:
+    """Rows by dataset and loss, whatever their variant, in the order of the tables."""
+    groups: dict[str, dict[Loss, list[Record]]] = {}
     for row in rows:
-        found.setdefault((str(row.get("dataset")), base_of(row)), []).append(row)
-    datasets = list(dict.fromkeys(dataset for dataset, _ in found))
+        of_dataset = groups.setdefault(str(row["dataset"]), {})
+        of_dataset.setdefault(view.planned_loss(row), []).append(row)
     return {
-        (dataset, base): found[dataset, base]
-        for dataset in datasets
-        for base in loss_order(b for d, b in found if d == dataset)
+        (dataset, loss): of_dataset[loss]
+        for dataset, of_dataset in groups.items()
+        for loss in in_order(of_dataset)
     }

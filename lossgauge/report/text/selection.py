@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lossgauge.report.naming import UNTRAINED
 from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import known
-from lossgauge.types import Results
 
 WARNING = "Epochs were picked by their test result: these numbers are too good and must not be compared with honest ones."
 
@@ -20,15 +19,15 @@ class Selection(NamedTuple):
     """Whether the numbers are too good."""
 
 
-def selection(results: Results) -> Selection:
-    """The rule of the plan; `last` where it names none, and its own name where it is none that we know."""
-    rule = str(results.plan.get("selection") or "last")
+def selection(view: StudyView) -> Selection:
+    """The rule of the plan; `last` where it names none, and its own name where we do not know it."""
+    rule = str(view.plan.get("selection") or "last")
     if rule == "oracle":
-        return Selection(rule, f"{WARNING}{_epochs(results)}", True)
+        return Selection(rule, f"{WARNING}{_epochs(view)}", True)
     if rule == "best-validation":
         sentence = (
-            f"Of each run, the epoch with the best {judged_by(results)} on a validation slice of the training side "
-            f"counts.{_epochs(results)}"
+            f"Of each run, the epoch with the best {judged_by(view)} on a validation slice of the training side "
+            f"counts.{_epochs(view)}"
         )
         return Selection(rule, sentence, False)
     if rule == "last":
@@ -36,18 +35,20 @@ def selection(results: Results) -> Selection:
     return Selection(rule, f"Of each run, the epoch counts that the rule {rule} picks.", False)
 
 
-def judged_by(results: Results) -> str:
+def judged_by(view: StudyView) -> str:
     """What epochs and trials are judged by, as the tables call it."""
-    column = str(results.plan.get("selection_metric") or "map_at_r")
+    column = str(view.plan.get("selection_metric") or "map_at_r")
     return COLUMNS[column].title if column in COLUMNS else column
 
 
-def _epochs(results: Results) -> str:
-    found = [
+def _epochs(view: StudyView) -> str:
+    epochs = [
         epoch
-        for row in results.summaries
-        if row.get("loss") != UNTRAINED and (epoch := known(row.get("selected_epoch"))) is not None
+        for dataset in view.datasets
+        for loss in view.losses_and_tuned
+        for row in view.runs(dataset, loss).values()
+        if (epoch := known(row.get("selected_epoch"))) is not None
     ]
-    if not found:
+    if not epochs:
         return ""
-    return f" The epochs picked lie between {min(found):g} and {max(found):g}."
+    return f" The epochs picked lie between {min(epochs):g} and {max(epochs):g}."

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lossgauge.report.text.answer import answers, question
-from lossgauge.report.text.health_warnings import Sign, grouped, signs
+from lossgauge.report.text.health_warnings import HealthWarning, grouped, health_warnings
+from lossgauge.results.view import StudyView
 from lossgauge.types import Results
-from tests.report.conftest import make_results
-
-NO_RESULTS = Results({}, {}, [], [], [], [], [], {})
+from tests.support.made_up_study import columns_of, make_results, no_results
 
 
 def set_recall(results: Results, recalls: dict[str, tuple[float, ...]]) -> None:
@@ -25,7 +24,7 @@ def set_column(results: Results, loss: str, **columns: float | None) -> None:
 
 
 def sentence(results: Results, topic: str, dataset: str = "b") -> str:
-    answer = next(a for a in answers(results) if a.dataset == dataset)
+    answer = next(a for a in answers(StudyView(results)) if a.dataset == dataset)
     return next(f.sentence for f in answer.findings if f.topic == topic)
 
 
@@ -45,13 +44,13 @@ def three() -> Results:
 
 
 def test_the_question_counts_the_losses(results):
-    assert question(results) == "What do these seven losses do to this embedding space?"
-    assert "this loss" in question(make_results(losses=("scl",), datasets=("a",)))
+    assert question(StudyView(results)) == "What do these seven losses do to this embedding space?"
+    assert "this loss" in question(StudyView(make_results(losses=("scl",), datasets=("a",))))
 
 
 def test_the_plans_own_question_comes_first(results):
     results.plan["question"] = "Does it bend?"
-    assert question(results) == "Does it bend?"
+    assert question(StudyView(results)) == "Does it bend?"
 
 
 def test_a_resolved_difference_is_ahead_with_its_size(three):
@@ -65,7 +64,9 @@ def test_an_unresolved_difference_is_not_called_ahead(three):
     told = sentence(three, "Retrieval")
     assert "cannot be told apart from triplet" in told
     assert "ahead" not in told
-    assert "Best retrieval: scl and triplet, not told apart" in answers(three)[1].headline
+    assert (
+        "Best retrieval: scl and triplet, not told apart" in answers(StudyView(three))[1].headline
+    )
 
 
 def test_one_seed_claims_nothing_about_who_is_ahead():
@@ -132,18 +133,18 @@ def test_one_seed_says_nothing_of_updates_and_of_the_least():
     assert "the least" not in sentence(one, "Variance kept", "orl-faces")
     assert "is open: one seed" in sentence(one, "Trade-off", "orl-faces")
     set_recall(one, dict.fromkeys(("scl", "ccl"), (1.0,)))
-    assert "Best retrieval: scl and ccl, equal (one seed)" in answers(one)[1].headline
+    assert "Best retrieval: scl and ccl, equal (one seed)" in answers(StudyView(one))[1].headline
 
 
 def test_a_loss_that_lacks_a_seed_leads_nothing(three):
-    whole = answers(three)[1].headline
+    whole = answers(StudyView(three))[1].headline
     assert "Best retrieval: scl" in whole
     rows = [r for r in three.summaries if (r["loss"], r["seed"]) != ("scl", 2)]
     for r in rows:
         if r["loss"] == "triplet":  # sooner than all, where it came there
             r["compaction_epochs"] = None if r["seed"] == 1 else 0.5
-    lost = {"dataset": "b", "loss": "scl", "seed": 2, "error": "NaN"}
-    part = answers(three._replace(summaries=rows, failures=[lost]))[1]
+    lost = {**columns_of("b", "scl", 2), "error": "NaN"}
+    part = answers(StudyView(three._replace(summaries=rows, failures=[lost])))[1]
     assert "Best retrieval: triplet" in part.headline
     assert "First to compact: contrastive" in part.headline
     topics = {f.topic: f for f in part.findings}
@@ -165,7 +166,7 @@ def test_the_trade_off_is_seen_with_n_and_hedged(results):
     told = sentence(results, "Trade-off", "orl-faces")
     assert told.startswith("In line with the trade-off")
     assert "7 points" in told
-    finding = next(f for f in answers(results)[1].findings if f.topic == "Trade-off")
+    finding = next(f for f in answers(StudyView(results))[1].findings if f.topic == "Trade-off")
     assert "n = 7 losses" in finding.evidence
 
 
@@ -180,17 +181,18 @@ def test_three_losses_in_perfect_order_are_not_told_from_chance(three):
     assert "is open: not told from chance" in sentence(three, "Trade-off")
 
 
-def test_no_results_have_no_answer_and_no_signs():
-    assert answers(NO_RESULTS) == []
-    assert signs(NO_RESULTS) == []
+def test_no_results_have_no_answer_and_no_warnings():
+    assert answers(StudyView(no_results())) == []
+    assert health_warnings(StudyView(no_results())) == []
 
 
-def found_signs(results: Results, loss: str, severity: str = "bad") -> list[Sign]:
-    return [s for s in signs(results) if s.loss == loss and s.severity == severity]
+def warnings_of(results: Results, loss: str, severity: str = "bad") -> list[HealthWarning]:
+    warnings = health_warnings(StudyView(results))
+    return [w for w in warnings if w.loss.base == loss and w.severity == severity]
 
 
-def test_a_healthy_study_has_no_bad_sign(results):
-    assert [s for s in signs(results) if s.severity == "bad"] == []
+def test_a_healthy_study_has_no_bad_warning(results):
+    assert [s for s in health_warnings(StudyView(results)) if s.severity == "bad"] == []
 
 
 @pytest.mark.parametrize(
@@ -204,24 +206,24 @@ def test_a_healthy_study_has_no_bad_sign(results):
         ({"skipped_anchor_ratio": 0.3}, "no partner"),
     ],
 )
-def test_a_bad_sign_has_words_evidence_and_one_thing_to_try(results, columns, words):
-    assert found_signs(results, "triplet") == []
+def test_a_bad_warning_has_words_evidence_and_one_thing_to_try(results, columns, words):
+    assert warnings_of(results, "triplet") == []
     set_column(results, "triplet", **columns)
-    first, *_ = found_signs(results, "triplet")
+    first, *_ = warnings_of(results, "triplet")
     assert words in first.words
     assert first.evidence
     assert first.remedy
 
 
 def test_a_head_that_harms_is_named_only_where_it_is_resolved(three):
-    assert "harms retrieval" in found_signs(three, "contrastive")[0].words
+    assert "harms retrieval" in warnings_of(three, "contrastive")[0].words
     set_recall(three, {"contrastive": (0.45, 0.65, 0.69)})
-    assert found_signs(three, "contrastive") == []
+    assert warnings_of(three, "contrastive") == []
 
 
 def test_a_floor_is_a_note_and_not_a_fault(results):
-    notes = [s for s in signs(results) if s.severity == "note"]
-    assert {s.loss for s in notes} == {"n_pair", "scl"}
+    notes = [s for s in health_warnings(StudyView(results)) if s.severity == "note"]
+    assert {s.loss.base for s in notes} == {"n_pair", "scl"}
     assert all("normal" in s.words for s in notes)
 
 
@@ -229,15 +231,15 @@ def test_a_spent_loss_is_noted(results):
     for r in results.epochs:
         if r["loss"] == "triplet" and r["epoch"] > 20:
             r["gradient_active_ratio"] = 0.01
-    assert any("spent" in s.words for s in found_signs(results, "triplet", "note"))
+    assert any("spent" in s.words for s in warnings_of(results, "triplet", "note"))
 
 
 def test_a_space_still_compacting_at_the_end_is_noted(results):
     set_column(results, "triplet", compaction_epochs=26.0)
-    assert any("still falling" in s.words for s in found_signs(results, "triplet", "note"))
+    assert any("still falling" in s.words for s in warnings_of(results, "triplet", "note"))
     told = sentence(results, "Compaction", "orl-faces")
     assert "had not ended with the training for triplet" in told
-    assert "still falling" not in answers(results)[0].headline
+    assert "still falling" not in answers(StudyView(results))[0].headline
     set_column(results, "contrastive", compaction_epochs=25.0)
     set_column(results, "triplet", compaction_epochs=24.0)
     for loss in ("n_pair", "info_nce", "arcface", "scl", "ccl"):
@@ -245,17 +247,20 @@ def test_a_space_still_compacting_at_the_end_is_noted(results):
     for r in results.summaries:
         if r["loss"] == "triplet":
             r["compaction_epochs"] += 0.01 * r["seed"]
-    assert "First to compact: triplet (intra was still falling" in answers(results)[0].headline
+    assert (
+        "First to compact: triplet (intra was still falling"
+        in answers(StudyView(results))[0].headline
+    )
     assert "for all." in sentence(results, "Compaction", "orl-faces")
     set_column(results, "triplet", compaction_epochs=9.0)
-    assert found_signs(results, "triplet", "note") == []
+    assert warnings_of(results, "triplet", "note") == []
 
 
-def test_the_same_sign_is_said_once_for_all_that_show_it(results):
-    found = signs(results)
+def test_the_same_warning_is_shown_once_for_all_that_show_it(results):
+    found = health_warnings(StudyView(results))
     groups = grouped(found)
     assert len(groups) == 1
-    assert groups[0].signs == tuple(found)
+    assert groups[0].warnings == tuple(found)
 
 
 def test_a_loss_that_never_moved_more_samples_is_not_called_spent(results):
@@ -263,9 +268,11 @@ def test_a_loss_that_never_moved_more_samples_is_not_called_spent(results):
     for row in results.epochs:
         if row["loss"] == "n_pair" and row["epoch"] > 0:
             row["gradient_active_ratio"] = 0.04
-    assert not any("spent" in s.words for s in found_signs(results, "n_pair", "note"))
+    assert not any("spent" in s.words for s in warnings_of(results, "n_pair", "note"))
 
 
 def test_the_loss_that_uses_the_fewest_of_its_terms_is_named(results):
-    told = " ".join(text for answer in answers(results) for text in map(str, answer.findings))
+    told = " ".join(
+        text for answer in answers(StudyView(results)) for text in map(str, answer.findings)
+    )
     assert "by terms, triplet uses the fewest" in told

@@ -5,43 +5,44 @@ from __future__ import annotations
 from lossgauge.claims.statements import CLAIMS
 from lossgauge.claims.verdicts import verdicts
 from lossgauge.report.text.claims import Claims, claims
+from lossgauge.results.view import StudyView
 from lossgauge.types import Results
-from tests.report.conftest import make_results
+from tests.support.made_up_study import make_results, no_results
 
 
-def found(results: Results) -> Claims:
-    told = claims(results)
-    assert told is not None
-    return told
+def shown(results: Results) -> Claims:
+    made = claims(StudyView(results))
+    assert made is not None
+    return made
 
 
 def test_each_claim_has_a_verdict_on_each_dataset(varied):
-    told = found(varied)
-    assert [of.dataset for of in told.datasets] == ["digits", "orl-faces"]
-    assert [line.key for line in told.lines] == [claim.key for claim in CLAIMS]
+    of = shown(varied)
+    assert [one.dataset for one in of.datasets] == ["digits", "orl-faces"]
+    assert [line.key for line in of.lines] == [claim.key for claim in CLAIMS]
     for place, dataset in enumerate(("digits", "orl-faces")):
         expected = [verdict.status for verdict in verdicts(varied, dataset)]
-        assert [line.statuses[place][0] for line in told.lines] == expected
-        assert sorted(s.status for s in told.datasets[place].shown) == sorted(expected)
+        assert [line.statuses[place][0] for line in of.lines] == expected
+        assert sorted(s.status for s in of.datasets[place].verdicts) == sorted(expected)
 
 
 def test_what_was_not_tested_stands_last_with_its_reason(varied):
-    shown = found(varied).datasets[0].shown
-    assert [s.key for s in shown][-2:] == ["3", "7b"]
-    assert all("class-disjoint" in s.reason for s in shown[-2:])
-    assert all(s.status != "not tested" for s in shown[:-2])
+    listed = shown(varied).datasets[0].verdicts
+    assert [s.key for s in listed][-2:] == ["3", "7b"]
+    assert all("class-disjoint" in s.reason for s in listed[-2:])
+    assert all(s.status != "not tested" for s in listed[:-2])
 
 
 def test_what_is_tested_has_evidence(varied):
-    for of in found(varied).datasets:
-        assert all(s.evidence for s in of.shown if s.status != "not tested")
+    for of in shown(varied).datasets:
+        assert all(s.evidence for s in of.verdicts if s.status != "not tested")
 
 
 def test_the_verdicts_move_over_default_tuned_and_each_multiple(varied):
-    of = found(varied).datasets[1]
+    of = shown(varied).datasets[1]
     assert of.columns == ("default", "tuned", "× 0.25", "× 0.5", "× 2", "× 4")
-    assert all(len(row.cells) == len(of.columns) for row in of.moved)
-    third = next(row for row in of.moved if row.key == "3")
+    assert all(len(row.cells) == len(of.columns) for row in of.movements)
+    third = next(row for row in of.movements if row.key == "3")
     assert [status for status, _ in third.cells[:2]] == ["supported", "undecided"]
     assert "against the claim in R@1 with scl(temperature=" in third.turning
     assert third.cells[0][1] == "4 for"
@@ -49,18 +50,18 @@ def test_the_verdicts_move_over_default_tuned_and_each_multiple(varied):
 
 
 def test_a_study_without_variants_shows_no_movement(results):
-    assert all(of.moved == () for of in found(results).datasets)
-    only_tuned = found(make_results(tuned=True)).datasets[1]
+    assert all(of.movements == () for of in shown(results).datasets)
+    only_tuned = shown(make_results(tuned=True)).datasets[1]
     assert only_tuned.columns == ("default", "tuned")
 
 
 def test_a_study_of_other_losses_has_no_claims():
     results = make_results(losses=("scl",))
     for r in [*results.summaries, *results.epochs, *results.failures]:
-        r["loss"] = r["loss"].replace("scl", "my.py:Pull")
-    assert claims(results) is None
-    assert claims(make_results(losses=("scl",))) is not None
+        r["loss"] = r["base"] = r["base"].replace("scl", "my.py:Pull")
+    assert claims(StudyView(results)) is None
+    assert claims(StudyView(make_results(losses=("scl",)))) is not None
 
 
 def test_the_paper_is_not_asked_of_nothing():
-    assert claims(Results({}, {}, [], [], [], [], [], {})) is None
+    assert claims(StudyView(no_results())) is None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lossgauge.report.text.findings import Finding, updates
+from lossgauge.results.view import StudyView
 from lossgauge.types import Results
+from tests.support.made_up_study import columns_of
 
 LOSSES = ("contrastive", "triplet", "scl", "ccl")
 
@@ -14,14 +16,11 @@ def study(
     shares: tuple[float, ...],
     sizes: tuple[float, ...] = (0.1, 1.0, 0.5, 0.2),
     terms: tuple[float, ...] | None = None,
-) -> Results:
-    """A loss a share: its active ratio and gradient, equal over three seeds but for a spread that tells all apart."""
+) -> StudyView:
+    """A loss for each share: its active ratio and gradient, equal over three seeds but for a spread that tells all apart."""
     rows = [
         {
-            "run": f"{loss}_{seed}",
-            "dataset": "b",
-            "loss": loss,
-            "seed": seed,
+            **columns_of("b", loss, seed),
             "gradient_active_ratio": share + 1e-6 * seed * (place + 1),
             "embedding_gradient": size + 1e-6 * seed * (place + 1),
             "term_active_ratio": (terms or shares)[place] - 1e-6 * seed * (place + 1),
@@ -29,17 +28,17 @@ def study(
         for place, (loss, share, size) in enumerate(zip(LOSSES, shares, sizes, strict=False))
         for seed in range(3)
     ]
-    return Results({}, {}, rows, [], [], [], [], {})
+    return StudyView(Results({}, {}, rows, [], [], [], [], {}))
 
 
-def told(results: Results) -> str:
-    found = updates(results, "b")
-    assert isinstance(found, Finding)
-    return found.sentence
+def sentence(view: StudyView) -> str:
+    finding = updates(view, "b")
+    assert isinstance(finding, Finding)
+    return finding.sentence
 
 
 def test_losses_whose_shares_differ_by_less_than_two_points_move_about_the_same():
-    assert told(study((0.90, 0.91, 0.915, 0.90))).startswith(
+    assert sentence(study((0.90, 0.91, 0.915, 0.90))).startswith(
         "All losses move about the same share of samples; contrastive has the smallest gradient "
         "and triplet the largest"
     )
@@ -47,7 +46,7 @@ def test_losses_whose_shares_differ_by_less_than_two_points_move_about_the_same(
 
 @pytest.mark.parametrize("least", [0.86, 0.75, 0.3])
 def test_shares_that_differ_by_more_are_not_the_same(least):
-    words = told(study((0.90, least, 0.88, 0.885)))
+    words = sentence(study((0.90, least, 0.88, 0.885)))
     assert "about the same" not in words
     assert words.startswith("Many small updates: contrastive and ccl; few large ones: triplet;")
 
@@ -59,11 +58,13 @@ def test_updates_of_two_losses_are_not_sorted():
 
 def test_losses_that_leave_no_term_out_do_not_use_the_fewest():
     shares = (0.9, 0.3, 0.5, 0.8)
-    assert "by terms" not in told(study(shares, terms=(1.0, 1.0, 1.0, 1.0)))
-    assert "by terms" not in told(study(shares, terms=(0.99, 1.0, 1.0, 0.995)))
-    words = told(study(shares, terms=(0.99, 1.0, 0.9, 0.995)))
+    assert "by terms" not in sentence(study(shares, terms=(1.0, 1.0, 1.0, 1.0)))
+    assert "by terms" not in sentence(study(shares, terms=(0.99, 1.0, 1.0, 0.995)))
+    words = sentence(study(shares, terms=(0.99, 1.0, 0.9, 0.995)))
     assert "by terms, scl uses the fewest, 90.0\u00a0% ± < 0.1 of its own" in words
 
 
 def test_without_few_large_updates_small_ones_are_told_from_the_largest():
-    assert told(study((0.9, 0.9, 0.9, 0.5))).startswith("Many small updates: contrastive; by terms")
+    assert sentence(study((0.9, 0.9, 0.9, 0.5))).startswith(
+        "Many small updates: contrastive; by terms"
+    )

@@ -1,12 +1,13 @@
-"""What is called bad: each threshold from both sides, and one sign for one fault."""
+"""What is called bad: each threshold from both sides, and one warning for one fault."""
 
 from __future__ import annotations
 
 import pytest
 
-from lossgauge.report.text.health_warnings import signs
+from lossgauge.report.text.health_warnings import HealthWarning, health_warnings
+from lossgauge.results.view import StudyView
 from lossgauge.types import Record, Results
-from tests.report.conftest import make_results
+from tests.support.made_up_study import make_results
 
 
 def words_of(columns: Record, *, epochs: Record | None = None, loss: str = "triplet") -> list[str]:
@@ -17,10 +18,14 @@ def words_of(columns: Record, *, epochs: Record | None = None, loss: str = "trip
     for r in results.epochs:
         if r["loss"] == loss:
             r.update(epochs or {})
-    return [sign.words for sign in signs(results) if sign.loss == loss]
+    return [warning.words for warning in warnings_of(results, loss)]
 
 
-def test_a_collapsed_space_has_one_sign_and_not_one_for_its_classes_too():
+def warnings_of(results: Results, loss: str) -> list[HealthWarning]:
+    return [w for w in health_warnings(StudyView(results)) if w.loss.base == loss]
+
+
+def test_a_collapsed_space_has_one_warning_and_not_one_for_its_classes_too():
     one = {"test_intra": 1e-5, "test_inter": 2e-5, "test_smallest_class_intra": 1e-12}
     assert words_of(one) == ["the space has collapsed to one point"]
 
@@ -39,8 +44,8 @@ def test_a_collapsed_space_has_one_sign_and_not_one_for_its_classes_too():
         ({"test_offset": 0.92}, {"test_offset": 0.88}, "point the same way"),
     ],
 )
-def test_a_sign_is_on_one_side_of_its_threshold(bad, good, words):
-    assert [told for told in words_of(bad) if words in told]
+def test_a_warning_is_on_one_side_of_its_threshold(bad, good, words):
+    assert [text for text in words_of(bad) if words in text]
     assert words_of(good) == []
 
 
@@ -50,7 +55,7 @@ def test_a_loss_is_spent_by_what_its_last_epoch_has_left_of_its_first():
         for r in results.epochs:
             if r["loss"] == "triplet" and r["epoch"]:
                 r["gradient_active_ratio"] = {1: start, 30: end}.get(r["epoch"], 0.5)
-        return any("spent" in sign.words for sign in signs(results) if sign.loss == "triplet")
+        return any("spent" in warning.words for warning in warnings_of(results, "triplet"))
 
     assert of(1.0, 0.04)
     assert not of(1.0, 0.06)
@@ -58,7 +63,7 @@ def test_a_loss_is_spent_by_what_its_last_epoch_has_left_of_its_first():
     assert of(0.2, 0.009)
 
 
-def test_a_floor_is_told_only_where_the_decay_was_not_reached_in_any_seed():
+def test_a_floor_is_noted_only_where_the_decay_was_not_reached_in_any_seed():
     assert len(words_of({}, loss="scl")) == 1
     assert words_of({"decay_epochs": 20.0}, loss="scl") == []
     assert words_of({"decay_epochs": None}, loss="contrastive") == []
@@ -70,7 +75,7 @@ def test_intra_is_still_falling_by_the_epochs_of_the_run():
     assert len(words_of({"compaction_epochs": 7.0, "epochs": 10})) == 1
 
 
-def test_anchors_that_are_skipped_are_told_of_by_the_mean_over_training_where_it_is_known():
+def test_skipped_anchors_are_judged_by_the_mean_over_training_where_it_is_known():
     high, low = {"skipped_anchor_ratio": 0.3}, {"skipped_anchor_ratio": 0.01}
     assert words_of(low, epochs=high) == []
     assert len(words_of(high, epochs=low)) == 1
@@ -82,14 +87,14 @@ def test_training_that_helps_is_no_harm():
     for r in results.summaries:
         r["recall_at_1"] = 0.5 + 0.01 * r["seed"] + 0.2 * (r["loss"] == "scl")
         r["recall_at_1"] += 1e-4 * r["seed"] ** 2 * (r["loss"] == "scl")
-    assert not [sign for sign in signs(results) if "harms" in sign.words]
+    assert not [w for w in health_warnings(StudyView(results)) if "harms" in w.words]
 
 
-def test_bad_signs_come_first():
+def test_bad_warnings_come_first():
     results: Results = make_results(datasets=("b",))
     for r in results.summaries:
         if r["loss"] == "ccl":
             r["test_effective_rank"] = 1.0
-    severities = [sign.severity for sign in signs(results)]
+    severities = [warning.severity for warning in health_warnings(StudyView(results))]
     assert severities == sorted(severities)
     assert set(severities) == {"bad", "note"}

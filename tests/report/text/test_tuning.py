@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossgauge.report.contents import losses_and_tuned, losses_of, tuned_of
 from lossgauge.report.naming import COLORS
 from lossgauge.report.text.answer import answers
 from lossgauge.report.text.tuning import TunedRow, Tuning, budget, tuned_finding, tuning
+from lossgauge.results.view import Loss, StudyView
 from lossgauge.types import Results
-from tests.report.conftest import make_results
+from tests.support.made_up_study import make_results
 
 DATASET = "orl-faces"
 
 
 def found(results: Results, dataset: str = DATASET) -> Tuning:
-    part = tuning(results, dataset)
+    part = tuning(StudyView(results), dataset)
     assert part is not None
     return part
 
@@ -50,16 +50,18 @@ def three() -> Results:
     return results
 
 
-def test_a_study_that_tunes_nothing_has_no_such_section(results):
-    assert tuning(results, DATASET) is None
-    assert tuned_finding(results, DATASET) is None
-    assert tuned_of(results) == {}
+def test_a_study_that_tunes_nothing_has_no_such_section(view):
+    assert tuning(view, DATASET) is None
+    assert tuned_finding(view, DATASET) is None
+    assert view.tuned == ()
 
 
-def test_a_tuned_loss_is_no_further_loss_of_the_plan(varied):
-    assert losses_of(varied) == list(COLORS)
-    assert next(iter(tuned_of(varied).items())) == ("contrastive", "contrastive(tuned)")
-    assert losses_and_tuned(varied)[:3] == ["contrastive", "contrastive(tuned)", "triplet"]
+def test_a_tuned_loss_is_no_further_loss_of_the_plan(varied_view):
+    assert [loss.base for loss in varied_view.losses] == list(COLORS)
+    contrastive, triplet = (Loss(name, name) for name in ("contrastive", "triplet"))
+    tuned = contrastive._replace(tuned=True)
+    assert varied_view.tuned[0] == tuned
+    assert varied_view.losses_and_tuned[:3] == (contrastive, tuned, triplet)
 
 
 def test_a_row_sets_default_and_tuned_side_by_side_with_the_paired_difference(varied):
@@ -104,11 +106,11 @@ def test_chosen_settings_objective_and_trials_are_told(varied):
     assert told.cells[2].detail.endswith("the best of all trials")
 
 
-def test_settings_that_stay_as_they_stand_are_said_to(varied):
+def test_settings_that_stay_as_in_the_plan_are_said_to(varied):
     varied.tuned[-1]["trial"] = 0
     told = row(varied, varied.tuned[-1]["base"])
-    assert told.settings.startswith("as it stands: ")
-    assert told.cells[2].detail == "as it stands, the best of all trials"
+    assert told.settings.startswith("as in the plan: ")
+    assert told.cells[2].detail == "as in the plan, the best of all trials"
 
 
 def test_a_loss_whose_every_trial_failed_has_its_error_and_no_number(varied):
@@ -125,12 +127,13 @@ def test_a_tuned_run_that_failed_is_told(three):
     results = three._replace(summaries=rows, epochs=[], failures=failed)
     assert "seed 1 failed: NaN" in row(results, "triplet", "b").failure
     assert "triplet" not in {r["loss"] for r in failed}
-    assert losses_of(results) == ["contrastive", "triplet", "scl"]
+    losses = [loss.base for loss in StudyView(results).losses]
+    assert losses == ["contrastive", "triplet", "scl"]
 
 
 def test_the_sentences_say_who_gains_and_what_the_ranking_does(three):
     first, second, third = found(three, "b").sentences
-    assert first == "By MAP@R, which it was searched for, 3 of 3 losses gain by tuning."
+    assert first == "By MAP@R, the objective of the search, 3 of 3 losses gain by tuning."
     assert second == (
         "By R@1, 1 of 3 losses gains by tuning (contrastive); scl loses; the rest is not told apart."
     )
@@ -150,7 +153,7 @@ def test_a_ranking_that_stays_is_said_to_stay(three):
             )
             r["recall_at_1"] = default["recall_at_1"] + 0.05 + 0.001 * r["seed"]
     assert found(three, "b").sentences == (
-        "By MAP@R, which it was searched for, 3 of 3 losses gain by tuning.",
+        "By MAP@R, the objective of the search, 3 of 3 losses gain by tuning.",
         "By R@1, 3 of 3 losses gain by tuning.",
         "No two losses change places in R@1, as far as the seeds can tell; rank correlation of the two "
         "rankings +1.00.",
@@ -158,7 +161,7 @@ def test_a_ranking_that_stays_is_said_to_stay(three):
 
 
 def test_the_answer_ranks_defaults_and_tells_of_tuning_beside_it(three):
-    answer = next(a for a in answers(three) if a.dataset == "b")
+    answer = next(a for a in answers(StudyView(three)) if a.dataset == "b")
     assert "Best retrieval: scl" in answer.headline
     assert "tuned" not in answer.headline
     topics = {f.topic: f for f in answer.findings}
@@ -168,23 +171,24 @@ def test_the_answer_ranks_defaults_and_tells_of_tuning_beside_it(three):
 
 
 def test_the_budget_is_the_same_for_all_and_off_the_test_side(varied):
-    told = budget(varied)
+    told = budget(StudyView(varied))
     assert "12 trials of 30 epochs, drawn by TPE, judged by MAP@R" in told
     assert "validation slice of the training side" in told
     varied.plan["tune"] = {"trials": 9, "epochs": 4, "sampler": "random"}
     varied.plan["validation_share"] = 0.2
     varied.plan["selection_metric"] = "recall_at_1"
-    assert "9 trials of 4 epochs, drawn at random, judged by R@1" in budget(varied)
-    assert "slice (20 %)" in budget(varied)
-    assert "Trials had 4 epochs and the runs 30" in budget(varied)
-    assert "The test side was never asked" in budget(varied)
+    assert "9 trials of 4 epochs, drawn at random, judged by R@1" in budget(StudyView(varied))
+    assert "slice (20 %)" in budget(StudyView(varied))
+    assert "Trials had 4 epochs and the runs 30" in budget(StudyView(varied))
+    assert "did not use the test side, and" in budget(StudyView(varied))
     varied.plan["selection"] = "oracle"
-    assert "never asked" not in budget(varied)
-    assert "it picked their epochs" in budget(varied)
-    assert budget(make_results()) == ""
+    assert "did not use the test side, and" not in budget(StudyView(varied))
+    assert "it picked their epochs" in budget(StudyView(varied))
+    assert budget(StudyView(make_results())) == ""
 
 
 def test_own_settings_in_the_plan_keep_their_name_and_colour(varied):
+    varied.plan["losses"][1]["settings"] = {"margin": 0.1}
     for r in [*varied.summaries, *varied.epochs, *varied.tuned, *varied.trials]:
         if r.get("base") == "triplet":
             r["loss"] = (

@@ -1,4 +1,4 @@
-"""A page as one reads it: its tags, and in a real browser that tells all that goes wrong."""
+"""A page as a reader has it: its tags, and in a real browser that reports everything that goes wrong."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Reader(HTMLParser):
             self.json[-1] += data
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     if BROWSER is None:
-        pytest.skip("no Chromium on this machine: looked for chromium and google-chrome on PATH")
+        pytest.skip("no Chromium on this machine: put chromium or google-chrome on PATH")
     from playwright.sync_api import sync_playwright
 
     switches = (

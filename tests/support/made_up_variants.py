@@ -71,11 +71,11 @@ def with_sensitivity(results: Results, factors: tuple[float, ...]) -> Results:
     """Each loss again at multiples of each of its settings: a larger one keeps more variance."""
     rows: list[Record] = []
     for row in results.summaries:
-        if row.get("variant", "default") != "default":
+        if row["variant"] != "default":
             continue
-        for setting, value in SETTINGS.get(row["loss"], {}).items():
+        for setting, value in SETTINGS.get(row["base"], {}).items():
             for factor in factors:
-                title = f"{row['loss']}({setting}={value * factor:g})"
+                title = f"{row['base']}({setting}={value * factor:g})"
                 step = math.log2(factor)
                 moved = {
                     "test_intra": row["test_intra"] * factor**0.3,
@@ -84,7 +84,7 @@ def with_sensitivity(results: Results, factors: tuple[float, ...]) -> Results:
                     "embedding_gradient": row["embedding_gradient"] / factor,
                     "recall_at_1": row["recall_at_1"] - 0.006 * step**2,
                 }
-                names = {"loss": title, "base": row["loss"], "run": f"{row['run']}_{factor}"}
+                names = {"loss": title, "run": f"{row['run']}_{factor}"}
                 columns = {"variant": "sensitivity", "setting": setting, "factor": factor}
                 rows.append({**row, **moved, **names, **columns, f"setting_{setting}": value})
     plan = {**results.plan, "sensitivity": list(factors)}
@@ -95,12 +95,12 @@ def _as_variant(rows: list[Record], found: set[Any]) -> list[Record]:
     """`rows` as of the default, and tuned ones of the losses in `found`."""
     made = []
     for row in rows:
-        base = row["loss"]
-        made.append({**row, "variant": "default", "base": base})
+        base = row["base"]
+        made.append(row)
         if (row["dataset"], base) not in found:
             continue
         done = 1.0 if "epoch" not in row else 1 - math.exp(-row["epoch"] / 4)
-        names = {"loss": f"{base}(tuned)", "base": base, "variant": "tuned"}
+        names = {"loss": f"{base}(tuned)", "variant": "tuned"}
         tuned = {**row, **names, "run": f"{row['run']}_tuned"}
         wobble = 0.002 * math.sin(37.0 * row["seed"] + len(base))
         for column in ("recall_at_1", "map_at_r"):

@@ -1,0 +1,109 @@
+"""Losses from best to worst in one column, and which of them the seeds can tell apart."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lossgauge.report.naming import display_name, listed
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import Loss, StudyView
+from lossgauge.stats.intervals import Interval
+from lossgauge.stats.number_format import rounded, shown_half_width, shown_interval
+
+
+class Ranking(NamedTuple):
+    column: str
+    losses: tuple[Loss, ...]
+    """Best mean first; losses that do not know the number in every seed are in `partial`."""
+    intervals: dict[Loss, Interval]
+    ties: tuple[Loss, ...]
+    """Losses that paired seeds cannot tell apart from the first."""
+    last_ties: tuple[Loss, ...]
+    """Losses that paired seeds cannot tell apart from the last."""
+    partial: tuple[Loss, ...]
+    """Losses that know the number in some seeds only, best mean first: they are neither first nor last."""
+    seeds: int
+    """How many seeds the dataset has."""
+
+    @property
+    def seed_count(self) -> int:
+        return max(interval.size for interval in self.intervals.values())
+
+    def value(self, loss: Loss) -> str:
+        """`91.2 % ± 0.4`."""
+        interval = self.intervals[loss]
+        text = shown_interval(interval, COLUMNS[self.column].unit)
+        if interval.size == self.seeds:
+            return text
+        return f"{text} ({interval.size} of {self.seeds} seeds)"
+
+    def values(self) -> str:
+        """Every loss with its value."""
+        losses = (*self.losses, *self.partial)
+        return ", ".join(f"{display_name(loss)} {self.value(loss)}" for loss in losses)
+
+    def leading(self) -> str:
+        """Who leads, as far as the seeds can tell."""
+        group = [self.losses[0], *self.ties]
+        if len(group) == 1:
+            return display_name(group[0])
+        if self.seed_count == 1:
+            best = self.intervals[group[0]].mean
+            equal = [loss for loss in group if self.intervals[loss].mean == best]
+            return f"{listed(equal)}{', equal' if len(equal) > 1 else ''} (one seed)"
+        if len(group) == len(self.losses):
+            return "too close to call"
+        return f"{listed(group)}, not told apart" if len(group) < 4 else f"one of {listed(group)}"
+
+    def doubt(self) -> str:
+        """What to add to a sentence about the first: nothing where it is resolved."""
+        if self.seed_count == 1:
+            return " (one seed, so no interval)"
+        if not self.ties:
+            return ""
+        return f", though {self.seed_count} seeds cannot tell it from {listed(self.ties)}"
+
+    def doubt_of_last(self) -> str:
+        """What to add to a sentence about the last."""
+        return f", not told apart from {listed(self.last_ties)}" if self.last_ties else ""
+
+
+def ranking(view: StudyView, dataset: str, column: str, *, highest_first: bool) -> Ranking | None:
+    """Losses of a dataset by their mean in a column; None where no loss knows it in every seed."""
+    intervals = {
+        loss: interval
+        for loss in view.losses
+        if (interval := view.interval(dataset, loss, column)) is not None
+    }
+    sign = -1 if highest_first else 1
+    ordered = sorted(intervals, key=lambda loss: sign * intervals[loss].mean)
+    complete = view.complete(dataset, ordered, column)
+    if not complete:
+        return None
+
+    def ties(one: Loss) -> tuple[Loss, ...]:
+        others = [loss for loss in complete if loss != one]
+        return tuple(o for o in others if not told_apart(view, dataset, one, o, column))
+
+    return Ranking(
+        column,
+        tuple(complete),
+        intervals,
+        ties(complete[0]),
+        ties(complete[-1]),
+        tuple(loss for loss in ordered if loss not in complete),
+        len(view.seeds(dataset)),
+    )
+
+
+def told_apart(view: StudyView, dataset: str, left: Loss, right: Loss, column: str) -> bool:
+    """Whether paired seeds can tell two losses apart."""
+    difference = view.difference(dataset, left, right, column)
+    return difference is not None and difference.excludes_zero
+
+
+def in_points(interval: Interval) -> str:
+    """A difference of two shares in percentage points: `+1.2 ± 0.4`."""
+    half = shown_half_width(interval.half_width or 0.0, interval.mean, "percent")
+    mean = rounded(100 * interval.mean, 1, signed=True)
+    return mean if interval.half_width is None else f"{mean} ± {half}"
