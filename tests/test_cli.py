@@ -10,10 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
+import lossgauge
 from lossgauge import cli
+from lossgauge.backbones import BACKBONES
 from lossgauge.errors import InputError
+from lossgauge.export import FORMATS
+from lossgauge.plan.yaml_file import built_in_studies
+from lossgauge.results.store import Store
 from lossgauge.study.runner import run_study
 from tests.study.conftest import Quiet, small_plan
 from tests.waiting import PATIENCE, wait_for
@@ -421,6 +427,69 @@ def test_a_wrong_call_is_one_line_without_what_a_terminal_obeys(
     assert words in err
     assert len(err.splitlines()) == 1
     assert err[:-1].isprintable()
+
+
+def test_the_version_is_shown(monkeypatch, capsys):
+    code, out, err = called(monkeypatch, capsys, "--version")
+    assert (code, out, err) == (0, f"lossgauge {lossgauge.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("lossgauge st", {"study", "status"}),
+        ("lossgauge study d", {"demo"}),
+        ("lossgauge study demo --dr", {"--dry-run"}),
+        ("lossgauge export x --to c", {"csv"}),
+        ("lossgauge features digits --backbone p", {"pixels"}),
+    ],
+)
+def test_a_shell_completes(monkeypatch, capsys, words, completed):
+    monkeypatch.setenv("_LOSSGAUGE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    code, out, _ = called(monkeypatch, capsys)
+    assert (code, set(out.split())) == (0, completed)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_of_a_shell_is_shown(monkeypatch, capsys, shell):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    code, out, _ = called(monkeypatch, capsys, "--show-completion", shell)
+    assert code == 0
+    assert f"_LOSSGAUGE_COMPLETE=complete_{shell}" in out
+
+
+def test_what_a_shell_completes_is_what_there_is():
+    assert list(cli.STUDIES) == built_in_studies()
+    assert cli.FORMATS == FORMATS
+    assert set(cli.BACKBONES) == set(BACKBONES)
+
+
+def test_quiet_shows_the_result_alone(place, monkeypatch, capsys):
+    code, out, err = called(monkeypatch, capsys, "features", "digits", "--backbone", "pixels", "-q")
+    assert (code, err) == (0, "")
+    code, out, err = called(
+        monkeypatch, capsys, "study", "small.yaml", "--quiet", "--set", "epochs=1"
+    )
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "3 runs done, 0 reused, 0 failed"
+
+
+def test_every_command_has_an_example_in_its_help(monkeypatch, capsys):
+    for command in typer.main.get_command(cli.app).commands.values():
+        for one in getattr(command, "commands", {"": command}).values():
+            assert one.epilog, one.name
+            assert f"lossgauge {'cache ' if one is not command else ''}{one.name}" in one.epilog
+
+
+def test_an_export_reads_the_study_once(place, monkeypatch, capsys):
+    run_study(small_plan(losses="triplet", epochs=1), place / "out", progress=Quiet())
+    read = []
+    load = Store.load
+    monkeypatch.setattr(Store, "load", lambda self: read.append(self) or load(self))
+    assert called(monkeypatch, capsys, "export", "out", "--to", "csv")[0] == 0
+    assert len(read) == 1
 
 
 def test_no_command_at_all_shows_the_help(monkeypatch, capsys):

@@ -142,7 +142,9 @@ print(json.dumps(sorted(set(loaded[0]) - before)))
 @pytest.mark.parametrize("number", BOTH)
 @pytest.mark.parametrize("after", [0.0, 0.05, 0.4, 1.5])
 def test_a_study_ends_with_one_line_from_its_first_moment_on(place: Path, number, after):
-    assert_one_line(stop(start("study", "small.yaml", "--set", "epochs=9000"), number, after), number)
+    assert_one_line(
+        stop(start("study", "small.yaml", "--set", "epochs=9000"), number, after), number
+    )
 
 
 @pytest.mark.process
@@ -156,7 +158,9 @@ def test_a_short_command_ends_with_one_line_too(place: Path, arguments):
 
 
 @pytest.mark.process
-def test_a_study_that_a_script_started_in_the_background_stops_and_more_signals_change_nothing(place: Path):
+def test_a_study_that_a_script_started_in_the_background_stops_and_more_signals_change_nothing(
+    place: Path,
+):
     process = start("study", "small.yaml", "--set", "epochs=9000", "--jobs", "2", ignored=True)
     wait_for_epochs(process)
     for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
