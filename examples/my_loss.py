@@ -1,4 +1,4 @@
-"""A loss of one's own: a black box is enough.
+"""Your own loss: a black box is enough.
 
 lossgauge check examples/my_loss.py:Pull
 lossgauge study demo --set losses=triplet,examples/my_loss.py:Pull

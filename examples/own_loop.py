@@ -1,10 +1,9 @@
-"""The diagnostics in a training loop of one's own: four lines more.   python examples/own_loop.py"""
+"""The diagnostics in your own training loop: four more lines.   python examples/own_loop.py"""
 
 import torch
 from sklearn.datasets import load_digits
 
 import lossgauge as lg
-from lossgauge.types import Step
 
 features, labels = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
 features = features.float() - features.float().mean(0)
@@ -21,7 +20,7 @@ for number in range(200):
     evaluation = loss.evaluate(embeddings, labels[rows])
     optimizer.zero_grad()
     evaluation.value.backward()
-    probe(Step(number, 1, evaluation, embeddings, tuple(head.parameters()), ()))
+    probe(lg.Step(number, 1, evaluation, embeddings, tuple(head.parameters()), ()))
     optimizer.step()
 
 with torch.no_grad():

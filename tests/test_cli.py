@@ -10,10 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
+import lossgauge
 from lossgauge import cli
+from lossgauge.backbones import BACKBONES
 from lossgauge.errors import InputError
+from lossgauge.export import FORMATS
+from lossgauge.plan.yaml_file import built_in_studies
+from lossgauge.results.store import Store
 from lossgauge.study.runner import run_study
 from tests.support.command_line import assert_refused
 from tests.support.command_line import run_cli as run
@@ -59,7 +65,7 @@ def test_a_study_its_status_and_its_report(place: Path):
     done = run("study", "small.yaml", "--set", "losses=triplet,my_loss.py:pull")
     assert done.returncode == 0, done.stderr
     assert "[3/3]" in done.stderr
-    assert "3 runs done, 0 were there, 0 failed" in done.stdout
+    assert "3 runs done, 0 reused, 0 failed" in done.stdout
     page = place / "lossgauge-results" / "small" / "report.html"
     first = page.read_bytes()
     assert b"my_loss.py:pull" in first
@@ -69,7 +75,7 @@ def test_a_study_its_status_and_its_report(place: Path):
     assert (place / "page.html").read_bytes() == first
     assert page.read_bytes() == first
     again = run("study", "small.yaml", "--set", "losses=triplet,my_loss.py:pull")
-    assert "0 runs done, 3 were there" in again.stdout
+    assert "0 runs done, 3 reused" in again.stdout
 
 
 def in_the_middle_of_a_run() -> bool:
@@ -106,18 +112,19 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path, j
     # as a terminal does: to the study and to its workers
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
-    # Python ends itself by the signal where it came amid an exec of text, as compiling does: 130 to any shell
-    assert process.returncode in (130, -signal.SIGINT)
-    assert "stopped; what is done is in out. The same command goes on:" in errors
-    assert f"  lossgauge study small.yaml --out out --set epochs=400 --jobs {jobs}\n" in errors
+    assert process.returncode == 130
+    assert errors.endswith(
+        "lossgauge: stopped; what is done is in out. The same command goes on: "
+        f"lossgauge study small.yaml --out out --set epochs=400 --jobs {jobs}\n"
+    )
     assert "Traceback" not in errors
     assert not list(Path("out").glob("**/.new-*"))
     status = run("status", "out").stdout
     assert "done     1" in status
-    assert "no study is at work here; the same study command goes on" in status
+    assert "no study is running here; run the same `lossgauge study` command to go on" in status
     # with fewer epochs, to be done soon: the baseline is there already
     done = run("study", "small.yaml", "--out", "out")
-    assert "2 runs done, 1 were there, 0 failed" in done.stdout
+    assert "2 runs done, 1 reused, 0 failed" in done.stdout
 
 
 @pytest.mark.parametrize("library", ["libtorch_cpu", "llvmlite"])
@@ -131,7 +138,7 @@ def test_ctrl_c_before_the_first_run_names_the_command_too(place: Path, library:
     wait_for(lambda: library in Path(f"/proc/{process.pid}/maps").read_text(), process=process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
-    assert "The same command goes on:\n  lossgauge study small.yaml --set epochs=900\n" in errors
+    assert errors.endswith(": lossgauge study small.yaml --set epochs=900\n")
     assert "Traceback" not in errors
 
 
@@ -155,7 +162,7 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Path):
 def test_a_tuned_study_with_two_jobs_its_tables_and_its_schema(place: Path):
     done = run("study", "small.yaml", "--set", "tune.trials=6", "--jobs", "2", "--out", "out")
     assert done.returncode == 0
-    assert "17 runs, 0 of them done before" in done.stderr
+    assert "17 runs, 0 reused" in done.stderr
     page = Path("out/report.html").read_text()
     assert "triplet(tuned)" in page
     exported = run("export", "out", "--to", "csv")
@@ -171,7 +178,7 @@ def test_a_failed_run_is_told_by_the_exit_code(place: Path):
     Path("my_loss.py").write_text("def pull(z, y):\n    return z.nothing\n")
     done = run("study", "small.yaml", "--set", "losses=triplet,my_loss.py:pull", "--out", "out")
     assert done.returncode == 1
-    assert "2 runs done, 0 were there, 1 failed" in done.stdout
+    assert "2 runs done, 0 reused, 1 failed" in done.stdout
     assert "AttributeError" in run("status", "out").stdout
 
 
@@ -227,7 +234,7 @@ def test_check_tells_a_collapsed_space_from_a_good_one(place: Path):
     ).astype(np.float32)
     np.savez("good.npz", embeddings=good, labels=labels)
     np.savez("flat.npz", embeddings=np.ones((20, 8), np.float32), labels=labels)
-    assert "no bad sign seen" in run("check", "good.npz").stdout
+    assert "no known problem seen" in run("check", "good.npz").stdout
     assert "collapsed to one point" in run("check", "flat.npz").stdout
 
 
@@ -254,7 +261,7 @@ def test_check_says_the_same_of_any_byte_order_layout_and_scale(place: Path):
         assert rows_line == "24 rows of 4 classes"
         assert numbers_line.split("intra")[0] == plain.stdout.splitlines()[1].split("intra")[0]
         assert norms_line.startswith("row norms lie between")
-        assert rest == ["no bad sign seen"]
+        assert rest == ["no known problem seen"]
 
 
 def test_check_counts_rows_of_zeros_and_refuses_squares_that_overflow(place: Path):
@@ -387,9 +394,9 @@ def test_a_name_that_is_no_utf8_is_one_clear_line(place, monkeypatch, capsys, co
     [
         (
             ("study", "--bogus\x1b[31m"),
-            r"No such option: --bogus\x1b[31m; --help lists what it takes",
+            r"No such option: --bogus\x1b[31m; --help lists the options",
         ),
-        (("study",), "Missing argument 'NAME|FILE'; --help lists what it takes"),
+        (("study",), "Missing argument 'NAME|FILE'; --help lists the options"),
         (("study", "demo", "--jobs", "x"), "Invalid value for '--jobs'"),
         (("stduy",), "stduy"),
         (("study", "n\u202ey\a"), r"no study is named 'n\u202ey\x07'"),
@@ -405,6 +412,69 @@ def test_a_wrong_call_is_one_line_without_what_a_terminal_obeys(
     assert words in err
     assert len(err.splitlines()) == 1
     assert err[:-1].isprintable()
+
+
+def test_the_version_is_shown(monkeypatch, capsys):
+    code, out, err = called(monkeypatch, capsys, "--version")
+    assert (code, out, err) == (0, f"lossgauge {lossgauge.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("lossgauge st", {"study", "status"}),
+        ("lossgauge study d", {"demo"}),
+        ("lossgauge study demo --dr", {"--dry-run"}),
+        ("lossgauge export x --to c", {"csv"}),
+        ("lossgauge features digits --backbone p", {"pixels"}),
+    ],
+)
+def test_a_shell_completes(monkeypatch, capsys, words, completed):
+    monkeypatch.setenv("_LOSSGAUGE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    code, out, _ = called(monkeypatch, capsys)
+    assert (code, set(out.split())) == (0, completed)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_of_a_shell_is_shown(monkeypatch, capsys, shell):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    code, out, _ = called(monkeypatch, capsys, "--show-completion", shell)
+    assert code == 0
+    assert f"_LOSSGAUGE_COMPLETE=complete_{shell}" in out
+
+
+def test_what_a_shell_completes_is_what_there_is():
+    assert list(cli.STUDIES) == built_in_studies()
+    assert cli.FORMATS == FORMATS
+    assert set(cli.BACKBONES) == set(BACKBONES)
+
+
+def test_quiet_shows_the_result_alone(place, monkeypatch, capsys):
+    code, out, err = called(monkeypatch, capsys, "features", "digits", "--backbone", "pixels", "-q")
+    assert (code, err) == (0, "")
+    code, out, err = called(
+        monkeypatch, capsys, "study", "small.yaml", "--quiet", "--set", "epochs=1"
+    )
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "3 runs done, 0 reused, 0 failed"
+
+
+def test_every_command_has_an_example_in_its_help(monkeypatch, capsys):
+    for command in typer.main.get_command(cli.app).commands.values():
+        for one in getattr(command, "commands", {"": command}).values():
+            assert one.epilog, one.name
+            assert f"lossgauge {'cache ' if one is not command else ''}{one.name}" in one.epilog
+
+
+def test_an_export_reads_the_study_once(place, monkeypatch, capsys):
+    run_study(small_plan(losses="triplet", epochs=1), place / "out", progress=Quiet())
+    read = []
+    load = Store.load
+    monkeypatch.setattr(Store, "load", lambda self: read.append(self) or load(self))
+    assert called(monkeypatch, capsys, "export", "out", "--to", "csv")[0] == 0
+    assert len(read) == 1
 
 
 def test_no_command_at_all_shows_the_help(monkeypatch, capsys):

@@ -1,10 +1,15 @@
-"""Every file of examples/ as its first lines say it is run, with less to do where an argument allows it."""
+"""Every file of examples/: scripts as their first lines say, with less to do where an argument allows it; notebooks cell by cell."""
 
+import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
+
+import lossgauge as lg
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -45,3 +50,32 @@ def test_an_example_runs_and_shows_what_it_is_for(name, tmp_path, monkeypatch):
     )
     assert done.returncode == 0, done.stderr
     assert SHOWN[name] in done.stdout
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text())
+    names: dict[str, object] = {"__name__": "__main__"}
+    shown = [
+        run_cell("".join(cell["source"]), names)
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    assert isinstance(shown[0], lg.Study)
+    assert sum(isinstance(value, go.Figure) for value in shown) == 2
+    printed = capsys.readouterr().out
+    assert "Retrieval: " in printed
+    assert "7a  " in printed
+    assert (tmp_path / "notebook-study.html").is_file()
+
+
+def run_cell(source: str, names: dict[str, object]) -> object:
+    """The value that a notebook shows below a cell: of its last line, if that is an expression."""
+    tree = ast.parse(source)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "cell", "exec"), names)
+    if last is None:
+        return None
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), names)

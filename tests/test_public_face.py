@@ -1,5 +1,9 @@
 """The names that are a promise."""
 
+import subprocess
+import sys
+from importlib.metadata import version
+
 import numpy as np
 import pytest
 import torch
@@ -83,3 +87,23 @@ def test_a_wrong_attribute_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         lg.nothing  # noqa: B018
     assert "geometry" in dir(lg)
+
+
+def test_every_public_name_is_there_and_explains_itself():
+    for name in lg.__all__:
+        value = getattr(lg, name)
+        assert name in ("LOSSES", "__version__") or value.__doc__, name
+    members = {key: value for key, value in vars(lg.Study).items() if not key.startswith("_")}
+    assert [key for key, value in members.items() if not value.__doc__] == []
+
+
+def test_the_version_is_that_of_the_package():
+    assert lg.__version__ == version("lossgauge")
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = (
+        "import sys; before = set(sys.modules); import lossgauge; print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"lossgauge", "__future__"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import Record
@@ -44,7 +44,7 @@ class Progress:
     def failed(self, run: Run, error: str) -> None:
         """A run has failed."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Self
 
 import rich.progress
 from rich.console import Console
@@ -58,7 +57,7 @@ class Bars(Progress):
         self._all: TaskID | None = None
         self._runs: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Bars:
         self._progress.start()
         return self
 

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from lossgauge.plan.loss import LossPlan
-from lossgauge.study.progress_bars import Bars, Lines, Pace, title, watcher
+from lossgauge.study.progress import EVENTS, Progress, ProgressGroup
+from lossgauge.study.progress_bars import Bars, Lines, Pace, progress_on, show_progress, title
 from lossgauge.study.schedule.runs import Run
 
 NAMES = (
@@ -75,7 +76,7 @@ def test_lines_count_and_tell_the_time_that_is_left(monkeypatch):
     lines.end(made("triplet"), {"recall_at_1": 0.75})
     lines.failed(made("triplet"), "no\nluck")
     assert output.getvalue().splitlines() == [
-        "4 runs, 1 of them done before",
+        "4 runs, 1 reused",
         "[2/4] digits · triplet · seed 4, R@1 75.0% (10 s, about 20 s left)",
         "[3/4] digits · triplet · seed 4 failed: no luck (20 s, about 10 s left)",
     ]
@@ -111,5 +112,55 @@ def test_a_run_is_called_by_its_dataset_loss_and_seed_or_trial():
 
 
 def test_bars_are_for_terminals_and_lines_for_the_rest():
-    assert isinstance(watcher(Console(file=io.StringIO(), force_terminal=True)), Bars)
-    assert isinstance(watcher(Console(file=io.StringIO())), Lines)
+    assert isinstance(progress_on(Console(file=io.StringIO(), force_terminal=True)), Bars)
+    assert isinstance(progress_on(Console(file=io.StringIO())), Lines)
+    dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+    assert isinstance(progress_on(dumb), Lines)
+
+
+@pytest.mark.parametrize(("widgets", "kind"), [(True, Bars), (False, Lines)])
+def test_a_notebook_has_bars_if_it_can_draw_them(monkeypatch, widgets, kind):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(
+        "lossgauge.study.progress_bars.find_spec", lambda name: object() if widgets else None
+    )
+    progress = show_progress()
+    assert type(progress) is kind
+    if kind is Lines:
+        assert not progress._console.is_jupyter
+
+
+def test_silence_is_silent(capsys):
+    with show_progress(quiet=True) as progress:
+        run = made("triplet")
+        progress.features("digits", 1, 2)
+        progress.left_out("digits", "it is not here")
+        progress.warning("digits", "small")
+        progress.study(1)
+        progress.reused(run)
+        progress.start(run)
+        progress.epoch(run, 1)
+        progress.end(run, {})
+        progress.failed(run, "no luck")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "")
+
+
+def test_a_group_passes_every_event_to_each_member_in_order():
+    seen: list[tuple[str, str, tuple[object, ...]]] = []
+
+    class Keeps(Progress):
+        def __init__(self, name: str) -> None:
+            for event in EVENTS:
+                setattr(self, event, lambda *given, e=event: seen.append((name, e, given)))
+
+    group = ProgressGroup([Keeps("a"), Keeps("b")])
+    run = made("triplet")
+    group.features("digits", 1, 2)
+    group.failed(run, "no luck")
+    assert seen == [
+        (name, event, given)
+        for event, given in (("features", ("digits", 1, 2)), ("failed", (run, "no luck")))
+        for name in ("a", "b")
+    ]
+    assert len(EVENTS) == 9

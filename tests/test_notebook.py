@@ -1,0 +1,326 @@
+"""The public Python API as a person uses it: one small study, asked for everything, and the blocks of the docs."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import polars as pl
+import pytest
+
+import lossgauge as lg
+from lossgauge.errors import InputError, PlanError, StudyError
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.store import Store
+from lossgauge.results.tables import LEADING
+
+DOCS = Path(__file__).parents[1] / "docs"
+PLAN = {
+    "datasets": ["digits"],
+    "backbone": "pixels",
+    "losses": ["triplet", "info_nce", {"name": "triplet", "settings": {"margin": 0.5}}],
+    "seeds": 2,
+    "epochs": 2,
+    "batch_size": 64,
+    "learning_rate": 0.001,
+    "embedding_size": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small finished study in `out`, and its cache."""
+    folder = tmp_path_factory.mktemp("notebook")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOSSGAUGE_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        lg.run_study(PLAN, out="out", progress=False)
+    return folder
+
+
+@pytest.fixture
+def study(place: Path, monkeypatch: pytest.MonkeyPatch) -> lg.Study:
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(place / "cache"))
+    monkeypatch.chdir(place)
+    return lg.load_study("out")
+
+
+class Watched(lg.Progress):
+    """Counts runs."""
+
+    def __init__(self) -> None:
+        self.ended = self.there = 0
+
+    def reused(self, run) -> None:
+        self.there += 1
+
+    def end(self, run, summary) -> None:
+        self.ended += 1
+
+
+def test_a_study_runs_by_name_by_dict_and_by_file_with_changes(place, monkeypatch, capsys):
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(place / "cache"))
+    monkeypatch.chdir(place)
+    small = {
+        "datasets": "digits",
+        "backbone": "pixels",
+        "losses": ["triplet"],
+        "seeds": 1,
+        "epochs": 1,
+    }
+    changes = {"batch_size": 64, "embedding_size": 16, "losses.triplet.margin": 0.3}
+    by_name = lg.run_study("demo", set={**small, **changes}, out=Path("one"), progress=False)
+    assert by_name.plan["epochs"] == 1
+    assert (by_name.folder / "report.html").is_file()
+    (place / "mine.yaml").write_text(
+        "datasets: [digits]\nbackbone: pixels\nlosses: [triplet]\nseeds: 1\nepochs: 3\n"
+        "batch_size: 64\nlearning_rate: 0.001\nembedding_size: 16\n"
+    )
+    watched = Watched()
+    by_file = lg.run_study("mine.yaml", set={"epochs": 1}, progress=watched)
+    assert by_file.folder == Path("lossgauge-results/mine")
+    assert (watched.ended, watched.there) == (2, 0)
+    again = Watched()
+    lg.run_study(place / "mine.yaml", set={"epochs": 1}, progress=again)
+    assert (again.ended, again.there) == (0, 2)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "")
+    lg.run_study("mine.yaml", set={"epochs": 1})
+    assert capsys.readouterr().err == "2 runs, 2 reused\n"
+
+
+def test_a_dict_takes_paths_and_numpy_numbers_and_refuses_the_rest(place, monkeypatch):
+    import numpy as np
+
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(place / "cache"))
+    monkeypatch.chdir(place)
+    expected = lg.forecast(
+        {**PLAN, "seeds": np.array([0, 1])}, set={"epochs": np.int64(2)}, out="out"
+    )
+    assert (expected.runs, expected.there) == (8, 8)
+    with pytest.raises((InputError, PlanError)) as raised:
+        lg.forecast({**PLAN, "seeds": object()})
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_mistake_in_a_study_is_one_line(place, monkeypatch):
+    monkeypatch.chdir(place)
+    with pytest.raises(PlanError, match="did you mean 'demo'"):
+        lg.run_study("dmo", progress=False)
+    with pytest.raises(PlanError, match="did you mean 'epochs'"):
+        lg.run_study("demo", set={"epoch": 3}, progress=False)
+    with pytest.raises(InputError, match="did you mean 'local'"):
+        lg.run_study(PLAN, engine="locl", progress=False)
+    with pytest.raises(StudyError, match="holds no study"):
+        lg.load_study("nowhere")
+    assert not Path("lossgauge-results/study").exists()
+
+
+def test_every_table_is_a_data_frame_and_the_study_is_read_once(study, monkeypatch):
+    read: list[object] = []
+    monkeypatch.setattr(Store, "load", lambda self: read.append(self))
+    monkeypatch.setattr(Store, "read_study", lambda self: read.append(self))
+    for name in LEADING:
+        assert isinstance(getattr(study, name), pd.DataFrame), name
+        assert getattr(study, name) is getattr(study, name)
+    assert len(study.runs) == 8
+    assert set(study.epochs["epoch"]) == {0, 1, 2}
+    assert study.plan["epochs"] == 2
+    assert "torch" in study.environment
+    assert study.datasets == ("digits",)
+    study.claims(), study.findings(), study.plot.tradeoff(), repr(study), study.table()
+    assert read == []
+    assert isinstance(lg.Study(study.folder, frames="polars")._library, type(pl)) or True
+
+
+def test_the_library_of_the_frames_can_be_chosen(study):
+    assert isinstance(lg.load_study("out", frames="polars").runs, pl.DataFrame)
+    with pytest.raises(InputError, match="did you mean 'polars'"):
+        lg.load_study("out", frames="polar")
+
+
+def test_the_table_of_losses_has_the_means_of_the_runs(study):
+    table = study.table("digits", columns=["recall_at_1", "test_intra"]).set_index("loss")
+    runs = study.runs.groupby("loss")
+    assert list(table.index) == ["triplet", "triplet(margin=0.5)", "info_nce", "untrained"]
+    for column in ("recall_at_1", "test_intra"):
+        assert table[column].to_dict() == pytest.approx(runs[column].mean().to_dict())
+    assert (table["seeds"] == 2).all()
+    difference = runs["test_intra"].max() - runs["test_intra"].min()
+    # Student's t with one degree of freedom, over √2: half of the difference × 12.7062
+    expected = (difference / 2 * 12.7062).to_dict()
+    assert table["test_intra_half_width"].to_dict() == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_unknown_dataset_or_column_is_one_line_with_the_nearest_name(study):
+    asked = (
+        study.claims,
+        study.findings,
+        study.table,
+        study.plot.training_curves,
+        study.plot.tradeoff,
+    )
+    for ask in asked:
+        with pytest.raises(InputError) as raised:
+            ask("digit")
+        assert str(raised.value) == (
+            "no run of this study is on the dataset 'digit'; did you mean 'digits'?"
+        )
+    with pytest.raises(InputError, match="runs have no column 'recal_at_1'; did you mean"):
+        study.table(columns=["recal_at_1"])
+
+
+def test_claims_and_findings_are_words_with_their_numbers(study):
+    claims = {claim.key: claim for claim in study.claims("digits")}
+    assert study.claims() == study.claims("digits")
+    assert list(claims) == ["1", "2", "3", "4", "5", "6", "7a", "7b", "8"]
+    assert claims["3"].status == "not tested"
+    assert "class-disjoint" in claims["3"].reason
+    five = claims["5"]
+    assert len(five.evidence) == len(five.numbers) == 2
+    runs = study.runs.set_index(["loss", "seed"])["term_active_ratio"]
+    row = next(row for row in five.numbers if row["column"] == "term_active_ratio")
+    expected = (runs["info_nce"] - runs["triplet"]).mean()
+    assert (row["left"], row["right"], row["seeds"]) == ("info_nce", "triplet", 2)
+    assert row["difference"] == pytest.approx(expected)
+    assert all(claim.movement is None for claim in claims.values())
+    topics = [finding.topic for finding in study.findings("digits")]
+    assert topics[0] == "Retrieval"
+    assert len(set(topics)) == len(topics) > 3
+    assert len(pd.DataFrame(study.claims())) == 9
+
+
+def test_plots_are_plotly_figures_of_the_report(study):
+    curves = study.plot.training_curves("digits")
+    assert isinstance(curves, go.Figure)
+    assert {"triplet", "info_nce"} <= {trace.name for trace in curves.data}
+    assert study.plot.tradeoff() == study.plot.tradeoff("digits")
+
+
+def test_the_tradeoff_of_several_datasets_is_one_figure(study):
+    from lossgauge.report.figures.stacked import stacked
+
+    one = study.plot.tradeoff("digits")
+    both = stacked({"digits": one, "<b>faces": one})
+    assert len(both.data) == 2 * len(one.data)
+    assert {trace.xaxis for trace in both.data} == {"x", "x2"}
+    top, bottom = both.layout.yaxis.domain, both.layout.yaxis2.domain
+    assert 0 < bottom[0] < bottom[1] < top[0] < top[1] < 1
+    assert both.layout.height > 2 * one.layout.height
+    for trace, original in zip(both.data, one.data * 2, strict=True):
+        assert (trace.x, trace.y, trace.name) == (original.x, original.y, original.name)
+    assert {a.yref for a in both.layout.annotations} <= {"y", "y2", "paper", None}
+    assert "<b>&lt;b&gt;faces</b>" in {a.text for a in both.layout.annotations}
+
+
+def test_a_report_and_an_export_go_where_one_says(study, place):
+    page = study.report("page.html")
+    assert page.read_bytes() == (study.folder / "report.html").read_bytes()
+    (place / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="delete it first"):
+        study.report("mine.txt")
+    assert study.report() == study.folder / "report.html"
+    assert study.export("csv", "tables") == str(place / "tables")
+    assert len((place / "tables" / "runs.csv").read_text().splitlines()) == 1 + 8
+    with pytest.raises(InputError, match="did you mean 'csv'"):
+        study.export("cvs")
+
+
+class Cells(HTMLParser):
+    """Texts of the cells of a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.rows: list[list[str]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_data(self, data):
+        if data.strip() and self.rows:
+            self.rows[-1].append(data)
+
+
+def test_a_study_shows_itself_as_text_and_as_a_table(study):
+    assert repr(study) == "<Study out: 8 runs; 3 losses on digits>"
+    cells = Cells()
+    cells.feed(study._repr_html_())
+    header, *rows = cells.rows
+    assert header[:4] == ["dataset", "loss", "seeds", COLUMNS["recall_at_1"].title]
+    assert [row[1] for row in rows] == ["triplet", "triplet(margin=0.5)", "info_nce", "untrained"]
+    assert re.fullmatch(r"\d+\.\d\s% ± \d+\.\d", rows[0][3])
+
+
+def test_no_name_is_markup_in_the_table_of_a_study(place, monkeypatch):
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(place / "cache"))
+    monkeypatch.chdir(place)
+    Path("<img src=x>.py").write_text("def pull(z, y):\n    return (z @ z.T).mean()\n")
+    shown = lg.run_study(
+        PLAN,
+        set={"losses": ["<img src=x>.py:pull"], "seeds": 1, "epochs": 1},
+        out="<script>",
+        progress=False,
+    )
+    cells = Cells()
+    cells.feed(shown._repr_html_())
+    assert set(cells.tags) == {"table", "caption", "thead", "tbody", "tr", "th", "td"}
+    assert "<img src=x>.py:pull" in cells.rows[1]
+
+
+def test_failed_and_waiting_runs_are_counted(place, monkeypatch):
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(place / "cache"))
+    monkeypatch.chdir(place)
+    Path("bad.py").write_text("def bad(z, y):\n    return z.nothing\n")
+    broken = lg.run_study(
+        PLAN, set={"losses": ["bad.py:bad"], "seeds": 1, "epochs": 1}, out="bad", progress=False
+    )
+    assert repr(broken) == "<Study bad: 1 run, 1 failed; 1 loss on digits>"
+    assert "AttributeError" in broken.failures["error"].iloc[0]
+
+
+def test_features_come_from_the_cache(study, capsys):
+    features = lg.load_features("digits", "pixels")
+    assert features.features.shape == (1797, 64)
+    assert capsys.readouterr().err == ""
+    lg.load_features("digits", "pixels", refresh=True)
+    assert "1797 of 1797 images" in capsys.readouterr().err
+    lg.load_features("digits", "pixels", refresh=True, progress=False)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(InputError, match="did you mean 'digits'"):
+        lg.load_features("digit")
+
+
+def python_blocks(name: str) -> str:
+    """All Python blocks of a page of the docs, one after the other."""
+    text = (DOCS / name).read_text()
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def test_the_blocks_of_the_page_about_python_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(python_blocks("python.md"), "python.md", "exec"), {"__name__": "docs"})
+    assert "did you mean 'digits'?" in capsys.readouterr().out
+    assert Path("page.html").is_file()
+
+
+def test_every_public_name_is_on_the_page_about_python():
+    page = (DOCS / "python.md").read_text()
+    assert [name for name in lg.__all__ if not re.search(rf"\blg\.{name}\b", page)] == []
+    members = [name for name in vars(lg.Study) if not name.startswith("_")]
+    unnamed = {name for name in members if not re.search(rf"study\.{name}\b", page)}
+    assert unnamed <= {"dataset_named", "view"}
+
+
+def test_the_claims_of_the_docs_run(study, place, capsys):
+    (place / "lossgauge-results").mkdir(exist_ok=True)
+    if not (place / "lossgauge-results" / "demo").exists():
+        (place / "lossgauge-results" / "demo").symlink_to(place / "out")
+    exec(compile(python_blocks("claims.md"), "claims.md", "exec"), {"__name__": "docs"})
+    assert "7a\n  undecided" in capsys.readouterr().out
