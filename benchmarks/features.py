@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from benchmarks.clock import side_by_side
 from lossgauge.backbones.efficientnet_lite0 import EfficientNetLite0
 from lossgauge.data import load_dataset
-from lossgauge.data.features import BATCH, extract_rows
+from lossgauge.data.extraction import BATCH
+from lossgauge.data.extraction_jobs import extract_rows
 from lossgauge.errors import DataError
 
 IMAGES = 1024
@@ -42,7 +43,7 @@ def measure() -> dict[str, Any]:
     agreement = float((run(batch) - backbone.extract(batch)).abs().max())
     paths, networks = [], []
     for _ in range(9):  # in short turns: this is about their ratio
-        paths.append(_rate(lambda: list(extract_rows(images, backbone)), IMAGES))
+        paths.append(_rate(lambda: list(extract_rows(images, backbone, jobs=1)), IMAGES))
         networks.append(
             _rate(lambda: [backbone.extract(batch) for _ in range(IMAGES // BATCH)], IMAGES)
         )

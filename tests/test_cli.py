@@ -19,7 +19,7 @@ from lossgauge.backbones import BACKBONES
 from lossgauge.errors import InputError
 from lossgauge.export import FORMATS
 from lossgauge.plan.yaml_file import built_in_studies
-from lossgauge.results.store import Store
+from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from tests.support.command_line import assert_refused
 from tests.support.command_line import run_cli as run

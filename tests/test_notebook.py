@@ -14,8 +14,8 @@ import pytest
 import lossgauge as lg
 from lossgauge.errors import InputError, PlanError, StudyError
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.store import Store
 from lossgauge.results.tables import LEADING
+from lossgauge.results.writer import Store
 
 DOCS = Path(__file__).parents[1] / "docs"
 PLAN = {

@@ -1,11 +1,11 @@
-"""Where features are kept: verified on each use, and written so that a kill costs one shard at most.
+"""The cache of features: verified on each use, and written so that a kill costs one shard at most.
 
     <cache>/<key>/shard-00000.safetensors …   features of consecutive images, in the dataset's order
     <cache>/<key>/manifest.json               what they depend on, the shards with their SHA-256, images skipped
-    <cache>/.<key>.draft/                     the same while it is made: shards, and a journal with a line a shard
-    <cache>/.<key>.lock                       held by the process that makes it; others wait
+    <cache>/.<key>.draft/                     an entry that is not complete: shards, and a journal with a line a shard
+    <cache>/.<key>.lock                       held by the process that writes it; others wait
 
-The key is a hash over the images, the backbone's weights and its preprocessing. The split is no part of it.
+The key is a hash over the images, the backbone's weights and its preprocessing. The split is not part of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lossgauge.errors import CacheError, DataError
 from lossgauge.user_folders import cache_folder
 
 SHARD_BYTES = 2**26
-"""A shard holds about so much: some seconds of a network's work, which is what a kill can cost."""
+"""Size of a shard: some seconds of a network's work, which is what a kill can cost."""
 
 _log = logging.getLogger(__name__)
 _MANIFEST, _JOURNAL = "manifest.json", "journal.jsonl"
@@ -55,7 +55,7 @@ class Shard(NamedTuple):
 
 
 class _Manifest(BaseModel):
-    """manifest.json, less the line that vouches for it."""
+    """manifest.json, without its last line: the checksum."""
 
     identity: dict[str, str]
     shards: list[Shard]
@@ -65,7 +65,7 @@ _MANIFESTS, _SHARDS = TypeAdapter(_Manifest), TypeAdapter(Shard)
 
 
 class Entry(NamedTuple):
-    """What `entries` tells of a folder in the cache."""
+    """A folder in the cache."""
 
     folder: Path
     rows: int | None
@@ -88,13 +88,13 @@ def key_of(identity: Mapping[str, str]) -> str:
 
 
 class Draft:
-    """An entry in the making: what a killed process has left of it is kept, as far as it is whole."""
+    """An entry that is not complete. What a killed process left of it is kept, up to the first damaged shard."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.shards = list(_whole_shards(folder))
-        # the journal once more without what came after a torn line
+        # the journal without what came after an incomplete line
         (folder / _JOURNAL).write_text("".join(map(_line, self.shards)))
 
     @property
@@ -118,13 +118,13 @@ class Draft:
         self.shards.append(shard)
 
     def publish(self, entry: Path, identity: Mapping[str, str]) -> None:
-        """Make it the entry of that name, in place of an older one."""
+        """Make it the entry of that name; an older one is deleted."""
         manifest = {
             "identity": dict(identity),
             "shards": [shard._asdict() for shard in self.shards],
         }
         text = json.dumps(manifest, sort_keys=True, indent=1)
-        # the manifest vouches for the shards, and its own last line for the manifest
+        # the manifest has the checksums of the shards, and its last line that of the manifest
         _write(self.folder / _MANIFEST, f"{text}\n{_digest(text)}\n".encode())
         (self.folder / _JOURNAL).unlink()
         old = entry.with_name(f".{entry.name}.old")
@@ -136,18 +136,18 @@ class Draft:
 
 
 @contextmanager
-def drafting(entry: Path, *, anew: bool) -> Iterator[Draft | None]:
-    """The draft of `entry`, for this process alone: waits while another makes it.
+def drafting(entry: Path, *, refresh: bool) -> Iterator[Draft | None]:
+    """The draft of `entry`, for this process alone: waits while another process writes it.
 
-    None where the entry is there by then, unless it is to be made `anew`. Raises CacheError where the cache
-    cannot be written; what was drafted so far stays for the next try.
+    None where the entry exists by then, unless `refresh` asks for a new one. Raises CacheError where the cache
+    cannot be written; the shards that are complete stay for the next try.
     """
     folder = entry.with_name(f".{entry.name}.draft")
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         lock_path = entry.with_name(f".{entry.name}.lock")
         with _locked(lock_path):
-            if entry.is_dir() and not anew:
+            if entry.is_dir() and not refresh:
                 yield None
             else:
                 draft = Draft(folder)
@@ -166,18 +166,18 @@ def drafting(entry: Path, *, anew: bool) -> Iterator[Draft | None]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     while True:
-        # for this user alone: who can open it can lock it. And no link is followed.
+        # for this user alone, because anybody who can open it can lock it; and no link is followed
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with open(handle, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 _log.warning(
-                    "lossgauge: waiting for a process that makes the same features and holds %s",
+                    "lossgauge: waiting for a process that extracts the same features and holds %s",
                     path,
                 )
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # whoever held it before may have deleted the file: then others hold another of its name
+            # the process that held it may have deleted the file: then others hold another of its name
             if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
                 yield
                 return
@@ -188,11 +188,11 @@ def read_entry(
 ) -> tuple[Float[Tensor, "rows width"], list[int]]:
     """All features of an entry, and the numbers of the images that were skipped. Every byte is verified.
 
-    Raises CacheError that names the file where one is not what was written. Memory holds the features and a shard.
+    Raises CacheError with the file that is damaged. Memory holds the features and a shard.
     """
-    found, shards = _read_manifest(entry)
-    if found != dict(identity):
-        raise damaged(entry / _MANIFEST, "it tells of other images or another backbone")
+    written_for, shards = _read_manifest(entry)
+    if written_for != dict(identity):
+        raise damaged(entry / _MANIFEST, "it is of other images or another backbone")
     blocks, at = None, 0
     for shard in shards:
         rows = _read_shard(entry / shard.file, shard)
@@ -201,16 +201,16 @@ def read_entry(
         if blocks is None:
             blocks = rows.new_empty(sum(s.rows for s in shards), rows.shape[1])
         if rows.shape[1] != blocks.shape[1]:
-            raise damaged(entry / shard.file, "its rows are of another width")
+            raise damaged(entry / shard.file, "its rows have another width than those before")
         blocks[at : at + len(rows)] = rows
         at += len(rows)
     if blocks is None:
-        raise damaged(entry / _MANIFEST, "it names no shard")
+        raise damaged(entry / _MANIFEST, "it lists no shard")
     return blocks, [row for shard in shards for row in shard.skipped]
 
 
 def entries(cache: Path) -> list[Entry]:
-    """What is in the cache, by name; drafts are none."""
+    """What is in the cache, by name; drafts are left out."""
     found = []
     for folder in sorted(cache.iterdir()) if cache.is_dir() else ():
         if not (folder.is_dir() and _ENTRY.fullmatch(folder.name)):
@@ -227,13 +227,13 @@ def entries(cache: Path) -> list[Entry]:
 
 
 def verify(entry: Path) -> None:
-    """Read every byte of an entry. Raises CacheError that names the file where one is not what was written."""
+    """Read every byte of an entry. Raises CacheError with the file that is damaged."""
     for shard in _read_manifest(entry)[1]:
         _read_shard(entry / shard.file, shard)
 
 
 def remove(entry: Path) -> None:
-    """Delete an entry: by its manifest first, so that half of it is never taken for whole."""
+    """Delete an entry: its manifest first, so that half of it is never taken for a complete one."""
     (entry / _MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(entry)
 
@@ -242,7 +242,7 @@ def damaged(path: Path, why: str) -> CacheError:
     """The error for a file that is not what was written."""
     return CacheError(
         f"{path} is damaged ({why}); remove it with `lossgauge cache rm {path.parent.name}`, "
-        "and it is made anew"
+        "and the same command extracts it again"
     )
 
 
@@ -253,10 +253,10 @@ def _read_manifest(entry: Path) -> tuple[dict[str, str], list[Shard]]:
     except (OSError, UnicodeDecodeError, DataError) as error:
         raise damaged(path, str(error)) from None
     if _digest(text) != digest:
-        raise damaged(path, "its SHA-256 is another")
+        raise damaged(path, "its SHA-256 does not match")
     try:
         manifest = _MANIFESTS.validate_json(text)
-    except ValidationError:  # whole, but not of this version
+    except ValidationError:  # complete, but not of this version
         raise damaged(path, "another version of lossgauge wrote it") from None
     return manifest.identity, manifest.shards
 
@@ -267,7 +267,7 @@ def _read_shard(path: Path, shard: Shard) -> Float[Tensor, "rows width"]:
     except (OSError, DataError) as error:
         raise damaged(path, str(error)) from None
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise damaged(path, "its SHA-256 is not the manifest's")
+        raise damaged(path, "its SHA-256 is not that of the manifest")
     try:
         rows: Tensor = load_tensors(content)["features"]
     except (SafetensorError, KeyError) as error:
@@ -278,12 +278,12 @@ def _read_shard(path: Path, shard: Shard) -> Float[Tensor, "rows width"]:
 
 
 def _whole_shards(draft: Path) -> Iterator[Shard]:
-    """Shards that the journal names and whose bytes are there, up to the first that is not."""
+    """Shards of the journal, up to the first that is damaged."""
     journal = draft / _JOURNAL
     for line in journal.read_bytes().splitlines() if journal.is_file() else ():
         text, _, digest = line.decode(errors="replace").rpartition(" ")
         if _digest(text) != digest:
-            return  # torn by a kill
+            return  # incomplete: its process was killed
         try:
             shard = _SHARDS.validate_json(text)
             _read_shard(draft / shard.file, shard)

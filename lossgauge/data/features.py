@@ -46,7 +46,7 @@ def features(
     identity = identity_of(images, backbone)
     entry = (cache or default_cache()) / key_of(identity)
     if refresh or not entry.is_dir():
-        with drafting(entry, anew=refresh) as draft:
+        with drafting(entry, refresh=refresh) as draft:
             if draft is not None:
                 _extract_into(draft, images, backbone, jobs, progress)
                 draft.publish(entry, identity)

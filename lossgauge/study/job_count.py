@@ -13,7 +13,7 @@ WORKER_BYTES = 800_000_000
 START_SECONDS = 3.0
 """A worker needs so long to start: nearly all of it is the import of torch."""
 
-PASS_SECONDS, RUN_SECONDS = 20e-6, 0.3
+PASS_SECONDS, RUN_SECONDS = 20e-6, 0.1
 """What a pass over a training row takes on one thread, and a run beside its passes: within a factor of three."""
 
 

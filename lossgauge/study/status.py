@@ -1,4 +1,4 @@
-"""How far a study is: set down while it is at work, and read by whoever asks, at any time."""
+"""How far a study is: it writes this while it is at work, and any process may read it at any time."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from lossgauge.types import Record
 
 FILE = "running.json"
 SECONDS = 1.0
-"""The file is written at most so often between the begin and the end of a run."""
+"""The least time between two writes of the file while a run is under way."""
 
 
 class Status(NamedTuple):
-    """Runs of the present study by state."""
+    """Runs of the study by state."""
 
     done: list[str]
     running: dict[str, tuple[int, int]]
@@ -33,24 +33,24 @@ class Status(NamedTuple):
     failed: dict[str, str]
     """With the error; tried again by the same command."""
     waiting: list[str]
-    """Not begun, or begun and stopped."""
+    """Not started, or started and stopped."""
     expected: int
-    """Runs in all; those that a search has still to name are in none of the above."""
+    """Runs in all; those that a search has not scheduled yet are in none of the above."""
     at_work: bool
     """Whether a study is at work in the folder now."""
     seconds_left: float | None
-    """From the pace since the study was last started; None where it stands or has no pace yet."""
+    """From the pace since the study was last started; None where it is not at work, or has no pace yet."""
 
 
 def read_status(folder: Path) -> Status:
-    """How far the study in a folder is. It disturbs nothing. Finished runs are verified: 100 MB take a tenth of a second.
+    """How far the study in a folder is. Nothing is written. Finished runs are verified: 100 MB take a tenth of a second.
 
     Raises StudyError where the folder holds no study, CacheError where study.json is damaged.
     """
     store = Store(folder)
     study = store.read_study()
     at_work = store.is_locked()
-    told = _told(store.work / FILE) if at_work else _NOTHING
+    report = _read(store.work / FILE) if at_work else _Report()
     done, failed, waiting = [], {}, []
     running: dict[str, tuple[int, int]] = {}
     planned = {row["run"]: row["epochs_planned"] for row in study["runs"]}
@@ -60,44 +60,42 @@ def read_status(folder: Path) -> Status:
                 done.append(name)
             else:
                 failed[name] = damage
-        elif name in told.running:
-            # of a run on another machine nobody tells the epoch, but its checkpoint does
+        elif name in report.running:
+            # the epoch of a run on another machine is not in the report, but its checkpoint says it
             saved = store.checkpoint(name)
-            running[name] = (max(told.running[name], int(saved.name) if saved else 0), epochs)
-        elif (not at_work or name in told.failed) and (why := store.failure(name)) is not None:
+            running[name] = (max(report.running[name], int(saved.name) if saved else 0), epochs)
+        elif (not at_work or name in report.failed) and (why := store.failure(name)) is not None:
             failed[name] = why["error"]
         else:
             waiting.append(name)
     expected = expected_runs(study)
-    return Status(done, running, failed, waiting, expected, at_work, _seconds_left(told))
+    return Status(done, running, failed, waiting, expected, at_work, _seconds_left(report))
 
 
-def _seconds_left(told: _Told) -> float | None:
-    if not told.work_now:
+def _seconds_left(report: _Report) -> float | None:
+    if not report.work_done:
         return None
-    return (time.time() - told.began) * told.work_left / told.work_now
+    return (time.time() - report.began) * report.work_left / report.work_done
 
 
-class _Told(BaseModel):
-    """What a study at work says of itself."""
+class _Report(BaseModel):
+    """What a study at work writes."""
 
     running: dict[str, Count] = {}
     """Epochs done, by run."""
     failed: list[str] = []
-    """Since it was started: what failed before is tried again."""
+    """Since the study was started: what failed before is tried again."""
     began: Annotated[float, Field(ge=0, lt=2**53)] = 0.0
-    work_now: Count = 0
+    work_done: Count = 0
+    """Passes over a training row, since the study was started."""
     work_left: Count = 0
 
 
-_NOTHING = _Told()
-
-
-def _told(path: Path) -> _Told:
+def _read(path: Path) -> _Report:
     try:
-        return _Told.model_validate(read_json(path), strict=True)
+        return _Report.model_validate(read_json(path), strict=True)
     except (CacheError, ValidationError):
-        return _NOTHING  # best effort: the study writes it again within a second
+        return _Report()  # best effort: the study writes it again within a second
 
 
 class StatusFile(Progress):
@@ -109,30 +107,32 @@ class StatusFile(Progress):
         self._running: dict[str, int] = {}
         self._failed: list[str] = []
         self._counted: dict[str, int] = {}
-        self._there = self._now = 0
+        """Of the work that is done, by run that is under way."""
+        self._reused = self._done = 0
+        """Passes over a training row."""
 
     def study(self, runs: int) -> None:
         self._write()
 
     def reused(self, run: Run) -> None:
-        self._there += passes(run)
+        self._reused += passes(run)
 
     def start(self, run: Run) -> None:
         self._running[run.name] = 0
         self._write()
 
     def epoch(self, run: Run, epoch: int) -> None:
-        # a run that goes on from a checkpoint begins in its middle, which was not done now
-        self._now += run.config["train_samples"]
+        # a run that goes on from a checkpoint starts in its middle: what was done before is not counted
+        self._done += run.config["train_samples"]
         self._counted[run.name] = self._counted.get(run.name, 0) + run.config["train_samples"]
         self._running[run.name] = epoch
         if time.time() - self._written > SECONDS:
             self._write()
 
     def end(self, run: Run, summary: Record) -> None:
-        # with what it did before this study began, or told nobody of, or will not do
+        # the whole run, with what an earlier start did, what was not reported, and what it leaves out
         self._running.pop(run.name, None)
-        self._now += passes(run) - self._counted.pop(run.name, 0)
+        self._done += passes(run) - self._counted.pop(run.name, 0)
         self._write()
 
     def failed(self, run: Run, error: str) -> None:
@@ -141,15 +141,15 @@ class StatusFile(Progress):
 
     def _write(self) -> None:
         self._written = time.time()
-        left = max(0, self._ledger.work - self._there - self._now)
-        told = _Told(
+        left = max(0, self._ledger.work - self._reused - self._done)
+        report = _Report(
             running=self._running,
             failed=self._failed,
             began=self._began,
-            work_now=self._now,
+            work_done=self._done,
             work_left=left,
         )
-        # a full disk must stop no study for the sake of its status
+        # best effort: a full disk must not stop the study
         with suppress(StudyError, OSError):
             self._path.parent.mkdir(exist_ok=True)
-            write_json(self._path, told.model_dump())
+            write_json(self._path, report.model_dump())

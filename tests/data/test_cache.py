@@ -13,7 +13,7 @@ from lossgauge.errors import CacheError
 def test_nobody_else_can_open_the_lock_of_an_entry(tmp_path):
     old = os.umask(0)
     try:
-        with drafting(tmp_path / "digits", anew=False):
+        with drafting(tmp_path / "digits", refresh=False):
             mode = (tmp_path / ".digits.lock").stat().st_mode
     finally:
         os.umask(old)
@@ -26,7 +26,7 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path):
     (tmp_path / ".digits.lock").symlink_to(tmp_path / "precious")
     with (
         pytest.raises(CacheError, match="LOSSGAUGE_CACHE"),
-        drafting(tmp_path / "digits", anew=False),
+        drafting(tmp_path / "digits", refresh=False),
     ):
         pass
     assert (tmp_path / "precious").read_text() == "kept"
@@ -36,7 +36,7 @@ def test_who_waits_for_an_entry_says_for_what(tmp_path, caplog):
     drafted = threading.Event()
 
     def draft():
-        with drafting(tmp_path / "digits", anew=False):
+        with drafting(tmp_path / "digits", refresh=False):
             drafted.set()
 
     told = threading.Event()

@@ -143,7 +143,7 @@ def test_an_entry_of_other_images_under_this_name_is_not_believed(digits, tmp_pa
     (theirs,) = set(tmp_path.iterdir()) - {ours}
     for name in ("shard-00000.safetensors", "manifest.json"):
         (ours / name).write_bytes((theirs / name).read_bytes())
-    with pytest.raises(CacheError, match="tells of other images"):
+    with pytest.raises(CacheError, match="is of other images"):
         extract(digits, tmp_path)
 
 

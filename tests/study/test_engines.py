@@ -16,7 +16,14 @@ from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.files import read_rows
 from lossgauge.results.columns import CLOCK_COLUMNS
 from lossgauge.results.writer import Store
-from lossgauge.study.engines import Resources, Setup, check_resources
+from lossgauge.study.engines import (
+    ENGINES,
+    Engine,
+    Resources,
+    Setup,
+    check_resources,
+    engine_class,
+)
 from lossgauge.study.engines.processes import Processes
 from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.runs import plan_runs
@@ -137,6 +144,30 @@ def test_two_jobs_come_to_the_numbers_of_one_and_leave_nobody_behind(tmp_path, q
     assert len({record["threads"] for record in environments}) == 1
     again = run_study(plan, tmp_path / "two", progress=Quiet(), resources=Resources(jobs=2))
     assert (again.done, again.reused) == (0, two.done)
+
+
+ONE_CORE = """
+import os
+from pathlib import Path
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import torch
+from lossgauge.study.job_count import default_jobs
+from lossgauge.study.engines import Resources
+from lossgauge.study.runner import run_study
+from tests.study.conftest import Quiet, small_plan
+assert default_jobs(Resources()) == 1
+run_study(small_plan(), Path("one-core"), progress=Quiet())
+"""
+
+
+def test_a_study_on_one_core_comes_to_the_same_numbers_as_two_jobs(tmp_path, quiet, monkeypatch):
+    """The child has no thread counts in its environment, as a user has none."""
+    monkeypatch.chdir(tmp_path)
+    environment = {name: v for name, v in os.environ.items() if not name.endswith("NUM_THREADS")}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", ONE_CORE], env=environment, check=True)
+    run_study(small_plan(), Path("two-jobs"), progress=quiet, resources=Resources(jobs=2))
+    assert numbers(Path("one-core")) == numbers(Path("two-jobs"))
 
 
 def test_what_a_loss_prints_does_not_come_between(own, quiet):
@@ -341,6 +372,11 @@ def test_an_interrupt_ends_the_workers_and_what_is_done_stays(at_work, quiet):
 def test_a_workforce_that_cannot_be_is_refused_with_the_rule(resources, message):
     with pytest.raises(InputError, match=re.escape(message)):
         check_resources(resources)
+
+
+def test_every_engine_of_the_registry_is_one():
+    for name in ENGINES:
+        assert issubclass(engine_class(name), Engine)
 
 
 def test_an_unknown_engine_or_no_job_is_refused_before_anything_is_written(tmp_path, quiet):

@@ -291,7 +291,7 @@ def test_the_time_of_an_extraction_is_that_of_a_few_images_times_their_number(mo
         return digits.read(row)
 
     monkeypatch.setattr("lossgauge.data.estimate.time.perf_counter", lambda: clock)
-    monkeypatch.setattr("lossgauge.data.features._ROWS_A_JOB", 10**6)  # one thread at a time
+    monkeypatch.setattr("lossgauge.data.extraction._ROWS_A_JOB", 10**6)  # one thread at a time
     images = dataclasses.replace(digits, read=slow)
     found = estimate(images, load_backbone("pixels"))
     assert len(read) == 64

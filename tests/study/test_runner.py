@@ -17,12 +17,12 @@ from lossgauge.study.status import read_status
 from lossgauge.training import save_checkpoint
 from tests.study.conftest import Quiet, small_plan
 
-TIMING = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
+CLOCK_COLUMNS = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
 
 
 def numbers(rows):
     """Rows without the columns that tell the time."""
-    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+    return [{key: value for key, value in row.items() if key not in CLOCK_COLUMNS} for row in rows]
 
 
 def test_a_study_leaves_one_whole_directory_a_run(tmp_path, quiet):

@@ -164,8 +164,8 @@ def test_work_that_is_left_is_all_work_less_what_was_there_and_what_was_done(tmp
 
     def left_after(done):
         note = note_of(store)
-        assert note["work_now"] + note["work_left"] == 6 * 160 - 160  # but for what was there
-        assert note["work_now"] == done
+        assert note["work_done"] + note["work_left"] == 6 * 160 - 160  # but for what was there
+        assert note["work_done"] == done
         return note["running"]
 
     watcher.reused(runs[0])
@@ -202,9 +202,9 @@ def test_the_time_that_is_left_is_at_the_pace_since_the_start(tmp_path, plan, mo
     monkeypatch.setattr("lossgauge.study.status.time", SimpleNamespace(time=lambda: 1100.0))
     with store.exclusive_lock():
         store.work.mkdir()
-        write_json(store.work / FILE, {"began": 1000.0, "work_now": 10, "work_left": 25})
+        write_json(store.work / FILE, {"began": 1000.0, "work_done": 10, "work_left": 25})
         assert read_status(tmp_path / "out").seconds_left == pytest.approx(250.0)
-        write_json(store.work / FILE, {"began": 1000.0, "work_now": 0, "work_left": 25})
+        write_json(store.work / FILE, {"began": 1000.0, "work_done": 0, "work_left": 25})
         assert read_status(tmp_path / "out").seconds_left is None
     assert read_status(tmp_path / "out").seconds_left is None
 
@@ -279,7 +279,7 @@ def test_a_note_of_an_older_study_names_no_run_of_this_one(tmp_path, plan):
     run_study(plan("epochs=1"), out, progress=Quiet())
     note = Store(out).work / FILE
     note.parent.mkdir(exist_ok=True)
-    content = {"began": 0.0, "jobs": 1, "running": {"other": 3}, "work_now": 0, "work_left": 5}
+    content = {"began": 0.0, "jobs": 1, "running": {"other": 3}, "work_done": 0, "work_left": 5}
     note.write_text(json.dumps(content))
     with (out / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
