@@ -19,7 +19,7 @@ from lossgauge.errors import InputError, nearest
 from lossgauge.plan.study import Plan
 from lossgauge.plan.yaml_file import load_plan, parse_plan
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.frames import StudyFrames, as_frame, frame_library
+from lossgauge.results.frames import data_frame, frame_library
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables, as_table
 from lossgauge.results.view import BASELINE, Loss
@@ -185,67 +185,67 @@ class Study:
     @property
     def plan(self) -> Record:
         """Every setting of the study, as in its file."""
-        return self.view.plan
+        return self._tables.view.plan
 
     @property
     def environment(self) -> Record:
         """Versions and machine that it was run with."""
-        return self.view.environment
+        return self._tables.view.environment
 
     @property
     def datasets(self) -> tuple[str, ...]:
         """Names of the datasets that have runs."""
         return self.view.datasets
 
-    @property
+    @cached_property
     def runs(self) -> Any:
         """A row for each finished run: settings, retrieval, geometry, means of the dynamics. Without trials."""
-        return self._frames.runs
+        return self._frame("runs")
 
-    @property
+    @cached_property
     def timing(self) -> Any:
         """A row for each of `runs`: seconds, milliseconds per step, the probe's share."""
-        return self._frames.timing
+        return self._frame("timing")
 
-    @property
+    @cached_property
     def epochs(self) -> Any:
         """A row for each run and epoch; epoch 0 is before training."""
-        return self._frames.epochs
+        return self._frame("epochs")
 
-    @property
+    @cached_property
     def steps(self) -> Any:
         """A row for each run and optimization step. Large."""
-        return self._frames.steps
+        return self._frame("steps")
 
-    @property
+    @cached_property
     def classes(self) -> Any:
         """A row for each run, side of the split and class: geometry of the selected epoch."""
-        return self._frames.classes
+        return self._frame("classes")
 
-    @property
+    @cached_property
     def trials(self) -> Any:
         """A row for each finished trial of a search, measured on the validation slice."""
-        return self._frames.trials
+        return self._frame("trials")
 
-    @property
+    @cached_property
     def tuned(self) -> Any:
         """A row for each dataset and loss: the settings that its search chose."""
-        return self._frames.tuned
+        return self._frame("tuned")
 
-    @property
+    @cached_property
     def references(self) -> Any:
         """A row for each dataset and reference space: frozen features, random unit vectors, full collapse."""
-        return self._frames.references
+        return self._frame("references")
 
-    @property
+    @cached_property
     def failures(self) -> Any:
         """A row for each run that failed or is damaged, with its `error`. Failed trials are in `trials`."""
-        return self._frames.failures
+        return self._frame("failures")
 
-    @property
+    @cached_property
     def left_out(self) -> Any:
         """A row for each dataset that is missing, in whole or in part, with the `reason`."""
-        return self._frames.left_out
+        return self._frame("left_out")
 
     def table(self, dataset: str | None = None, columns: Sequence[str] = HEADLINE) -> Any:
         """Mean of some columns of `runs` over the seeds, for each loss, as a data frame.
@@ -260,7 +260,7 @@ class Study:
                 numbers[column] = interval and interval.mean
                 numbers[f"{column}_half_width"] = interval and interval.half_width
             rows.append({"dataset": row.dataset, "loss": row.loss, "seeds": row.seeds, **numbers})
-        return as_frame(as_table(rows, _LEADING), self._library)
+        return data_frame(as_table(rows, _LEADING), self._library)
 
     def claims(self, dataset: str | None = None) -> list[ClaimRecord]:
         """The paper's claims, with the verdict of this study on one of its datasets."""
@@ -346,9 +346,8 @@ class Study:
     def _library(self) -> Any:
         return frame_library()
 
-    @cached_property
-    def _frames(self) -> StudyFrames:
-        return StudyFrames(self._tables, self._library, self.folder)
+    def _frame(self, table: str) -> Any:
+        return data_frame(self._tables.table(table), self._library)
 
     def dataset_named(self, name: str | None) -> str:
         """The dataset of that name, or the only one. Raises InputError for an unknown name, and without a name."""

@@ -10,9 +10,9 @@ import pytest
 import lossgauge
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.files import read_json, read_rows
+from lossgauge.notebook import load_study
 from lossgauge.report.output import write_page
 from lossgauge.results.columns import CLOCK_COLUMNS, TABLES
-from lossgauge.results.frames import load_study
 from lossgauge.results.layout import RUN_TABLES
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables, as_table
