@@ -64,6 +64,7 @@ def loss_table(
     """
     leaders = {column.name: _leaders(view, dataset, column) for column in columns}
     failures = failures_in_words(view, dataset)
+    seeds = len(view.seeds(dataset))
     rows = []
     for loss in [*view.losses_and_tuned, BASELINE]:
         name, color = display_name(loss), color_of(loss, view.losses)
@@ -73,7 +74,8 @@ def loss_table(
                 rows.append(Row("failed", name, color, "", failure, (), loss))
             continue
         cells = tuple(
-            _cell(view, dataset, loss, column, loss in leaders[column.name]) for column in columns
+            _cell(view, dataset, loss, column, loss in leaders[column.name], seeds)
+            for column in columns
         )
         if loss == BASELINE and all(cell.text == NOT_KNOWN for cell in cells):
             continue
@@ -121,7 +123,10 @@ def failures_in_words(view: StudyView, dataset: str) -> dict[Loss, str]:
     }
 
 
-def _cell(view: StudyView, dataset: str, loss: Loss, column: Column, leads: bool) -> Cell:
+def _cell(
+    view: StudyView, dataset: str, loss: Loss, column: Column, leads: bool, seeds: int
+) -> Cell:
+    """Of `seeds` that the dataset has."""
     values = view.values(dataset, loss, column.name)
     interval = view.interval(dataset, loss, column.name)
     can_miss = column.name in _MAY_NOT_BE_REACHED and loss != BASELINE
@@ -130,10 +135,10 @@ def _cell(view: StudyView, dataset: str, loss: Loss, column: Column, leads: bool
         measured = view.interval(dataset, loss, "loss_value") is not None
         return Cell(NOT_REACHED if can_miss and measured else NOT_KNOWN)
     text = shown(interval.mean, column.unit)
-    size, count = interval.size, len(view.seeds(dataset))
+    size = interval.size
     if can_miss and size < len(values):
         return Cell(text, f"reached in {size} of {len(values)} seeds", leads)
-    of_all = f"{size} of {count} seeds" if size < count else ""
+    of_all = f"{size} of {seeds} seeds" if size < seeds else ""
     if interval.half_width is None:
         why = interval.why_none if size > 1 or not of_all else ""
         return Cell(text, ", ".join(filter(None, (why, of_all))), leads)

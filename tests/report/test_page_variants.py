@@ -25,6 +25,10 @@ def study() -> Results:
     )
 
 
+def small_study() -> Results:
+    return make_results(losses=("triplet", "scl"), seeds=(0, 1), tuned=True, factors=(0.5, 2.0))
+
+
 def page_of(results: Results) -> str:
     return page(StudyView(results))
 
@@ -97,8 +101,8 @@ def test_an_unfinished_study_says_what_is_waiting(results):
     assert "scl has not finished yet" in html
 
 
-def test_the_same_study_gives_the_same_bytes(html):
-    assert page_of(study()) == html
+def test_the_same_study_gives_the_same_bytes():
+    assert page_of(small_study()) == page_of(small_study())
 
 
 def test_names_cannot_break_out(hostile_html):
@@ -122,8 +126,8 @@ def test_untrained_and_random_stand_in_the_main_table_of_every_dataset(html):
 @pytest.mark.parametrize(
     "without", ["summaries", "epochs", "tuned", "trials", "sensitivity", "references"]
 )
-def test_a_page_is_written_whatever_part_is_not_there(varied, without):
-    assert "<h1>" in page_of(varied._replace(**{without: []}))
+def test_a_page_is_written_whatever_part_is_not_there(without):
+    assert "<h1>" in page_of(small_study()._replace(**{without: []}))
 
 
 def test_rows_of_the_future_with_hardly_a_column_are_enough():

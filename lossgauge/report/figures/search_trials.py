@@ -14,7 +14,7 @@ from lossgauge.report.figures.style import (
     five_digits,
     layout_axis,
     plot_text,
-    stacked,
+    stacked_panels,
 )
 from lossgauge.report.naming import color_of, display_name, key_of
 from lossgauge.report.text.selection import judged_by
@@ -120,7 +120,7 @@ def _settings(rows: Sequence[Record]) -> list[str]:
 def _layout(settings: Sequence[str], objective: str) -> dict[str, Any]:
     names = [setting.removeprefix(_PREFIX).replace("_", " ") for setting in settings]
     titles = [f"{objective} on validation, by {plot_text(name)}" for name in names]
-    layout = stacked(titles, gap=84, bottom=48)
+    layout = stacked_panels(titles, gap=84, bottom=48)
     for number in range(1, len(settings) + 1):
         layout[layout_axis("x", number)] = {"anchor": axis("y", number), "title": {"text": ""}}
         layout[layout_axis("y", number)] |= {"nticks": 6, "tickformat": "~%"}

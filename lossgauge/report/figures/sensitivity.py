@@ -14,7 +14,7 @@ from lossgauge.report.figures.style import (
     five_digits,
     layout_axis,
     plot_text,
-    stacked,
+    stacked_panels,
     transparent,
 )
 from lossgauge.report.naming import color_of, display_name, key_of, without_folders
@@ -127,7 +127,7 @@ def _trace(line: _Line, column: Column, color: str) -> Trace | None:
 
 def _layout(factors: Sequence[float]) -> dict[str, Any]:
     columns = [COLUMNS[name] for name in DRAWN]
-    layout = stacked([f"{column.title} (test)" for column in columns], gap=84, bottom=48)
+    layout = stacked_panels([f"{column.title} (test)" for column in columns], gap=84, bottom=48)
     for number, column in enumerate(columns, start=1):
         layout[layout_axis("x", number)] = {
             "anchor": axis("y", number),

@@ -70,7 +70,7 @@ def axis(letter: str, number: int) -> str:
     return letter if number == 1 else f"{letter}{number}"
 
 
-def stacked(titles: Sequence[str], *, gap: int, bottom: int) -> dict[str, Any]:
+def stacked_panels(titles: Sequence[str], *, gap: int, bottom: int) -> dict[str, Any]:
     """Layout of panels below each other, `gap` pixels apart, each with a `yaxis` and its title above it.
 
     The x axes are left to the chart. plotly's make_subplots takes 30 ms for the same, and it cannot let panels share

@@ -14,7 +14,7 @@ from lossgauge.report.figures.style import (
     five_digits,
     layout_axis,
     plot_text,
-    stacked,
+    stacked_panels,
     transparent,
 )
 from lossgauge.report.naming import GREY, OWN_COLORS, color_of, display_name, key_of
@@ -29,10 +29,17 @@ FROZEN = "frozen features"
 
 
 class Panel(NamedTuple):
+    group: str
     column: str
-    title: str
+    note: str = ""
     log: bool = False
     from_zero: bool = True
+
+    @property
+    def title(self) -> str:
+        """`VARIANCE: intra (test)`."""
+        title = f"{self.group}: {COLUMNS[self.column].title}"
+        return f"{title} ({self.note})" if self.note else title
 
     @property
     def percent(self) -> bool:
@@ -40,12 +47,12 @@ class Panel(NamedTuple):
 
 
 PANELS = (
-    Panel("test_intra", "VARIANCE: intra (test)"),
-    Panel("test_inter", "VARIANCE: inter (test)"),
-    Panel("term_active_ratio", "GREEDINESS: active ratio, terms"),
-    Panel("gradient_active_ratio", "GREEDINESS: active ratio, gradient"),
-    Panel("embedding_gradient", "GREEDINESS: gradient at the embedding (log)", log=True),
-    Panel("recall_at_1", "RETRIEVAL: R@1 (test)", from_zero=False),
+    Panel("VARIANCE", "test_intra", "test"),
+    Panel("VARIANCE", "test_inter", "test"),
+    Panel("GREEDINESS", "term_active_ratio"),
+    Panel("GREEDINESS", "gradient_active_ratio"),
+    Panel("GREEDINESS", "embedding_gradient", "log", log=True),
+    Panel("RETRIEVAL", "recall_at_1", "test", from_zero=False),
 )
 _GAP, _BOTTOM = 42, 44
 
@@ -186,7 +193,7 @@ def _shared(name: str, key: str, number: int) -> dict[str, Any]:
 
 
 def _layout(rows: Iterable[Record], epochs: int) -> dict[str, Any]:
-    layout = stacked([panel.title for panel in PANELS], gap=_GAP, bottom=_BOTTOM)
+    layout = stacked_panels([panel.title for panel in PANELS], gap=_GAP, bottom=_BOTTOM)
     inner = layout["height"] - layout["margin"]["t"] - _BOTTOM
     for number, panel in enumerate(PANELS, start=1):
         y = layout[layout_axis("y", number)]

@@ -40,7 +40,7 @@ def by_compaction(view: StudyView, dataset: str) -> Ranking | None:
 
 
 def retrieval(view: StudyView, dataset: str) -> Finding | None:
-    """Who retrieves best, and whether the seeds can tell it apart from the next."""
+    """Which loss retrieves best, and whether the seeds can tell it apart from the next."""
     ranked = by_recall(view, dataset)
     if ranked is None:
         return None
@@ -50,7 +50,7 @@ def retrieval(view: StudyView, dataset: str) -> Finding | None:
     elif ranked.seed_count == 1:
         sentence = (
             f"{best} has the highest R@1, but one seed shows no spread: "
-            "nothing can be said about who is ahead."
+            "it cannot show which loss is ahead."
         )
     elif ranked.ties:
         sentence = (
@@ -97,7 +97,7 @@ def gain_over_untrained(view: StudyView, dataset: str) -> Finding | None:
 
 
 def variance(view: StudyView, dataset: str) -> Finding | None:
-    """Who keeps most and least variance inside classes."""
+    """Which loss keeps most and least variance inside classes."""
     ranked = by_intra(view, dataset)
     if ranked is None or len(ranked.losses) < 2:
         return None
@@ -112,7 +112,7 @@ def variance(view: StudyView, dataset: str) -> Finding | None:
 
 
 def compaction(view: StudyView, dataset: str) -> Finding | None:
-    """Who compacts first and last."""
+    """Which loss compacts first and last."""
     ranked = by_compaction(view, dataset)
     if ranked is None or len(ranked.losses) < 2:
         return None
@@ -121,12 +121,12 @@ def compaction(view: StudyView, dataset: str) -> Finding | None:
     if ranked.seed_count > 1:
         sentence += f"; {last} last{ranked.doubt_of_last()}"
     if ranked.partial:
-        sentence += f"; {listed(ranked.partial)} did not get there in every seed"
+        sentence += f"; {listed(ranked.partial)} did not reach it in every seed"
     falling = [loss for loss in ranked.losses if still_falling(view, dataset, loss)]
     open_end = ""
     if falling:
-        who = "all" if len(falling) == len(ranked.losses) else listed(falling)
-        open_end = f", which had not ended with the training for {who}"
+        which = "all" if len(falling) == len(ranked.losses) else listed(falling)
+        open_end = f", which was still going on at the end of training for {which}"
     return Finding(
         "Compaction",
         f"{sentence}. Each is measured by its own fall of intra{open_end}.",
@@ -135,7 +135,7 @@ def compaction(view: StudyView, dataset: str) -> Finding | None:
 
 
 def updates(view: StudyView, dataset: str) -> Finding | None:
-    """Who makes many small updates, who few large ones."""
+    """Which losses make many small updates, which few large ones."""
     active = ranking(view, dataset, "gradient_active_ratio", highest_first=True)
     size = ranking(view, dataset, "embedding_gradient", highest_first=False)
     if active is None or size is None:
@@ -148,7 +148,7 @@ def updates(view: StudyView, dataset: str) -> Finding | None:
     )
     evidence = f"active ratio (gradient rule) and gradient at the embedding: {values}"
     if size.seed_count == 1:
-        words = "One seed shows no spread: who works by small updates and who by large ones cannot be told."
+        words = "One seed shows no spread: it cannot show which loss makes small updates and which large ones."
         return Finding("Updates", words, evidence)
     shares = {loss: active.intervals[loss].mean for loss in by_share}
     if max(shares.values()) - min(shares.values()) < ALIKE:
@@ -162,7 +162,7 @@ def updates(view: StudyView, dataset: str) -> Finding | None:
     return Finding(
         "Updates",
         _sentence(parts or ["no loss stands out by many small updates or by few large ones"])
-        + " Small and large are against the other losses here; temperature, scale and reduction stretch a gradient.",
+        + " Small and large are relative to the other losses here; temperature, scale and reduction stretch a gradient.",
         evidence,
     )
 

@@ -98,15 +98,15 @@ def _geometry(of: _Measured) -> HealthWarning | None:
         return of.warn(
             "bad",
             "the space has collapsed to one point",
-            evidence + "; a triplet loss then stands still at its margin and looks healthy",
-            "lower the learning rate, or a smaller margin, and train again",
+            evidence + "; a triplet loss then stays at its margin and looks healthy",
+            "lower the learning rate or the margin, and train again",
         )
     if intra < CLASS_COLLAPSED * inter:
         return of.warn(
             "bad",
             "each class has shrunk to a point",
             evidence,
-            "harmless if the classes stay these; for unseen ones stop earlier or soften the pull",
+            "harmless if no new classes come; for unseen classes stop earlier or weaken the pull",
         )
     if offset is not None and offset > ONE_WAY:
         return of.warn(
@@ -162,7 +162,7 @@ def _skipped(of: _Measured) -> HealthWarning | None:
         return None
     return of.warn(
         "bad",
-        "many samples find no partner in their batch and are left out",
+        "many samples have no partner in their batch and are left out",
         f"{100 * mean:.0f} % of anchors skipped",
         "a larger batch, or batches with several samples of each class",
     )
@@ -198,7 +198,7 @@ def _unfinished(of: _Measured) -> HealthWarning | None:
         "note",
         "intra was still falling when training ended, so the compaction epoch is provisional",
         f"compaction {compaction or 0:.1f} of {epochs or 0:.0f} epochs",
-        "train longer before reading the speed of compaction, the trade-off or the final intra",
+        "train longer before you use the speed of compaction, the trade-off or the final intra",
     )
 
 
@@ -211,7 +211,7 @@ def _decay(of: _Measured) -> HealthWarning | None:
         "note",
         "the loss never fell to 10 % of its start, which is normal: it has a floor above 0",
         "decay not reached",
-        "read the decay to the floor instead, under the further readings",
+        "use the decay to the floor instead, in the table “Further readings”",
     )
 
 

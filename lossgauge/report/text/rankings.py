@@ -43,7 +43,7 @@ class Ranking(NamedTuple):
         return ", ".join(f"{display_name(loss)} {self.value(loss)}" for loss in losses)
 
     def leading(self) -> str:
-        """Who leads, as far as the seeds can tell."""
+        """Which losses lead, as far as the seeds can tell."""
         group = [self.losses[0], *self.ties]
         if len(group) == 1:
             return display_name(group[0])
@@ -52,7 +52,7 @@ class Ranking(NamedTuple):
             equal = [loss for loss in group if self.intervals[loss].mean == best]
             return f"{listed(equal)}{', equal' if len(equal) > 1 else ''} (one seed)"
         if len(group) == len(self.losses):
-            return "too close to call"
+            return "all losses, not told apart"
         return f"{listed(group)}, not told apart" if len(group) < 4 else f"one of {listed(group)}"
 
     def doubt(self) -> str:
@@ -61,7 +61,7 @@ class Ranking(NamedTuple):
             return " (one seed, so no interval)"
         if not self.ties:
             return ""
-        return f", though {self.seed_count} seeds cannot tell it from {listed(self.ties)}"
+        return f", though {self.seed_count} seeds cannot tell it apart from {listed(self.ties)}"
 
     def doubt_of_last(self) -> str:
         """What to add to a sentence about the last."""

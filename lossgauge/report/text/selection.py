@@ -26,13 +26,13 @@ def selection(view: StudyView) -> Selection:
         return Selection(rule, f"{WARNING}{_epochs(view)}", True)
     if rule == "best-validation":
         sentence = (
-            f"Of each run, the epoch with the best {judged_by(view)} on a validation slice of the training side "
+            f"The epoch of each run with the best {judged_by(view)} on a validation slice of the training side "
             f"counts.{_epochs(view)}"
         )
         return Selection(rule, sentence, False)
     if rule == "last":
-        return Selection(rule, "Of each run, the last epoch counts.", False)
-    return Selection(rule, f"Of each run, the epoch counts that the rule {rule} picks.", False)
+        return Selection(rule, "The last epoch of each run counts.", False)
+    return Selection(rule, f"The epoch of each run that the rule {rule} picks counts.", False)
 
 
 def judged_by(view: StudyView) -> str:

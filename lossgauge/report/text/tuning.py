@@ -177,7 +177,7 @@ def _sentences(view: StudyView, dataset: str) -> tuple[str, ...]:
     if not gaps:
         return ()
     if all(gap.size == 1 for gap in gaps.values()):
-        return ("One seed shows no spread, so no gain can be told from chance.",)
+        return ("One seed shows no spread, so no gain can be told apart from chance.",)
     gains = (
         f"By {COLUMNS[first].title}, the objective of the search, {_gained(gaps)}",
         f"By {COLUMNS[second].title}, {_gained(_gaps(view, dataset, second))}",

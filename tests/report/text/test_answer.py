@@ -99,7 +99,7 @@ def test_ends_that_cannot_be_told_apart_are_said_to_be_so(three):
     for r in three.summaries:
         r["test_intra"] = 0.3 + 0.1 * (r["seed"] == len(r["loss"]) % 3)
     told = sentence(three, "Variance kept")
-    assert "3 seeds cannot tell it from" in told
+    assert "3 seeds cannot tell it apart from" in told
     assert "keeps the least, not told apart from" in told
 
 
@@ -238,7 +238,7 @@ def test_a_space_still_compacting_at_the_end_is_noted(results):
     set_column(results, "triplet", compaction_epochs=26.0)
     assert any("still falling" in s.words for s in warnings_of(results, "triplet", "note"))
     told = sentence(results, "Compaction", "orl-faces")
-    assert "had not ended with the training for triplet" in told
+    assert "was still going on at the end of training for triplet" in told
     assert "still falling" not in answers(StudyView(results))[0].headline
     set_column(results, "contrastive", compaction_epochs=25.0)
     set_column(results, "triplet", compaction_epochs=24.0)

@@ -65,7 +65,7 @@ def test_the_first_is_not_told_from_its_neighbour_alone():
     ranked = by_intra(study(triplet=LOW, scl=ALSO_LOW, ccl=NEXT, arcface=FAR), highest_first=False)
     assert names(ranked.losses) == ("triplet", "scl", "ccl", "arcface")
     assert (names(ranked.ties), ranked.last_ties) == (("scl",), ())
-    assert ranked.doubt() == ", though 3 seeds cannot tell it from scl"
+    assert ranked.doubt() == ", though 3 seeds cannot tell it apart from scl"
     assert ranked.doubt_of_last() == ""
 
 
@@ -98,7 +98,7 @@ def test_losses_without_a_shared_seed_are_not_told_apart():
     assert names(by_intra(view).ties) == ("scl",)
     two_each = study(triplet=(0.9, 0.91, None, None), scl=(None, None, 0.1, 0.12))
     assert names(by_intra(two_each).ties) == ("scl",)
-    assert by_intra(two_each).leading() == "too close to call"
+    assert by_intra(two_each).leading() == "all losses, not told apart"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_losses_without_a_shared_seed_are_not_told_apart():
         (2, "contrastive and triplet, not told apart"),
         (3, "contrastive, triplet and n_pair, not told apart"),
         (4, "one of contrastive, triplet, n_pair and arcface"),
-        (6, "too close to call"),
+        (6, "all losses, not told apart"),
     ],
 )
 def test_as_many_lead_as_cannot_be_told_apart(tied, words):

@@ -21,7 +21,7 @@ def test_the_last_epoch_counts_where_nothing_is_said(view):
     assert not selection(view).flagged
     html = page(view)
     assert WARNING not in html
-    assert "Of each run, the last epoch counts." in html
+    assert "The last epoch of each run counts." in html
 
 
 def test_an_oracle_is_flagged_at_the_top_and_in_every_section():
