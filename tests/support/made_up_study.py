@@ -73,7 +73,7 @@ def make_results(
             "batch_size": 256,
             "learning_rate": 1e-3,
         },
-        choices={
+        assumptions={
             "head": "one linear layer to 128: the smallest head",
             "reducer": "the mean over all valid terms, for every loss",
         },
