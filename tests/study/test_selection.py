@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from lossgauge.files import read_rows
 from lossgauge.results.columns import CLOCK_COLUMNS
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
+from tests.support.finished import once
 from tests.support.studies import Quiet, vectors_plan, write_vectors
 
 TURNING = """
@@ -26,16 +29,19 @@ class Turning(torch.nn.Module):
 epoch is not the last."""
 
 
-def study(tmp_path, name, *overrides, vectors=None, progress=None):
-    """A finished study's results."""
-    vectors = vectors or write_vectors(tmp_path / "vectors.npz")
-    (tmp_path / "turning.py").write_text(TURNING)
-    overrides = [str(one).replace("turning.py", f"{tmp_path}/turning.py") for one in overrides]
-    outcome = run_study(
-        vectors_plan(vectors, *overrides), tmp_path / name, progress=progress or Quiet()
-    )
-    assert outcome.failed == 0
-    return Store(tmp_path / name).load()
+def write_files(place):
+    """The embeddings and the loss of the studies here."""
+    write_vectors(place / "vectors.npz")
+    (place / "turning.py").write_text(TURNING)
+    return place
+
+
+def study(place, out, *overrides, vectors=None, progress=None):
+    """A finished study's results; in `place` are its files."""
+    overrides = [str(one).replace("turning.py", f"{place}/turning.py") for one in overrides]
+    plan = vectors_plan(vectors or place / "vectors.npz", *overrides)
+    assert run_study(plan, place / out, progress=progress or Quiet()).failed == 0
+    return Store(place / out).load()
 
 
 def of_loss(rows, loss="Turning"):
@@ -60,13 +66,35 @@ def best_by_hand(rows, column):
     return at
 
 
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    return once(tmp_path_factory, "selection", write_files)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, files):
+    """Folders of the long study, by how its epoch is selected: each is run once, and only read."""
+
+    def folder(selection):
+        def make(place):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("LOSSGAUGE_CACHE", str(place / "cache"))
+                study(files, place / "out", *LONG, f"selection={selection}")
+
+        return once(tmp_path_factory, f"selection-{selection}", make) / "out"
+
+    return folder
+
+
 @pytest.mark.parametrize("every", [1, 5])
-@pytest.mark.parametrize("metric", ["map_at_r", "recall_at_1"])
-@pytest.mark.parametrize("selection", ["last", "best-validation", "oracle"])
+@pytest.mark.parametrize(
+    ("selection", "metric"),
+    [("last", None), *product(("best-validation", "oracle"), ("map_at_r", "recall_at_1"))],
+)
 def test_the_selected_epoch_is_the_best_that_was_measured(tmp_path, selection, metric, every):
-    chosen = [] if selection == "last" else [f"selection_metric={metric}"]
+    chosen = [f"selection_metric={metric}"] if metric else []
     found = study(
-        tmp_path,
+        write_files(tmp_path),
         "out",
         *LONG,
         "seeds=2",
@@ -104,20 +132,8 @@ def test_the_selected_epoch_is_the_best_that_was_measured(tmp_path, selection, m
             assert np.mean(intra) == pytest.approx(row[f"{side}_intra"], rel=1e-6)
 
 
-def test_the_rows_of_classes_are_of_the_selected_epoch(tmp_path):
-    results = study(tmp_path, "oracle", *LONG, "selection=oracle")
-    (summary,) = of_loss(results.summaries)
-    assert summary["selected_epoch"] < 14
-    rows = read_rows(tmp_path / "oracle" / "runs" / summary["run"] / "classes.parquet")
-    for side in ("train", "test"):
-        of_side = [row["intra"] for row in rows if row["side"] == side]
-        assert np.mean(of_side) == pytest.approx(summary[f"{side}_intra"], rel=1e-6)
-
-
-def test_training_is_the_same_whatever_epoch_is_selected(tmp_path):
-    last, oracle = (
-        study(tmp_path, name, *LONG, f"selection={name}") for name in ("last", "oracle")
-    )
+def test_training_is_the_same_whatever_epoch_is_selected(whole):
+    last, oracle = (Store(whole(selection)).load() for selection in ("last", "oracle"))
     drop = ("run",)
     one, two = (
         [{k: v for k, v in row.items() if k not in drop} for row in numbers(found.epochs)]
@@ -132,21 +148,17 @@ def test_training_is_the_same_whatever_epoch_is_selected(tmp_path):
 
 def test_of_equal_epochs_the_earliest_is_selected(tmp_path):
     # a head that hardly moves: all epochs retrieve the same
-    found = study(tmp_path, "out", "learning_rate=1e-12", "selection=oracle")
+    found = study(write_files(tmp_path), "out", "learning_rate=1e-12", "selection=oracle")
     assert len({row["map_at_r"] for row in of_loss(found.epochs, "triplet")}) == 1
     assert of_loss(found.summaries, "triplet")[0]["selected_epoch"] == 1
 
 
-def test_best_validation_never_sees_the_test_side(tmp_path):
-    (tmp_path / "bad").mkdir()
-    clean = write_vectors(tmp_path / "vectors.npz")
-    poisoned = write_vectors(tmp_path / "bad" / "vectors.npz", poison=True)
+def test_best_validation_never_sees_the_test_side(tmp_path, files, whole):
+    poisoned = write_vectors(tmp_path / "vectors.npz", poison=True)
     rules = {}
     for rule in ("best-validation", "oracle"):
-        good, bad = (
-            study(tmp_path, f"{rule} {name}", *LONG, f"selection={rule}", vectors=vectors)
-            for name, vectors in (("good", clean), ("bad", poisoned))
-        )
+        good = Store(whole(rule)).load()
+        bad = study(files, tmp_path / rule, *LONG, f"selection={rule}", vectors=poisoned)
         (one,), (two,) = of_loss(good.summaries), of_loss(bad.summaries)
         assert one["map_at_r"] > two["map_at_r"] + 0.1
         rules[rule] = one, two
@@ -174,29 +186,31 @@ class Interrupted(Quiet):
 
 
 @pytest.mark.parametrize("selection", ["best-validation", "oracle"])
-def test_a_run_that_was_stopped_keeps_the_best_head_it_had(tmp_path, selection, monkeypatch):
+def test_a_run_that_was_stopped_keeps_the_best_head_it_had(
+    tmp_path, selection, files, whole, monkeypatch
+):
     monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
-    vectors = write_vectors(tmp_path / "vectors.npz")
-    overrides = (*LONG, f"selection={selection}")
-    whole = study(tmp_path, "whole", *overrides, vectors=vectors)
-    (summary,) = of_loss(whole.summaries)
+    plan = (*LONG, f"selection={selection}")
+    results = Store(whole(selection)).load()
+    (summary,) = of_loss(results.summaries)
     stop = 14
     assert summary["selected_epoch"] < stop - 1  # the best head comes out of the checkpoint
     with pytest.raises(KeyboardInterrupt):
-        study(tmp_path, "stopped", *overrides, vectors=vectors, progress=Interrupted(stop))
+        study(files, tmp_path / "stopped", *plan, progress=Interrupted(stop))
     run = summary["run"]
     assert Store(tmp_path / "stopped").checkpoint(run).name == str(stop - 1)
-    stopped = study(tmp_path, "stopped", *overrides, vectors=vectors)
-    assert numbers(stopped.summaries) == numbers(whole.summaries)
-    assert numbers(stopped.epochs) == numbers(whole.epochs)
+    stopped = study(files, tmp_path / "stopped", *plan)
+    assert numbers(stopped.summaries) == numbers(results.summaries)
+    assert numbers(stopped.epochs) == numbers(results.epochs)
     one, two = (
-        read_rows(tmp_path / n / "runs" / run / "classes.parquet") for n in ("whole", "stopped")
+        read_rows(folder / "runs" / run / "classes.parquet")
+        for folder in (whole(selection), tmp_path / "stopped")
     )
     assert one == two
 
 
 def test_other_heads_optimizers_and_schedules_give_other_numbers(tmp_path):
-    vectors = write_vectors(tmp_path / "vectors.npz")
+    write_files(tmp_path)
     ways = {
         "default": [],
         "mlp": ["head=mlp", "hidden_size=16"],
@@ -211,7 +225,7 @@ def test_other_heads_optimizers_and_schedules_give_other_numbers(tmp_path):
     }
     reached = {}
     for name, overrides in ways.items():
-        found = study(tmp_path, name, *overrides, vectors=vectors)
+        found = study(tmp_path, name, *overrides)
         (summary,) = of_loss(found.summaries, "triplet")
         reached[name] = summary["loss_value"], summary["test_intra"], summary["train_intra"]
     assert len({values[1] for values in reached.values()}) == len(ways)
@@ -219,9 +233,9 @@ def test_other_heads_optimizers_and_schedules_give_other_numbers(tmp_path):
 
 
 def test_the_baseline_is_the_same_beside_any_training(tmp_path):
-    vectors = write_vectors(tmp_path / "vectors.npz")
-    one = study(tmp_path, "out", "selection=best-validation", "optimizer=sgd", vectors=vectors)
-    two = study(tmp_path, "out", "epochs=2", vectors=vectors)
+    write_files(tmp_path)
+    one = study(tmp_path, "out", "selection=best-validation", "optimizer=sgd")
+    two = study(tmp_path, "out", "epochs=2")
     untrained = [of_loss(found.summaries, "untrained") for found in (one, two)]
     assert untrained[0][0]["run"] == untrained[1][0]["run"]
     assert untrained[0][0]["selected_epoch"] == 0
