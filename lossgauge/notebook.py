@@ -19,7 +19,7 @@ from lossgauge.errors import InputError, nearest
 from lossgauge.plan.study import Plan
 from lossgauge.plan.yaml_file import load_plan, parse_plan
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.frames import data_frame, frame_library
+from lossgauge.results.frames import as_frame, frame_library
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables, as_table
 from lossgauge.results.view import BASELINE, Loss
@@ -260,7 +260,7 @@ class Study:
                 numbers[column] = interval and interval.mean
                 numbers[f"{column}_half_width"] = interval and interval.half_width
             rows.append({"dataset": row.dataset, "loss": row.loss, "seeds": row.seeds, **numbers})
-        return data_frame(as_table(rows, _LEADING), self._library)
+        return as_frame(as_table(rows, _LEADING), self._library)
 
     def claims(self, dataset: str | None = None) -> list[ClaimRecord]:
         """The paper's claims, with the verdict of this study on one of its datasets."""
@@ -347,7 +347,7 @@ class Study:
         return frame_library()
 
     def _frame(self, table: str) -> Any:
-        return data_frame(self._tables.table(table), self._library)
+        return as_frame(self._tables.table(table), self._library)
 
     def dataset_named(self, name: str | None) -> str:
         """The dataset of that name, or the only one. Raises InputError for an unknown name, and without a name."""

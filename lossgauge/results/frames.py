@@ -31,7 +31,7 @@ def frame_library(name: str | None = None) -> ModuleType:
     )
 
 
-def data_frame(table: pa.Table, library: ModuleType) -> Any:
+def as_frame(table: pa.Table, library: ModuleType) -> Any:
     """A table of `StudyTables` as a data frame. Whole numbers stay whole where some are missing."""
     if library.__name__ == "polars":
         return library.from_arrow(table)
