@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from lossgauge.results.view import Loss, StudyView
 
 Figure = dict[str, Any]
-"""`data` and `layout` in plotly's JSON format. Not a `plotly.graph_objects.Figure`: building those takes ten times as
-long, nearly all of it for validation, which the tests do instead."""
+"""`data` and `layout` in plotly's JSON format. Not a `plotly.graph_objects.Figure`: to build those would add half to the
+time of a page, nearly all of it for validation, which the tests do instead."""
 
 Trace = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Chart(NamedTuple):
     note: Callable[[StudyView, str], str]
     """How to read it, in a sentence or two."""
     heading: str = ""
-    """None where the section has one already."""
+    """Empty where its section has one already."""
     losses: Callable[[StudyView, str], Sequence[Loss]] | None = None
     """The buttons of its own legend; None where it shares that of its section."""
     has_legend: bool = False
@@ -73,7 +73,7 @@ def axis(letter: str, number: int) -> str:
 def stacked_panels(titles: Sequence[str], *, gap: int, bottom: int) -> dict[str, Any]:
     """Layout of panels below each other, `gap` pixels apart, each with a `yaxis` and its title above it.
 
-    The x axes are left to the chart. plotly's make_subplots takes 30 ms for the same, and it cannot let panels share
+    The x axes are left to the chart. plotly's make_subplots takes 15 ms for the same, and it cannot let panels share
     one x axis, which a hover label over all panels needs.
     """
     inner = len(titles) * PANEL_PIXELS + (len(titles) - 1) * gap
