@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.5
 """Clean-up may take so long. What a kill leaves behind is removed by the next study in the folder."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

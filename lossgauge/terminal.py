@@ -1,26 +1,26 @@
-"""Text for a terminal: a name is shown there, and never obeyed.
+"""Text for a terminal: control characters are shown, not executed.
 
-A name of a file, a class or a loss may hold what clears a screen, rings a bell, writes backwards or begins a line.
+The name of a file, a class or a loss may hold some that clear the screen, ring the bell, write backwards or start a line.
 """
 
 import unicodedata
 
-_OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode's categories of control and format characters, half characters, and ends of lines."""
+_NOT_SHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode's categories of control and format characters, lone surrogates, and line ends."""
 
 
 def safe(text: str) -> str:
-    r"""`text` as one line of characters that can be seen: others as Python writes them, `\x1b`."""
+    r"""`text` as one line of visible characters; others as Python writes them: `\x1b`."""
     if text.isprintable():
         return text
     return "".join(
         character.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(character) in _OBEYED
+        if unicodedata.category(character) in _NOT_SHOWN
         else character
         for character in text
     )
 
 
 def one_line(text: str) -> str:
-    """A message of several lines as one, safe to show."""
+    """A message of several lines as one line, safe to show."""
     return safe(" ".join(text.split()))

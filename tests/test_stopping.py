@@ -236,12 +236,13 @@ COMMANDS = {
     "mlflow": ("export", "done", "--to", "mlflow"),
     "check": ("check", "triplet"),
 }
-MOMENTS = (0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.4, 3.2, 4.8, 6.4)
+MOMENTS = (0.0, 0.01, 0.05, 0.2, 0.8, 2.4, 6.4)
+"""Seconds after the handlers are set: each command gets both signals at each, give or take a fifth."""
 
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_two_hundred_and_fifty_signals_at_many_moments(place: Path):
+def test_a_hundred_and_twenty_six_signals_at_many_moments(place: Path):
     run = (sys.executable, "-m", "lossgauge", "study", "small.yaml", "--set", "epochs=2")
     subprocess.run([*run, "--out", "done"], check=True, capture_output=True)
     chance = random.Random(0)
@@ -262,4 +263,4 @@ def test_two_hundred_and_fifty_signals_at_many_moments(place: Path):
                 counts[f"{name}: stopped"] += 1
                 slowest[name] = max(slowest.get(name, 0.0), stopped.seconds)
     print(dict(counts), {name: round(seconds, 2) for name, seconds in slowest.items()})
-    assert sum(count for name, count in counts.items() if name.endswith("stopped")) >= 100
+    assert sum(count for name, count in counts.items() if name.endswith("stopped")) >= 80

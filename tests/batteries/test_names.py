@@ -236,12 +236,12 @@ import json, sys
 from pathlib import Path
 from rich.console import Console
 from lossgauge.cli import say
-from lossgauge.study.progress_bars import watcher
+from lossgauge.study.progress_bars import progress_on
 names = json.loads(Path(sys.argv[1]).read_text())
 say("begin")
 for name in names:
     say(f"say {name}|")
-with watcher(Console(stderr=True)) as bars:
+with progress_on(Console(stderr=True)) as bars:
     for name in names:
         bars.warning("bar", f"{name}|")
 say("end of it")

@@ -267,7 +267,7 @@ def test_ray_works_without_a_home(machine):
     study = ("study", "demo", *SMALL, "--out", "ray", "--engine", "ray", "--jobs", "2")
     done = machine.lossgauge(*study)
     assert outcome(done) == "works"
-    assert "6 runs done, 0 were there, 0 failed" in done.stdout
+    assert "6 runs done, 0 reused, 0 failed" in done.stdout
 
 
 READ_ONLY = """
