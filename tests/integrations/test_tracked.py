@@ -24,7 +24,7 @@ def test_nested_settings_are_joined_by_dots():
     assert flat(config) == {
         "loss": "triplet",
         "settings.margin": 0.2,
-        "settings.extra_columns.y": "[1]",
+        "settings.more.y": "[1]",
     }
 
 
