@@ -7,11 +7,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from lossgauge import export
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.export import export_study
 from lossgauge.files import _prefix, write_json
 from lossgauge.integrations import EXPORTERS
+from lossgauge.integrations.csv import quoted
 from lossgauge.results.columns import TABLES
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables
@@ -165,10 +165,10 @@ HARMLESS = ["a=1", "", " =1", "'=1", None, "ä", "1-1"]
 
 def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe_and_nothing_else_changes():
     table = pa.table({"text": FORMULAS + HARMLESS, "number": [-1.5] * 15, "none": [None] * 15})
-    quoted = export._quoted(table)
-    assert quoted.schema == table.schema
-    assert quoted["text"].to_pylist() == ["'" + text for text in FORMULAS] + HARMLESS
-    assert quoted.drop("text") == table.drop("text")
+    with_apostrophes = quoted(table)
+    assert with_apostrophes.schema == table.schema
+    assert with_apostrophes["text"].to_pylist() == ["'" + text for text in FORMULAS] + HARMLESS
+    assert with_apostrophes.drop("text") == table.drop("text")
 
 
 def test_formulas_are_quoted_in_csv_on_request_alone(folder, tmp_path, monkeypatch):
@@ -185,7 +185,7 @@ def test_formulas_are_quoted_in_csv_on_request_alone(folder, tmp_path, monkeypat
         rows = (tmp_path / "out" / "runs.csv").read_text().splitlines()[1:]
         assert rows
         assert all(f",{begin}," in row for row in rows)
-    with pytest.raises(InputError, match="quote_formulas is for csv alone, got parquet"):
+    with pytest.raises(InputError, match="quote_formulas is for csv only, got parquet"):
         export_study(folder, "parquet", quote_formulas=True)
 
 
