@@ -59,10 +59,11 @@ def say(line: str, *, err: bool = False) -> None:
     typer.echo(safe(line), err=err)
 
 
-def _say_version(asked: bool) -> None:
+def _say_version(asked: bool) -> bool:
     if asked:
         say(f"lossgauge {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
