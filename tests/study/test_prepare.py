@@ -45,7 +45,7 @@ def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(t
         ("folder:none", "there is no none", "whole"),
         (
             "folder:pets",
-            "left out because they are not images, or of a format that is not read (1): ant/notes.txt",
+            "left out because they are not images, or in a format that is not read (1): ant/notes.txt",
             "part",
         ),
         ("folder:pets", "left out because they cannot be read (1 of 12): bee/5.png", "part"),
