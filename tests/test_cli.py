@@ -196,7 +196,7 @@ def test_lists_of_losses_and_datasets(place: Path):
     assert "margin=0.2" in losses
     datasets = run("datasets").stdout
     assert "digits: found in" in datasets
-    assert "cub200: not here" in datasets
+    assert "cub200: not found" in datasets
 
 
 def test_features_are_extracted_and_found_again(place: Path):
