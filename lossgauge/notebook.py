@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyarrow as pa
 from jinja2 import Environment
 
 from lossgauge.claims.comparisons import ComparisonResult, OrderingResult
@@ -18,7 +17,7 @@ from lossgauge.claims.verdicts import Verdict, verdicts
 from lossgauge.errors import InputError, nearest
 from lossgauge.plan.study import Plan
 from lossgauge.plan.yaml_file import load_plan, parse_plan
-from lossgauge.results.columns import COLUMNS
+from lossgauge.results.columns import COLUMNS, Kind
 from lossgauge.results.frames import as_frame, frame_library
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables, as_table
@@ -509,7 +508,7 @@ def _shown(progress: bool | Progress) -> Progress:
     return progress if isinstance(progress, Progress) else show_progress(quiet=not progress)
 
 
-_LEADING = {"dataset": pa.string(), "loss": pa.string(), "seeds": pa.int64()}
+_LEADING: dict[str, Kind] = {"dataset": "text", "loss": "text", "seeds": "whole"}
 
 _HTML = Environment(autoescape=True).from_string("""\
 <table>

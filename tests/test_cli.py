@@ -188,7 +188,7 @@ def test_lists_of_losses_and_datasets(place: Path):
     assert "margin=0.2" in losses
     datasets = run("datasets").stdout
     assert "digits: found in" in datasets
-    assert "cub200: not here" in datasets
+    assert "cub200: not found" in datasets
 
 
 def test_features_are_extracted_and_found_again(place: Path):
@@ -206,7 +206,7 @@ def test_what_is_left_out_of_a_dataset_is_named(place: Path):
     (place / "pets" / "ant" / "notes.txt").write_text("small")
     (place / "pets" / "ant" / "9.jpg").write_text("no image")
     told = (
-        "folder:pets: left out because they are not images, or of a format that is not read (1): ant/notes.txt\n"
+        "folder:pets: left out because they are not images, or in a format that is not read (1): ant/notes.txt\n"
         "folder:pets: left out because they cannot be read (1 of 9): ant/9.jpg\n"
     )
     for _ in range(2):
@@ -276,7 +276,7 @@ def test_check_counts_rows_of_zeros_and_refuses_squares_that_overflow(place: Pat
 @pytest.mark.parametrize(
     ("embeddings", "labels", "words"),
     [
-        (np.ones((3, 2)), np.arange(2), "holds 3 embeddings, but labels of shape (2,)"),
+        (np.ones((3, 2)), np.arange(2), "holds 3 embeddings, but labels has shape (2,)"),
         (np.array([[1, 0], [np.nan, 1], [0, 1]]), np.array([0, 1, 0]), "NaN in row 1"),
         (np.eye(3), np.zeros(3, int), "at least two"),
         (np.eye(3), np.arange(3), "each of the 3 classes has one sample"),

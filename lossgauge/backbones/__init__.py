@@ -1,9 +1,13 @@
-"""Frozen networks by name, through transformers, and a user's own by file."""
+"""Frozen networks: by name, through transformers, or from a user's own file.
+
+To add one: its file with a class that follows `lossgauge.types.Backbone`, its line here, its test, its line in the
+changelog. Its settings are the keyword arguments of its constructor, and are declared nowhere else.
+"""
 
 from __future__ import annotations
 
 import functools
-import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +17,7 @@ from lossgauge.backbones.hugging_face import HuggingFace
 from lossgauge.backbones.own_file import from_file
 from lossgauge.backbones.pixels import Pixels
 from lossgauge.errors import InputError, nearest
+from lossgauge.settings import check_settings, settings_of
 from lossgauge.types import Backbone
 
 _BY_NAME: dict[str, Callable[..., Backbone]] = {
@@ -22,49 +27,46 @@ _BY_NAME: dict[str, Callable[..., Backbone]] = {
 }
 BACKBONES = tuple(_BY_NAME)
 
+HUB = "hf:"
+"""Names of models for transformers begin with this."""
+
 
 def load_backbone(name: str, *, download: bool = False, **settings: Any) -> Backbone:
-    """The backbone of that name, made with `settings`; `download` lets one fetch its weights that can.
+    """The backbone with this name and these settings; `download` lets it fetch its weights, if it can.
 
-    `name` is one of `BACKBONES`; `hf:MODEL`, a folder or a name on the hub that transformers can read; or
+    `name` is one of `BACKBONES`; or `hf:MODEL`, a folder or a name on the hub that transformers can read; or
     `my_backbone.py:Model`, a class or function of a file, which is run as code. Raises InputError for an unknown
-    name or setting, MissingExtra without a library or package of weights, DataError for weights that are not there.
+    name or setting, MissingExtra without a library or package of weights, DataError for missing weights.
     """
-    made = _maker(name)
-    accepted = inspect.signature(made).parameters
-    if download and "download" in accepted:
+    make = backbone_class(name)
+    if download and "download" in settings_of(make).defaults:
         settings["download"] = True
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-    for key in settings:
-        if key not in accepted and not open_ended:
-            if not accepted:
-                raise InputError(f"the backbone {name!r} has no settings, got {key!r}")
-            raise InputError(
-                f"the backbone {name!r} has no setting {key!r}{nearest(key, accepted)}"
-            )
-    for key, parameter in accepted.items():
-        required = parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-        )
-        if required and key not in settings:
-            raise InputError(
-                f"the backbone {name!r} needs the setting {key!r}, as in load_backbone({name!r}, {key}=...)"
-            )
-    return made(**settings)
+    check_settings(
+        settings,
+        make,
+        what=f"the backbone {name!r}",
+        example=f"load_backbone({name!r}, {{setting}}=...)",
+    )
+    return make(**settings)
 
 
-def _maker(name: str) -> Callable[..., Backbone]:
-    if name == "hf:":
+def backbone_class(name: str) -> Callable[..., Backbone]:
+    """What makes the backbone with this name; `settings_of` it says which settings it takes.
+
+    Raises InputError, with the nearest name, if there is none.
+    """
+    if name == HUB:
         raise InputError(
             "hf: needs a model: hf:FOLDER, or a name on the hub such as hf:facebook/dinov2-small"
         )
-    if name.startswith("hf:"):
-        return functools.partial(HuggingFace, name.removeprefix("hf:"))
-    if ":" in name:
+    if name.startswith(HUB):
+        return functools.partial(HuggingFace, name.removeprefix(HUB))
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    path, colon, _ = name.rpartition(":")
+    if colon and (path.endswith(".py") or os.path.exists(path)):
         return from_file(name)
-    if name not in _BY_NAME:
-        raise InputError(
-            f"unknown backbone {name!r}{nearest(name, BACKBONES)}; others are named hf:MODEL or my_backbone.py:Model"
-        )
-    return _BY_NAME[name]
+    raise InputError(
+        f"unknown backbone {name!r}{nearest(name.partition(':')[0] + colon, (*BACKBONES, HUB))}; "
+        "others are named hf:MODEL or my_backbone.py:Model"
+    )

@@ -1,4 +1,4 @@
-"""Where the files of a transformers checkpoint are, and what they are: read and hashed, nothing of them run."""
+"""Where the files of a transformers checkpoint are, and their hashes. No code of a checkpoint is run."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _CONFIGS, _INDEXES = TypeAdapter(dict[str, Any]), TypeAdapter(_Index)
 
 
 class Checkpoint(NamedTuple):
-    """A folder with config.json, safetensors weights and the settings of an image processor: all three are there."""
+    """A folder with config.json, safetensors weights and the settings of an image processor."""
 
     folder: Path
     model: str
-    """Its name on the hub, or its folder's own name."""
+    """Its name on the hub, or the name of its folder."""
     found: str
-    """Where it was found, in words."""
+    """Where it was found: `folder`, or the hub with its commit."""
     kind: str
     """`model_type` of the config."""
     weights: str
-    """SHA-256 over the weights' files, one after the other."""
+    """SHA-256 over the files of the weights, one after the other."""
     config: str
     """SHA-256 of config.json."""
 
@@ -52,18 +52,18 @@ class Checkpoint(NamedTuple):
 def find_checkpoint(
     model: str, *, kinds: Iterable[str], download: bool, revision: str
 ) -> Checkpoint:
-    """The checkpoint of that name, in this order: a folder, a folder of LOSSGAUGE_WEIGHTS, the hub's local cache.
+    """The checkpoint with this name: a folder, else a folder in LOSSGAUGE_WEIGHTS, else in the hub's local cache.
 
-    A key of `VIT_B32` is no folder's name, but may be one in LOSSGAUGE_WEIGHTS. The network is used only with
-    `download`. Raises DataError for what is absent or damaged, InputError for a `model_type` not among `kinds`.
+    A key of `VIT_B32` is searched for only in the last two. The network is used only with `download`. Raises DataError
+    for a missing or damaged checkpoint, InputError for a `model_type` not in `kinds`.
     """
     folder, name, found = _find(model, download=download, revision=revision)
     config = _read(folder)
     kind = str(config["model_type"])
     if kind not in (known := tuple(kinds)):
         raise InputError(
-            f"{folder} holds a {kind!r}; backbones are made of {', '.join(known)}. "
-            "For others write a file of your own: my_backbone.py:Model"
+            f"{folder} holds a model of type {kind!r}, which is not supported (known: {', '.join(known)}): "
+            "write your own file, my_backbone.py:Model"
         )
     if model in VIT_B32:
         _check_vit_b32(model, config, folder)
@@ -76,7 +76,7 @@ def find_checkpoint(
 
 
 def _find(model: str, *, download: bool, revision: str) -> tuple[Path, str, str]:
-    folder = Path(os.path.expanduser(model))  # as written where there is no home
+    folder = Path(os.path.expanduser(model))  # unchanged without a home
     if model not in VIT_B32 and folder.is_dir():
         return folder, folder.resolve().name, "folder"
     root = os.environ.get("LOSSGAUGE_WEIGHTS")
@@ -92,12 +92,12 @@ def _find(model: str, *, download: bool, revision: str) -> tuple[Path, str, str]
 def _snapshot(
     model: str, repository: str, *, download: bool, revision: str, root: str | None
 ) -> Path:
-    """The hub's files of that revision in the local cache."""
+    """The hub's files of this revision in the local cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    # without a home, the hub's client leaves `~` in its place, and fails over it
+    # without a home, the hub's client keeps the `~`, and fails
     cache = HF_HUB_CACHE
     if cache.startswith("~"):
         cache = str(cache_folder() / "huggingface")
@@ -112,40 +112,40 @@ def _snapshot(
             )
         )
     except HFValidationError:
-        raise DataError(f"there is no folder {model!r}, and it is no name on the hub") from None
-    except Exception as error:  # the hub's client raises anything from OSError to its own
+        raise DataError(f"there is no folder {model!r}, and it is not a name on the hub") from None
+    except Exception as error:  # the hub's client may raise anything
         if download or not isinstance(error, LocalEntryNotFoundError):
             raise DataError(f"{repository} cannot be fetched: {first_line(error)}") from error
     places = [] if model in VIT_B32 else [f"the folder {model!r}"]
     places += [] if root is None else [f"LOSSGAUGE_WEIGHTS ({root})"]
     places.append(f"the hub's cache ({cache})")
     raise DataError(
-        f"{repository} at revision {revision!r} is not, or not whole, in {', nor in '.join(places)}: "
-        f"fetch it with --download (download=True), or put its files into a folder {model!r} of LOSSGAUGE_WEIGHTS"
+        f"{repository} at revision {revision!r} is missing or incomplete in {' and in '.join(places)}: "
+        f"fetch it with --download (download=True), or put its files into a folder {model!r} in LOSSGAUGE_WEIGHTS"
     )
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """The config as plain data, with a `model_type`."""
+    """The config as a dict, with a `model_type`."""
     path = folder / _CONFIG
     if not path.is_file():
-        raise DataError(f"{folder} holds no model of transformers: it has no {_CONFIG}")
+        raise DataError(f"{folder} is not a model of transformers: it has no {_CONFIG}")
     try:
         config = _CONFIGS.validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
         raise DataError(f"{path} is damaged: {_first(error)}") from None
     if not isinstance(config.get("model_type"), str):
-        raise DataError(f"{path} is no config of transformers: it has no model_type")
+        raise DataError(f"{path} is not a config of transformers: it has no model_type")
     return config
 
 
 def _check_vit_b32(name: str, config: dict[str, Any], folder: Path) -> None:
-    """A record that says `clip-vit-b32` must not come of another network that lay in the folder of that name."""
+    """InputError if the folder with this name holds another network: records would name the wrong one."""
     asked, kind = ("clip" if name == "clip-vit-b32" else "vit"), config["model_type"]
-    # what transformers takes where a config does not say
+    # the defaults of transformers
     of_images = config.get("vision_config", config)
     if not isinstance(of_images, dict):
-        raise DataError(f"{folder / _CONFIG} is damaged: its vision_config is no mapping")
+        raise DataError(f"{folder / _CONFIG} is damaged: its vision_config is not a mapping")
     patch = of_images.get("patch_size", 32 if asked == "clip" else 16)
     if not kind.startswith(asked) or patch != 32:
         raise InputError(
@@ -155,10 +155,10 @@ def _check_vit_b32(name: str, config: dict[str, Any], folder: Path) -> None:
 
 
 def _weight_files(folder: Path, config: dict[str, Any]) -> list[Path]:
-    """The files that transformers will read."""
+    """The files of weights that transformers will read."""
     if "transformers_weights" in config:
         raise InputError(
-            f"{folder / _CONFIG} names weights of its own choice: remove transformers_weights"
+            f"{folder / _CONFIG} names other files of weights: remove transformers_weights from it"
         )
     if (folder / _WEIGHTS).is_file():
         return [folder / _WEIGHTS]
@@ -171,26 +171,26 @@ def _weight_files(folder: Path, config: dict[str, Any]) -> list[Path]:
         raise DataError(f"{index} is damaged: {_first(error)}") from None
     for shard in shards:
         if Path(shard).name != shard or "\0" in shard:
-            raise DataError(f"{index} names {shard!r}, which is no file beside it")
+            raise DataError(f"{index} names {shard!r}, which is not a file beside it")
         if not (folder / shard).is_file():
-            raise DataError(f"{index} names {shard}, which is not there")
+            raise DataError(f"{index} names {shard}, which is missing")
     return [folder / shard for shard in shards]
 
 
 def _what_to_do(folder: Path) -> str:
-    """How to come to weights that are read, from those that are there."""
+    """How to get weights that can be read, from the files that exist."""
     others = sorted(
         path.name for path in folder.glob("*.safetensors") if not path.name.startswith(".")
     )
     if others:
-        return f"it has {others[0]}, which transformers reads under the name {_WEIGHTS}: rename it, or copy it to that name"
+        return f"it has {others[0]}, but transformers reads only {_WEIGHTS}: rename it, or copy it to that name"
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")) or any(folder.glob("*.ckpt*")):
-        return "its weights are pickles, which are not read: docs/backbones.md tells how to convert them once"
+        return "its weights are pickles, which are not read: docs/backbones.md shows how to convert them"
     return "save the model with save_pretrained, or put its weights there"
 
 
 def _first(error: Exception) -> str:
-    """The first thing that is wrong, in a line."""
+    """The first problem, in one line."""
     if not isinstance(error, ValidationError):
         return first_line(error)
     first = error.errors(include_url=False, include_input=False)[0]
@@ -198,7 +198,7 @@ def _first(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """An error's type and the first line of what it says."""
+    """An error's type and the first line of its text."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 

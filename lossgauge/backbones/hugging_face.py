@@ -1,7 +1,7 @@
 """Pretrained image towers through transformers 5: CLIP, ViT, DINOv2, SigLIP and ConvNeXt.
 
-Weights come from safetensors files alone: nothing is unpickled, and no code of a checkpoint is run. Images are
-prepared by transformers' PIL processors, which need no torchvision.
+Weights are read from safetensors files only: nothing is unpickled, and no code of a checkpoint is run. Images are
+prepared by transformers' PIL processors, which do not need torchvision.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def _class_token(output: Any) -> Tensor:
 
 class _Family(NamedTuple):
     network: str
-    """The class of transformers that holds the image tower alone."""
+    """The class of transformers for the image tower without the text tower."""
     pooled: str
-    """Which output is taken, in words: part of the identity."""
+    """Which output is used, in words: part of the identity."""
     pool: Callable[[Any], Tensor | None]
     settings: dict[str, Any]
 
@@ -56,7 +56,7 @@ _FAMILIES = {
     "clip_vision_model": _CLIP,
     "vit": _Family(
         "ViTModel",
-        # not the pooler above it: many checkpoints lack that layer, and transformers then draws it at random
+        # without the pooler: many checkpoints lack that layer, and transformers then initialises it at random
         "last_hidden_state[:, 0]: class token after the layer norm",
         _class_token,
         {"add_pooling_layer": False},
@@ -79,14 +79,14 @@ _FAMILIES = {
 
 
 class HuggingFace:
-    """Frozen features of a pretrained image tower: float32 on the CPU, whatever `dtype` and `device` compute them.
+    """Frozen features of a pretrained image tower, as float32 on the CPU for every `dtype` and `device`.
 
-    `model` is a folder that `save_pretrained` wrote, a name on the hub, or a key of `VIT_B32`; `find_checkpoint` says
-    where it is looked for. `dtype` is fp32 or bf16, `device` cpu, cuda or cuda:N. The device is no part of the
-    identity: features made on a GPU serve a machine without one.
+    `model` is a folder written by `save_pretrained`, a name on the hub, or a key of `VIT_B32`; `find_checkpoint` says
+    where it is searched for. `dtype` is fp32 or bf16, `device` cpu, cuda or cuda:N. The device is not part of the
+    identity: a machine without a GPU can use features made on one.
 
-    Raises MissingExtra without transformers, InputError for a wrong setting or a kind of model that is not taken,
-    DataError where the checkpoint is absent or damaged.
+    Raises MissingExtra without transformers, InputError for a wrong setting or an unsupported type of model,
+    DataError for a missing or damaged checkpoint.
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class HuggingFace:
     def prepare(self, image: Image.Image) -> Tensor:
         """3 × height × width numbers, resized and normalised as the checkpoint's processor says.
 
-        An image of any mode is made RGB first; what is transparent comes to lie on white.
+        An image of any mode becomes RGB first, with transparent parts white.
         """
-        # asked for at each call, because the processors of ViT and ConvNeXt would leave a grey image grey
+        # set in each call: the processors of ViT and ConvNeXt would leave a grey image grey
         prepared = self._processor(image, do_convert_rgb=True, return_tensors="pt")
         pixels: Tensor = prepared["pixel_values"]
         return pixels[0]
@@ -138,12 +138,12 @@ class HuggingFace:
             pooled = self._pool(self.network(pixel_values=batch.to(self.device, self.dtype)))
         if pooled is None:
             raise InputError(
-                f"{self.name} was made without the head that pools: it has no features"
+                f"{self.name} was saved without its pooling layer: it gives no features"
             )
         return pooled.float().cpu()
 
     def _try(self, folder: Path) -> int:
-        """The features' width, by a plain image: what does not fit together is told now, not an hour into a study."""
+        """The width of the features of a plain image: parts that do not fit fail now, not an hour into a study."""
         try:
             features = self.extract(self.prepare(Image.new("RGB", (40, 30), "gray"))[None])
         except InputError:
@@ -164,10 +164,12 @@ def _processor(transformers: ModuleType, folder: Path) -> Any:
         )
     except Exception as error:
         raise DataError(
-            f"the image processor in {folder} cannot be made: {first_line(error)}"
+            f"the image processor in {folder} cannot be created: {first_line(error)}"
         ) from error
     if getattr(made, "backend", None) != "pil":
-        raise DataError(f"the image processor in {folder}, {type(made).__name__}, has no PIL form")
+        raise DataError(
+            f"the image processor in {folder}, {type(made).__name__}, has no PIL version"
+        )
     return made
 
 
@@ -188,7 +190,7 @@ def _network(
         raise DataError(
             f"the weights in {folder} cannot be read into {family.network}: {first_line(error)}"
         ) from error
-    # transformers draws at random what is missing, and only warns
+    # transformers initialises missing weights at random, and only warns
     missing = sorted(report["missing_keys"])
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -220,7 +222,7 @@ def _device(name: str) -> torch.device:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No report of the text tower's unused weights, and no bar for reading a file."""
+    """Silences the report of the text tower's unused weights, and the progress bar of reading a file."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -236,7 +238,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """No TF32, whatever the process has chosen: on a GPU fp32 is then fp32."""
+    """No TF32, even if the process allows it: on a GPU fp32 is then fp32."""
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:

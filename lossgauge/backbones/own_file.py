@@ -1,4 +1,4 @@
-"""A backbone of one's own by its file: `my_backbone.py:Model`."""
+"""A user's own backbone in a file: `my_backbone.py:Model`."""
 
 from __future__ import annotations
 
@@ -21,24 +21,22 @@ from lossgauge.user_file import import_file
 
 
 class OwnBackbone:
-    """A user's object with `prepare` and `extract`, held to what a backbone must do.
+    """A user's object with `prepare` and `extract`, whose results are checked.
 
-    Its `name` is the object's, else the file's and the class's. Its identity holds the file's SHA-256, the settings,
-    and the object's own `identity`: name there what else the features depend on, such as the hash of weights.
+    `name` is the object's, else the file's and the class's. `identity` has the file's SHA-256, the settings, and the
+    object's own `identity`: put there what else the features depend on, such as the hash of weights.
     """
 
     def __init__(self, made: Any, *, name: str, identity: dict[str, str]) -> None:
         for method in ("prepare", "extract"):
             if not callable(getattr(made, method, None)):
                 raise InputError(
-                    f"{name} gives a {type(made).__name__} without {method}(): a backbone has prepare(image) "
+                    f"{name} makes a {type(made).__name__} without {method}(): a backbone needs prepare(image) "
                     "and extract(batch)"
                 )
         own = getattr(made, "identity", {})
         if not isinstance(own, dict):
-            raise InputError(
-                f"identity of {name} must be a dict of words, got {type(own).__name__}"
-            )
+            raise InputError(f"identity of {name} must be a dict of text, got {type(own).__name__}")
         if isinstance(made, nn.Module):
             made.eval()
         self._made = made
@@ -46,39 +44,39 @@ class OwnBackbone:
         self.identity = identity | {str(key): str(value) for key, value in own.items()}
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """What the object makes of an image. Raises InputError where that is no tensor."""
-        found = self._made.prepare(image)
-        if not isinstance(found, Tensor):
+        """The object's prepared image. Raises InputError if it is not a tensor."""
+        prepared = self._made.prepare(image)
+        if not isinstance(prepared, Tensor):
             raise InputError(
-                f"prepare of {self.name} must give a tensor, got {type(found).__name__}"
+                f"prepare of {self.name} must return a tensor, got {type(prepared).__name__}"
             )
-        return found
+        return prepared
 
     @torch.inference_mode()
     def extract(self, batch: Tensor) -> Float[Tensor, "rows width"]:
-        """The object's features, on the CPU. Raises InputError where they are not float32 with one row an image."""
-        found = self._made.extract(batch)
-        if isinstance(found, Tensor):
-            if found.dtype == torch.float32 and found.ndim == 2 and len(found) == len(batch):
-                return found.cpu()
-            got = f"{str(found.dtype).removeprefix('torch.')} of shape {tuple(found.shape)}"
+        """The object's features, on the CPU. Raises InputError unless they are float32 with one row per image."""
+        rows = self._made.extract(batch)
+        if isinstance(rows, Tensor):
+            if rows.dtype == torch.float32 and rows.ndim == 2 and len(rows) == len(batch):
+                return rows.cpu()
+            got = f"{str(rows.dtype).removeprefix('torch.')} of shape {tuple(rows.shape)}"
         else:
-            got = type(found).__name__
+            got = type(rows).__name__
         raise InputError(
-            f"extract of {self.name} must give float32 features, one row an image: for {len(batch)} images "
-            f"it gave {got}"
+            f"extract of {self.name} must return float32 features, one row per image: for {len(batch)} images "
+            f"it returned {got}"
         )
 
 
 def from_file(name: str) -> Callable[..., OwnBackbone]:
-    """What makes the backbone `file.py:Name`, with the signature of that class or function. The file is run as code.
+    """What makes the backbone `file.py:Name`, with the signature of that class or function. Runs the file as code.
 
-    Raises InputError where there is no such file or name, or the file fails on import.
+    Raises InputError if there is no such file or name, or the file fails on import.
     """
     path, _, attribute = name.rpartition(":")
     file = Path(path)
-    if not os.path.isfile(file):  # false for a name that is too long, too
-        raise InputError(f"a backbone of your own is named file.py:Name; there is no file {path!r}")
+    if not os.path.isfile(file):  # also false for a name that is too long
+        raise InputError(f"your own backbone is named file.py:Name, but there is no file {path!r}")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     made = _attribute(file, attribute)
     short = f"{file.name}:{attribute}"
@@ -89,9 +87,11 @@ def from_file(name: str) -> Callable[..., OwnBackbone]:
             backbone = made(**settings)
         except InputError:
             raise
-        # a user's own constructor may raise anything; it is named, not swallowed
+        # a user's constructor may raise anything: the error is shown, not hidden
         except (Exception, SystemExit) as error:
-            raise InputError(f"{name!r} cannot be made: {type(error).__name__}: {error}") from error
+            raise InputError(
+                f"{name!r} cannot be created: {type(error).__name__}: {error}"
+            ) from error
         identity = {"file": digest, "settings": json.dumps(settings, sort_keys=True, default=str)}
         return OwnBackbone(backbone, name=short, identity=identity)
 

@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 class Pixels:
-    """Pixels over 255, flattened row by row, channels last. All images must be of one size."""
+    """Pixels divided by 255, flattened row by row, channels last. All images must have one size."""
 
     def __init__(self) -> None:
         self.name = "pixels"
         self.identity = {"weights": "none", "preprocessing": "pixel / 255"}
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """The image's bytes: grey or RGB."""
+        """The bytes of the image, grey or RGB."""
         if image.mode not in ("L", "RGB"):
             image = image.convert("RGB")
         return torch.from_numpy(np.array(image))

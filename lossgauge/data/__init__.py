@@ -1,4 +1,4 @@
-"""Datasets by name: own readers of the official layouts, found on disk, and fetched only when asked to."""
+"""Datasets by name: read from disk in their official layouts, and fetched only if asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 from lossgauge.data import (
     cars196,
@@ -14,105 +13,124 @@ from lossgauge.data import (
     cub200,
     digits,
     fashion_mnist,
+    folder,
     hub,
     orl_faces,
     tiny_imagenet,
 )
-from lossgauge.data.annotated_images import Outline
+from lossgauge.data.dataset import Dataset, Outline
 from lossgauge.data.locations import NotFound
 from lossgauge.errors import DataError, InputError, nearest
 from lossgauge.types import ImageSet
 
-_READERS: dict[str, ModuleType] = {
-    "digits": digits,
-    "orl-faces": orl_faces,
-    "fashion-mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "cars196": cars196,
-    "cub200": cub200,
-    "tiny-imagenet": tiny_imagenet,
-}
-DATASETS = tuple(_READERS)
+_DATASETS: tuple[Dataset, ...] = (
+    digits.DATASET,
+    orl_faces.DATASET,
+    fashion_mnist.DATASET,
+    cifar10.DATASET,
+    cars196.DATASET,
+    cub200.DATASET,
+    tiny_imagenet.DATASET,
+)
+_BY_NAME = {dataset.name: dataset for dataset in _DATASETS}
+DATASETS = tuple(_BY_NAME)
+
+FOLDER, EMBEDDINGS = "folder:", "embeddings:"
+"""Names of a user's own data begin with these: images, and embeddings that need no backbone."""
 
 
 def load_dataset(
     name: str, root: Path | None = None, *, download: bool = False, split: str | None = None
 ) -> ImageSet:
-    """The dataset of that name, or the images of `folder:PATH`, split as `split` says: named ones have their own.
+    """The images of a dataset by its name, or of `folder:PATH`. Only the latter uses `split`.
 
-    A named one is read from `root`, from the folder in LOSSGAUGE_<NAME>, or from where it is usual; without
-    a folder given, what was fetched before counts too. Only with `download` is one that is in none of them
-    fetched from the Hugging Face hub. Raises InputError for an unknown name, DataError where it is absent
-    (with where it was looked for and how to get it) or damaged.
+    A named dataset is read from `root`, else from the folder in LOSSGAUGE_<NAME>, else from the usual places, else
+    from an earlier download. With `download`, one that is in none of these is fetched from the Hugging Face hub.
+    Raises InputError for an unknown name, DataError if it was not found (with where it was searched for and how
+    to get it) or is damaged.
     """
-    if name.startswith("folder:"):
-        from lossgauge.data import folder
-
-        return folder.load(Path(name.removeprefix("folder:")), split=split)
-    if name.startswith("embeddings:"):
+    check_dataset_name(name)
+    if name.startswith(FOLDER):
+        return folder.load(Path(name.removeprefix(FOLDER)), split=split)
+    if name.startswith(EMBEDDINGS):
         raise InputError(
-            f"{name} holds embeddings, which need no images: a study takes them as they are"
+            f"{name} has embeddings, not images: use it in a study, where it needs no backbone"
         )
-    reader, place = _reader(name), _root(name, root)
+    dataset, place = named_dataset(name), _root(name, root)
     try:
-        with _allowed(name):
-            images: ImageSet = reader.load(place)
-        return images
+        with _readable(name):
+            return dataset.load(place)
     except NotFound:
-        fetched = hub.stored(name) if place is None or download else None
+        fetched = hub.stored(dataset) if place is None or download else None
         if fetched is None:
-            if not download or name not in hub.REPOSITORIES:
+            if not download or dataset.hub is None:
                 raise
-            fetched = hub.fetch(name, reader.EXPECTED)
-        return hub.load(name, fetched, reader.EXPECTED)
+            fetched = hub.fetch(dataset)
+        return hub.load(dataset, fetched)
+
+
+def named_dataset(name: str) -> Dataset:
+    """The dataset with this name. Raises InputError, with the nearest name, if there is none."""
+    if name not in _BY_NAME:
+        raise InputError(
+            f"unknown dataset {name!r}{nearest(name, DATASETS)}; your own data is folder:PATH or embeddings:PATH"
+        )
+    return _BY_NAME[name]
+
+
+def check_dataset_name(name: str) -> None:
+    """InputError, with the nearest name, unless it is a named dataset, `folder:PATH` or `embeddings:PATH`."""
+    kind, colon, path = name.partition(":")
+    if not colon:
+        named_dataset(name)
+    elif f"{kind}:" not in (FOLDER, EMBEDDINGS):
+        raise InputError(
+            f"unknown kind of data {name!r}{nearest(f'{kind}:', (FOLDER, EMBEDDINGS))}"
+        )
+    elif not path:
+        raise InputError(f"{name} needs a path, as in {name}my-data")
 
 
 def describe_datasets() -> Iterator[str]:
-    """A line a dataset: where it was found, layout, counts and split, or how to get it; and its licence.
+    """One line per dataset: where it was found, layout, counts and split, or how to get it; and its licence.
 
-    No image is opened and nothing is unpacked, so it takes seconds at most.
+    Opens no image and unpacks nothing, so it takes a few seconds at most.
     """
-    for name, reader in _READERS.items():
+    for dataset in _DATASETS:
+        name = dataset.name
         try:
-            found = _outline(name, reader)
+            outline = _outline(dataset)
             yield (
-                f"{name}: found in {found.place} ({found.layout}), {found.train:,} training and "
-                f"{found.test:,} test images, {found.protocol} split; licence: {reader.LICENSE}"
+                f"{name}: found in {outline.place} ({outline.layout}), {outline.train:,} training and "
+                f"{outline.test:,} test images, {outline.protocol} split; licence: {dataset.license}"
             )
         except NotFound as error:
-            yield f"{name}: not here; {error}; licence: {reader.LICENSE}"
+            yield f"{name}: not found; {error}; licence: {dataset.license}"
         except DataError as error:
             yield f"{name}: cannot be used; {error}"
 
 
-def _outline(name: str, reader: ModuleType) -> Outline:
-    place = _root(name, None)
+def _outline(dataset: Dataset) -> Outline:
+    place = _root(dataset.name, None)
     try:
-        with _allowed(name):
-            found: Outline = reader.outline(place)
-        return found
+        with _readable(dataset.name):
+            return dataset.outline(place)
     except NotFound:
-        fetched = hub.stored(name) if place is None else None
+        fetched = hub.stored(dataset) if place is None else None
         if fetched is None:
             raise
-        return hub.outline(name, fetched, reader.EXPECTED)
+        return hub.outline(dataset, fetched)
 
 
 @contextmanager
-def _allowed(name: str) -> Iterator[None]:
-    """A DataError where the files of a dataset are somebody else's."""
+def _readable(name: str) -> Iterator[None]:
+    """Turns a missing permission into a DataError."""
     try:
         yield
     except PermissionError as error:
         raise DataError(
-            f"{name} cannot be read: this user may not open {error.filename} ({error.strerror})"
+            f"{name} cannot be read: this user has no permission to open {error.filename} ({error.strerror})"
         ) from None
-
-
-def _reader(name: str) -> ModuleType:
-    if name not in _READERS:
-        raise InputError(f"unknown dataset {name!r}{nearest(name, DATASETS)}")
-    return _READERS[name]
 
 
 def _root(name: str, root: Path | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""Archives, unpacked into the cache by an extractor that trusts nothing in them.
+"""Unpacks archives into the cache, and trusts nothing in them.
 
     <cache>/unpacked/<archive>-<hash of its path, size and time>/
 
@@ -206,4 +206,4 @@ def _check_md5(archive: Path, expected: str) -> None:
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != expected:
-        raise DataError(f"{archive} must have the MD5 {expected}, got {found}: get it anew")
+        raise DataError(f"{archive} must have the MD5 {expected}, got {found}: download it again")

@@ -12,82 +12,97 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lossgauge.data.annotated_images import (
-    Expected,
-    Labelled,
-    Listing,
-    Outline,
+    AnnotatedImages,
+    LabelledImage,
     check_counts,
     image_set,
     labels_of,
     read_text,
 )
 from lossgauge.data.archives import find_within, unpack
+from lossgauge.data.dataset import Counts, Dataset, HubCopy, Outline
 from lossgauge.data.locations import NotFound, is_hidden, not_found, places, regular
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
-EXPECTED = Expected(train=8_054, test=8_131, classes=196)
 FOLDERS = ("cars196", "stanford_cars")
 ARCHIVE = "stanford-car-dataset-by-classes-folder.zip"
-HOW = (
-    "put car_ims.tgz and cars_annos.mat, or cars_train, cars_test, devkit and "
-    "cars_test_annos_withlabels.mat, or Kaggle's stanford-car-dataset-by-classes-folder into a folder and "
-    "name it in LOSSGAUGE_CARS196, or fetch it from the Hugging Face hub with --download"
-)
-LICENSE = "non-commercial research only"
 
 Names = dict[int, str]
 Part = Callable[[str], Path]
 
 
 class Layout(NamedTuple):
-    """One way the set is stored: its parts, each with the places it may be at, and what reads its rows."""
+    """One way the dataset is stored: its parts with the paths each may have, and the function that reads the rows."""
 
     name: str
     parts: dict[str, tuple[str, ...]]
-    read: Callable[[Part], tuple[list[Labelled], Names]]
+    read: Callable[[Part], tuple[list[LabelledImage], Names]]
 
 
-def find(root: Path | None = None) -> Path:
-    """The folder with one whole layout, else the archive. Raises NotFound that says what is missing."""
-    traces = []
-    for place in places(root, *FOLDERS):
-        if _whole(place):
-            return place
-        for archive in (place, place / ARCHIVE):
-            if archive.is_file():
-                return archive
-        if root is not None or place.name in FOLDERS:
-            traces += list(_traces(place))
-    if traces:
-        raise NotFound(f"cars196 is not whole: {'; '.join(traces)}: {HOW}")
-    raise not_found("cars196", root, HOW)
+class Cars196(Dataset):
+    """The classes 1 to 98 train, 99 to 196 test. Rows are in the order of the file names.
 
-
-def outline(root: Path | None = None) -> Outline:
-    """Where it is and how many images its tables name."""
-    place = find(root)
-    if place.is_file():
-        return Outline(place, "archive", EXPECTED.train, EXPECTED.test, "class-disjoint")
-    if any(path.suffix == ".tgz" for path in _parts(place, _whole(place)[0]).values()):
-        taken = f"{_taken(place)}, packed"
-        return Outline(place, taken, EXPECTED.train, EXPECTED.test, "class-disjoint")
-    return _listing(place, place).outline()
-
-
-def load(root: Path | None = None) -> ImageSet:
-    """Stanford Cars, class-disjoint: the classes 1 to 98 train, 99 to 196 test. The order is that of the file names.
-
-    Of several layouts in one folder the first of `LAYOUTS` is taken, and the source says so.
+    Of several layouts in one folder the first of `LAYOUTS` is read, and the source says so.
     """
-    place = find(root)
-    folder = find_within(place, find) if place.is_file() else place
-    return image_set(_listing(folder, place))
+
+    name = "cars196"
+    expected = Counts(train=8_054, test=8_131, classes=196)
+    protocol = "class-disjoint"
+    how_to_get = (
+        "put car_ims.tgz and cars_annos.mat, or cars_train, cars_test, devkit and "
+        "cars_test_annos_withlabels.mat, or Kaggle's stanford-car-dataset-by-classes-folder into a folder and "
+        "set LOSSGAUGE_CARS196 to that folder, or fetch it from the Hugging Face hub with --download"
+    )
+    license = "non-commercial research only"
+    hub = HubCopy(
+        "tanganke/stanford_cars", "9abf6cf7d6dfa7b95152a0d6e791ea9435b47a40", first_class=1
+    )
+
+    def find(self, root: Path | None = None) -> Path:
+        traces = []
+        for place in places(root, *FOLDERS):
+            if _complete_layouts(place):
+                return place
+            for archive in (place, place / ARCHIVE):
+                if archive.is_file():
+                    return archive
+            if root is not None or place.name in FOLDERS:
+                traces += list(_traces(place))
+        if traces:
+            raise NotFound(f"cars196 is not complete: {'; '.join(traces)}: {self.how_to_get}")
+        raise not_found(self, root)
+
+    def outline(self, root: Path | None = None) -> Outline:
+        place = self.find(root)
+        if place.is_file():
+            return self.complete_outline(place, "archive")
+        layout = _complete_layouts(place)[0]
+        if any(path.suffix == ".tgz" for path in _parts(place, layout).values()):
+            return self.complete_outline(place, f"{_layout_names(place)}, packed")
+        return self._images(place, place).outline()
+
+    def load(self, root: Path | None = None) -> ImageSet:
+        place = self.find(root)
+        folder = find_within(place, self.find) if place.is_file() else place
+        return image_set(self._images(folder, place))
+
+    def _images(self, folder: Path, place: Path) -> AnnotatedImages:
+        rows, names = _read_layout(folder, _complete_layouts(folder)[0])
+        twice = next((a.id for a, b in pairwise(rows) if a.id == b.id), None)
+        if twice is not None:
+            raise DataError(f"the tables of cars196 in {place} list {twice} twice")
+        labels = labels_of(rows)
+        train, test = class_disjoint(labels)
+        classes = np.unique(labels).tolist()
+        check_counts(self, place, train=len(train), test=len(test), classes=len(classes))
+        names = {label: names.get(label, f"class {label}") for label in classes}
+        return AnnotatedImages(self, place, _layout_names(folder), tuple(rows), names, train, test)
 
 
-def _listing(folder: Path, place: Path) -> Listing:
-    layout = _whole(folder)[0]
+def _read_layout(folder: Path, layout: Layout) -> tuple[list[LabelledImage], Names]:
+    """The rows in the order of their ids, and the names of the classes."""
     paths = _parts(folder, layout)
     first = {part: names[0] for part, names in layout.parts.items()}
 
@@ -96,23 +111,10 @@ def _listing(folder: Path, place: Path) -> Listing:
         return unpack(path) / first[name] if path.suffix == ".tgz" else path
 
     rows, names = layout.read(part)
-    rows = sorted(rows)
-    twice = next((a.id for a, b in pairwise(rows) if a.id == b.id), None)
-    if twice is not None:
-        raise DataError(f"the tables of cars196 in {place} name {twice} twice")
-    labels = labels_of(rows)
-    train, test = class_disjoint(labels)
-    classes = len(np.unique(labels))
-    check_counts(
-        "cars196", place, EXPECTED, train=len(train), test=len(test), classes=classes, how=HOW
-    )
-    names = {label: names.get(label, f"class {label}") for label in np.unique(labels).tolist()}
-    return Listing(
-        "cars196", place, _taken(folder), tuple(rows), names, train, test, "class-disjoint"
-    )
+    return sorted(rows), names
 
 
-def _whole(place: Path) -> list[Layout]:
+def _complete_layouts(place: Path) -> list[Layout]:
     return [layout for layout in LAYOUTS if len(_parts(place, layout)) == len(layout.parts)]
 
 
@@ -125,9 +127,9 @@ def _parts(place: Path, layout: Layout) -> dict[str, Path]:
     return found
 
 
-def _taken(place: Path) -> str:
-    taken, *others = [layout.name for layout in _whole(place)]
-    return f"{taken}; also there and left alone: {', '.join(others)}" if others else taken
+def _layout_names(place: Path) -> str:
+    taken, *others = [layout.name for layout in _complete_layouts(place)]
+    return f"{taken}; also there but not read: {', '.join(others)}" if others else taken
 
 
 def _traces(place: Path) -> Iterator[str]:
@@ -138,16 +140,16 @@ def _traces(place: Path) -> Iterator[str]:
             yield f"{min(found.values())} is there, but not {' and '.join(missing)}"
 
 
-def _old(part: Part) -> tuple[list[Labelled], Names]:
+def _old(part: Part) -> tuple[list[LabelledImage], Names]:
     folder, content = _images(part("the images")), _mat(part("cars_annos.mat"))
     rows = []
     for path, label in _annotations(content, part("cars_annos.mat"), "relative_im_path"):
         name = PurePosixPath(path).name
-        rows.append(Labelled(f"car_ims/{name}", folder / name, label))
+        rows.append(LabelledImage(f"car_ims/{name}", folder / name, label))
     return rows, _class_names(content)
 
 
-def _new(part: Part) -> tuple[list[Labelled], Names]:
+def _new(part: Part) -> tuple[list[LabelledImage], Names]:
     rows = []
     for side in ("train", "test"):
         folder, table = (
@@ -156,13 +158,13 @@ def _new(part: Part) -> tuple[list[Labelled], Names]:
         )
         for path, label in _annotations(_mat(table), table, "fname"):
             name = PurePosixPath(path).name
-            rows.append(Labelled(f"{side}/{name}", folder / name, label))
+            rows.append(LabelledImage(f"{side}/{name}", folder / name, label))
     names = part("the labels of the train images").with_name("cars_meta.mat")
     return rows, _class_names(_mat(names)) if names.is_file() else {}
 
 
-def _kaggle(part: Part) -> tuple[list[Labelled], Names]:
-    """One folder a class; the class is the table's, since a folder's name has lost its slash."""
+def _kaggle(part: Part) -> tuple[list[LabelledImage], Names]:
+    """One folder per class. The class comes from the table: a folder's name has lost its slash."""
     images = _images(part("the images"))
     rows = []
     for side in ("train", "test"):
@@ -176,7 +178,9 @@ def _kaggle(part: Part) -> tuple[list[Labelled], Names]:
         for line in _lines(table):
             name = PurePosixPath(line[0]).name
             label = _official(line[-1], table)
-            rows.append(Labelled(f"{side}/{name}", where.get(name, images / side / name), label))
+            rows.append(
+                LabelledImage(f"{side}/{name}", where.get(name, images / side / name), label)
+            )
     return rows, {n: line[0] for n, line in enumerate(_lines(part("names.csv")), 1)}
 
 
@@ -200,7 +204,7 @@ def _mat(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = loadmat(regular(path), squeeze_me=True)
     except DataError:
         raise
-    except Exception as error:  # on damaged bytes it may raise anything
+    except Exception as error:  # it may raise anything for damaged bytes
         raise DataError(f"{path} cannot be read as a .mat file: {error}") from None
     return content
 
@@ -218,9 +222,13 @@ def _annotations(content: dict[str, Any], path: Path, name: str) -> Iterator[tup
 
 def _official(label: Any, table: Path) -> int:
     digits = str(label).strip()
-    if not digits.isdecimal() or len(digits) > 9 or not 1 <= int(digits) <= EXPECTED.classes:
+    if (
+        not digits.isdecimal()
+        or len(digits) > 9
+        or not 1 <= int(digits) <= Cars196.expected.classes
+    ):
         raise DataError(
-            f"{table} must hold classes from 1 to {EXPECTED.classes}, got {digits[:40]!r}"
+            f"{table} must hold classes from 1 to {Cars196.expected.classes}, got {digits[:40]!r}"
         )
     return int(digits)
 
@@ -267,3 +275,6 @@ LAYOUTS = (
         _kaggle,
     ),
 )
+
+
+DATASET = Cars196()

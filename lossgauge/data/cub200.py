@@ -5,85 +5,88 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from lossgauge.data.annotated_images import (
-    Expected,
-    Labelled,
-    Listing,
-    Outline,
+    AnnotatedImages,
+    LabelledImage,
     check_counts,
     image_set,
     labels_of,
     read_text,
 )
 from lossgauge.data.archives import find_within
+from lossgauge.data.dataset import Counts, Dataset, Outline
 from lossgauge.data.locations import folder_or_archive
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
-EXPECTED = Expected(train=5_864, test=5_924, classes=200)
 ARCHIVES = ("CUB_200_2011.tgz", "CUB_200_2011.tar.gz")
 FOLDER = "CUB_200_2011"
-HOW = (
-    "put CUB_200_2011.tgz of https://data.caltech.edu/records/65de6-vp158 into a folder and name it in "
-    "LOSSGAUGE_CUB200; --download has no copy of it"
-)
-LICENSE = "non-commercial research and education only"
 
 
-def find(root: Path | None = None) -> Path:
-    """The folder with images.txt, else the archive. Raises NotFound that says how to get it."""
-    return folder_or_archive(
-        "cub200", root, folder=FOLDER, archives=ARCHIVES, is_whole=_is_whole, how=HOW
+class CUB200(Dataset):
+    """The first 100 classes train, the other 100 test. Rows are in the order of the official ids."""
+
+    name = "cub200"
+    expected = Counts(train=5_864, test=5_924, classes=200)
+    protocol = "class-disjoint"
+    how_to_get = (
+        "put CUB_200_2011.tgz of https://data.caltech.edu/records/65de6-vp158 into a folder and set "
+        "LOSSGAUGE_CUB200 to that folder; --download cannot fetch it"
     )
+    license = "non-commercial research and education only"
+
+    def find(self, root: Path | None = None) -> Path:
+        return folder_or_archive(
+            self, root, folder=FOLDER, archives=ARCHIVES, is_complete=_is_complete
+        )
+
+    def outline(self, root: Path | None = None) -> Outline:
+        place = self.find(root)
+        if place.is_file():
+            return self.complete_outline(place, "archive")
+        return self._images(place, place, FOLDER).outline()
+
+    def load(self, root: Path | None = None) -> ImageSet:
+        place = self.find(root)
+        if not place.is_file():
+            return image_set(self._images(place, place, FOLDER))
+        return image_set(self._images(find_within(place, self.find), place, "archive"))
+
+    def _images(self, folder: Path, place: Path, layout: str) -> AnnotatedImages:
+        rows, names = _rows(folder)
+        labels = labels_of(rows)
+        train, test = class_disjoint(labels)
+        class_count = len({row.label for row in rows})
+        check_counts(self, place, train=len(train), test=len(test), classes=class_count)
+        return AnnotatedImages(self, place, layout, rows, names, train, test)
 
 
-def outline(root: Path | None = None) -> Outline:
-    """Where it is and how many images its tables name."""
-    place = find(root)
-    if place.is_file():
-        return Outline(place, "archive", EXPECTED.train, EXPECTED.test, "class-disjoint")
-    return _listing(place, place, FOLDER).outline()
-
-
-def load(root: Path | None = None) -> ImageSet:
-    """CUB-200-2011, class-disjoint: the first 100 classes train, the other 100 test. The order is that of the ids."""
-    place = find(root)
-    if not place.is_file():
-        return image_set(_listing(place, place, FOLDER))
-    return image_set(_listing(find_within(place, find), place, "archive"))
-
-
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     return (folder / "images.txt").is_file() and (folder / "images").is_dir()
 
 
-def _listing(folder: Path, place: Path, layout: str) -> Listing:
+def _rows(folder: Path) -> tuple[tuple[LabelledImage, ...], dict[int, str]]:
+    """The images by the tables, and the names of the classes."""
     paths = _table(folder / "images.txt")
     classes = _table(folder / "image_class_labels.txt")
     names = _table(folder / "classes.txt")
     unlabelled = sorted(paths.keys() - classes.keys())
     if unlabelled:
         raise DataError(
-            f"{folder / 'image_class_labels.txt'} gives {len(unlabelled):,} images no label, "
-            f"{paths[unlabelled[0]]} first"
+            f"{folder / 'image_class_labels.txt'} has no label for {len(unlabelled):,} images, "
+            f"the first is {paths[unlabelled[0]]}"
         )
     rows = []
     for number in sorted(paths):
         path, label = PurePosixPath(paths[number]), _number(classes[number], folder)
-        # a photograph lies in the folder of its class: a shuffled table would not fit
+        # a photograph is in the folder of its class: this finds a shuffled table
         if len(path.parts) != 2 or path.parent.name != names.get(label) or ".." in path.parts:
             raise DataError(
                 f"{folder / 'images.txt'} names {path}, which is not in the folder of its class, "
                 f"{names.get(label)}"
             )
-        rows.append(Labelled(str(path), folder / "images" / path, label))
-    labels = labels_of(rows)
-    train, test = class_disjoint(labels)
-    class_count = len({row.label for row in rows})
-    check_counts(
-        "cub200", place, EXPECTED, train=len(train), test=len(test), classes=class_count, how=HOW
-    )
-    return Listing("cub200", place, layout, tuple(rows), names, train, test, "class-disjoint")
+        rows.append(LabelledImage(str(path), folder / "images" / path, label))
+    return tuple(rows), names
 
 
 def _table(path: Path) -> dict[int, str]:
@@ -107,3 +110,6 @@ def _number(word: str, folder: Path) -> int:
 
 def _is_number(word: str) -> bool:
     return word.isdecimal() and len(word) < 10  # Python refuses to read thousands of digits
+
+
+DATASET = CUB200()

@@ -1,10 +1,10 @@
-"""Datasets from the Hugging Face hub, at pinned revisions: fetched when asked to, then kept in the cache.
+"""Copies of datasets from the Hugging Face hub: fetched only if asked, then kept in the cache.
 
-    <cache>/hub/<name>-<revision>/train.arrow   a row an image: its bytes as they were encoded, its label
+    <cache>/hub/<name>-<revision>/train.arrow   one row per image: its encoded bytes, its label
     <cache>/hub/<name>-<revision>/test.arrow
     <cache>/hub/<name>-<revision>/sha256.json   of both
 
-Only `fetch` touches the network.
+Only `fetch` uses the network.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import tempfile
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from lossgauge.data.annotated_images import Expected, Outline, check_counts
+from lossgauge.data.annotated_images import check_counts
 from lossgauge.data.cache import default_cache
+from lossgauge.data.dataset import Dataset, HubCopy, Outline
 from lossgauge.data.images import open_image
 from lossgauge.data.locations import regular
 from lossgauge.data.splits import class_disjoint
@@ -37,103 +38,68 @@ _SUMS, _NAMES = TypeAdapter(dict[str, str]), TypeAdapter(list[str])
 _BATCH = 256
 
 
-class Repository(NamedTuple):
-    """A dataset's copy on the hub."""
-
-    path: str
-    revision: str
-    splits: tuple[str, str] = ("train", "test")
-    """What the two sides are called there; other splits are not fetched."""
-    image: str = "image"
-    first_class: int = 0
-    """The official id of the class that is 0 there."""
-    protocol: str = "official"
-    color: bool = True
-
-
-REPOSITORIES = {
-    "cifar10": Repository(
-        "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2", image="img"
-    ),
-    "cars196": Repository(
-        "tanganke/stanford_cars",
-        "9abf6cf7d6dfa7b95152a0d6e791ea9435b47a40",
-        first_class=1,
-        protocol="class-disjoint",
-    ),
-    "tiny-imagenet": Repository(
-        "zh-plus/tiny-imagenet",
-        "5a77092c28e51558c5586e9c5eb71a7e17a5e43f",
-        splits=("train", "valid"),
-    ),
-    "fashion-mnist": Repository(
-        "zalando-datasets/fashion_mnist",
-        "531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2",
-        color=False,
-    ),
-}
-
-
-def stored(name: str) -> Path | None:
-    """The folder with what was fetched of a dataset, None where nothing was."""
-    try:
-        folder = _folder(name) if name in REPOSITORIES else None
-    except CacheError:  # there is no cache
+def stored(dataset: Dataset) -> Path | None:
+    """The folder with the fetched copy of a dataset; None if none was fetched."""
+    if dataset.hub is None:
         return None
-    return folder if folder is not None and folder.is_dir() else None
+    try:
+        folder = _folder(dataset.name, dataset.hub)
+    except CacheError:  # no cache
+        return None
+    return folder if folder.is_dir() else None
 
 
-def outline(name: str, folder: Path, expected: Expected) -> Outline:
-    """What was fetched of a dataset; its counts were checked then."""
-    repository = REPOSITORIES[name]
-    return Outline(folder, _layout(repository), expected.train, expected.test, repository.protocol)
+def outline(dataset: Dataset, folder: Path) -> Outline:
+    """Where the fetched copy is and how many images it has: they were counted when it was fetched."""
+    return dataset.complete_outline(folder, _layout(_copy(dataset)))
 
 
-def fetch(name: str, expected: Expected) -> Path:
-    """The folder in the cache with the dataset, just fetched: over the network, row by row, whole or not at all.
+def fetch(dataset: Dataset) -> Path:
+    """Fetch a dataset over the network, row by row, and return its folder in the cache: complete or not at all.
 
-    Raises MissingExtra without the library datasets, DataError where the hub cannot be reached or has not
-    what is expected.
+    Raises MissingExtra without the library `datasets`, DataError if the hub cannot be reached or its copy has
+    other counts than expected.
     """
+    copy = _copy(dataset)
     try:
         datasets = import_module("datasets")
     except ImportError:
         raise MissingExtra(
-            f"fetching {name} from the Hugging Face hub needs datasets: pip install 'lossgauge[hub]'"
+            f"fetching {dataset.name} from the Hugging Face hub needs datasets: pip install 'lossgauge[hub]'"
         ) from None
-    repository, folder = REPOSITORIES[name], _folder(name)
+    folder = _folder(dataset.name, copy)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     except OSError as error:
         raise DataError(f"{folder.parent} cannot be written: {error}") from None
     try:
-        for side, split in zip(SIDES, repository.splits, strict=True):
-            # streamed: only this split is fetched, and nothing is kept twice
+        for side, split in zip(SIDES, copy.splits, strict=True):
+            # streamed: only this split is fetched, and nothing is stored twice
             rows = datasets.load_dataset(
-                repository.path, revision=repository.revision, split=split, streaming=True
+                copy.repository, revision=copy.revision, split=split, streaming=True
             )
-            encoded = rows.cast_column(repository.image, datasets.Image(decode=False))
-            _write(draft / f"{side}.arrow", encoded, repository.image)
+            encoded = rows.cast_column(copy.image, datasets.Image(decode=False))
+            _write(draft / f"{side}.arrow", encoded, copy.image)
         sums = {side: _sha256(draft / f"{side}.arrow") for side in SIDES}
         (draft / "sha256.json").write_text(json.dumps(sums))
-        load(name, draft, expected)
+        load(dataset, draft)
         if not folder.is_dir():
             draft.rename(folder)
     except DataError:
         raise
-    except Exception as error:  # whatever the network and the library come up with
+    except Exception as error:  # the network and the library may raise anything
         raise DataError(
-            f"{name} cannot be fetched from {_layout(repository)}: {type(error).__name__}: {error}"
+            f"{dataset.name} cannot be fetched from {_layout(copy)}: {type(error).__name__}: {error}"
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
-def load(name: str, folder: Path, expected: Expected) -> ImageSet:
-    """What `fetch` has put into a folder; its bytes are verified. Images are decoded when they are asked for."""
-    repository = REPOSITORIES[name]
+def load(dataset: Dataset, folder: Path) -> ImageSet:
+    """The dataset that `fetch` put into a folder; its bytes are verified. Images are decoded when they are read."""
+    copy, name = _copy(dataset), dataset.name
     sides = [_open(folder, side) for side in SIDES]
     counts = [table.num_rows for table in sides]
     numbers = np.concatenate([np.asarray(table.column("label"), dtype=np.int64) for table in sides])
@@ -141,26 +107,24 @@ def load(name: str, folder: Path, expected: Expected) -> ImageSet:
         names = _NAMES.validate_json((sides[0].schema.metadata or {}).get(b"classes", b"[]"))
     except ValidationError:
         raise DataError(
-            f"{name} in {folder} has no names of its classes; delete the folder and fetch it again"
+            f"{name} in {folder} has no class names; delete the folder and fetch it again"
         ) from None
     if not np.isin(numbers, np.arange(len(names))).all():
-        raise DataError(f"{name} in {folder} has labels that are none of its {len(names)} classes")
-    if name == "tiny-imagenet":
-        # the rank of its WordNet id is a class's number, as in the folder layout
+        raise DataError(f"{name} in {folder} has labels outside its {len(names)} classes")
+    if copy.sorted_classes:
         numbers = np.argsort(np.argsort(names))[numbers]
         names = sorted(names)
-    labels = numbers + repository.first_class
+    labels = numbers + copy.first_class
     train, test = np.arange(counts[0]), np.arange(counts[0], sum(counts))
-    if repository.protocol == "class-disjoint":
+    if dataset.protocol == "class-disjoint":
         train, test = class_disjoint(labels)
     check_counts(
-        name,
+        dataset,
         folder,
-        expected,
         train=len(train),
         test=len(test),
         classes=len(np.unique(labels)),
-        how=f"delete the folder and fetch it again; it is {_layout(repository)}",
+        fix=f"delete the folder and fetch it again; it is {_layout(copy)}",
     )
     return ImageSet(
         name=name,
@@ -170,22 +134,28 @@ def load(name: str, folder: Path, expected: Expected) -> ImageSet:
             for row in range(count)
         ),
         labels=labels,
-        class_names=dict(enumerate(names, repository.first_class)),
+        class_names=dict(enumerate(names, copy.first_class)),
         train=train,
         test=test,
-        protocol=repository.protocol,
-        source=f"{folder} ({_layout(repository)})",
+        protocol=dataset.protocol,
+        source=f"{folder} ({_layout(copy)})",
         digest=hashlib.sha256((folder / "sha256.json").read_bytes()).hexdigest(),
-        read=partial(_read, name, sides, "RGB" if repository.color else "L"),
+        read=partial(_read, name, sides, "RGB" if copy.color else "L"),
     )
 
 
-def _folder(name: str) -> Path:
-    return default_cache() / "hub" / f"{name}-{REPOSITORIES[name].revision[:12]}"
+def _copy(dataset: Dataset) -> HubCopy:
+    if dataset.hub is None:
+        raise DataError(f"{dataset.name} has no copy on the hub: {dataset.how_to_get}")
+    return dataset.hub
 
 
-def _layout(repository: Repository) -> str:
-    return f"Hugging Face {repository.path} at {repository.revision[:12]}"
+def _folder(name: str, copy: HubCopy) -> Path:
+    return default_cache() / "hub" / f"{name}-{copy.revision[:12]}"
+
+
+def _layout(copy: HubCopy) -> str:
+    return f"Hugging Face {copy.repository} at {copy.revision[:12]}"
 
 
 def _write(path: Path, rows: Any, image: str) -> None:
@@ -201,9 +171,9 @@ def _open(folder: Path, side: str) -> pa.Table:
     path = folder / f"{side}.arrow"
     try:
         expected = _SUMS.validate_json(regular(folder / "sha256.json").read_bytes())[side]
-        # before it is parsed: a mapped file is trusted
+        # before parsing: a mapped file is not checked again
         if _sha256(path) != expected:
-            raise DataError(f"{path} is damaged: its SHA-256 is another; delete {folder}")
+            raise DataError(f"{path} is damaged: it has another SHA-256; delete {folder}")
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         if not table.schema.equals(_SCHEMA):
             raise ValueError(f"its columns are {', '.join(map(str, table.schema))}")

@@ -1,4 +1,4 @@
-"""One image as a backbone wants it: upright, eight bits a channel, grey or RGB."""
+"""One image as a backbone expects it: upright, eight bits per channel, grey or RGB."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _MARKED = (
     "JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF", "ICO", "ICNS", "DDS", "PSD", "QOI",
     "SGI", "SUN", "BLP", "DCX", "FLI", "FTEX", "MSP", "PIXAR", "XBM", "XPM", "XVTHUMB",
 )  # fmt: skip
-"""Formats that begin with a mark of their own, so that any file can be asked for it."""
+"""Formats that begin with a mark of their own, so they are recognised without a suffix."""
 _UNMARKED = ("DIB", "PCX", "CUR", "GBR", "PCD", "TGA")
 FORMATS = (*_MARKED, *_UNMARKED)
-"""What Pillow decodes by itself. Not EPS, for which it starts a program; not BUFR, GRIB, HDF5, WMF and MPEG, which
-it only recognises; not FITS, SPIDER, MCIDAS and IPTC, which hold measurements; not IM and IMT, which it gives up."""
-# below Pillow's own bound, so that what is accepted never warns
+"""Formats that Pillow decodes by itself. Not EPS, for which it starts a program; not BUFR, GRIB, HDF5, WMF and MPEG,
+which it only recognises; not FITS, SPIDER, MCIDAS and IPTC, which hold measurements; not IM and IMT, which it drops."""
+# below Pillow's own limit, so that an accepted image never warns
 LARGEST = 89_000_000
-"""Pixels of the largest image that is opened."""
+"""The most pixels an image may have."""
 
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -46,10 +46,10 @@ def suffixes() -> frozenset[str]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is one by its suffix or else by its first bytes; it may still be damaged."""
+    """Whether a file is an image by its suffix, else by its first bytes. It may still be damaged."""
     if path.suffix.lower() in suffixes():
         return not path.is_dir()
-    # only a regular file: to open a pipe would wait for its writer
+    # only a regular file: opening a pipe would wait for its writer
     if not path.is_file():
         return False
     try:
@@ -57,40 +57,42 @@ def is_image(path: Path) -> bool:
             return True
     except _TOO_LARGE:
         return True
-    except Exception:  # on hostile bytes a decoder may raise anything
+    except Exception:  # a decoder may raise anything for hostile bytes
         return False
 
 
 def open_image(source: Path | bytes, name: str) -> Image.Image:
-    """The image in a file or in bytes, decoded, of mode L or RGB, turned as its EXIF asks.
+    """The image in a file or in bytes, decoded, in mode L or RGB, rotated as its EXIF says.
 
-    16 bits are scaled to 8; CMYK and palettes become RGB; transparency is laid on white; of an animation
-    the first frame counts. Raises DataError that begins with `name` where it is no whole image, is larger
-    than `LARGEST`, or has 32 bits a channel; Unreachable where the machine does not give the file.
+    16 bits are scaled to 8, CMYK and palettes become RGB, transparent parts become white, and of an animation
+    the first frame is taken. Raises DataError that begins with `name` if it is damaged, larger than `LARGEST`
+    or has 32 bits per channel; Unreachable if the file cannot be read now.
     """
-    # a pipe would have its reader wait for ever
+    # reading a pipe would wait for ever
     if isinstance(source, Path) and not source.is_file():
-        raise Unreachable(f"{name} is no readable image (there is no regular file of that name)")
+        raise Unreachable(f"{name} is not a readable image (it is not a regular file)")
     try:
         with Image.open(
             BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
         ) as image:
-            # before the pixels are asked for: a header can promise any number of them
+            # before the pixels are decoded: a header can claim any number of them
             _check_size(image, name)
             image.load()
-            _check_size(image, name)  # an icon's header does not bind the picture inside it
+            _check_size(
+                image, name
+            )  # the picture inside an icon may be larger than its header says
             plain = _grey_or_rgb(image)
             turn = _turn(image)
     except DataError:
         raise
     except MemoryError:
         raise Unreachable(f"{name} cannot be read now: there is not enough memory") from None
-    except Exception as error:  # on hostile bytes a decoder may raise anything
-        # Pillow's own errors about an image's bytes have no number
+    except Exception as error:  # a decoder may raise anything for hostile bytes
+        # Pillow's own errors about the bytes have no errno
         if isinstance(error, OSError) and error.errno is not None:
             raise Unreachable(f"{name} cannot be read now: {reason_of(error)}") from None
-        raise DataError(f"{name} is no readable image ({reason_of(error)})") from None
-    plain.info = {}  # or the next reader of its EXIF would turn it again
+        raise DataError(f"{name} is not a readable image ({reason_of(error)})") from None
+    plain.info = {}  # or the next reader of its EXIF would rotate it again
     return plain if turn is None else plain.transpose(turn)
 
 
@@ -122,5 +124,5 @@ def _eight_bits(values: np.ndarray) -> Image.Image:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a photograph with a damaged note is still a photograph
+    except Exception:  # a photograph with damaged EXIF is still usable
         return None

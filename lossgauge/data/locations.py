@@ -1,4 +1,4 @@
-"""Where a dataset is looked for, and which files there are data."""
+"""Where datasets are searched for, and which files there count as data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lossgauge.data.dataset import Dataset
 from lossgauge.errors import DataError
 from lossgauge.user_folders import home
 
@@ -16,15 +17,15 @@ PARENTS = ("data", "~/data", "~/datasets", "/usr/share/datasets")
 
 
 class NotFound(DataError):
-    """The dataset is in none of the places; whatever else is wrong with one is another DataError."""
+    """The dataset is in none of the places. A damaged one is another DataError."""
 
 
 class Unreachable(DataError):
-    """The machine does not give a file now, whatever is in it: a disk error, a lost right, no memory left."""
+    """A file cannot be read now, whatever its content: a disk error, no permission, no memory left."""
 
 
 def places(root: Path | None, *names: str) -> list[Path]:
-    """Folders to look in: `root` alone where it is given, else the usual parents and what they hold of `names`."""
+    """Where to search: only `root` if given, else `names` in the usual folders, and these folders themselves."""
     if root is not None:
         return [root]
     parents = [folder for parent in PARENTS if (folder := _parent(parent)) is not None]
@@ -33,7 +34,7 @@ def places(root: Path | None, *names: str) -> list[Path]:
 
 
 def _parent(name: str) -> Path | None:
-    """None for one in the home of somebody who has none."""
+    """The folder; None if it is in the home, and the user has no home."""
     if not name.startswith("~/"):
         return Path(name)
     folder = home()
@@ -44,56 +45,55 @@ def _is_readable(place: Path) -> bool:
     return os.access(place, os.R_OK | os.X_OK if os.path.isdir(place) else os.R_OK)
 
 
-def not_found(name: str, root: Path | None, how: str) -> NotFound:
-    """The error for a dataset that is in none of `places(root, …)`; `how` says how to get it."""
+def not_found(dataset: Dataset, root: Path | None) -> NotFound:
+    """The error for a dataset that is in none of `places(root, …)`, with how to get it."""
     where = str(root) if root is not None else f"{', '.join(PARENTS[:-1])} or {PARENTS[-1]}"
-    return NotFound(f"{name} is not in {where}: {how}")
+    return NotFound(f"{dataset.name} is not in {where}: {dataset.how_to_get}")
 
 
 def folder_or_archive(
-    name: str,
+    dataset: Dataset,
     root: Path | None,
     *,
     folder: str,
     archives: Sequence[str],
-    is_whole: Callable[[Path], bool],
-    how: str,
+    is_complete: Callable[[Path], bool],
 ) -> Path:
-    """The first place that is the set's `folder`, inside a place or itself, else that is one of its archives.
+    """The dataset's folder or archive, in the first place that has one; `folder` may be a place itself or in it.
 
-    Raises NotFound that says how to get it.
+    Raises NotFound, with how to get the dataset.
     """
-    for place in places(root, name):
+    for place in places(root, dataset.name):
         for inside in (place / folder, place):
-            if is_whole(inside):
+            if is_complete(inside):
                 return inside
         for archive in (place, *(place / packed for packed in archives)):
             if archive.is_file():
                 return archive
-    raise not_found(name, root, how)
+    raise not_found(dataset, root)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name is hidden, or a note of an operating system: `._1.jpg`, `Thumbs.db`."""
+    """Whether a file or folder with this name is hidden or written by an operating system: `._1.jpg`, `Thumbs.db`."""
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
 def regular(path: Path) -> Path:
-    """The path again, of a regular file. Raises DataError for one that is absent, a folder, a pipe or a device.
+    """The same path, if it is a regular file. Raises DataError if it is missing, a folder, a pipe or a device.
 
-    To open a pipe would wait for its writer for ever.
+    Opening a pipe would wait for its writer for ever.
     """
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {reason_of(error)}") from None
     if not stat.S_ISREG(mode):
-        raise DataError(f"{path} is no regular file: put a plain file there")
+        raise DataError(f"{path} is not a regular file: put a plain file there")
     return path
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, in one line and without the path that the system puts behind it."""
+    """What went wrong, in one line and without the path that the system appends."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(words.split()) or type(error).__name__
 

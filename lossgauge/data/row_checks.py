@@ -1,13 +1,15 @@
-"""What a user's own files say of each row: its id, its class and its side of the split.
+"""The rules for rows of a user's own files: their ids, classes and sides of the split.
 
-Manifests of images and files of embeddings are checked by the same rules.
+Manifests of images and files of embeddings follow the same rules.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,20 +18,20 @@ from jaxtyping import Bool, Int64
 from lossgauge.errors import DataError
 
 SIDES = ("train", "test")
-# 18 digits fit an int64; 007 and +7 are names
+# 18 digits fit an int64; 007 and +7 are text
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 class Rows(NamedTuple):
-    """Ids, classes and sides that passed every rule."""
+    """Ids, classes and sides that follow every rule."""
 
     ids: tuple[str, ...]
     labels: Int64[np.ndarray, " rows"]
     class_names: dict[int, str]
     trains: Bool[np.ndarray, " rows"] | None
-    """Which rows train; None where the files do not say."""
+    """Which rows train; None if the files do not say."""
     notes: tuple[str, ...] = ()
-    """What is doubtful, a line each."""
+    """One line for each doubtful thing."""
 
 
 def checked_rows(
@@ -40,17 +42,17 @@ def checked_rows(
     where: Callable[[int], str],
     source: str,
 ) -> Rows:
-    """The rows, with text labels numbered in sorted order; text that is all whole numbers is taken as numbers.
+    """The rows, with text labels numbered in sorted order; text labels that are all whole numbers become numbers.
 
-    `where` names a row to a reader, `source` all of them. Without `ids` the row number is the id. Raises
-    DataError for a missing, mixed or fractional label, fewer than two classes, a missing or double id and
-    a side that is neither train nor test, and for two labels that are one text in two Unicode forms. Labels that
-    differ in spaces or invisible characters alone stay two classes, and `notes` says so.
+    `where(row)` and `source` name a row and the file in errors. Without `ids` the row number is the id. Raises
+    DataError for a missing, mixed or fractional label, fewer than two classes, a missing or repeated id, a side
+    other than train and test, and two labels that are one text in two Unicode forms. Labels that differ only in
+    spaces or invisible characters stay two classes, and `notes` says so.
     """
     numbers, names = _classes(labels, where)
     if len(names) < 2:
-        found = f"only {next(iter(names.values()))!r}" if names else "no rows at all"
-        raise DataError(f"{source} must hold at least two classes to compare, got {found}")
+        got = f"only {next(iter(names.values()))!r}" if names else "no rows"
+        raise DataError(f"{source} must hold at least two classes, got {got}")
     return Rows(
         ids=tuple(map(str, range(len(labels)))) if ids is None else _ids(ids, where),
         labels=numbers,
@@ -60,6 +62,15 @@ def checked_rows(
     )
 
 
+def check_names_once(path: Path, names: Iterable[str]) -> None:
+    """DataError if a file has two columns or arrays of one name."""
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{path} has two columns or arrays named {repeated[0]!r}: rename or remove one"
+        )
+
+
 def _classes(
     labels: Sequence[object], where: Callable[[int], str]
 ) -> tuple[Int64[np.ndarray, " rows"], dict[int, str]]:
@@ -67,7 +78,7 @@ def _classes(
     if missing:
         raise DataError(
             f"every row needs a label, but {where(missing[0])} has none "
-            f"({len(missing)} of {len(labels)} have none): fill it in, or leave the row out"
+            f"({len(missing)} of {len(labels)} rows have none): fill it in, or remove the row"
         )
     kinds = {type(label) for label in labels}
     if not kinds <= {int} and not kinds <= {str}:
@@ -91,28 +102,28 @@ def _classes(
 
 
 def check_range(labels: Sequence[int]) -> None:
-    """DataError for a whole number that int64 cannot hold: it would come back as another one."""
+    """DataError for a whole number that does not fit int64: it would change."""
     for label in (min(labels, default=0), max(labels, default=0)):
         if not -(2**63) <= label < 2**63:
             raise DataError(
-                f"labels must lie between -2^63 and 2^63 - 1, got {label}: number the classes from 0"
+                f"labels must be between -2^63 and 2^63 - 1, got {label}: number the classes from 0"
             )
 
 
 def _check_forms(words: Sequence[str]) -> None:
-    """DataError for two labels that are the same text, once composed and once not: nobody can tell them apart."""
+    """DataError for two labels that are one text in two Unicode forms: they look the same."""
     first: dict[str, str] = {}
     for word in words:
         other = first.setdefault(unicodedata.normalize("NFC", word), word)
         if other != word:
             raise DataError(
                 f"labels must differ in more than their Unicode form, got {word!r} as {other!a} and as "
-                f"{word!a}: write both in one form, NFC"
+                f"{word!a}: write both in the form NFC"
             )
 
 
 def _look_alike(words: Iterable[str]) -> Iterator[str]:
-    """A line for each label that differs from another in spaces or invisible characters alone."""
+    """One line for each label that differs from another only in spaces or invisible characters."""
     first: dict[str, str] = {}
     for word in words:
         seen = "".join(
@@ -121,8 +132,8 @@ def _look_alike(words: Iterable[str]) -> Iterator[str]:
         other = first.setdefault(" ".join(seen.split()), word)
         if other != word:
             yield (
-                f"the labels {other!a} and {word!a} differ in spaces or invisible characters alone, and "
-                "are two classes: rename one if they are meant to be one"
+                f"the labels {other!a} and {word!a} differ only in spaces or invisible characters and count as "
+                "two classes: rename one if they should be one"
             )
 
 
@@ -131,13 +142,13 @@ def _ids(ids: Sequence[object], where: Callable[[int], str]) -> tuple[str, ...]:
     for row, entry in enumerate(ids):
         if _is_missing(entry) or not isinstance(entry, str | int):
             raise DataError(
-                f"every row needs an id, text or a whole number, got {entry!r} in {where(row)}"
+                f"every row needs an id, as text or a whole number, got {entry!r} in {where(row)}"
             )
         name = str(entry)
         if name in first:
             raise DataError(
                 f"ids must differ, but {where(first[name])} and {where(row)} are both {name!r}: "
-                "rename one, or leave it out"
+                "rename one, or remove it"
             )
         first[name] = row
     _check_text(first, "an id")
@@ -149,13 +160,15 @@ def _trains(sides: Sequence[object], where: Callable[[int], str]) -> Bool[np.nda
         if side not in SIDES:
             raise DataError(
                 f"split must be train or test, got {side!r} in {where(row)}: "
-                "rename it, or leave out the row, or the whole column"
+                "correct it, or remove the row or the whole column"
             )
     return np.array([side == "train" for side in sides], dtype=bool)
 
 
 def _is_missing(entry: object) -> bool:
-    return entry is None or entry == "" or entry != entry  # NaN, pandas' word for a gap
+    return (
+        entry is None or entry == "" or entry != entry
+    )  # NaN, which pandas uses for a missing entry
 
 
 def _check_text(words: Sequence[str] | dict[str, int], what: str) -> None:

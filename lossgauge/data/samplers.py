@@ -104,7 +104,7 @@ def m_per_class_notes(
     notes = []
     if size != batch_size:
         notes.append(
-            f"batch_size {batch_size} is no multiple of samples_per_class {m}: batches are of {size}"
+            f"batch_size {batch_size} is not a multiple of samples_per_class {m}: batches are of {size}"
         )
     small = [some for some in _members(labels) if len(some) < m]
     if small:
@@ -229,7 +229,7 @@ def share_without_positive(batches: Sequence[Int[Tensor, " _"]]) -> float:
         alone += int((sizes == 1).sum())
         anchors += len(labels)
     if not anchors:
-        raise InputError("there is no anchor to count: give at least one batch")
+        raise InputError("there are no anchors to count: give at least one batch")
     return alone / anchors
 
 
@@ -292,4 +292,4 @@ def _check_aligned(rows: Tensor, groups: Tensor, name: str) -> None:
             f"take {name}[rows]"
         )
     if not len(rows):
-        raise InputError("there are no rows to make batches of")
+        raise InputError("batches need at least one row, got none")

@@ -1,4 +1,4 @@
-"""110,000 photographs of 64×64 pixels in 200 classes of ImageNet (Stanford CS231n); the unlabelled test side is left out."""
+"""110,000 photographs of 64×64 pixels in 200 classes of ImageNet (Stanford CS231n), without the unlabelled test side."""
 
 from __future__ import annotations
 
@@ -9,98 +9,95 @@ from pathlib import Path
 import numpy as np
 
 from lossgauge.data.annotated_images import (
-    Expected,
-    Labelled,
-    Listing,
-    Outline,
+    AnnotatedImages,
+    LabelledImage,
     check_counts,
     image_set,
     read_text,
 )
 from lossgauge.data.archives import find_within
+from lossgauge.data.dataset import Counts, Dataset, HubCopy, Outline
 from lossgauge.data.locations import folder_or_archive, is_hidden
 from lossgauge.errors import DataError
 from lossgauge.types import ImageSet
 
-EXPECTED = Expected(train=100_000, test=10_000, classes=200)
 ARCHIVE = "tiny-imagenet-200.zip"
 FOLDER = "tiny-imagenet-200"
-HOW = (
-    f"put {ARCHIVE} of http://cs231n.stanford.edu into a folder and name it in "
-    "LOSSGAUGE_TINY_IMAGENET, or fetch it from the Hugging Face hub with --download"
-)
-LICENSE = "ImageNet's terms: non-commercial research and education only"
 
 
-def find(root: Path | None = None) -> Path:
-    """The folder with wnids.txt, else the archive. Raises NotFound that says how to get it."""
-    return folder_or_archive(
-        "tiny-imagenet", root, folder=FOLDER, archives=(ARCHIVE,), is_whole=_is_whole, how=HOW
+class TinyImageNet(Dataset):
+    """The official training side trains and val tests. A class id is the rank of its WordNet id among the 200."""
+
+    name = "tiny-imagenet"
+    expected = Counts(train=100_000, test=10_000, classes=200)
+    protocol = "official"
+    how_to_get = (
+        f"put {ARCHIVE} of http://cs231n.stanford.edu into a folder and set LOSSGAUGE_TINY_IMAGENET to "
+        "that folder, or fetch it from the Hugging Face hub with --download"
+    )
+    license = "ImageNet's terms: non-commercial research and education only"
+    hub = HubCopy(
+        "zh-plus/tiny-imagenet",
+        "5a77092c28e51558c5586e9c5eb71a7e17a5e43f",
+        splits=("train", "valid"),
+        sorted_classes=True,
     )
 
+    def find(self, root: Path | None = None) -> Path:
+        return folder_or_archive(
+            self, root, folder=FOLDER, archives=(ARCHIVE,), is_complete=_is_complete
+        )
 
-def outline(root: Path | None = None) -> Outline:
-    """Where it is and how many images it has; no image is opened."""
-    place = find(root)
-    if place.is_file():
-        return Outline(place, "archive", EXPECTED.train, EXPECTED.test, "official")
-    return _listing(place, place, FOLDER).outline()
+    def outline(self, root: Path | None = None) -> Outline:
+        place = self.find(root)
+        if place.is_file():
+            return self.complete_outline(place, "archive")
+        return self._images(place, place, FOLDER).outline()
+
+    def load(self, root: Path | None = None) -> ImageSet:
+        place = self.find(root)
+        if not place.is_file():
+            return image_set(self._images(place, place, FOLDER))
+        return image_set(self._images(find_within(place, self.find), place, "archive"))
+
+    def _images(self, folder: Path, place: Path, layout: str) -> AnnotatedImages:
+        # ranks, not lines of wnids.txt: copies without that file number the classes by rank
+        wnids = sorted(read_text(folder / "wnids.txt").split())
+        labels = {wnid: label for label, wnid in enumerate(wnids)}
+        train = list(_train(folder, labels))
+        test = sorted(_val(folder, labels))
+        class_count = len({row.label for row in train})
+        check_counts(self, place, train=len(train), test=len(test), classes=class_count)
+        return AnnotatedImages(
+            self,
+            place,
+            layout,
+            (*train, *test),
+            _class_names(folder, labels),
+            np.arange(len(train)),
+            np.arange(len(train), len(train) + len(test)),
+        )
 
 
-def load(root: Path | None = None) -> ImageSet:
-    """Tiny ImageNet: train is train, and val tests. A class id is the rank of its WordNet id among the 200."""
-    place = find(root)
-    if not place.is_file():
-        return image_set(_listing(place, place, FOLDER))
-    return image_set(_listing(find_within(place, find), place, "archive"))
-
-
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     return (folder / "wnids.txt").is_file() and (folder / "train").is_dir()
 
 
-def _listing(folder: Path, place: Path, layout: str) -> Listing:
-    # ranks, not lines of wnids.txt: copies of the set without that file number the classes so
-    wnids = sorted(read_text(folder / "wnids.txt").split())
-    labels = {wnid: label for label, wnid in enumerate(wnids)}
-    train = list(_train(folder, labels))
-    test = sorted(_val(folder, labels))
-    check_counts(
-        "tiny-imagenet",
-        place,
-        EXPECTED,
-        train=len(train),
-        test=len(test),
-        classes=len({row.label for row in train}),
-        how=HOW,
-    )
-    return Listing(
-        "tiny-imagenet",
-        place,
-        layout,
-        (*train, *test),
-        _class_names(folder, labels),
-        np.arange(len(train)),
-        np.arange(len(train), len(train) + len(test)),
-        "official",
-    )
-
-
-def _train(folder: Path, labels: dict[str, int]) -> Iterator[Labelled]:
-    inside = {path.name for path in (folder / "train").iterdir() if path.is_dir()}
-    strangers = {name for name in inside - labels.keys() if not is_hidden(name)}
-    if strangers:
-        raise DataError(f"{folder / 'train' / min(strangers)} is no class of wnids.txt")
+def _train(folder: Path, labels: dict[str, int]) -> Iterator[LabelledImage]:
+    folders = {path.name for path in (folder / "train").iterdir() if path.is_dir()}
+    unknown = {name for name in folders - labels.keys() if not is_hidden(name)}
+    if unknown:
+        raise DataError(f"{folder / 'train' / min(unknown)} is not a class of wnids.txt")
     for wnid, label in labels.items():
         images = folder / "train" / wnid / "images"
         names = os.listdir(images) if images.is_dir() else []
         for name in sorted(names):
             if name.endswith(".JPEG") and not is_hidden(name):
-                yield Labelled(f"train/{wnid}/{name}", images / name, label)
+                yield LabelledImage(f"train/{wnid}/{name}", images / name, label)
 
 
-def _val(folder: Path, labels: dict[str, int]) -> Iterator[Labelled]:
-    """By val_annotations.txt; images lie in val/images, or sorted into classes as many scripts leave them."""
+def _val(folder: Path, labels: dict[str, int]) -> Iterator[LabelledImage]:
+    """The rows of val_annotations.txt. Images are in val/images, or in class folders, as many scripts sort them."""
     path = folder / "val" / "val_annotations.txt"
     flat = (folder / "val" / "images").is_dir()
     seen: set[str] = set()
@@ -115,11 +112,11 @@ def _val(folder: Path, labels: dict[str, int]) -> Iterator[Labelled]:
         parent = (
             folder / "val" / "images" if flat else next(filter(Path.is_dir, parents), parents[0])
         )
-        yield Labelled(f"val/{name}", parent / name, labels[wnid])
+        yield LabelledImage(f"val/{name}", parent / name, labels[wnid])
 
 
 def _class_names(folder: Path, labels: dict[str, int]) -> dict[int, str]:
-    """What words.txt says of a class; its WordNet id where that file is absent."""
+    """Names from words.txt; a WordNet id where it has none."""
     names = {label: wnid for wnid, label in labels.items()}
     if (folder / "words.txt").is_file():
         for line in read_text(folder / "words.txt").splitlines():
@@ -127,3 +124,6 @@ def _class_names(folder: Path, labels: dict[str, int]) -> dict[int, str]:
             if wnid in labels and words:
                 names[labels[wnid]] = words
     return names
+
+
+DATASET = TinyImageNet()

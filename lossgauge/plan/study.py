@@ -101,6 +101,14 @@ _ONLY_WITH = (
 """Keys that have an effect only with some values of another key."""
 
 
+OWN_DATA_KEYS = {
+    "split": ("embeddings", "folder"),
+    "embeddings_name": ("embeddings",),
+    "labels_name": ("embeddings",),
+}
+"""Keys that have an effect only for these kinds of a user's own data."""
+
+
 class Tune(BaseModel):
     """The search of each loss's own settings: the same number of trials and epochs for every loss.
 
@@ -242,15 +250,11 @@ class Plan(BaseModel):
                     f"remove it, or set {needed}: {' or '.join(values)}"
                 )
         own = [name.partition(":")[0] for name in self.datasets if ":" in name]
-        for key, kinds in (
-            ("split", {"folder", "embeddings"}),
-            ("embeddings_name", {"embeddings"}),
-            ("labels_name", {"embeddings"}),
-        ):
-            if key in self.model_fields_set and getattr(self, key) and not kinds & set(own):
+        for key, kinds in OWN_DATA_KEYS.items():
+            if key in self.model_fields_set and getattr(self, key) and not {*kinds} & {*own}:
                 raise ValueError(
                     f"{key} has no effect without a dataset "
-                    f"{' or '.join(f'{kind}:PATH' for kind in sorted(kinds))}; remove it"
+                    f"{' or '.join(f'{kind}:PATH' for kind in kinds)}; remove it"
                 )
         judged = self.tune is not None or self.selection != "last"
         if "selection_metric" in self.model_fields_set and not judged:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lossgauge.backbones import BACKBONES, load_backbone
+from lossgauge.backbones import BACKBONES, backbone_class, load_backbone
 from lossgauge.errors import InputError
+from lossgauge.settings import settings_of
 from lossgauge.types import Backbone
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_backbone.py"
@@ -42,6 +43,19 @@ def test_an_unknown_name_is_told_the_nearest_and_the_other_ways():
         load_backbone("clip-vit-b23")
     with pytest.raises(InputError, match="hf: needs a model"):
         load_backbone("hf:")
+    with pytest.raises(InputError, match="unknown backbone 'hff:x/y'; did you mean 'hf:'"):
+        load_backbone("hff:x/y")
+
+
+def test_the_settings_of_a_backbone_are_those_of_its_constructor_with_its_defaults():
+    assert settings_of(backbone_class("pixels")) == ({}, False)
+    assert settings_of(backbone_class("efficientnet-lite0")).defaults == {"side": 64}
+    hub = {"dtype": "fp32", "device": "cpu", "download": False, "revision": "main"}
+    for name in ("clip-vit-b32", "hf:facebook/dinov2-small"):
+        assert settings_of(backbone_class(name)).defaults == hub
+    assert settings_of(backbone_class(f"{EXAMPLE}:Model")).defaults == {"cells": 8}
+    with pytest.raises(InputError, match="has no setting 'revison'; did you mean 'revision'"):
+        load_backbone("clip-vit-b32", revison="main")
 
 
 def test_the_example_is_a_backbone_with_the_mean_colours_of_its_cells():
@@ -101,22 +115,24 @@ def test_a_module_is_set_to_evaluate_and_leaves_no_graph(tmp_path):
 @pytest.mark.parametrize(
     ("extract", "got"),
     [
-        ("batch.half()", r"for 2 images it gave float16 of shape \(2, 3\)"),
+        ("batch.half()", r"for 2 images it returned float16 of shape \(2, 3\)"),
         ("batch[:, :, None]", r"float32 of shape \(2, 3, 1\)"),
         ("batch[:1]", r"float32 of shape \(1, 3\)"),
         ("batch.mean()", r"float32 of shape \(\)"),
-        ("batch.numpy()", "it gave ndarray"),
-        ("None", "it gave NoneType"),
+        ("batch.numpy()", "it returned ndarray"),
+        ("None", "it returned NoneType"),
     ],
 )
 def test_features_of_a_wrong_type_or_shape_are_refused(write, extract, got):
     backbone = load_backbone(write(extract=extract))
-    with pytest.raises(InputError, match=f"extract of mine.py:Model must give float32 .*{got}"):
+    with pytest.raises(InputError, match=f"extract of mine.py:Model must return float32 .*{got}"):
         backbone.extract(torch.ones(2, 3))
 
 
 def test_what_is_prepared_must_be_a_tensor(write):
-    with pytest.raises(InputError, match=r"prepare of mine\.py:Model must give a tensor, got list"):
+    with pytest.raises(
+        InputError, match=r"prepare of mine\.py:Model must return a tensor, got list"
+    ):
         load_backbone(write(prepare="[1]")).prepare(Image.new("L", (2, 2)))
 
 
@@ -125,13 +141,13 @@ def test_each_mistake_in_a_file_is_told_in_one_sentence(tmp_path, write):
         load_backbone("nowhere.py:Model")
     with pytest.raises(InputError, match="no class or function 'Modle'; did you mean 'Model'"):
         load_backbone(write(name="Modle"))
-    with pytest.raises(InputError, match=r"gives a Model without extract\(\)"):
+    with pytest.raises(InputError, match=r"makes a Model without extract\(\)"):
         load_backbone(write(rest="extract = None"))
-    with pytest.raises(InputError, match=r"identity of mine\.py:Model must be a dict of words"):
+    with pytest.raises(InputError, match=r"identity of mine\.py:Model must be a dict of text"):
         load_backbone(write(rest="identity = 'a'"))
     with pytest.raises(InputError, match="has no settings, got 'side'"):
         load_backbone(write(), side=3)
-    with pytest.raises(InputError, match="cannot be made: FileNotFoundError"):
+    with pytest.raises(InputError, match="cannot be created: FileNotFoundError"):
         load_backbone(write(rest="def __init__(self): open('/nowhere/weights')"))
     (tmp_path / "broken.py").write_text("1 / 0")
     with pytest.raises(InputError, match="fails on import: ZeroDivisionError"):

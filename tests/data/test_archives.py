@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lossgauge.data import cub200
 from lossgauge.data.archives import Limits, extract, find_within, unpack
 from lossgauge.data.cache import default_cache
 from lossgauge.data.locations import not_found
@@ -209,9 +210,9 @@ def test_an_archive_without_the_dataset_or_with_another_archive_is_named(tmp_pat
     archive = zip_of(tmp_path / "a.zip", ("set.tgz", b"1"))
 
     def nothing(folder: Path) -> Path:
-        raise not_found("birds", folder, "buy some")
+        raise not_found(cub200.DATASET, folder)
 
-    with pytest.raises(DataError, match=r"a\.zip is unpacked, but birds is not in .*: buy some"):
+    with pytest.raises(DataError, match=r"a\.zip is unpacked, but cub200 is not in .*: put CUB"):
         find_within(archive, nothing)
     with pytest.raises(DataError, match=r"a\.zip holds another archive, set\.tgz"):
         find_within(archive, lambda folder: folder / "set.tgz")

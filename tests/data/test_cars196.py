@@ -7,7 +7,7 @@ import pytest
 from scipy.io import savemat
 
 from lossgauge.data import cars196, load_dataset
-from lossgauge.data.annotated_images import Expected
+from lossgauge.data.dataset import Counts
 from lossgauge.errors import DataError
 from tests.data.layouts import (
     CAR_NAMES,
@@ -23,14 +23,14 @@ from tests.data.layouts import (
 
 pytestmark = pytest.mark.usefixtures("away_from_home")
 LAYOUTS = {"old": cars_old, "new": cars_new, "kaggle": cars_kaggle}
-COUNTS = Expected(train=4, test=4, classes=4)
+COUNTS = Counts(train=4, test=4, classes=4)
 OLD_IDS = {f"car_ims/{number:06}.jpg": car for number, car in enumerate(CARS, 1)}
 IDS = {car.id: car for car in CARS}
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(cars196, "EXPECTED", COUNTS)
+    monkeypatch.setattr(cars196.Cars196, "expected", COUNTS)
 
 
 def check(images, *, old: bool = False) -> None:
@@ -48,8 +48,8 @@ def check(images, *, old: bool = False) -> None:
 
 def test_the_counts_are_those_of_the_published_set(monkeypatch):
     monkeypatch.undo()
-    assert cars196.EXPECTED == (8_054, 8_131, 196)
-    assert sum(cars196.EXPECTED[:2]) == 16_185
+    assert cars196.Cars196.expected == (8_054, 8_131, 196)
+    assert sum(cars196.Cars196.expected[:2]) == 16_185
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -88,7 +88,7 @@ def test_the_new_archives_are_unpacked_with_the_labels_beside_them(tmp_path: Pat
         tar_gz(root / folder, root / archive)
         (root / folder).rename(away / folder)
     check(load_dataset("cars196", root))
-    assert cars196.outline(root).layout == "cars_train, cars_test and devkit, packed"
+    assert cars196.DATASET.outline(root).layout == "cars_train, cars_test and devkit, packed"
 
 
 def test_kaggles_zip_is_read_whatever_its_name(tmp_path: Path):
@@ -114,7 +114,7 @@ def test_folders_that_kaggle_packed_into_themselves_are_found(tmp_path: Path):
 def test_of_two_layouts_one_is_taken_and_the_other_is_told(tmp_path: Path):
     images = load_dataset("cars196", cars_new(cars_old(tmp_path)))
     check(images, old=True)
-    assert "also there and left alone: cars_train, cars_test and devkit" in images.source
+    assert "also there but not read: cars_train, cars_test and devkit" in images.source
 
 
 def test_half_a_layout_beside_a_whole_one_does_no_harm(tmp_path: Path):
@@ -140,7 +140,7 @@ def test_half_a_layout_beside_a_whole_one_does_no_harm(tmp_path: Path):
 def test_half_a_layout_says_which_half_is_missing(tmp_path: Path, build, gone: str, match: str):
     root = build(tmp_path)
     (root / gone).rename(tmp_path.parent / f"{tmp_path.name}-gone")
-    with pytest.raises(DataError, match=f"cars196 is not whole: .*{match}"):
+    with pytest.raises(DataError, match=f"cars196 is not complete: .*{match}"):
         load_dataset("cars196", root)
 
 
@@ -151,15 +151,15 @@ def test_a_wrong_count_a_missing_and_an_unlabelled_image_are_named(
     root = LAYOUTS[layout](tmp_path)
     path = min(root.rglob("*.jpg"))
     extra = write(path.with_name("999999.jpg"), jpeg((1, 2, 3)))
-    with pytest.raises(DataError, match=r"1 images without a label, .*999999\.jpg first"):
+    with pytest.raises(DataError, match=r"1 images without a label, the first is .*999999\.jpg"):
         load_dataset("cars196", root)
     extra.unlink()
     content = path.read_bytes()
     path.unlink()
-    with pytest.raises(DataError, match=rf"lacks 1 of its images, .*{path.name} first"):
+    with pytest.raises(DataError, match=rf"lacks 1 of its images, the first is .*{path.name}"):
         load_dataset("cars196", root)
     write(path, content)
-    monkeypatch.setattr(cars196, "EXPECTED", COUNTS._replace(test=5))
+    monkeypatch.setattr(cars196.Cars196, "expected", COUNTS._replace(test=5))
     with pytest.raises(DataError, match=r"must have 4 \+ 5 images of 4 .* has 4 \+ 4 images of 4"):
         load_dataset("cars196", root)
 
@@ -194,7 +194,7 @@ def test_an_image_that_is_named_twice_is_refused(tmp_path: Path):
     root = cars_kaggle(tmp_path)
     path = root / "anno_test.csv"
     path.write_text(path.read_text() * 2)
-    with pytest.raises(DataError, match=r"name test/00001\.jpg twice"):
+    with pytest.raises(DataError, match=r"list test/00001\.jpg twice"):
         load_dataset("cars196", root)
 
 

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from lossgauge.data import cifar10, load_dataset
-from lossgauge.data.annotated_images import Expected
+from lossgauge.data.dataset import Counts
 from lossgauge.errors import DataError
 from tests.data.layouts import CIFAR_LABELS, cifar_pixels, tar_gz, write
 from tests.data.layouts import cifar10 as build
 
 pytestmark = pytest.mark.usefixtures("away_from_home")
-COUNTS = Expected(train=10, test=3, classes=10)
+COUNTS = Counts(train=10, test=3, classes=10)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
-    monkeypatch.setattr(cifar10, "EXPECTED", COUNTS)
+    monkeypatch.setattr(cifar10.Cifar10, "expected", COUNTS)
     return build(tmp_path)
 
 
@@ -34,7 +34,7 @@ def check(images) -> None:
 
 
 def test_the_counts_and_the_hash_are_those_of_the_published_set():
-    assert cifar10.EXPECTED == (50_000, 10_000, 10)
+    assert cifar10.Cifar10.expected == (50_000, 10_000, 10)
     assert cifar10.RECORD == 3_073
     assert cifar10.ARCHIVE_MD5 == "c32a1d4ab5d03f1284b67883e8d87530"
 
@@ -88,7 +88,7 @@ def test_a_batch_that_was_cut_off_is_named_with_the_size_of_a_record(folder: Pat
     path = folder / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(
-        DataError, match=r"data_batch_2\.bin must be records of 3,073 bytes, got 6,145"
+        DataError, match=r"data_batch_2\.bin must hold records of 3,073 bytes, got 6,145"
     ):
         load_dataset("cifar10", folder)
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from lossgauge.data import cub200, load_dataset
-from lossgauge.data.annotated_images import Expected
+from lossgauge.data.dataset import Counts
 from lossgauge.errors import DataError
 from tests.data.layouts import BIRDS, jpeg, png16, tar_gz, write
 from tests.data.layouts import cub200 as build
 
 pytestmark = pytest.mark.usefixtures("away_from_home")
-COUNTS = Expected(train=5, test=3, classes=4)
+COUNTS = Counts(train=5, test=3, classes=4)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
-    monkeypatch.setattr(cub200, "EXPECTED", COUNTS)
+    monkeypatch.setattr(cub200.CUB200, "expected", COUNTS)
     return build(tmp_path)
 
 
@@ -36,8 +36,8 @@ def check(images) -> None:
 
 
 def test_the_counts_are_those_of_the_published_set():
-    assert cub200.EXPECTED == (5_864, 5_924, 200)
-    assert sum(cub200.EXPECTED[:2]) == 11_788
+    assert cub200.CUB200.expected == (5_864, 5_924, 200)
+    assert sum(cub200.CUB200.expected[:2]) == 11_788
 
 
 def test_labels_join_images_by_id_and_never_by_line(folder: Path):
@@ -87,7 +87,7 @@ def test_another_byte_or_another_size_makes_another_digest(folder: Path):
 
 
 def test_a_wrong_count_names_the_expected_one(folder: Path, monkeypatch):
-    monkeypatch.setattr(cub200, "EXPECTED", COUNTS._replace(train=6))
+    monkeypatch.setattr(cub200.CUB200, "expected", COUNTS._replace(train=6))
     with pytest.raises(
         DataError,
         match=r"cub200 must have 6 \+ 3 images of 4 classes, but .* has 5 \+ 3 images of 4 classes",
@@ -97,14 +97,16 @@ def test_a_wrong_count_names_the_expected_one(folder: Path, monkeypatch):
 
 def test_a_missing_photograph_is_named_before_anything_is_read(folder: Path):
     (folder / "images" / BIRDS[5].id).unlink()
-    with pytest.raises(DataError, match=rf"lacks 1 of its images, .*{BIRDS[5].id} first"):
+    with pytest.raises(DataError, match=rf"lacks 1 of its images, the first is .*{BIRDS[5].id}"):
         load_dataset("cub200", folder)
 
 
 def test_a_photograph_without_a_label_is_named(folder: Path):
     write(folder / "images" / "001.Bird_1" / "Bird_1_0099.jpg", jpeg((1, 2, 3)))
     write(folder / "images" / "001.Bird_1" / "._Bird_1_0001.jpg", "left by a Mac")
-    with pytest.raises(DataError, match=r"has 1 images without a label, .*Bird_1_0099\.jpg first"):
+    with pytest.raises(
+        DataError, match=r"has 1 images without a label, the first is .*Bird_1_0099\.jpg"
+    ):
         load_dataset("cub200", folder)
 
 
@@ -112,7 +114,8 @@ def test_a_label_that_is_missing_is_named(folder: Path):
     path = folder / "image_class_labels.txt"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(
-        DataError, match=rf"image_class_labels\.txt gives 1 images no label, {BIRDS[2].id} first"
+        DataError,
+        match=rf"image_class_labels\.txt has no label for 1 images, the first is {BIRDS[2].id}",
     ):
         load_dataset("cub200", folder)
 
@@ -155,7 +158,7 @@ def test_a_damaged_photograph_is_named_when_it_is_read(folder: Path):
     path.write_bytes(path.read_bytes()[:200])
     images = load_dataset("cub200", folder)
     images.read(2)
-    with pytest.raises(DataError, match=rf"{BIRDS[3].id} is no readable image"):
+    with pytest.raises(DataError, match=rf"{BIRDS[3].id} is not a readable image"):
         images.read(3)
 
 

@@ -16,12 +16,12 @@ from lossgauge.data import (
     describe_datasets,
     digits,
     fashion_mnist,
-    hub,
     load_dataset,
+    named_dataset,
     orl_faces,
     tiny_imagenet,
 )
-from lossgauge.data.annotated_images import Expected
+from lossgauge.data.dataset import Counts
 from lossgauge.errors import DataError, InputError
 from tests.data import layouts
 
@@ -56,12 +56,12 @@ def test_faces_are_forty_people_ten_times_and_test_people_are_unseen():
 
 @pytest.fixture
 def faces(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(orl_faces.find(), tmp_path / "faces"))
+    return Path(shutil.copytree(orl_faces.DATASET.find(), tmp_path / "faces"))
 
 
 def test_a_missing_photograph_is_named(faces: Path):
     (faces / "s7" / "3.pgm").unlink()
-    with pytest.raises(DataError, match=r"lacks 1 of them, s7/3\.pgm first"):
+    with pytest.raises(DataError, match=r"lacks 1 of them, the first is s7/3\.pgm"):
         load_dataset("orl-faces", faces)
 
 
@@ -69,7 +69,7 @@ def test_a_missing_photograph_is_named(faces: Path):
 def test_an_unreadable_photograph_is_named_when_it_is_read(faces: Path, content: bytes):
     (faces / "s7" / "3.pgm").write_bytes(content)
     images = load_dataset("orl-faces", faces)
-    with pytest.raises(DataError, match=r"s7/3\.pgm is no readable image"):
+    with pytest.raises(DataError, match=r"s7/3\.pgm is not a readable image"):
         images.read(62)
 
 
@@ -77,13 +77,13 @@ def test_an_unreadable_photograph_is_named_when_it_is_read(faces: Path, content:
 def test_a_photograph_of_another_size_is_refused_before_its_pixels_are_read(faces: Path, size: str):
     (faces / "s7" / "3.pgm").write_bytes(f"P5\n{size}\n255\n".encode() + bytes(92))
     images = load_dataset("orl-faces", faces)
-    with pytest.raises(DataError, match=r"s7/3\.pgm (must be of|is no readable)"):
+    with pytest.raises(DataError, match=r"s7/3\.pgm (must have|is not a readable)"):
         images.read(62)
 
 
 @pytest.mark.parametrize("place", range(0, 57_000, 1_900))
 def test_a_flipped_byte_in_the_digits_is_found(tmp_path: Path, place: int):
-    content = bytearray(digits.find().read_bytes())
+    content = bytearray(digits.DATASET.find().read_bytes())
     content[20 + place % (len(content) - 20)] ^= 0x55
     (tmp_path / "digits.csv.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"digits\.csv\.gz"):
@@ -142,7 +142,7 @@ def test_what_is_not_there_is_said_with_where_it_was_looked_for_and_how_to_get_i
     assert len(lines) == len(DATASETS)
     assert any(line.startswith("digits: found in") for line in lines)
     assert any(
-        line.startswith(f"fashion-mnist: not here; fashion-mnist is not in {tmp_path}")
+        line.startswith(f"fashion-mnist: not found; fashion-mnist is not in {tmp_path}")
         for line in lines
     )
 
@@ -188,14 +188,14 @@ def test_a_set_is_described_by_its_tables_without_a_look_at_an_image(
     (line,) = (line for line in describe_datasets() if line.startswith(name))
     if name in counts:  # a copy that is not whole
         assert f"{name}: cannot be used; {name} must have" in line
-        monkeypatch.setattr(reader, "EXPECTED", Expected(*counts[name]))
+        monkeypatch.setattr(type(reader.DATASET), "expected", Counts(*counts[name]))
     for image in (path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")):
         image.unlink()
         image.mkdir()
     (line,) = (line for line in describe_datasets() if line.startswith(name))
     assert line.startswith(f"{name}: found in {folder} (")
     assert layout in line
-    assert line.endswith(f"split; licence: {reader.LICENSE}")
+    assert line.endswith(f"split; licence: {reader.DATASET.license}")
 
 
 def test_an_archive_is_described_and_not_unpacked(tmp_path, monkeypatch, away_from_home):
@@ -211,11 +211,11 @@ def test_every_absent_set_says_how_to_get_it_and_names_its_licence(away_from_hom
     lines = {line.partition(":")[0]: line for line in describe_datasets()}
     assert tuple(lines) == DATASETS
     for name in ("cifar10", "cars196", "cub200", "tiny-imagenet", "fashion-mnist"):
-        assert lines[name].startswith(f"{name}: not here; {name} is not in ")
+        assert lines[name].startswith(f"{name}: not found; {name} is not in ")
         assert "LOSSGAUGE_" + name.upper().replace("-", "_") in lines[name]
         assert "; licence: " in lines[name]
         assert ("fetch it from the Hugging Face hub with --download" in lines[name]) == (
-            name in hub.REPOSITORIES
+            named_dataset(name).hub is not None
         )
 
 
@@ -223,8 +223,8 @@ def test_counts_that_are_said_of_the_packaged_sets_are_theirs():
     for name, reader in (("digits", digits), ("orl-faces", orl_faces)):
         images = load_dataset(name)
         found = (len(images.train), len(images.test), len(np.unique(images.labels)))
-        assert found == reader.EXPECTED
-    assert fashion_mnist.EXPECTED == (60_000, 10_000, 10)
+        assert found == reader.DATASET.expected
+    assert fashion_mnist.DATASET.expected == (60_000, 10_000, 10)
 
 
 def test_a_folder_of_ones_own_is_a_dataset_and_embeddings_are_not(tmp_path):
@@ -232,7 +232,5 @@ def test_a_folder_of_ones_own_is_a_dataset_and_embeddings_are_not(tmp_path):
         for number in range(4):
             layouts.write(tmp_path / label / f"{number}.jpg", layouts.jpeg((1, 2, 3)))
     assert len(load_dataset(f"folder:{tmp_path}").ids) == 8
-    with pytest.raises(
-        InputError, match=r"embeddings:x\.npz holds embeddings, which need no images"
-    ):
+    with pytest.raises(InputError, match=r"embeddings:x\.npz has embeddings, not images"):
         load_dataset("embeddings:x.npz")

@@ -15,7 +15,7 @@ def damaged(count, *bad):
 
     def read(row):
         if row in bad:
-            raise DataError(f"{row} is no readable image")
+            raise DataError(f"{row} is not a readable image")
         return digits.read(row)
 
     half = count // 2

@@ -10,23 +10,25 @@ import pytest
 from PIL import Image
 
 from lossgauge.data import (
+    DATASETS,
     cars196,
     cifar10,
     describe_datasets,
     fashion_mnist,
     hub,
     load_dataset,
+    named_dataset,
     tiny_imagenet,
 )
-from lossgauge.data.annotated_images import Expected
+from lossgauge.data.dataset import Counts
 from lossgauge.errors import DataError, MissingExtra
 from tests.data.layouts import cars_new, color_of, jpeg
 
 READERS = {
-    "cifar10": (cifar10, Expected(4, 2, 3)),
-    "cars196": (cars196, Expected(2, 4, 3)),  # of three classes one trains
-    "tiny-imagenet": (tiny_imagenet, Expected(4, 2, 3)),
-    "fashion-mnist": (fashion_mnist, Expected(4, 2, 3)),
+    "cifar10": (cifar10, Counts(4, 2, 3)),
+    "cars196": (cars196, Counts(2, 4, 3)),  # of three classes one trains
+    "tiny-imagenet": (tiny_imagenet, Counts(4, 2, 3)),
+    "fashion-mnist": (fashion_mnist, Counts(4, 2, 3)),
 }
 LABELS = {"train": [2, 0, 1, 0], "test": [1, 2]}
 
@@ -80,17 +82,18 @@ def online(monkeypatch, away_from_home) -> Hub:
     fake = Hub()
     monkeypatch.setitem(sys.modules, "datasets", fake)
     for reader, counts in READERS.values():
-        monkeypatch.setattr(reader, "EXPECTED", counts)
+        monkeypatch.setattr(type(reader.DATASET), "expected", counts)
     monkeypatch.setattr(fashion_mnist, "PLACES", (away_from_home / "nowhere",))
     return fake
 
 
 def test_revisions_are_commits_and_splits_are_those_of_the_protocol():
-    for name, repository in hub.REPOSITORIES.items():
-        assert len(repository.revision) == 40
-        assert int(repository.revision, 16)
-        assert repository.splits == ("train", "valid" if name == "tiny-imagenet" else "test")
-    assert {name: r.path for name, r in hub.REPOSITORIES.items()} == {
+    copies = {name: copy for name in DATASETS if (copy := named_dataset(name).hub)}
+    for name, copy in copies.items():
+        assert len(copy.revision) == 40
+        assert int(copy.revision, 16)
+        assert copy.splits == ("train", "valid" if name == "tiny-imagenet" else "test")
+    assert {name: copy.repository for name, copy in copies.items()} == {
         "cifar10": "uoft-cs/cifar10",
         "cars196": "tanganke/stanford_cars",
         "tiny-imagenet": "zh-plus/tiny-imagenet",
@@ -105,10 +108,8 @@ def test_only_a_download_touches_the_network_and_it_asks_for_two_splits(online: 
     list(describe_datasets())
     assert online.calls == []
     load_dataset(name, download=True)
-    repository = hub.REPOSITORIES[name]
-    assert online.calls == [
-        (repository.path, repository.revision, split) for split in repository.splits
-    ]
+    copy = named_dataset(name).hub
+    assert online.calls == [(copy.repository, copy.revision, split) for split in copy.splits]
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -136,7 +137,7 @@ def test_images_labels_and_split_are_those_of_the_reader_on_disk(online: Hub, na
         assert image.mode == ("L" if grey else "RGB")
         if not grey:
             assert np.abs(np.asarray(image).astype(int) - color_of(row)).max() <= 4
-    assert hub.REPOSITORIES[name].path in images.source
+    assert named_dataset(name).hub.repository in images.source
 
 
 def test_what_was_fetched_once_is_found_without_the_network_and_described(online: Hub, monkeypatch):
@@ -151,7 +152,7 @@ def test_what_was_fetched_once_is_found_without_the_network_and_described(online
 
 
 def test_a_copy_on_disk_comes_before_the_hub(online: Hub, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(cars196, "EXPECTED", Expected(4, 4, 4))
+    monkeypatch.setattr(cars196.Cars196, "expected", Counts(4, 4, 4))
     images = load_dataset("cars196", cars_new(tmp_path), download=True)
     assert images.source.startswith(str(tmp_path))
     assert online.calls == []
@@ -175,13 +176,13 @@ def test_wrong_counts_on_the_hub_are_told_and_nothing_is_kept(online: Hub):
     online.labels["test"].append(0)
     with pytest.raises(DataError, match=r"cifar10 must have 4 \+ 2 images .* has 4 \+ 3 images"):
         load_dataset("cifar10", download=True)
-    assert hub.stored("cifar10") is None
-    assert list(hub._folder("cifar10").parent.iterdir()) == []
+    assert hub.stored(cifar10.DATASET) is None
+    assert list(hub._folder("cifar10", cifar10.DATASET.hub).parent.iterdir()) == []
 
 
 def test_a_label_that_is_no_class_is_told(online: Hub):
     online.labels["train"][0] = -1
-    with pytest.raises(DataError, match="has labels that are none of its 3 classes"):
+    with pytest.raises(DataError, match="has labels outside its 3 classes"):
         load_dataset("cifar10", download=True)
 
 
@@ -191,7 +192,7 @@ def test_a_network_that_fails_half_way_leaves_nothing(online: Hub):
         DataError, match=r"cannot be fetched from Hugging Face uoft-cs/cifar10 at .*no route"
     ):
         load_dataset("cifar10", download=True)
-    assert list(hub._folder("cifar10").parent.iterdir()) == []
+    assert list(hub._folder("cifar10", cifar10.DATASET.hub).parent.iterdir()) == []
 
 
 def test_without_the_library_the_extra_is_named(online: Hub, monkeypatch):
@@ -204,7 +205,7 @@ def test_without_the_library_the_extra_is_named(online: Hub, monkeypatch):
 @pytest.mark.parametrize("place", [0, 0.5, 0.99])
 def test_a_flipped_byte_in_what_was_fetched_is_found(online: Hub, file: str, place: float):
     load_dataset("cifar10", download=True)
-    folder = hub.stored("cifar10")
+    folder = hub.stored(cifar10.DATASET)
     path = folder / file
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 0x11
@@ -219,7 +220,7 @@ def test_a_flipped_byte_in_what_was_fetched_is_found(online: Hub, file: str, pla
 def test_an_image_that_is_none_is_named_when_it_is_read(online: Hub, monkeypatch):
     monkeypatch.setattr("tests.data.test_hub.jpeg", lambda color: b"torn")
     images = load_dataset("cifar10", download=True)
-    with pytest.raises(DataError, match="test/1 of cifar10 is no readable image"):
+    with pytest.raises(DataError, match="test/1 of cifar10 is not a readable image"):
         images.read(5)
 
 

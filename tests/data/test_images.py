@@ -52,7 +52,7 @@ def test_sixteen_bits_are_scaled_to_eight_and_not_clipped(value: int, expected: 
 
 def test_32_bits_and_floats_are_refused_as_of_unknown_range():
     for values in (np.full((2, 2), 70_000, np.int32), np.full((2, 2), 0.5, np.float32)):
-        with pytest.raises(DataError, match=r"^it is no readable image \(its pixels"):
+        with pytest.raises(DataError, match=r"^it is not a readable image \(its pixels"):
             open_image(encoded(Image.fromarray(values), "TIFF"), "it")
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_exif_does_not_cost_the_photograph(note: bytes):
 def test_what_is_no_whole_image_is_refused_by_its_name(tmp_path, content: bytes):
     for source in (content, tmp_path / "x.jpg"):
         (tmp_path / "x.jpg").write_bytes(content)
-        with pytest.raises(DataError, match=r"^pets/x\.jpg (is no readable|must have at most)"):
+        with pytest.raises(DataError, match=r"^pets/x\.jpg (is not a readable|must have at most)"):
             open_image(source, "pets/x.jpg")
 
 
@@ -165,7 +165,7 @@ def test_a_flipped_byte_gives_an_image_or_a_data_error():
 
 
 def test_a_missing_file_is_a_data_error(tmp_path):
-    with pytest.raises(DataError, match="it is no readable image"):
+    with pytest.raises(DataError, match="it is not a readable image"):
         open_image(tmp_path / "gone.jpg", "it")
 
 
@@ -173,7 +173,7 @@ def test_a_missing_file_is_a_data_error(tmp_path):
 def test_what_is_no_file_is_refused_without_waiting(tmp_path, source):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
-    with pytest.raises(Unreachable, match="it is no readable image"):
+    with pytest.raises(Unreachable, match="it is not a readable image"):
         open_image(tmp_path / source, "it")
 
 

@@ -44,11 +44,11 @@ def test_folders_that_this_user_may_not_read_are_passed_over(here, monkeypatch):
 
 
 def test_a_dataset_whose_files_are_somebody_elses_is_one_error(here, monkeypatch):
-    def refused(place=None):
+    def refused(self, place=None):
         raise PermissionError(13, "Permission denied", "/secret/images")
 
-    monkeypatch.setattr(cub200, "load", refused)
-    monkeypatch.setattr(cub200, "outline", refused)
+    monkeypatch.setattr(cub200.CUB200, "load", refused)
+    monkeypatch.setattr(cub200.CUB200, "outline", refused)
     with pytest.raises(DataError, match=r"cub200 cannot be read: .* /secret/images"):
         load_dataset("cub200", here)
     (line,) = [line for line in describe_datasets() if line.startswith("cub200")]

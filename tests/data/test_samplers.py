@@ -187,7 +187,7 @@ def test_a_batch_size_that_is_no_multiple_is_rounded_and_small_classes_are_named
     assert len(batch) == 8
     names = {10: "ant", 30: "bee", 40: "cat"}
     assert m_per_class_notes(labels, class_names=names, **settings) == [
-        "batch_size 11 is no multiple of samples_per_class 4: batches are of 8",
+        "batch_size 11 is not a multiple of samples_per_class 4: batches are of 8",
         "4 classes of fewer than 4 training rows (8 of 18 rows) are left out of the training batches "
         "(small_classes: repeat draws their rows again): ant, bee, cat and 1 more",
     ]

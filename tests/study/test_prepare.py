@@ -43,26 +43,26 @@ def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(t
         (row["dataset"], row["reason"].partition(";")[0], row["extent"]) for row in outcome.left_out
     ]
     assert told == [
-        ("folder:none", "there is no none", "whole"),
+        ("folder:none", "there is no file or folder none", "whole"),
         (
             "folder:pets",
-            "left out because they are not images, or of a format that is not read (1): ant/notes.txt",
+            "left out because they are not images, or in a format that is not read (1): ant/notes.txt",
             "part",
         ),
         ("folder:pets", "left out because they cannot be read (1 of 12): bee/5.png", "part"),
         (
             "folder:pets",
-            "batch_size 5 is no multiple of samples_per_class 2: batches are of 4",
+            "batch_size 5 is not a multiple of samples_per_class 2: batches are of 4",
             "part",
         ),
-        ("folder:gone", "there is no gone", "whole"),
+        ("folder:gone", "there is no file or folder gone", "whole"),
     ]
     html = write_page(StudyView(Store(tmp_path / "out").load()), tmp_path / "page.html").read_text()
     for words in (
         "Notes on the data",
         "ant/notes.txt",
         "bee/5.png",
-        "there is no none",
+        "there is no file or folder none",
         "3 notes on the data",
     ):
         assert words in html
