@@ -18,7 +18,7 @@ from lossgauge.results.store import Store
 from lossgauge.study.engines import DEFAULT, Engine, Resources, check_resources, open_engine
 from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
-from lossgauge.study.run.execute import environment
+from lossgauge.study.run.summary import environment
 from lossgauge.study.schedule.run_queue import Ledger
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
@@ -68,7 +68,7 @@ def run_study(
         }
 
         def save() -> None:
-            rows = [{**run.columns, "epochs_planned": run.config["epochs"]} for run in ledger.runs]
+            rows = [{**run.columns, "epochs_planned": run.config.epochs} for run in ledger.runs]
             store.write_study(
                 {**asked, "runs": rows, "expected": ledger.expected, "tuned": ledger.tuned()}
             )

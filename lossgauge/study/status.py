@@ -130,8 +130,8 @@ class StatusFile:
 
     def epoch(self, run: Run, epoch: int) -> None:
         # a run that goes on from a checkpoint begins in its middle, which was not done now
-        self._now += run.config["train_samples"]
-        self._counted[run.name] = self._counted.get(run.name, 0) + run.config["train_samples"]
+        self._now += run.config.train_samples
+        self._counted[run.name] = self._counted.get(run.name, 0) + run.config.train_samples
         self._running[run.name] = epoch
         if time.time() - self._written > SECONDS:
             self._write()

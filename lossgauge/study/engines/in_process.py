@@ -55,6 +55,6 @@ class InProcess:
             self._on_epoch(run, epoch)
 
         def features() -> FeatureSet:
-            return self._features[run.config["dataset"]]
+            return self._features[run.config.dataset]
 
         return [run_guarded(run, features, self._store, on_epoch=on_epoch, device=self._device)]

@@ -93,7 +93,7 @@ class Processes:
         worker.run = run
         order = {
             "run": run.as_json(),
-            "features": str(self._files[run.config["dataset"]]),
+            "features": str(self._files[run.config.dataset]),
             "device": self.resources.device,
         }
         # one that died idle is found out by `wait`, which sees the end of its output and finds the run another
@@ -157,7 +157,7 @@ class Processes:
             if run is not None and "epoch" in words:
                 self.on_epoch(run, words["epoch"])
             elif run is not None and "ended" in words:
-                ends.append(End(run, **words["ended"]))
+                ends.append(End.from_json(run, words["ended"]))
                 worker.run = None
         return ends
 
