@@ -375,7 +375,9 @@ def test_the_columns_and_epochs_that_a_run_is_measured_by_follow_from_its_config
 
 
 def test_a_tuned_loss_is_titled_by_what_the_plan_fixes_and_belongs_to_it():
-    found = plan("losses=[{triplet: {reduction: active, margin: {low: 0.1, high: 1}}}, ccl]", "tune.trials=2")
+    found = plan(
+        "losses=[{triplet: {reduction: active, margin: {low: 0.1, high: 1}}}, ccl]", "tune.trials=2"
+    )
     for loss, title in zip(
         found.losses, ("triplet(reduction=active, tuned)", "ccl(tuned)"), strict=True
     ):
