@@ -1,24 +1,20 @@
-"""The loop: batch → evaluation → backward → Step → update. Loss, data and hooks come as arguments."""
+"""The training loop: batch → evaluation → backward → Step → update; and the state that a stopped run needs."""
 
 from __future__ import annotations
 
-import json
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lossgauge.errors import CacheError, InputError, RunError
+from lossgauge.errors import InputError, RunError
 from lossgauge.types import Evaluation, Step
 from lossgauge.user_folders import keep_torch_private
 
@@ -28,7 +24,7 @@ EMBED_ROWS = 1024
 
 @dataclass
 class Training:
-    """A run in progress: all that a checkpoint has to hold, and the schedule, which has no state."""
+    """A run in progress: what a checkpoint must hold, and the schedule, which has no state."""
 
     head: nn.Module
     loss: nn.Module
@@ -59,19 +55,19 @@ def start_training(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = make_head().to(device)
-        # not from `seed` again: a class's row would be drawn from the bits of the head's
+        # not seeded again: a class's row would be drawn from the same bits as the head's
         loss = make_loss().to(device)
     keep_torch_private()
     parameters = [*head.parameters(), *loss.parameters()]
     settings: dict[str, Any] = {"lr": schedule(0.0), "weight_decay": weight_decay, "fused": True}
-    made: torch.optim.Optimizer
+    chosen: torch.optim.Optimizer
     if optimizer == "sgd":
-        made = torch.optim.SGD(parameters, momentum=momentum, **settings)
+        chosen = torch.optim.SGD(parameters, momentum=momentum, **settings)
     else:
-        made = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer](
+        chosen = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer](
             parameters, **settings
         )
-    return Training(head, loss, made, schedule)
+    return Training(head, loss, chosen, schedule)
 
 
 def scheduled(
@@ -79,7 +75,7 @@ def scheduled(
 ) -> Callable[[float], float]:
     """Learning rate at a time in epochs: `constant`, or `cosine`, which falls to 0 at the end.
 
-    Over the first `warmup_epochs` it rises in a line, whatever comes after. Loshchilov and Hutter 2017
+    Over the first `warmup_epochs` it rises linearly, whatever comes after. Loshchilov and Hutter 2017
     for the cosine: https://arxiv.org/abs/1608.03983
     """
 
@@ -96,8 +92,8 @@ def scheduled(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The generators of torch, numpy and Python from `seed`; as they were, behind it."""
-    kept = random.getstate(), np.random.get_state()
+    """Seed the generators of torch, numpy and Python within the block; restore them after it."""
+    before = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -105,8 +101,8 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.seed(seed % 2**32)
             yield
     finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
+        random.setstate(before[0])
+        np.random.set_state(before[1])
 
 
 def train_epoch(
@@ -150,23 +146,23 @@ def train_epoch(
         )
         training.optimizer.step()
         training.step += 1
-    # what the last update did is seen by no loss
+    # no loss sees what the last update did
     with torch.no_grad():
         after = [training.head(features.index_select(0, rows[:1])) for rows in batches[-1:]]
     if not all(numbers.isfinite().all() for numbers in (*after, *loss_parameters)):
-        raise _diverged(training, "its last update leaves no finite numbers", rate)
+        raise _diverged(training, "its last update leaves numbers that are not finite", rate)
     training.epoch += 1
 
 
-def _diverged(training: Training, sign: str, rate: float) -> RunError:
+def _diverged(training: Training, evidence: str, rate: float) -> RunError:
     return RunError(
-        f"the run diverged in epoch {training.epoch + 1}, step {training.step}, at learning rate {rate:g}: {sign}; "
+        f"the run diverged in epoch {training.epoch + 1}, step {training.step}, at learning rate {rate:g}: {evidence}; "
         "try a lower learning_rate"
     )
 
 
 def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
-    """`loss.evaluate` where it has one, else the value of a black box and nothing invented beside it."""
+    """`loss.evaluate` if the loss has it, else the value of a black box, with all other fields None."""
     own: Callable[[Tensor, Tensor], Evaluation] | None = getattr(loss, "evaluate", None)
     return own(embeddings, labels) if own else Evaluation(value=loss(embeddings, labels))
 
@@ -175,9 +171,9 @@ def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
 def embed(
     head: nn.Module, features: Float[Tensor, "rows _"], rows: Int[Tensor, " some"]
 ) -> Float[Tensor, "some _"]:
-    """Embeddings of the given rows, without a graph: gathered into one small buffer, block after block.
+    """Embeddings of the given rows, without a graph: gathered into one small buffer, block by block.
 
-    Raises RunError where they are not finite.
+    Raises RunError if they are not finite.
     """
     buffer = features.new_empty(min(EMBED_ROWS, len(rows)), features.shape[1])
     blocks = []
@@ -192,63 +188,49 @@ def embed(
     return embeddings
 
 
-def save_checkpoint(training: Training, folder: Path) -> None:
-    """Write the run's state into an existing folder; the caller publishes the folder."""
+def training_state(training: Training) -> dict[str, Tensor]:
+    """Copies of all tensors that the next step depends on: head, loss and optimiser; `epoch` and `step` beside them."""
     # copies: a loss may hold one tensor under two names, or a transposed one
-    tensors = {
+    return {
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in _tensors(training)
     }
-    save_file(tensors, folder / "state.safetensors")
-    progress = {"epoch": training.epoch, "step": training.step}
-    (folder / "progress.json").write_text(json.dumps(progress))
 
 
-def load_checkpoint(training: Training, folder: Path) -> None:
-    """Put the state of `folder` into a run made by `start_training` with the same settings.
+def restore_training(
+    training: Training, state: Mapping[str, Tensor], *, epoch: int, step: int
+) -> None:
+    """Put a `training_state` into a run made by `start_training` with the same settings.
 
-    The run then goes on to the same numbers, bit for bit on one machine with one number of threads.
+    The run then goes on to the same numbers, bit for bit on one machine with one number of threads. Raises
+    ValueError where the state is of another head, loss or optimiser.
     """
-    try:
-        saved = load_file(folder / "state.safetensors")
-        progress = json.loads((folder / "progress.json").read_text())
-        # an optimiser makes its state at the first step: give it names and shapes, then overwrite
-        for index, parameter in enumerate(_parameters(training)):
-            prefix = f"optimizer.{index}."
-            state = {n.removeprefix(prefix): t for n, t in saved.items() if n.startswith(prefix)}
-            if state:  # without one it never had a gradient
-                training.optimizer.state[parameter] = {
-                    n: t.to(parameter.device, copy=True) for n, t in state.items()
-                }
-        _restore_buffers(training.loss, saved)
-        present = dict(_tensors(training))
-        if saved.keys() != present.keys():
-            odd = sorted(saved.keys() ^ present.keys())[0]
-            raise ValueError(f"{odd!r} is there only before or after a stop")
-        with torch.no_grad():
-            for name, tensor in present.items():
-                if tensor.shape != saved[name].shape:  # copy_ would spread one row over many
-                    raise ValueError(f"{name!r} has another shape before and after a stop")
-                tensor.copy_(saved[name])
-        counts = progress["epoch"], progress["step"]
-        if not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError("progress.json does not count epochs and steps")
-        training.epoch, training.step = counts
-    except (
-        *(OSError, SafetensorError, RecursionError),
-        *(KeyError, TypeError, ValueError, AttributeError, RuntimeError),
-    ) as error:
-        raise CacheError(
-            f"the checkpoint in {folder} cannot be read ({error}); delete it and the run starts again"
-        ) from error
+    # an optimiser makes its state at the first step: give it names and shapes, then overwrite
+    for index, parameter in enumerate(_parameters(training)):
+        prefix = f"optimizer.{index}."
+        own = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+        if own:  # without one it never had a gradient
+            training.optimizer.state[parameter] = {
+                name: tensor.to(parameter.device, copy=True) for name, tensor in own.items()
+            }
+    _restore_buffers(training.loss, state)
+    present = dict(_tensors(training))
+    if odd := sorted(state.keys() ^ present.keys()):
+        raise ValueError(f"{odd[0]!r} exists only before or after the stop")
+    with torch.no_grad():
+        for name, tensor in present.items():
+            if tensor.shape != state[name].shape:  # copy_ would spread one row over many
+                raise ValueError(f"{name!r} has another shape before and after the stop")
+            tensor.copy_(state[name])
+    training.epoch, training.step = epoch, step
 
 
-def _restore_buffers(loss: nn.Module, saved: dict[str, Tensor]) -> None:
-    """Make room for buffers that a loss has made or resized since its start: a queue that grows, a late center."""
+def _restore_buffers(loss: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Make room for buffers that a loss created or resized after its start: a queue that grows, a late center."""
     fixed = {name for name, _ in loss.named_parameters()}
     now = dict(loss.named_buffers())
     device = next((t.device for t in loss.parameters()), torch.device("cpu"))
-    for key, tensor in saved.items():
+    for key, tensor in state.items():
         name = key.removeprefix("loss.")
         if name == key or name in fixed:
             continue

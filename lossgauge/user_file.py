@@ -1,4 +1,4 @@
-"""A file of the user's own, run as code: the one place where a loss or a backbone is imported from it."""
+"""A user's own file, run as code: the one place where a loss or a backbone is imported from it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _PREFIX = "lossgauge_user_"
 
 
 def import_file(file: Path, *, shown: str) -> ModuleType:
-    """The module in `file`, which may import its neighbours; errors call it `shown`.
+    """The module in `file`, which may import its neighbours; errors name it as `shown`.
 
-    Two files may each have a neighbour of the same name: each gets its own. Raises InputError where it is no
-    Python file, or fails on import.
+    Two files may each have a neighbour of the same name: each gets its own. Raises InputError if it is not a
+    Python file, or if it fails on import.
     """
-    place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"{_PREFIX}{place}_{file.stem}", file)
+    location = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"{_PREFIX}{location}_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise InputError(f"{shown!r} cannot be imported: it must end in .py")
     module = importlib.util.module_from_spec(spec)
@@ -29,9 +29,9 @@ def import_file(file: Path, *, shown: str) -> ModuleType:
     before = set(sys.modules)
     folder = str(file.absolute().parent)
     sys.path.insert(0, folder)
-    importlib.invalidate_caches()  # a neighbour may be newer than what is known of its folder
+    importlib.invalidate_caches()  # a neighbour may be newer than the cached list of its folder
     try:
-        # not exec_module: bytecode on disk is told from its source by second and size, and would run the old one
+        # not exec_module: it takes bytecode on disk for current if second and size of the source agree
         source = importlib.util.decode_source(file.read_bytes())
         exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__)
     # the user's own code may raise anything, and may leave by sys.exit; it is named, not swallowed
@@ -43,12 +43,9 @@ def import_file(file: Path, *, shown: str) -> ModuleType:
     return module
 
 
-def code_digest(file: Path) -> str:
-    """SHA-256 over a file and the neighbours that it imported when it was last run."""
-    digest = hashlib.sha256()
-    for path in (file.resolve(), *_neighbours.get(file.resolve(), ())):
-        digest.update(f"{path.name}\t{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+def files_of(file: Path) -> tuple[Path, ...]:
+    """The file and the neighbours that it imported when it was last run."""
+    return (file.resolve(), *_neighbours.get(file.resolve(), ()))
 
 
 def imported_files() -> list[Path]:
@@ -64,13 +61,13 @@ _neighbours: dict[Path, tuple[Path, ...]] = {}
 
 
 def _forget_neighbours(folder: Path, before: set[str]) -> tuple[Path, ...]:
-    """Modules that came from `folder` since `before`, out of the way of the next file's; and their files, sorted."""
-    found = set()
+    """Forget the modules that were imported from `folder` since `before`: the next file has its own. Their files, sorted."""
+    files = set()
     for name in sys.modules.keys() - before:
-        # a folder may be named by another way than its modules are: `..`, a link
+        # a folder may be named in another way than its modules: by `..`, by a link
         path = Path(getattr(sys.modules[name], "__file__", None) or "/").resolve()
         ours = name.partition(".")[0] == "lossgauge" or name.startswith(_PREFIX)
         if path.is_relative_to(folder) and not ours and "site-packages" not in path.parts:
-            found.add(path)
+            files.add(path)
             del sys.modules[name]
-    return tuple(sorted(found))
+    return tuple(sorted(files))

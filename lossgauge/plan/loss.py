@@ -155,12 +155,21 @@ class LossPlan(BaseModel):
 
     @property
     def title(self) -> str:
-        """The name, with the fixed settings if there are any: `triplet(margin=0.1)`."""
-        inside = ", ".join(
+        """The name, with the fixed settings in brackets if there are any: `triplet(margin=0.1)`."""
+        return self._titled()
+
+    @property
+    def tuned_title(self) -> str:
+        """The title of this loss with tuned settings: `triplet(tuned)`, `triplet(reduction=active, tuned)`."""
+        return self._titled("tuned")
+
+    def _titled(self, *words: str) -> str:
+        fixed = (
             f"{key}={value}"
             for key, value in self.settings.items()
             if not isinstance(value, Range | Choices)
         )
+        inside = ", ".join((*fixed, *words))
         return f"{self.name}({inside})" if inside else self.name
 
     def at(self, settings: dict[str, Any]) -> LossPlan:

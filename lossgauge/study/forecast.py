@@ -1,8 +1,7 @@
-"""What a study would come to, before its first run: the grid, the number of runs, time and disk. Nothing is written."""
+"""What a study will take, before its first run: its runs, their number, time and disk. Nothing is written."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from itertools import pairwise
@@ -23,10 +22,10 @@ from lossgauge.study.engines import DEFAULT, Resources, check_resources
 from lossgauge.study.job_count import default_jobs, with_jobs
 from lossgauge.study.prepare import prepare
 from lossgauge.study.progress import Progress
-from lossgauge.study.run.execute import sampler, start_run
 from lossgauge.study.run.measure import measure
-from lossgauge.study.schedule.run_queue import Ledger
-from lossgauge.study.schedule.runs import Run, as_measured, check_distinct, tuned_runs
+from lossgauge.study.run.setup import set_up
+from lossgauge.study.schedule.run_queue import Ledger, tuned_runs
+from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.training import train_epoch
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Step
 
@@ -34,7 +33,7 @@ STEPS = 12
 """Steps of each loss that are timed."""
 
 STEP_BYTES, EPOCH_BYTES, CLASS_BYTES, RUN_BYTES, UNTRAINED_BYTES = 140, 430, 34, 34_000, 18_000
-"""What a run leaves: measured on finished studies, a few tenths off either way."""
+"""What a run writes: measured on finished studies, right within a few tenths."""
 
 
 class Cost(NamedTuple):
@@ -45,15 +44,15 @@ class Cost(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """What a study would come to."""
+    """What a study will take."""
 
     grid: list[str]
     """A line a dataset."""
     runs: int
     there: int
-    """Runs that are done already."""
+    """Runs that are finished already."""
     seconds: float
-    """Of what is not done yet, one run after the other."""
+    """Of the runs that are not finished, one after the other."""
     bytes: int
     jobs: int
     """Runs at a time."""
@@ -71,8 +70,8 @@ def forecast(
 ) -> Forecast:
     """Time a few steps and one measurement of each loss, and multiply. Takes seconds.
 
-    Features that are not in the cache are not extracted: a few images tell what that would take. Raises as
-    `run_study` does where it would not begin.
+    Features that are not in the cache are not extracted: a few images show what that will take. Raises the errors
+    with which `run_study` would refuse to begin.
     """
     check_resources(resources)
     with torch_threads(resources.threads):
@@ -84,50 +83,49 @@ def _forecast(
 ) -> Forecast:
     missing: dict[str, Estimate] = {}
 
-    def sketch(name: str, images: ImageSet, backbone: Backbone) -> FeatureSet:
+    def estimated(name: str, images: ImageSet, backbone: Backbone) -> FeatureSet:
         if is_cached(images, backbone):
             return cached_features(images, backbone)
         missing[images.name] = estimate(images, backbone)
         return missing[images.name].features
 
-    prepared, _ = prepare(plan, progress=progress, download=download, extract=sketch)
-    ledger, store = Ledger(plan, prepared), Store(folder)
-    check_distinct(ledger.given)
+    prepared, _ = prepare(plan, progress=progress, download=download, extract=estimated)
+    queue, store = Ledger(plan, prepared), Store(folder)
+    check_distinct(queue.given)
     store.check_format()
-    features = {found.dataset: found for found in prepared}
+    features = {of.dataset: of for of in prepared}
     costs: dict[str, Cost] = {}
 
     def cost(run: Run) -> Cost:
-        dataset = run.config["dataset"]
+        dataset = run.config.dataset
         kind = f"{dataset} {run.loss.name} {run.variant == 'trial'}"
         if kind not in costs:
             try:
                 costs[kind] = _cost(run, features[dataset])
             except Exception as error:  # as in a study: a loss that fails does not stop the others
-                words = f"{run.title} fails in its first steps, so its time is not in the sum"
-                progress.warning(dataset, f"{words}: {type(error).__name__}: {error}")
+                message = f"{run.title} fails in its first steps, so its time is not in the sum"
+                progress.warning(dataset, f"{message}: {type(error).__name__}: {error}")
                 costs[kind] = Cost(0.0, 0)
         return costs[kind]
 
-    there: set[str] = set()
-    while fresh := ledger.next_runs():
-        # what is done tells which trials come next
-        for run in fresh:
-            if run.name in there or store.is_done(run.name):
-                there.add(run.name)
-                ledger.ended(run.name, store.summary(run.name))
-    asked = {run.name: run for run in ledger.runs}  # the same run may be asked for twice
-    ahead = [cost(run) for run in asked.values() if run.name not in there]
-    for search in ledger.searches:
+    finished: set[str] = set()
+    while possible := queue.next_runs():
+        # finished trials decide which trials come next
+        for run in possible:
+            if run.name in finished or store.is_done(run.name):
+                finished.add(run.name)
+                queue.ended(run.name, store.summary(run.name))
+    asked = {run.name: run for run in queue.runs}  # the same run may be asked for twice
+    ahead = [cost(run) for run in asked.values() if run.name not in finished]
+    for search in queue.searches:
         if not search.is_over:
             ahead += [cost(search.asked[0])] * (search.trials - len(search.asked))
-            tuned = tuned_runs(plan, search.features, search.loss, search.loss.at({}))
-            ahead += [cost(run) for run in tuned]
-    jobs = with_jobs(resources, ledger, store).jobs or 1
+            ahead += [cost(run) for run in tuned_runs(plan, search, search.loss.at({}))]
+    jobs = with_jobs(resources, queue, store).jobs or 1
     return Forecast(
-        grid=[_line(plan, found, ledger.given, missing.get(found.dataset)) for found in prepared],
-        runs=ledger.expected - (len(ledger.runs) - len(asked)),
-        there=len(there),
+        grid=[_line(plan, of, queue.given, missing.get(of.dataset)) for of in prepared],
+        runs=queue.expected - (len(queue.runs) - len(asked)),
+        there=len(finished),
         seconds=sum(one.seconds for one in ahead) + sum(e.seconds for e in missing.values()),
         bytes=sum(one.bytes for one in ahead) + sum(e.bytes for e in missing.values()),
         jobs=jobs,
@@ -135,9 +133,8 @@ def _forecast(
     )
 
 
-def _line(plan: Plan, found: FeatureSet, runs: list[Run], missing: Estimate | None) -> str:
-    of = [run for run in runs if run.config["dataset"] == found.dataset]
-    kinds = Counter(run.variant for run in of if run.base != "untrained")
+def _line(plan: Plan, features: FeatureSet, runs: list[Run], missing: Estimate | None) -> str:
+    kinds = Counter(run.variant for run in runs if run.config.dataset == features.dataset)
     parts = [f"{len(plan.losses)} losses and untrained × {len(plan.seeds)} seeds"]
     if kinds["sensitivity"]:
         parts.append(f"{kinds['sensitivity'] // len(plan.seeds)} further settings × as many seeds")
@@ -148,30 +145,26 @@ def _line(plan: Plan, found: FeatureSet, runs: list[Run], missing: Estimate | No
             f"before that its features, about {missing.seconds:,.0f} s and {missing.bytes / 1e6:,.1f} MB of the cache"
         )
     return (
-        f"{found.dataset}: {len(found.train):,} training and {len(found.test):,} test rows of "
-        f"{found.features.shape[1]} features, {found.protocol} split: {'; '.join(parts)}"
+        f"{features.dataset}: {len(features.train):,} training and {len(features.test):,} test rows of "
+        f"{features.features.shape[1]} features, {features.protocol} split: {'; '.join(parts)}"
     )
 
 
-def _cost(run: Run, found: FeatureSet) -> Cost:
-    features, config = as_measured(found, run.config), run.config
-    epochs = config["epochs"]
-    training = start_run(run, features)
+def _cost(run: Run, features: FeatureSet) -> Cost:
+    config, setup = run.config, set_up(run, features)
+    head, rows, epochs = setup.training.head, setup.features, config.epochs
     began = time.perf_counter()
-    measure(training.head, features, with_retrieval=True)
+    measure(head, rows, with_retrieval=True)
     with_retrieval = time.perf_counter() - began
     began = time.perf_counter()
-    measure(training.head, features, with_retrieval=False)
+    measure(head, rows, with_retrieval=False)
     without = time.perf_counter() - began
-    classes = features.labels[torch.cat((features.train, features.test))].unique()
+    classes = rows.labels[torch.cat((rows.train, rows.test))].unique()
     size = RUN_BYTES if epochs else UNTRAINED_BYTES
     size += EPOCH_BYTES * epochs + CLASS_BYTES * 2 * len(classes)
     if not epochs:
-        return Cost(with_retrieval + without, size)
-    batches = sampler(config, features, seed=run.seed)(1)
-    numbers = torch.searchsorted(
-        features.labels[features.train].unique(), features.labels.contiguous()
-    )
+        return Cost(with_retrieval, size)
+    batches = setup.batches(1)
     marks: list[float] = []
     probe = Probe()
 
@@ -180,11 +173,12 @@ def _cost(run: Run, found: FeatureSet) -> Cost:
         marks.append(time.perf_counter())
 
     some = (batches * STEPS)[:STEPS]
-    train_epoch(training, features.features, numbers, some, on_step=on_step)
+    train_epoch(setup.training, rows.features, setup.class_numbers, some, on_step=on_step)
     step = median(b - a for a, b in pairwise(marks))
-    # before training, every so many epochs, and after the last
-    searched = 1 + math.ceil(epochs / config["retrieval_every"])
-    measured = searched if config["measured_on"] == "validation" else 1 + epochs
-    seconds = epochs * len(batches) * step + searched * (with_retrieval - without)
-    seconds += (measured + 1) * without  # once more at the end, class by class
+    seconds = epochs * len(batches) * step
+    for epoch in range(epochs + 1):
+        if config.measures_geometry(epoch):
+            seconds += with_retrieval if config.measures_retrieval(epoch) else without
+    if config.selects_by is not None:
+        seconds += without  # once more for the classes, unless the last epoch is selected
     return Cost(seconds, size + STEP_BYTES * epochs * len(batches))

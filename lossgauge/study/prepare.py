@@ -1,4 +1,4 @@
-"""What a study needs before its first run: a plan that holds together, and the features of each dataset."""
+"""What a study needs before its first run: a plan without contradictions, and the features of each dataset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from lossgauge.backbones import load_backbone
 from lossgauge.data import DATASETS, load_dataset
 from lossgauge.data.embeddings import load as load_embeddings
-from lossgauge.data.features import centered, features
+from lossgauge.data.features import centered
+from lossgauge.data.features import features as features_of
 from lossgauge.data.samplers import (
     m_per_class_notes,
     share_without_positive,
@@ -20,23 +21,24 @@ from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
 from lossgauge.results.writer import Store
 from lossgauge.study.progress import Progress
-from lossgauge.study.run.execute import sampler
 from lossgauge.study.run.measure import references
-from lossgauge.study.schedule.runs import as_measured, loss_maker, make_run, variants
+from lossgauge.study.run.setup import as_measured, batches_of
+from lossgauge.study.schedule.run_config import RunConfig
+from lossgauge.study.schedule.runs import loss_maker, variants
 from lossgauge.study.schedule.search import SOME_CLASSES, check_space, import_optuna
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
 
 FOLDER = "folder:"
-"""A dataset of images of one's own."""
+"""A dataset of your own images."""
 
 EMBEDDINGS = "embeddings:"
-"""A dataset of ready embeddings: they are the features, and no backbone is asked."""
+"""A dataset of ready embeddings: they are the features, and no backbone is used."""
 
 
 def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
     """The backbone of each dataset; raises for a wrong name or setting before anything is written.
 
-    `download` lets a backbone fetch weights that are not here.
+    `download` lets a backbone fetch weights that are not on this machine.
     """
     for name in plan.datasets:
         if name not in DATASETS and not name.startswith((FOLDER, EMBEDDINGS)):
@@ -63,15 +65,15 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
         list(variants(loss.at({}), plan.sensitivity)) for loss in plan.losses
     ):
         raise PlanError(
-            "sensitivity is of no use: no loss has a margin, temperature or scale; leave it out"
+            "sensitivity has no effect: no loss has a margin, temperature or scale; leave it out"
         )
     images = [name for name in plan.datasets if not name.startswith(EMBEDDINGS)]
     named = {dataset: plan.backbone_of(dataset) for dataset in images}
     loaded = {
-        found.title: load_backbone(found.name, download=download, **found.settings)
-        for found in named.values()
+        backbone.title: load_backbone(backbone.name, download=download, **backbone.settings)
+        for backbone in named.values()
     }
-    return {dataset: loaded[found.title] for dataset, found in named.items()}
+    return {dataset: loaded[backbone.title] for dataset, backbone in named.items()}
 
 
 Extract = Callable[[str, ImageSet, Backbone], FeatureSet]
@@ -88,10 +90,9 @@ def prepare(
 ) -> tuple[list[FeatureSet], list[Record]]:
     """The features of each dataset; and rows for `Results.left_out`: what was left out or is doubtful, and why.
 
-    `download` lets datasets and weights be fetched that are not here. `extract` takes the place of `features`, and
+    `download` lets datasets and weights be fetched that are not on this machine. `extract` replaces `features`, and
     `jobs` limits its processes.
-    Raises LossgaugeError for a wrong plan, and where nothing can be done at all; nothing is written but features,
-    to their cache.
+    Raises LossgaugeError for a wrong plan, and if no dataset can be used; writes nothing but the cache of features.
     """
     backbones = check_plan(plan, download=download)
     prepared: list[FeatureSet] = []
@@ -99,55 +100,56 @@ def prepare(
     errors: dict[str, str] = {}
     for name in plan.datasets:
         try:
-            found = _load(plan, name, backbones, progress, download, extract, jobs)
+            features = _load(plan, name, backbones, progress, download, extract, jobs)
         except (DataError, MissingExtra) as error:
             errors[name] = str(error)
             left_out.append(_left_out(name, str(error), "whole"))
-            # not before anything is there: an error that ends all says it too
+            # only beside a dataset that can be used: else the final error says it too
             if prepared:
                 progress.left_out(name, str(error))
             continue
         for other, words in errors.items() if not prepared else ():
             progress.left_out(other, words)
-        notes, warning = (*found.notes, *_sampler_notes(plan, found)), _warning(plan, found)
+        notes = (*features.notes, *_sampler_notes(plan, features))
+        warning = _warning(plan, features)
         for words in (*notes, *([warning] if warning else [])):
             progress.warning(name, words)
         left_out += [_left_out(name, words, "part") for words in notes]
-        prepared.append(centered(found) if plan.center_features else found)
+        prepared.append(centered(features) if plan.center_features else features)
     if not prepared:
         reasons = "; ".join(f"{name}: {words}" for name, words in errors.items())
         raise DataError(f"none of the datasets can be used: {reasons}")
-    titles = [found.dataset for found in prepared]
-    if double := {title for title in titles if titles.count(title) > 1}:
+    titles = [features.dataset for features in prepared]
+    if twice := {title for title in titles if titles.count(title) > 1}:
         raise PlanError(
-            f"two datasets would be called {double.pop()}: rename one of the folders or files"
+            f"two datasets would be called {twice.pop()}: rename one of the folders or files"
         )
     return prepared, left_out
 
 
 def _left_out(name: str, words: str, extent: str) -> Record:
-    """A row that others may read: it does not say where the data lie on this machine."""
+    """A row that may be shown to others: it does not say where the data lie on this machine."""
     kind, _, path = name.partition(":")
     below = [Path(path).parent, Path(path).resolve().parent] if path else []
     shown = f"{kind}:{Path(path).name or Path(path).resolve().name}" if path else name
     return {"dataset": shown, "reason": portable(words, *below), "extent": extent}
 
 
-def write_dataset_record(plan: Plan, found: FeatureSet, store: Store) -> None:
-    """Write what is known of a dataset, unless it is there already: the references cost a search."""
+def write_dataset_record(plan: Plan, features: FeatureSet, store: Store) -> None:
+    """Write the record of a dataset, unless it exists already: the references cost a search of neighbours."""
     known = {
-        "dataset": found.dataset,
-        "backbone": found.backbone,
-        "protocol": found.protocol,
-        "fingerprint": found.fingerprint,
-        "features": dict(found.identity),
-        "train_samples": len(found.train),
-        "test_samples": len(found.test),
+        "dataset": features.dataset,
+        "backbone": features.backbone,
+        "protocol": features.protocol,
+        "fingerprint": features.fingerprint,
+        "features": dict(features.identity),
+        "train_samples": len(features.train),
+        "test_samples": len(features.test),
         "embedding_size": plan.embedding_size,
     }
-    if not store.has_dataset(found.dataset, known):
-        rows = references(found, width=plan.embedding_size)
-        store.write_dataset(found.dataset, {**known, "references": rows})
+    if not store.has_dataset(features.dataset, known):
+        rows = references(features, width=plan.embedding_size)
+        store.write_dataset(features.dataset, {**known, "references": rows})
 
 
 def _load(
@@ -169,40 +171,43 @@ def _load(
     images = load_dataset(name, download=download, split=plan.split)
     if extract is not None:
         return extract(name, images, backbones[name])
-    return features(images, backbones[name], jobs=jobs, progress=partial(progress.features, name))
+    return features_of(
+        images, backbones[name], jobs=jobs, progress=partial(progress.features, name)
+    )
 
 
-def _sampler_notes(plan: Plan, found: FeatureSet) -> list[str]:
+def _sampler_notes(plan: Plan, features: FeatureSet) -> list[str]:
     """What M-per-class batches round or leave out of a dataset."""
     if plan.sampler != "m_per_class":
         return []
     try:
         return m_per_class_notes(
-            found.labels[found.train],
+            features.labels[features.train],
             batch_size=plan.batch_size,
             samples_per_class=plan.samples_per_class,
             small_classes=plan.small_classes,
-            class_names=found.class_names,
+            class_names=features.class_names,
         )
     except InputError as error:
-        raise PlanError(f"{found.dataset}, sampler {plan.sampler}: {error}") from None
+        raise PlanError(f"{features.dataset}, sampler {plan.sampler}: {error}") from None
 
 
-def _warning(plan: Plan, found: FeatureSet) -> str | None:
-    """What to know before training of the batches that this plan draws from a dataset.
+def _warning(plan: Plan, features: FeatureSet) -> str | None:
+    """What to know, before training, about the batches that this plan draws from a dataset.
 
-    Raises PlanError where they cannot be drawn, or no validation slice can be cut.
+    Raises PlanError if they cannot be drawn, or if no validation slice can be cut.
     """
-    seed = plan.seeds[0]
-    kinds = {"default", "trial"} if plan.tune is not None else {"default"}
-    # the slice takes rows away: what can be drawn from all of them may not be from the rest
-    for variant in sorted(kinds):
-        run = make_run(plan, found, plan.losses[0].at({}), seed, variant=variant)
+    loss = plan.losses[0].at({})
+    configs = [RunConfig.trained(plan, features, loss, plan.seeds[0])]
+    if plan.tune is not None:
+        # its slice takes rows away: the rest may not be enough for what the sampler asks for
+        configs.append(RunConfig.trial(plan, features, loss))
+    for config in configs:
         try:
-            of = as_measured(found, run.config)
-            batches = [found.labels[rows] for rows in sampler(run.config, of, seed=seed)(1)]
+            rows = as_measured(features, config)
+            batches = [features.labels[batch] for batch in batches_of(config, rows)(1)]
         except DataError as error:
-            raise PlanError(f"{found.dataset}: {error}") from None
+            raise PlanError(f"{features.dataset}: {error}") from None
         except InputError as error:
-            raise PlanError(f"{found.dataset}, sampler {plan.sampler}: {error}") from None
+            raise PlanError(f"{features.dataset}, sampler {plan.sampler}: {error}") from None
     return warning_of_anchors_without_positive(share_without_positive(batches))

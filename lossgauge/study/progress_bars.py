@@ -96,7 +96,7 @@ class Bars(Progress):
         self._advance()
 
     def start(self, run: Run) -> None:
-        total = max(run.config["epochs"], 1)
+        total = max(run.config.epochs, 1)
         self._runs[run.name] = self._progress.add_task(safe(title(run)), total=total)
 
     def epoch(self, run: Run, epoch: int) -> None:
@@ -176,7 +176,7 @@ class Lines(Progress):
 def title(run: Run) -> str:
     """A run in words: `digits · triplet · seed 0`."""
     which = f"trial {run.extra_columns['trial']}" if run.variant == "trial" else f"seed {run.seed}"
-    return f"{run.config['dataset']} · {run.title} · {which}"
+    return f"{run.config.dataset} · {run.title} · {which}"
 
 
 def show_progress(*, quiet: bool = False) -> Progress:

@@ -27,8 +27,8 @@ from lossgauge.study.engines import (
 from lossgauge.study.job_count import with_jobs
 from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
-from lossgauge.study.run.execute import environment
 from lossgauge.study.run.guarded import End
+from lossgauge.study.run.summary import environment
 from lossgauge.study.schedule.run_queue import Ledger
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
@@ -182,9 +182,7 @@ class _Runs:
             self._watchers.failed(end.run, end.error)
 
     def _write_study(self) -> None:
-        rows = [
-            {**run.columns, "epochs_planned": run.config["epochs"]} for run in self._ledger.runs
-        ]
+        rows = [{**run.columns, "epochs_planned": run.config.epochs} for run in self._ledger.runs]
         self._store.write_study(
             {
                 **self._header,

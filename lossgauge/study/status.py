@@ -123,8 +123,8 @@ class StatusFile(Progress):
 
     def epoch(self, run: Run, epoch: int) -> None:
         # a run that goes on from a checkpoint starts in its middle: what was done before is not counted
-        self._done += run.config["train_samples"]
-        self._counted[run.name] = self._counted.get(run.name, 0) + run.config["train_samples"]
+        self._done += run.config.train_samples
+        self._counted[run.name] = self._counted.get(run.name, 0) + run.config.train_samples
         self._running[run.name] = epoch
         if time.time() - self._written > SECONDS:
             self._write()

@@ -12,8 +12,8 @@ from lossgauge.data.features import features
 from lossgauge.errors import DataError, PlanError
 from lossgauge.results.writer import Store
 from lossgauge.study.forecast import Cost, _cost, forecast
-from lossgauge.study.run.execute import start_run
-from lossgauge.study.run.measure import class_rows, measure
+from lossgauge.study.run.measure import Measurement, measure
+from lossgauge.study.run.setup import set_up
 from lossgauge.study.runner import run_study
 from lossgauge.training import train_epoch
 from tests.support.studies import Quiet, small_plan, vectors_plan, write_vectors
@@ -164,24 +164,19 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
 
         def start(run, *rest):
             nonlocal running
-            running = run.variant if run.config["epochs"] else "untrained"
-            return start_run(run, *rest)
+            running = run.variant if run.config.epochs else "untrained"
+            return set_up(run, *rest)
 
         def measure_slowly(head, features, *, with_retrieval):
             slow(GEOMETRY + RETRIEVAL * with_retrieval)
             return measure(head, features, with_retrieval=with_retrieval)
 
-        def classes_slowly(head, features):
-            slow(GEOMETRY)
-            return class_rows(head, features)
-
         def train_slowly(training, features, labels, batches, *, on_step):
             slow(STEP * len(batches))
             train_epoch(training, features, labels, batches, on_step=on_step)
 
-        patch.setattr("lossgauge.study.run.execute.start_run", start)
+        patch.setattr("lossgauge.study.run.execute.set_up", start)
         patch.setattr("lossgauge.study.run.execute.measure", measure_slowly)
-        patch.setattr("lossgauge.study.run.execute.class_rows", classes_slowly)
         patch.setattr("lossgauge.study.run.execute.train_epoch", train_slowly)
         run_study(plan, tmp_path / "out", progress=Quiet())
         kinds = Counter(
@@ -201,10 +196,11 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
 
         def count_measurement(head, features, *, with_retrieval):
             clock.now += GEOMETRY + RETRIEVAL * with_retrieval
+            return Measurement({}, {})
 
         def keep(run, found):
             cost = _cost(run, found)
-            costs[run.variant if run.config["epochs"] else "untrained"] = cost.seconds
+            costs[run.variant if run.config.epochs else "untrained"] = cost.seconds
             return cost
 
         patch.setattr("lossgauge.study.forecast.time", clock)

@@ -5,10 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from lossgauge.plan.loss import LossPlan
 from lossgauge.study.progress import EVENTS, Progress, ProgressGroup
 from lossgauge.study.progress_bars import Bars, Lines, Pace, progress_on, show_progress, title
+from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import Run
+from tests.study.conftest import small_plan
+from tests.study.schedule.test_runs import fake_features
 
 NAMES = (
     "my_[draft].py:Pull",
@@ -24,9 +26,10 @@ NAMES = (
 
 
 def made(name: str, **more: object) -> Run:
-    config = {"dataset": "digits", "epochs": 3}
+    plan = small_plan(datasets="digits", losses="triplet", epochs=3)
+    config = RunConfig.trained(plan, fake_features(dataset="digits"), plan.losses[0], 4)
     variant = "trial" if more else "default"
-    return Run("run", LossPlan(name="triplet"), 4, config, name, name, variant, more)
+    return Run(config, plan.losses[0], name, name, variant, more)
 
 
 def watched(kind: type[Bars] | type[Lines], name: str) -> str:

@@ -14,7 +14,7 @@ from lossgauge.files import folder_with_manifest, read_rows, write_rows
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
-from lossgauge.training import save_checkpoint
+from lossgauge.training import training_state
 from tests.study.conftest import Quiet, small_plan
 
 CLOCK_COLUMNS = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
@@ -317,13 +317,13 @@ def test_a_full_disk_fails_the_run_and_keeps_its_checkpoint(tmp_path, quiet, mon
     monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
     calls = []
 
-    def save(training, folder):
-        calls.append(folder)
+    def state_of(training):
+        calls.append(training.epoch)
         if len(calls) == 3:
             raise OSError(28, "No space left on device")
-        save_checkpoint(training, folder)
+        return training_state(training)
 
-    monkeypatch.setattr("lossgauge.study.run.execute.save_checkpoint", save)
+    monkeypatch.setattr("lossgauge.study.run.checkpoint.training_state", state_of)
     outcome = run_study(small_plan(losses="triplet", epochs=5), tmp_path, progress=quiet)
     assert outcome.failed == 1
     (run,) = Store(tmp_path).load().failures

@@ -35,7 +35,7 @@ class InProcess(Engine):
         run, self._run = self._run, None
         if run is None:
             return []
-        setup, dataset = self._setup, run.config["dataset"]
+        setup, dataset = self._setup, run.config.dataset
         end = run_guarded(
             run,
             lambda: setup.features[dataset],

@@ -67,7 +67,7 @@ class Processes(Engine):
         worker.process.send(
             {
                 "run": run.as_json(),
-                "features": str(self._files[run.config["dataset"]]),
+                "features": str(self._files[run.config.dataset]),
                 "device": self._setup.resources.device,
             }
         )
@@ -116,7 +116,7 @@ class Processes(Engine):
             self._setup.on_epoch(run, message["epoch"])
             return []
         worker.run = None
-        return [End(run, **message["ended"])]
+        return [End.from_json(run, message["ended"])]
 
     def _on_exit(self, worker: _Worker) -> list[End]:
         """A worker has crashed: its run may be published all the same, is tried again, or is given up."""

@@ -95,7 +95,7 @@ class RayCluster(Engine):
         task = self._task.remote(
             run.as_json(),
             str(self._store.folder.absolute()),
-            str(self._files[run.config["dataset"]]),
+            str(self._files[run.config.dataset]),
             str(Path.cwd()),
             self._resources.device,
         )
@@ -113,7 +113,7 @@ class RayCluster(Engine):
         ray = import_ray()
         run = self._runs.pop(task)
         try:
-            return End(run, **ray.get(task))
+            return End.from_json(run, ray.get(task))
         except ray.exceptions.RayError as error:
             if self._store.is_done(run.name):
                 return End(run, self._store.summary(run.name))

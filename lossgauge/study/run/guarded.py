@@ -1,4 +1,4 @@
-"""One run, whatever becomes of it: done, or failed with its reason set down, so that the others go on."""
+"""One run, whatever happens to it: it is done, or it is recorded as failed, and the other runs go on."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ from lossgauge.types import FeatureSet, Record
 
 
 class End(NamedTuple):
-    """What became of a run."""
+    """How a run ended."""
 
     run: Run
     summary: Record
-    """Empty where it failed."""
+    """Empty if it failed."""
     error: str | None = None
     external_failure: bool = False
-    """Whether it failed by no fault of its own, as far as can be told: a full disk, a worker that was killed."""
+    """Whether the cause lies outside the run, as far as we can tell: a full disk, a worker that was killed."""
     notes: Sequence[str] = ()
-    """A line for each damaged checkpoint that it did without."""
+    """A line for each damaged checkpoint that was passed over."""
 
     def as_json(self) -> Record:
-        """All but the run, for the process that knows it: `End(run, **...)` is the way back."""
+        """All but the run, for a process that knows the run: `from_json` is the way back."""
         return {name: value for name, value in self._asdict().items() if name != "run"}
+
+    @classmethod
+    def from_json(cls, run: Run, record: Record) -> End:
+        return cls(run, **record)
 
 
 def run_guarded(
@@ -42,8 +46,7 @@ def run_guarded(
     on_epoch: Callable[[int], None],
     device: str = "cpu",
 ) -> End:
-    """Do a run. Any failure of it, a user's loss included, is kept in the store and told, never raised."""
-
+    """Do a run. Any failure, also in a user's loss, is recorded in the store and returned, never raised."""
     notes: list[str] = []
     try:
         rows = features()
@@ -52,35 +55,39 @@ def run_guarded(
                 summary = execute(run, rows, store, on_epoch=on_epoch, device=device)
                 return End(run, summary, notes=notes)
             except CacheError as error:
-                # a damaged checkpoint costs the work in it, not the run
-                if (checkpoint := store.checkpoint(run.name)) is None:
-                    raise
-                store.discard_checkpoint(run.name, checkpoint)
-                older = store.checkpoint(run.name)
-                if older == checkpoint:  # it cannot be deleted
-                    raise
-                again = "its start" if older is None else f"its checkpoint of epoch {older.name}"
-                notes.append(f"{str(error).removesuffix(AGAIN)}the run goes on from {again}")
+                notes.append(_without_damaged_checkpoint(run, store, error))
     except (Exception, SystemExit) as error:
-        words = (
+        message = (
             str(error) if isinstance(error, LossgaugeError) else f"{type(error).__name__}: {error}"
         )
-        # a full disk or memory says nothing against the run or its checkpoint
+        # a full disk or memory says nothing about the run or its checkpoint
         external_failure = isinstance(
             error, OSError | MemoryError | torch.OutOfMemoryError | SafetensorError
         )
-        end = failed(run, words, store, traceback.format_exc(), external_failure=external_failure)
+        end = failed(run, message, store, traceback.format_exc(), external_failure=external_failure)
         return end._replace(notes=notes)
 
 
-def failed(run: Run, words: str, store: Store, trace: str, *, external_failure: bool) -> End:
-    """Set a failure down, and tell it; where not even that can be written, it is told alone.
+def _without_damaged_checkpoint(run: Run, store: Store, error: CacheError) -> str:
+    """Delete the last checkpoint, which is damaged, and return a line about it. Re-raises if no deletion helps."""
+    if (checkpoint := store.checkpoint(run.name)) is None:
+        raise error
+    store.discard_checkpoint(run.name, checkpoint)
+    older = store.checkpoint(run.name)
+    if older == checkpoint:  # it cannot be deleted
+        raise error
+    start = "its start" if older is None else f"its checkpoint of epoch {older.name}"
+    return f"{str(error).removesuffix(AGAIN)}the run goes on from {start}"
 
-    A checkpoint stays where the cause lies outside.
+
+def failed(run: Run, message: str, store: Store, trace: str, *, external_failure: bool) -> End:
+    """Record a failure and return it; if it cannot be recorded, the message says so too.
+
+    The checkpoint stays if the cause lies outside the run.
     """
     try:
-        record = {"error": words, "traceback": trace}
+        record = {"error": message, "traceback": trace}
         store.fail(run.name, record, keep_checkpoint=external_failure)
     except LossgaugeError as error:
-        words = f"{words} (and {error})"
-    return End(run, {}, words, external_failure)
+        message = f"{message} (and {error})"
+    return End(run, {}, message, external_failure)

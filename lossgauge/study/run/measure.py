@@ -1,13 +1,15 @@
-"""What is measured of a head at the end of an epoch, and of the spaces that stand beside it."""
+"""What is measured of a head after an epoch, and of the reference spaces beside it."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lossgauge.diagnostics.probe import known
 from lossgauge.diagnostics.references import (
     COLLAPSE,
     FROZEN,
@@ -15,7 +17,7 @@ from lossgauge.diagnostics.references import (
     full_collapse,
     random_unit_vectors,
 )
-from lossgauge.diagnostics.variance import Geometry, geometry
+from lossgauge.diagnostics.variance import Geometry, PerClass, geometry
 from lossgauge.ranking.metrics import retrieval
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.training import embed
@@ -26,55 +28,63 @@ GEOMETRY_COLUMNS = [
 ]
 
 
-def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> Record:
-    """Geometry of both sides of the split, and retrieval on the test side; None where not measured. On a CPU.
+class Measurement(NamedTuple):
+    """What is measured of a head."""
 
-    Of a validation slice, retrieval alone, as `validation_…`.
+    row: Record
+    """Numbers of the whole space, for the row of an epoch."""
+    per_class: dict[str, PerClass]
+    """Geometry of each class, by side: `train`, `test`."""
+
+    @property
+    def classes(self) -> list[Record]:
+        """A row for each side and class: an average would hide one collapsed class."""
+        return [
+            {"side": side, **{name: known(value) for name, value in of_class._asdict().items()}}
+            for side, per_class in self.per_class.items()
+            for of_class in per_class
+        ]
+
+
+def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> Measurement:
+    """Geometry of both sides of the split, and retrieval on the test side if asked for. Computed on a CPU.
+
+    On a validation slice, retrieval only: `validation_…`. None for a number that is not defined.
     """
     row: Record = {}
+    per_class: dict[str, PerClass] = {}
     for side, rows in (("train", features.train), ("test", features.test)):
         embeddings = embed(head, features.features, rows).cpu()
         labels = features.labels[rows]
-        found = geometry_columns(embeddings, labels)
-        row.update({f"{side}_{name}": value for name, value in found.items()})
+        space = geometry(embeddings, labels)
+        per_class[side] = space.per_class
+        row.update({f"{side}_{name}": value for name, value in geometry_columns(space).items()})
         if side == "test" and with_retrieval:
             row.update(retrieval_columns(embeddings, labels))
     if features.validation is not None and with_retrieval:
-        held = features.validation
-        embeddings = embed(head, features.features, held).cpu()
-        found = retrieval_columns(embeddings, features.labels[held])
-        row.update({f"validation_{name}": value for name, value in found.items()})
-    return row
+        held_out = features.validation
+        embeddings = embed(head, features.features, held_out).cpu()
+        columns = retrieval_columns(embeddings, features.labels[held_out])
+        row.update({f"validation_{name}": value for name, value in columns.items()})
+    return Measurement(row, per_class)
 
 
-def geometry_columns(embeddings: Tensor, labels: Tensor) -> Record:
-    """Geometry as a flat row, with the smallest class's intra; None where a number is not defined."""
-    found = geometry(embeddings, labels)
-    smallest = float(found.per_class.intra.nan_to_num(torch.inf).min())
-    columns = {name: _finite(getattr(found, name)) for name in GEOMETRY_COLUMNS}
+def geometry_columns(space: Geometry) -> Record:
+    """Geometry as a flat row, with the smallest class's intra; None for a number that is not defined."""
+    smallest = float(space.per_class.intra.nan_to_num(torch.inf).min())
+    columns = {name: _finite(getattr(space, name)) for name in GEOMETRY_COLUMNS}
     return {**columns, "smallest_class_intra": smallest}
 
 
-def class_rows(head: nn.Module, features: FeatureSet) -> list[Record]:
-    """Geometry per class of both sides, a row each: an average would hide one collapsed class."""
-    return [
-        {"side": side, **{name: _known(value) for name, value in row._asdict().items()}}
-        for side, rows in (("train", features.train), ("test", features.test))
-        for row in geometry(
-            embed(head, features.features, rows).cpu(), features.labels[rows]
-        ).per_class
-    ]
-
-
 def retrieval_columns(embeddings: Tensor, labels: Tensor) -> Record:
-    """Retrieval by cosines as a flat row; a row of zeros is as near to all."""
+    """Retrieval by cosines as a flat row; a row of zeros is equally near to all."""
     # directions in float64: in a narrow cone, the rounding of a float32 norm would decide between neighbours
     _, directions = norms_and_directions(embeddings)
-    found = retrieval(directions, labels)
+    scores = retrieval(directions, labels)
     return {
-        **{f"recall_at_{k}": value for k, value in found.recall_at.items()},
-        "r_precision": found.r_precision,
-        "map_at_r": found.map_at_r,
+        **{f"recall_at_{k}": value for k, value in scores.recall_at.items()},
+        "r_precision": scores.r_precision,
+        "map_at_r": scores.map_at_r,
     }
 
 
@@ -84,19 +94,21 @@ def references(features: FeatureSet, *, width: int) -> list[Record]:
     _, frozen = norms_and_directions(features.features[features.test])
     random = random_unit_vectors(labels, width=width)
     collapsed = full_collapse(labels, width=width)
+    spaces: tuple[tuple[str, Tensor, Record], ...] = (
+        (FROZEN, frozen, retrieval_columns(frozen, labels)),
+        (RANDOM, random, retrieval_columns(random, labels)),
+        # equal points have no order, so no retrieval
+        (COLLAPSE, collapsed, {}),
+    )
     return [
-        {"dataset": features.dataset, "reference": name, **geometry_columns(rows, labels), **found}
-        for name, rows, found in (
-            (FROZEN, frozen, retrieval_columns(frozen, labels)),
-            (RANDOM, random, retrieval_columns(random, labels)),
-            # equal points have no order, so no retrieval
-            (COLLAPSE, collapsed, {}),
-        )
+        {
+            "dataset": features.dataset,
+            "reference": name,
+            **geometry_columns(geometry(rows, labels)),
+            **columns,
+        }
+        for name, rows, columns in spaces
     ]
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _finite(value: float) -> float | None:

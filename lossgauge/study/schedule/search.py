@@ -19,8 +19,6 @@ from lossgauge.study.schedule.runs import (
     all_settings,
     loss_maker,
     settable,
-    trial_run,
-    tuned_title,
 )
 from lossgauge.types import FeatureSet, Record
 
@@ -165,12 +163,12 @@ class Search:
         failed = [run for run in self.asked if self._objectives.get(run.name) is None]
         chosen: Record = {}
         if best is not None:
-            taken = {**all_settings(best.loss), LEARNING_RATE: best.config[LEARNING_RATE]}
+            taken = {**all_settings(best.loss), LEARNING_RATE: best.config.learning_rate}
             chosen = {key: taken[key] for key in self._space if key in taken}
         return {
             "dataset": self.features.dataset,
             "base": self.loss.title,
-            "loss": tuned_title(self.loss),
+            "loss": self.loss.tuned_title,
             "trial": None if best is None else best.extra_columns["trial"],
             "settings": ", ".join(f"{key}={_short(value)}" for key, value in chosen.items()),
             "objective": None if best is None else self._objectives[best.name],
@@ -182,7 +180,7 @@ class Search:
 
     def _trial(self, number: int, at: LossPlan, asked: Any) -> Run:
         self._round.append(asked)
-        return trial_run(self.plan, self.features, self.loss, number, at)
+        return Run.trial(self.plan, self.features, at, number, of=self.loss)
 
     def _ask_as_it_stands(self) -> Any:
         """Optuna's trial of the loss as it stands; None where that lies outside what is searched."""

@@ -12,8 +12,10 @@ from lossgauge.data.samplers import (
     stratified_batches,
 )
 from lossgauge.plan.loss import UNTRAINED
-from lossgauge.study.run.execute import sampler, start_run, summarize, with_dynamics
+from lossgauge.study.run.setup import batches_of, set_up
+from lossgauge.study.run.summary import summarize, with_dynamics
 from lossgauge.study.runner import run_study
+from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import plan_runs
 from tests.study.conftest import Quiet
 from tests.study.schedule.test_runs import fake_features, plan
@@ -143,7 +145,7 @@ def test_classes_are_those_that_are_trained_on():
     run = next(
         run for run in plan_runs(plan("losses=arcface"), features) if run.loss.name != UNTRAINED
     )
-    assert len(start_run(run, features).loss.proxies) == 5
+    assert len(set_up(run, features).training.loss.proxies) == 5
 
 
 @pytest.mark.parametrize(
@@ -151,15 +153,12 @@ def test_classes_are_those_that_are_trained_on():
 )
 def test_batches_are_those_of_the_sampler_by_seed_and_epoch(sampler_name):
     features = fake_features()
-    config = {
-        "sampler": sampler_name,
-        "batch_size": 8,
-        "samples_per_class": 2,
-        "small_classes": "leave-out",
-    }
+    of_classes = ["samples_per_class=2"] if sampler_name == "m_per_class" else []
+    asked = plan(f"sampler={sampler_name}", "batch_size=8", *of_classes)
     rows, labels = features.train, features.labels[features.train]
     for seed in (0, 3):
-        draw = sampler(config, features, seed=seed)
+        config = RunConfig.trained(asked, features, asked.losses[0], seed)
+        draw = batches_of(config, features)
         how = {"batch_size": 8, "seed": seed}
         for epoch in (1, 2):
             if sampler_name == "random":

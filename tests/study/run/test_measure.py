@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lossgauge.study.run.measure import class_rows, measure, references, retrieval_columns
+from lossgauge.study.run.measure import measure, references, retrieval_columns
 from lossgauge.types import FeatureSet
 from tests.study.schedule.test_runs import fake_features
 
@@ -97,7 +97,7 @@ def test_frozen_features_are_measured_on_the_sphere(features):
 
 def test_each_side_is_measured_on_its_own_rows(features):
     features = features._replace(train=features.train[10:], validation=features.train[:10])
-    row = measure(Sphere(), features, with_retrieval=True)
+    row = measure(Sphere(), features, with_retrieval=True).row
     for name, rows in (("train", features.train), ("test", features.test)):
         of_side = side(features, rows)
         assert row[f"{name}_intra"] == pytest.approx(slow_intra(*of_side), rel=1e-5)
@@ -105,7 +105,7 @@ def test_each_side_is_measured_on_its_own_rows(features):
     assert row["recall_at_1"] == pytest.approx(slow_recall(*side(features, features.test)))
     held = slow_recall(*side(features, features.validation))
     assert row["validation_recall_at_1"] == pytest.approx(held)
-    without = measure(Sphere(), features, with_retrieval=False)
+    without = measure(Sphere(), features, with_retrieval=False).row
     assert without == {key: value for key, value in row.items() if key in without}
     assert not [key for key in without if "recall" in key or "precision" in key or "map" in key]
 
@@ -118,7 +118,7 @@ def with_a_lone_class(features):
 
 def test_a_class_has_a_row_a_side_and_a_lone_class_has_no_variance(features):
     features = with_a_lone_class(features)
-    rows = class_rows(Sphere(), features)
+    rows = measure(Sphere(), features, with_retrieval=False).classes
     assert [(row["side"], row["label"]) for row in rows] == [
         *(("train", label) for label in range(4)),
         *(("test", label) for label in (0, 1, 2, 3, 77)),
@@ -137,8 +137,8 @@ def test_a_class_has_a_row_a_side_and_a_lone_class_has_no_variance(features):
 
 def test_the_smallest_class_intra_is_that_of_no_lone_class(features):
     features = with_a_lone_class(features)
-    row = measure(Sphere(), features, with_retrieval=False)
-    of_test = [r["intra"] for r in class_rows(Sphere(), features) if r["side"] == "test"]
+    row, _ = measured = measure(Sphere(), features, with_retrieval=False)
+    of_test = [r["intra"] for r in measured.classes if r["side"] == "test"]
     assert row["test_smallest_class_intra"] == min(x for x in of_test if x is not None)
     assert all(value is None or math.isfinite(value) for value in row.values())
 

@@ -51,6 +51,6 @@ def test_tuned_runs_have_what_the_best_trial_had_and_the_seeds_of_the_study():
     best = next(run for run in ledger.runs if run.extra_columns.get("trial") == 5)
     assert [run.seed for run in tuned] == [4, 9]
     for run in tuned:
-        assert run.config["settings"] == best.config["settings"]
-        assert run.config["learning_rate"] == best.config["learning_rate"]
-        assert (run.config["measured_on"], run.config["epochs"]) == ("test", 4)
+        assert run.config.settings == best.config.settings
+        assert run.config.learning_rate == best.config.learning_rate
+        assert (run.config.measured_on, run.config.epochs) == ("test", 4)

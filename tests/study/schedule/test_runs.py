@@ -11,13 +11,14 @@ from lossgauge.losses.triplet import Triplet
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.study import FIRST_TRIAL_SEED
 from lossgauge.plan.yaml_file import parse_plan
+from lossgauge.study.run.setup import as_measured
+from lossgauge.study.schedule import run_config
 from lossgauge.study.schedule import runs as grid
+from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import (
     Run,
     all_settings,
-    as_measured,
     check_distinct,
-    make_run,
     plan_runs,
     variants,
 )
@@ -56,16 +57,18 @@ def plan(*overrides):
     return parse_plan(BASE, overrides=overrides)
 
 
-def name_of(*overrides, loss=None, seed=0, features=None, **more):
-    """Of the run of a plan's first loss, or of another."""
+def name_of(*overrides, loss=None, seed=0, features=None):
+    """The name of the run of a plan's first loss, or of another."""
     found = plan(*overrides)
-    return make_run(
-        found,
-        features if features is not None else fake_features(),
-        loss or found.losses[0].at({}),
-        seed,
-        **more,
-    ).name
+    of = features if features is not None else fake_features()
+    if loss is not None and loss.name == UNTRAINED:
+        return Run.untrained(found, of, seed).name
+    return Run.default(found, of, loss or found.losses[0].at({}), seed).name
+
+
+def trial_of(found, features, number=0, loss=None):
+    of = loss or found.losses[0]
+    return Run.trial(found, features, of.at({}), number, of=of)
 
 
 MATTERS = [
@@ -119,7 +122,7 @@ def test_seed_and_data_make_another_run():
         name_of(features=found._replace(identity={"file": "2" * 64})),
         name_of(features=found._replace(protocol="class-disjoint")),
         name_of(features=centered(found)),
-        name_of(variant="trial"),
+        trial_of(plan(), found).name,
     ]
     assert len({name_of(), *others}) == 1 + len(others)
 
@@ -142,7 +145,7 @@ def test_seed_and_data_make_another_run():
 def test_what_a_run_does_not_depend_on_leaves_it_the_same(overrides):
     found = plan(*overrides)
     (triplet,) = [loss for loss in found.losses if loss.name == "triplet"]
-    assert make_run(found, fake_features(), triplet.at({}), 0).name == name_of()
+    assert Run.default(found, fake_features(), triplet.at({}), 0).name == name_of()
 
 
 def test_a_changed_default_never_reuses_an_old_result(monkeypatch):
@@ -161,11 +164,11 @@ def test_a_changed_default_never_reuses_an_old_result(monkeypatch):
 def test_another_schema_or_version_never_reuses_an_old_result(monkeypatch):
     before = name_of()
     with monkeypatch.context() as patch:
-        patch.setattr(grid, "FORMAT", grid.FORMAT + 1)
+        patch.setattr(run_config, "FORMAT", run_config.FORMAT + 1)
         assert name_of() != before
         patch.undo()
     with monkeypatch.context() as patch:
-        patch.setattr(grid, "version", lambda _: "99")
+        patch.setattr(run_config, "version", lambda _: "99")
         assert name_of() != before
         patch.undo()
     assert name_of() == before
@@ -206,7 +209,7 @@ def test_1_and_1_0_are_one_setting_where_the_loss_takes_a_number(tmp_path):
 
 def test_the_name_of_a_run_is_short_enough_for_a_disk_and_ends_with_what_tells_it_apart():
     long = [
-        make_run(plan(), fake_features(dataset="d" * 400 + last), LossPlan(name="scl"), 12)
+        Run.default(plan(), fake_features(dataset="d" * 400 + last), LossPlan(name="scl"), 12)
         for last in "ab"
     ]
     assert len({run.name for run in long}) == 2
@@ -232,12 +235,15 @@ def test_the_baseline_is_one_run_whatever_the_training_is():
 def test_a_run_is_the_same_after_json():
     found = plan("sensitivity=0.5", "losses.triplet.reduction=active", "tune.trials=2")
     runs = plan_runs(found, fake_features())
-    runs.append(grid.trial_run(found, fake_features(), found.losses[0], 1, found.losses[0].at({})))
+    runs.append(trial_of(found, fake_features(), 1))
+    best = found.losses[0].at({"margin": 0.5})
+    runs.append(Run.tuned(found, fake_features(), best, 0, of=found.losses[0]))
     for run in runs:
         again = Run.from_json(json.loads(json.dumps(run.as_json())))
         assert again == run
         assert isinstance(again.loss, LossPlan)
-        assert again.columns == run.columns
+        assert isinstance(again.config, RunConfig)
+        assert (again.columns, again.name) == (run.columns, run.name)
 
 
 def test_a_plan_asks_for_every_loss_and_the_baseline_with_every_seed():
@@ -261,7 +267,7 @@ def test_sensitivity_moves_one_setting_at_a_time():
     ]
     defaults = all_settings(LossPlan(name="ccl"))
     for run in moved[:4]:
-        changed = {k for k, v in run.config["settings"].items() if v != defaults[k]}
+        changed = {k for k, v in run.config.settings.items() if v != defaults[k]}
         assert changed == {run.extra_columns["setting"]}
 
 
@@ -280,7 +286,9 @@ class Own:
 
 def test_a_multiple_that_is_no_number_is_refused():
     found = plan("losses.triplet.margin=1e200", "sensitivity=[1e200]")
-    with pytest.raises(PlanError, match=r"1e\+200 × 1e\+200 of triplet\(margin=1e\+200\) is no"):
+    with pytest.raises(
+        PlanError, match=r"1e\+200 × 1e\+200 for margin of triplet\(margin=1e\+200\) is not finite"
+    ):
         list(variants(found.losses[0].at({}), found.sensitivity))
 
 
@@ -295,8 +303,8 @@ def test_a_loss_of_ones_own_may_have_settings_that_are_no_numbers(tmp_path):
 
 def test_a_trial_trains_and_is_measured_on_the_training_side_alone():
     found, features = plan("tune={trials: 2, epochs: 3}"), fake_features(12, disjoint=True)
-    run = grid.trial_run(found, features, found.losses[0], 0, found.losses[0].at({}))
-    assert (run.seed, run.config["epochs"], run.config["measured_on"]) == (
+    run = trial_of(found, features)
+    assert (run.seed, run.config.epochs, run.config.measured_on) == (
         FIRST_TRIAL_SEED,
         3,
         "validation",
@@ -309,24 +317,23 @@ def test_a_trial_trains_and_is_measured_on_the_training_side_alone():
 
 def test_the_best_epoch_on_validation_is_picked_with_rows_that_do_not_train():
     features = fake_features()
-    run = make_run(plan("selection=best-validation"), features, LossPlan(name="triplet"), 0)
+    run = Run.default(plan("selection=best-validation"), features, LossPlan(name="triplet"), 0)
     of = as_measured(features, run.config)
     assert sorted([*of.train.tolist(), *of.validation.tolist()]) == features.train.tolist()
     assert of.test.tolist() == features.test.tolist()
-    plain = make_run(plan(), features, LossPlan(name="triplet"), 0)
+    plain = Run.default(plan(), features, LossPlan(name="triplet"), 0)
     assert as_measured(features, plain.config) is features
 
 
 def test_the_slice_is_the_same_for_every_loss_and_seed():
     found, features = plan("tune.trials=2", "seeds=[0, 5]"), fake_features()
-    slices = {
-        tuple(
-            as_measured(
-                features, make_run(found, features, loss.at({}), seed, variant="trial").config
-            ).test.tolist()
-        )
-        for loss in found.losses
-        for seed in found.seeds
+    trials = [trial_of(found, features, loss=loss) for loss in found.losses]
+    slices = {tuple(as_measured(features, run.config).test.tolist()) for run in trials}
+    picked = plan("selection=best-validation", "seeds=[0, 5]")
+    slices |= {
+        tuple(as_measured(features, run.config).validation.tolist())
+        for run in plan_runs(picked, features)
+        if run.config.is_trained
     }
     assert len(slices) == 1
 
@@ -337,6 +344,42 @@ def test_the_slice_is_the_same_for_every_loss_and_seed():
 )
 def test_a_trial_never_picks_its_epoch_as_an_oracle(selection, of_trial):
     found = plan(f"selection={selection}", "tune.trials=2", "retrieval_every=2")
-    run = make_run(found, fake_features(), found.losses[0].at({}), 0, variant="trial")
-    assert run.config["selection"] == of_trial
-    assert run.config["retrieval_every"] == (4 if of_trial == "last" else 2)
+    run = trial_of(found, fake_features())
+    assert run.config.selection == of_trial
+    assert run.config.retrieval_every == (4 if of_trial == "last" else 2)
+
+
+def test_the_columns_and_epochs_that_a_run_is_measured_by_follow_from_its_config():
+    def of(*overrides, trial=False):
+        found = plan("retrieval_every=3", *overrides)
+        loss = found.losses[0].at({})
+        run = trial_of(found, fake_features()) if trial else None
+        return run.config if run else RunConfig.trained(found, fake_features(), loss, 0)
+
+    assert of().selects_by is None
+    assert of("selection=oracle").selects_by == "map_at_r"
+    best = ("selection=best-validation", "selection_metric=recall_at_1", "tune.trials=2")
+    assert of(*best).selects_by == "validation_recall_at_1"
+    assert of(*best, trial=True).selects_by == "recall_at_1"  # its test side is the slice
+    assert of("selection=oracle", "tune.trials=2", trial=True).selects_by is None
+    for config, retrieval, geometry in (
+        (of(), [0, 3, 4], range(5)),
+        (of("tune.trials=2", trial=True), [0, 4], [0, 4]),
+        (of(*best, trial=True), [0, 3, 4], [0, 3, 4]),
+    ):
+        assert [at for at in range(5) if config.measures_retrieval(at)] == list(retrieval)
+        assert [at for at in range(5) if config.measures_geometry(at)] == list(geometry)
+    baseline = RunConfig.untrained(plan(), fake_features(), 0)
+    assert (baseline.epochs, baseline.selects_by) == (0, None)
+    assert baseline.measures_retrieval(0)
+
+
+def test_a_tuned_loss_is_titled_by_what_the_plan_fixes_and_belongs_to_it():
+    found = plan(
+        "losses=[{triplet: {reduction: active, margin: {low: 0.1, high: 1}}}, ccl]", "tune.trials=2"
+    )
+    for loss, title in zip(
+        found.losses, ("triplet(reduction=active, tuned)", "ccl(tuned)"), strict=True
+    ):
+        run = Run.tuned(found, fake_features(), loss.at({"margin": 0.4}), 0, of=loss)
+        assert (run.title, run.base, run.variant) == (title, loss.title, "tuned")

@@ -43,7 +43,7 @@ def search(*overrides, number=0):
 
 def taken(run):
     """All that a trial was run with, its learning rate among it."""
-    return {**run.config["settings"], LEARNING_RATE: run.config["learning_rate"]}
+    return {**run.config.settings, LEARNING_RATE: run.config.learning_rate}
 
 
 def hill(run):

@@ -1,0 +1,183 @@
+"""What a run depends on, as one record: the config.json of a run, whose hash is the run's id."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
+
+from lossgauge.plan.loss import UNTRAINED, LossPlan
+from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan
+from lossgauge.results.layout import FORMAT
+from lossgauge.study.schedule.code_hash import code_of
+from lossgauge.types import FeatureSet, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All that decides the numbers of a run. The defaults of the training settings are those of the untrained head.
+
+    `default`, `tuned` and `sensitivity` runs of equal settings have equal configs: such a run is done once.
+    """
+
+    format: int
+    """Of the study's folder."""
+    lossgauge: str
+    """The version of this package."""
+    dataset: str
+    protocol: str
+    train_samples: int
+    fingerprint: str
+    """Of the dataset's split: see `FeatureSet`."""
+    backbone: str
+    features: dict[str, str]
+    """What the features depend on: the `identity` of a `FeatureSet`."""
+    loss: str
+    """Its name, or `file.py:Name`."""
+    settings: Record
+    """All settings of the loss, defaults too."""
+    code: str
+    """The hash of the code that decides the numbers: see `code_of`."""
+    seed: int
+    head: Literal["linear", "mlp"]
+    hidden_size: int | None
+    """None without a hidden layer."""
+    embedding_size: int
+    measured_on: Literal["test", "validation"] = "test"
+    """A trial is measured on the validation slice of the training side."""
+    validation_share: float | None = None
+    """Share of the training side in that slice; None if no slice is cut."""
+    epochs: int = 0
+    selection: Literal["last", "best-validation", "oracle"] | None = None
+    selection_metric: str | None = None
+    """None if the last epoch counts."""
+    retrieval_every: int | None = None
+    batch_size: int | None = None
+    sampler: str | None = None
+    samples_per_class: int | None = None
+    """This and the next are None unless the sampler is `m_per_class`."""
+    small_classes: str | None = None
+    optimizer: str | None = None
+    learning_rate: float = 0.0
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    schedule: str = "constant"
+    warmup_epochs: int = 0
+
+    @classmethod
+    def untrained(cls, plan: Plan, features: FeatureSet, seed: int) -> RunConfig:
+        """Of the initial head. It is the same run whatever the plan says of training."""
+        return cls(**_common(plan, features, LossPlan(name=UNTRAINED), seed), settings={})
+
+    @classmethod
+    def trained(cls, plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> RunConfig:
+        """Of a loss with fixed settings."""
+        sliced = plan.selection == "best-validation"
+        return cls(
+            **_common(plan, features, loss, seed),
+            **_training(plan, loss),
+            **_selection(plan, plan.selection),
+            epochs=plan.epochs,
+            retrieval_every=plan.retrieval_every,
+            validation_share=plan.validation_share if sliced else None,
+        )
+
+    @classmethod
+    def trial(cls, plan: Plan, features: FeatureSet, loss: LossPlan) -> RunConfig:
+        """Of one trial of a search: on the training side alone, with a seed that no other run has."""
+        epochs = (plan.tune.epochs if plan.tune is not None else None) or plan.epochs
+        best = plan.selection == "best-validation"  # an oracle would pick its epoch by the slice
+        return cls(
+            **_common(plan, features, loss, FIRST_TRIAL_SEED),
+            **_training(plan, loss),
+            **_selection(plan, "best-validation" if best else "last"),
+            epochs=epochs,
+            # a trial that is judged by its last epoch needs no other
+            retrieval_every=plan.retrieval_every if best else epochs,
+            measured_on="validation",
+            validation_share=plan.validation_share,
+        )
+
+    @property
+    def is_trained(self) -> bool:
+        return self.loss != UNTRAINED
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of all of it."""
+        text = json.dumps(self.as_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def selects_by(self) -> str | None:
+        """The column of the epochs whose highest value selects the epoch; None if the last one counts."""
+        if self.selection_metric is None:
+            return None
+        # the test side of a trial is the validation slice
+        on_slice = self.selection == "best-validation" and self.measured_on == "test"
+        return f"validation_{self.selection_metric}" if on_slice else self.selection_metric
+
+    def measures_retrieval(self, epoch: int) -> bool:
+        """Whether retrieval is measured after this epoch; 0 is before training."""
+        return epoch in (0, self.epochs) or epoch % (self.retrieval_every or 1) == 0
+
+    def measures_geometry(self, epoch: int) -> bool:
+        """Whether geometry is measured after this epoch: nobody looks at the curves of a trial."""
+        return self.measured_on == "test" or self.measures_retrieval(epoch)
+
+    def as_json(self) -> Record:
+        """The content of config.json: `from_json` is the way back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Record) -> RunConfig:
+        return cls(**record)
+
+
+def _common(plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> Record:
+    """What every run depends on."""
+    return {
+        "format": FORMAT,
+        "lossgauge": version("lossgauge"),
+        "dataset": features.dataset,
+        "protocol": features.protocol,
+        "train_samples": len(features.train),
+        "fingerprint": features.fingerprint,
+        "backbone": features.backbone,
+        "features": dict(features.identity),
+        "loss": loss.name,
+        "code": code_of(loss.name, dataset=features.dataset, backbone=features.backbone),
+        "seed": seed,
+        "head": plan.head,
+        "hidden_size": plan.hidden_size if plan.head == "mlp" else None,
+        "embedding_size": plan.embedding_size,
+    }
+
+
+def _training(plan: Plan, loss: LossPlan) -> Record:
+    """What training depends on, as far as trials and other runs agree."""
+    from lossgauge.study.schedule.runs import all_settings
+
+    of_classes = plan.sampler == "m_per_class"
+    return {
+        "settings": all_settings(loss),
+        "batch_size": plan.batch_size,
+        "sampler": plan.sampler,
+        "samples_per_class": plan.samples_per_class if of_classes else None,
+        "small_classes": plan.small_classes if of_classes else None,
+        "optimizer": plan.optimizer,
+        "learning_rate": loss.learning_rate or plan.learning_rate,
+        "weight_decay": plan.weight_decay,
+        "momentum": plan.momentum if plan.optimizer == "sgd" else 0.0,
+        "schedule": plan.schedule,
+        "warmup_epochs": plan.warmup_epochs,
+    }
+
+
+def _selection(plan: Plan, selection: str) -> Record:
+    """Which epoch counts, and by which metric."""
+    metric = None if selection == "last" else plan.selection_metric
+    return {"selection": selection, "selection_metric": metric}
