@@ -2,7 +2,7 @@
 
 import ast
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -10,24 +10,24 @@ import plotly.graph_objects as go
 import pytest
 
 import lossgauge as lg
+from tests.support.command_line import run_cli
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
     "my_backbone.py": [
-        "-m",
         "lossgauge",
         "features",
         "orl-faces",
         "--backbone",
         "my_backbone.py:Model",
     ],
-    "my_loss.py": ["-m", "lossgauge", "check", "my_loss.py:Pull"],
+    "my_loss.py": ["lossgauge", "check", "my_loss.py:Pull"],
     "own_loop.py": ["own_loop.py"],
     "sampler_variance.py": ["sampler_variance.py", "8"],
     "text_embeddings.py": ["text_embeddings.py", "1"],
 }
-"""What Python is given in the folder of the examples."""
+"""What is run in the folder of the examples."""
 
 SHOWN = {
     "my_backbone.py": "orl-faces: 400 rows of 192 features by my_backbone.py:Model",
@@ -43,13 +43,18 @@ def test_no_example_is_forgotten():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_example_runs_and_shows_what_it_is_for(name, tmp_path, monkeypatch):
+def test_an_example_runs_and_shows_what_it_is_for(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, *COMMANDS[name]], cwd=EXAMPLES, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert SHOWN[name] in done.stdout
+    monkeypatch.chdir(EXAMPLES)
+    program, *arguments = COMMANDS[name]
+    if program == "lossgauge":
+        done = run_cli(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert SHOWN[name] in done.stdout
+    else:
+        monkeypatch.setattr(sys, "argv", COMMANDS[name])
+        runpy.run_path(name, run_name="__main__")
+        assert SHOWN[name] in capsys.readouterr().out
 
 
 def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch, capsys):

@@ -1,11 +1,13 @@
-import pytest
+import shutil
+from pathlib import Path
 
-from tests.integrations.studies import make_study
+import pytest
 
 
 @pytest.fixture(scope="package")
-def study(tmp_path_factory):
-    return make_study(tmp_path_factory.mktemp("tracked"))
+def study(whole_study, tmp_path_factory):
+    """A copy: trackers write into it."""
+    return Path(shutil.copytree(whole_study, tmp_path_factory.mktemp("tracked") / "study"))
 
 
 @pytest.fixture(autouse=True)
