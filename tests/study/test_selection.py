@@ -39,7 +39,7 @@ embedding_size: 8
 
 TURNING = """
 import torch
-from lossgauge.losses.registry import InfoNCE
+from lossgauge.losses.info_nce import InfoNCE
 
 class Turning(torch.nn.Module):
     def __init__(self):

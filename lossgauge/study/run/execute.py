@@ -26,13 +26,14 @@ from lossgauge.diagnostics.probe import Probe
 from lossgauge.errors import InputError, RunError
 from lossgauge.files import damaged
 from lossgauge.heads import LinearHead, MLPHead
+from lossgauge.losses.registry import loss_maker
 from lossgauge.plan.loss import UNTRAINED
 from lossgauge.results.records import too_large
 from lossgauge.results.store import TIMING, Store
 from lossgauge.study.run.measure import class_rows, measure
 from lossgauge.study.run.run_log import SELECTORS, RunLog
 from lossgauge.study.schedule.code_hash import code_of
-from lossgauge.study.schedule.runs import Run, as_measured, loss_maker
+from lossgauge.study.schedule.runs import Run, as_measured
 from lossgauge.training import (
     Training,
     load_checkpoint,
@@ -174,7 +175,8 @@ def start_run(run: Run, features: FeatureSet, device: str = "cpu") -> Training:
     make_loss: Callable[[], Any] = nn.Module
     if run.loss.name != UNTRAINED:
         make_loss = loss_maker(
-            run.loss,
+            run.loss.name,
+            run.loss.fixed,
             class_count=len(features.labels[features.train].unique()),
             embedding_size=config["embedding_size"],
         )

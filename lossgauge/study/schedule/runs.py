@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossgauge.data.splits import validation_slice
 from lossgauge.errors import PlanError
-from lossgauge.losses.registry import load_loss, loss_class
+from lossgauge.losses.registry import all_settings
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan
 from lossgauge.results.store import FORMAT
@@ -88,7 +87,7 @@ def plan_runs(plan: Plan, features: FeatureSet) -> list[Run]:
 
 def variants(loss: LossPlan, factors: list[float]) -> Iterator[tuple[LossPlan, Record]]:
     """The loss with its margin, temperature or scale at each multiple of what it is; a setting of 0 has none."""
-    settings = all_settings(loss)
+    settings = all_settings(loss.name, loss.fixed)
     for setting in SENSITIVE:
         base: Any = settings.get(setting)
         # a loss of one's own may take anything by that name
@@ -154,7 +153,7 @@ def make_run(
         "backbone": features.backbone,
         "features": dict(features.identity),
         "loss": loss.name,
-        "settings": all_settings(loss) if trained else {},
+        "settings": all_settings(loss.name, loss.fixed) if trained else {},
         "code": code_of(loss.name),
         "seed": seed,
         "head": plan.head,
@@ -226,39 +225,6 @@ def as_measured(features: FeatureSet, config: Record) -> FeatureSet:
     if config["measured_on"] == "validation":
         return features._replace(train=rest, test=held)
     return features._replace(train=rest, validation=held)
-
-
-def all_settings(loss: LossPlan) -> Record:
-    """Every fixed setting of a loss, defaults too: a changed default makes another run."""
-    parameters = inspect.signature(loss_class(loss.name)).parameters.values()
-    # an infinite default has no JSON: its name stands for it
-    defaults = {
-        p.name: str(p.default)
-        if isinstance(p.default, float) and not math.isfinite(p.default)
-        else p.default
-        for p in parameters
-        if isinstance(p.default, str | int | float)
-    }
-    # 1 and 1.0 are one setting, and one run
-    numbers = {
-        p.name for p in parameters if p.annotation in ("float", float) or type(p.default) is float
-    }
-    fixed = {k: float(v) if k in numbers and type(v) is int else v for k, v in loss.fixed.items()}
-    return {**defaults, **fixed}
-
-
-def settable(name: str) -> dict[str, Any]:
-    """The settings of a loss by name, with their defaults (None where there is none)."""
-    parameters = inspect.signature(loss_class(name)).parameters.values()
-    return {p.name: None if p.default is p.empty else p.default for p in parameters}
-
-
-def loss_maker(loss: LossPlan, *, class_count: int, embedding_size: int) -> Callable[[], Any]:
-    """Makes the loss, told the number of classes and the width where it asks for them."""
-    given = {"class_count": class_count, "embedding_size": embedding_size}
-    asked = settable(loss.name)
-    settings = {**{k: v for k, v in given.items() if k in asked}, **loss.fixed}
-    return lambda: load_loss(loss.name, **settings)
 
 
 def _retrieval_every(plan: Plan, epochs: int, trial: bool, selection: str) -> int:

@@ -27,6 +27,7 @@ NO_NUMBERS = {
     "user_file.py",
     "user_folders.py",
     "losses/registry.py",
+    "losses/settings.py",
 }
 """What carries numbers and makes none: files and folders, the config of a run, the import of a loss."""
 
