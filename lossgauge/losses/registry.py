@@ -131,7 +131,9 @@ def _unknown(name: str) -> str:
         for other in of.names
     }
     known = {_key(loss): loss for loss in LOSSES} | _names()
-    match = get_close_matches(_key(name), [*known, *near], n=1, cutoff=0.7)
+    key = _key(name)
+    match = [key] if key in near else get_close_matches(key, known, n=1, cutoff=0.7)
+    match = match or get_close_matches(key, near, n=1, cutoff=0.8)
     if match and match[0] in near:
         return f"no loss is named {name!r}; {near[match[0]]}"
     hint = f"did you mean {known[match[0]]!r}?" if match else f"known: {', '.join(LOSSES)}"
