@@ -38,7 +38,8 @@ def code():
 def name(request, code, tmp_path, monkeypatch):
     if request.param == "in a file of the user":
         (tmp_path / "my_loss.py").write_text(code)
-        return f"{tmp_path / 'my_loss.py'}:Logistic"
+        yield f"{tmp_path / 'my_loss.py'}:Logistic"
+        return
     module = ModuleType("lossgauge.losses.logistic")
     exec(code, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)

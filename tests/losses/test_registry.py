@@ -108,8 +108,8 @@ def test_the_nearest_loss_is_the_other_one_at_the_settings_that_the_error_names(
     ):
         loss = load_loss(ours, class_count=4, embedding_size=6, **settings).double()
         peer.double().W.data = loss.proxies.data.T
-        normalize = torch.nn.functional.normalize  # the peers do it themselves
-        ours_of_unit = lambda z, y, loss=loss: loss(normalize(z), y)  # noqa: E731
+        # the peers normalise themselves
+        ours_of_unit = lambda z, y, loss=loss: loss(torch.nn.functional.normalize(z), y)  # noqa: E731
         assert_same_as_peer(ours_of_unit, peer, (embeddings, labels))
     # ProxyNCA++ (Teh et al. 2020): a softmax over −D²/T of unit vectors, T = 1/9
     proxies = torch.nn.functional.normalize(loss.proxies.detach())
