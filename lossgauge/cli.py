@@ -239,24 +239,14 @@ def schema() -> None:
 @app.command(epilog="Example: `lossgauge losses`")
 def losses() -> None:
     """List the losses with their settings."""
-    import inspect
-
-    from lossgauge.losses.registry import LOSSES, loss_class
+    from lossgauge.losses.registry import LOSSES, loss_class, settings_of
 
     for name in LOSSES:
         made = loss_class(name)
-        module = inspect.getdoc(sys.modules[made.__module__]) or ""
-        settings = inspect.signature(made).parameters.values()
-        say(f"{name:12} {module.splitlines()[0]}")
-        say(
-            " " * 13
-            + ", ".join(
-                str(p).replace("'", "").split(":")[0]
-                if p.default is p.empty
-                else f"{p.name}={p.default}"
-                for p in settings
-            )
-        )
+        say(f"{name:12} {(sys.modules[made.__module__].__doc__ or '').splitlines()[0]}")
+        say(" " * 13 + ", ".join(f"{key}{known}" for key, known in settings_of(name).items()))
+        if aliases := getattr(made, "aliases", ()):
+            say(" " * 13 + f"also named {', '.join(aliases)}")
     say("my_loss.py:Pull   your own loss: a class or a function (embeddings, labels) -> scalar")
 
 
@@ -419,14 +409,10 @@ def check(
 
 
 def _check_loss(name: str) -> None:
-    import inspect
-
-    from lossgauge.losses.registry import load_loss, loss_class
+    from lossgauge.losses.registry import loss_maker
     from lossgauge.testing import contract
 
-    sizes = {"class_count": 4, "embedding_size": 16}
-    asked = inspect.signature(loss_class(name)).parameters
-    loss = load_loss(name, **{key: value for key, value in sizes.items() if key in asked})
+    loss = loss_maker(name, {}, class_count=4, embedding_size=16)()
     broken = 0
     for finding in contract(loss):
         broken += finding.problem is not None

@@ -1,6 +1,6 @@
-"""The contract of a loss, runnable on anybody's: `check_loss(MyLoss())` in a test, or `lossgauge check`.
+"""The contract of a loss, for any loss: `check_loss(MyLoss())` in a test, or `lossgauge check`.
 
-It cannot know your formula: have a slow, obvious loop beside it in your own test.
+It cannot know your formula: compare with a slow, obvious loop in a test of your own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossgauge.errors import LossgaugeError
+from lossgauge.losses.function_loss import FunctionLoss
 from lossgauge.training import evaluate
 from lossgauge.user_folders import keep_torch_private
 
@@ -34,41 +35,33 @@ class Finding(NamedTuple):
 def check_loss(
     loss: nn.Module | Callable[[Tensor, Tensor], Tensor], *, embedding_size: int = 16
 ) -> None:
-    """Nothing, or ContractError with every broken rule. Takes about a second.
+    """Raises ContractError with every broken rule; takes about a second.
 
-    A loss with parameters (a row a class, say) must take the labels 0 … 3 and embeddings of width
-    `embedding_size`; the rules about other labels are then passed over.
+    A loss with parameters, such as a row a class, must take the labels 0 … 3 and embeddings of width
+    `embedding_size`; the rules about other labels are then skipped.
     """
-    broken = [f for f in contract(loss, embedding_size=embedding_size) if f.problem]
+    findings = contract(loss, embedding_size=embedding_size)
+    broken = [f"{finding.rule}: {finding.problem}" for finding in findings if finding.problem]
     if broken:
-        raise ContractError("; ".join(f"{f.rule}: {f.problem}" for f in broken))
+        raise ContractError("; ".join(broken))
 
 
 def contract(
     loss: nn.Module | Callable[[Tensor, Tensor], Tensor], *, embedding_size: int = 16
 ) -> Iterator[Finding]:
     """Each rule with its finding. Works on a float64 copy of the loss."""
-    module = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else _Plain(loss)
+    module = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else FunctionLoss(loss)
     case = _Case(module, embedding_size)
     for rule, check in _RULES.items():
         try:
             problem = check(case)
-        except Exception as error:  # whatever a stranger's loss raises is the finding
+        except Exception as error:  # whatever a user's loss raises is the finding
             problem = f"raises {type(error).__name__}: {error}"
-        if problem != _PASSED_OVER:
+        if problem != _SKIPPED:
             yield Finding(rule, problem)
 
 
-_PASSED_OVER = "passed over"
-
-
-class _Plain(nn.Module):
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        return self.function(embeddings, labels)
+_SKIPPED = "skipped"
 
 
 class _Case:
@@ -119,7 +112,7 @@ def _classes_may_move(case: _Case) -> str | None:
 
 def _any_labels(case: _Case) -> str | None:
     if case.has_parameters:
-        return _PASSED_OVER
+        return _SKIPPED
     names = torch.tensor([-7, 2**62, 0, -(2**62)])
     value, _ = case.value_and_gradient(case.embeddings, case.labels)
     renamed, _ = case.value_and_gradient(case.embeddings, names[case.labels])
@@ -171,7 +164,7 @@ def _keeps_inputs(case: _Case) -> str | None:
 
 def _parameters_learn(case: _Case) -> str | None:
     if not case.has_parameters:
-        return _PASSED_OVER
+        return _SKIPPED
     parameters = dict(case.loss.named_parameters())
     value = case.loss(case.embeddings.clone().requires_grad_(), case.labels)
     gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
@@ -202,7 +195,7 @@ def _closeness(rows: Tensor, labels: Tensor) -> float:
 
 def _evaluation_agrees(case: _Case) -> str | None:
     if not hasattr(case.loss, "evaluate"):
-        return _PASSED_OVER
+        return _SKIPPED
     e = evaluate(case.loss, case.embeddings, case.labels)
     value = case.loss(case.embeddings, case.labels)
     if not torch.allclose(e.value, value):

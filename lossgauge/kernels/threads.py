@@ -1,8 +1,8 @@
 """A kernel's rows, shared out among torch's own threads.
 
-numba's parallel loops bring a second OpenMP team into the process. On few cores the two then fight: an idle
-worker spins for a while before it sleeps, on the core that the other team's worker waits for, and products
-take up to three times as long. So rows go to the team that torch has already, by the call its compiler would
+numba's parallel loops bring a second OpenMP library into the process. On few cores the two then fight: an idle
+worker spins for a while before it sleeps, on the core that the other library's worker waits for, and products
+take up to three times as long. So rows go to the threads that torch has already, by the call its compiler would
 make; where torch has no GNU OpenMP (macOS, Windows), to a pool of Python threads without the lock.
 """
 
@@ -14,76 +14,73 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from torch import Tensor
+
+from lossgauge.kernels.machine_code import address_of
+from lossgauge.kernels.tasks import Task, arrays_of
 
 ROWS_A_PIECE = 32
 
 
-class Task(NamedTuple):
-    """What every kernel is given: tensors in memory as read, row by row. Those without a type are float32 or float64, all alike."""
+def run_kernel(kernel: Callable[..., None], task: Task) -> None:
+    """`kernel` over all rows of `task`, in place, on as many threads as torch uses.
 
-    matrix: Tensor
-    """Batch × columns: the batch again, or the classes."""
-    rows: Tensor
-    """The embeddings, batch × width, in class order."""
-    product: Tensor
-    """`matrix` @ `rows`."""
-    gradient: Tensor
-    """Batch × width; this and all below but `norms`, `start` and `end` in the batch's own order."""
-    norms: Tensor
-    """Squared norms of `rows`."""
-    pull: Tensor
-    push: Tensor
-    sums: Tensor
-    """Four rows of float64: values, W, Σ|g|, Σg²."""
-    settings: Tensor
-    """Float64: the loss's margin or temperature, its tolerance, and below which share of the norms a squared
-    distance counts as 0; that is 0 where the matrix holds dot products."""
-    active: Tensor
-    """int64, as all below."""
-    start: Tensor
-    """For each row in class order, where its class begins among the columns …"""
-    end: Tensor
-    """… and where it ends."""
-    order: Tensor
-    """For each row in class order, its number in the batch."""
-
-
-def share_out(entry: int, task: Task) -> None:
-    """The code at `entry` on as many threads as torch uses: each takes pieces of `task` until none is left."""
-    (batch, columns), width = task.matrix.shape, task.rows.shape[-1]
-    threads = min(torch.get_num_threads(), -(-batch // ROWS_A_PIECE))
+    Compiled code is called with one address, of these int64: the address of its counters, the number of threads, the
+    two sizes of the task, and the addresses of its tensors.
+    """
+    threads = min(torch.get_num_threads(), -(-len(task.matrix) // ROWS_A_PIECE))
     counters = array("q", bytes(8 * (1 + threads)))
-    numbers = (counters.buffer_info()[0], threads, batch, columns, width)
-    plan = array("q", (*numbers, *(tensor.data_ptr() for tensor in task)))
-    _run(entry, plan.buffer_info()[0], threads)
-
-
-def _run(entry: int, plan: int, threads: int) -> None:
-    if threads == 1:
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry)(plan)
-    elif (team := _torch_team()) is not None:
-        team(entry, plan, threads, 0)
-    else:
-        call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry)
-        list(_pool(threads).map(call, [plan] * threads))
+    addresses = (tensor.data_ptr() for tensor in task)
+    call = array("q", (counters.buffer_info()[0], threads, *task.sizes, *addresses))
+    kind: type = type(task)
+    _on_threads(_entry(kernel, kind, task.matrix.dtype), call.buffer_info()[0], threads)
 
 
 @cache
-def _torch_team() -> Callable[[int, int, int, int], None] | None:
+def _entry(kernel: Callable[..., None], kind: type, dtype: torch.dtype) -> int:
+    """The address of what each thread runs: `kernel` on pieces of a task until none is left."""
+    arrays = arrays_of(kind, dtype)
+
+    def pieces(call):
+        counters, threads, n = call[0], call[1], call[2]
+        task = arrays(call)
+        # each thread begins with a share of its own, which its core's cache may hold, and then helps the others
+        share = (n + threads - 1) // threads
+        thread = take(counters, 1)
+        for turn in range(threads):
+            helped = (thread + turn) % threads
+            begin, end = helped * share, min(n, helped * share + share)
+            first = begin + take(counters + 8 * (helped + 1), ROWS_A_PIECE)
+            while first < end:
+                kernel(task, first, min(first + ROWS_A_PIECE, end))
+                first = begin + take(counters + 8 * (helped + 1), ROWS_A_PIECE)
+
+    return address_of(pieces, name=f"{kernel.__name__}-{str(dtype).removeprefix('torch.')}")
+
+
+def _on_threads(entry: int, call: int, threads: int) -> None:
+    if threads == 1:
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry)(call)
+    elif (parallel := _torch_openmp()) is not None:
+        parallel(entry, call, threads, 0)
+    else:
+        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry)
+        list(_pool(threads).map(function, [call] * threads))
+
+
+@cache
+def _torch_openmp() -> Callable[[int, int, int, int], None] | None:
     """GNU OpenMP's entry to a parallel region, from the library that torch itself runs on."""
     home = Path(torch.__file__).parent
     for path in (*home.glob("lib/libgomp*.so*"), *home.parent.glob("torch.libs/libgomp*.so*")):
-        team = ctypes.CDLL(str(path)).GOMP_parallel
-        team.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-        team.restype = None
-        return team
+        parallel = ctypes.CDLL(str(path)).GOMP_parallel
+        parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        parallel.restype = None
+        return parallel
     return None
 
 
@@ -101,13 +98,3 @@ def take(typing_context, counter, amount):
         return builder.atomic_rmw("add", cell, arguments[1], "monotonic")
 
     return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic
-def pointer(typing_context, address):
-    """An address, as `carray` takes it."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.int64), generate

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.errors import InputError
-from lossgauge.losses.base import Outcome, forces, non_negative, positive_setting
+from lossgauge.losses.base import Near, Outcome, forces
 from lossgauge.losses.proxies import ProxyLoss, against_classes
+from lossgauge.losses.settings import SearchRange, above_zero, setting, zero_or_more
 from lossgauge.sphere import on_sphere, through_normalization
 
 
@@ -39,29 +41,34 @@ def with_angular_margin(
     )
 
 
+def angle(name: str, value: Any) -> float:
+    """`value` as an angle in radians."""
+    if zero_or_more(name, value) > math.pi:
+        raise InputError(f"the {name} of ArcFace is an angle in radians, 0 … π, got {value}")
+    return float(value)
+
+
 class ArcFace(ProxyLoss):
     """ArcFace; embeddings and class rows are both normalised here, as the loss's definition says."""
 
-    def __init__(
-        self,
-        *,
-        class_count: int,
-        embedding_size: int,
-        margin: float = 0.5,
-        scale: float = 64.0,
-        reduction: str = "mean",
-        tolerance: float = 1e-6,
-    ) -> None:
-        super().__init__(
-            class_count=class_count,
-            embedding_size=embedding_size,
-            reduction=reduction,
-            tolerance=tolerance,
-        )
-        self.margin = non_negative("margin", margin)
-        if self.margin > math.pi:
-            raise InputError(f"the margin of ArcFace is an angle in radians, 0 … π, got {margin}")
-        self.scale = positive_setting("scale", scale)
+    aliases = ("additive_angular_margin", "aam_softmax")
+    near = (
+        Near(
+            "softmax",
+            "normalized_softmax",
+            "norm_softmax",
+            differs="with margin: 0 it is the normalised softmax",
+        ),
+        Near(
+            "proxy_nca++",
+            differs="with margin: 0 and scale: 18 it is ProxyNCA++ at a temperature of 1/9",
+        ),
+        Near("sub_center_arcface", differs="it has one row a class"),
+        Near("sphereface", differs="its margin is added to the angle, and does not multiply it"),
+    )
+
+    margin: float = setting(default=0.5, check=angle, search=SearchRange(0.05, 1.0))
+    scale: float = setting(default=64.0, check=above_zero, search=SearchRange(4.0, 128.0, log=True))
 
     def outcome(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]

@@ -1,26 +1,25 @@
-"""The contract of a loss, the one reducer, and how a weighting of pairs becomes a gradient.
+"""The contract of a loss, and the one reducer.
 
-A pair loss is a weighting of a matrix: similarities S = L·Rᵀ or squared distances. A loss gives, in
-closed form and one pass, the sum of its term values per anchor and G, their gradient at the matrix.
-All else follows here: ∂/∂L = G·R, ∂/∂R = Gᵀ·L, its part from positives (pull) and from negatives
-(push), and the mean over terms. Nothing larger than the matrix is stored, and autograd sees one node.
+A loss gives, in closed form and one pass, the sum of its term values per anchor and the gradient of their sum, with
+its part from positives (pull) and from negatives (push). The mean over terms, the ranges of numbers and the step into
+autograd follow here.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lossgauge.batch import ArrayLike, checked_batch
-from lossgauge.errors import InputError, nearest
+from lossgauge.errors import InputError
+from lossgauge.losses.closed_form import ClosedFormGradient
+from lossgauge.losses.settings import Configurable, one_of, setting, zero_or_more
 from lossgauge.types import Evaluation
-
-REDUCTIONS = ("mean", "active")
 
 USUAL_ENTRIES = (1e-12, 1e12)
 """Where the largest entry lies for float32 to hold all squares and sums: others are computed in float64."""
@@ -46,6 +45,13 @@ class Forces(NamedTuple):
     gradient: Float[Tensor, "batch width"]
     pull: Float[Tensor, " batch"]
     push: Float[Tensor, " batch"]
+
+
+class Near:
+    """Names of another loss, and one line on how the loss that has this differs from it."""
+
+    def __init__(self, *names: str, differs: str) -> None:
+        self.names, self.differs = names, differs
 
 
 class Outcome(NamedTuple):
@@ -84,23 +90,30 @@ class _Reduced(NamedTuple):
         return all(size <= torch.finfo(number).max for size in (abs(float(self.value)), *sizes))
 
 
-class Loss(nn.Module, ABC):
-    """Abstract: a loss over a batch of embeddings and integer labels.
+class Loss(Configurable, nn.Module, ABC):
+    """Abstract: a loss over a batch of embeddings and integer labels. Its class declares its settings and its names.
 
     `reduction="mean"` averages over all valid terms, `"active"` over those above `tolerance`: its
     gradient is the mean's divided by the active ratio. Without a valid (or active) term the value is
     0 with a graph, and the gradient exactly 0.
     """
 
-    entries: ClassVar[tuple[float, float]] = (0.0, math.inf)
-    """Sizes of the largest entry for which `outcome` is right in float64; evaluate refuses others."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Other names of this very loss. Case, separators and a final "loss" do not matter."""
+    near: ClassVar[tuple[Near, ...]] = ()
+    """Other losses that users look for, to which this one is the nearest."""
 
-    def __init__(self, *, reduction: str = "mean", tolerance: float = 1e-6) -> None:
-        super().__init__()
-        if reduction not in REDUCTIONS:
-            raise InputError(f"unknown reduction {reduction!r}{nearest(reduction, REDUCTIONS)}")
-        self.reduction = reduction
-        self.tolerance = non_negative("tolerance", tolerance)
+    reduction: str = setting(default="mean", check=one_of("mean", "active"), tunable=False)
+    tolerance: float = setting(default=1e-6, check=zero_or_more, tunable=False)
+
+    @property
+    def entries(self) -> tuple[float, float]:
+        """Sizes of the largest entry for which `outcome` is right in float64; evaluate refuses others."""
+        return 0.0, math.inf
+
+    def floor(self, labels: Int[Tensor, " batch"]) -> float:
+        """A lower bound of the value for unit vectors with these labels: no training goes below it."""
+        return 0.0
 
     @abstractmethod
     def outcome(
@@ -117,8 +130,8 @@ class Loss(nn.Module, ABC):
         """
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             # a compiled kernel is no graph: torch.compile breaks its graph here, and this runs as it always does
-            found: Evaluation = torch.compiler.disable(self._evaluate)(embeddings, labels)
-            return found
+            evaluation: Evaluation = torch.compiler.disable(self._evaluate)(embeddings, labels)
+            return evaluation
         return self._evaluate(embeddings, labels)
 
     def _evaluate(self, embeddings: ArrayLike, labels: ArrayLike) -> Evaluation:
@@ -189,75 +202,6 @@ class Loss(nn.Module, ABC):
         return self.evaluate(embeddings, labels).value
 
 
-class SimilarityLoss(Loss):
-    """Abstract: a loss that weighs dot products inside the batch. Embeddings are taken as given."""
-
-    @abstractmethod
-    def terms(
-        self,
-        similarity: Float[Tensor, "batch batch"],
-        positive: Bool[Tensor, "batch batch"],
-        negative: Bool[Tensor, "batch batch"],
-    ) -> Terms:
-        """Terms in plain torch: the reference, and the form for every device without a kernel."""
-
-    def swept(
-        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-    ) -> Outcome | None:
-        """`outcome` by a compiled kernel; None where there is none for this loss or device."""
-        return None
-
-    def outcome(
-        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-    ) -> Outcome:
-        if (outcome := self.swept(embeddings, labels)) is not None:
-            return outcome
-        positive, negative = pair_masks(labels)
-        terms = self.terms(embeddings @ embeddings.T, positive, negative)
-        share = effective_share(terms.gradient, pairs=len(labels) * (len(labels) - 1))
-        both = terms.gradient + terms.gradient.T
-        gradient = both @ embeddings
-        pull = both.masked_fill_(negative, 0) @ embeddings
-        return _inside_batch(terms, forces(pull, gradient - pull, whole=gradient), share)
-
-
-class DistanceLoss(Loss):
-    """Abstract: a loss that weighs squared Euclidean distances inside the batch. Embeddings as given."""
-
-    entries = (1e-135, 1e145)
-
-    @abstractmethod
-    def terms(
-        self,
-        squared_distance: Float[Tensor, "batch batch"],
-        positive: Bool[Tensor, "batch batch"],
-        negative: Bool[Tensor, "batch batch"],
-    ) -> Terms:
-        """Terms in plain torch: the reference, and the form for every device without a kernel."""
-
-    def swept(
-        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-    ) -> Outcome | None:
-        """`outcome` by a compiled kernel; None where there is none for this loss or device."""
-        return None
-
-    def outcome(
-        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-    ) -> Outcome:
-        if (outcome := self.swept(embeddings, labels)) is not None:
-            return outcome
-        positive, negative = pair_masks(labels)
-        # Distances do not see the origin. Put at a sample, equal points are exact zeros, so a collapsed
-        # batch has exactly no gradient, and rows far from the old origin keep their digits.
-        centered = embeddings - embeddings[:1]
-        terms = self.terms(squared_distances(centered), positive, negative)
-        share = effective_share(terms.gradient, pairs=len(labels) * (len(labels) - 1))
-        both = terms.gradient + terms.gradient.T
-        gradient = _distance_force(both, centered)
-        pull = _distance_force(both.masked_fill_(negative, 0), centered)
-        return _inside_batch(terms, forces(pull, gradient - pull, whole=gradient), share)
-
-
 def forces(
     pull: Float[Tensor, "batch width"],
     push: Float[Tensor, "batch width"],
@@ -272,27 +216,6 @@ def reduction_scale(term_count: int, active_count: int, *, reduction: str) -> fl
     """What the sum over terms is multiplied by: 1/terms or 1/active terms; 0 where there are none."""
     divisor = term_count if reduction == "mean" else active_count
     return 1.0 / divisor if divisor else 0.0
-
-
-def pair_masks(
-    labels: Int[Tensor, " batch"],
-) -> tuple[Bool[Tensor, "batch batch"], Bool[Tensor, "batch batch"]]:
-    """Which ordered pairs are of one class (a sample is not its own positive), and which of two."""
-    negative = labels[:, None] != labels
-    positive = ~negative
-    return positive.fill_diagonal_(False), negative
-
-
-def squared_distances(rows: Float[Tensor, "batch width"]) -> Float[Tensor, "batch batch"]:
-    """‖r_i − r_j‖², at least 0, and exactly 0 where it is within the rounding of its own terms.
-
-    From one product, so a distance of about 1e-3 is the smallest that float32 can tell on the sphere.
-    """
-    product = rows @ rows.T
-    norms = product.diagonal().clone()
-    sums = norms[:, None] + norms
-    distances = torch.add(sums, product, alpha=-2)
-    return distances.masked_fill_(distances < sums.mul_(2 * torch.finfo(rows.dtype).eps), 0)
 
 
 def effective_share(weights: Float[Tensor, "rows columns"], *, pairs: int) -> float:
@@ -311,66 +234,3 @@ def effective_share(weights: Float[Tensor, "rows columns"], *, pairs: int) -> fl
 def share_of(total: float, squares: float, *, pairs: int) -> float:
     """`effective_share` from Σ|w| and Σw²."""
     return total**2 / squares / pairs if squares else float("nan")
-
-
-def positive_setting(name: str, value: float) -> float:
-    """`value`, or InputError unless it is positive and finite."""
-    if not 0 < value < float("inf"):
-        raise InputError(f"{name} must be positive and finite, got {value}")
-    return float(value)
-
-
-def non_negative(name: str, value: float) -> float:
-    """`value`, or InputError unless it is at least 0 and finite."""
-    if not 0 <= value < float("inf"):
-        raise InputError(f"{name} must be at least 0 and finite, got {value}")
-    return float(value)
-
-
-def _distance_force(
-    weights: Float[Tensor, "batch batch"], rows: Float[Tensor, "batch width"]
-) -> Tensor:
-    """Σ_j 2·w_ij·(r_i − r_j) for symmetric weights on squared distances."""
-    return 2 * torch.addmm(weights.sum(dim=1, keepdim=True) * rows, weights, rows, alpha=-1)
-
-
-def _inside_batch(terms: Terms, forces: Forces, share: float) -> Outcome:
-    skipped = int((terms.counts == 0).sum())
-    return Outcome(terms.value, terms.counts, terms.active, terms.weight, forces, skipped, share)
-
-
-class ClosedFormGradient(torch.autograd.Function):
-    """A scalar whose gradient at each input is known already, up to one factor."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, value: Tensor, scale: float, gradients: list[Tensor], *inputs: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(*gradients)
-        ctx.scale = scale
-        ctx.dtypes = [tensor.dtype for tensor in inputs]
-        return value.clone()
-
-    @staticmethod
-    def jvp(ctx: Any, *_: Any) -> Tensor:
-        raise InputError("this loss has no forward-mode derivative; call backward()")
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        # Under create_graph the gradient would come out as a constant, and a penalty on it would be
-        # ignored in silence.
-        if torch.is_grad_enabled():
-            raise InputError(
-                "this loss can be differentiated once: its gradient is given in closed form, without a "
-                "graph of its own; call backward without create_graph=True"
-            )
-        factor = upstream * ctx.scale
-        return (
-            None,
-            None,
-            None,
-            *(
-                (factor * gradient).to(dtype)
-                for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-            ),
-        )

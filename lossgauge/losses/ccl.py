@@ -11,34 +11,39 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import Outcome, forces, non_negative, positive_setting
+from lossgauge.losses.base import Near, Outcome, forces
 from lossgauge.losses.proxies import ProxyLoss, against_classes
+from lossgauge.losses.settings import SearchRange, above_zero, setting, zero_or_more
 from lossgauge.sphere import on_sphere, through_normalization
 
 
 class CCL(ProxyLoss):
     """Center contrastive loss; centers are normalised here and learnt by gradient, embeddings are taken as given."""
 
-    def __init__(
-        self,
-        *,
-        class_count: int,
-        embedding_size: int,
-        margin: float = 0.2,
-        scale: float = 32.0,
-        center_weight: float = 1.0,
-        reduction: str = "mean",
-        tolerance: float = 1e-6,
-    ) -> None:
-        super().__init__(
-            class_count=class_count,
-            embedding_size=embedding_size,
-            reduction=reduction,
-            tolerance=tolerance,
-        )
-        self.margin = non_negative("margin", margin)
-        self.scale = positive_setting("scale", scale)
-        self.center_weight = non_negative("center_weight", center_weight)
+    aliases = ("center_contrastive",)
+    near = (
+        Near(
+            "cosface",
+            "am_softmax",
+            "additive_margin_softmax",
+            "large_margin_cosine",
+            "lmcl",
+            differs="with center_weight: 0 it is CosFace, for normalised embeddings (whose usual settings are "
+            "margin: 0.35, scale: 64)",
+        ),
+        Near(
+            "center",
+            differs="beside the pull to the own center it has a softmax over all centers, and it learns them by gradient",
+        ),
+    )
+
+    margin: float = setting(
+        default=0.2, check=zero_or_more, search=SearchRange(0.02, 1.0, log=True)
+    )
+    scale: float = setting(default=32.0, check=above_zero, search=SearchRange(4.0, 128.0, log=True))
+    center_weight: float = setting(
+        default=1.0, check=zero_or_more, search=SearchRange(0.01, 10.0, log=True)
+    )
 
     def outcome(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]

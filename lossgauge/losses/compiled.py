@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Forces, Outcome, share_of
-from lossgauge.losses.softmax_family import NegativeTerms
 
 
 class Classes(NamedTuple):
@@ -29,13 +28,12 @@ class Classes(NamedTuple):
 
 
 class KernelSpec(NamedTuple):
-    """The kernel of a loss and the settings it takes."""
+    """The compiled form of a pair loss, with its settings."""
 
-    kernel: str
-    """Its name in `lossgauge.kernels.pair_kernels`, which is imported when a loss is first evaluated."""
-    settings: tuple[float, ...]
-    distances: bool
-    """Whether it weighs squared distances (it is then given the norms) or dot products."""
+    rows: Callable[..., None]
+    """A kernel of `lossgauge.kernels` for a `PairTask`. Import it in the method that names it: numba takes its time."""
+    settings: tuple[float, float]
+    """The margin or temperature, and the tolerance."""
     counts: Callable[[Int[Tensor, " batch"], Int[Tensor, " batch"]], Int[Tensor, " batch"]]
     """Terms of an anchor from the numbers of its positives and its negatives."""
 
@@ -48,26 +46,32 @@ def by_class(labels: Int[Tensor, " batch"]) -> Classes:
     return Classes(order, start, end)
 
 
-def swept_outcome(
-    sweep: KernelSpec, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+def compiled_outcome(
+    spec: KernelSpec,
+    embeddings: Float[Tensor, "batch width"],
+    labels: Int[Tensor, " batch"],
+    *,
+    distances: bool,
 ) -> Outcome | None:
     """What `Loss.outcome` gives, on a CPU; None on another device. Stores one batch × batch matrix, which becomes G."""
     if embeddings.device.type != "cpu":
         return None
-    from lossgauge.kernels import pair_kernels
+    from lossgauge.kernels.pair_gradient import forces, symmetrize
+    from lossgauge.kernels.tasks import PairTask
+    from lossgauge.kernels.threads import run_kernel
 
     order, start, end = by_class(labels)
     rows = embeddings.index_select(0, order)
-    floor = 0.0
-    if sweep.distances:
-        rows.sub_(rows[:1].clone())  # see DistanceLoss
-        floor = 2 * torch.finfo(rows.dtype).eps
+    rounding = 0.0
+    if distances:
+        rows.sub_(rows[:1].clone())  # see PairLoss
+        rounding = 2 * torch.finfo(rows.dtype).eps
     batch = len(rows)
     product, gradient = torch.empty(2, *rows.shape, dtype=rows.dtype)
     pull, push = torch.empty(2, batch, dtype=rows.dtype)
     sums, active = torch.empty(4, batch, dtype=torch.float64), torch.empty_like(order)
     matrix = rows @ rows.T
-    task = pair_kernels.Task(
+    task = PairTask(
         matrix=matrix,
         rows=rows,
         product=product,
@@ -76,18 +80,18 @@ def swept_outcome(
         pull=pull,
         push=push,
         sums=sums,
-        settings=torch.tensor((*sweep.settings, floor), dtype=torch.float64),
+        settings=torch.tensor((*spec.settings, rounding), dtype=torch.float64),
         active=active,
         start=start,
         end=end,
         order=order,
     )
-    pair_kernels.sweep(getattr(pair_kernels, sweep.kernel), task)
-    pair_kernels.sweep(pair_kernels.symmetrize, task)
+    run_kernel(spec.rows, task)
+    run_kernel(symmetrize, task)
     torch.mm(matrix, rows, out=product)
-    pair_kernels.sweep(pair_kernels.forces, task)
+    run_kernel(forces, task)
     positives = torch.empty_like(order).index_copy_(0, order, end - start - 1)
-    counts = sweep.counts(positives, batch - 1 - positives)
+    counts = spec.counts(positives, batch - 1 - positives)
     value, weight, absolute, squared = sums
     return Outcome(
         value=value.to(rows.dtype),
@@ -100,39 +104,3 @@ def swept_outcome(
             float(absolute.sum()), float(squared.sum()), pairs=batch * (batch - 1)
         ),
     )
-
-
-def swept_rivals(
-    cosine: Float[Tensor, "batch classes"],
-    labels: Int[Tensor, " batch"],
-    target: Float[Tensor, " batch"],
-    *,
-    scale: float,
-    tolerance: float,
-) -> NegativeTerms | None:
-    """What `rival_terms` gives, on a CPU, in place as there; None on another device."""
-    if cosine.device.type != "cpu":
-        return None
-    from lossgauge.kernels import pair_kernels
-
-    sums, active = torch.empty(4, len(labels), dtype=torch.float64), torch.empty_like(labels)
-    nothing = torch.empty(0)
-    task = pair_kernels.Task(
-        matrix=cosine,
-        rows=nothing,
-        product=nothing,
-        gradient=nothing,
-        norms=target.contiguous(),
-        pull=nothing,
-        push=nothing,
-        sums=sums,
-        settings=torch.tensor((scale, tolerance, 0.0), dtype=torch.float64),
-        active=active,
-        start=labels.contiguous(),
-        end=nothing,
-        order=nothing,
-    )
-    pair_kernels.sweep(pair_kernels.class_rows, task)
-    value, weight, absolute, squared = sums
-    number = cosine.dtype
-    return NegativeTerms(value.to(number), active, weight.to(number), absolute, squared)

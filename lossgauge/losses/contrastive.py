@@ -7,11 +7,13 @@ a positive's value is D², a negative's [margin − D]₊², with D the Euclidea
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lossgauge.losses.base import DistanceLoss, Outcome, Terms, non_negative
-from lossgauge.losses.compiled import KernelSpec, swept_outcome
+from lossgauge.losses.base import Near, Terms
+from lossgauge.losses.compiled import KernelSpec
+from lossgauge.losses.pairs import SQUARED_DISTANCES, PairLoss
+from lossgauge.losses.settings import SearchRange, setting, zero_or_more
 
 
 def contrastive_terms(
@@ -42,32 +44,34 @@ def contrastive_terms(
     )
 
 
-class Contrastive(DistanceLoss):
+class Contrastive(PairLoss):
     """Contrastive loss over all ordered pairs of the batch; a sample without positives keeps its negatives."""
 
-    def __init__(
-        self, *, margin: float = 1.0, reduction: str = "mean", tolerance: float = 1e-6
-    ) -> None:
-        super().__init__(reduction=reduction, tolerance=tolerance)
-        self.margin = non_negative("margin", margin)
+    near = (
+        Near(
+            "online_contrastive",
+            differs="it takes all pairs of the batch, and not only the hard ones",
+        ),
+    )
+
+    matrix = SQUARED_DISTANCES
+    margin: float = setting(default=1.0, check=zero_or_more, search=SearchRange(0.1, 2.0))
 
     def terms(
         self,
-        squared_distance: Float[Tensor, "batch batch"],
+        matrix: Float[Tensor, "batch batch"],
         positive: Bool[Tensor, "batch batch"],
         negative: Bool[Tensor, "batch batch"],
     ) -> Terms:
         return contrastive_terms(
-            squared_distance, positive, negative, margin=self.margin, tolerance=self.tolerance
+            matrix, positive, negative, margin=self.margin, tolerance=self.tolerance
         )
 
-    def swept(
-        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-    ) -> Outcome | None:
-        sweep = KernelSpec(
-            "contrastive_rows",
+    def kernel(self) -> KernelSpec:
+        from lossgauge.kernels.contrastive import contrastive_rows
+
+        return KernelSpec(
+            contrastive_rows,
             (self.margin, self.tolerance),
-            distances=True,
             counts=lambda positives, negatives: positives + negatives,
         )
-        return swept_outcome(sweep, embeddings, labels)

@@ -2,45 +2,60 @@
 
 van den Oord et al. 2018; Chen et al. 2020. A term is an ordered positive pair (i, p) of value
 −log[e^{s_ip/τ} / (e^{s_ip/τ} + Σ_{n ∈ N(i)} e^{s_in/τ})]: the other positives of i are *not* in the
-denominator, which is what parts it from SCL.
+denominator, unlike in SCL.
 """
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lossgauge.losses.base import Outcome, SimilarityLoss, Terms, positive_setting
-from lossgauge.losses.compiled import KernelSpec, swept_outcome
+from lossgauge.losses.base import Near, Terms
+from lossgauge.losses.compiled import KernelSpec
+from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
+from lossgauge.losses.settings import SearchRange, above_zero, setting
 from lossgauge.losses.softmax_family import softplus_terms
 
 
-class InfoNCE(SimilarityLoss):
+class InfoNCE(PairLoss):
     """InfoNCE over dot products of the embeddings as given: normalise them for cosines."""
 
-    def __init__(
-        self, *, temperature: float = 0.1, reduction: str = "mean", tolerance: float = 1e-6
-    ) -> None:
-        super().__init__(reduction=reduction, tolerance=tolerance)
-        self.temperature = positive_setting("temperature", temperature)
+    aliases = ("nt_xent", "supervised_nt_xent")
+    near = (
+        Near(
+            "simclr", differs="with the two views of an image as one class it is SimCLR's NT-Xent"
+        ),
+        Near(
+            "sincere",
+            differs="it averages over all positive pairs, and not first over those of an anchor",
+        ),
+        Near(
+            "decoupled_contrastive",
+            "dcl",
+            differs="its denominator holds the positive of the term too",
+        ),
+    )
+
+    matrix = DOT_PRODUCTS
+    temperature: float = setting(
+        default=0.1, check=above_zero, search=SearchRange(0.01, 1.0, log=True)
+    )
 
     def terms(
         self,
-        similarity: Float[Tensor, "batch batch"],
+        matrix: Float[Tensor, "batch batch"],
         positive: Bool[Tensor, "batch batch"],
         negative: Bool[Tensor, "batch batch"],
     ) -> Terms:
         return softplus_terms(
-            similarity, positive, negative, temperature=self.temperature, tolerance=self.tolerance
+            matrix, positive, negative, temperature=self.temperature, tolerance=self.tolerance
         )
 
-    def swept(
-        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-    ) -> Outcome | None:
-        sweep = KernelSpec(
-            "softplus_rows",
+    def kernel(self) -> KernelSpec:
+        from lossgauge.kernels.info_nce import softplus_rows
+
+        return KernelSpec(
+            softplus_rows,
             (self.temperature, self.tolerance),
-            distances=False,
             counts=lambda positives, negatives: positives,
         )
-        return swept_outcome(sweep, embeddings, labels)

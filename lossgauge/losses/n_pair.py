@@ -6,18 +6,14 @@ are anchor a_c and positive p_c: log(1 + Σ_{c'≠c} e^{(a_c·p_c' − a_c·p_c)
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import (
-    Loss,
-    Outcome,
-    effective_share,
-    forces,
-    non_negative,
-    positive_setting,
-)
+from lossgauge.losses.base import Loss, Near, Outcome, effective_share, forces
+from lossgauge.losses.settings import SearchRange, above_zero, setting, zero_or_more
 from lossgauge.losses.softmax_family import softplus_terms
 
 
@@ -39,17 +35,32 @@ class NPair(Loss):
     Sohn's regulariser pulls norms to 0; on a normalised head it only shifts the value, so `norm_weight` is 0.
     """
 
-    def __init__(
-        self,
-        *,
-        temperature: float = 1.0,
-        norm_weight: float = 0.0,
-        reduction: str = "mean",
-        tolerance: float = 1e-6,
-    ) -> None:
-        super().__init__(reduction=reduction, tolerance=tolerance)
-        self.temperature = positive_setting("temperature", temperature)
-        self.norm_weight = non_negative("norm_weight", norm_weight)
+    aliases = ("n_pairs", "n_pair_mc", "multi_class_n_pair", "multiclass_n_pairs")
+    near = (
+        Near(
+            "multiple_negatives_ranking",
+            "mnrl",
+            differs="it takes its pairs from the labels, the first two samples of each class; a scale of 20 is "
+            "temperature: 0.05",
+        ),
+    )
+
+    temperature: float = setting(
+        default=1.0, check=above_zero, search=SearchRange(0.02, 2.0, log=True)
+    )
+    norm_weight: float = setting(default=0.0, check=zero_or_more, search=SearchRange(0.0, 0.1))
+
+    def floor(self, labels: Int[Tensor, " batch"]) -> float:
+        """log(1 + (C − 1)e^{−C/((C − 1)τ)}) + ½·norm_weight for C classes with a pair, reached by a simplex.
+
+        By Jensen's inequality: on average over c ≠ c', a_c·p_c' − a_c·p_c ≥ −C/(C − 1).
+        """
+        classes = int((labels.unique(return_counts=True)[1] > 1).sum())
+        if classes == 0:
+            return 0.0
+        negatives = classes - 1
+        others = negatives * math.exp(-classes / negatives / self.temperature) if negatives else 0.0
+        return math.log1p(others) + self.norm_weight / 2
 
     def outcome(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]

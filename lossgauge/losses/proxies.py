@@ -11,8 +11,12 @@ from torch import Tensor, nn
 
 from lossgauge.errors import InputError
 from lossgauge.losses.base import Loss, share_of
-from lossgauge.losses.compiled import swept_rivals
-from lossgauge.losses.softmax_family import NegativeTerms, rival_terms
+from lossgauge.losses.class_terms import (
+    NegativeTerms,
+    compiled_negative_terms,
+    negative_terms,
+)
+from lossgauge.losses.settings import count, setting
 
 
 class ProxyLoss(Loss):
@@ -22,20 +26,12 @@ class ProxyLoss(Loss):
     unit sphere, where one optimiser step turns a proxy about as far as it would turn an embedding.
     """
 
-    def __init__(
-        self,
-        *,
-        class_count: int,
-        embedding_size: int,
-        reduction: str = "mean",
-        tolerance: float = 1e-6,
-    ) -> None:
-        super().__init__(reduction=reduction, tolerance=tolerance)
-        if class_count < 1 or embedding_size < 1:
-            raise InputError(
-                f"class_count and embedding_size must be at least 1, got {class_count} and {embedding_size}"
-            )
-        self.proxies = nn.Parameter(torch.randn(class_count, embedding_size) * embedding_size**-0.5)
+    class_count: int = setting(check=count, from_data=True)
+    embedding_size: int = setting(check=count, from_data=True)
+
+    def prepare(self) -> None:
+        proxies = torch.randn(self.class_count, self.embedding_size) * self.embedding_size**-0.5
+        self.proxies = nn.Parameter(proxies)
 
     def check_fit(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
@@ -67,7 +63,7 @@ class AgainstClasses(NamedTuple):
     pull: Float[Tensor, "batch width"]
     """∂/∂samples from the own class …"""
     push: Float[Tensor, "batch width"]
-    """… and from its rivals."""
+    """… and from all others."""
     at_directions: Float[Tensor, "classes width"]
     effective_share: float
 
@@ -88,9 +84,9 @@ def against_classes(
     cosine = samples @ directions.T
     target, slope = with_margin(cosine.gather(1, labels[:, None])[:, 0])
     settings = {"scale": scale, "tolerance": tolerance}
-    terms = swept_rivals(cosine, labels, target, **settings)
+    terms = compiled_negative_terms(cosine, labels, target, **settings)
     if terms is None:
-        terms = rival_terms(cosine, labels, target, **settings)
+        terms = negative_terms(cosine, labels, target, **settings)
     repulsion = cosine  # in place
     attraction = (terms.weight * slope * -scale)[:, None]
     own_force = attraction[:, 0].double()

@@ -1,42 +1,43 @@
-"""The seven losses by name, and a user's own by file.
+"""The losses by name, and a user's own by file: what each is called, which settings it takes, and how it is made.
 
-To add one: its file, its line here, its test, its line in the changelog.
+To add one: its file, its test, and its line in `_CLASSES`. All else stands on its class. Classes are imported when first
+used: the names alone need no torch.
 """
 
 from __future__ import annotations
 
-import inspect
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import math
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from lossgauge.errors import InputError
+from lossgauge.losses.own_file import from_file
+from lossgauge.losses.settings import Setting, checked, declared, takes_any
 
-from lossgauge.errors import InputError, nearest
-from lossgauge.losses.arcface import ArcFace
-from lossgauge.losses.base import Loss
-from lossgauge.losses.ccl import CCL
-from lossgauge.losses.contrastive import Contrastive
-from lossgauge.losses.info_nce import InfoNCE
-from lossgauge.losses.n_pair import NPair
-from lossgauge.losses.scl import SCL
-from lossgauge.losses.triplet import Triplet
-from lossgauge.user_file import import_file
+if TYPE_CHECKING:
+    import torch
 
-_BY_NAME: dict[str, type[Loss]] = {
-    "contrastive": Contrastive,
-    "triplet": Triplet,
-    "n_pair": NPair,
-    "info_nce": InfoNCE,
-    "arcface": ArcFace,
-    "scl": SCL,
-    "ccl": CCL,
+    from lossgauge.losses.base import Loss
+
+_CLASSES = {
+    "contrastive": "Contrastive",
+    "triplet": "Triplet",
+    "n_pair": "NPair",
+    "info_nce": "InfoNCE",
+    "arcface": "ArcFace",
+    "scl": "SCL",
+    "ccl": "CCL",
 }
-LOSSES = tuple(_BY_NAME)
+"""Name, which is that of its file too → class."""
+
+LOSSES = tuple(_CLASSES)
 
 
-def load_loss(name: str, **settings: Any) -> nn.Module:
+def load_loss(name: str, **settings: Any) -> torch.nn.Module:
     """The loss of that name, or of a file: `my_loss.py:Pull`, called with `settings`.
 
     Settings are the constructor's keywords, such as `margin`, `temperature`, `scale`, `center_weight`,
@@ -45,84 +46,112 @@ def load_loss(name: str, **settings: Any) -> nn.Module:
     Raises InputError for an unknown name or setting.
     """
     made = loss_class(name)
-    accepted = inspect.signature(made).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-    for key in settings:
-        if key not in accepted and not open_ended:
-            raise InputError(f"the loss {name!r} has no setting {key!r}{nearest(key, accepted)}")
-    for key, parameter in accepted.items():
-        if (
-            parameter.default is parameter.empty
-            and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-            and key not in settings
-        ):
-            raise InputError(
-                f"the loss {name!r} needs the setting {key!r}, as in load_loss({name!r}, {key}=...)"
-            )
-    settings = {
-        key: _number(key, value)
-        if key in accepted and accepted[key].annotation in ("float", float)
-        else value
-        for key, value in settings.items()
-    }
+    settings = checked(
+        settings_of(name), settings, of=f"the loss {name!r}", any_name=takes_any(made)
+    )
     try:
         loss = made(**settings)
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        if name in _BY_NAME:
+        if ":" not in name:
             raise
         # a user's own constructor may raise anything; it is named, not swallowed
         raise InputError(f"{name!r} cannot be made: {type(error).__name__}: {error}") from error
-    return loss if isinstance(loss, nn.Module) else FunctionLoss(loss)
+    from torch import nn
+
+    if isinstance(loss, nn.Module):
+        return loss
+    from lossgauge.losses.function_loss import FunctionLoss
+
+    return FunctionLoss(loss)
+
+
+def loss_maker(
+    name: str, fixed: Mapping[str, Any], *, class_count: int, embedding_size: int
+) -> Callable[[], Any]:
+    """Makes the loss with its `fixed` settings, and with the number of classes and the width where it takes them."""
+    sizes = {"class_count": class_count, "embedding_size": embedding_size}
+    taken = {key: sizes[key] for key, known in settings_of(name).items() if known.from_data}
+    return lambda: load_loss(name, **{**taken, **fixed})
+
+
+def settings_of(name: str) -> Mapping[str, Setting]:
+    """The settings that a loss takes. A user's file is run as code."""
+    return declared(loss_class(name))
+
+
+def all_settings(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The `fixed` settings of a loss with the defaults of the others, as JSON can hold them."""
+    known = settings_of(name)
+    # an infinite default has no JSON: its name stands for it
+    defaults = {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in ((key, setting.default) for key, setting in known.items())
+        if isinstance(value, str | int | float)
+    }
+    # 1 and 1.0 are one setting, and one run
+    numbers = {key for key, setting in known.items() if setting.kind is float}
+    return defaults | {
+        key: float(value) if key in numbers and type(value) is int else value
+        for key, value in fixed.items()
+    }
 
 
 def loss_class(name: str) -> Callable[..., Any]:
-    """The class of a loss by its name or by `file.py:Name`; a plain function comes as a class without settings."""
+    """The class of a loss by any of its names, or by `file.py:Name`; a plain function comes as what makes it a loss.
+
+    Raises InputError for an unknown name, with the nearest loss that there is.
+    """
     if ":" in name:
-        return _from_file(name)
-    if name not in _BY_NAME:
-        raise InputError(
-            f"unknown loss {name!r}{nearest(name, LOSSES)}; one of your own is named my_loss.py:Pull"
-        )
-    return _BY_NAME[name]
+        return from_file(name)
+    known = our_name(name)
+    if known not in _CLASSES:
+        raise InputError(_unknown(name))
+    return _class(known)
 
 
-class FunctionLoss(nn.Module):
-    """A plain function `(embeddings, labels) -> scalar` as a loss."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, embeddings: Any, labels: Any) -> Any:
-        return self.function(embeddings, labels)
-
-
-def _number(name: str, value: Any) -> float:
-    """`value` as a float: YAML reads 1e-1 as text."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be a number, got {value!r}") from None
+def our_name(name: str) -> str:
+    """The name that this package has for a loss: `SupConLoss` is `scl`. A name that it does not know stays as it is."""
+    if ":" in name:
+        return name
+    key = _key(name)
+    ours = {_key(loss): loss for loss in LOSSES}
+    if key in ours:
+        return ours[key]
+    return _names().get(key, name)
 
 
-def _from_file(name: str) -> Callable[..., Any]:
-    path, _, attribute = name.rpartition(":")
-    file = Path(path)
-    if not os.path.isfile(file):  # false for a name that is too long, too
-        raise InputError(f"a loss of your own is named file.py:Name; there is no file {path!r}")
-    module = import_file(file, shown=path)
-    made = getattr(module, attribute, None)
-    if not callable(made):
-        known = [
-            key
-            for key, value in vars(module).items()
-            if callable(value) and not key.startswith("_")
-        ]
-        raise InputError(f"{path!r} has no loss {attribute!r}{nearest(attribute, known)}")
-    if inspect.isclass(made):
-        return made
-    return lambda: FunctionLoss(made)
+def _unknown(name: str) -> str:
+    """What to say of a name that is none of ours: a loss that is near, a name that looks alike, or all names."""
+    near = {
+        _key(other): f"the nearest is {loss!r}: {of.differs}"
+        for loss in LOSSES
+        for of in _class(loss).near
+        for other in of.names
+    }
+    known = {_key(loss): loss for loss in LOSSES} | _names()
+    key = _key(name)
+    match = [key] if key in near else get_close_matches(key, known, n=1, cutoff=0.7)
+    match = match or get_close_matches(key, near, n=1, cutoff=0.8)
+    if match and match[0] in near:
+        return f"no loss is named {name!r}; {near[match[0]]}"
+    hint = f"did you mean {known[match[0]]!r}?" if match else f"known: {', '.join(LOSSES)}"
+    return f"unknown loss {name!r}; {hint}; one of your own is named my_loss.py:Pull"
+
+
+@cache
+def _names() -> dict[str, str]:
+    """The keys of all other names → ours. Imports every loss."""
+    return {_key(alias): loss for loss in LOSSES for alias in _class(loss).aliases}
+
+
+def _key(name: str) -> str:
+    """A name without case, separators and a final "loss": `N-pair`, `n_pair` and `NPairLoss` are one."""
+    letters = re.sub(r"[^\w+]|_", "", name.casefold())
+    return letters.removesuffix("loss") or letters
+
+
+def _class(name: str) -> type[Loss]:
+    module = import_module(f"lossgauge.losses.{name}")
+    return getattr(module, _CLASSES[name])  # type: ignore[no-any-return]

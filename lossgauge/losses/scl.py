@@ -7,12 +7,16 @@ the value is at least log|P|. Without the factor τ/τ_base of the authors' code
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import Outcome, SimilarityLoss, Terms, positive_setting
-from lossgauge.losses.compiled import KernelSpec, swept_outcome
+from lossgauge.losses.base import Near, Terms
+from lossgauge.losses.compiled import KernelSpec
+from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
+from lossgauge.losses.settings import SearchRange, above_zero, setting
 
 
 def scl_terms(
@@ -43,32 +47,40 @@ def scl_terms(
     )
 
 
-class SCL(SimilarityLoss):
+class SCL(PairLoss):
     """Supervised contrastive loss over dot products of the embeddings as given: normalise them for cosines."""
 
-    def __init__(
-        self, *, temperature: float = 0.1, reduction: str = "mean", tolerance: float = 1e-6
-    ) -> None:
-        super().__init__(reduction=reduction, tolerance=tolerance)
-        self.temperature = positive_setting("temperature", temperature)
+    aliases = ("supcon", "supcon_out", "supervised_contrastive")
+    near = (Near("supcon_in", differs="it averages over positives outside the logarithm (L_out)"),)
+
+    matrix = DOT_PRODUCTS
+    temperature: float = setting(
+        default=0.1, check=above_zero, search=SearchRange(0.01, 1.0, log=True)
+    )
 
     def terms(
         self,
-        similarity: Float[Tensor, "batch batch"],
+        matrix: Float[Tensor, "batch batch"],
         positive: Bool[Tensor, "batch batch"],
         negative: Bool[Tensor, "batch batch"],
     ) -> Terms:
         return scl_terms(
-            similarity, positive, negative, temperature=self.temperature, tolerance=self.tolerance
+            matrix, positive, negative, temperature=self.temperature, tolerance=self.tolerance
         )
 
-    def swept(
-        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-    ) -> Outcome | None:
-        sweep = KernelSpec(
-            "scl_rows",
+    def kernel(self) -> KernelSpec:
+        from lossgauge.kernels.scl import scl_rows
+
+        return KernelSpec(
+            scl_rows,
             (self.temperature, self.tolerance),
-            distances=False,
             counts=lambda positives, negatives: (positives > 0).long(),
         )
-        return swept_outcome(sweep, embeddings, labels)
+
+    def floor(self, labels: Int[Tensor, " batch"]) -> float:
+        """Mean over anchors of log(|P| + |N|e^{−2/τ}): s_ip − s_in ≤ 2 on the unit sphere."""
+        _, group, sizes = labels.unique(return_inverse=True, return_counts=True)
+        positives = (sizes[group] - 1).double()
+        negatives = len(labels) - 1 - positives
+        terms = (positives + negatives * math.exp(-2 / self.temperature)).log()[positives > 0]
+        return float(terms.mean()) if len(terms) else 0.0

@@ -8,11 +8,13 @@ sorted, a positive's sum over them is one difference of prefix sums, so memory s
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lossgauge.losses.base import DistanceLoss, Outcome, Terms, non_negative
-from lossgauge.losses.compiled import KernelSpec, swept_outcome
+from lossgauge.losses.base import Near, Terms
+from lossgauge.losses.compiled import KernelSpec
+from lossgauge.losses.pairs import SQUARED_DISTANCES, PairLoss
+from lossgauge.losses.settings import SearchRange, setting, zero_or_more
 
 
 def triplet_terms(
@@ -24,51 +26,69 @@ def triplet_terms(
     tolerance: float,
 ) -> Terms:
     """Terms over all triplets; W = 1 for a violated triplet, so an anchor's W is its share of them."""
-    reach = torch.where(positive, squared_distance + margin, -torch.inf)
-    rival = torch.where(negative, squared_distance, torch.inf)
-    sorted_rivals = rival.sort(dim=1).values
-    violated = torch.searchsorted(sorted_rivals, reach)
+    # a negative below the limit of a positive is a violated triplet
+    limit = torch.where(positive, squared_distance + margin, -torch.inf)
+    distance = torch.where(negative, squared_distance, torch.inf)
+    sorted_distances = distance.sort(dim=1).values
+    violated = torch.searchsorted(sorted_distances, limit)
     # in float64: the difference of two long prefix sums cancels
-    sums = torch.where(sorted_rivals.isinf(), 0, sorted_rivals).cumsum(dim=1, dtype=torch.float64)
+    sums = torch.where(sorted_distances.isinf(), 0, sorted_distances).cumsum(
+        dim=1, dtype=torch.float64
+    )
     sums = torch.nn.functional.pad(sums, (1, 0)).gather(1, violated)
-    value = (violated * torch.where(positive, reach, 0).double()).sub_(sums).sum(dim=1)
-    # how many positives of the anchor reach beyond each of its negatives
-    reached = reach.shape[1] - torch.searchsorted(reach.sort(dim=1).values, rival, right=True)
+    value = (violated * torch.where(positive, limit, 0).double()).sub_(sums).sum(dim=1)
+    # how many limits of the anchor lie above each of its negatives
+    above = limit.shape[1] - torch.searchsorted(limit.sort(dim=1).values, distance, right=True)
     return Terms(
         value=value.to(squared_distance.dtype),
         counts=positive.sum(dim=1) * negative.sum(dim=1),
-        active=torch.searchsorted(sorted_rivals, reach - tolerance).sum(dim=1),
+        active=torch.searchsorted(sorted_distances, limit - tolerance).sum(dim=1),
         weight=violated.sum(dim=1).to(squared_distance.dtype),
-        gradient=(violated - reached).to(squared_distance.dtype),
+        gradient=(violated - above).to(squared_distance.dtype),
     )
 
 
-class Triplet(DistanceLoss):
+class Triplet(PairLoss):
     """Batch-all triplet loss; a sample without a positive or without a negative is no anchor."""
 
-    def __init__(
-        self, *, margin: float = 0.2, reduction: str = "mean", tolerance: float = 1e-6
-    ) -> None:
-        super().__init__(reduction=reduction, tolerance=tolerance)
-        self.margin = non_negative("margin", margin)
+    near = (
+        Near(
+            "triplet_margin",
+            "batch_all_triplet",
+            "batch_all",
+            differs="it takes every triplet of the batch and squares the distances, as FaceNet does",
+        ),
+        Near(
+            "facenet",
+            "batch_hard_triplet",
+            "batch_hard_soft_margin_triplet",
+            "batch_semi_hard_triplet",
+            "triplet_hard",
+            "triplet_semi_hard",
+            differs="it takes every triplet of the batch, and not only the hard ones; distances are squared",
+        ),
+    )
+
+    matrix = SQUARED_DISTANCES
+    margin: float = setting(
+        default=0.2, check=zero_or_more, search=SearchRange(0.02, 1.0, log=True)
+    )
 
     def terms(
         self,
-        squared_distance: Float[Tensor, "batch batch"],
+        matrix: Float[Tensor, "batch batch"],
         positive: Bool[Tensor, "batch batch"],
         negative: Bool[Tensor, "batch batch"],
     ) -> Terms:
         return triplet_terms(
-            squared_distance, positive, negative, margin=self.margin, tolerance=self.tolerance
+            matrix, positive, negative, margin=self.margin, tolerance=self.tolerance
         )
 
-    def swept(
-        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-    ) -> Outcome | None:
-        sweep = KernelSpec(
-            "triplet_rows",
+    def kernel(self) -> KernelSpec:
+        from lossgauge.kernels.triplet import triplet_rows
+
+        return KernelSpec(
+            triplet_rows,
             (self.margin, self.tolerance),
-            distances=True,
             counts=lambda positives, negatives: positives * negatives,
         )
-        return swept_outcome(sweep, embeddings, labels)

@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from lossgauge.losses.registry import our_name
+
 UNTRAINED = "untrained"
 """The baseline beside every loss: the same initial head, never trained."""
 
@@ -127,6 +129,11 @@ class LossPlan(BaseModel):
 
     name: Text
     settings: dict[Text, Setting] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _as_it_is_named_here(cls, name: str) -> str:
+        return name if name == UNTRAINED else our_name(name)
 
     @model_validator(mode="after")
     def _rate_above_zero(self) -> LossPlan:

@@ -17,6 +17,7 @@ from lossgauge.data.samplers import (
     warning_of_anchors_without_positive,
 )
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
+from lossgauge.losses.registry import loss_maker
 from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
 from lossgauge.results.writer import Store
@@ -24,7 +25,7 @@ from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import references
 from lossgauge.study.run.setup import as_measured, batches_of
 from lossgauge.study.schedule.run_config import RunConfig
-from lossgauge.study.schedule.runs import loss_maker, variants
+from lossgauge.study.schedule.runs import variants
 from lossgauge.study.schedule.search import SOME_CLASSES, check_space, import_optuna
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
 
@@ -56,9 +57,11 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
             raise PlanError(f"{name} needs no backbone: its rows are the features; leave it out")
     if plan.tune is not None:
         import_optuna()
+    _check_files([loss.name for loss in plan.losses if ":" in loss.name])
     for loss in plan.losses:
         for at in (loss.at({}), *(at for at, _ in variants(loss.at({}), plan.sensitivity))):
-            loss_maker(at, class_count=SOME_CLASSES, embedding_size=plan.embedding_size)()
+            size = plan.embedding_size
+            loss_maker(at.name, at.fixed, class_count=SOME_CLASSES, embedding_size=size)()
         if plan.tune is not None:
             check_space(loss, plan)
     if plan.sensitivity and not any(
@@ -74,6 +77,17 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
         for backbone in named.values()
     }
     return {dataset: loaded[backbone.title] for dataset, backbone in named.items()}
+
+
+def _check_files(names: list[str]) -> None:
+    """PlanError where two losses, each in a file of the user's, have one name: a report could not tell them apart."""
+    shown: dict[str, str] = {}
+    for name in names:
+        short = Path(name).name
+        if shown.setdefault(short, name) != name:
+            raise PlanError(
+                f"losses {shown[short]!r} and {name!r} would both be shown as {short}: rename one of the files"
+            )
 
 
 Extract = Callable[[str, ImageSet, Backbone], FeatureSet]

@@ -1,12 +1,14 @@
 """The kernels against the torch forms, which the loops of `tests/losses` vouch for."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from numba import njit
 
-from lossgauge.kernels import pair_kernels as kernels
-from lossgauge.kernels import threads as team
+from lossgauge.kernels import threads, triplet, vector_math
+from lossgauge.kernels.pair_gradient import symmetrize
 from lossgauge.losses.registry import load_loss
 from tests.losses.cases import without_kernel
 
@@ -98,7 +100,7 @@ def test_without_gnu_openmp_a_pool_of_threads_gives_the_same(name, monkeypatch):
     try:
         torch.set_num_threads(2)
         wanted = loss.outcome(embeddings, labels)
-        monkeypatch.setattr(team, "_torch_team", lambda: None)
+        monkeypatch.setattr(threads, "_torch_openmp", lambda: None)
         found = loss.outcome(embeddings, labels)
     finally:
         torch.set_num_threads(before)
@@ -108,12 +110,12 @@ def test_without_gnu_openmp_a_pool_of_threads_gives_the_same(name, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("name", "exact", "low", "units"), [("_exp", np.exp, -100, 3), ("_log1p", np.log1p, 0, 3)]
+    ("name", "exact", "low", "units"), [("exp", np.exp, -100, 3), ("log1p", np.log1p, 0, 3)]
 )
 def test_functions_of_our_own_are_right_to_three_units_in_the_last_place(
     name, exact, low, units, dtype
 ):
-    function = getattr(kernels, name)
+    function = getattr(vector_math, name)
 
     @njit
     def each(x, y):
@@ -121,12 +123,12 @@ def test_functions_of_our_own_are_right_to_three_units_in_the_last_place(
             y[i] = function(x[i])
 
     x = np.linspace(low, low + 100 if low else 1, 200_001).astype(dtype)
-    if name == "_log1p":
+    if name == "log1p":
         x = np.concatenate([x, np.geomspace(1e-30, 1e-3, 1000).astype(dtype)])
     found = np.empty_like(x)
     each(x, found)
     expected = exact(x.astype(np.float64))
-    alive = x > -87 if dtype == np.float32 and name == "_exp" else np.ones(len(x), bool)
+    alive = x > -87 if dtype == np.float32 and name == "exp" else np.ones(len(x), bool)
     error = np.abs(found - expected)[alive] / np.maximum(expected[alive], 1e-300)
     assert error.max() < units * np.finfo(dtype).eps
     assert (found[~alive] == 0).all()
@@ -136,8 +138,9 @@ def test_functions_of_our_own_are_right_to_three_units_in_the_last_place(
 def test_symmetrizing_is_adding_the_transpose(side):
     matrix = np.random.default_rng(0).normal(size=(side, side)).astype(np.float32)
     expected = matrix + matrix.T
-    for first in range(0, side, team.ROWS_A_PIECE):
-        kernels.symmetrize((matrix,), first, min(side, first + team.ROWS_A_PIECE))
+    task = SimpleNamespace(matrix=matrix)
+    for first in range(0, side, threads.ROWS_A_PIECE):
+        symmetrize(task, first, min(side, first + threads.ROWS_A_PIECE))
     assert np.array_equal(matrix, expected)
 
 
@@ -145,20 +148,20 @@ def test_symmetrizing_is_adding_the_transpose(side):
 @pytest.mark.parametrize("kind", ["spread", "ties", "equal"])
 def test_triplets_compared_by_rank_are_those_compared_each_with_each(kind, margin):
     generator = np.random.default_rng(0)
-    reach, rivals = generator.uniform(0, 2, size=(2, 300)).astype(np.float32)
-    rivals = rivals[:211]
+    limits, negatives = generator.uniform(0, 2, size=(2, 300)).astype(np.float32)
+    negatives = negatives[:211]
     if kind == "ties":
-        reach, rivals = np.round(reach, 1), np.round(rivals, 1)
+        limits, negatives = np.round(limits, 1), np.round(negatives, 1)
     elif kind == "equal":
-        reach[:], rivals[:] = 0, 0
-    reach = reach + np.float32(margin)
+        limits[:], negatives[:] = 0, 0
+    limits = limits + np.float32(margin)
     results = []
-    for compare in (kernels._compare_each, kernels._compare_sorted):
-        below, times = np.empty_like(reach), np.empty_like(rivals)
-        active = compare(reach, rivals, np.float32(0.1), below, times)
+    for compare in (triplet._compare_each, triplet._compare_sorted):
+        below, times = np.empty_like(limits), np.empty_like(negatives)
+        active = compare(limits, negatives, np.float32(0.1), below, times)
         results.append((active, below, times))
-    violated = rivals < reach[:, None]
+    violated = negatives < limits[:, None]
     for active, below, times in results:
-        assert active == (rivals < (reach - np.float32(0.1))[:, None]).sum()
+        assert active == (negatives < (limits - np.float32(0.1))[:, None]).sum()
         assert np.array_equal(below, violated.sum(1))
         assert np.array_equal(times, violated.sum(0))

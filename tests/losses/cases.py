@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lossgauge.losses.base import Loss, Outcome
+from lossgauge.losses.pairs import PairLoss
 from lossgauge.losses.proxies import ProxyLoss
 
 Batch = tuple[Tensor, Tensor]
@@ -33,7 +34,7 @@ def assert_agrees(loss: Loss, slow: SlowLoss, batch: Batch) -> None:
     by its kernel and by its plain torch form, where it has both.
     """
     forms = [loss.outcome]
-    if hasattr(loss, "swept") or isinstance(loss, ProxyLoss):
+    if isinstance(loss, PairLoss | ProxyLoss):
         forms.append(partial(without_kernel, loss))
     for form in forms:
         with patch.object(loss, "outcome", form):
@@ -43,11 +44,10 @@ def assert_agrees(loss: Loss, slow: SlowLoss, batch: Batch) -> None:
 def without_kernel(loss: Loss, embeddings: Tensor, labels: Tensor) -> Outcome:
     """`loss.outcome` by its plain torch form."""
     nothing = lambda *_, **__: None  # noqa: E731
-    if isinstance(loss, ProxyLoss):
-        without = patch("lossgauge.losses.proxies.swept_rivals", nothing)
-    else:
-        without = patch.object(type(loss), "swept", nothing)
-    with without:
+    with (
+        patch("lossgauge.losses.proxies.compiled_negative_terms", nothing),
+        patch("lossgauge.losses.pairs.compiled_outcome", nothing),
+    ):
         return type(loss).outcome(loss, embeddings, labels)
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from lossgauge.errors import InputError
-from lossgauge.losses.base import effective_share, squared_distances
+from lossgauge.losses.base import effective_share
+from lossgauge.losses.pairs import squared_distances
 from lossgauge.losses.registry import LOSSES, load_loss
 from tests.losses.cases import BATCHES, make_batch, without_kernel
 

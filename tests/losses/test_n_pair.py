@@ -50,3 +50,17 @@ def test_classes_of_one_sample_are_left_out_and_counted():
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.2}, {"norm_weight": 0.1}])
+def test_no_batch_of_unit_vectors_is_below_the_floor_and_a_simplex_reaches_it(batch, settings):
+    loss, (rows, labels) = NPair(**settings), batch
+    assert loss(torch.nn.functional.normalize(rows), labels) >= loss.floor(labels)
+    for classes in (1, 2, 5):
+        simplex = torch.eye(classes, dtype=torch.float64)
+        if classes > 1:
+            simplex = torch.nn.functional.normalize(simplex - 1 / classes)
+        labels = torch.arange(classes).repeat(2)
+        value = loss(simplex.repeat(2, 1), labels).item()
+        assert value == pytest.approx(loss.floor(labels))
+    assert loss.floor(torch.arange(3)) == 0

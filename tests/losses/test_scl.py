@@ -53,3 +53,19 @@ def test_weight_is_the_probability_given_to_negatives():
     share = 1 / (1 + math.exp(0.6)), math.exp(0.8) / (math.exp(0.8) + math.exp(0.6))
     torch.testing.assert_close(evaluation.anchor_weight[:2], torch.tensor(share).double())
     assert evaluation.skipped_anchors == 1
+
+
+@pytest.mark.parametrize("temperature", [0.1, 2.0])
+def test_no_batch_of_unit_vectors_is_below_the_floor(batch, temperature):
+    loss, (rows, labels) = SCL(temperature=temperature), batch
+    unit = torch.nn.functional.normalize(rows)
+    assert loss(unit, labels) >= loss.floor(labels)
+    sizes = torch.stack([(labels == label).sum() for label in labels])
+    assert loss.floor(labels) >= float((sizes[sizes > 1] - 1).double().log().mean())
+
+
+def test_two_opposite_classes_reach_the_floor():
+    rows, labels = torch.tensor([[1.0, 0.0]] * 3 + [[-1.0, 0.0]] * 4).double(), [0] * 3 + [1] * 4
+    loss = SCL(temperature=0.7)
+    assert loss(rows, labels).item() == pytest.approx(loss.floor(torch.tensor(labels)))
+    assert loss.floor(torch.tensor([0, 1, 2])) == 0

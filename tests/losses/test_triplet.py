@@ -4,7 +4,7 @@ from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer
 
-from lossgauge.losses.base import pair_masks
+from lossgauge.losses.pairs import pair_masks
 from lossgauge.losses.triplet import Triplet, triplet_terms
 from tests.losses.cases import assert_agrees, assert_same_as_peer, make_batch
 

@@ -95,3 +95,16 @@ def test_too_few_large_classes_are_an_error_that_names_the_key(tmp_path, quiet):
     plan = small_plan(sampler="m_per_class", samples_per_class=400, batch_size=800)
     with pytest.raises(PlanError, match=r"digits, sampler m_per_class: .*or small_classes: repeat"):
         run_study(plan, tmp_path / "out", progress=quiet)
+
+
+def test_two_files_of_one_name_are_refused_in_one_line(tmp_path, quiet):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text("def pull(z, y):\n    return z.sum()\n")
+    first, second = f"{tmp_path}/a/mine.py:pull", f"{tmp_path}/b/mine.py:pull"
+    with pytest.raises(PlanError) as caught:
+        run_study(small_plan(losses=f"{first},{second}"), tmp_path / "out", progress=quiet)
+    assert str(caught.value) == (
+        f"losses {first!r} and {second!r} would both be shown as mine.py:pull: rename one of the files"
+    )
+    assert not (tmp_path / "out").exists()

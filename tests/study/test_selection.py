@@ -12,7 +12,7 @@ from tests.support.studies import Quiet, vectors_plan, write_vectors
 
 TURNING = """
 import torch
-from lossgauge.losses.registry import InfoNCE
+from lossgauge.losses.info_nce import InfoNCE
 
 class Turning(torch.nn.Module):
     def __init__(self):

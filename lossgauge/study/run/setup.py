@@ -18,9 +18,10 @@ from lossgauge.data.samplers import (
 )
 from lossgauge.data.splits import validation_slice
 from lossgauge.heads import LinearHead, MLPHead
+from lossgauge.losses.registry import loss_maker
 from lossgauge.plan.loss import LossPlan
 from lossgauge.study.schedule.run_config import RunConfig
-from lossgauge.study.schedule.runs import Run, loss_maker
+from lossgauge.study.schedule.runs import Run
 from lossgauge.training import Training, scheduled, start_training
 from lossgauge.types import FeatureSet
 
@@ -85,7 +86,8 @@ def start_run(
     make_loss: Callable[[], Any] = nn.Module
     if config.is_trained:
         make_loss = loss_maker(
-            loss,
+            loss.name,
+            loss.fixed,
             class_count=len(_classes(features)),
             embedding_size=config.embedding_size,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
+from lossgauge.losses.registry import all_settings
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan
 from lossgauge.results.layout import FORMAT
@@ -159,11 +160,9 @@ def _common(plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> Reco
 
 def _training(plan: Plan, loss: LossPlan) -> Record:
     """What training depends on, as far as trials and other runs agree."""
-    from lossgauge.study.schedule.runs import all_settings
-
     of_classes = plan.sampler == "m_per_class"
     return {
-        "settings": all_settings(loss),
+        "settings": all_settings(loss.name, loss.fixed),
         "batch_size": plan.batch_size,
         "sampler": plan.sampler,
         "samples_per_class": plan.samples_per_class if of_classes else None,

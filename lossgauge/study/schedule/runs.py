@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from lossgauge.errors import PlanError
-from lossgauge.losses.registry import load_loss, loss_class
+from lossgauge.losses.registry import all_settings
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.study import Plan
 from lossgauge.study.schedule.run_config import RunConfig
@@ -142,7 +141,7 @@ def variants(loss: LossPlan, factors: list[float]) -> Iterator[tuple[LossPlan, R
 
     Beside each, its `setting` and `factor`. Raises PlanError if a multiple is not finite.
     """
-    settings = all_settings(loss)
+    settings = all_settings(loss.name, loss.fixed)
     for setting in SENSITIVE:
         base: Any = settings.get(setting)
         # a user's loss may take anything by that name
@@ -168,36 +167,3 @@ def check_distinct(runs: list[Run]) -> None:
                 f"losses {titles[run.name]!r} and {run.title!r} are the same: keep one of them"
             )
         titles[run.name] = run.title
-
-
-def all_settings(loss: LossPlan) -> Record:
-    """Every fixed setting of a loss, defaults too: a changed default makes another run."""
-    parameters = inspect.signature(loss_class(loss.name)).parameters.values()
-    # an infinite default has no JSON: its name stands for it
-    defaults = {
-        p.name: str(p.default)
-        if isinstance(p.default, float) and not math.isfinite(p.default)
-        else p.default
-        for p in parameters
-        if isinstance(p.default, str | int | float)
-    }
-    # 1 and 1.0 are one setting, and one run
-    numbers = {
-        p.name for p in parameters if p.annotation in ("float", float) or type(p.default) is float
-    }
-    fixed = {k: float(v) if k in numbers and type(v) is int else v for k, v in loss.fixed.items()}
-    return {**defaults, **fixed}
-
-
-def settable(name: str) -> dict[str, Any]:
-    """The settings of a loss by name, with their defaults (None where there is none)."""
-    parameters = inspect.signature(loss_class(name)).parameters.values()
-    return {p.name: None if p.default is p.empty else p.default for p in parameters}
-
-
-def loss_maker(loss: LossPlan, *, class_count: int, embedding_size: int) -> Callable[[], Any]:
-    """Makes the loss, told the number of classes and the width where it asks for them."""
-    given = {"class_count": class_count, "embedding_size": embedding_size}
-    asked = settable(loss.name)
-    settings = {**{k: v for k, v in given.items() if k in asked}, **loss.fixed}
-    return lambda: load_loss(loss.name, **settings)

@@ -1,8 +1,8 @@
-"""The search of a loss's own settings: equal budgets, on the training side alone, the same after any stop.
+"""The search of a loss's own settings: equal budgets, on the training side only, the same after any interruption.
 
-Optuna's TPE (Bergstra et al. 2011) proposes; the study's folder remembers. A search asks in rounds: what a round
-proposes depends on the rounds before it and on nothing else, so that a search that was stopped, or whose trials ended in
-another order, comes to the same settings. https://papers.nips.cc/paper/4443
+Optuna's TPE (Bergstra et al. 2011) proposes settings; the study's folder keeps the results. A search goes in rounds: what a round
+proposes depends only on the rounds before it, so a search that was interrupted, or whose trials ended in another order,
+gives the same settings. https://papers.nips.cc/paper/4443
 """
 
 from __future__ import annotations
@@ -12,71 +12,54 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lossgauge.errors import InputError, MissingExtra, PlanError, nearest
+from lossgauge.losses.registry import all_settings, loss_maker, settings_of
 from lossgauge.plan.loss import LEARNING_RATE, Choices, LossPlan, Range, Searched, ends
 from lossgauge.plan.study import Plan
-from lossgauge.study.schedule.runs import (
-    Run,
-    all_settings,
-    loss_maker,
-    settable,
-)
+from lossgauge.study.schedule.runs import Run
 from lossgauge.types import FeatureSet, Record
 
 ROUND = 5
 """Trials of a round: our choice, between learning from each trial and doing many at once."""
 
-SPACES: dict[str, dict[str, Searched]] = {
-    "contrastive": {"margin": Range(low=0.1, high=2.0)},
-    "triplet": {"margin": Range(low=0.02, high=1.0, log=True)},
-    "n_pair": {
-        "temperature": Range(low=0.02, high=2.0, log=True),
-        "norm_weight": Range(low=0.0, high=0.1),
-    },
-    "info_nce": {"temperature": Range(low=0.01, high=1.0, log=True)},
-    "arcface": {
-        "margin": Range(low=0.05, high=1.0),
-        "scale": Range(low=4.0, high=128.0, log=True),
-    },
-    "scl": {"temperature": Range(low=0.01, high=1.0, log=True)},
-    "ccl": {
-        "margin": Range(low=0.02, high=1.0, log=True),
-        "scale": Range(low=4.0, high=128.0, log=True),
-        "center_weight": Range(low=0.01, high=10.0, log=True),
-    },
-}
-"""What is searched of the seven where the plan says nothing: our choice, about the published tuned values."""
-
 SOME_CLASSES = 100
 """For a loss that is made to see whether it takes its settings, before the data are known."""
 
-NOT_TUNED = ("reduction", "tolerance", "class_count", "embedding_size")
-"""Settings that change what is measured, or that the data give."""
-
 
 def space(loss: LossPlan, plan: Plan) -> dict[str, Searched]:
-    """What is searched of a loss: its ranges in the plan, else SPACES, less what is fixed; and the learning rate."""
+    """What is searched of a loss: its ranges in the plan, else those its class declares, less what is fixed; and the
+    learning rate."""
     rate = plan.learning_rate
     common = plan.tune.learning_rate if plan.tune else None
-    found: dict[str, Searched] = {
+    declared: dict[str, Searched] = {
+        key: Range(**known.search._asdict())
+        for key, known in settings_of(loss.name).items()
+        if known.search is not None
+    }
+    every: dict[str, Searched] = {
         LEARNING_RATE: common or Range(low=rate / 10, high=rate * 10, log=True),
-        **SPACES.get(loss.name, {}),
+        **declared,
         **loss.searched,
     }
-    return {key: value for key, value in found.items() if key not in loss.at({}).settings}
+    return {key: searched for key, searched in every.items() if key not in loss.at({}).settings}
 
 
 def check_space(loss: LossPlan, plan: Plan) -> None:
     """PlanError where a range is of something that cannot be tuned, or leaves what the loss takes."""
-    known = settable(loss.name)
+    known = settings_of(loss.name)
     for key in loss.searched:
-        if key in NOT_TUNED:
-            raise PlanError(
-                f"{key} of {loss.name} cannot be tuned: it changes what is measured; give one value"
-            )
-        if key not in known and key != LEARNING_RATE:
+        if key == LEARNING_RATE:
+            continue
+        if key not in known:
             raise PlanError(
                 f"the loss {loss.name!r} has no setting {key!r} to tune{nearest(key, known)}"
             )
+        if not known[key].tunable:
+            why = (
+                "the data give it; leave it out"
+                if known[key].from_data
+                else "it changes what is measured; give one value"
+            )
+            raise PlanError(f"{key} of {loss.name} cannot be tuned: {why}")
     for key, searched in loss.searched.items():
         whole = isinstance(searched, Range) and _is_whole(loss.name, key)
         for end in ends(searched):
@@ -85,9 +68,11 @@ def check_space(loss: LossPlan, plan: Plan) -> None:
                     f"{key} of {loss.name} is a whole number, so its range must begin and end with one, got {end:g}"
                 )
             end = int(end) if whole else end
+            fixed = loss.at({key: end}).fixed
             try:
                 loss_maker(
-                    loss.at({key: end}),
+                    loss.name,
+                    fixed,
                     class_count=SOME_CLASSES,
                     embedding_size=plan.embedding_size,
                 )()
@@ -163,7 +148,7 @@ class Search:
         failed = [run for run in self.asked if self._objectives.get(run.name) is None]
         chosen: Record = {}
         if best is not None:
-            taken = {**all_settings(best.loss), LEARNING_RATE: best.config.learning_rate}
+            taken = {**best.config.settings, LEARNING_RATE: best.config.learning_rate}
             chosen = {key: taken[key] for key in self._space if key in taken}
         return {
             "dataset": self.features.dataset,
@@ -184,7 +169,8 @@ class Search:
 
     def _ask_as_it_stands(self) -> Any:
         """Optuna's trial of the loss as it stands; None where that lies outside what is searched."""
-        taken = {LEARNING_RATE: self.plan.learning_rate, **all_settings(self.loss.at({}))}
+        settings = all_settings(self.loss.name, self.loss.at({}).fixed)
+        taken = {LEARNING_RATE: self.plan.learning_rate, **settings}
         if not all(_holds(searched, taken.get(key)) for key, searched in self._space.items()):
             return None
         self._study.enqueue_trial({key: taken[key] for key in self._space})
@@ -199,9 +185,9 @@ class Search:
             return trial.suggest_categorical(key, searched.choices)
         if _is_whole(self.loss.name, key):
             return trial.suggest_int(key, int(searched.low), int(searched.high), log=searched.log)
-        found = trial.suggest_float(key, searched.low, searched.high, log=searched.log)
+        value = trial.suggest_float(key, searched.low, searched.high, log=searched.log)
         # as it is shown, so that a reader's copy is the same run; rounding must not leave the range
-        return min(max(float(f"{found:.4g}"), searched.low), searched.high)
+        return min(max(float(f"{value:.4g}"), searched.low), searched.high)
 
     def _tell(self) -> None:
         import optuna
@@ -229,8 +215,8 @@ def import_optuna() -> Any:
 
 
 def _is_whole(loss: str, key: str) -> bool:
-    """Whether a setting is a whole number, by its default."""
-    return key != LEARNING_RATE and type(settable(loss)[key]) is int
+    """Whether a setting is a whole number."""
+    return key != LEARNING_RATE and settings_of(loss)[key].kind is int
 
 
 def _holds(searched: Searched, value: Any) -> bool:

@@ -1,4 +1,3 @@
-import inspect
 import json
 import math
 
@@ -7,17 +6,16 @@ import torch
 
 from lossgauge.data.features import centered
 from lossgauge.errors import PlanError
+from lossgauge.losses.registry import all_settings, settings_of
 from lossgauge.losses.triplet import Triplet
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.study import FIRST_TRIAL_SEED
 from lossgauge.plan.yaml_file import parse_plan
 from lossgauge.study.run.setup import as_measured
 from lossgauge.study.schedule import run_config
-from lossgauge.study.schedule import runs as grid
 from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import (
     Run,
-    all_settings,
     check_distinct,
     plan_runs,
     variants,
@@ -152,11 +150,10 @@ def test_a_changed_default_never_reuses_an_old_result(monkeypatch):
     before = name_of()
     written = name_of("losses.triplet.margin=0.2")
 
-    def changed(self, *, margin=0.25, reduction="mean", tolerance=1e-6):
-        pass
-
-    assert inspect.signature(Triplet).parameters["margin"].default == 0.2
-    monkeypatch.setattr(Triplet, "__init__", changed)
+    margin = Triplet.settings["margin"]
+    assert margin.default == 0.2
+    changed = {**Triplet.settings, "margin": margin._replace(default=0.25)}
+    monkeypatch.setattr(Triplet, "settings", changed)
     assert name_of() != before
     assert name_of("losses.triplet.margin=0.2") == written
 
@@ -199,7 +196,7 @@ def test_1_and_1_0_are_one_setting_where_the_loss_takes_a_number(tmp_path):
     (tmp_path / "own.py").write_text(NUMBERS)
     own = f"{tmp_path / 'own.py'}:Numbers"
     given = {"said": 1, "shown": 2, "count": 4, "bare": 5}
-    settings = all_settings(LossPlan(name=own, settings=given))
+    settings = all_settings(own, given)
     assert settings == given
     assert [type(settings[key]) for key in given] == [float, float, int, int]
     doubled = plan("losses=[{triplet: {margin: 1}}, {triplet: {margin: 1.0}}]")
@@ -265,14 +262,14 @@ def test_sensitivity_moves_one_setting_at_a_time():
         ("n_pair", found_title("n_pair", 0.5), {"setting": "temperature", "factor": 0.5}),
         ("n_pair", found_title("n_pair", 3), {"setting": "temperature", "factor": 3.0}),
     ]
-    defaults = all_settings(LossPlan(name="ccl"))
+    defaults = all_settings("ccl", {})
     for run in moved[:4]:
         changed = {k for k, v in run.config.settings.items() if v != defaults[k]}
         assert changed == {run.extra_columns["setting"]}
 
 
 def found_title(name, factor):
-    value = inspect.signature(grid.loss_class(name)).parameters["temperature"].default * factor
+    value = settings_of(name)["temperature"].default * factor
     return f"{name}(temperature={value:.12g}{'' if '.' in f'{value:.12g}' else '.0'})"
 
 
@@ -296,9 +293,9 @@ def test_a_loss_of_ones_own_may_have_settings_that_are_no_numbers(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     loss = LossPlan(name=f"{tmp_path / 'own.py'}:Own")
     # what a run's config holds must be JSON
-    assert all_settings(loss) == {"margin": "auto", "scale": True, "temperature": "inf"}
+    assert all_settings(loss.name, {}) == {"margin": "auto", "scale": True, "temperature": "inf"}
     assert [more["setting"] for _, more in variants(loss, [0.5])] == []
-    assert math.isinf(grid.settable(loss.name)["temperature"])
+    assert math.isinf(settings_of(loss.name)["temperature"].default)
 
 
 def test_a_trial_trains_and_is_measured_on_the_training_side_alone():

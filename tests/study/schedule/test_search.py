@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from lossgauge.errors import InputError, MissingExtra, PlanError
-from lossgauge.losses.registry import LOSSES
+from lossgauge.losses.registry import LOSSES, all_settings, settings_of
 from lossgauge.plan.loss import LEARNING_RATE, Choices, LossPlan, Range
 from lossgauge.plan.study import FIRST_TRIAL_SEED
 from lossgauge.plan.yaml_file import parse_plan
@@ -14,8 +14,7 @@ from lossgauge.results.writer import Store
 from lossgauge.study.engines import DEFAULT, Resources
 from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.run_queue import Ledger
-from lossgauge.study.schedule.runs import all_settings, settable
-from lossgauge.study.schedule.search import NOT_TUNED, ROUND, SPACES, Search, check_space, space
+from lossgauge.study.schedule.search import ROUND, Search, check_space, space
 from tests.study.conftest import Quiet
 from tests.study.schedule.test_runs import fake_features
 from tests.study.test_selection import vectors_plan, write_vectors
@@ -123,7 +122,7 @@ def test_the_first_trial_is_the_loss_as_it_stands():
         of = search(*overrides)
         first = of.next_round()[0]
         assert taken(first) == {
-            **all_settings(LossPlan(name="triplet")),
+            **all_settings("triplet", {}),
             LEARNING_RATE: 0.001,
             **wanted,
         }
@@ -315,15 +314,16 @@ def test_an_objective_of_zero_is_one():
 
 
 def test_every_loss_has_a_space_that_it_takes_and_that_holds_its_defaults():
-    assert SPACES.keys() == set(LOSSES)
     for name in LOSSES:
         found = plan(f"losses=[{name}]")
         check_space(found.losses[0], found)
-        whole = LossPlan(name=name, settings=dict(SPACES[name]))
-        check_space(whole, found)
-        defaults = settable(name)
-        for key, searched in SPACES[name].items():
-            assert searched.low <= defaults[key] <= searched.high, (name, key)
+        searched = space(found.losses[0], found)
+        assert len(searched) > 1, name
+        check_space(LossPlan(name=name, settings=searched), found)
+        for key, known in settings_of(name).items():
+            assert (key in searched) == (known.search is not None), (name, key)
+            if key in searched:
+                assert searched[key].low <= known.default <= searched[key].high, (name, key)
 
 
 def test_the_space_of_a_loss_is_its_own_ranges_over_the_usual_ones_less_what_is_fixed():
@@ -331,7 +331,7 @@ def test_the_space_of_a_loss_is_its_own_ranges_over_the_usual_ones_less_what_is_
     assert space(found.losses[0], found) == {
         "learning_rate": Range(low=0.05, high=5.0, log=True),
         "margin": Range(low=0.4, high=0.5),
-        "center_weight": SPACES["ccl"]["center_weight"],
+        "center_weight": Range(low=0.01, high=10.0, log=True),
     }
     found = plan("tune.learning_rate={low: 0.1, high: 0.2}")
     assert space(found.losses[0], found)[LEARNING_RATE] == Range(low=0.1, high=0.2)
@@ -345,9 +345,14 @@ def test_the_space_of_a_loss_is_its_own_ranges_over_the_usual_ones_less_what_is_
         *(
             (
                 f"{{arcface: {{{key}: {{choices: [a, b]}}}}}}",
-                f"{key} of arcface cannot be tuned: it changes what",
+                f"{key} of arcface cannot be tuned: {why}",
             )
-            for key in NOT_TUNED
+            for key, why in (
+                ("reduction", "it changes what is measured; give one value"),
+                ("tolerance", "it changes what is measured; give one value"),
+                ("class_count", "the data give it; leave it out"),
+                ("embedding_size", "the data give it; leave it out"),
+            )
         ),
         (
             "{triplet: {margn: {low: 0, high: 1}}}",

@@ -1,0 +1,83 @@
+"""From the gradient at a matrix of pairs to that at the embeddings, and the norms of its two parts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numba.extending import register_jitable
+
+from lossgauge.kernels.threads import ROWS_A_PIECE
+from lossgauge.kernels.vector_math import FAST, sum_of
+
+
+@register_jitable
+def symmetrize(task, first, last):
+    """matrix + matrixᵀ in place: the band of rows from `first`, and its mirror, right of and below the diagonal."""
+    matrix = task.matrix
+    n, side = len(matrix), last - first
+    # by a buffer: columns of a power of two of rows fall into the same few lines of a cache
+    buffer = np.empty((side, ROWS_A_PIECE), matrix.dtype)
+    for left in range(first, n, ROWS_A_PIECE):
+        right = min(n, left + ROWS_A_PIECE)
+        here, there = matrix[first:last, left:right], matrix[left:right, first:last]
+        for j in range(right - left):
+            for i in range(side):
+                buffer[i, j] = there[j, i]
+        for i in range(side):
+            for j in range(right - left):
+                both = here[i, j] + buffer[i, j]
+                buffer[i, j] = both
+                here[i, j] = both
+        for j in range(right - left):
+            for i in range(side):
+                there[j, i] = buffer[i, j]
+
+
+@njit(fastmath=FAST, forceinline=True)
+def _weighted(weights, others, target):
+    """Σ weights and, into `target`, weights @ others: four at a time, so that `target` is touched once for them."""
+    number = target.dtype.type
+    target[:] = 0
+    total = number(0)
+    count = len(weights)
+    for p in range(0, count - 3, 4):
+        a, b, c, d = weights[p], weights[p + 1], weights[p + 2], weights[p + 3]
+        w, x, y, z = others[p], others[p + 1], others[p + 2], others[p + 3]
+        total += (a + b) + (c + d)
+        for k in range(len(target)):
+            target[k] += (a * w[k] + b * x[k]) + (c * y[k] + d * z[k])
+    for p in range(count - count % 4, count):
+        a, w = weights[p], others[p]
+        total += a
+        for k in range(len(target)):
+            target[k] += a * w[k]
+    return total
+
+
+@register_jitable(fastmath=FAST)
+def forces(task, first, last):
+    """From G + Gᵀ and its product with the rows: the gradient, and the norms of its parts, pull and push."""
+    matrix, rows, product, gradient = task.matrix, task.rows, task.product, task.gradient
+    pull, push = task.pull, task.push
+    start, end, order = task.start, task.end, task.order
+    number = matrix.dtype.type
+    distances, two = task.settings[2] > 0, number(2)
+    pulled = np.empty(rows.shape[1], matrix.dtype)
+    for i in range(first, last):
+        a, b, own = start[i], end[i], order[i]
+        row, whole, target = rows[i], product[i], gradient[own]
+        positives = _weighted(matrix[i, a:b], rows[a:b], pulled)
+        if b - a == len(rows):  # no negatives: no push, not the rounding of two products
+            whole[:] = pulled
+        if distances:  # Σ_j 2·w_ij·(r_i − r_j)
+            total = positives if b - a == len(rows) else sum_of(matrix[i])
+            for k in range(len(row)):
+                whole[k] = two * (total * row[k] - whole[k])
+                pulled[k] = two * (positives * row[k] - pulled[k])
+        squares, more_squares = number(0), number(0)
+        for k in range(len(row)):
+            pushed = whole[k] - pulled[k]
+            target[k] = whole[k]
+            squares += pulled[k] * pulled[k]
+            more_squares += pushed * pushed
+        pull[own], push[own] = np.sqrt(squares), np.sqrt(more_squares)

@@ -1,0 +1,136 @@
+"""What a kernel works on: tensors as torch sees them, and the same memory as arrays, as compiled code sees it.
+
+Tensors lie in memory row by row. Those without a stated type are float32 or float64, all of one task alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba.extending import intrinsic
+from torch import Tensor
+
+HEADER = 4
+"""Whole numbers of a call before the addresses of its task's tensors: see `threads.run_kernel`."""
+
+
+class PairTask(NamedTuple):
+    """Every sample of a batch against every other. `start`, `end` and `norms` go by rows in class order."""
+
+    matrix: Tensor
+    """Batch × batch, in class order."""
+    rows: Tensor
+    """The embeddings, batch × width, in class order."""
+    product: Tensor
+    """`matrix` @ `rows`."""
+    gradient: Tensor
+    """Batch × width; this, `pull`, `push`, `sums` and `active` are in the batch's own order."""
+    norms: Tensor
+    """Squared norms of `rows`."""
+    pull: Tensor
+    push: Tensor
+    sums: Tensor
+    """Four rows of float64: values, W, Σ|g|, Σg²."""
+    settings: Tensor
+    """Float64: the loss's margin or temperature, its tolerance, and below which share of the norms a squared
+    distance counts as 0; that is 0 where the matrix holds dot products."""
+    active: Tensor
+    """int64, as all below."""
+    start: Tensor
+    """For each row, where its class begins among the columns …"""
+    end: Tensor
+    """… and where it ends."""
+    order: Tensor
+    """For each row, its number in the batch."""
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Batch and width."""
+        return len(self.rows), self.rows.shape[1]
+
+
+class ClassTask(NamedTuple):
+    """Every sample of a batch against every class, in the batch's own order."""
+
+    matrix: Tensor
+    """Cosines, batch × classes."""
+    target: Tensor
+    """Each sample's cosine with its own class, after the margin."""
+    sums: Tensor
+    """Four rows of float64: values, W, Σ|g|, Σg²."""
+    settings: Tensor
+    """Float64: the loss's scale and its tolerance."""
+    active: Tensor
+    """int64, as `own_column`."""
+    own_column: Tensor
+    """Each sample's class."""
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Batch and classes."""
+        return len(self.matrix), self.matrix.shape[1]
+
+
+Task = PairTask | ClassTask
+Arrays = Callable[[Any], Any]
+"""Compiled: a call's numbers → the task with arrays in the place of tensors."""
+
+
+@cache
+def arrays_of(task: type, dtype: torch.dtype) -> Arrays:
+    """What reads such a task from the numbers of a call, for tensors of `dtype`."""
+    kind = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
+    return _pair_arrays(kind) if task is PairTask else _class_arrays(kind)
+
+
+def _pair_arrays(kind: Any) -> Arrays:
+    @njit(forceinline=True)
+    def arrays(call):
+        n, width = call[2], call[3]
+        return PairTask(
+            carray(pointer(call[HEADER]), (n, n), kind),
+            carray(pointer(call[HEADER + 1]), (n, width), kind),
+            carray(pointer(call[HEADER + 2]), (n, width), kind),
+            carray(pointer(call[HEADER + 3]), (n, width), kind),
+            carray(pointer(call[HEADER + 4]), (n,), kind),
+            carray(pointer(call[HEADER + 5]), (n,), kind),
+            carray(pointer(call[HEADER + 6]), (n,), kind),
+            carray(pointer(call[HEADER + 7]), (4, n), types.float64),
+            carray(pointer(call[HEADER + 8]), (3,), types.float64),
+            carray(pointer(call[HEADER + 9]), (n,), types.int64),
+            carray(pointer(call[HEADER + 10]), (n,), types.int64),
+            carray(pointer(call[HEADER + 11]), (n,), types.int64),
+            carray(pointer(call[HEADER + 12]), (n,), types.int64),
+        )
+
+    return arrays
+
+
+def _class_arrays(kind: Any) -> Arrays:
+    @njit(forceinline=True)
+    def arrays(call):
+        n, classes = call[2], call[3]
+        return ClassTask(
+            carray(pointer(call[HEADER]), (n, classes), kind),
+            carray(pointer(call[HEADER + 1]), (n,), kind),
+            carray(pointer(call[HEADER + 2]), (4, n), types.float64),
+            carray(pointer(call[HEADER + 3]), (2,), types.float64),
+            carray(pointer(call[HEADER + 4]), (n,), types.int64),
+            carray(pointer(call[HEADER + 5]), (n,), types.int64),
+        )
+
+    return arrays
+
+
+@intrinsic
+def pointer(typing_context, address):
+    """An address, as `carray` takes it."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.int64), generate

@@ -1,0 +1,147 @@
+"""Batch-all triplet loss: [D²_positive − D²_negative + margin]₊ for each pair of a positive and a negative."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numba.extending import register_jitable
+
+from lossgauge.kernels.distances import square_distances
+from lossgauge.kernels.vector_math import FAST
+
+_EACH_WITH_EACH = 1 << 20
+"""Fewer comparisons than this for an anchor: each with each, sixteen an instruction, is faster than a sort."""
+
+
+@njit(fastmath=FAST, forceinline=True)
+def _compare_each(limits, negatives, tolerance, below, times):
+    """`below`: the negatives below each limit. `times`: the limits above each negative. Gives the active triplets.
+
+    Four limits a round: a negative is read once for all of them.
+    """
+    one, zero = np.float32(1), np.float32(0)
+    times[:] = 0
+    active = 0
+    positives = len(limits)
+    for p in range(0, positives - 3, 4):
+        a0, a1, a2, a3 = limits[p], limits[p + 1], limits[p + 2], limits[p + 3]
+        s0, s1, s2, s3 = a0 - tolerance, a1 - tolerance, a2 - tolerance, a3 - tolerance
+        b0, b1, b2, b3, strictly = zero, zero, zero, zero, zero
+        for j in range(len(negatives)):
+            negative = negatives[j]
+            m0 = one if negative < a0 else zero
+            m1 = one if negative < a1 else zero
+            m2 = one if negative < a2 else zero
+            m3 = one if negative < a3 else zero
+            b0 += m0
+            b1 += m1
+            b2 += m2
+            b3 += m3
+            times[j] += (m0 + m1) + (m2 + m3)
+            strictly += (one if negative < s0 else zero) + (one if negative < s1 else zero)
+            strictly += (one if negative < s2 else zero) + (one if negative < s3 else zero)
+        below[p], below[p + 1], below[p + 2], below[p + 3] = b0, b1, b2, b3
+        active += np.int64(strictly)
+    for p in range(positives - positives % 4, positives):
+        a0, s0, b0, strictly = limits[p], limits[p] - tolerance, zero, zero
+        for j in range(len(negatives)):
+            m0 = one if negatives[j] < a0 else zero
+            b0 += m0
+            times[j] += m0
+            strictly += one if negatives[j] < s0 else zero
+        below[p] = b0
+        active += np.int64(strictly)
+    return active
+
+
+@njit(fastmath=FAST, forceinline=True)
+def _ranks(ascending, values, ranks):
+    """How many of `ascending`, whose length is a power of two, are at most each value: a binary search of all at once.
+
+    Unsigned, so that no index can be negative and the search compiles to vector gathers.
+    """
+    ranks[:] = 0
+    step = len(ascending) >> 1
+    while step:
+        there, last = np.uint32(step), np.uint32(step - 1)
+        for j in range(len(values)):
+            rank = ranks[j]
+            passed = ascending[np.uint32(rank + last)] <= values[j]
+            ranks[j] = np.uint32(rank + there) if passed else rank
+        step >>= 1
+
+
+@njit(fastmath=FAST, forceinline=True)
+def _compare_sorted(limits, negatives, tolerance, below, times):
+    """What `_compare_each` gives, where there are too many to compare each."""
+    number = limits.dtype.type
+    positives = len(limits)
+    size = 1
+    while size <= positives:
+        size *= 2
+    sorted_limits = np.full(size, number(np.inf), limits.dtype)
+    sorted_limits[:positives] = limits
+    sorted_limits[:positives].sort()
+    ranks = np.empty(len(negatives), np.uint32)
+    _ranks(sorted_limits, negatives, ranks)
+    passed = np.zeros(size, np.int64)
+    for j in range(len(negatives)):
+        passed[ranks[j]] += 1
+        times[j] = number(positives) - number(ranks[j])
+    for k in range(1, size):
+        passed[k] += passed[k - 1]
+    own_ranks = np.empty(positives, np.uint32)
+    _ranks(sorted_limits, limits, own_ranks)
+    for p in range(positives):
+        below[p] = number(passed[own_ranks[p] - 1])
+    sorted_limits -= tolerance
+    _ranks(sorted_limits, negatives, ranks)
+    active = 0
+    for j in range(len(negatives)):
+        active += positives - np.int64(ranks[j])
+    return active
+
+
+@register_jitable(fastmath=FAST)
+def triplet_rows(task, first, last):
+    """A term for each positive and negative of a sample; `matrix` holds dot products.
+
+    The limit of a positive is its squared distance plus the margin: a negative below it is a violated triplet. Then
+    Σ [limit − negative]₊ = Σ_p below_p · limit_p − Σ_n times_n · negative_n: only the counts need every pair.
+    """
+    matrix, norms, sums, active = task.matrix, task.norms, task.sums, task.active
+    start, end, order = task.start, task.end, task.order
+    value, weight, absolute, squared = sums[0], sums[1], sums[2], sums[3]
+    margin, tolerance, rounding = task.settings[0], task.settings[1], task.settings[2]
+    n = len(matrix)
+    number = matrix.dtype.type
+    bar, edge = number(tolerance), number(margin)
+    for i in range(first, last):
+        row, a, b, own = matrix[i], start[i], end[i], order[i]
+        square_distances(row, norms, norms[i], number(rounding))
+        positives, negatives = b - a - 1, n - (b - a)
+        limits, distances = np.empty(positives, matrix.dtype), np.empty(negatives, matrix.dtype)
+        limits[: i - a], limits[i - a :] = row[a:i], row[i + 1 : b]
+        distances[:a], distances[a:] = row[:a], row[b:]
+        for p in range(positives):
+            limits[p] += edge
+        below, times = np.empty_like(limits), np.empty_like(distances)
+        if positives * negatives <= _EACH_WITH_EACH:
+            active[own] = _compare_each(limits, distances, bar, below, times)
+        else:
+            active[own] = _compare_sorted(limits, distances, bar, below, times)
+        values, violated, squares = 0.0, 0.0, 0.0
+        for p in range(positives):
+            count = np.float64(below[p])
+            values += count * np.float64(limits[p])
+            violated += count
+            squares += count * count
+        for j in range(negatives):
+            count = np.float64(times[j])
+            values -= count * np.float64(distances[j])
+            squares += count * count
+            times[j] = -times[j]
+        row[:a], row[b:] = times[:a], times[a:]
+        row[a:i], row[i], row[i + 1 : b] = below[: i - a], 0, below[i - a :]
+        value[own], weight[own] = values, violated
+        absolute[own], squared[own] = 2 * violated, squares

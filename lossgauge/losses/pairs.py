@@ -1,0 +1,124 @@
+"""A loss that weighs pairs of samples: what contrastive, triplet, InfoNCE and SCL share.
+
+It is a weighting of a matrix over the batch: dot products S = Z·Zᵀ, or squared distances. A loss gives the sums of its
+terms per anchor and G, their gradient at the matrix. All else follows here: the gradient at the embeddings, (G + Gᵀ)·Z
+for dot products, and its parts from positives (pull) and from negatives (push). Nothing larger than the matrix is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lossgauge.losses.base import Loss, Outcome, Terms, effective_share, forces
+from lossgauge.losses.compiled import KernelSpec, compiled_outcome
+
+
+def pair_masks(
+    labels: Int[Tensor, " batch"],
+) -> tuple[Bool[Tensor, "batch batch"], Bool[Tensor, "batch batch"]]:
+    """Which ordered pairs are of one class (a sample is not its own positive), and which of two."""
+    negative = labels[:, None] != labels
+    positive = ~negative
+    return positive.fill_diagonal_(False), negative
+
+
+def squared_distances(rows: Float[Tensor, "batch width"]) -> Float[Tensor, "batch batch"]:
+    """‖r_i − r_j‖², at least 0, and exactly 0 where it is within the rounding of its own terms.
+
+    From one product, so a distance of about 1e-3 is the smallest that float32 can tell on the sphere.
+    """
+    product = rows @ rows.T
+    norms = product.diagonal().clone()
+    sums = norms[:, None] + norms
+    distances = torch.add(sums, product, alpha=-2)
+    return distances.masked_fill_(distances < sums.mul_(2 * torch.finfo(rows.dtype).eps), 0)
+
+
+def _at_rows_of_distances(
+    weights: Float[Tensor, "batch batch"], rows: Float[Tensor, "batch width"]
+) -> Tensor:
+    """Σ_j 2·w_ij·(r_i − r_j) for symmetric weights on squared distances."""
+    return 2 * torch.addmm(weights.sum(dim=1, keepdim=True) * rows, weights, rows, alpha=-1)
+
+
+class PairMatrix(NamedTuple):
+    """What a pair loss weighs: one number for each two samples."""
+
+    of: Callable[[Tensor], Tensor]
+    """Rows, batch × width → the matrix, batch × batch."""
+    at_rows: Callable[[Tensor, Tensor], Tensor]
+    """G + Gᵀ and the rows → the gradient at the rows."""
+    is_distance: bool
+    entries: tuple[float, float]
+    """Sizes of the largest entry of the rows for which float64 holds the matrix and the gradient."""
+
+
+DOT_PRODUCTS = PairMatrix(
+    of=lambda rows: rows @ rows.T,
+    at_rows=lambda weights, rows: weights @ rows,
+    is_distance=False,
+    entries=(0.0, math.inf),
+)
+SQUARED_DISTANCES = PairMatrix(
+    of=squared_distances,
+    at_rows=_at_rows_of_distances,
+    is_distance=True,
+    entries=(1e-135, 1e145),
+)
+
+
+class PairLoss(Loss):
+    """Abstract: a loss that weighs dot products or squared Euclidean distances inside the batch. Embeddings as given."""
+
+    matrix: ClassVar[PairMatrix]
+
+    @abstractmethod
+    def terms(
+        self,
+        matrix: Float[Tensor, "batch batch"],
+        positive: Bool[Tensor, "batch batch"],
+        negative: Bool[Tensor, "batch batch"],
+    ) -> Terms:
+        """Terms in plain torch: the reference, and the form for every device without a kernel."""
+
+    def kernel(self) -> KernelSpec | None:
+        """The compiled form of `terms`, where it has one."""
+        return None
+
+    @property
+    def entries(self) -> tuple[float, float]:
+        return self.matrix.entries
+
+    def outcome(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome:
+        spec = self.kernel()
+        if spec is not None:
+            outcome = compiled_outcome(spec, embeddings, labels, distances=self.matrix.is_distance)
+            if outcome is not None:
+                return outcome
+        positive, negative = pair_masks(labels)
+        # Distances do not see the origin. Put at a sample, equal points are exact zeros, so a collapsed
+        # batch has exactly no gradient, and rows far from the old origin keep their digits.
+        rows = embeddings - embeddings[:1] if self.matrix.is_distance else embeddings
+        terms = self.terms(self.matrix.of(rows), positive, negative)
+        share = effective_share(terms.gradient, pairs=len(labels) * (len(labels) - 1))
+        both = terms.gradient + terms.gradient.T
+        gradient = self.matrix.at_rows(both, rows)
+        pull = self.matrix.at_rows(both.masked_fill_(negative, 0), rows)
+        return Outcome(
+            value=terms.value,
+            counts=terms.counts,
+            active=terms.active,
+            weight=terms.weight,
+            forces=forces(pull, gradient - pull, whole=gradient),
+            skipped_anchors=int((terms.counts == 0).sum()),
+            effective_share=share,
+        )
