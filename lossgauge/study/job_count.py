@@ -7,7 +7,7 @@ from lossgauge.results.writer import Store
 from lossgauge.study.engines import LOCAL, Resources
 from lossgauge.study.schedule.run_queue import Ledger, passes
 
-WORKER_BYTES = 800_000_000
+WORKER_BYTES = 1_000_000_000
 """Memory of a worker at its peak; the features, which all workers share, are not in it."""
 
 START_SECONDS = 3.0
