@@ -1,16 +1,14 @@
 """The helpers of the tests themselves."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import assert_refused, run_cli, run_process
 from tests.support.finished import once
 from tests.support.studies import Quiet, small_plan
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.waiting import wait_for
 
 
 def test_a_command_in_this_process_gives_what_a_process_gives():
@@ -21,28 +19,6 @@ def test_a_command_in_this_process_gives_what_a_process_gives():
     wrong = run_cli("report", "no-such-folder")
     assert_refused(wrong, "no-such-folder")
     assert sys.argv[0] != "lossgauge"
-
-
-@pytest.mark.process
-def test_a_suite_started_with_ctrl_c_ignored_gives_it_back_to_its_children(tmp_path):
-    """As `make test &` in a script is started. With workers and without."""
-    for workers in ("0", "1"):
-        command = f"trap '' INT; exec {sys.executable} -m pytest -p no:cacheprovider -n {workers} "
-        done = subprocess.run(
-            ["sh", "-c", f"{command} -k default_of_the_signal {__file__}"],
-            cwd=Path(__file__).parents[1],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            env={**os.environ, "PYTEST_ADDOPTS": f"--basetemp={tmp_path / workers}"},
-        )
-        assert "1 passed" in done.stdout, done.stdout + done.stderr
-
-
-def test_a_child_has_the_default_of_the_signal():
-    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "True\n"
 
 
 @pytest.mark.process
