@@ -19,7 +19,8 @@ from lossgauge.user_folders import (
 )
 
 needs_root = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away"
+    not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="only root can give a folder away: run as root",
 )
 STRANGER = 61_234
 

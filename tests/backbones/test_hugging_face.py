@@ -17,7 +17,9 @@ from lossgauge.backbones import load_backbone
 from lossgauge.errors import DataError, InputError, MissingExtra
 from lossgauge.types import Backbone
 
-transformers = pytest.importorskip("transformers")
+transformers = pytest.importorskip(
+    "transformers", reason="needs transformers: pip install 'lossgauge[hf]'"
+)
 
 TOWER = {
     "hidden_size": 32,
@@ -568,7 +570,10 @@ def test_without_transformers_the_install_is_named(saved, monkeypatch):
         load_backbone("clip-vit-b32")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="no GPU here: run on a machine with CUDA and its build of torch",
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_gpu_gives_the_features_of_the_cpu(saved, family):
     folder, _, _ = saved[family]

@@ -31,6 +31,7 @@ from lossgauge.study.schedule.runs import Run
 from lossgauge.study.status import read_status
 from tests.support.stages import finished, quick_plan, stopped, stopped_plan
 from tests.support.studies import Quiet
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -286,7 +287,7 @@ def test_features_for_workers_are_taken_as_they_were_handed_over_or_not_at_all(
 
 def lossgauge(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lossgauge", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_the_command_line_tells_damage_in_one_line(done, begun, tmp_path, capsys, monkeypatch):

@@ -27,6 +27,7 @@ from lossgauge.results.view import StudyView
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from tests.support.studies import Quiet, make_study, small_plan
+from tests.support.waiting import PATIENCE
 
 # SQLAlchemy 2.1 about the mappers of MLflow
 pytestmark = [
@@ -45,7 +46,9 @@ class Disk:
         place.mkdir()
         command = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(place)]
         if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("no file system can be mounted here")
+            pytest.skip(
+                "no file system can be mounted here: run as root, in a container with --cap-add SYS_ADMIN"
+            )
 
     def room(self, free: int) -> None:
         """So many bytes more than what is there."""
@@ -248,7 +251,7 @@ def lossgauge(*arguments: str, **environment: str) -> subprocess.CompletedProces
         | {"OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 

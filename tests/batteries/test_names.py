@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -26,6 +25,7 @@ from lossgauge.results.writer import Store
 from lossgauge.study.progress_bars import Bars, Lines
 from lossgauge.study.runner import run_study
 from lossgauge.terminal import one_line, safe
+from tests.support.waiting import wait_for
 
 CODE = (
     "<script>alert(1)</script>", "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>",
@@ -253,7 +253,7 @@ sys.stdin.read()
 def test_a_real_terminal_shows_every_name_and_keeps_its_title_and_colours(tmp_path, capsys):
     tmux = shutil.which("tmux")
     if tmux is None:
-        pytest.skip("no tmux here")
+        pytest.skip("no tmux here: apt-get install tmux")
     (tmp_path / "names.json").write_text(json.dumps(ALL))
     (tmp_path / "screen.py").write_text(SCREEN)
     call = [tmux, "-S", str(tmp_path / "socket"), "-f", "/dev/null"]
@@ -261,14 +261,13 @@ def test_a_real_terminal_shows_every_name_and_keeps_its_title_and_colours(tmp_pa
     start = ["new-session", "-d", "-x", "200", "-y", "400", command]
     subprocess.run([*call, "-u", *start], check=True, cwd=Path(__file__).parents[2])
     try:
-        deadline = time.monotonic() + 60
-        shown = ""
-        while "end of it" not in shown:
-            assert time.monotonic() < deadline, shown
-            shown = subprocess.run(
-                [*call, "capture-pane", "-p", "-e", "-S", "-"], capture_output=True, text=True
-            ).stdout
-            time.sleep(0.1)
+
+        def screen() -> str:
+            capture = [*call, "capture-pane", "-p", "-e", "-S", "-"]
+            return subprocess.run(capture, capture_output=True, text=True).stdout
+
+        wait_for(lambda: "end of it" in screen())
+        shown = screen()
         about = subprocess.run(
             [*call, "display-message", "-p", "#{pane_title} #{alternate_on} #{window_bell_flag}"],
             capture_output=True,

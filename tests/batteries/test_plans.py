@@ -16,6 +16,7 @@ from lossgauge.errors import LossgaugeError
 from lossgauge.plan.study import Plan, Tune
 from lossgauge.plan.yaml_file import load_plan, parse_plan
 from lossgauge.study.prepare import check_plan
+from tests.support.waiting import PATIENCE
 
 SECONDS = 10
 
@@ -174,7 +175,9 @@ def check(path: Path) -> None:
 def test_no_study_file_ends_in_a_traceback_or_hangs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     paths = files_of(tmp_path)
-    pytest.importorskip("transformers")  # its import is no study file's time
+    pytest.importorskip(
+        "transformers", reason="needs transformers: pip install 'lossgauge[hf]'"
+    )  # its import is no study file's time
     ends, slowest = {}, 0.0
     for path in paths:
         began = time.monotonic()
@@ -231,7 +234,7 @@ def test_the_command_says_one_line_and_ends_with_2(tmp_path, monkeypatch, capsys
             [sys.executable, "-m", "lossgauge", "study", str(path)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert done.returncode == 2, (path, done.stderr)
         assert len(done.stderr.splitlines()) == 1, (path, done.stderr)

@@ -19,7 +19,8 @@ import lossgauge
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can run as another user"
+        not hasattr(os, "geteuid") or os.geteuid() != 0,
+        reason="only root can run as another user: sudo make test-slow",
     ),
 ]
 

@@ -27,7 +27,7 @@ from tests.data import layouts
 
 FASHION = next((p for p in fashion_mnist.PLACES if p.is_dir()), None)
 needs_fashion = pytest.mark.skipif(
-    FASHION is None, reason="Debian's dataset-fashion-mnist is not installed"
+    FASHION is None, reason="no FashionMNIST here: apt-get install dataset-fashion-mnist"
 )
 
 

@@ -88,7 +88,7 @@ def test_a_file_that_others_could_write_is_not_run(folder, mode):
     assert machine_code._read(path) is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away: run as root")
 def test_a_file_of_another_user_is_not_run(folder):
     address_of(double, name="double")
     (path,) = visible(folder)

@@ -6,7 +6,10 @@ import torch
 from lossgauge.losses.registry import LOSSES, load_loss
 from tests.losses.cases import make_batch
 
-needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+needs_a_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="no GPU here: run on a machine with CUDA and its build of torch",
+)
 
 
 @needs_a_gpu

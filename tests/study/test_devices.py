@@ -9,7 +9,10 @@ from lossgauge.study.runner import run_study
 from tests.support.studies import Quiet, small_plan
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="no GPU here: run on a machine with CUDA and its build of torch",
+)
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_two_workers_share_a_gpu_and_come_to_what_a_cpu_comes_to(tmp_path, jobs):
     plan = small_plan(losses="triplet,arcface", selection="best-validation")

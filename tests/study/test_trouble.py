@@ -26,7 +26,9 @@ def small_disk(tmp_path: Path):
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
+        pytest.skip(
+            "no file system can be mounted here: run as root, in a container with --cap-add SYS_ADMIN"
+        )
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
