@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +14,7 @@ from lossgauge.claims.sensitivity import Movement, movements
 from lossgauge.claims.sentences import correction, evidence
 from lossgauge.claims.verdicts import Verdict, verdicts
 from lossgauge.errors import InputError, nearest
-from lossgauge.plan.study import Plan
-from lossgauge.plan.yaml_file import load_plan, parse_plan
+from lossgauge.plan.yaml_file import load_plan
 from lossgauge.results.columns import COLUMNS, Kind
 from lossgauge.results.frames import as_frame, frame_library
 from lossgauge.results.reader import read_study
@@ -68,7 +66,7 @@ def run_study(
     folder = _folder(study, out)
     with _shown(progress) as shown:
         run(
-            _plan(study, set),
+            load_plan(study, set or {}),
             folder,
             progress=shown,
             download=download,
@@ -110,7 +108,7 @@ def forecast(
 
     with _shown(progress) as shown:
         return forecast_of(
-            _plan(study, set),
+            load_plan(study, set or {}),
             _folder(study, out),
             progress=shown,
             download=download,
@@ -470,32 +468,6 @@ def _ordering_numbers(result: OrderingResult) -> Record:
         "p_value": correlation and correlation.p_value,
         "side": result.side,
     }
-
-
-def _plan(study: str | Path | Mapping[str, Any], changes: Mapping[str, Any] | None) -> Plan:
-    # JSON is YAML: a Python value reaches the plan by the way of `--set` and of a file
-    overrides = [f"{key}={_json(value)}" for key, value in (changes or {}).items()]
-    if isinstance(study, Mapping):
-        return parse_plan(_json(study), overrides=overrides)
-    return load_plan(str(study), overrides=overrides)
-
-
-def _json(value: Any) -> str:
-    if isinstance(value, Mapping):
-        value = dict(value)
-    try:
-        return json.dumps(value, ensure_ascii=False, default=_plain)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"a study holds text, numbers, lists and dicts: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    """What JSON does not know: a path as text, numpy's numbers and arrays as Python's."""
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is none of them")
 
 
 def _folder(study: str | Path | Mapping[str, Any], out: str | Path | None) -> Path:

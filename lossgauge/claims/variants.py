@@ -101,14 +101,6 @@ class LossVariants(NamedTuple):
         return list(dict.fromkeys([*self.by_loss, *self.absent]))
 
 
-def variant_of(row: Record) -> str:
-    return str(row.get("variant") or "default")
-
-
-def base_of(row: Record) -> str:
-    return str(row.get("base") or row["loss"])
-
-
 def loss_variants(view: StudyView, dataset: str, losses: Iterable[str]) -> LossVariants:
     """What the study has of each of `losses`, by name or by title in the plan, on a dataset.
 

@@ -26,7 +26,7 @@ from lossgauge.files import (
 from lossgauge.results import reader
 from lossgauge.results.layout import CHECKPOINT_FILES, FORMAT, RUN_FILES, SHARED_FOLDERS, Layout
 from lossgauge.results.locks import EXCLUSIVE, SHARED, Lock, opened
-from lossgauge.types import Record, Results
+from lossgauge.types import Record
 
 ORPHAN_SECONDS, ENDING_SECONDS = 20.0, 2.0
 """How long a study waits for the workers of a killed one, and for its own at its end."""
@@ -200,10 +200,6 @@ class Store:
     def table(self, run: str, name: str) -> list[Record]:
         """Rows of `epochs`, `steps` or `classes` of a finished run. Raises CacheError where they are damaged."""
         return read_rows(self.layout.table(run, name))
-
-    def load(self) -> Results:
-        """All rows of the study in the folder, as `lossgauge.results.reader.read_study` reads them."""
-        return reader.read_study(self.folder).results
 
     def publish(
         self, run: str, *, records: dict[str, Record], tables: dict[str, list[Record]]

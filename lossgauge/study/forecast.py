@@ -24,7 +24,7 @@ from lossgauge.study.prepare import prepare
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import measure
 from lossgauge.study.run.setup import set_up
-from lossgauge.study.schedule.run_queue import Ledger, tuned_runs
+from lossgauge.study.schedule.run_queue import RunQueue, tuned_runs
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.training import train_epoch
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Step
@@ -90,7 +90,7 @@ def _forecast(
         return missing[images.name].features
 
     prepared, _ = prepare(plan, progress=progress, download=download, extract=estimated)
-    queue, store = Ledger(plan, prepared), Store(folder)
+    queue, store = RunQueue(plan, prepared), Store(folder)
     check_distinct(queue.given)
     store.check_format()
     features = {of.dataset: of for of in prepared}

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from lossgauge.backbones import load_backbone
-from lossgauge.data import DATASETS, load_dataset
+from lossgauge.data import EMBEDDINGS, check_dataset_name, load_dataset
 from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import centered
 from lossgauge.data.features import features as features_of
@@ -29,12 +29,6 @@ from lossgauge.study.schedule.runs import variants
 from lossgauge.study.schedule.search import SOME_CLASSES, check_space, import_optuna
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
 
-FOLDER = "folder:"
-"""A dataset of your own images."""
-
-EMBEDDINGS = "embeddings:"
-"""A dataset of ready embeddings: they are the features, and no backbone is used."""
-
 
 def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
     """The backbone of each dataset; raises for a wrong name or setting before anything is written.
@@ -42,11 +36,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
     `download` lets a backbone fetch weights that are not on this machine.
     """
     for name in plan.datasets:
-        if name not in DATASETS and not name.startswith((FOLDER, EMBEDDINGS)):
-            raise PlanError(
-                f"unknown dataset {name!r}{nearest(name, DATASETS)}; your own data is "
-                "folder:PATH or embeddings:PATH"
-            )
+        check_dataset_name(name)
     for name in plan.backbone if isinstance(plan.backbone, dict) else ():
         if name not in plan.datasets:
             raise PlanError(

@@ -29,7 +29,7 @@ from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.run.guarded import End
 from lossgauge.study.run.summary import environment
-from lossgauge.study.schedule.run_queue import Ledger
+from lossgauge.study.schedule.run_queue import RunQueue
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
 from lossgauge.types import Record
@@ -66,7 +66,7 @@ def run_study(
         prepared, left_out = prepare(
             plan, progress=progress, download=download, jobs=resources.jobs
         )
-        ledger = Ledger(plan, prepared)
+        ledger = RunQueue(plan, prepared)
         check_distinct(ledger.given)
         with store.exclusive_lock() as damage:
             for line in damage:
@@ -107,7 +107,7 @@ def run_study(
 class _Runs:
     """All runs of a study, each of them waiting, under way, reused, done or failed."""
 
-    def __init__(self, ledger: Ledger, store: Store, watchers: Progress, header: Record) -> None:
+    def __init__(self, ledger: RunQueue, store: Store, watchers: Progress, header: Record) -> None:
         self._ledger, self._store, self._watchers, self._header = ledger, store, watchers, header
         self._waiting: deque[Run] = deque()
         self._summaries: dict[str, Record] = {}

@@ -26,7 +26,7 @@ from lossgauge.study.engines.features_file import read_features_file, write_feat
 from lossgauge.study.prepare import prepare
 from lossgauge.study.run.guarded import run_guarded
 from lossgauge.study.runner import run_study
-from lossgauge.study.schedule.run_queue import Ledger
+from lossgauge.study.schedule.run_queue import RunQueue
 from lossgauge.study.schedule.runs import Run
 from lossgauge.study.status import read_status
 from tests.support.stages import finished, quick_plan, stopped, stopped_plan
@@ -99,7 +99,7 @@ def shown(folder: Path) -> dict[str, object]:
     tables = StudyTables(read_study(folder))
     status = read_status(folder)
     return {
-        "results": without_nan(Store(folder).load()._asdict()),
+        "results": without_nan(read_study(folder).results._asdict()),
         "tables": {name: without_nan(tables.table(name).to_pylist()) for name in TABLES},
         "configs": [tables.config(row) for row in tables.runs],
         "failed": status.failed,
@@ -119,7 +119,7 @@ def without_nan(value: object) -> object:
 def verdict(damaged: Path, folder: Path, whole: dict[str, object]) -> str:
     """`error`, `failure`, `same` or `SILENT`."""
     try:
-        found = without_nan(Store(folder).load()._asdict())
+        found = without_nan(read_study(folder).results._asdict())
         if found == whole["results"]:
             return "same" if shown(folder) == whole else "SILENT"
     except LossgaugeError as error:
@@ -183,7 +183,7 @@ def test_a_damaged_checkpoint_changes_no_number_and_is_told(begun, tmp_path, cap
     plan = stopped_plan(begun.parent)
     prepared, _ = prepare(plan, progress=Quiet())
     features = prepared[0]
-    run: Run = next(run for run in Ledger(plan, prepared).given if run.loss.name == "triplet")
+    run: Run = next(run for run in RunQueue(plan, prepared).given if run.loss.name == "triplet")
     counts: Counter[tuple[str, str]] = Counter()
     silent = []
 

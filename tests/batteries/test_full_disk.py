@@ -24,7 +24,6 @@ from lossgauge.report.output import write_page
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables
 from lossgauge.results.view import StudyView
-from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from tests.support.studies import Quiet, make_study, small_plan
 from tests.support.waiting import PATIENCE
@@ -162,7 +161,7 @@ def test_a_study_fails_in_words_and_then_ends_with_the_same_numbers(
 
 
 def test_a_page_is_whole_or_the_earlier_one(disk, study, capsys):
-    results = Store(study).load()
+    results = read_study(study).results
     page = disk.place / "report.html"
     counts, bad = try_all(
         disk, lambda: write_page(StudyView(results), page), lambda: content(disk.place), steps=12

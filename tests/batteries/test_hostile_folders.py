@@ -29,8 +29,8 @@ from lossgauge.export import export_study
 from lossgauge.files import MANIFEST, fingerprint, read_json, write_json
 from lossgauge.report.output import write_page
 from lossgauge.results.columns import TABLES
+from lossgauge.results.reader import read_study
 from lossgauge.results.view import StudyView
-from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
 from lossgauge.types import Results
@@ -313,7 +313,7 @@ def reads(folder: Path, out: Path, whole: Results) -> dict[str, Callable[[], obj
     """What reads a folder. The page of a study that is read as if nothing were changed is known."""
 
     def report() -> None:
-        results = Store(folder).load()
+        results = read_study(folder).results
         if results != whole:
             write_page(StudyView(results), out / "report.html")
 
@@ -332,7 +332,7 @@ def test_hostile_folders_end_in_one_line_or_well(tmp_path, capsys, monkeypatch):
     (tmp_path / "done").mkdir()
     (tmp_path / "begun").mkdir()
     done, begun = finished(tmp_path / "done"), stopped(tmp_path / "begun")
-    whole = Store(done).load()
+    whole = read_study(done).results
     chance = random.Random(0)
     of_done = [
         *chance.sample([*special_cases(done), *text_cases(done)], 150),

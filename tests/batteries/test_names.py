@@ -20,8 +20,8 @@ from lossgauge.errors import PlanError
 from lossgauge.export import export_study
 from lossgauge.plan.yaml_file import parse_plan
 from lossgauge.report.output import write_page
+from lossgauge.results.reader import read_study
 from lossgauge.results.view import StudyView
-from lossgauge.results.writer import Store
 from lossgauge.study.progress_bars import Bars, Lines
 from lossgauge.study.runner import run_study
 from lossgauge.terminal import one_line, safe
@@ -149,7 +149,7 @@ def test_names_are_shown_and_never_obeyed_wherever_they_are(made, tmp_path, caps
     count("TensorBoard", len(events), len(rows))
 
     # the page: no tag and no attribute that a harmless study's page has not
-    results, text = Store(folder).load(), ""
+    results, text = read_study(folder).results, ""
     shown_losses = sorted(losses - failing)
     for start in range(0, len(shown_losses), 12):  # a page compares each loss with each other
         few = {"untrained", *shown_losses[start : start + 12]}

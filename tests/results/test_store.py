@@ -6,6 +6,7 @@ import pytest
 
 from lossgauge.errors import CacheError, StudyError
 from lossgauge.files import read_rows, write_json, write_rows
+from lossgauge.results.reader import read_study
 from lossgauge.results.writer import Store
 
 
@@ -71,7 +72,7 @@ def test_a_folder_without_a_study_of_ours_is_refused(tmp_path, content, error, m
     if content is not None:
         (tmp_path / "study.json").write_text(content)
     with pytest.raises(error, match=message):
-        Store(tmp_path).load()
+        read_study(tmp_path)
 
 
 def test_of_two_checkpoints_that_a_kill_left_the_later_one_counts(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lossgauge.results.writer import Store
+from lossgauge.results.reader import read_study
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
 from tests.support.studies import Quiet, small_plan
@@ -21,7 +21,7 @@ def test_two_workers_share_a_gpu_and_come_to_what_a_cpu_comes_to(tmp_path, jobs)
         plan, tmp_path / "gpu", progress=Quiet(), resources=Resources(jobs=jobs, device="cuda")
     )
     assert outcome.failed == 0
-    on_cpu, on_gpu = (Store(tmp_path / place).load().summaries for place in ("cpu", "gpu"))
+    on_cpu, on_gpu = (read_study(tmp_path / place).results.summaries for place in ("cpu", "gpu"))
     for ours, theirs in zip(on_gpu, on_cpu, strict=True):
         assert ours["run"] == theirs["run"]
         for column in ("test_intra", "map_at_r", "train_inter"):

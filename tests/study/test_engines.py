@@ -15,6 +15,7 @@ import torch
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.files import read_rows
 from lossgauge.results.columns import CLOCK_COLUMNS
+from lossgauge.results.reader import read_study
 from lossgauge.results.writer import Store
 from lossgauge.study.engines import (
     ENGINES,
@@ -110,7 +111,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def numbers(folder: Path) -> dict[str, object]:
     """All that a study came to, without what the clock wrote."""
-    results = Store(folder).load()
+    results = read_study(folder).results
     rows = {
         name: [
             {k: v for k, v in row.items() if k not in CLOCK_COLUMNS}
@@ -199,7 +200,7 @@ def test_a_run_that_kills_its_workers_is_given_up_with_what_they_left(
     finally:
         (own / "stay").unlink()
     assert (outcome.done, outcome.failed) == (2, 1)
-    (failure,) = Store(own / "out").load().failures
+    (failure,) = read_study(own / "out").results.failures
     assert failure["error"] == f"its worker was ended by {cause} 3 times in the same place"
     assert trace in failure["traceback"]
     if trace:  # the last lines of a long log

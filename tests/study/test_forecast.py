@@ -10,7 +10,7 @@ from lossgauge.data import load_dataset
 from lossgauge.data.estimate import estimate
 from lossgauge.data.features import features
 from lossgauge.errors import DataError, PlanError
-from lossgauge.results.writer import Store
+from lossgauge.results.reader import read_study
 from lossgauge.study.forecast import Cost, _cost, forecast
 from lossgauge.study.run.measure import Measurement, measure
 from lossgauge.study.run.setup import set_up
@@ -84,10 +84,10 @@ def test_a_forecast_counts_the_runs_that_a_study_then_does(tmp_path, overrides):
     # what a loss was tuned to may be its own defaults, which are done then
     again = {
         row["run"]
-        for row in Store(tmp_path / "out").load().summaries
+        for row in read_study(tmp_path / "out").results.summaries
         if row["variant"] == "default"
     }
-    found = Store(tmp_path / "out").load()
+    found = read_study(tmp_path / "out").results
     own = [row for row in found.summaries if row["variant"] == "tuned" and row["run"] in again]
     assert before.there == 0
     assert before.runs == outcome.done + len(own)
@@ -100,7 +100,7 @@ def test_a_forecast_of_a_study_that_was_stopped_counts_the_trials_that_are_there
     vectors = write_vectors(tmp_path / "vectors.npz")
     plan = vectors_plan(vectors, "tune={trials: 12, epochs: 2}")
     run_study(plan, tmp_path / "out", progress=Quiet())
-    trials = sorted(Store(tmp_path / "out").load().trials, key=lambda row: row["trial"])
+    trials = sorted(read_study(tmp_path / "out").results.trials, key=lambda row: row["trial"])
     # the sixth trial is of the second round, which only the first one's ends open
     for row in trials[7:]:
         for path in sorted((tmp_path / "out" / "runs" / row["run"]).iterdir()):
@@ -121,10 +121,10 @@ def test_what_is_left_of_a_search_is_the_trials_that_are_not_there(tmp_path, mon
     assert told(plan, tmp_path / "out").seconds == 3 * 100 + 12
     run_study(plan, tmp_path / "out", progress=Quiet())
     for there in (11, 7, 5, 4, 0):
-        for row in Store(tmp_path / "out").load().trials:
+        for row in read_study(tmp_path / "out").results.trials:
             if row["trial"] >= there:
                 shutil.rmtree(tmp_path / "out" / "runs" / row["run"])
-        for row in Store(tmp_path / "out").load().summaries:
+        for row in read_study(tmp_path / "out").results.summaries:
             if row["variant"] == "tuned":
                 shutil.rmtree(tmp_path / "out" / "runs" / row["run"])
         assert told(plan, tmp_path / "out").seconds == 100 + (12 - there)
@@ -181,7 +181,7 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
         run_study(plan, tmp_path / "out", progress=Quiet())
         kinds = Counter(
             row["variant"] if row["epochs"] else "untrained"
-            for rows in (Store(tmp_path / "out").load(),)
+            for rows in (read_study(tmp_path / "out").results,)
             for row in (*rows.summaries, *rows.trials)
         )
     with monkeypatch.context() as patch:

@@ -4,8 +4,7 @@ from PIL import Image
 from lossgauge.errors import DataError, PlanError
 from lossgauge.export import export_study
 from lossgauge.report.output import write_page
-from lossgauge.results.view import StudyView
-from lossgauge.results.writer import Store
+from lossgauge.results.reader import read_study
 from lossgauge.study.runner import run_study
 from tests.support.studies import small_plan
 
@@ -38,7 +37,7 @@ def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(t
     )
     outcome = run_study(plan, tmp_path / "out", progress=quiet)
     assert list(quiet.missing) == [names[0], names[2]]
-    assert outcome.left_out == Store(tmp_path / "out").load().left_out
+    assert outcome.left_out == read_study(tmp_path / "out").results.left_out
     told = [
         (row["dataset"], row["reason"].partition(";")[0], row["extent"]) for row in outcome.left_out
     ]
@@ -57,7 +56,7 @@ def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(t
         ),
         ("folder:gone", "there is no file or folder gone", "whole"),
     ]
-    html = write_page(StudyView(Store(tmp_path / "out").load()), tmp_path / "page.html").read_text()
+    html = write_page(read_study(tmp_path / "out"), tmp_path / "page.html").read_text()
     for words in (
         "Notes on the data",
         "ant/notes.txt",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lossgauge.errors import InputError, StudyError
-from lossgauge.results.writer import Store
+from lossgauge.results.reader import read_study
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
 from tests.study.test_engines import numbers
@@ -71,7 +71,7 @@ def test_a_cluster_comes_to_the_same_numbers_and_survives_the_death_of_a_worker(
     # what fails on its own account is not tried again; what takes its worker along is, twice
     assert len(Path("tries").read_text()) == 1
     assert len(Path("deaths").read_text()) == 3
-    errors = {row["loss"]: row for row in Store(Path("ray")).load().failures}
+    errors = {row["loss"]: row for row in read_study(Path("ray")).results.failures}
     assert errors["own.py:Fails"]["error"] == "RuntimeError: on its own account"
     assert "own.py" in errors["own.py:Fails"]["traceback"]
     assert "its Ray task ended by" in errors["own.py:Deadly"]["error"]

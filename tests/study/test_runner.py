@@ -11,6 +11,7 @@ import pytest
 
 from lossgauge.errors import DataError, InputError, PlanError, StudyError
 from lossgauge.files import folder_with_manifest, read_rows, write_rows
+from lossgauge.results.reader import read_study
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
@@ -58,7 +59,7 @@ def test_a_study_leaves_one_whole_directory_a_run(tmp_path, quiet):
 
 def test_the_untrained_baseline_is_epoch_zero_of_every_loss(tmp_path, quiet):
     run_study(small_plan(), tmp_path, progress=quiet)
-    results = Store(tmp_path).load()
+    results = read_study(tmp_path).results
     at_start = [row for row in results.epochs if row["epoch"] == 0]
     assert len(at_start) == 3
     for column in ("test_intra", "recall_at_1", "map_at_r"):
@@ -82,13 +83,13 @@ def test_the_same_command_goes_on_where_it_was_and_a_changed_setting_makes_other
     assert (outcome.done, outcome.reused) == (1, 1)
     outcome = run_study(small_plan(epochs=3), tmp_path, progress=quiet)
     assert (outcome.done, outcome.reused) == (2, 1)
-    assert len(Store(tmp_path).load().summaries) == 3
+    assert len(read_study(tmp_path).results.summaries) == 3
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path, quiet):
     for out, seed in (("one", 0), ("two", 0), ("three", 1)):
         run_study(small_plan(losses="triplet", seeds=f"[{seed}]"), tmp_path / out, progress=quiet)
-    one, two, three = (Store(tmp_path / out).load() for out in ("one", "two", "three"))
+    one, two, three = (read_study(tmp_path / out).results for out in ("one", "two", "three"))
     assert numbers(one.epochs) == numbers(two.epochs)
     assert one.epochs[-1]["test_intra"] != three.epochs[-1]["test_intra"]
 
@@ -114,7 +115,7 @@ def test_a_run_that_fails_is_kept_as_failed_and_the_others_go_on(tmp_path, quiet
     plan = small_plan(losses=f"{file}:Broken,{file}:Pull")
     outcome = run_study(plan, tmp_path / "out", progress=quiet)
     assert (outcome.done, outcome.failed) == (2, 1)
-    results = Store(tmp_path / "out").load()
+    results = read_study(tmp_path / "out").results
     assert results.failures[0]["error"] == "RuntimeError: the fifth time is too much"
     assert "the fifth time" in results.failures[0]["traceback"]
     (black_box,) = [row for row in results.summaries if row["loss"].endswith("Pull")]
@@ -124,7 +125,7 @@ def test_a_run_that_fails_is_kept_as_failed_and_the_others_go_on(tmp_path, quiet
     file.write_text(BROKEN_LOSS.replace("> 5", "> 5000"))
     outcome = run_study(plan, tmp_path / "out", progress=quiet)
     assert (outcome.done, outcome.failed, outcome.reused) == (2, 0, 1)
-    assert Store(tmp_path / "out").load().failures == []
+    assert read_study(tmp_path / "out").results.failures == []
 
 
 def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet):
@@ -133,7 +134,7 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
     )
     assert [row["dataset"] for row in outcome.left_out] == ["cub200"]
     assert "CUB_200_2011.tgz" in quiet.missing["cub200"]
-    assert Store(tmp_path).load().left_out == outcome.left_out
+    assert read_study(tmp_path).results.left_out == outcome.left_out
     with pytest.raises(DataError, match="none of the datasets can be used: cub200"):
         run_study(small_plan(datasets="cub200"), tmp_path / "out", progress=quiet)
     assert not (tmp_path / "out").exists()
@@ -168,12 +169,12 @@ def test_a_flipped_byte_in_a_run_is_seen_and_the_run_is_done_anew(tmp_path, quie
     (path,) = tmp_path.glob("runs/digits_triplet*/epochs.parquet")
     good = path.read_bytes()
     path.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
-    results = Store(tmp_path).load()
+    results = read_study(tmp_path).results
     assert f"{path} is damaged (its SHA-256 is not" in results.failures[0]["error"]
     assert len(results.summaries) == 1
     outcome = run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
     assert (outcome.done, outcome.reused) == (1, 1)
-    assert Store(tmp_path).load().failures == []
+    assert read_study(tmp_path).results.failures == []
 
 
 def test_a_folder_at_work_is_not_shared(tmp_path, quiet):
@@ -213,7 +214,7 @@ def test_a_run_killed_with_sigkill_goes_on_to_the_same_numbers(tmp_path, quiet):
     assert [path.name for path in (out / "partial").glob("*ccl*/[0-9]*")] == ["5"]
     run_study(small_plan(losses="ccl", epochs=12), out, progress=quiet)
     run_study(small_plan(losses="ccl", epochs=12), tmp_path / "whole", progress=Quiet())
-    killed, whole = Store(out).load(), Store(tmp_path / "whole").load()
+    killed, whole = read_study(out).results, read_study(tmp_path / "whole").results
     assert numbers(killed.epochs) == numbers(whole.epochs)
     assert numbers(killed.summaries) == numbers(whole.summaries)
     steps = [
@@ -228,7 +229,7 @@ def test_a_collapsed_class_stays_visible_in_a_run(tmp_path, quiet):
     assert [(row["side"], row["label"]) for row in rows] == [
         (side, digit) for side in ("train", "test") for digit in range(10)
     ]
-    (summary,) = [row for row in Store(tmp_path).load().summaries if row["loss"] == "triplet"]
+    (summary,) = [row for row in read_study(tmp_path).results.summaries if row["loss"] == "triplet"]
     test_side = [row["intra"] for row in rows if row["side"] == "test"]
     assert summary["test_smallest_class_intra"] == min(test_side)
     assert summary["test_intra"] == pytest.approx(sum(test_side) / 10)
@@ -294,7 +295,10 @@ def test_odd_losses_resume_to_the_same_numbers(tmp_path, quiet, own_losses, monk
     outcome = run_study(plan, tmp_path / "stopped", progress=quiet)
     assert outcome.failed == 0
     run_study(plan, tmp_path / "whole", progress=quiet)
-    stopped, whole = Store(tmp_path / "stopped").load(), Store(tmp_path / "whole").load()
+    stopped, whole = (
+        read_study(tmp_path / "stopped").results,
+        read_study(tmp_path / "whole").results,
+    )
     assert numbers(stopped.epochs) == numbers(whole.epochs)
 
 
@@ -326,7 +330,7 @@ def test_a_full_disk_fails_the_run_and_keeps_its_checkpoint(tmp_path, quiet, mon
     monkeypatch.setattr("lossgauge.study.run.checkpoint.training_state", state_of)
     outcome = run_study(small_plan(losses="triplet", epochs=5), tmp_path, progress=quiet)
     assert outcome.failed == 1
-    (run,) = Store(tmp_path).load().failures
+    (run,) = read_study(tmp_path).results.failures
     assert "No space left" in run["error"]
     assert Store(tmp_path).checkpoint(run["run"]).name == "2"
 
@@ -361,10 +365,10 @@ def test_a_sampler_makes_other_runs_and_the_same_again_after_a_stop(sampler, tmp
     for out in ("one", "two"):
         outcome = run_study(small_plan(**changes), tmp_path / out, progress=quiet)
         assert (outcome.done, outcome.failed) == (2, 0)
-    one, two = (Store(tmp_path / out).load() for out in ("one", "two"))
+    one, two = (read_study(tmp_path / out).results for out in ("one", "two"))
     assert numbers(one.epochs) == numbers(two.epochs)
     run_study(small_plan(losses="triplet"), tmp_path / "random", progress=quiet)
-    random = Store(tmp_path / "random").load()
+    random = read_study(tmp_path / "random").results
     assert {row["run"] for row in one.summaries if row["loss"] == "triplet"}.isdisjoint(
         row["run"] for row in random.summaries
     )
@@ -423,7 +427,7 @@ def test_ready_embeddings_are_a_dataset_without_a_backbone(tmp_path, quiet):
     plan = small_plan(losses="triplet", datasets=data, **names)
     outcome = run_study(plan, tmp_path / "out", progress=quiet)
     assert (outcome.done, outcome.failed) == (2, 0)
-    assert {row["dataset"] for row in Store(tmp_path / "out").load().summaries} == {
+    assert {row["dataset"] for row in read_study(tmp_path / "out").results.summaries} == {
         "embeddings:vectors.npz"
     }
 

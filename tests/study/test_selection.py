@@ -5,6 +5,7 @@ import pytest
 
 from lossgauge.files import read_rows
 from lossgauge.results.columns import CLOCK_COLUMNS
+from lossgauge.results.reader import read_study
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from tests.support.finished import once
@@ -41,7 +42,7 @@ def study(place, out, *overrides, vectors=None, progress=None):
     overrides = [str(one).replace("turning.py", f"{place}/turning.py") for one in overrides]
     plan = vectors_plan(vectors or place / "vectors.npz", *overrides)
     assert run_study(plan, place / out, progress=progress or Quiet()).failed == 0
-    return Store(place / out).load()
+    return read_study(place / out).results
 
 
 def of_loss(rows, loss="Turning"):
@@ -133,7 +134,7 @@ def test_the_selected_epoch_is_the_best_that_was_measured(tmp_path, selection, m
 
 
 def test_training_is_the_same_whatever_epoch_is_selected(whole):
-    last, oracle = (Store(whole(selection)).load() for selection in ("last", "oracle"))
+    last, oracle = (read_study(whole(selection)).results for selection in ("last", "oracle"))
     drop = ("run",)
     one, two = (
         [{k: v for k, v in row.items() if k not in drop} for row in numbers(found.epochs)]
@@ -157,7 +158,7 @@ def test_best_validation_never_sees_the_test_side(tmp_path, files, whole):
     poisoned = write_vectors(tmp_path / "vectors.npz", poison=True)
     rules = {}
     for rule in ("best-validation", "oracle"):
-        good = Store(whole(rule)).load()
+        good = read_study(whole(rule)).results
         bad = study(files, tmp_path / rule, *LONG, f"selection={rule}", vectors=poisoned)
         (one,), (two,) = of_loss(good.summaries), of_loss(bad.summaries)
         assert one["map_at_r"] > two["map_at_r"] + 0.1
@@ -191,7 +192,7 @@ def test_a_run_that_was_stopped_keeps_the_best_head_it_had(
 ):
     monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
     plan = (*LONG, f"selection={selection}")
-    results = Store(whole(selection)).load()
+    results = read_study(whole(selection)).results
     (summary,) = of_loss(results.summaries)
     stop = 14
     assert summary["selected_epoch"] < stop - 1  # the best head comes out of the checkpoint

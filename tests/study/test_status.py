@@ -10,7 +10,7 @@ from lossgauge.errors import CacheError, StudyError
 from lossgauge.files import write_json
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
-from lossgauge.study.schedule.run_queue import Ledger, passes
+from lossgauge.study.schedule.run_queue import RunQueue, passes
 from lossgauge.study.schedule.runs import plan_runs
 from lossgauge.study.status import FILE, StatusFile, read_status
 from tests.study.conftest import Quiet
@@ -158,7 +158,7 @@ def test_work_that_is_left_is_all_work_less_what_was_there_and_what_was_done(tmp
     monkeypatch.setattr("lossgauge.study.status.SECONDS", 0)
     asked = grid_plan("losses=[triplet, ccl, scl]", "seeds=2")
     _, _, *runs = plan_runs(asked, fake_features())  # each of 4 epochs over 40 rows; two untrained
-    ledger, store = Ledger(asked, [fake_features()]), Store(tmp_path)
+    ledger, store = RunQueue(asked, [fake_features()]), Store(tmp_path)
     assert ledger.work == sum(passes(run) for run in runs) == 6 * 160
     watcher = StatusFile(store, ledger)
 

@@ -11,6 +11,7 @@ import pytest
 
 from lossgauge.errors import CacheError, StudyError
 from lossgauge.files import read_json, write_json
+from lossgauge.results.reader import read_study
 from lossgauge.results.writer import Store
 from lossgauge.study.engines import DEFAULT, Resources
 from lossgauge.study.engines.features_file import write_features_file
@@ -58,7 +59,7 @@ def gone_on_with(plan, small_disk, resources):
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
     outcome = run_study(plan, small_disk / "out", progress=Quiet(), resources=resources)
     assert outcome.failed == 0
-    results = Store(small_disk / "out").load()
+    results = read_study(small_disk / "out").results
     assert len(results.summaries) == 4
     assert results.failures == []
     assert not list((small_disk / "out").rglob(".new-*"))
@@ -69,7 +70,7 @@ def test_a_folder_that_becomes_read_only_is_told(small_disk, quiet):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StudyError, match=r"cannot write to .*give another folder with --out"):
         run_study(small_plan(losses="triplet", epochs=2), small_disk / "out", progress=quiet)
-    assert len(Store(small_disk / "out").load().summaries) == 2
+    assert len(read_study(small_disk / "out").results.summaries) == 2
     assert len(read_status(small_disk / "out").done) == 2
 
 
@@ -105,11 +106,11 @@ def a_file_instead(run: Path) -> None:
 def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet, damage):
     plan = small_plan(epochs=1)
     run_study(plan, tmp_path, progress=quiet)
-    whole = Store(tmp_path).load().summaries
+    whole = read_study(tmp_path).results.summaries
     (run,) = tmp_path.glob("runs/*triplet*")
     damage(run)
     if run.is_dir():
-        (failure,) = Store(tmp_path).load().failures
+        (failure,) = read_study(tmp_path).results.failures
         assert "is damaged (" in failure["error"]
         assert failure["error"].endswith("the same `lossgauge study` command writes it again")
     outcome = run_study(plan, tmp_path, progress=quiet)
@@ -118,7 +119,7 @@ def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet
     assert list(quiet.warnings) == [run.name]
     assert "is damaged (" in words
     assert words.endswith("the run is done again")
-    results = Store(tmp_path).load()
+    results = read_study(tmp_path).results
     assert results.failures == []
     assert [row["map_at_r"] for row in results.summaries] == [row["map_at_r"] for row in whole]
 
@@ -133,7 +134,7 @@ def test_a_damaged_record_of_a_dataset_is_written_anew(tmp_path, quiet, content)
     whole = path.read_text()
     path.write_text(content)
     with pytest.raises(CacheError, match=r"datasets/digits\.json is damaged .* command writes it"):
-        Store(tmp_path).load()
+        read_study(tmp_path)
     run_study(plan, tmp_path, progress=quiet)
     assert path.read_text() == whole
     (words,) = quiet.warnings.values()
@@ -152,7 +153,7 @@ def test_runs_without_a_name_are_a_damaged_study(tmp_path, quiet):
     del damaged["runs"][0]["run"]
     del damaged["sha256"]
     write_json(path, damaged)
-    for read in (read_status, lambda folder: Store(folder).load()):
+    for read in (read_status, lambda folder: read_study(folder).results):
         with pytest.raises(
             CacheError, match=r"is damaged \(runs\.0\.run: Field required\); the same"
         ):
@@ -209,10 +210,10 @@ def test_a_damaged_checkpoint_costs_what_is_in_it_and_not_the_run(
     outcome = run_study(plan, tmp_path / "out", progress=quiet, resources=resources)
     assert (outcome.done, outcome.failed) == (1, 0)
     ((run, words),) = quiet.warnings.items()
-    assert run == Store(tmp_path / "out").load().summaries[-1]["run"]
+    assert run == read_study(tmp_path / "out").results.summaries[-1]["run"]
     assert re.fullmatch(rf".*{path.name} is damaged \(.*\); the run goes on from its start", words)
     run_study(plan, tmp_path / "whole", progress=quiet)
-    found, whole = (Store(tmp_path / out).load().summaries[-1] for out in ("out", "whole"))
+    found, whole = (read_study(tmp_path / out).results.summaries[-1] for out in ("out", "whole"))
     assert found["map_at_r"] == whole["map_at_r"]
 
 
@@ -262,7 +263,7 @@ def test_a_study_of_another_format_is_neither_read_nor_written_over(tmp_path, qu
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     for act in (
         lambda: run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet),
-        lambda: Store(tmp_path).load(),
+        lambda: read_study(tmp_path).results,
         lambda: read_status(tmp_path),
     ):
         with pytest.raises(StudyError, match=r"is of format [24], this lossgauge reads 3"):
@@ -294,7 +295,7 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(tmp_path, 
     (words,) = quiet.warnings.values()
     assert words.endswith("; the run goes on from its checkpoint of epoch 1")
     run_study(plan, tmp_path / "whole", progress=Quiet())
-    found, whole = (Store(tmp_path / out).load().summaries[-1] for out in ("out", "whole"))
+    found, whole = (read_study(tmp_path / out).results.summaries[-1] for out in ("out", "whole"))
     assert found["map_at_r"] == whole["map_at_r"]
 
 
@@ -386,8 +387,8 @@ def test_damaged_features_for_workers_fail_their_runs_in_words(tmp_path, quiet, 
 
 def test_the_folder_can_be_moved_and_read_and_gone_on_with(tmp_path, quiet, monkeypatch):
     run_study(small_plan(losses="triplet"), tmp_path / "here", progress=quiet)
-    before = Store(tmp_path / "here").load()
+    before = read_study(tmp_path / "here").results
     os.rename(tmp_path / "here", tmp_path / "there")
-    assert Store(tmp_path / "there").load() == before
+    assert read_study(tmp_path / "there").results == before
     outcome = run_study(small_plan(), tmp_path / "there", progress=quiet)
     assert (outcome.done, outcome.reused) == (1, 2)

@@ -10,6 +10,7 @@ import torch
 
 from lossgauge.plan.study import Plan
 from lossgauge.plan.yaml_file import parse_plan
+from lossgauge.study.progress import Progress
 from lossgauge.study.runner import run_study
 from lossgauge.types import FeatureSet
 
@@ -31,7 +32,7 @@ def broken(embeddings, labels):
 """
 
 
-class Quiet:
+class Quiet(Progress):
     """A `Progress` that prints nothing and keeps what it receives."""
 
     def __init__(self) -> None:

@@ -27,6 +27,7 @@ from lossgauge.files import (
     write_json,
     write_rows,
 )
+from lossgauge.results.layout import streamed_steps
 from lossgauge.results.records import Streamed, check_columns, check_epochs, checked
 from lossgauge.results.writer import Store
 from lossgauge.study.run.run_log import TIMED, RunLog
@@ -118,11 +119,6 @@ class Checkpoints:
         if len(steps) != step_count or any(row["step"] != at for at, row in enumerate(steps)):
             raise damaged(folder, f"its rows are not those of {step_count} steps")
         return steps
-
-
-def streamed_steps(checkpoint: Path) -> Path:
-    """The folder of step rows beside a run's checkpoints."""
-    return checkpoint.parent / "steps"
 
 
 def _progress(folder: Path) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from lossgauge.study.schedule.search import Search
 from lossgauge.types import FeatureSet, Record
 
 
-class Ledger:
+class RunQueue:
     """The runs asked for so far, and those that become possible when others end. It touches no disk."""
 
     def __init__(self, plan: Plan, prepared: Sequence[FeatureSet]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lossgauge.study.schedule.run_queue import Ledger, passes
+from lossgauge.study.schedule.run_queue import RunQueue, passes
 from tests.study.schedule.test_runs import fake_features
 from tests.study.schedule.test_search import plan
 
@@ -22,7 +22,7 @@ def do_all(ledger, objective):
 @pytest.mark.parametrize("tune", ["{trials: 12, epochs: 1}", "{trials: 12}", "{trials: 3}"])
 def test_runs_and_work_in_all_are_known_before_the_first_run(tune):
     features = [fake_features(), fake_features(dataset="other", rows=24)]
-    ledger = Ledger(plan(*TUNED, f"tune={tune}"), features)
+    ledger = RunQueue(plan(*TUNED, f"tune={tune}"), features)
     before = ledger.expected, ledger.work
     expected = do_all(ledger, lambda run: len(run.name) % 7 / 7)
     assert before == expected[0] == expected[-1]
@@ -35,7 +35,7 @@ def test_runs_and_work_in_all_are_known_before_the_first_run(tune):
 
 
 def test_a_search_whose_every_trial_fails_opens_no_further_run():
-    ledger = Ledger(plan(*TUNED, "tune={trials: 6}"), [fake_features()])
+    ledger = RunQueue(plan(*TUNED, "tune={trials: 6}"), [fake_features()])
     before = ledger.expected
     expected = do_all(ledger, lambda run: None if run.base == "ccl" else 0.5)
     assert expected[-1][0] == before - 3
@@ -45,7 +45,7 @@ def test_a_search_whose_every_trial_fails_opens_no_further_run():
 
 
 def test_tuned_runs_have_what_the_best_trial_had_and_the_seeds_of_the_study():
-    ledger = Ledger(plan("seeds=[4, 9]", "tune={trials: 7}"), [fake_features()])
+    ledger = RunQueue(plan("seeds=[4, 9]", "tune={trials: 7}"), [fake_features()])
     do_all(ledger, lambda run: float(run.extra_columns.get("trial") == 5))
     tuned = [run for run in ledger.runs if run.variant == "tuned"]
     best = next(run for run in ledger.runs if run.extra_columns.get("trial") == 5)

@@ -10,10 +10,10 @@ from lossgauge.losses.registry import LOSSES, all_settings, settings_of
 from lossgauge.plan.loss import LEARNING_RATE, Choices, LossPlan, Range
 from lossgauge.plan.study import FIRST_TRIAL_SEED
 from lossgauge.plan.yaml_file import parse_plan
-from lossgauge.results.writer import Store
+from lossgauge.results.reader import read_study
 from lossgauge.study.engines import DEFAULT, Resources
 from lossgauge.study.runner import run_study
-from lossgauge.study.schedule.run_queue import Ledger
+from lossgauge.study.schedule.run_queue import RunQueue
 from lossgauge.study.schedule.search import ROUND, Search, check_space, space
 from tests.study.conftest import Quiet
 from tests.study.schedule.test_runs import fake_features
@@ -407,7 +407,7 @@ def test_a_trial_that_two_losses_share_ends_for_both():
         "learning_rate: 0.001}}]",
         "tune.trials=40",
     )
-    ledger = Ledger(found, [fake_features()])
+    ledger = RunQueue(found, [fake_features()])
     done = set()
     # as the runner does: a run is done once, and its end told once
     while runs := ledger.next_runs():
@@ -434,7 +434,7 @@ def tuned_study(tmp_path, name, *overrides, vectors=None, resources=DEFAULT):
         progress=watcher,
         resources=resources,
     )
-    return outcome, Store(tmp_path / name).load(), watcher
+    return outcome, read_study(tmp_path / name).results, watcher
 
 
 def test_every_loss_gets_the_same_number_of_trials_of_the_same_length(tmp_path):
