@@ -189,7 +189,7 @@ def test_the_call_takes_pandas_then_polars_then_says_what_to_install(folder, mon
     assert isinstance(load_study(folder).runs, pl.DataFrame)
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(MissingExtra, match=r"pip install 'lossgauge\[pandas\]'"):
-        load_study(folder)
+        _ = load_study(folder).runs
     with pytest.raises(MissingExtra, match=r"pip install 'lossgauge\[polars\]'"):
         load_study(folder, frames="polars")
     with pytest.raises(InputError, match="did you mean 'pandas'"):

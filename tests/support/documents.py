@@ -48,4 +48,4 @@ def command_lines(text: str) -> list[str]:
     ]
     prose = re.sub(r"^```.*$", "", text, flags=re.MULTILINE)
     found += [" ".join(match[1].split()) for match in _INLINE.finditer(prose)]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(line for line in found if "…" not in line))

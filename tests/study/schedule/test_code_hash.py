@@ -30,6 +30,7 @@ from tests.study.schedule.test_runs import fake_features
 
 FOLDER = f"{PACKAGE}/"
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "pandas")
+THREADS = {"get_num_threads", "set_num_threads"}
 
 
 class Trail:
@@ -95,7 +96,7 @@ def assert_in_the_id_or_without_numbers(trail, in_the_id):
     assert len(trail.files & in_the_id) > 3
     for file in trail.files - in_the_id:
         assert makes_no_numbers(file), file
-        assert not trail.calls.get(file), (file, trail.calls[file])
+        assert trail.calls.get(file, set()) <= THREADS, (file, trail.calls[file])
 
 
 def test_the_list_of_files_without_numbers_names_files_that_exist():
@@ -106,7 +107,7 @@ def test_the_list_of_files_without_numbers_names_files_that_exist():
 @pytest.mark.parametrize("name", [*DATASETS, "folder:pets", "embeddings:rows.npz"])
 def test_every_dataset_has_its_reader_in_the_id(name):
     file = PACKAGE / "data" / f"{name.partition(':')[0].replace('-', '_')}.py"
-    assert "\ndef load(" in file.read_text()
+    assert "def load(" in file.read_text()
     assert code_of("scl", dataset=name, backbone="pixels")
 
 
@@ -139,15 +140,15 @@ def code(package=PACKAGE, loss="triplet", dataset="digits", backbone="pixels"):
 
 
 MOVES = [
-    ("kernels/pair_kernels.py", "import", "X = 1\nimport"),
+    ("kernels/triplet.py", "import", "X = 1\nimport"),
     ("kernels/threads.py", "ROWS_A_PIECE = 32", "ROWS_A_PIECE = 16"),
     ("losses/triplet.py", "class Triplet", "X = 1\nclass Triplet"),
     ("losses/base.py", "1.0 / divisor", "2.0 / divisor"),
     ("losses/compiled.py", "class Classes", "X = 1\nclass Classes"),
     ("data/samplers.py", "def ", "X = 1\ndef "),
-    ("data/digits.py", "def load(", "X = 1\ndef load("),
+    ("data/digits.py", "halves(labels)", "halves(labels[::-1])"),
     ("data/splits.py", "def ", "X = 1\ndef "),
-    ("data/features.py", "BATCH = 32", "BATCH = 16"),
+    ("data/extraction.py", "BATCH = 32", "BATCH = 16"),
     ("backbones/pixels.py", "class ", "X = 1\nclass "),
     ("training.py", "EMBED_ROWS = 1024", "EMBED_ROWS = 512"),
     ("heads.py", "torch.relu", "torch.tanh"),
