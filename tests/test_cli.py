@@ -19,7 +19,8 @@ from lossgauge.backbones import BACKBONES
 from lossgauge.errors import InputError
 from lossgauge.integrations import EXPORTERS
 from lossgauge.plan.yaml_file import built_in_studies
-from lossgauge.results.writer import Store
+from lossgauge.results import reader
+from lossgauge.results.reader import read_study
 from lossgauge.study.runner import run_study
 from tests.support.command_line import assert_refused
 from tests.support.command_line import run_cli as run
@@ -130,7 +131,17 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path, j
 @pytest.mark.parametrize("library", ["libtorch_cpu", "llvmlite"])
 def test_ctrl_c_before_the_first_run_names_the_command_too(place: Path, library: str):
     process = subprocess.Popen(
-        [sys.executable, "-m", "lossgauge", "study", "small.yaml", "--set", "epochs=900"],
+        [
+            sys.executable,
+            "-m",
+            "lossgauge",
+            "study",
+            "small.yaml",
+            "--jobs",
+            "1",
+            "--set",
+            "epochs=900",
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -138,7 +149,7 @@ def test_ctrl_c_before_the_first_run_names_the_command_too(place: Path, library:
     wait_for(lambda: library in Path(f"/proc/{process.pid}/maps").read_text(), process=process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
-    assert errors.endswith(": lossgauge study small.yaml --set epochs=900\n")
+    assert errors.endswith(": lossgauge study small.yaml --jobs 1 --set epochs=900\n")
     assert "Traceback" not in errors
 
 
@@ -303,10 +314,13 @@ def test_bad_embeddings_are_one_clear_line(place: Path, embeddings, labels, word
         (("study", "small.yaml", "--set", "seeds=0"), "seeds"),
         (("study", "small.yaml", "--set", "hidden_size=3"), "head: mlp"),
         (("study", "small.yaml", "--set", "epochs={low: 1, high: 3}"), "epochs cannot be tuned"),
-        (("study", "small.yaml", "--engine", "slurm"), "known: local, ray"),
+        (("study", "small.yaml", "--engine", "slurm"), "known: local, in-process, processes, ray"),
         (("study", "small.yaml", "--device", "cuda"), "torch sees no GPU"),
-        (("study", "small.yaml", "--dry-run", "--engine", "slurm"), "known: local, ray"),
-        (("study", "small.yaml", "--set", "sensitivity=1e308"), "is no number"),
+        (
+            ("study", "small.yaml", "--dry-run", "--engine", "slurm"),
+            "known: local, in-process, processes, ray",
+        ),
+        (("study", "small.yaml", "--set", "sensitivity=1e308"), "is not finite"),
         (("study", "small.yaml", "--jobs", "2", "--cpus", "inf"), "finite"),
         (("export", "nowhere"), "holds no study"),
         (("check", "nothing.npz"), "nothing.npz"),
@@ -447,7 +461,7 @@ def test_the_completion_of_a_shell_is_shown(monkeypatch, capsys, shell):
 
 def test_what_a_shell_completes_is_what_there_is():
     assert list(cli.STUDIES) == built_in_studies()
-    assert cli.FORMATS == tuple(EXPORTERS)
+    assert tuple(EXPORTERS) == cli.FORMATS
     assert set(cli.BACKBONES) == set(BACKBONES)
 
 
@@ -471,8 +485,9 @@ def test_every_command_has_an_example_in_its_help(monkeypatch, capsys):
 def test_an_export_reads_the_study_once(place, monkeypatch, capsys):
     run_study(small_plan(losses="triplet", epochs=1), place / "out", progress=Quiet())
     read = []
-    load = Store.load
-    monkeypatch.setattr(Store, "load", lambda self: read.append(self) or load(self))
+    monkeypatch.setattr(
+        reader, "read_study", lambda folder: read.append(folder) or read_study(folder)
+    )
     assert called(monkeypatch, capsys, "export", "out", "--to", "csv")[0] == 0
     assert len(read) == 1
 

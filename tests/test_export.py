@@ -1,5 +1,4 @@
 import json
-import shutil
 import sys
 
 import pyarrow as pa
@@ -15,17 +14,11 @@ from lossgauge.integrations.csv import quoted
 from lossgauge.results.columns import TABLES
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables
-from tests.integrations.studies import make_study
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_study(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture
-def folder(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "study")
+def folder(finished_study):
+    return finished_study
 
 
 def contents(folder):
@@ -61,12 +54,12 @@ def test_csv_holds_the_same_values_as_parquet_to_the_last_digit(folder, tmp_path
 
 
 @pytest.mark.parametrize("to", ["parquet", "csv"])
-def test_the_same_study_gives_the_same_bytes_again_and_elsewhere(folder, made, tmp_path, to):
+def test_the_same_study_gives_the_same_bytes_again_and_elsewhere(folder, whole_study, tmp_path, to):
     export_study(folder, to, tmp_path / "out")
     first = contents(tmp_path / "out")
     export_study(folder, to, tmp_path / "out")
     assert contents(tmp_path / "out") == first
-    export_study(made, to, tmp_path / "elsewhere")
+    export_study(whole_study, to, tmp_path / "elsewhere")
     assert contents(tmp_path / "elsewhere") == first
     assert json.loads(first["export.json"])["plan"]["epochs"] == 2
 

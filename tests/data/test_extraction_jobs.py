@@ -18,7 +18,7 @@ from lossgauge.backbones import load_backbone
 from lossgauge.data import extraction_jobs, load_dataset
 from lossgauge.data.extraction_jobs import extract_rows
 from lossgauge.errors import DataError
-from tests.waiting import PATIENCE, wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 BACKBONE = """
 import os, signal

@@ -15,7 +15,7 @@ from lossgauge.results.view import StudyView
 from lossgauge.types import Results
 from tests.support.browser import HOSTILE, WIDTHS, Reader
 from tests.support.made_up_study import columns_of, make_results, no_results
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 
 def page_of(results: Results) -> str:

@@ -13,7 +13,7 @@ from lossgauge.results.view import StudyView
 from lossgauge.types import Results
 from tests.support.browser import HOSTILE, WIDTHS, Reader
 from tests.support.made_up_study import columns_of, make_results
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 FIGURES = 4 + 2 + 2
 """Training curves, trade-off, trials and sensitivity, on two datasets."""

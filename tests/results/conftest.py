@@ -2,9 +2,7 @@
 
 import pytest
 
-from tests.integrations.studies import make_study
 
-
-@pytest.fixture(scope="package")
-def folder(tmp_path_factory):
-    return make_study(tmp_path_factory.mktemp("results"))
+@pytest.fixture(scope="session")
+def folder(whole_study):
+    return whole_study

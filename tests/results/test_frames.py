@@ -17,7 +17,7 @@ from lossgauge.results.layout import RUN_TABLES
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables, as_table
 from lossgauge.results.writer import Store
-from tests.study.conftest import small_plan
+from tests.support.studies import small_plan
 
 RUN = ("run", "dataset", "loss", "base", "variant", "seed")
 

@@ -16,7 +16,7 @@ from lossgauge.results.records import (
     checked,
     too_large,
 )
-from tests.study.conftest import small_plan
+from tests.support.studies import small_plan
 
 RUN = {
     "run": "digits_triplet_0_0123456789ab",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.studies import Quiet, small_plan  # noqa: F401  # tests here import small_plan
+from tests.support.studies import Quiet
 
 
 @pytest.fixture

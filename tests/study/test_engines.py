@@ -30,9 +30,9 @@ from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.runs import plan_runs
 from lossgauge.study.status import read_status
 from lossgauge.worker_process import exit_cause
-from tests.study.conftest import Quiet, small_plan
-from tests.study.schedule.test_runs import fake_features, plan
-from tests.waiting import PATIENCE, wait_for
+from tests.study.schedule.test_runs import plan
+from tests.support.studies import Quiet, fake_features, small_plan
+from tests.support.waiting import PATIENCE, wait_for
 
 OWN = """
 import os, signal, sys
@@ -155,7 +155,7 @@ import torch
 from lossgauge.study.job_count import default_jobs
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
-from tests.study.conftest import Quiet, small_plan
+from tests.support.studies import Quiet, small_plan
 assert default_jobs(Resources()) == 1
 run_study(small_plan(), Path("one-core"), progress=Quiet())
 """
@@ -276,7 +276,7 @@ from pathlib import Path
 import lossgauge.study.run.execute as run
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
-from tests.study.conftest import Quiet, small_plan
+from tests.support.studies import Quiet, small_plan
 run_study(small_plan(losses="own.py:Slow", epochs=4000, seeds=2), Path("out"), progress=Quiet(), resources=Resources(jobs=2))
 """
 

@@ -5,7 +5,7 @@ import pytest
 from lossgauge.study.engines import Resources
 from lossgauge.study.job_count import WORKER_BYTES, choose_jobs, default_jobs, with_jobs
 from lossgauge.study.runner import run_study
-from tests.study.conftest import small_plan
+from tests.support.studies import small_plan
 
 MANY = 10**9
 """Passes of hours."""

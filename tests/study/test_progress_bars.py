@@ -9,8 +9,7 @@ from lossgauge.study.progress import EVENTS, Progress, ProgressGroup
 from lossgauge.study.progress_bars import Bars, Lines, Pace, progress_on, show_progress, title
 from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import Run
-from tests.study.conftest import small_plan
-from tests.study.schedule.test_runs import fake_features
+from tests.support.studies import fake_features, small_plan
 
 NAMES = (
     "my_[draft].py:Pull",

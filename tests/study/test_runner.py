@@ -16,7 +16,7 @@ from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
 from lossgauge.training import training_state
-from tests.study.conftest import Quiet, small_plan
+from tests.support.studies import Quiet, small_plan
 
 CLOCK_COLUMNS = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
 
@@ -196,7 +196,7 @@ import os, signal, sys
 from pathlib import Path
 import lossgauge.study.run.execute as run
 from lossgauge.study.runner import run_study
-from tests.study.conftest import Quiet, small_plan
+from tests.support.studies import Quiet, small_plan
 run.CHECKPOINT_SECONDS = 0
 class Killed(Quiet):
     def epoch(self, run, epoch):

@@ -13,11 +13,9 @@ from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.run_queue import RunQueue, passes
 from lossgauge.study.schedule.runs import plan_runs
 from lossgauge.study.status import FILE, StatusFile, read_status
-from tests.study.conftest import Quiet
-from tests.study.schedule.test_runs import fake_features
 from tests.study.schedule.test_runs import plan as grid_plan
 from tests.study.schedule.test_search import FRAGILE
-from tests.study.test_selection import vectors_plan, write_vectors
+from tests.support.studies import Quiet, fake_features, vectors_plan, write_vectors
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from lossgauge.study.engines import DEFAULT, Resources
 from lossgauge.study.engines.features_file import write_features_file
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
-from tests.study.conftest import Quiet, small_plan
+from tests.support.studies import Quiet, small_plan
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 HOSTILE = "</script><img src=x onerror=alert(1)><b>'\"&amp;"
 BROWSER = next(

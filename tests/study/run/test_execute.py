@@ -17,9 +17,8 @@ from lossgauge.study.run.summary import summarize, with_dynamics
 from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import plan_runs
-from tests.study.conftest import Quiet
-from tests.study.schedule.test_runs import fake_features, plan
-from tests.study.test_selection import vectors_plan, write_vectors
+from tests.study.schedule.test_runs import plan
+from tests.support.studies import Quiet, fake_features, vectors_plan, write_vectors
 
 TRAIN_INTRA = [1.0, 0.6, 0.3, 0.15, 0.1]
 TEST_INTRA = [0.9, 0.88, 0.5, 0.45, 0.3]

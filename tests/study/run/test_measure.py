@@ -8,7 +8,7 @@ from torch import nn
 
 from lossgauge.study.run.measure import measure, references, retrieval_columns
 from lossgauge.types import FeatureSet
-from tests.study.schedule.test_runs import fake_features
+from tests.support.studies import fake_features
 
 
 def unit_rows(rows):

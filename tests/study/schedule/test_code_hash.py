@@ -25,8 +25,7 @@ from lossgauge.study.schedule.code_hash import (
     reached,
 )
 from lossgauge.study.schedule.runs import plan_runs
-from tests.study.conftest import small_plan
-from tests.study.schedule.test_runs import fake_features
+from tests.support.studies import fake_features, small_plan
 
 FOLDER = f"{PACKAGE}/"
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "pandas")

@@ -3,8 +3,8 @@
 import pytest
 
 from lossgauge.study.schedule.run_queue import RunQueue, passes
-from tests.study.schedule.test_runs import fake_features
 from tests.study.schedule.test_search import plan
+from tests.support.studies import fake_features
 
 TUNED = ("losses=[triplet, ccl]", "seeds=3", "epochs=4", "sensitivity=[2]")
 

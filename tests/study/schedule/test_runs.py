@@ -2,7 +2,6 @@ import json
 import math
 
 import pytest
-import torch
 
 from lossgauge.data.features import centered
 from lossgauge.errors import PlanError
@@ -20,25 +19,7 @@ from lossgauge.study.schedule.runs import (
     plan_runs,
     variants,
 )
-from lossgauge.types import FeatureSet
-
-
-def fake_features(classes=4, *, disjoint=False, dataset="fake", rows=40):
-    """`rows` training and as many test rows of random features."""
-    generator = torch.Generator().manual_seed(0)
-    train = torch.arange(rows) % classes
-    return FeatureSet(
-        dataset=dataset,
-        backbone="none",
-        features=torch.randn(2 * rows, 8, generator=generator),
-        labels=torch.cat((train, train + classes if disjoint else train)),
-        train=torch.arange(rows),
-        test=torch.arange(rows, 2 * rows),
-        protocol="given",
-        fingerprint="0" * 64,
-        identity={"file": "1" * 64},
-    )
-
+from tests.support.studies import fake_features
 
 BASE = """
 datasets: [fake]

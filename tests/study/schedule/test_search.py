@@ -15,9 +15,7 @@ from lossgauge.study.engines import DEFAULT, Resources
 from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.run_queue import RunQueue
 from lossgauge.study.schedule.search import ROUND, Search, check_space, space
-from tests.study.conftest import Quiet
-from tests.study.schedule.test_runs import fake_features
-from tests.study.test_selection import vectors_plan, write_vectors
+from tests.support.studies import Quiet, fake_features, vectors_plan, write_vectors
 
 BASE = """
 datasets: [fake]
