@@ -63,12 +63,12 @@ def checked_batch(embeddings: ArrayLike, labels: ArrayLike) -> Batch:
     if numbers.ndim != 1 or numbers.dtype not in _INTEGERS:
         _check_missing(numbers)
         raise InputError(
-            f"labels must be one integer a row, got shape {tuple(numbers.shape)} of {numbers.dtype}"
+            f"labels must be one integer per row, got shape {tuple(numbers.shape)} of {numbers.dtype}"
             f"{'; labels are floats: give whole numbers of an integer type' if numbers.dtype in _FLOATS else ''}"
         )
     if len(rows) != len(numbers):
         raise InputError(
-            f"embeddings and labels must have one row each for every sample, "
+            f"embeddings and labels must have one row for each sample, "
             f"got {len(rows)} embeddings and {len(numbers)} labels"
         )
     if rows.numel() == 0:
@@ -159,7 +159,7 @@ def _not_numbers(values: Any, array: npt.NDArray[Any], name: str, kind: str) -> 
             f"{got}; number the classes, as in numpy.unique({classes}, return_inverse=True)[1]"
         )
     if is_text:
-        return InputError(f"{got}; leave the text out, or make numbers of it")
+        return InputError(f"{got}; remove the text, or convert it to numbers")
     return InputError(
         f"{got}; convert it with .astype({'int' if kind == 'integers' else 'float'!r})"
     )
@@ -170,7 +170,7 @@ def _check_missing(labels: Tensor) -> None:
     if labels.ndim == 1 and labels.dtype in _FLOATS and torch.isnan(labels).any():
         missing = torch.isnan(labels).nonzero().flatten()
         raise InputError(
-            f"labels must be one integer a row, but {len(missing)} of {len(labels)} are missing (NaN), the first in "
+            f"labels must be one integer per row, but {len(missing)} of {len(labels)} are missing (NaN), the first in "
             f"row {int(missing[0])}; leave those rows out"
         )
 
@@ -183,12 +183,12 @@ def _plain(values: Tensor, name: str) -> Tensor:
         raise InputError(f"{name} must be dense, got {values.layout}; call .to_dense() first")
     if values.is_meta:
         raise InputError(
-            f"{name} must have values, got a tensor on the meta device; make it on a real one"
+            f"{name} must have values, got a tensor on the meta device; create it on a real device"
         )
     if _is_traced(values):
         raise InputError(
             f"{name} cannot be traced (torch.func's grad and vmap, torch.jit.trace, torch.export): a loss reads "
-            "the numbers and gives its gradient in closed form; call it outside, and use backward()"
+            "the numbers and computes its gradient in closed form; call it outside, and use backward()"
         )
     return values
 

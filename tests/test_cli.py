@@ -279,7 +279,7 @@ def test_check_counts_rows_of_zeros_and_refuses_squares_that_overflow(place: Pat
         (np.ones((3, 2)), np.arange(2), "holds 3 embeddings, but labels has shape (2,)"),
         (np.array([[1, 0], [np.nan, 1], [0, 1]]), np.array([0, 1, 0]), "NaN in row 1"),
         (np.eye(3), np.zeros(3, int), "at least two"),
-        (np.eye(3), np.arange(3), "each of the 3 classes has one sample"),
+        (np.eye(3), np.arange(3), "each of the 3 classes has only one sample"),
         (np.ones((0, 2)), np.zeros(0, int), "empty"),
         (np.array([[None]]), np.array([1]), "cannot be read as .npz"),
     ],
@@ -400,7 +400,7 @@ def test_a_name_that_is_no_utf8_is_one_clear_line(place, monkeypatch, capsys, co
         (("study", "demo", "--jobs", "x"), "Invalid value for '--jobs'"),
         (("stduy",), "stduy"),
         (("study", "n\u202ey\a"), r"no study is named 'n\u202ey\x07'"),
-        (("report", "a" * 300), "holds no study (no study.json)"),
+        (("report", "a" * 300), "does not contain a study (it has no study.json)"),
         (("check", "a" * 300 + ".npz"), "File name too long"),
     ],
 )

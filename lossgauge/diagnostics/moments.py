@@ -76,7 +76,7 @@ def merge(first: Moments, second: Moments) -> Moments:
     """Moments of both sets of rows together; their classes may differ, their width may not."""
     if first.mean.shape[1] != second.mean.shape[1]:
         raise InputError(
-            "moments of one width are merged, got widths "
+            "moments can be merged only if they have the same width, got widths "
             f"{first.mean.shape[1]} and {second.mean.shape[1]}"
         )
     labels = torch.cat([first.labels, second.labels]).unique()
@@ -123,8 +123,8 @@ def _check_range(rows: Float[Tensor, "rows width"]) -> None:
     largest = largest_entry(rows)
     if largest and not LEAST_ENTRY <= largest <= LARGEST_ENTRY:
         raise InputError(
-            "moments are squares in float64: the largest entry of the embeddings must lie between "
-            f"{LEAST_ENTRY:g} and {LARGEST_ENTRY:g}, got {largest:.3g}; scale them"
+            "moments hold squares in float64: the largest entry of the embeddings must be between "
+            f"{LEAST_ENTRY:g} and {LARGEST_ENTRY:g}, got {largest:.3g}; rescale the embeddings"
         )
 
 

@@ -167,7 +167,7 @@ def _check(embeddings: object) -> None:
             else type(embeddings).__name__
         )
         raise InputError(
-            f"embeddings of a step must be a dense (rows, width) tensor of floats, got {shape}"
+            f"the embeddings of a step must be a dense (rows, width) tensor of floats, got {shape}"
         )
 
 

@@ -58,11 +58,11 @@ class PerClass:
     def __getitem__(self, key: str | int) -> Any:
         if isinstance(key, str):
             if key not in ClassGeometry._fields:
-                raise KeyError(f"no column {key!r}; there are {', '.join(ClassGeometry._fields)}")
+                raise KeyError(f"no column {key!r}; known: {', '.join(ClassGeometry._fields)}")
             return getattr(self, key)
         at = (self.label == key).nonzero().flatten()
         if not len(at):
-            raise KeyError(f"no class is labelled {key}")
+            raise KeyError(f"no class has the label {key}")
         return ClassGeometry(*(getattr(self, name)[at[0]].item() for name in ClassGeometry._fields))
 
     def __len__(self) -> int:
@@ -135,7 +135,7 @@ def geometry_of(of: Moments, *, uniformity: float = math.nan) -> Geometry:
     single = of.sizes == 1
     if single.all():
         raise InputError(
-            f"each of the {classes} classes has one sample, so none has a variance; "
+            f"each of the {classes} classes has only one sample, so no class has a variance; "
             "give at least one class two samples"
         )
     intra_c = (of.scatter / of.sizes).masked_fill(single, math.nan)
@@ -207,12 +207,12 @@ def _in_units(of: Geometry, unit: float) -> Geometry:
     )
     if not math.isfinite(found.intra + found.inter + found.offset + found.alignment):
         raise InputError(
-            f"squared distances must fit float64, but entries of the embeddings go up to about {unit:.0e}: scale them down"
+            f"squared distances must fit float64, but the largest entry of the embeddings is about {unit:.0e}: scale them down"
         )
     small = torch.finfo(torch.float64).smallest_normal
     if bool(((_squared(of) != 0) & (_squared(found).abs() < small)).any()):
         raise InputError(
-            f"squared distances must fit float64, but entries of the embeddings go up to about {unit:.0e} only: scale them up"
+            f"squared distances must fit float64, but the largest entry of the embeddings is only about {unit:.0e}: scale them up"
         )
     return found
 

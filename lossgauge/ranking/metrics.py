@@ -54,20 +54,20 @@ def retrieval(
     recall_at = checked_ranks(recall_at)
     if similarity not in get_args(Similarity):
         raise InputError(
-            f"similarity is one of {', '.join(get_args(Similarity))}, got {similarity!r}"
+            f"similarity must be one of {', '.join(get_args(Similarity))}, got {similarity!r}"
         )
     if rows.device.type != "cuda":
         rows, numbers = rows.cpu(), numbers.cpu()  # other devices may have no float64
     _, group, sizes = numbers.unique(return_inverse=True, return_counts=True)
     if len(sizes) < 2:
         raise InputError(
-            f"retrieval needs at least two classes, got only label {int(numbers[0])}: every hit would be right"
+            f"retrieval needs at least two classes, got only label {int(numbers[0])}: every neighbour would be correct"
         )
     # One sample can only be missed by itself; the others are its haystack.
     wanted = sizes[group] - 1
     if not wanted.any():
         raise InputError(
-            f"each of the {len(sizes)} classes has one sample, so there is nothing to find; "
+            f"each of the {len(sizes)} classes has only one sample, so no query has a correct neighbour; "
             "give at least one class two samples"
         )
     # like class sizes together: a block is ranked only as deep as its largest class asks
@@ -103,7 +103,7 @@ def checked_ranks(recall_at: Any) -> tuple[int, ...]:
         ranks = ()
     if not ranks or min(ranks) < 1:
         raise InputError(
-            f"recall_at takes positive whole numbers of neighbours, such as (1, 10), got {recall_at!r}"
+            f"recall_at must be positive whole numbers of neighbours, such as (1, 10), got {recall_at!r}"
         )
     return ranks
 

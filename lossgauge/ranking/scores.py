@@ -164,6 +164,6 @@ def _check_directions(unit: Float64[Tensor, "rows width"]) -> None:
     zero = (~unit.any(dim=1)).nonzero().flatten()
     if len(zero):
         raise InputError(
-            f"a cosine takes a direction, but row {int(zero[0])} is all zeros ({len(zero)} of {len(unit)} rows are): "
-            "leave those rows out"
+            f"cosine similarity needs rows that are not zero, but row {int(zero[0])} is all zeros "
+            f"({len(zero)} of {len(unit)} rows are): leave those rows out"
         )

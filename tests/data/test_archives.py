@@ -214,7 +214,7 @@ def test_an_archive_without_the_dataset_or_with_another_archive_is_named(tmp_pat
 
     with pytest.raises(DataError, match=r"a\.zip is unpacked, but cub200 is not in .*: put CUB"):
         find_within(archive, nothing)
-    with pytest.raises(DataError, match=r"a\.zip holds another archive, set\.tgz"):
+    with pytest.raises(DataError, match=r"a\.zip contains another archive, set\.tgz"):
         find_within(archive, lambda folder: folder / "set.tgz")
 
 

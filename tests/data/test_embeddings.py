@@ -146,7 +146,9 @@ def test_other_names_can_be_given(tmp_path, kind):
         pq.write_table(pa.table({"vectors": ROWS.tolist(), "species": WORDS}), path)
     found = load(path, embeddings_name="vectors", labels_name="species")
     assert found.labels.tolist() == [2, 0, 1] * 4
-    with pytest.raises(DataError, match=r"must hold the arrays 'embeddings' and 'labels', got \["):
+    with pytest.raises(
+        DataError, match=r"must contain the arrays 'embeddings' and 'labels', got \["
+    ):
         load(path)
 
 
@@ -446,13 +448,13 @@ def test_bad_words_are_named_with_their_row(tmp_path, kind, columns, words):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([[1.0, 2.0], [3.0], [1.0, 0.0]], r"one width, but .*row 1 has 1 numbers and row 0 has 2"),
+        ([[1.0, 2.0], [3.0], [1.0, 0.0]], r"the same width, but .*row 1 has 1 numbers and row 0 has 2"),
         ([[1.0, 2.0], None, [1.0, 0.0]], r"every row needs an embedding, but .*row 1 has none \(1 of 3"),
         ([None, [1.0, 2.0], [1.0, 0.0]], r"row 0 has none \(1 of 3"),
         ([[1.0, 2.0], [1.0, None], [1.0, 0.0]], r"row 1 holds NaN"),
         ([[1, 2], [1, 3], [1, 0]], r"must be floats, got int64"),
-        ([1.0, 2.0, 3.0], r"must hold a list of floats per row, got double"),
-        ([["a"], ["b"], ["c"]], r"must hold a list of floats per row, got list"),
+        ([1.0, 2.0, 3.0], r"must have a list of floats in each row, got double"),
+        ([["a"], ["b"], ["c"]], r"must have a list of floats in each row, got list"),
         ([[], [], []], r"is empty"),
     ],
 )  # fmt: skip
@@ -478,11 +480,13 @@ def test_shards_that_do_not_agree_are_named(tmp_path):
     save(tmp_path / "b.npz", ROWS[:, :3], labels=LABELS)
     for reader in (load, read_embeddings):
         with pytest.raises(
-            DataError, match=r"one width, but .*b\.npz has .*\(12, 3\) and .*a\.npz"
+            DataError, match=r"the same width, but .*b\.npz has .*\(12, 3\) and .*a\.npz"
         ):
             reader(tmp_path)
     save(tmp_path / "b.npz", ROWS, labels=LABELS, ids=IDS)
-    with pytest.raises(DataError, match=r"all shards or none must have ids, but .*a\.npz has none"):
+    with pytest.raises(
+        DataError, match=r"either all shards or no shard must have ids, but .*a\.npz has none"
+    ):
         load(tmp_path)
     save(tmp_path / "b.npz", ROWS, labels=WORDS)
     with pytest.raises(DataError, match="all whole numbers or all text, got int and str"):
@@ -495,14 +499,14 @@ def test_shards_that_do_not_agree_are_named(tmp_path):
     with pytest.raises(DataError, match=r"b\.npz, row 7 has none"):
         load(tmp_path)
     save(tmp_path / "c.parquet", ROWS, labels=LABELS)
-    with pytest.raises(DataError, match=r"must have one suffix, got \.npz and \.parquet"):
+    with pytest.raises(DataError, match=r"must have the same suffix, got \.npz and \.parquet"):
         load(tmp_path)
 
 
 def test_what_is_not_there_or_of_no_known_kind_is_said(tmp_path):
     with pytest.raises(DataError, match=r"none\.npz cannot be read: no such file"):
         load(tmp_path / "none.npz")
-    with pytest.raises(DataError, match="has no file of embeddings"):
+    with pytest.raises(DataError, match="contains no embeddings file"):
         load(tmp_path)
     (tmp_path / "x.csv").write_text("1,2\n")
     with pytest.raises(DataError, match=r"x\.csv has an unknown suffix; known: \.npz"):

@@ -139,7 +139,7 @@ def test_after_their_lock_is_deleted_workers_of_a_killed_study_are_still_waited_
     with Store(tmp_path).shared_lock():
         (tmp_path / ".workers").unlink()
         with (
-            pytest.raises(StudyError, match="workers of a study that was killed"),
+            pytest.raises(StudyError, match="worker processes of a killed study"),
             Store(tmp_path).exclusive_lock(),
         ):
             pass
@@ -149,7 +149,7 @@ def test_a_pipe_instead_of_a_lock_is_one_line_and_no_wait(tmp_path):
     os.mkfifo(tmp_path / ".lock")
     assert not Store(tmp_path).is_locked()
     with (
-        pytest.raises(StudyError, match="lock is no regular file: delete it"),
+        pytest.raises(StudyError, match="lock is not a regular file: delete it"),
         Store(tmp_path).exclusive_lock(),
     ):
         pass
