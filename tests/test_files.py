@@ -134,7 +134,7 @@ def test_a_manifest_must_name_all_that_a_folder_needs(folder):
 
 def test_a_folder_in_the_place_of_another_is_damaged(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "other")
-    with pytest.raises(CacheError, match="it is of 'run'"):
+    with pytest.raises(CacheError, match="it belongs to 'run'"):
         check_folder(tmp_path / "other", of="other", needed=set())
 
 
@@ -143,7 +143,7 @@ def test_a_manifest_leads_nowhere_else(folder, name):
     manifest = read_json(folder / "manifest.json")
     manifest["files"][name] = fingerprint(folder / "summary.json")
     write_json(folder / "manifest.json", manifest)
-    with pytest.raises(CacheError, match="is no file of the folder"):
+    with pytest.raises(CacheError, match="is not the name of a file in the folder"):
         check(folder)
 
 

@@ -122,14 +122,14 @@ class _Meter:
         self._entries += 1
         if self._entries > self._most_entries:
             raise DataError(
-                f"{self.archive} contains more than {self._most_entries:,} entries; it was refused at {name}"
+                f"{self.archive} contains more than {self._most_entries:,} entries; stopped at the entry {name}"
             )
 
     def count_bytes(self, count: int) -> None:
         self._bytes += count
         if self._bytes > self._most_bytes:
             raise DataError(
-                f"{self.archive} unpacks to more than {self._most_bytes:,} bytes; it was refused at {self.entry}"
+                f"{self.archive} unpacks to more than {self._most_bytes:,} bytes; stopped at the entry {self.entry}"
             )
 
 

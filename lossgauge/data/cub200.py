@@ -74,7 +74,7 @@ def _rows(folder: Path) -> tuple[tuple[LabelledImage, ...], dict[int, str]]:
     if unlabelled:
         raise DataError(
             f"{folder / 'image_class_labels.txt'} has no label for {len(unlabelled):,} images, "
-            f"such as {paths[unlabelled[0]]}"
+            f"the first is {paths[unlabelled[0]]}"
         )
     rows = []
     for number in sorted(paths):

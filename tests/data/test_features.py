@@ -229,7 +229,9 @@ def test_more_than_ten_and_more_than_a_hundredth_of_unreadable_images_stop_a_dat
     if not stops:
         assert len(extract(images, tmp_path).features) == total - bad
         return
-    words = r"more than 10 of its images and more than 1% of the .* 0, \d+, \d+ and \d+ more \(image"
+    words = (
+        r"more than 10 of its images and more than 1% of the .* 0, \d+, \d+ and \d+ more \(image"
+    )
     with pytest.raises(DataError, match=words):
         extract(images, tmp_path)
     assert entries_in(tmp_path) == [] or all(

@@ -350,7 +350,7 @@ def change(row: int, **entries):
         (change(3, path="cat/" + 300 * "x" + ".png"), r"{3}: .*"),
         (change(3, path="cat/../cat/1.png"), r"paths must be unique, but .*{3} and .*{5} are both"),
         (change(3, path="twin.png"), r"paths must be unique, but .*{3} and .*{5} are both"),
-        (change(3, label=""), r"needs a label, but .*{3} has none \(1 of 12"),
+        (change(3, label=""), r"needs a label, but .*{3} has no label \(1 of 12"),
         (change(3, split="val"), r"split must be train or test, got 'val' in .*{3}"),
         (change(3, split=""), r"split must be train or test, got '' in .*{3}"),
         (change(3, id="5"), r"ids must be unique, but .*{3} and .*{5} are both '5'"),
@@ -390,7 +390,7 @@ def test_a_mistake_in_a_manifest_is_named_with_its_row(pets, name, mistake, word
         (b"", "is empty"),
         (b"path,label\n", "got no rows"),
         (b"path,label,label\na,b,c\n", "two columns or arrays named 'label'"),
-        (b"path,label\ncat/1.png,cat,black\n", "line 2, must have 2 entries .* got 3"),
+        (b"path,label\ncat/1.png,cat,black\n", "line 2, must have 2 entries, .* got 3"),
         (b'path,label\ncat/1.png,"cat\n', "cannot be read as CSV"),
         (b"path,label\ncat/1.png,k\xe4tzchen\n", "cannot be read as CSV in UTF-8"),
         (
@@ -419,7 +419,7 @@ def test_a_parquet_file_that_is_none_is_refused_and_so_are_odd_types(pets):
         load(path)
     rows[2]["label"] = None
     write_manifest(pets, rows, path.name)
-    with pytest.raises(DataError, match="row 2 has none"):
+    with pytest.raises(DataError, match="row 2 has no label"):
         load(path)
 
 

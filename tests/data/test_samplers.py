@@ -135,7 +135,7 @@ def test_m_per_class_mixes_the_classes_differently_in_each_epoch():
             1,
             "samples_per_class must be at least 2, because an anchor needs a positive, got 1",
         ),
-        ((5, 5), 3, 4, "at least samples_per_class, got 3 and 4: take 8 or more"),
+        ((5, 5), 3, 4, "at least samples_per_class, got 3 and 4: use 8 or more"),
         ((5, 3, 2), 8, 4, "needs 2 classes per batch, but there are 1 of at least 4 rows"),
         (
             (3, 3, 2),

@@ -239,9 +239,9 @@ def test_a_setting_of_one_loss_of_several_is_set_by_the_name_of_the_loss():
             ["losses=[triplet, {triplet: {margin: 1}}]", "losses.triplet.margin=2"],
             "2 losses are named 'triplet'; set the whole list `losses` instead",
         ),
-        (["epochs.x=1"], "epochs is 3, which has no key 'x'"),
-        (["backbone.digits=pixels"], "backbone is 'pixels', which has no key 'digits'"),
-        (["losses=5", "losses.triplet.margin=1"], "losses is 5, which has no key 'triplet'"),
+        (["epochs.x=1"], "epochs is 3: it has no key 'x'"),
+        (["backbone.digits=pixels"], "backbone is 'pixels': it has no key 'digits'"),
+        (["losses=5", "losses.triplet.margin=1"], "losses is 5: it has no key 'triplet'"),
         (
             ["losses=[{triplet: {}, ccl: {}}]", "losses.triplet.margin=1"],
             "each entry of a list must be one loss",

@@ -104,7 +104,7 @@ def run(**changes):
         (
             Summary,
             {**SUMMARY, "decay_epochs": "soon"},
-            "decay_epochs is 'soon', which is no measur",
+            "decay_epochs is 'soon', which is not a valid measur",
         ),
         (Summary, {**SUMMARY, "test_intra": True}, "test_intra is True"),
         (Summary, {**SUMMARY, "test_intra": 1e101}, "test_intra is 1e"),
@@ -155,9 +155,11 @@ def test_epochs_are_counted_from_0_to_the_last():
     rows = [{"epoch": epoch, "loss_value": math.nan} for epoch in range(3)]
     check_epochs(Path("x"), rows, 2)
     for wrong, count in ((rows, 3), (rows[1:], 2), (rows[::-1], 2), ([*rows, rows[2]], 2), ([], 0)):
-        with pytest.raises(CacheError, match=f"not those of the epochs 0 to {count}"):
+        with pytest.raises(CacheError, match=f"are not the epochs 0 to {count}"):
             check_epochs(Path("x"), wrong, count)
-    with pytest.raises(CacheError, match=r"loss_value is 1e\+101, which is no measurement"):
+    with pytest.raises(
+        CacheError, match=r"loss_value is 1e\+101, which is not a valid measurement"
+    ):
         check_epochs(Path("x"), [*rows[:2], {"epoch": 2, "loss_value": 1e101}], 2)
 
 
