@@ -471,7 +471,7 @@ def test_missing_labels_in_parquet_are_named(tmp_path):
         table = pa.table({"embeddings": [[1.0, 0.0]] * 3, "labels": labels})
         pq.write_table(table, tmp_path / "x.parquet")
         for reader in (load, read_embeddings):
-            with pytest.raises(DataError, match=r"x\.parquet, row 1 has no embedding \(1 of 3"):
+            with pytest.raises(DataError, match=r"x\.parquet, row 1 has no label \(1 of 3"):
                 reader(tmp_path / "x.parquet")
 
 
