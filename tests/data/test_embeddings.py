@@ -211,7 +211,9 @@ def test_tensors_that_are_no_embeddings_do_not_make_labels_ambiguous(tmp_path):
     save_file({"weight": torch.zeros(3, 3)}, tmp_path / "model.safetensors")
     assert load(tmp_path / "x.npy").labels.tolist() == LABELS.tolist()
     save_file({"embeddings": torch.from_numpy(ROWS)}, tmp_path / "model.safetensors")
-    with pytest.raises(DataError, match=r"model\.safetensors beside x\.npy has no labels"):
+    with pytest.raises(
+        DataError, match=r"model\.safetensors, in the same folder as x\.npy, also has no labels"
+    ):
         load(tmp_path / "x.npy")
 
 

@@ -249,7 +249,7 @@ def test_a_side_that_loses_too_much_is_refused(digits, tmp_path):
 
 def test_without_one_readable_image_there_is_nothing_to_extract(digits, tmp_path):
     few = first_rows(digits, 8)
-    with pytest.raises(DataError, match=r"none of the 8 images .*, 0, 1, 2 and 5 more"):
+    with pytest.raises(DataError, match=r"none of the 8 images .*: 0, 1, 2 and 5 more"):
         extract(unreadable(few, *range(8)), tmp_path)
 
 

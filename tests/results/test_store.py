@@ -55,7 +55,7 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (None, StudyError, "holds no study"),
+        (None, StudyError, "does not contain a study"),
         (
             json.dumps({"schema": 2}),
             StudyError,
@@ -121,7 +121,7 @@ def test_after_its_locks_are_deleted_a_folder_at_work_still_is_held(tmp_path, mo
             (tmp_path / name).unlink()
         assert Store(tmp_path).is_locked()
         with (
-            pytest.raises(StudyError, match="another lossgauge study is at work"),
+            pytest.raises(StudyError, match="another lossgauge study is running"),
             Store(tmp_path).exclusive_lock(),
         ):
             pass

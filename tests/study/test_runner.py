@@ -181,7 +181,7 @@ def test_a_folder_at_work_is_not_shared(tmp_path, quiet):
     run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(StudyError, match="another lossgauge study is at work"):
+        with pytest.raises(StudyError, match="another lossgauge study is running"):
             run_study(small_plan(), tmp_path, progress=quiet)
 
 
