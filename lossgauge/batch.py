@@ -1,4 +1,4 @@
-"""Rules for what a user hands in: embeddings and labels that make one batch, or one clear error."""
+"""Rules for a user's embeddings and labels: they form one valid batch, or raise one clear error."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor
 from lossgauge.errors import InputError
 
 ArrayLike = Tensor | npt.ArrayLike
-"""A tensor, a numpy array, a list, or what else numpy makes an array of, such as a DataFrame or a Series."""
+"""A tensor, a numpy array, a list, or anything else that numpy converts to an array, such as a DataFrame or a Series."""
 
-# other floats (float8) have no sums, other integers (bits, quantized) no order
+# torch cannot sum other floats (float8), and cannot order other integers (bits, quantized)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (
     torch.uint8,
@@ -31,7 +31,7 @@ _INTEGERS = (
 
 
 class Batch(NamedTuple):
-    """Labelled embeddings that keep the rules of `as_batch`."""
+    """Labelled embeddings that follow the rules of `as_batch`."""
 
     embeddings: Float[Tensor, "batch width"]
     labels: Int[Tensor, " batch"]
@@ -42,17 +42,17 @@ class Batch(NamedTuple):
 def as_batch(
     embeddings: ArrayLike, labels: ArrayLike
 ) -> tuple[Float[Tensor, "batch width"], Int[Tensor, " batch"]]:
-    """`embeddings` and `labels` (as int64) as tensors, sharing memory where they can.
+    """`embeddings` and `labels` (as int64) as tensors, which share memory with the input where possible.
 
-    Raises InputError for anything but two dimensions of finite floats and one integer a row. Arrays may be
-    of any library that numpy can read; their rows are taken in their order, whatever an index says.
+    Raises InputError unless the embeddings are two-dimensional finite floats with one integer label per row. Arrays
+    may come from any library that numpy can read; rows keep their order, and an index is ignored.
     """
     batch = checked_batch(embeddings, labels)
     return batch.embeddings, batch.labels
 
 
 def checked_batch(embeddings: ArrayLike, labels: ArrayLike) -> Batch:
-    """What `as_batch` gives, and the largest entry, which the finite check finds: it is one pass over the rows."""
+    """The result of `as_batch`, and the largest entry: the check for finite values computes it in its one pass."""
     rows = _as_tensor(embeddings, "embeddings", "numbers")
     if rows.ndim != 2 or rows.dtype not in _FLOATS:
         raise InputError(
@@ -63,27 +63,33 @@ def checked_batch(embeddings: ArrayLike, labels: ArrayLike) -> Batch:
     if numbers.ndim != 1 or numbers.dtype not in _INTEGERS:
         _check_missing(numbers)
         raise InputError(
-            f"labels must be one integer a row, got shape {tuple(numbers.shape)} of {numbers.dtype}"
+            f"labels must be one integer per row, got shape {tuple(numbers.shape)} of {numbers.dtype}"
             f"{'; labels are floats: give whole numbers of an integer type' if numbers.dtype in _FLOATS else ''}"
         )
     if len(rows) != len(numbers):
         raise InputError(
-            f"embeddings and labels must have one row each for every sample, "
+            f"embeddings and labels must have one row for each sample, "
             f"got {len(rows)} embeddings and {len(numbers)} labels"
         )
     if rows.numel() == 0:
         raise InputError(f"the batch is empty: embeddings have shape {tuple(rows.shape)}")
-    return Batch(rows, _as_int64(numbers), _largest_entry(rows.detach()))
+    return Batch(rows, _as_int64(numbers), _finite_largest_entry(rows.detach()))
 
 
-def _largest_entry(rows: Float[Tensor, "batch width"]) -> float:
+def largest_entry(rows: Float[Tensor, "*shape"]) -> float:
+    """The largest absolute value; NaN if one entry is NaN."""
+    lowest, highest = map(float, torch.stack(rows.aminmax()).tolist())
+    return max(-lowest, highest)
+
+
+def _finite_largest_entry(rows: Float[Tensor, "batch width"]) -> float:
+    """`largest_entry` of rows; InputError if one entry is not finite."""
     try:
-        lowest, highest = map(float, torch.stack(rows.aminmax()).tolist())  # NaN if one is
-    except RuntimeError as error:  # a stand-in for a tensor
+        largest = largest_entry(rows)
+    except RuntimeError as error:  # an object that imitates a tensor
         raise InputError(
             f"embeddings must have values, got {type(rows).__name__}: {' '.join(str(error).split())}"
         ) from None
-    largest = max(-lowest, highest)
     if not largest < float("inf"):
         bad = (~torch.isfinite(rows)).any(dim=1).nonzero().flatten()
         what = "NaN" if torch.isnan(rows[bad[0]]).any() else "Inf"
@@ -118,13 +124,13 @@ def _as_tensor(values: Any, name: str, kind: str) -> Tensor:
         array = np.asarray(values)
     except InputError:
         raise
-    except Exception as error:  # an array type of any library may raise anything
+    except Exception as error:  # the array type of another library may raise anything
         raise InputError(
             f"{name} must be {kind}, got {type(values).__name__}: {' '.join(str(error).split())}"
         ) from None
     if array.dtype.kind not in "biufc" or array.dtype.itemsize > 8:
         raise _not_numbers(values, array, name, kind)
-    # torch takes neither foreign byte order nor negative strides, and warns of read-only memory
+    # torch accepts no foreign byte order and no negative strides, and warns about read-only memory
     native = np.dtype(array.dtype.str).newbyteorder(
         "="
     )  # C has two names for 64 bits, torch knows one
@@ -132,8 +138,8 @@ def _as_tensor(values: Any, name: str, kind: str) -> Tensor:
 
 
 def _not_numbers(values: Any, array: npt.NDArray[Any], name: str, kind: str) -> InputError:
-    """The error of an array that torch cannot take, with the way that makes numbers of it."""
-    if array.ndim == 0:  # numpy knows no way to read it as rows
+    """The error for an array that torch cannot use, with the fix that converts it to numbers."""
+    if array.ndim == 0:  # numpy cannot read it as rows
         if hasattr(values, "toarray"):
             return InputError(
                 f"{name} must be dense, got {type(values).__name__}; call .toarray() first"
@@ -159,18 +165,18 @@ def _not_numbers(values: Any, array: npt.NDArray[Any], name: str, kind: str) -> 
             f"{got}; number the classes, as in numpy.unique({classes}, return_inverse=True)[1]"
         )
     if is_text:
-        return InputError(f"{got}; leave the text out, or make numbers of it")
+        return InputError(f"{got}; remove the text, or convert it to numbers")
     return InputError(
         f"{got}; convert it with .astype({'int' if kind == 'integers' else 'float'!r})"
     )
 
 
 def _check_missing(labels: Tensor) -> None:
-    """InputError for labels that are floats since some are missing, as pandas gives them."""
+    """InputError for labels that are floats only because some are missing, as pandas stores them."""
     if labels.ndim == 1 and labels.dtype in _FLOATS and torch.isnan(labels).any():
         missing = torch.isnan(labels).nonzero().flatten()
         raise InputError(
-            f"labels must be one integer a row, but {len(missing)} of {len(labels)} are missing (NaN), the first in "
+            f"labels must be one integer per row, but {len(missing)} of {len(labels)} are missing (NaN), the first in "
             f"row {int(missing[0])}; leave those rows out"
         )
 
@@ -183,12 +189,12 @@ def _plain(values: Tensor, name: str) -> Tensor:
         raise InputError(f"{name} must be dense, got {values.layout}; call .to_dense() first")
     if values.is_meta:
         raise InputError(
-            f"{name} must have values, got a tensor on the meta device; make it on a real one"
+            f"{name} must have values, got a tensor on the meta device; create it on a real device"
         )
     if _is_traced(values):
         raise InputError(
             f"{name} cannot be traced (torch.func's grad and vmap, torch.jit.trace, torch.export): a loss reads "
-            "the numbers and gives its gradient in closed form; call it outside, and use backward()"
+            "the numbers and computes its gradient in closed form; call it outside, and use backward()"
         )
     return values
 
@@ -196,6 +202,6 @@ def _plain(values: Tensor, name: str) -> Tensor:
 def _is_traced(values: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return torch.compiler.is_exporting()
-    # inside a transform of torch.func each result is wrapped, whatever came in
+    # inside a transform of torch.func every result is wrapped, even if the input is not
     result = values.detach()
     return torch.jit.is_tracing() or torch.func.debug_unwrap(result) is not result  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lossgauge.batch import as_batch
 from lossgauge.data.embeddings import read_embeddings
-from lossgauge.diagnostics.health import Sign, signs
+from lossgauge.diagnostics.health import KnownProblem, known_problems
 from lossgauge.diagnostics.variance import Geometry, geometry
 from lossgauge.ranking.metrics import Retrieval, retrieval
 from lossgauge.ranking.scores import norms_and_directions
@@ -23,7 +23,7 @@ class EmbeddingHealth(NamedTuple):
     geometry: Geometry
     retrieval: Retrieval
     """By cosine where the rows are normalized, else by dot product."""
-    warnings: list[Sign]
+    warnings: list[KnownProblem]
     """Known problems of the normalized rows."""
     is_normalized: bool
     norms: tuple[float, float]
@@ -51,7 +51,7 @@ def embedding_health(
     return EmbeddingHealth(
         geometry=measured,
         retrieval=retrieval(embeddings, labels, similarity="cosine" if is_normalized else "dot"),
-        warnings=signs(of_directions, given.class_names),
+        warnings=known_problems(of_directions, given.class_names),
         is_normalized=is_normalized,
         norms=(float(norms.min()), float(norms.max())),
         zero_rows=tuple((norms == 0).nonzero().flatten().tolist()),

@@ -161,12 +161,12 @@ def check_folder(
     manifest = read_json(path)
     files = manifest.get("files")
     if manifest.get("of") != of:
-        raise damaged(path, f"it is of {manifest.get('of')!r}")
+        raise damaged(path, f"it belongs to {manifest.get('of')!r}")
     if not isinstance(files, dict) or not files.keys() >= set(needed):
-        raise damaged(path, "it does not name every file of the folder")
+        raise damaged(path, "it does not list every file of the folder")
     for name in files:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise damaged(path, f"{name!r} is no file of the folder")
+            raise damaged(path, f"{name!r} is not the name of a file in the folder")
     return {
         name: content
         for name, expected in files.items()
@@ -198,9 +198,9 @@ def check_file(
         with _regular(path, MOST_FILE_BYTES) as file:
             size = os.fstat(file.fileno()).st_size
             if isinstance(expected, dict) and size != expected.get("bytes"):
-                raise damaged(path, "its size is not the one in the manifest")
+                raise damaged(path, "its size differs from the manifest")
             if _fingerprint(file) != expected:
-                raise damaged(path, "its SHA-256 is not the one in the manifest")
+                raise damaged(path, "its SHA-256 differs from the manifest")
             if load is None:
                 return None
             file.seek(0)
@@ -255,9 +255,9 @@ def load_json(path: Path, file: BufferedReader) -> Record:
     try:
         actual = hashlib.sha256(_canonical(record)).hexdigest()
     except UnicodeEncodeError:
-        raise damaged(path, "it holds half a character") from None
+        raise damaged(path, "it contains an incomplete character") from None
     if checksum != actual:
-        raise damaged(path, "its content is not that of its checksum")
+        raise damaged(path, "its content does not match its checksum")
     return record
 
 
@@ -271,7 +271,7 @@ def _load_unverified(path: Path, file: BufferedReader) -> Record:
     except ValueError as error:
         raise damaged(path, _why(error)) from None
     if not isinstance(record, dict):
-        raise damaged(path, "it is no record")
+        raise damaged(path, "it is not a JSON object")
     return record
 
 
@@ -349,7 +349,7 @@ def _regular(path: Path, most_bytes: int) -> Iterator[BufferedReader]:
     regular = stat.S_ISREG(about.st_mode)
     if not regular or about.st_size > most_bytes:
         os.close(handle)
-        why = f"it has more than {most_bytes:,} bytes" if regular else "it is no regular file"
+        why = f"it has more than {most_bytes:,} bytes" if regular else "it is not a regular file"
         raise damaged(path, why)
     with open(handle, "rb") as file:
         yield file
@@ -366,11 +366,11 @@ def _why(error: Exception) -> str:
 def _check_columns(path: Path, schema: pa.Schema) -> None:
     """CacheError unless each column is there once, with a type that `write_rows` gives."""
     if len(set(schema.names)) < len(schema.names):
-        raise damaged(path, "a column is there twice")
+        raise damaged(path, "two columns have the same name")
     kinds = {pa.int64(), pa.float64(), pa.null(), pa.string(), pa.bool_()}
     for field in schema:
         if field.type not in kinds:
-            raise damaged(path, f"its column {field.name!r} is of type {field.type}")
+            raise damaged(path, f"its column {field.name!r} has the type {field.type}")
 
 
 def _canonical(record: Record) -> bytes:
@@ -390,7 +390,7 @@ def _number(text: str) -> int | float:
 
 
 def _refuse(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a finite number")
 
 
 def _check_levels(value: Any, most: int) -> None:

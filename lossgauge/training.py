@@ -150,7 +150,7 @@ def train_epoch(
     with torch.no_grad():
         after = [training.head(features.index_select(0, rows[:1])) for rows in batches[-1:]]
     if not all(numbers.isfinite().all() for numbers in (*after, *loss_parameters)):
-        raise _diverged(training, "its last update leaves numbers that are not finite", rate)
+        raise _diverged(training, "its last update gave numbers that are not finite", rate)
     training.epoch += 1
 
 
@@ -183,7 +183,7 @@ def embed(
     embeddings = torch.cat(blocks)
     if not embeddings.sum().isfinite():  # unit rows: the sum is as good as each number
         raise RunError(
-            "the run diverged: the embeddings of its head are not finite; try a lower learning_rate"
+            "the run diverged: the embeddings of its head are not finite; use a lower learning_rate"
         )
     return embeddings
 

@@ -44,8 +44,12 @@ def cache_folder() -> Path:
     if temporary is not None and (made := _made_private(temporary)):
         return made
     raise CacheError(
-        "the cache needs a folder: there is no home that can be written, and "
-        + (f"{temporary} cannot be made this user's alone" if temporary else "no temporary folder")
+        "the cache needs a folder: no home folder can be written, and "
+        + (
+            f"{temporary} cannot be made private to this user"
+            if temporary
+            else "no temporary folder"
+        )
         + "; name one in LOSSGAUGE_CACHE"
     )
 
@@ -83,7 +87,8 @@ def some_home() -> Iterator[None]:
     folder = private_folder("home") if missing else None
     if missing and folder is None:
         raise CacheError(
-            "a library needs a home, and no folder can be written by this user alone: name one in LOSSGAUGE_CACHE"
+            "a library needs a home folder, and no private folder of this user can be written: "
+            "name one in LOSSGAUGE_CACHE"
         )
     before = {name: os.environ.get(name) for name in missing}
     os.environ.update(dict.fromkeys(missing, str(folder)))

@@ -56,17 +56,17 @@ def test_every_bit_of_a_record_counts(path):
     [
         ("", r"\(it is not valid JSON, line 1\)"),
         ('{"a": 1,\n"b"\n1}', r"\(it is not valid JSON, line 3\)"),
-        ("[1]", "it is no record"),
-        ('{"a": 1}', "not that of its checksum"),
-        ('{"a": NaN}', "NaN is no number"),
+        ("[1]", "it is not a JSON object"),
+        ('{"a": 1}', "does not match its checksum"),
+        ('{"a": NaN}', "NaN is not a finite number"),
         ('{"a": 1e999}', "1e999 is out of range"),
         ('{"a": ' + "9" * 401 + "}", "99999999999999999999 is out of range"),
         ("[" * 100_000, "nested more than 20 levels deep"),
         ("[" * 30 + "]" * 30, "nested more than 20 levels deep"),
-        ('{"a": "\\ud800"}', "half a character"),
+        ('{"a": "\\ud800"}', "an incomplete character"),
     ],
 )
-def test_what_is_no_record_is_told_in_words(path, text, why):
+def test_the_error_says_why_a_file_is_not_a_record(path, text, why):
     path.write_text(text)
     with pytest.raises(CacheError, match=why):
         read_json(path)
@@ -76,7 +76,7 @@ def test_what_is_no_record_is_told_in_words(path, text, why):
 @pytest.mark.parametrize("read", [read_json, read_rows])
 def test_a_pipe_a_folder_and_a_device_are_not_read(tmp_path, make, read):
     make(tmp_path / "it")
-    with pytest.raises(CacheError, match="it is no regular file"):
+    with pytest.raises(CacheError, match="it is not a regular file"):
         read(tmp_path / "it")
 
 
@@ -128,13 +128,13 @@ def test_a_manifest_must_name_all_that_a_folder_needs(folder):
     manifest = read_json(folder / "manifest.json")
     del manifest["files"]["epochs.parquet"]
     write_json(folder / "manifest.json", manifest)
-    with pytest.raises(CacheError, match="it does not name every file"):
+    with pytest.raises(CacheError, match="it does not list every file"):
         check(folder)
 
 
 def test_a_folder_in_the_place_of_another_is_damaged(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "other")
-    with pytest.raises(CacheError, match="it is of 'run'"):
+    with pytest.raises(CacheError, match="it belongs to 'run'"):
         check_folder(tmp_path / "other", of="other", needed=set())
 
 
@@ -143,22 +143,22 @@ def test_a_manifest_leads_nowhere_else(folder, name):
     manifest = read_json(folder / "manifest.json")
     manifest["files"][name] = fingerprint(folder / "summary.json")
     write_json(folder / "manifest.json", manifest)
-    with pytest.raises(CacheError, match="is no file of the folder"):
+    with pytest.raises(CacheError, match="is not the name of a file in the folder"):
         check(folder)
 
 
 def test_a_file_of_another_size_is_not_read(path):
-    with pytest.raises(CacheError, match="its size is not the one"):
+    with pytest.raises(CacheError, match="its size differs"):
         check_file(path, {**fingerprint(path), "bytes": 7})
 
 
 def test_doubled_and_foreign_columns_are_told(tmp_path):
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]), path)
-    with pytest.raises(CacheError, match="a column is there twice"):
+    with pytest.raises(CacheError, match="two columns have the same name"):
         read_rows(path)
     pq.write_table(pa.table({"a": [[1]]}), path)
-    with pytest.raises(CacheError, match=r"its column 'a' is of type list<"):
+    with pytest.raises(CacheError, match=r"its column 'a' has the type list<"):
         read_rows(path)
 
 

@@ -112,7 +112,7 @@ def test_a_mistake_in_a_study_is_one_line(place, monkeypatch):
         lg.run_study("demo", set={"epoch": 3}, progress=False)
     with pytest.raises(InputError, match="did you mean 'local'"):
         lg.run_study(PLAN, engine="locl", progress=False)
-    with pytest.raises(StudyError, match="holds no study"):
+    with pytest.raises(StudyError, match="does not contain a study"):
         lg.load_study("nowhere")
     assert not Path("lossgauge-results/study").exists()
 

@@ -213,7 +213,7 @@ def test_a_run_that_diverges_says_so_with_its_step_and_learning_rate(name, batch
 
 def test_a_batch_that_breaks_a_rule_is_not_taken_for_a_run_that_diverged():
     features, labels = make_data()
-    with pytest.raises(InputError, match="labels must lie in 0 … 3"):
+    with pytest.raises(InputError, match="labels must be in 0 … 3"):
         train_epoch(make_training(), features, labels + 9, [torch.arange(20)], on_step=print)
 
 

@@ -80,7 +80,7 @@ def test_a_home_that_cannot_be_written_is_passed_over(places, monkeypatch):
     (places / "home/.cache/lossgauge").mkdir(parents=True)
     assert cache_folder() == places / "home/.cache/lossgauge"  # what was cached there is read
     (places / "home/.cache/lossgauge").rmdir()
-    with pytest.raises(CacheError, match="no home that can be written"):
+    with pytest.raises(CacheError, match="no home folder can be written"):
         cache_folder()
 
 
@@ -145,7 +145,7 @@ def test_a_temporary_folder_that_somebody_else_made_is_not_used(places, monkeypa
     os.chown(temporary(places), STRANGER, STRANGER)
     assert private_folder("compiled") is None
     with pytest.raises(
-        CacheError, match=r"lossgauge-0 cannot be made this user's alone; .* LOSSGAUGE_CACHE"
+        CacheError, match=r"lossgauge-0 cannot be made private to this user; .* LOSSGAUGE_CACHE"
     ):
         cache_folder()
     assert not list(temporary(places).iterdir())

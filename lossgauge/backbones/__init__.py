@@ -68,5 +68,5 @@ def backbone_class(name: str) -> Callable[..., Backbone]:
         return from_file(name)
     raise InputError(
         f"unknown backbone {name!r}{nearest(name.partition(':')[0] + colon, (*BACKBONES, HUB))}; "
-        "others are named hf:MODEL or my_backbone.py:Model"
+        "for another model give hf:MODEL or my_backbone.py:Model"
     )

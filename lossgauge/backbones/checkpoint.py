@@ -158,7 +158,7 @@ def _weight_files(folder: Path, config: dict[str, Any]) -> list[Path]:
     """The files of weights that transformers will read."""
     if "transformers_weights" in config:
         raise InputError(
-            f"{folder / _CONFIG} names other files of weights: remove transformers_weights from it"
+            f"{folder / _CONFIG} names other weight files: remove transformers_weights from it"
         )
     if (folder / _WEIGHTS).is_file():
         return [folder / _WEIGHTS]

@@ -31,7 +31,7 @@ class OwnBackbone:
         for method in ("prepare", "extract"):
             if not callable(getattr(made, method, None)):
                 raise InputError(
-                    f"{name} makes a {type(made).__name__} without {method}(): a backbone needs prepare(image) "
+                    f"{name} gives a {type(made).__name__} without {method}(): a backbone needs prepare(image) "
                     "and extract(batch)"
                 )
         own = getattr(made, "identity", {})
@@ -76,7 +76,9 @@ def from_file(name: str) -> Callable[..., OwnBackbone]:
     path, _, attribute = name.rpartition(":")
     file = Path(path)
     if not os.path.isfile(file):  # also false for a name that is too long
-        raise InputError(f"your own backbone is named file.py:Name, but there is no file {path!r}")
+        raise InputError(
+            f"the name of your own backbone must be file.py:Name, but there is no file {path!r}"
+        )
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     made = _attribute(file, attribute)
     short = f"{file.name}:{attribute}"

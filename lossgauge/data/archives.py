@@ -73,7 +73,7 @@ def find_within(archive: Path, find: Callable[[Path], Path], *, md5: str | None 
     except NotFound as error:
         raise DataError(f"{archive} is unpacked, but {error}") from None
     if found.is_file():
-        raise DataError(f"{archive} holds another archive, {found.name}: take that out of it")
+        raise DataError(f"{archive} contains another archive, {found.name}: extract that one first")
     return found
 
 
@@ -122,14 +122,14 @@ class _Meter:
         self._entries += 1
         if self._entries > self._most_entries:
             raise DataError(
-                f"{self.archive} holds more than {self._most_entries:,} entries, at {name}"
+                f"{self.archive} contains more than {self._most_entries:,} entries; stopped at the entry {name}"
             )
 
     def count_bytes(self, count: int) -> None:
         self._bytes += count
         if self._bytes > self._most_bytes:
             raise DataError(
-                f"{self.archive} unpacks to more than {self._most_bytes:,} bytes, at {self.entry}"
+                f"{self.archive} unpacks to more than {self._most_bytes:,} bytes; stopped at the entry {self.entry}"
             )
 
 
@@ -195,7 +195,7 @@ def _write(draft: Path, archive: Path, name: str, content: _Readable | None) -> 
             while chunk := content.read(_CHUNK):
                 file.write(chunk)
     except (FileExistsError, NotADirectoryError):
-        raise _refused(archive, name, "a name that comes twice") from None
+        raise _refused(archive, name, "a name that appears twice") from None
 
 
 def _refused(archive: Path, name: str, what: str) -> DataError:

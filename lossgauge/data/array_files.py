@@ -31,7 +31,7 @@ def _read_npz(path: Path, names: Sequence[str]) -> _Reading:
         # opened here, because numpy leaves a damaged archive open
         with regular(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("it is one array, an .npy")
+                raise ValueError("it is a single array (an .npy file)")
             check_names_once(path, [name for name in arrays.files if name in names])
             return {name: arrays[name] for name in names if name in arrays.files}, arrays.files
     except DataError:
@@ -50,7 +50,7 @@ def load_npy(path: Path) -> np.ndarray:
         with regular(path).open("rb") as file:
             array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
-            raise ValueError("it is an archive of arrays, an .npz")
+            raise ValueError("it is an archive of arrays (an .npz file)")
         return array
     except DataError:
         raise
@@ -137,7 +137,7 @@ def _list_rows(column: Any, path: Path, name: str) -> np.ndarray:
         pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
     ):
         raise DataError(
-            f"the column {name!r} of {path} must hold a list of floats per row, got {kind}"
+            f"the column {name!r} of {path} must have a list of floats in each row, got {kind}"
         )
     widths = np.concatenate(
         [
@@ -151,12 +151,12 @@ def _list_rows(column: Any, path: Path, name: str) -> np.ndarray:
     missing = np.flatnonzero(widths < 0)
     if len(missing):
         raise DataError(
-            f"every row needs an embedding, but {path}, row {missing[0]} has none "
+            f"every row needs an embedding, but {path}, row {missing[0]} has no embedding "
             f"({len(missing)} of {len(widths)} rows have none): remove those rows"
         )
     if len(odd):
         raise DataError(
-            f"embeddings must have one width, but {path}, row {odd[0]} has {widths[odd[0]]} numbers "
+            f"all embeddings must have the same width, but {path}, row {odd[0]} has {widths[odd[0]]} numbers "
             f"and row 0 has {widths[0]}"
         )
     # a missing number becomes NaN, which is refused later

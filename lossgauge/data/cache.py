@@ -173,7 +173,7 @@ def _locked(path: Path) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 _log.warning(
-                    "lossgauge: waiting for a process that extracts the same features and holds %s",
+                    "lossgauge: waiting for a process that extracts the same features and holds the lock %s",
                     path,
                 )
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -192,7 +192,7 @@ def read_entry(
     """
     written_for, shards = _read_manifest(entry)
     if written_for != dict(identity):
-        raise damaged(entry / _MANIFEST, "it is of other images or another backbone")
+        raise damaged(entry / _MANIFEST, "it belongs to other images or another backbone")
     blocks, at = None, 0
     for shard in shards:
         rows = _read_shard(entry / shard.file, shard)
@@ -201,11 +201,11 @@ def read_entry(
         if blocks is None:
             blocks = rows.new_empty(sum(s.rows for s in shards), rows.shape[1])
         if rows.shape[1] != blocks.shape[1]:
-            raise damaged(entry / shard.file, "its rows have another width than those before")
+            raise damaged(entry / shard.file, "its rows have another width than the earlier shards")
         blocks[at : at + len(rows)] = rows
         at += len(rows)
     if blocks is None:
-        raise damaged(entry / _MANIFEST, "it lists no shard")
+        raise damaged(entry / _MANIFEST, "it lists no shards")
     return blocks, [row for shard in shards for row in shard.skipped]
 
 
@@ -267,13 +267,13 @@ def _read_shard(path: Path, shard: Shard) -> Float[Tensor, "rows width"]:
     except (OSError, DataError) as error:
         raise damaged(path, str(error)) from None
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise damaged(path, "its SHA-256 is not that of the manifest")
+        raise damaged(path, "its SHA-256 differs from the manifest")
     try:
         rows: Tensor = load_tensors(content)["features"]
     except (SafetensorError, KeyError) as error:
         raise damaged(path, str(error)) from None
     if rows.ndim != 2 or len(rows) != shard.rows or rows.dtype != torch.float32:
-        raise damaged(path, f"it holds {tuple(rows.shape)} of {rows.dtype}")
+        raise damaged(path, f"its array has shape {tuple(rows.shape)} and type {rows.dtype}")
     return rows
 
 

@@ -214,7 +214,7 @@ def _annotations(content: dict[str, Any], path: Path, name: str) -> Iterator[tup
     missing = {name, "class"} - set(table.dtype.names or ())
     if missing:
         raise DataError(
-            f"{path} must hold annotations with {name} and class, but has no {min(missing)}"
+            f"{path} must contain annotations with {name} and class, but has no {min(missing)}"
         )
     for file, label in zip(table[name], table["class"], strict=True):
         yield str(file), _official(label, path)
@@ -228,7 +228,7 @@ def _official(label: Any, table: Path) -> int:
         or not 1 <= int(digits) <= Cars196.expected.classes
     ):
         raise DataError(
-            f"{table} must hold classes from 1 to {Cars196.expected.classes}, got {digits[:40]!r}"
+            f"{table} must contain classes from 1 to {Cars196.expected.classes}, got {digits[:40]!r}"
         )
     return int(digits)
 

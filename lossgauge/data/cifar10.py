@@ -58,7 +58,7 @@ class Cifar10(Dataset):
             )
         if pickled is not None:
             raise NotFound(
-                f"{pickled} is the pickle version of CIFAR-10, and a pickle can run any code; "
+                f"{pickled} is the pickle version of CIFAR-10, and loading a pickle can run any code; "
                 f"only the binary version is read: {self.how_to_get}"
             )
         raise not_found(self, root)
@@ -109,7 +109,9 @@ def _count(file: Path, *, fix: str) -> int:
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error}): {fix}") from None
     if size % RECORD:
-        raise DataError(f"{file} must hold records of {RECORD:,} bytes, got {size:,} bytes: {fix}")
+        raise DataError(
+            f"{file} must contain records of {RECORD:,} bytes, got {size:,} bytes: {fix}"
+        )
     return size // RECORD
 
 
@@ -123,7 +125,7 @@ def _content(file: Path) -> bytes:
 def _labels(content: bytes, file: Path, *, fix: str) -> Int[np.ndarray, " records"]:
     labels = np.frombuffer(content, np.uint8)[::RECORD].astype(np.int64)
     if (labels >= len(CLASSES)).any():
-        raise DataError(f"{file} must hold labels from 0 to 9, got {labels.max()}: {fix}")
+        raise DataError(f"{file} must contain labels from 0 to 9, got {labels.max()}: {fix}")
     return labels
 
 

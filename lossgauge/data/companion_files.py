@@ -51,7 +51,7 @@ def read_arrays(
                 else nearest(name, there)
             )
             raise DataError(
-                f"{path} must hold the arrays {wanted}, got {sorted(there)}{hint}; "
+                f"{path} must contain the arrays {wanted}, got {sorted(there)}{hint}; "
                 "set embeddings_name and labels_name for other names"
             )
     return arrays, files

@@ -95,7 +95,9 @@ def _table(path: Path) -> dict[int, str]:
     for line in read_text(path).splitlines():
         number, _, word = line.strip().partition(" ")
         if not _is_number(number) or not word or int(number) in table:
-            raise DataError(f"{path} must hold lines of a new number and a word, got {line[:80]!r}")
+            raise DataError(
+                f"each line of {path} must be a number that is not repeated and a word, got {line[:80]!r}"
+            )
         table[int(number)] = word
     return table
 
@@ -103,7 +105,7 @@ def _table(path: Path) -> dict[int, str]:
 def _number(word: str, folder: Path) -> int:
     if not _is_number(word):
         raise DataError(
-            f"{folder / 'image_class_labels.txt'} must hold class numbers, got {word[:80]!r}"
+            f"{folder / 'image_class_labels.txt'} must contain class numbers, got {word[:80]!r}"
         )
     return int(word)
 

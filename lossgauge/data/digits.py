@@ -79,9 +79,9 @@ def _pixels_and_labels(
     except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): {fix}") from None
     if table.shape != (COUNT, 65):
-        raise DataError(f"{path} must hold {COUNT} rows of 65 numbers, got {table.shape}")
+        raise DataError(f"{path} must contain {COUNT} rows of 65 numbers, got {table.shape}")
     if table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:
-        raise DataError(f"{path} must hold pixels from 0 to 16 and digits: {fix}")
+        raise DataError(f"{path} must contain pixels from 0 to 16 and digits from 0 to 9: {fix}")
     # 0 … 16 in the file, scaled to a byte
     pixels = (table[:, :64].reshape(-1, 8, 8) * 255 // 16).astype(np.uint8)
     return pixels, table[:, 64]

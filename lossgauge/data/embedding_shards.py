@@ -64,7 +64,7 @@ def _check_shared(path: Path, names: tuple[str, ...]) -> None:
             raise _of_no_array(file)
         if other is not None and not has_own(path, name):
             raise DataError(
-                f"{file} must belong to one array, but {other.name} beside {path.name} has no {name} of its own either: "
+                f"{file} must belong to one array, but {other.name}, in the same folder as {path.name}, also has no {name} of its own: "
                 f"if it belongs to {path.name}, rename it to {path.stem}.{name}.npy"
             )
 
@@ -123,14 +123,14 @@ def _parts(
         counts = [row_count(path, names[0]) for path in paths]
         if len(without) < len(paths) or array.ndim != 1 or len(array) != sum(counts):
             raise DataError(
-                f"{file} must belong to one array, or hold one row for each of the {sum(counts):,} rows of all "
-                f"{len(paths)} arrays beside it, got shape {array.shape}: give each array its own file, as "
+                f"{file} must belong to one array, or have one row for each of the {sum(counts):,} rows of all "
+                f"{len(paths)} arrays in its folder, got shape {array.shape}: give each array its own file, as "
                 f"{paths[without[0]].stem}.{name}.npy"
             )
         if paths != sorted(paths, key=_by_number):
             raise DataError(
-                f"{file} covers {len(paths)} arrays, whose order by name ({paths[0].name}, {paths[1].name}, …) is "
-                "not that of their numbers: pad the numbers with zeros, or give each array its own file, as "
+                f"{file} covers {len(paths)} arrays, but their order by name ({paths[0].name}, {paths[1].name}, …) "
+                "differs from the order of their numbers: pad the numbers with zeros, or give each array its own file, as "
                 f"{paths[0].stem}.{name}.npy"
             )
         ends = np.cumsum(counts)
@@ -155,10 +155,10 @@ def _files(path: Path, names: tuple[str, ...]) -> list[Path]:
     files = [file for file in _entries(path) if _is_data(file, names)]
     kinds = sorted({file.suffix for file in files})
     if not files:
-        raise DataError(f"{path} has no file of embeddings; known: {', '.join(READERS)}")
+        raise DataError(f"{path} contains no embeddings file; known suffixes: {', '.join(READERS)}")
     if len(kinds) > 1:
         raise DataError(
-            f"the files of {path} must have one suffix, got {' and '.join(kinds)}: give one file, or move the others"
+            f"all files of {path} must have the same suffix, got {' and '.join(kinds)}: give one file, or move the others"
         )
     return files
 

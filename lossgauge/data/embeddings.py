@@ -191,7 +191,7 @@ def _as_float32(shard: Shard) -> Float32[np.ndarray, "rows width"]:
     zero = np.flatnonzero(~rows.any(axis=1))
     if len(zero):
         raise DataError(
-            f"embeddings need a direction, but {shard.path}, row {zero[0]} is all zeros "
+            f"an embedding must not be zero, but {shard.path}, row {zero[0]} is all zeros "
             f"({len(zero)} of {len(rows)} rows are): remove those rows, or compute them again"
         )
     return rows
@@ -202,7 +202,7 @@ def _check_widths(shards: list[Shard]) -> None:
     for shard in shards[1:]:
         if shard.embeddings.shape[1:] != first.embeddings.shape[1:]:
             raise DataError(
-                f"shards must have one width, but {shard.path} has embeddings of shape "
+                f"all shards must have the same width, but {shard.path} has embeddings of shape "
                 f"{shard.embeddings.shape} and {first.path} of {first.embeddings.shape}"
             )
 
@@ -216,7 +216,7 @@ def _joined(shards: list[Shard], name: str) -> list[object] | None:
     if lacking:
         column_name = "split" if name == "sides" else name
         raise DataError(
-            f"all shards or none must have {column_name}, but {lacking[0].path} has none: add it there"
+            f"either all shards or no shard must have {column_name}, but {lacking[0].path} has none: add it there"
         )
     return [
         entry

@@ -46,8 +46,8 @@ def estimate(images: ImageSet, backbone: Backbone) -> Estimate:
     widths = {part.rows.shape[1] for part in tried if len(part.rows)}
     if not widths:
         raise DataError(
-            f"none of {len(rows)} images of {images.name} that were tried can be read, "
-            f"{some.ids[0]} among them ({next(iter(tried[0].skipped.values()))})"
+            f"{images.name}: none of the {len(rows)} images that were tried can be read, "
+            f"for example {some.ids[0]} ({next(iter(tried[0].skipped.values()))})"
         )
     noise = torch.randn(count, widths.pop(), generator=torch.Generator().manual_seed(0))
     features = feature_set(images, backbone, noise)

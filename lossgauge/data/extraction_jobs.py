@@ -147,7 +147,7 @@ class _Workers:
         """Say why the workers ended before their time."""
         if self._cause is not None:
             _log.warning(
-                "lossgauge: a process that extracts features was ended by %s; this process does the rest",
+                "lossgauge: a process that extracts features was ended by %s; this process extracts the rest",
                 self._cause,
             )
         self._cause = None

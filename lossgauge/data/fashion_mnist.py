@@ -101,7 +101,9 @@ def _unpacked(path: Path, *, fix: str) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be unpacked ({error}): {fix}") from None
     if hashlib.sha256(content).hexdigest() != _SHA256[path.name]:
-        raise DataError(f"{path} is not FashionMNIST's: its content has another SHA-256; {fix}")
+        raise DataError(
+            f"{path} is not a file of FashionMNIST: its content has another SHA-256; {fix}"
+        )
     return content
 
 

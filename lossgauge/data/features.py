@@ -98,7 +98,7 @@ def _extract_into(
     if not any(shard.rows for shard in draft.shards):
         skipped = [row for shard in draft.shards for row in shard.skipped]
         raise DataError(
-            f"none of the {len(images.ids)} images of {images.name} could be read, {_some(images, skipped)} among them"
+            f"none of the {len(images.ids)} images of {images.name} could be read: {_some(images, skipped)}"
         )
 
 
@@ -118,9 +118,9 @@ def _add_shards(
         skipped += batch.skipped
         if is_stopped(len(skipped), total):
             raise DataError(
-                f"{images.name} is stopped: more than {SKIPPED_COUNT} of its images and more than {SKIPPED_SHARE:.0%} "
-                f"of the {total:,} cannot be read, {_some(images, skipped)} among them "
-                f"({next(iter(batch.skipped.values()))}): repair them, or take them away"
+                f"{images.name} cannot be used: more than {SKIPPED_COUNT} of its images and more than {SKIPPED_SHARE:.0%} "
+                f"of the {total:,} cannot be read: {_some(images, skipped)} "
+                f"({next(iter(batch.skipped.values()))}); repair or remove them"
             )
         if len(batch.rows):
             blocks.append(batch.rows)
@@ -154,7 +154,7 @@ def feature_set(
     kept = np.setdiff1d(np.arange(len(images.ids)), skipped)
     if len(kept) != len(rows):
         raise DataError(
-            f"the cache holds {len(rows)} rows for {len(kept)} images of {images.name}; extract with --refresh"
+            f"the cache has {len(rows)} rows for {len(kept)} images of {images.name}; extract with --refresh"
         )
     train, test = (
         np.searchsorted(kept, side[np.isin(side, kept)]) for side in (images.train, images.test)

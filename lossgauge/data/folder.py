@@ -87,7 +87,7 @@ def _listed_images(path: Path) -> _UncheckedImages:
         manifests = [manifest for manifest in manifests if manifest.exists()]
         if len(manifests) == 2:
             raise DataError(
-                f"{path} holds manifest.csv and manifest.parquet: name the one to use, as in folder:{manifests[0]}"
+                f"{path} contains manifest.csv and manifest.parquet: name the one to use, as in folder:{manifests[0]}"
             )
         return _from_manifest(manifests[0]) if manifests else _from_folders(path)
     if not path.exists():
@@ -117,7 +117,7 @@ def _from_folders(root: Path) -> _UncheckedImages:
     if loose:
         raise DataError(f"{loose[0]} has no class: put each image in the folder of its class")
     if not folders:
-        raise DataError(f"{root} holds no folders; {HOW}")
+        raise DataError(f"{root} contains no folders; {HOW}")
     sided = {folder.name for folder in folders} == set(SIDES) and not any(
         is_image(entry) for folder in folders for entry in _entries(folder)
     )
@@ -129,7 +129,7 @@ def _from_folders(root: Path) -> _UncheckedImages:
         images += [(folder, image) for image in of_class]
         others += [other.relative_to(root).as_posix() for other in not_images]
     if not images:
-        raise DataError(f"{root} holds no images; {HOW}")
+        raise DataError(f"{root} contains no images; {HOW}")
     paths = [image.relative_to(root).as_posix() for _, image in images]
     left_out = (
         f"left out because they are not images, or in a format that is not read ({len(others):,}): "
@@ -161,7 +161,7 @@ def _images(folder: Path) -> tuple[list[Path], list[Path]]:
     for entry in inside:
         if entry.is_dir():
             raise DataError(
-                f"{entry} is a folder inside the folder of a class, where only images may be; {HOW}"
+                f"{entry} is a folder inside a class folder, which may contain only images; {HOW}"
             )
     images: list[Path] = []
     others: list[Path] = []
@@ -169,7 +169,7 @@ def _images(folder: Path) -> tuple[list[Path], list[Path]]:
         (images if is_image(entry) else others).append(entry)
     if not images:
         raise DataError(
-            f"the class folder {folder} holds no image that can be read: remove it, or add images"
+            f"the class folder {folder} has no readable image: remove it, or add images"
         )
     return images, others
 

@@ -24,7 +24,7 @@ def files_inside(root: Path, paths: Sequence[object], *, where: Callable[[int], 
         file = _inside(root, name, place)
         if file in first:
             raise DataError(
-                f"paths must differ, but {where(first[file])} and {place} are both {file}: remove one"
+                f"paths must be unique, but {where(first[file])} and {place} are both {file}: remove one"
             )
         first[file] = row
         files.append(file)

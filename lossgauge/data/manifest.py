@@ -61,7 +61,7 @@ def _read_csv(path: Path) -> tuple[Columns, Where]:
     for row, line in zip(body, lines[1:], strict=True):
         if len(row) != len(header):
             raise DataError(
-                f"{path}, line {line}, must have {len(header)} entries as the header has, got {len(row)}: "
+                f"{path}, line {line}, must have {len(header)} entries, as many as the header, got {len(row)}: "
                 "put text with a comma in quotes"
             )
     columns: Columns = {name: [row[place] for row in body] for place, name in enumerate(header)}

@@ -41,7 +41,7 @@ class OrlFaces(Dataset):
             root = Path(spec.origin).parent / "datasets" / "ORL_faces"
         if not (root / "s1").is_dir():
             raise NotFound(
-                f"orl-faces are not in {root}, which must hold the folders s1 … s40: {self.how_to_get}"
+                f"orl-faces are not in {root}, which must contain the folders s1 … s40: {self.how_to_get}"
             )
         return root
 

@@ -52,7 +52,7 @@ def checked_rows(
     numbers, names = _classes(labels, where)
     if len(names) < 2:
         got = f"only {next(iter(names.values()))!r}" if names else "no rows"
-        raise DataError(f"{source} must hold at least two classes, got {got}")
+        raise DataError(f"{source} must contain at least two classes, got {got}")
     return Rows(
         ids=tuple(map(str, range(len(labels)))) if ids is None else _ids(ids, where),
         labels=numbers,
@@ -77,7 +77,7 @@ def _classes(
     missing = [row for row, label in enumerate(labels) if _is_missing(label)]
     if missing:
         raise DataError(
-            f"every row needs a label, but {where(missing[0])} has none "
+            f"every row needs a label, but {where(missing[0])} has no label "
             f"({len(missing)} of {len(labels)} rows have none): fill it in, or remove the row"
         )
     kinds = {type(label) for label in labels}
@@ -117,7 +117,7 @@ def _check_forms(words: Sequence[str]) -> None:
         other = first.setdefault(unicodedata.normalize("NFC", word), word)
         if other != word:
             raise DataError(
-                f"labels must differ in more than their Unicode form, got {word!r} as {other!a} and as "
+                f"two labels must not be the same text in two Unicode forms, got {word!r} as {other!a} and as "
                 f"{word!a}: write both in the form NFC"
             )
 
@@ -147,7 +147,7 @@ def _ids(ids: Sequence[object], where: Callable[[int], str]) -> tuple[str, ...]:
         name = str(entry)
         if name in first:
             raise DataError(
-                f"ids must differ, but {where(first[name])} and {where(row)} are both {name!r}: "
+                f"ids must be unique, but {where(first[name])} and {where(row)} are both {name!r}: "
                 "rename one, or remove it"
             )
         first[name] = row

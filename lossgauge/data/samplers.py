@@ -69,8 +69,8 @@ def m_per_class_batches(
     if len(members) < count:
         smaller = f"batch_size {len(members) * m} or less, or " if members else ""
         raise InputError(
-            f"batch_size {batch_size} of {m} samples_per_class takes {count} classes a batch, but there are "
-            f"{len(members)}{'' if small_classes == 'repeat' else f' of at least {m} rows'}: take {smaller}"
+            f"batch_size {batch_size} with samples_per_class {m} needs {count} classes per batch, but there are "
+            f"{len(members)}{'' if small_classes == 'repeat' else f' of at least {m} rows'}: use {smaller}"
             "another samples_per_class"
             + ("" if small_classes == "repeat" else ", or small_classes: repeat")
         )
@@ -123,12 +123,12 @@ def m_per_class_notes(
 def _classes_a_batch(batch_size: int, samples_per_class: int) -> int:
     if samples_per_class < 2:
         raise InputError(
-            "samples_per_class must be at least 2, or no anchor has a positive, got "
+            "samples_per_class must be at least 2, because an anchor needs a positive, got "
             f"{samples_per_class}"
         )
     if batch_size < samples_per_class:
         raise InputError(
-            f"batch_size must be at least samples_per_class, got {batch_size} and {samples_per_class}: take "
+            f"batch_size must be at least samples_per_class, got {batch_size} and {samples_per_class}: use "
             f"{2 * samples_per_class} or more, for two classes"
         )
     return batch_size // samples_per_class
@@ -207,7 +207,7 @@ def kmeans_cells(features: Float[Tensor, "rows width"], k: int, seed: int) -> In
     By scikit-learn's MiniBatchKMeans; the same on one machine for one `seed`. Raises MissingExtra without it.
     """
     if not 2 <= k <= len(features):
-        raise InputError(f"k must lie between 2 and the {len(features)} rows, got {k}")
+        raise InputError(f"k must be between 2 and the number of rows, {len(features)}, got {k}")
     try:
         from sklearn.cluster import MiniBatchKMeans
     except ImportError:
@@ -229,14 +229,16 @@ def share_without_positive(batches: Sequence[Int[Tensor, " _"]]) -> float:
         alone += int((sizes == 1).sum())
         anchors += len(labels)
     if not anchors:
-        raise InputError("there are no anchors to count: give at least one batch")
+        raise InputError(
+            "the batches must have at least one row, got none: give at least one batch"
+        )
     return alone / anchors
 
 
 def warning_of_anchors_without_positive(share: float) -> str | None:
     """What it means in words with one thing to try, where the share is above TOLERATED_SHARE; None below."""
     if not 0 <= share <= 1:
-        raise InputError(f"share must lie in [0, 1], got {share}")
+        raise InputError(f"share must be in [0, 1], got {share}")
     if share <= TOLERATED_SHARE:
         return None
     return (
@@ -288,8 +290,8 @@ def _check_size(batch_size: int) -> None:
 def _check_aligned(rows: Tensor, groups: Tensor, name: str) -> None:
     if len(rows) != len(groups):
         raise InputError(
-            f"{name} are those of the rows, one by one: got {len(rows)} rows and {len(groups)} {name}; "
-            f"take {name}[rows]"
+            f"{name} must have one entry for each row, got {len(rows)} rows and {len(groups)} {name}; "
+            f"use {name}[rows]"
         )
     if not len(rows):
-        raise InputError("batches need at least one row, got none")
+        raise InputError("batches need at least one row, got no rows")

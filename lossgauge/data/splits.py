@@ -46,8 +46,8 @@ def choose_split(
     if split == "given":
         if trains is None:
             raise DataError(
-                f"{source} gives no split: add a column split of train and test, "
-                "or take class-disjoint or stratified"
+                f"{source} gives no split: add a column `split` with train and test, "
+                "or use split: class-disjoint or split: stratified"
             )
         sides = np.flatnonzero(trains), np.flatnonzero(~trains)
     elif split == "class-disjoint":
@@ -71,8 +71,8 @@ def check_sides(
         sizes = np.unique(labels[rows], return_counts=True)[1]
         if len(sizes) < 2 or sizes.max() < 2:
             raise DataError(
-                f"each side of a split needs two classes, one of them of two samples, but {source} leaves "
-                f"{len(rows)} samples of {len(sizes)} classes to {side}: take another split, or more data"
+                f"each side of a split needs two classes, one of them with two samples, but {source} leaves "
+                f"{len(rows)} samples of {len(sizes)} classes to {side}: use another split, or more data"
             )
 
 
@@ -143,8 +143,8 @@ def validation_slice(
         if len(sizes) < 2 or sizes.max() < 2:
             raise DataError(
                 f"a validation slice of {share:g} of {len(train)} training samples of {len(classes)} classes leaves "
-                f"{len(rows)} samples of {len(sizes)} classes for {name}, where two classes are needed, one of them of "
-                "two samples: take another validation_share, selection: last without tune, or more data"
+                f"{len(rows)} samples of {len(sizes)} classes for {name}, where two classes are needed, one of them with "
+                "two samples: use another validation_share, selection: last without tune, or more data"
             )
     return parts
 

@@ -105,7 +105,7 @@ def _val(folder: Path, labels: dict[str, int]) -> Iterator[LabelledImage]:
         name, wnid = [*line.split("\t"), ""][:2]
         if wnid not in labels or name in seen or Path(name).name != name:
             raise DataError(
-                f"{path} must hold lines of a new image, a tab and a class of wnids.txt, got {line!r}"
+                f"each line of {path} must be an image that is not repeated, a tab and a class of wnids.txt, got {line!r}"
             )
         seen.add(name)
         parents = [folder / "val" / wnid / "images", folder / "val" / wnid]

@@ -1,4 +1,4 @@
-"""GREEDINESS: how a loss spends its updates: how many are active, how strong they are, how soon it is done.
+"""GREEDINESS: how a loss uses its updates: how many are active, how strong they are, and how fast it converges.
 
 arXiv 2601.21450 for active ratio, gradient norm and loss decay. `docs/definitions.md` has the rules.
 """
@@ -17,16 +17,16 @@ GRADIENT_SHARES = {
     "gradient_active_ratio": 0.01,
     "gradient_active_ratio_high": 0.1,
 }
-"""Readouts of the gradient rule: the share of g₀ above which a sample counts as active. 1 % is our choice."""
+"""Thresholds of the gradient rule: the share of g₀ above which a sample counts as active. 1 % is our choice."""
 
 START_STEPS = 10
-"""The first steps of a run, over which g₀ is taken."""
+"""The number of first steps of a run that g₀ is computed from."""
 
 
 def start_gradient(norms: Float[Tensor, " samples"]) -> float:
     """g₀: the median per-sample gradient norm of the first steps; NaN where no sample has a gradient.
 
-    Only over samples that get one: N-pair uses two samples a class, and a median over the rest is 0.
+    Only over samples with a gradient: N-pair uses two samples per class, so a median over all samples would be 0.
     """
     alive = norms[norms > 0]
     return float(alive.median()) if len(alive) else math.nan
@@ -37,7 +37,7 @@ def gradient_active_ratio(
 ) -> float:
     """Share of samples whose gradient norm is above `share` of `start` (g₀), in [0, 1].
 
-    Unlike the term rule it moves for every loss. NaN without g₀.
+    Unlike the term rule, it changes during training for every loss. NaN without g₀.
     """
     return math.nan if math.isnan(start) else int((norms > share * start).sum()) / len(norms)
 
@@ -45,30 +45,30 @@ def gradient_active_ratio(
 def tangent(
     gradient: Float[Tensor, "batch width"], unit: Float[Tensor, "batch width"]
 ) -> Float[Tensor, "batch width"]:
-    """The part of a gradient at unit rows that can turn them: the radial part is lost in normalisation."""
+    """The part of a gradient at unit rows that can rotate them: normalisation removes the radial part."""
     along = torch.linalg.vecdot(gradient, unit)[:, None]
     return torch.addcmul(gradient, unit, along, value=-1)
 
 
 def gradient_norms(parameters: Sequence[Tensor]) -> list[Float[Tensor, ""]]:
-    """The norm of each gradient there is; `math.hypot` of them is the norm over all parameters together."""
+    """The norm of each existing gradient; `math.hypot` of these is the norm over all parameters."""
     return [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
 
 
 def decay_epochs(
     losses: Sequence[float], *, share: float = 0.1, floor: float = 0.0
 ) -> float | None:
-    """Epochs until the loss, less `floor`, is at most `share` of its first value; None if never.
+    """Epochs until the loss minus `floor` is at most `share` of its first value; None if never.
 
-    `losses[0]` is before training, `losses[e]` the mean over epoch e. Between two epochs it is
-    interpolated linearly. With the lowest loss as `floor` it fits losses that cannot reach 0 (SCL ≥ log|P|).
+    `losses[0]` is before training, `losses[e]` the mean over epoch e. Interpolated linearly between two
+    epochs. With the lowest loss as `floor`, it also works for losses that cannot reach 0 (SCL ≥ log|P|).
     """
     first = losses[0] - floor
     return _crossing([loss - floor for loss in losses], share * first) if first > 0 else None
 
 
 def compaction_epochs(intra: Sequence[float], *, share: float = 0.9) -> float | None:
-    """Epochs until `share` of the whole fall of intra-class variance is done; None where it did not fall.
+    """Epochs until intra-class variance has done `share` of its total fall; None if it did not fall.
 
     `intra[0]` is before training. Interpolated linearly between two epochs.
     """
@@ -77,7 +77,7 @@ def compaction_epochs(intra: Sequence[float], *, share: float = 0.9) -> float | 
 
 
 def _crossing(values: Sequence[float], level: float) -> float | None:
-    """Where `values`, joined by lines, first come down to `level`; NaNs never do."""
+    """The position where `values`, joined by lines, first fall to `level`; NaN values never do."""
     for index, value in enumerate(values):
         if value <= level:
             if index == 0:

@@ -1,4 +1,4 @@
-"""Bad signs of an embedding space in words: what is seen, by which number, and one thing to try."""
+"""Known problems of an embedding space in words: the problem, the number that shows it, and one remedy to try."""
 
 from __future__ import annotations
 
@@ -8,89 +8,91 @@ from typing import NamedTuple
 from lossgauge.diagnostics.variance import Geometry
 
 COLLAPSED = 1e-4
-"""intra and inter below this: every sample in one place. Above, a narrow cone may still hold its order."""
+"""intra and inter below this: every sample is at one point. Above this, a narrow cone may still rank correctly."""
 CLASS_POINT = 1e-6
-"""Intra of a class below this: all its samples in one place."""
+"""Intra of a class below this: all its samples are at one point."""
 ONE_PLACE = 0.01
-"""Two class means nearer than this share of the mean distance: one class under two labels, most likely."""
+"""Two class means nearer than this share of the mean distance: probably one class with two labels."""
 NOT_APART = 10
-"""Variance inside classes over that between them, above this."""
+"""Variance inside classes divided by variance between them, above this: classes are not separated."""
 ONE_WAY = 0.9
-"""offset above this: any two samples look alike."""
+"""offset above this: any two samples are similar."""
 LEAST_RANK = 2.0
-"""Effective rank below this: hardly more than one direction."""
+"""Effective rank below this: the space uses little more than one direction."""
 
 
-class Sign(NamedTuple):
-    """One thing that is not as it should be."""
+class KnownProblem(NamedTuple):
+    """One known problem."""
 
     words: str
     evidence: str
     remedy: str
 
 
-def signs(of: Geometry, names: Mapping[int, str] | None = None) -> list[Sign]:
-    """Bad signs of a geometry of unit vectors, the worst first; an empty list where there is none.
+def known_problems(
+    geometry: Geometry, names: Mapping[int, str] | None = None
+) -> list[KnownProblem]:
+    """Known problems of a geometry of unit vectors, the worst first; an empty list without problems.
 
-    `names` are those of the classes, by label; one without a name is shown by its label.
+    `names` are the class names by label; a class without a name is shown by its label.
 
-    The thresholds are our choice, set where a space is of no use rather than merely not good.
+    The thresholds are our choice: they mark spaces that do not work, not spaces that could be better.
     """
-    names, found = names or {}, []
-    if of.intra < COLLAPSED and of.inter < COLLAPSED:
-        found.append(
-            Sign(
+    names, problems = names or {}, []
+    if geometry.intra < COLLAPSED and geometry.inter < COLLAPSED:
+        problems.append(
+            KnownProblem(
                 "the whole space has collapsed to one point",
-                f"intra {of.intra:.2g} and inter {of.inter:.2g} are both near 0",
-                "lower the learning rate or the margin; with triplets, the loss then sits at its margin "
+                f"intra {geometry.intra:.2g} and inter {geometry.inter:.2g} are both near 0",
+                "lower the learning rate or the margin; with triplets, the loss then stays at its margin "
                 "with every triplet active and no gradient, so it does not recover by itself: start again",
             )
         )
-        return found
-    collapsed = of.per_class.label[of.per_class.intra < CLASS_POINT].tolist()
+        return problems
+    collapsed = geometry.per_class.label[geometry.per_class.intra < CLASS_POINT].tolist()
     if collapsed:
-        found.append(
-            Sign(
-                f"{len(collapsed)} of {of.class_count} classes have collapsed to a point each",
+        problems.append(
+            KnownProblem(
+                f"{len(collapsed)} of {geometry.class_count} classes have each collapsed to one point",
                 f"intra below {CLASS_POINT:g} in classes {_some([_name(label, names) for label in collapsed])}",
-                "look for duplicated images in them; else train for fewer epochs or soften the pull",
+                "look for duplicate images in them; otherwise train for fewer epochs or reduce the pull",
             )
         )
-    if of.spacing_min_ratio < ONE_PLACE:
-        one = int(of.per_class.distance.argmin())
-        label, other = int(of.per_class.label[one]), int(of.per_class.nearest[one])
-        found.append(
-            Sign(
-                "two classes lie in one place",
+    if geometry.spacing_min_ratio < ONE_PLACE:
+        one = int(geometry.per_class.distance.argmin())
+        label, other = int(geometry.per_class.label[one]), int(geometry.per_class.nearest[one])
+        problems.append(
+            KnownProblem(
+                "two classes have almost the same mean",
                 f"classes {_name(label, names)} and {_name(other, names)}: their means are nearer than 1 % of the usual distance",
-                "look at the images of both: one class under two labels?",
+                "look at the images of both: do they show one class with two labels?",
             )
         )
-    if of.effective_rank < LEAST_RANK:
-        found.append(
-            Sign(
-                "the space uses hardly more than one direction",
-                f"effective rank {of.effective_rank:.2f}",
+    if geometry.effective_rank < LEAST_RANK:
+        problems.append(
+            KnownProblem(
+                "the space uses little more than one direction",
+                f"effective rank {geometry.effective_rank:.2f}",
                 "a softer loss (higher temperature, smaller margin) or a lower learning rate",
             )
         )
-    if of.offset > ONE_WAY:
-        found.append(
-            Sign(
-                "all embeddings point the same way, so any two look alike",
-                f"offset {of.offset:.3f} of 1: the mean similarity of two samples is about as high",
+    if geometry.offset > ONE_WAY:
+        problems.append(
+            KnownProblem(
+                "all embeddings point in the same direction, so any two are similar",
+                f"offset {geometry.offset:.3f} of 1: the mean similarity of two samples is about as high",
                 "subtract the mean from the embeddings, or train with a loss that pushes classes apart",
             )
         )
-    if of.intra_inter_ratio > NOT_APART:
-        found.append(
-            Sign(
-                "classes are not told apart",
-                f"variance inside classes is {of.intra_inter_ratio:.0f} times that between them",
+    if geometry.intra_inter_ratio > NOT_APART:
+        problems.append(
+            KnownProblem(
+                "classes are not separated",
+                f"variance inside classes is {geometry.intra_inter_ratio:.0f} times that between them",
                 "check that the labels belong to these rows; then train longer",
             )
         )
-    return found
+    return problems
 
 
 def _name(label: int, names: Mapping[int, str]) -> str:

@@ -1,7 +1,7 @@
 """Counts, means and scatters of classes, from any number of chunks.
 
-Chan, Golub, LeVeque 1979: parts hold deviations from their own mean, so that nothing cancels when the
-mean is large, and merging parts gives what one pass over all rows would. In float64 throughout.
+Chan, Golub, LeVeque 1979: each part stores deviations from its own mean, so a large mean causes no cancellation, and
+merged parts equal one pass over all rows. All computation is in float64.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from lossgauge.batch import ArrayLike, as_batch
-from lossgauge.diagnostics.scale import LARGEST_ENTRY, LEAST_ENTRY, largest_entry
+from lossgauge.batch import ArrayLike, as_batch, largest_entry
+from lossgauge.diagnostics.scale import LARGEST_ENTRY, LEAST_ENTRY
 from lossgauge.errors import InputError
 
 BLOCK_ROWS = 2048
-"""Rows in float64 at a time: few enough to stay in a cache."""
+"""Rows that are converted to float64 at a time: few enough to fit in the CPU cache."""
 
 
 class Moments(NamedTuple):
-    """What a set of labelled rows leaves behind: all that VARIANCE needs of it."""
+    """The sufficient statistics of labelled rows: everything that VARIANCE needs."""
 
     labels: Int[Tensor, " classes"]
     """Ascending."""
@@ -33,30 +33,30 @@ class Moments(NamedTuple):
     scatter: Float64[Tensor, " classes"]
     """Σ over the class of ‖row − class mean‖²."""
     spread: Float64[Tensor, "side width"]
-    """Deviations d = row − overall mean: one a row where there are fewer rows than the width, else Σ d·dᵀ over them."""
+    """Deviations d = row − overall mean: one for each row if there are fewer rows than the width, else Σ d·dᵀ."""
 
 
 def moments(embeddings: ArrayLike, labels: ArrayLike) -> Moments:
-    """Moments of one chunk. Costs one width × width product a row; reads the rows twice, a block at a time.
+    """Moments of one chunk. Costs one width × width product for each row; reads the rows twice, block by block.
 
-    Raises InputError where the chunk breaks a rule of `as_batch`, or its squares do not fit float64.
+    Raises InputError if the chunk breaks a rule of `as_batch`, or its squares do not fit float64.
     """
     rows, numbers = as_batch(embeddings, labels)
     rows = rows.detach()
     _check_range(rows)
     wide = len(rows) < rows.shape[1]
-    found, group, count = numbers.unique(return_inverse=True, return_counts=True)
+    classes, group, count = numbers.unique(return_inverse=True, return_counts=True)
     sizes = count.double()[:, None]  # int over int would be a float32
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         parts = zip(rows.split(BLOCK_ROWS), group.split(BLOCK_ROWS), strict=True)
         return ((block.double(), of) for block, of in parts)
 
-    sums = rows.new_zeros(len(found), rows.shape[1], dtype=torch.float64)
+    sums = rows.new_zeros(len(classes), rows.shape[1], dtype=torch.float64)
     for block, of in blocks():
         _add_rows(sums, of, block)
     mean, overall = sums / sizes, sums.sum(dim=0) / len(rows)
-    scatter = sums.new_zeros(len(found))
+    scatter = sums.new_zeros(len(classes))
     left = torch.zeros_like(sums)
     spread = rows.double() - overall if wide else sums.new_zeros(rows.shape[1], rows.shape[1])
     for block, of in blocks():
@@ -66,17 +66,17 @@ def moments(embeddings: ArrayLike, labels: ArrayLike) -> Moments:
         if not wide:
             centered = block - overall
             spread.addmm_(centered.T, centered)
-    # The mean of a class of equal rows is rounded; what is left of it is no scatter.
+    # The mean of a class of equal rows is rounded; the remaining difference must not count as scatter.
     correction = left / sizes
     scatter = (scatter - sizes[:, 0] * correction.square().sum(dim=1)).clamp_(min=0)
-    return Moments(found, count, mean + correction, scatter, spread)
+    return Moments(classes, count, mean + correction, scatter, spread)
 
 
 def merge(first: Moments, second: Moments) -> Moments:
-    """Moments of both sets of rows together; their classes may differ, their width may not."""
+    """Moments of both sets of rows together; their classes may differ, but not their width."""
     if first.mean.shape[1] != second.mean.shape[1]:
         raise InputError(
-            "moments of one width are merged, got widths "
+            "moments can be merged only if they have the same width, got widths "
             f"{first.mean.shape[1]} and {second.mean.shape[1]}"
         )
     labels = torch.cat([first.labels, second.labels]).unique()
@@ -84,7 +84,7 @@ def merge(first: Moments, second: Moments) -> Moments:
     of_a, of_b = a.sizes.double(), b.sizes.double()  # int over int would be a float32
     count = of_a + of_b
     gap = b.mean - a.mean
-    # A class that one side lacks has no gap: its mean and scatter are the other side's.
+    # A class that only one side has keeps the mean and the scatter of that side.
     both = (of_a * of_b)[:, None] > 0
     gap = torch.where(both, gap, 0)
     mean = torch.where((of_a > 0)[:, None], a.mean, b.mean) + gap * (of_b / count)[:, None]
@@ -98,7 +98,7 @@ def merge_all(parts: Iterable[Moments]) -> Moments:
 
 
 def overall_mean(of: Moments) -> Float64[Tensor, " width"]:
-    """Mean of all rows, every row counting once."""
+    """Mean of all rows; every row counts once."""
     return (of.sizes.double() @ of.mean) / of.sizes.sum()
 
 
@@ -123,18 +123,18 @@ def _check_range(rows: Float[Tensor, "rows width"]) -> None:
     largest = largest_entry(rows)
     if largest and not LEAST_ENTRY <= largest <= LARGEST_ENTRY:
         raise InputError(
-            "moments are squares in float64: the largest entry of the embeddings must lie between "
-            f"{LEAST_ENTRY:g} and {LARGEST_ENTRY:g}, got {largest:.3g}; scale them"
+            "moments hold squares in float64: the largest entry of the embeddings must be between "
+            f"{LEAST_ENTRY:g} and {LARGEST_ENTRY:g}, got {largest:.3g}; rescale the embeddings"
         )
 
 
 def _add_rows(sums: Tensor, group: Tensor, rows: Tensor) -> None:
-    # scatter_add_ knows an index that is one number a row; index_add_ takes the rows one by one
+    # scatter_add_ has a fast path for one index per row; index_add_ adds the rows one by one
     sums.scatter_add_(0, group[:, None].expand_as(rows), rows)
 
 
 def _over_classes(of: Moments, labels: Tensor) -> Moments:
-    """The same moments over a longer list of classes; absent ones count 0."""
+    """The same moments over a longer list of classes; absent classes count 0."""
     at = torch.searchsorted(labels, of.labels)
     return Moments(
         labels,

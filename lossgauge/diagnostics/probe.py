@@ -1,4 +1,4 @@
-"""The probe: reads each `Step` of a training loop, whosever it is, and keeps one row of GREEDINESS a step."""
+"""The probe: reads each `Step` of any training loop, and stores one row of GREEDINESS for each step."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _QUANTILES = {
 }
 
 TOGETHER = 32
-"""Steps whose numbers are asked for together."""
+"""Steps whose numbers are computed together."""
 
 
 class _Reading(NamedTuple):
-    """What is taken of a step at once, as tensors where they are: numbers are asked for later, many steps together."""
+    """The tensors of one step, on their device; the numbers are computed later, for many steps together."""
 
     step: int
     epoch: int
@@ -41,16 +41,16 @@ class _Reading(NamedTuple):
     norms: Float[Tensor, " batch"]
     tangent_norms: Float[Tensor, " batch"]
     head_gradients: list[Float[Tensor, ""]]
-    """Norms, one a parameter."""
+    """Norms, one for each parameter."""
     loss_gradients: list[Float[Tensor, ""]]
 
 
 class Probe:
-    """Collects a row a step in `rows`.
+    """Collects one row for each step in `rows`.
 
-    Of a batch it keeps a few numbers a sample, for at most `TOGETHER` steps: a number asked for alone costs
-    more than its arithmetic (cold code on a CPU, a round trip on a GPU). g₀ is known after ten steps: rows
-    before that get their gradient active ratio then. `finish` gives it to shorter runs.
+    It keeps a few numbers for each sample of a batch, for at most `TOGETHER` steps: reading a single number costs
+    more than its arithmetic (cold code on a CPU, a synchronisation on a GPU). g₀ is known after ten steps, and the
+    earlier rows get their gradient active ratio at that time. For shorter runs, `finish` does this.
     """
 
     def __init__(self) -> None:
@@ -60,9 +60,9 @@ class Probe:
         self._readings: list[_Reading] = []
 
     def __call__(self, step: Step) -> None:
-        """Take the row of a step: after `backward`, before the optimiser moves anything.
+        """Record a step: call it after `backward` and before the optimiser's update.
 
-        Raises InputError where its embeddings are not rows of floats.
+        Raises InputError if the embeddings are not rows of floats.
         """
         _check(step.embeddings)
         gradient = step.embeddings.grad
@@ -86,12 +86,12 @@ class Probe:
 
     @property
     def rows(self) -> list[Record]:
-        """A row for each step seen."""
+        """One row for each recorded step."""
         self._settle()
         return self._rows
 
     def finish(self) -> None:
-        """Fix g₀ on the steps seen so far, if it is not fixed yet."""
+        """Compute g₀ from the steps recorded so far, if it is not known yet."""
         self._settle()
         if self.start is None and self.start_norms:
             self.start = start_gradient(torch.cat(self.start_norms))
@@ -100,14 +100,14 @@ class Probe:
             self.start_norms = []
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold beside `rows`."""
+        """The state that a checkpoint must store in addition to `rows`."""
         self._settle()
         if self.start is not None:
             return {"start": torch.tensor(self.start, dtype=torch.float64)}
         return {f"norms.{index}": norms for index, norms in enumerate(self.start_norms)}
 
     def resume(self, rows: list[Record], state: dict[str, Tensor]) -> None:
-        """Go on from `rows` and what `state()` gave."""
+        """Continue from `rows` and the result of `state()`."""
         self._rows, self._readings = rows, []
         self.start = float(state["start"]) if "start" in state else None
         self.start_norms = (
@@ -115,7 +115,7 @@ class Probe:
         )
 
     def _settle(self) -> None:
-        """Make rows of the readings."""
+        """Turn the readings into rows."""
         readings, self._readings = self._readings, []
         if not readings:
             return
@@ -167,12 +167,12 @@ def _check(embeddings: object) -> None:
             else type(embeddings).__name__
         )
         raise InputError(
-            f"embeddings of a step must be a dense (rows, width) tensor of floats, got {shape}"
+            f"the embeddings of a step must be a dense (rows, width) tensor of floats, got {shape}"
         )
 
 
 def _terms_row(reading: _Reading) -> Record:
-    """The part of a row that the loss itself tells; None for what a black box does not know."""
+    """The part of a row that the loss itself reports; None for values that a black-box loss does not have."""
     e = reading.evaluation
     ratio = skipped = None
     if e.term_count and e.active_count is not None:
@@ -193,19 +193,19 @@ def _terms_row(reading: _Reading) -> Record:
 
 
 def known(value: float | None) -> float | None:
-    """`value`, or None for NaN: a row says "not known" in one way."""
+    """`value`, or None for NaN: a row has one way to say "not known"."""
     return None if value is None or math.isnan(value) else value
 
 
 def _means(of_steps: Float[Tensor, "steps batch"]) -> list[float]:
-    # numpy adds a row up in one way, however many rows there are: a probe that was put down and taken up
-    # again gives the same bits
+    # numpy sums a row in the same order for any number of rows: a probe that was saved and resumed
+    # gives the same bits
     means: list[float] = of_steps.double().numpy().mean(axis=1).tolist()
     return means
 
 
 def _quantiles(of_steps: Float[Tensor, "steps batch"]) -> list[list[float]]:
-    """A row a step; between two samples interpolated linearly."""
+    """One row for each step; interpolated linearly between two samples."""
     ascending = np.sort(of_steps.double().numpy(), axis=1)
     places = np.arange(ascending.shape[1])
     at = np.array(list(_QUANTILES.values())) * places[-1]
@@ -221,5 +221,5 @@ def _together(norms: Sequence[Tensor]) -> float | None:
 
 
 def _alike(one: _Reading, other: _Reading) -> bool:
-    """Whether two readings can be settled together: batches of one size."""
+    """Whether two readings can be computed together: their batches have the same size."""
     return one.norms.shape == other.norms.shape

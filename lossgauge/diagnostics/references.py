@@ -1,4 +1,4 @@
-"""Spaces whose geometry is known, to stand beside a measured one: what is much, what is none?"""
+"""Embedding spaces with known geometry, to compare a measured space with."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FROZEN = "frozen features"
 def random_unit_vectors(
     labels: Int[Tensor, " rows"], *, width: int
 ) -> Float[Tensor, "rows {width}"]:
-    """Unit vectors that know nothing of the labels: intra near 1, inter near 0 (about 2/samples a class)."""
+    """Random unit vectors, independent of the labels: intra near 1, inter near 0 (about 2/samples per class)."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(len(labels), width, generator=generator)
     return torch.nn.functional.normalize(rows)
 
 
 def full_collapse(labels: Int[Tensor, " rows"], *, width: int) -> Float[Tensor, "rows {width}"]:
-    """Every sample in one place: intra 0, inter 0, offset 1, and ratios that are not defined."""
+    """Every sample at one point: intra 0, inter 0, offset 1, and undefined ratios."""
     rows = torch.zeros(len(labels), width)
     rows[:, 0] = 1
     return rows

@@ -1,4 +1,4 @@
-"""Powers of two by which rows are divided, so that their squares stay inside float64: no digit changes."""
+"""Powers of two to divide rows by, so that their squares fit float64; such a division is exact."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
+from lossgauge.batch import largest_entry
+
 LEAST_ENTRY, LARGEST_ENTRY = 1e-140, 1e140
-"""Where the largest entry of rows lies between these, squares, their sums and their ratios fit float64."""
-
-
-def largest_entry(rows: Float[Tensor, "rows width"]) -> float:
-    """The largest entry by its absolute value."""
-    low, high = (float(extreme) for extreme in rows.aminmax())
-    return max(-low, high)
+"""If the largest entry of rows is between these, then squares, their sums and their ratios fit float64."""
 
 
 def power_of_two(rows: Float[Tensor, "rows width"]) -> float:
-    """The power of two just above the largest entry, or half of it where that is out of reach; 1 where all are 0."""
+    """The power of two just above the largest entry, or half of it if that is out of range; 1 if all entries are 0."""
     _, exponent = math.frexp(largest_entry(rows))
     return math.ldexp(1.0, min(exponent, 1023))

@@ -1,7 +1,7 @@
-"""Distances between class means, all pairs of them, a block of classes at a time.
+"""Distances between all pairs of class means, one block of classes at a time.
 
-A squared distance comes from a product of centred means, which cancels where two means are close. Those pairs
-are computed once more from the means themselves, so that equal means are at distance exactly 0.
+A squared distance is computed from a product of centred means, which cancels if two means are close. Such pairs
+are computed again from the means themselves, so equal means have a distance of exactly 0.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ BLOCK_DISTANCES = 2**20
 _CLOSE = 1e-4
 """Below this share of its two squared norms, a squared distance is computed from the means themselves."""
 _CLOSE_PAIRS = 4096
-"""So many of those pairs at a time."""
+"""The number of such pairs that are computed at a time."""
 
 
 class Spacing(NamedTuple):
-    """What the distances between class means come to; each pair counts once."""
+    """Statistics of the distances between class means; each pair counts once."""
 
     inter: float
     """Mean of the squared distances."""
@@ -31,27 +31,27 @@ class Spacing(NamedTuple):
     deviation: float
     """Standard deviation."""
     distance: Float64[Tensor, " classes"]
-    """From each class mean to the nearest other one …"""
+    """The distance from each class mean to the nearest other mean …"""
     nearest: Int64[Tensor, " classes"]
-    """… and the place of that one, the first among equals."""
+    """… and the index of that mean; the first one if several are equally near."""
     of_class: Float64[Tensor, " classes"]
     """Mean distance to the others."""
     cdnv: float
-    """Mean over pairs of (intra + intra')/(2·distance²), of classes that have an intra; NaN without such a pair."""
+    """Mean over pairs of (intra + intra')/(2·distance²), for classes with a known intra; NaN without such a pair."""
 
 
 def spacing(means: Float64[Tensor, "classes width"], intra: Float64[Tensor, " classes"]) -> Spacing:
-    """Spacing of at least two class means; `intra` is NaN for a class that has none.
+    """Spacing of at least two class means; `intra` is NaN for a class of one sample.
 
     Time grows as classes² × width: about a second for 11,316 means of width 128, on one thread. Memory grows
     as classes × width.
     """
     count = len(means)
-    centered = means - means[0]  # equal means are exactly 0 then
+    centered = means - means[0]  # so that equal means become exactly 0
     centered -= centered.mean(dim=0)
     norms = torch.linalg.vecdot(centered, centered)
     inter = 2 * float(norms.sum()) / (count - 1)
-    # deviations from the root of their mean square: they are small where the distances are alike
+    # deviations from the root mean square: they are small if the distances are similar
     usual = math.sqrt(inter)
     has_intra = ~intra.isnan()
     has, known = has_intra.double(), intra.nan_to_num(0)
@@ -59,7 +59,7 @@ def spacing(means: Float64[Tensor, "classes width"], intra: Float64[Tensor, " cl
     deviations, squares, ratios = means.new_zeros(count), 0.0, 0.0
     block = max(1, BLOCK_DISTANCES // count)
     for first in range(0, count, block):
-        # these rows against the columns from `first` on: what is right of the square stands for both orders
+        # these rows against the columns from `first` on: entries right of the square block count for both orders
         side = min(block, count - first)
         here, right, columns = (
             slice(first, first + side),
@@ -122,11 +122,11 @@ def _recompute_close(
 def _keep_nearest(
     least: Float64[Tensor, " classes"],
     nearest: Int64[Tensor, " classes"],
-    found: tuple[Tensor, Tensor],
+    block_minimum: tuple[Tensor, Tensor],
     first: int,
 ) -> None:
-    """Take what is nearer than all before, in place: places are counted from `first`."""
-    values, places = found
+    """Update the nearest distance and its index in place, where the new one is nearer; `first` offsets the indices."""
+    values, places = block_minimum
     nearer = values < least
     least[nearer] = values[nearer]
     nearest[nearer] = places[nearer] + first

@@ -11,7 +11,7 @@ from torch import Tensor
 from lossgauge.diagnostics.scale import power_of_two
 
 UNIFORMITY_ROWS = 2048
-"""Pairs are those of at most so many rows, evenly spaced: our choice."""
+"""The most rows whose pairs are used, evenly spaced: our choice."""
 
 
 def uniformity(rows: Float[Tensor, "rows width"]) -> float:

@@ -72,7 +72,7 @@ def write_wandb(export: Export) -> None:
                 raise StudyError(f"wandb cannot be written: {error}") from None
             if not is_online() and not _is_whole(place, run):
                 raise StudyError(
-                    f"{folder} cannot be written: wandb's log of the run {run.name} is incomplete; is the disk full?"
+                    f"{folder} cannot be written: the wandb log of the run {run.name} is incomplete; is the disk full?"
                 )
             _keep(place, folder)
 

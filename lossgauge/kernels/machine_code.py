@@ -148,8 +148,8 @@ def _locked(lock: int, folder: Path) -> bool:
                 continue
             if _Waiting.seconds > 0:
                 _log.warning(
-                    "lossgauge: waited %.0f s for another process that compiles and holds %s; "
-                    "this one compiles for itself now, and keeps nothing",
+                    "lossgauge: waited %.0f s for another process that compiles and holds the lock %s; "
+                    "this process now compiles too, and does not store its result",
                     waited,
                     folder / ".lock",
                 )
@@ -206,6 +206,6 @@ def _digest(parts: list[Any], body: bytes) -> str:
 @cache
 def _warn_once(why: str) -> None:
     _log.warning(
-        "lossgauge: compiled code is not kept, and each process compiles for some seconds: %s",
+        "lossgauge: compiled code cannot be stored, so each process compiles for some seconds: %s",
         why,
     )

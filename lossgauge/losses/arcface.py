@@ -44,7 +44,7 @@ def with_angular_margin(
 def angle(name: str, value: Any) -> float:
     """`value` as an angle in radians."""
     if zero_or_more(name, value) > math.pi:
-        raise InputError(f"the {name} of ArcFace is an angle in radians, 0 … π, got {value}")
+        raise InputError(f"the {name} of ArcFace must be an angle in radians, 0 … π, got {value}")
     return float(value)
 
 

@@ -149,8 +149,8 @@ class Loss(Configurable, nn.Module, ABC):
                 reduced = self._reduced(at.double(), numbers)
             if not usual and not reduced.fits(number):
                 raise InputError(
-                    f"the loss or its gradient leaves the range of {number} for embeddings with a largest entry "
-                    f"of {largest:.2g}; normalise the rows"
+                    f"the loss or its gradient is outside the range of {number} for embeddings whose largest entry "
+                    f"is {largest:.2g}; normalise the rows"
                 )
         outcome = reduced.outcome
         anchors = outcome.counts.to(outcome.value.dtype)
@@ -193,8 +193,8 @@ class Loss(Configurable, nn.Module, ABC):
         lowest, highest = self.entries
         if not lowest <= largest <= highest:
             raise InputError(
-                f"the largest entry of the embeddings must lie in {lowest:g} … {highest:g}, got {largest:.2g}: "
-                f"its square would leave the range of float64; scale the rows"
+                f"the largest entry of the embeddings must be in {lowest:g} … {highest:g}, got {largest:.2g}: "
+                f"its square would be outside the range of float64; rescale the rows"
             )
 
     def forward(self, embeddings: ArrayLike, labels: ArrayLike) -> Tensor:

@@ -32,8 +32,8 @@ class ClosedFormGradient(torch.autograd.Function):
         # ignored in silence.
         if torch.is_grad_enabled():
             raise InputError(
-                "this loss can be differentiated once: its gradient is given in closed form, without a "
-                "graph of its own; call backward without create_graph=True"
+                "this loss can be differentiated only once: its gradient is computed in closed form, without "
+                "an autograd graph; call backward without create_graph=True"
             )
         factor = upstream * ctx.scale
         return (

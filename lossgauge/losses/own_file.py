@@ -19,7 +19,9 @@ def from_file(name: str) -> Callable[..., Any]:
     """
     path, _, attribute = name.rpartition(":")
     if not os.path.isfile(path):  # false for a name that is too long, too
-        raise InputError(f"a loss of your own is named file.py:Name; there is no file {path!r}")
+        raise InputError(
+            f"the name of your own loss must be file.py:Name, but there is no file {path!r}"
+        )
     module = import_file(Path(path), shown=path)
     made = getattr(module, attribute, None)
     if not callable(made):

@@ -45,13 +45,13 @@ class ProxyLoss(Loss):
         class_count, width = self.proxies.shape
         if embeddings.shape[1] != width:
             raise InputError(
-                f"this loss was made for embedding_size={width}, got embeddings of width {embeddings.shape[1]}"
+                f"this loss was created with embedding_size={width}, got embeddings of width {embeddings.shape[1]}"
             )
         lowest, highest = torch.stack(labels.aminmax()).tolist()
         if lowest < 0 or highest >= class_count:
             row = int(((labels < 0) | (labels >= class_count)).nonzero()[0])
             raise InputError(
-                f"labels must lie in 0 … {class_count - 1} (class_count={class_count}), "
+                f"labels must be in 0 … {class_count - 1} (class_count={class_count}), "
                 f"got {int(labels[row])} in row {row}; number the classes from 0"
             )
 

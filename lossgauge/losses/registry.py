@@ -57,7 +57,7 @@ def load_loss(name: str, **settings: Any) -> torch.nn.Module:
         if ":" not in name:
             raise
         # a user's own constructor may raise anything; it is named, not swallowed
-        raise InputError(f"{name!r} cannot be made: {type(error).__name__}: {error}") from error
+        raise InputError(f"{name!r} cannot be created: {type(error).__name__}: {error}") from error
     from torch import nn
 
     if isinstance(loss, nn.Module):

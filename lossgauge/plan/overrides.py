@@ -132,7 +132,7 @@ def _put(content: Any, path: list[str], value: Any) -> None:
         _set_of_loss(loss, rest, value)
         return
     if not isinstance(inner, dict):
-        raise LookupError(f"{key} is {shown(inner)}, which has no key {rest[0]!r}")
+        raise LookupError(f"{key} is {shown(inner)}: it has no key {rest[0]!r}")
     _put(inner, rest, value)
 
 
@@ -145,7 +145,7 @@ def _loss_at(losses: list[dict[str, Any]], path: list[str]) -> tuple[dict[str, A
             continue
         if known.count(name) > 1:
             raise LookupError(
-                f"{known.count(name)} losses are named {name!r}; give all of losses instead"
+                f"{known.count(name)} losses are named {name!r}; set the whole list `losses` instead"
             )
         return losses[known.index(name)], rest
     raise LookupError(f"no loss is named {path[0]!r}{nearest(path[0], known)}")

@@ -77,7 +77,7 @@ class _Plain(yaml.SafeLoader):
             raise self._refused(event, f"tags are not allowed: remove {event.tag[:40]!r}")
         if self._levels > MOST_LEVELS:
             raise self._refused(
-                event, f"lists and mappings may be nested {MOST_LEVELS} levels deep at most"
+                event, f"lists and mappings may be nested at most {MOST_LEVELS} levels deep"
             )
         self._levels += 1
         node = super().compose_node(parent, index)
@@ -86,7 +86,7 @@ class _Plain(yaml.SafeLoader):
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
-            raise self._refused(node, f"a number may have {MOST_DIGITS} digits at most")
+            raise self._refused(node, f"a number may have at most {MOST_DIGITS} digits")
         value = super().construct_scalar(node)
         if node.tag == _NUMBERS[0] and (decimal := re.fullmatch(_DECIMAL, value)):
             return decimal[1] + (decimal[2].lstrip("0_") or "0")

@@ -275,7 +275,7 @@ class Plan(BaseModel):
             )
         if self.tune is not None and self.warmup_epochs >= (self.tune.epochs or self.epochs):
             raise ValueError(
-                f"warmup_epochs must be below tune.epochs too, or a trial is warm-up only, got "
+                f"warmup_epochs must be below tune.epochs too, or a trial would be only warm-up, got "
                 f"{self.warmup_epochs} of {self.tune.epochs}"
             )
         if self.tune is None and (ranged := [loss for loss in self.losses if loss.searched]):
@@ -284,7 +284,7 @@ class Plan(BaseModel):
                 "as in tune: {trials: 20}; or give one value"
             )
         if 1.0 in self.sensitivity:
-            raise ValueError("sensitivity: 1 is the loss unchanged; remove it")
+            raise ValueError("sensitivity: a factor of 1 leaves the loss unchanged; remove it")
         return self
 
     def backbone_of(self, dataset: str) -> BackbonePlan:

@@ -60,7 +60,7 @@ def built_in_studies() -> list[str]:
 def _parsed(text: str, overrides: Overrides, *, source: str, built_in: bool = False) -> Plan:
     content = read_yaml(text, source=source)
     if not isinstance(content, dict):
-        raise PlanError(f"{source} must hold keys and values, got {type(content).__name__}")
+        raise PlanError(f"{source} must contain keys and values, got {type(content).__name__}")
     return _plan(content, overrides, source=source, built_in=built_in)
 
 

@@ -1,9 +1,9 @@
 """Exact nearest neighbours by dot product or cosine, one block of queries at a time.
 
-Order is similarity in float64 descending, then row number ascending. float32 finds it: what a float32 score
-leaves open, by its bound on its own error, is looked at once more in float64 (`scores.py`). A float32 score and
-its column fit together in one 64-bit integer: on a CPU, partitioning and sorting integers finds the largest.
-The query itself is masked by its number: with duplicates it is often not the first hit.
+The order is similarity in float64 descending, then row number ascending. A float32 pass does most of the work: pairs
+that the error bound of the float32 scores cannot decide are computed again in float64 (`scores.py`). A float32 score
+and its column fit together in one 64-bit integer, so on a CPU, partitioning and sorting integers finds the largest.
+The query itself is excluded by its number: with duplicates, it is often not its own first neighbour.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BLOCK_SIMILARITIES = 2**21
 """Similarities held at a time unless `block_rows` says otherwise: 8 MB of float32."""
 
 _SPARE = 8
-"""So many more than asked for are taken: mostly, one of them is surely beyond the cut."""
+"""This many rows more than needed are selected: in most cases, one of them is certainly outside the result."""
 _LEAST_BLOCK_ROWS = 32
 _ROWS_A_SORT = 16
 _SAMPLE = 512
@@ -56,11 +56,11 @@ def neighbor_blocks(
 ) -> Iterator[Neighbors]:
     """The `counts` nearest rows of each of `queries` (row numbers), in blocks of consecutive queries.
 
-    A block is as wide as its largest count, so queries of like counts belong together; counts above
-    rows − 1 are cut to it. Time grows as queries × rows, memory as `block_rows` × rows and 12 bytes a number of
-    `embeddings`. Where all similarities are alike to seven digits even about their mean, as where one row is a
-    million times as long as the others, each is computed twice and time grows tenfold.
-    Raises InputError where a row is NaN or infinite, or, for cosines, all zeros.
+    A block is as wide as its largest count, so put queries with similar counts together; counts above
+    rows − 1 are reduced to it. Time grows as queries × rows, memory as `block_rows` × rows and 12 bytes for each number
+    of `embeddings`. If all similarities agree to seven digits even around their mean (for example because one row is a
+    million times as long as the others), each one is computed twice, which takes about ten times as long.
+    Raises InputError if a row is NaN or infinite, or, for cosines, all zeros.
     """
     if block_rows is not None and (not isinstance(block_rows, int) or block_rows < 1):
         raise InputError(f"block_rows must be a whole number of at least 1, got {block_rows!r}")
@@ -85,7 +85,7 @@ def _nearest(
     others, twice = similarity.shape[1] - 1, 2 * of.error[block]
     width = min(k + _SPARE, others)
     leading = _leading(similarity, width, pool)
-    # a row that may belong to the first k scores at least this
+    # every row that may belong to the first k has at least this score
     least = leading.scores[:, k - 1] - twice
     nearest = _settled(of, block, leading, twice)[:, :k]
     open_ = (leading.scores[:, -1] >= least).nonzero().flatten()
@@ -98,7 +98,7 @@ def _nearest(
 
 
 def _similarities(of: Scores, block: Int64[Tensor, " block"]) -> Float32[Tensor, "block rows"]:
-    """Quick score of each row for each query of `block`; −∞ of itself."""
+    """Quick score of each row for each query of `block`; −∞ for the query itself."""
     with _full_precision(of.quick.device.type):
         similarity = torch.addmm(of.quick_added, of.quick[block], of.quick.T)
     return similarity.scatter_(1, block[:, None], -torch.inf)
@@ -111,7 +111,7 @@ def _leading(
         return _leading_packed(similarity, width, pool)
     scores, columns = similarity.topk(
         width, dim=1
-    )  # equal ones in any order: that is settled later
+    )  # equal ones in any order: their order is decided later
     return _Leading(columns, scores)
 
 
@@ -120,10 +120,10 @@ def _leading_packed(
 ) -> _Leading:
     """By sorting (score, column) as one integer; equal scores in order of their columns.
 
-    A sample of a row's scores tells below which one none of the first `width` lies, most likely: what is above
-    is counted and sorted. numpy does it with vector instructions, and without the interpreter's lock.
+    A sample of a row's scores estimates a limit that the first `width` scores most likely exceed: the scores above
+    it are counted and sorted. numpy does this with vector instructions and without the interpreter lock.
     """
-    similarity += 0.0  # −0 becomes +0: they are equal, their bits are not
+    similarity += 0.0  # −0 becomes +0: they are equal, but their bits differ
     values = similarity.numpy()
     bits = values.view(np.int32)
     every = np.arange(bits.shape[1])
@@ -150,16 +150,16 @@ def _leading_packed(
 
 
 def _floors(values: Float32[np.ndarray, "block rows"], width: int) -> Float32[np.ndarray, " block"]:
-    """For each row a score that about `width` of its scores lie above, and rarely fewer."""
+    """For each row, a limit with about `width` of its scores above it, and rarely fewer."""
     sample = np.sort(values[:, :: max(1, values.shape[1] // _SAMPLE)], axis=1)
     above = width / values.shape[1] * sample.shape[1]
-    # a count of a sample is off by its root: four of them, and a little where it is small
+    # a sampled count n has a standard deviation of √n: add four of them, and a little more if n is small
     at = min(int(above + 4 * above**0.5 + 4), sample.shape[1])
     return sample[:, -at]
 
 
 def _reordered(bits: np.ndarray) -> np.ndarray:
-    """Bits of floats to integers in the order of the floats, and back."""
+    """Converts the bits of floats to integers with the same order, and back."""
     integers: np.ndarray = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return integers
 
@@ -172,7 +172,7 @@ def _settled(
 ) -> Int64[Tensor, "block k"]:
     """Leading columns in the order of their exact scores, then of their numbers.
 
-    Only within runs whose neighbours differ by no more than twice the error of a score: the rest is settled.
+    Only runs whose neighbours differ by at most twice the error of a score are sorted: the other order is certain.
     """
     columns, quick = leading
     close = quick[:, :-1] - quick[:, 1:] <= twice[:, None]
@@ -208,7 +208,7 @@ def _check_finite(rows: Float[Tensor, "rows width"]) -> None:
 
 @contextmanager
 def _full_precision(device: str) -> Iterator[None]:
-    """No TF32, bfloat16 or autocast, whatever the process has chosen: the bound on the error is float32's."""
+    """No TF32, bfloat16 or autocast, even if the process enabled them: the error bound is only valid for float32."""
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:

@@ -59,7 +59,7 @@ class Lock:
             raise
         except OSError as error:
             raise StudyError(
-                f"{self._path} cannot be locked ({error.strerror}): give a folder on a file system with locks"
+                f"{self._path} cannot be locked ({error.strerror}): use a folder on a file system that supports locks"
             ) from None
 
 
@@ -78,7 +78,7 @@ def opened(path: Path, folder: Path, *, create: bool = True) -> Iterator[Lock]:
             if create:
                 raise
         if len(handles) > 1 and not stat.S_ISREG(os.fstat(handles[1]).st_mode):
-            raise StudyError(f"{path} is no regular file: delete it, and try again")
+            raise StudyError(f"{path} is not a regular file: delete it, and try again")
         yield Lock(handles[1] if len(handles) > 1 else None, handles[0], path)
     finally:
         for handle in handles:

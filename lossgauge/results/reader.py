@@ -199,7 +199,7 @@ def study_record(layout: Layout) -> Record:
     path = layout.study
     if not os.path.lexists(path):
         raise StudyError(
-            f"{layout.folder} holds no study (no {path.name}); run `lossgauge study` first"
+            f"{layout.folder} does not contain a study (it has no {path.name}); run `lossgauge study` first"
         )
     try:
         study = read_json(path)
@@ -238,7 +238,7 @@ def dataset_record(layout: Layout, name: str) -> Record:
     path = layout.dataset(name)
     record = checked(path, Dataset, read_json(path))
     if record["dataset"] != name:
-        raise damaged(path, f"it is of the dataset {record['dataset']!r}")
+        raise damaged(path, f"it belongs to the dataset {record['dataset']!r}")
     return record
 
 

@@ -35,7 +35,7 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 def _file_name(name: str) -> str:
     if name in ("", ".", "..") or "/" in name or "\0" in name or len(name.encode()) > 250:
-        raise ValueError("it cannot be the name of a file")
+        raise ValueError("it cannot be a file name")
     return name
 
 
@@ -160,7 +160,7 @@ class Dataset(Model):
     @model_validator(mode="after")
     def _of_one_dataset(self) -> Dataset:
         if any(row.dataset != self.dataset for row in self.references):
-            raise ValueError("references of another dataset")
+            raise ValueError("its references belong to another dataset")
         return self
 
 
@@ -239,16 +239,16 @@ def check_columns(path: Path, name: str, schema: pa.Schema) -> None:
     for field in schema:
         kinds = allowed.get(first.get(field.name, "real"), {pa.int64(), pa.float64(), pa.null()})
         if field.type not in kinds:
-            raise damaged(path, f"its column {field.name!r} is of type {field.type}")
+            raise damaged(path, f"its column {field.name!r} has the type {field.type}")
 
 
 def check_epochs(path: Path, rows: list[Record], epochs: int) -> None:
     """CacheError unless there is a row for each epoch from 0 on, with measurements in it."""
     if len(rows) != epochs + 1 or any(row.get("epoch") != at for at, row in enumerate(rows)):
-        raise damaged(path, f"its rows are not those of the epochs 0 to {epochs}")
+        raise damaged(path, f"its rows are not the epochs 0 to {epochs}")
     for row in rows:
         if (column := too_large(row)) is not None:
-            raise damaged(path, f"{column} is {row[column]:g}, which is no measurement")
+            raise damaged(path, f"{column} is {row[column]:g}, which is not a valid measurement")
 
 
 def too_large(row: Record) -> str | None:
@@ -262,4 +262,4 @@ def too_large(row: Record) -> str | None:
 def _measurement(name: str, value: Scalar) -> None:
     """ValueError for what is no measurement."""
     if isinstance(value, bool | str) or (value is not None and abs(value) > MOST):
-        raise ValueError(f"{name} is {value!r}, which is no measurement")
+        raise ValueError(f"{name} is {value!r}, which is not a valid measurement")

@@ -37,7 +37,7 @@ class StudyTables:
         """Raises InputError where the view was not read from a folder."""
         if view.files is None:
             raise InputError(
-                "tables need a study's folder, and these results were not read from one: use read_study"
+                "tables need the folder of a study, but these results were not read from one: use read_study"
             )
         self.view = view.portable()
         self._files: RunFiles = view.files

@@ -222,7 +222,7 @@ class StudyView:
             other, earlier = first.setdefault(name, (str(fingerprint), run))
             if other != str(fingerprint):
                 raise InputError(
-                    f"all rows of a dataset must come from one split, but on {name!r} run {earlier!r} has the "
+                    f"all runs of a dataset must use one split, but on {name!r} run {earlier!r} has the "
                     f"fingerprint {other[:12]} and run {run!r} has {str(fingerprint)[:12]}: "
                     "report them as two studies"
                 )

@@ -62,13 +62,13 @@ class Store:
             # not at once: `lossgauge status` holds the lock for a moment
             if not study.take(EXCLUSIVE, seconds=1):
                 raise StudyError(
-                    f"another lossgauge study is at work in {self.folder}; "
-                    "wait for it, or give another folder with --out"
+                    f"another lossgauge study is running in {self.folder}; "
+                    "wait until it ends, or give another folder with --out"
                 )
             # workers whose study was killed end by themselves, but not at once
             if not workers.take(EXCLUSIVE, seconds=ORPHAN_SECONDS):
                 raise StudyError(
-                    f"workers of a study that was killed are still at work in {self.folder}; "
+                    f"worker processes of a killed study are still running in {self.folder}; "
                     "end them (ps shows them as lossgauge.study.engines.worker), or wait"
                 )
             workers.release()

@@ -1,4 +1,4 @@
-"""What a handful of seeds can tell: intervals, paired differences, rank correlation, and many of them at once.
+"""Statistics over a few seeds: intervals, paired differences, rank correlation, and correction for many tests.
 
 Student 1908 for the interval and the paired t-test; Spearman 1904 for the correlation, whose p-value is exact up
 to eight points; Holm 1979 for many p-values.
@@ -16,10 +16,10 @@ import numpy as np
 from scipy import special, stats
 
 ROUNDING = 1e-9
-"""Equal differences of float64 numbers come this near to each other, as a share of them."""
+"""Equal differences of float64 numbers may differ by this share of them, because of rounding."""
 
 EXACT_POINTS = 8
-"""Up to so many points every order is looked at; 8! is 40,320."""
+"""Up to this many points, every order is tried; 8! is 40,320."""
 
 
 class Interval(NamedTuple):
@@ -27,10 +27,10 @@ class Interval(NamedTuple):
 
     mean: float
     half_width: float | None
-    """None where the values show no spread: for a single one, and for equal ones, an interval of 0 would be a claim."""
+    """None if the values have no spread: for a single value or equal values, an interval of 0 would be misleading."""
     size: int
     p_value: float | None = None
-    """Two-sided, of a mean of 0: Student's t-test, paired where the values are differences; None without spread."""
+    """Two-sided p-value for a mean of 0: Student's t-test, paired if the values are differences; None without spread."""
 
     @property
     def low(self) -> float:
@@ -42,12 +42,12 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """False where there is no interval: without a spread nothing is resolved."""
+        """False without an interval: without a spread, no difference can be shown."""
         return self.half_width is not None and (self.low > 0 or self.high < 0)
 
     @property
     def why_none(self) -> str:
-        """Why there is no interval, in words; empty where there is one."""
+        """Why there is no interval, in words; empty if there is one."""
         if self.half_width is not None:
             return ""
         return "one seed" if self.size == 1 else "no spread between the seeds"
@@ -62,7 +62,7 @@ class Correlation(NamedTuple):
 
 
 def known(value: object) -> float | None:
-    """`value` as a finite float; None for None, NaN, infinities and what is no number."""
+    """`value` as a finite float; None for None, NaN, infinities and anything that is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         return None
     number = float(value)
@@ -70,10 +70,10 @@ def known(value: object) -> float | None:
 
 
 def interval(values: Iterable[object]) -> Interval | None:
-    """Mean and 95 % Student-t interval of the values that are known; None where none is.
+    """Mean and 95 % Student-t interval of the known values; None without known values.
 
-    Values that differ by rounding alone have no spread, and so no interval: few seeds that agree, as they do on a
-    small test side or in whole epochs, do not show that the next one would.
+    Values that differ only by rounding have no spread, and so no interval: a few seeds that agree (for example on a
+    small test side, or in whole epochs) do not show that the next seed would agree too.
     """
     numbers = [number for number in map(known, values) if number is not None]
     if not numbers:
@@ -89,13 +89,13 @@ def interval(values: Iterable[object]) -> Interval | None:
 
 
 def paired_difference(left: Mapping[int, object], right: Mapping[int, object]) -> Interval | None:
-    """`left` − `right` over the seeds both have; None where they share none."""
+    """`left` − `right` over the seeds that both have; None without a shared seed."""
     pairs = [(known(left[seed]), known(right[seed])) for seed in sorted(left.keys() & right.keys())]
     return interval(a - b for a, b in pairs if a is not None and b is not None)
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | None:
-    """Spearman's correlation; None for fewer than three points or where one side is constant."""
+    """Spearman's correlation; None for fewer than three points or if one side is constant."""
     if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
     ranks_x, ranks_y = _unit_ranks(x), _unit_ranks(y)
@@ -104,14 +104,15 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | No
         return Correlation(value, float(stats.spearmanr(x, y).pvalue), len(x))
     orders = np.array(list(permutations(range(len(y)))))
     by_chance = ranks_y[orders] @ ranks_x
-    # 1e-9: equal correlations differ by rounding, and an order must count itself
+    # 1e-9: equal correlations may differ by rounding, and the observed order must count itself
     return Correlation(value, float(np.mean(np.abs(by_chance) >= abs(value) - 1e-9)), len(x))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value as corrected for standing among the others, in their order; at most 1.
+    """Each p-value, corrected for the number of tests, in the given order; at most 1.
 
-    Below 0.05 it holds up with a chance of 5 % that any of them is below by accident, however they hang together.
+    If all values below 0.05 are accepted, the chance of any false one among them is at most 5 %, for any dependence
+    between the tests.
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected, highest = [1.0] * len(p_values), 0.0

@@ -1,4 +1,4 @@
-"""Numbers in words as a reader wants them: a true minus, no `1.1e-07`, no `-0.0`."""
+"""Numbers as text for readers: a real minus sign, no `1.1e-07`, no `-0.0`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TIMES = {"milliseconds": "ms", "seconds": "s"}
 
 
 def rounded(value: float, digits: int, *, signed: bool = False) -> str:
-    """`value` to so many places behind the point; `signed` gives a plus too. What rounds to 0 has no sign."""
+    """`value` with this many decimals; `signed` adds a plus sign too. A value that rounds to 0 has no sign."""
     whole = round(value, digits) + 0.0  # + 0.0 turns -0.0 into 0.0
     text = f"{whole:+.{digits}f}" if signed and whole else f"{whole:.{digits}f}"
     return text.replace("-", "−")
 
 
 def short(value: float, digits: int) -> str:
-    """`value` in so many significant digits: `0.00041` is `4.1·10⁻⁴`."""
+    """`value` with this many significant digits: `0.00041` is `4.1·10⁻⁴`."""
     if value == 0 or 1e-2 <= abs(value) < 1e3:
         text = f"{value:.{digits}g}"
         return (f"{value:.0f}" if "e" in text else text).replace("-", "−")
@@ -43,7 +43,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def shown(value: float, unit: Unit) -> str:
-    """`value` in its unit, in as many digits as a reader can use; never "−0.0"."""
+    """`value` in its unit, with as many digits as a reader can use; never "−0.0"."""
     if not math.isfinite(value):
         return "—"
     if unit == "small":
@@ -58,7 +58,7 @@ def shown(value: float, unit: Unit) -> str:
 
 
 def shown_interval(over: Interval, unit: Unit) -> str:
-    """`91.2 % ± 0.4`; the mean alone where there is no interval."""
+    """`91.2 % ± 0.4`; only the mean if there is no interval."""
     text = shown(over.mean, unit)
     if over.half_width is None:
         return text
@@ -66,7 +66,7 @@ def shown_interval(over: Interval, unit: Unit) -> str:
 
 
 def shown_half_width(half_width: float, mean: float, unit: Unit) -> str:
-    """The ± of an interval in the digits of its mean; one that rounds to nothing is "< 0.1", not 0."""
+    """The ± of an interval with the digits of its mean; a value that rounds to 0 is "< 0.1", not 0."""
     if unit == "small" or unit in _TIMES:
         return short(half_width, 3) if unit == "small" else f"{half_width:.2g}"
     scaled = 100 * half_width if unit == "percent" else half_width

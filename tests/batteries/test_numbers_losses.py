@@ -158,7 +158,7 @@ def test_each_loss_is_right_in_every_type_size_and_layout_or_refused(capsys):
                             if leaf is not None:
                                 value.backward()
                         except InputError as error:
-                            limit = "must lie in 1e-135 … 1e+145" in str(error)
+                            limit = "must be in 1e-135 … 1e+145" in str(error)
                             if limit and not 1e-135 <= float(rows.abs().max()) <= 1e145:
                                 counts["outside the stated range"] += 1
                             elif holds:

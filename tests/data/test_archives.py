@@ -95,7 +95,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, kind: str, nam
 
 
 def test_a_file_without_a_name_is_refused(tmp_path: Path):
-    refused(tar_of(tmp_path / "a.tar.gz", ("", b"2")), "its entry '' is a name that comes twice")
+    refused(tar_of(tmp_path / "a.tar.gz", ("", b"2")), "its entry '' is a name that appears twice")
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,13 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path):
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path, kind: str):
     for members in (("a/b", "a/b"), ("a/b", "a//b"), ("a", "a/b"), ("a/b", "a")):
         archive = archive_of(tmp_path / kind, *((name, b"1") for name in members))
-        refused(archive, r"its entry .* is a name that comes twice")
+        refused(archive, r"its entry .* is a name that appears twice")
 
 
 @KINDS
 def test_more_entries_than_allowed_are_refused(tmp_path: Path, kind: str):
     archive = archive_of(tmp_path / kind, *((f"{n}", b"1") for n in range(4)))
-    refused(archive, "more than 3 entries, at 3", Limits(entries=3))
+    refused(archive, "more than 3 entries; stopped at the entry 3", Limits(entries=3))
     extract(archive, tmp_path / "whole", Limits(entries=4))
 
 
@@ -138,14 +138,18 @@ def test_more_entries_than_allowed_are_refused(tmp_path: Path, kind: str):
 def test_more_bytes_than_allowed_are_refused_and_the_entry_is_named(tmp_path: Path, kind: str):
     content = b"".join(n.to_bytes(4, "big") for n in range(20_000))
     archive = archive_of(tmp_path / kind, ("small", b"1"), ("large", content))
-    refused(archive, "unpacks to more than 50,000 bytes, at large", Limits(bytes=50_000))
+    refused(
+        archive,
+        "unpacks to more than 50,000 bytes; stopped at the entry large",
+        Limits(bytes=50_000),
+    )
 
 
 @KINDS
 def test_a_ratio_bomb_is_refused(tmp_path: Path, kind: str):
     archive = archive_of(tmp_path / kind, ("bomb", bytes(5_000_000)))
     limits = Limits(ratio=100, free_bytes=100_000)
-    refused(archive, r"unpacks to more than \d+,\d+ bytes, at bomb", limits)
+    refused(archive, r"unpacks to more than \d+,\d+ bytes; stopped at the entry bomb", limits)
     extract(archive, tmp_path / "whole", limits._replace(free_bytes=6_000_000))
 
 
@@ -214,7 +218,7 @@ def test_an_archive_without_the_dataset_or_with_another_archive_is_named(tmp_pat
 
     with pytest.raises(DataError, match=r"a\.zip is unpacked, but cub200 is not in .*: put CUB"):
         find_within(archive, nothing)
-    with pytest.raises(DataError, match=r"a\.zip holds another archive, set\.tgz"):
+    with pytest.raises(DataError, match=r"a\.zip contains another archive, set\.tgz"):
         find_within(archive, lambda folder: folder / "set.tgz")
 
 

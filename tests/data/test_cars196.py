@@ -168,7 +168,9 @@ def test_test_annotations_without_classes_are_refused(tmp_path: Path):
     root = cars_new(tmp_path)
     table = np.zeros((1, 3), dtype=[("bbox_x1", object), ("fname", object)])
     savemat(root / "devkit/cars_test_annos_withlabels.mat", {"annotations": table})
-    with pytest.raises(DataError, match=r"withlabels\.mat must hold annotations .* has no class"):
+    with pytest.raises(
+        DataError, match=r"withlabels\.mat must contain annotations .* has no class"
+    ):
         load_dataset("cars196", root)
 
 
@@ -186,7 +188,7 @@ def test_a_torn_mat_is_named(tmp_path: Path, content: bytes):
 def test_a_class_that_is_none_is_named(tmp_path: Path, label: str):
     root = cars_kaggle(tmp_path)
     write(root / "anno_train.csv", f"00001.jpg,1,2,3,4,{label}\n")
-    with pytest.raises(DataError, match=r"anno_train\.csv must hold classes from 1 to 4, got"):
+    with pytest.raises(DataError, match=r"anno_train\.csv must contain classes from 1 to 4, got"):
         load_dataset("cars196", root)
 
 

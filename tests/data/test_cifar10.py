@@ -88,7 +88,7 @@ def test_a_batch_that_was_cut_off_is_named_with_the_size_of_a_record(folder: Pat
     path = folder / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(
-        DataError, match=r"data_batch_2\.bin must hold records of 3,073 bytes, got 6,145"
+        DataError, match=r"data_batch_2\.bin must contain records of 3,073 bytes, got 6,145"
     ):
         load_dataset("cifar10", folder)
 
@@ -103,7 +103,9 @@ def test_a_record_too_few_is_told_with_the_right_count(folder: Path):
 def test_a_label_that_is_none_is_named(folder: Path):
     path = folder / "data_batch_5.bin"
     path.write_bytes(b"\x0a" + path.read_bytes()[1:])
-    with pytest.raises(DataError, match=r"data_batch_5\.bin must hold labels from 0 to 9, got 10"):
+    with pytest.raises(
+        DataError, match=r"data_batch_5\.bin must contain labels from 0 to 9, got 10"
+    ):
         load_dataset("cifar10", folder)
 
 

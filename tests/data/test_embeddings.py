@@ -146,7 +146,9 @@ def test_other_names_can_be_given(tmp_path, kind):
         pq.write_table(pa.table({"vectors": ROWS.tolist(), "species": WORDS}), path)
     found = load(path, embeddings_name="vectors", labels_name="species")
     assert found.labels.tolist() == [2, 0, 1] * 4
-    with pytest.raises(DataError, match=r"must hold the arrays 'embeddings' and 'labels', got \["):
+    with pytest.raises(
+        DataError, match=r"must contain the arrays 'embeddings' and 'labels', got \["
+    ):
         load(path)
 
 
@@ -209,7 +211,9 @@ def test_tensors_that_are_no_embeddings_do_not_make_labels_ambiguous(tmp_path):
     save_file({"weight": torch.zeros(3, 3)}, tmp_path / "model.safetensors")
     assert load(tmp_path / "x.npy").labels.tolist() == LABELS.tolist()
     save_file({"embeddings": torch.from_numpy(ROWS)}, tmp_path / "model.safetensors")
-    with pytest.raises(DataError, match=r"model\.safetensors beside x\.npy has no labels"):
+    with pytest.raises(
+        DataError, match=r"model\.safetensors, in the same folder as x\.npy, also has no labels"
+    ):
         load(tmp_path / "x.npy")
 
 
@@ -314,7 +318,7 @@ def test_a_label_beyond_64_bits_is_refused_and_large_ones_are_told_apart(tmp_pat
 def test_the_first_row_of_a_second_shard_is_named_as_its_own(tmp_path):
     save(tmp_path / "a.npz", ROWS[:5], labels=WORDS[:5])
     save(tmp_path / "b.npz", ROWS[5:], labels=np.where(IDS[5:] == "n5", "", WORDS[5:]))
-    with pytest.raises(DataError, match=r"b\.npz, row 0 has none"):
+    with pytest.raises(DataError, match=r"b\.npz, row 0 has no label"):
         load(tmp_path)
 
 
@@ -413,7 +417,7 @@ def worse(row: int, value: float) -> np.ndarray:
         ({"labels": LABELS[:-1]}, r"holds 12 embeddings, but labels has shape \(11,\)"),
         ({"labels": LABELS[:, None]}, r"labels has shape \(12, 1\)"),
         ({"labels": LABELS + 0.5}, r"all whole numbers or all text, got float, 3.5"),
-        ({"labels": np.where(LABELS == 2, np.nan, LABELS)}, r"row 2 has none \(4 of 12 rows have none\)"),
+        ({"labels": np.where(LABELS == 2, np.nan, LABELS)}, r"row 2 has no label \(4 of 12 rows have none\)"),
         ({"labels": LABELS > 2}, r"all whole numbers or all text, got bool"),
         ({"labels": np.zeros(12, int)}, r"two classes, got only '0'"),
     ],
@@ -431,7 +435,7 @@ def test_bad_numbers_are_named_with_their_row(tmp_path, kind, columns, words):
     [
         ({"ids": np.where(IDS == "n9", "n4", IDS)}, r"row 4 and .*row 9 are both 'n4'"),
         ({"split": np.where(IDS == "n9", "val", SIDES)}, r"train or test, got 'val' in .*row 9"),
-        ({"labels": np.where(IDS == "n9", "", WORDS)}, r"row 9 has none \(1 of 12"),
+        ({"labels": np.where(IDS == "n9", "", WORDS)}, r"row 9 has no label \(1 of 12"),
         ({"ids": IDS[:3]}, r"ids has shape \(3,\)"),
     ],
 )  # fmt: skip
@@ -446,13 +450,13 @@ def test_bad_words_are_named_with_their_row(tmp_path, kind, columns, words):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([[1.0, 2.0], [3.0], [1.0, 0.0]], r"one width, but .*row 1 has 1 numbers and row 0 has 2"),
-        ([[1.0, 2.0], None, [1.0, 0.0]], r"every row needs an embedding, but .*row 1 has none \(1 of 3"),
-        ([None, [1.0, 2.0], [1.0, 0.0]], r"row 0 has none \(1 of 3"),
+        ([[1.0, 2.0], [3.0], [1.0, 0.0]], r"the same width, but .*row 1 has 1 numbers and row 0 has 2"),
+        ([[1.0, 2.0], None, [1.0, 0.0]], r"every row needs an embedding, but .*row 1 has no embedding \(1 of 3"),
+        ([None, [1.0, 2.0], [1.0, 0.0]], r"row 0 has no embedding \(1 of 3"),
         ([[1.0, 2.0], [1.0, None], [1.0, 0.0]], r"row 1 holds NaN"),
         ([[1, 2], [1, 3], [1, 0]], r"must be floats, got int64"),
-        ([1.0, 2.0, 3.0], r"must hold a list of floats per row, got double"),
-        ([["a"], ["b"], ["c"]], r"must hold a list of floats per row, got list"),
+        ([1.0, 2.0, 3.0], r"must have a list of floats in each row, got double"),
+        ([["a"], ["b"], ["c"]], r"must have a list of floats in each row, got list"),
         ([[], [], []], r"is empty"),
     ],
 )  # fmt: skip
@@ -469,7 +473,7 @@ def test_missing_labels_in_parquet_are_named(tmp_path):
         table = pa.table({"embeddings": [[1.0, 0.0]] * 3, "labels": labels})
         pq.write_table(table, tmp_path / "x.parquet")
         for reader in (load, read_embeddings):
-            with pytest.raises(DataError, match=r"x\.parquet, row 1 has none \(1 of 3"):
+            with pytest.raises(DataError, match=r"x\.parquet, row 1 has no label \(1 of 3"):
                 reader(tmp_path / "x.parquet")
 
 
@@ -478,11 +482,13 @@ def test_shards_that_do_not_agree_are_named(tmp_path):
     save(tmp_path / "b.npz", ROWS[:, :3], labels=LABELS)
     for reader in (load, read_embeddings):
         with pytest.raises(
-            DataError, match=r"one width, but .*b\.npz has .*\(12, 3\) and .*a\.npz"
+            DataError, match=r"the same width, but .*b\.npz has .*\(12, 3\) and .*a\.npz"
         ):
             reader(tmp_path)
     save(tmp_path / "b.npz", ROWS, labels=LABELS, ids=IDS)
-    with pytest.raises(DataError, match=r"all shards or none must have ids, but .*a\.npz has none"):
+    with pytest.raises(
+        DataError, match=r"either all shards or no shard must have ids, but .*a\.npz has none"
+    ):
         load(tmp_path)
     save(tmp_path / "b.npz", ROWS, labels=WORDS)
     with pytest.raises(DataError, match="all whole numbers or all text, got int and str"):
@@ -492,17 +498,17 @@ def test_shards_that_do_not_agree_are_named(tmp_path):
         load(tmp_path)
     save(tmp_path / "b.npz", ROWS, labels=np.where(IDS == "n7", np.nan, LABELS))
     save(tmp_path / "a.npz", ROWS, labels=LABELS.astype(float))
-    with pytest.raises(DataError, match=r"b\.npz, row 7 has none"):
+    with pytest.raises(DataError, match=r"b\.npz, row 7 has no label"):
         load(tmp_path)
     save(tmp_path / "c.parquet", ROWS, labels=LABELS)
-    with pytest.raises(DataError, match=r"must have one suffix, got \.npz and \.parquet"):
+    with pytest.raises(DataError, match=r"must have the same suffix, got \.npz and \.parquet"):
         load(tmp_path)
 
 
 def test_what_is_not_there_or_of_no_known_kind_is_said(tmp_path):
     with pytest.raises(DataError, match=r"none\.npz cannot be read: no such file"):
         load(tmp_path / "none.npz")
-    with pytest.raises(DataError, match="has no file of embeddings"):
+    with pytest.raises(DataError, match="contains no embeddings file"):
         load(tmp_path)
     (tmp_path / "x.csv").write_text("1,2\n")
     with pytest.raises(DataError, match=r"x\.csv has an unknown suffix; known: \.npz"):

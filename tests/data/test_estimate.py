@@ -60,7 +60,7 @@ def test_a_share_of_unreadable_images_that_stops_a_study_is_foretold(count, bad,
     if count == 64:
         images = damaged(count, *range(bad))
         if others:
-            with pytest.raises(DataError, match="is stopped: more than 10 of its images"):
+            with pytest.raises(DataError, match="cannot be used: more than 10 of its images"):
                 features(images, load_backbone("pixels"), cache=tmp_path)
         else:
             assert len(features(images, load_backbone("pixels"), cache=tmp_path).labels) == 54

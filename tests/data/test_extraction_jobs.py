@@ -124,7 +124,7 @@ def test_the_rest_is_done_here_where_a_worker_is_killed(digits, workers, caplog)
     assert torch.equal(together, alone)
     (words,) = caplog.messages
     assert words == (
-        "lossgauge: a process that extracts features was ended by SIGKILL; this process does the rest"
+        "lossgauge: a process that extracts features was ended by SIGKILL; this process extracts the rest"
     )
 
 

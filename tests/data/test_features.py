@@ -143,7 +143,7 @@ def test_an_entry_of_other_images_under_this_name_is_not_believed(digits, tmp_pa
     (theirs,) = set(tmp_path.iterdir()) - {ours}
     for name in ("shard-00000.safetensors", "manifest.json"):
         (ours / name).write_bytes((theirs / name).read_bytes())
-    with pytest.raises(CacheError, match="is of other images"):
+    with pytest.raises(CacheError, match="it belongs to other images"):
         extract(digits, tmp_path)
 
 
@@ -229,7 +229,9 @@ def test_more_than_ten_and_more_than_a_hundredth_of_unreadable_images_stop_a_dat
     if not stops:
         assert len(extract(images, tmp_path).features) == total - bad
         return
-    words = r"more than 10 of its images and more than 1% of the .* 0, \d+, \d+ and \d+ more among them \(image"
+    words = (
+        r"more than 10 of its images and more than 1% of the .* 0, \d+, \d+ and \d+ more \(image"
+    )
     with pytest.raises(DataError, match=words):
         extract(images, tmp_path)
     assert entries_in(tmp_path) == [] or all(
@@ -247,7 +249,7 @@ def test_a_side_that_loses_too_much_is_refused(digits, tmp_path):
 
 def test_without_one_readable_image_there_is_nothing_to_extract(digits, tmp_path):
     few = first_rows(digits, 8)
-    with pytest.raises(DataError, match=r"none of the 8 images .*, 0, 1, 2 and 5 more among them"):
+    with pytest.raises(DataError, match=r"none of the 8 images .*: 0, 1, 2 and 5 more"):
         extract(unreadable(few, *range(8)), tmp_path)
 
 

@@ -297,7 +297,7 @@ def test_a_categorical_column_is_text(pets):
 def test_a_folder_that_is_not_there_or_holds_nothing_is_named_with_the_layouts(tmp_path):
     with pytest.raises(DataError, match=r"there is no .*nowhere; folder:PATH takes"):
         load(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="holds no folders; folder:PATH takes"):
+    with pytest.raises(DataError, match="contains no folders; folder:PATH takes"):
         load(tmp_path)
     (tmp_path / "list.tsv").write_text("path\tlabel\n")
     with pytest.raises(DataError, match=r"list\.tsv is neither a folder nor a \.csv"):
@@ -310,10 +310,10 @@ def test_a_folder_that_is_no_set_of_classes_is_refused(pets):
         load(pets)
     (pets / "stray.png").unlink()
     (pets / "empty").mkdir()
-    with pytest.raises(DataError, match=r"class folder .*empty holds no image"):
+    with pytest.raises(DataError, match=r"class folder .*empty has no readable image"):
         load(pets)
     draw(pets / "empty" / "deeper" / "1.png", 1)
-    with pytest.raises(DataError, match=r"empty/deeper is a folder inside the folder of a class"):
+    with pytest.raises(DataError, match=r"empty/deeper is a folder inside a class folder"):
         load(pets)
 
 
@@ -348,12 +348,12 @@ def change(row: int, **entries):
         (change(3, path="loop.png"), r"{3}: "),
         (change(3, path="cat/\0.png"), r"{3}: .* is not a path|cannot be read"),
         (change(3, path="cat/" + 300 * "x" + ".png"), r"{3}: .*"),
-        (change(3, path="cat/../cat/1.png"), r"paths must differ, but .*{3} and .*{5} are both"),
-        (change(3, path="twin.png"), r"paths must differ, but .*{3} and .*{5} are both"),
-        (change(3, label=""), r"needs a label, but .*{3} has none \(1 of 12"),
+        (change(3, path="cat/../cat/1.png"), r"paths must be unique, but .*{3} and .*{5} are both"),
+        (change(3, path="twin.png"), r"paths must be unique, but .*{3} and .*{5} are both"),
+        (change(3, label=""), r"needs a label, but .*{3} has no label \(1 of 12"),
         (change(3, split="val"), r"split must be train or test, got 'val' in .*{3}"),
         (change(3, split=""), r"split must be train or test, got '' in .*{3}"),
-        (change(3, id="5"), r"ids must differ, but .*{3} and .*{5} are both '5'"),
+        (change(3, id="5"), r"ids must be unique, but .*{3} and .*{5} are both '5'"),
         (change(3, id=""), r"every row needs an id, .* got '' in .*{3}"),
         (lambda rows: [row.update(labels=1) for row in rows], r"unknown column 'labels'; did you mean 'label'"),
         (lambda rows: [row.pop("label") for row in rows], r"columns path and label; label is missing"),
@@ -390,7 +390,7 @@ def test_a_mistake_in_a_manifest_is_named_with_its_row(pets, name, mistake, word
         (b"", "is empty"),
         (b"path,label\n", "got no rows"),
         (b"path,label,label\na,b,c\n", "two columns or arrays named 'label'"),
-        (b"path,label\ncat/1.png,cat,black\n", "line 2, must have 2 entries .* got 3"),
+        (b"path,label\ncat/1.png,cat,black\n", "line 2, must have 2 entries, .* got 3"),
         (b'path,label\ncat/1.png,"cat\n', "cannot be read as CSV"),
         (b"path,label\ncat/1.png,k\xe4tzchen\n", "cannot be read as CSV in UTF-8"),
         (
@@ -419,7 +419,7 @@ def test_a_parquet_file_that_is_none_is_refused_and_so_are_odd_types(pets):
         load(path)
     rows[2]["label"] = None
     write_manifest(pets, rows, path.name)
-    with pytest.raises(DataError, match="row 2 has none"):
+    with pytest.raises(DataError, match="row 2 has no label"):
         load(path)
 
 

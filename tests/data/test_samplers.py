@@ -129,20 +129,25 @@ def test_m_per_class_mixes_the_classes_differently_in_each_epoch():
 @pytest.mark.parametrize(
     ("sizes", "batch_size", "m", "words"),
     [
-        ((5, 5), 4, 1, "samples_per_class must be at least 2, or no anchor has a positive, got 1"),
-        ((5, 5), 3, 4, "at least samples_per_class, got 3 and 4: take 8 or more"),
-        ((5, 3, 2), 8, 4, "takes 2 classes a batch, but there are 1 of at least 4 rows"),
+        (
+            (5, 5),
+            4,
+            1,
+            "samples_per_class must be at least 2, because an anchor needs a positive, got 1",
+        ),
+        ((5, 5), 3, 4, "at least samples_per_class, got 3 and 4: use 8 or more"),
+        ((5, 3, 2), 8, 4, "needs 2 classes per batch, but there are 1 of at least 4 rows"),
         (
             (3, 3, 2),
             8,
             4,
-            "are 0 of at least 4 rows: take another samples_per_class, or small_classes: repeat",
+            "are 0 of at least 4 rows: use another samples_per_class, or small_classes: repeat",
         ),
         (
             (5, 5, 5),
             16,
             4,
-            "takes 4 classes a batch, but there are 3 of at least 4 rows: take batch_size 12 or less",
+            "needs 4 classes per batch, but there are 3 of at least 4 rows: use batch_size 12 or less",
         ),
         ((5, 5), 0, 2, "at least two samples"),
     ],
@@ -313,7 +318,7 @@ def test_cells_are_groups_of_near_rows_and_a_function_of_the_seed():
     assert torch.equal(cells, kmeans_cells(features, 4, 0))
     assert [len(part.unique()) for part in cells.split(10)] == [1] * 4
     assert cells.unique().tolist() == [0, 1, 2, 3]
-    with pytest.raises(InputError, match="k must lie between 2 and the 40 rows, got 41"):
+    with pytest.raises(InputError, match="k must be between 2 and the number of rows, 40, got 41"):
         kmeans_cells(features, 41, 0)
 
 
@@ -358,5 +363,5 @@ def test_many_anchors_without_a_positive_are_worth_a_warning_with_a_remedy():
     assert words is not None
     assert words.startswith("8% of the samples have no other")
     assert words.endswith("Try: sampler: m_per_class with samples_per_class: 4")
-    with pytest.raises(InputError, match="share must lie"):
+    with pytest.raises(InputError, match="share must be in"):
         warning_of_anchors_without_positive(float("nan"))

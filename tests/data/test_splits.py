@@ -238,6 +238,6 @@ def test_a_class_of_fewer_than_four_gives_nothing_to_the_slice():
 def test_a_slice_that_cannot_be_measured_is_refused_with_what_to_do(labels, message):
     with pytest.raises(DataError, match=message) as caught:
         sliced(labels)
-    assert "take another validation_share, selection: last without tune, or more data" in str(
+    assert "use another validation_share, selection: last without tune, or more data" in str(
         caught.value
     )

@@ -477,14 +477,14 @@ def test_embeddings_too_large_for_their_type_are_refused_in_words(name, form, dt
         found, wanted = find(loss, rows, labels, form=form), find(loss, embeddings, labels)
         assert found.value.item() == pytest.approx(wanted.value.item(), rel=1e-4)
         return
-    rule = r"leaves the range of torch|must lie in 1e-135 … 1e\+145, got .*e\+154"
+    rule = r"is outside the range of torch|must be in 1e-135 … 1e\+145, got .*e\+154"
     with pytest.raises(InputError, match=rule):
         find(loss, rows, labels, form=form)
 
 
 def test_distances_whose_squares_vanish_in_float64_are_refused_in_words():
     embeddings, labels = make_batch([0, 0, 1, 1])
-    with pytest.raises(InputError, match=r"must lie in 1e-135 … 1e\+145, got .*e-15"):
+    with pytest.raises(InputError, match=r"must be in 1e-135 … 1e\+145, got .*e-15"):
         make_loss("contrastive")(embeddings * 1e-150, labels)
 
 
@@ -492,7 +492,7 @@ def test_a_temperature_that_float32_cannot_hold_is_computed_in_float64():
     embeddings, labels = make_batch([*range(8)] * 4, width=32)
     loss = make_loss("info_nce", temperature=1e-36)
     rows = (embeddings * 1e5).float()
-    with pytest.raises(InputError, match=r"leaves the range of torch.float32"):
+    with pytest.raises(InputError, match=r"is outside the range of torch.float32"):
         loss(rows, labels)
     loss = make_loss("n_pair", temperature=1e-29)
     assert_near(find(loss, rows, labels), reference(loss, rows, labels), share=1e-5)

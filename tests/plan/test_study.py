@@ -142,7 +142,7 @@ def test_a_missing_key_is_named():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b", "must hold keys and values, got list"),
+        ("- a\n- b", "must contain keys and values, got list"),
         ("a: [", "not valid YAML"),
         ("a: 1\na: 2", "the key 'a' appears twice"),
         ("[" * 5000, "not valid YAML"),
@@ -237,11 +237,11 @@ def test_a_setting_of_one_loss_of_several_is_set_by_the_name_of_the_loss():
         (["losses.triplet=1"], "name a setting, as in losses.triplet.margin=0.1"),
         (
             ["losses=[triplet, {triplet: {margin: 1}}]", "losses.triplet.margin=2"],
-            "2 losses are named 'triplet'; give all of losses instead",
+            "2 losses are named 'triplet'; set the whole list `losses` instead",
         ),
-        (["epochs.x=1"], "epochs is 3, which has no key 'x'"),
-        (["backbone.digits=pixels"], "backbone is 'pixels', which has no key 'digits'"),
-        (["losses=5", "losses.triplet.margin=1"], "losses is 5, which has no key 'triplet'"),
+        (["epochs.x=1"], "epochs is 3: it has no key 'x'"),
+        (["backbone.digits=pixels"], "backbone is 'pixels': it has no key 'digits'"),
+        (["losses=5", "losses.triplet.margin=1"], "losses is 5: it has no key 'triplet'"),
         (
             ["losses=[{triplet: {}, ccl: {}}]", "losses.triplet.margin=1"],
             "each entry of a list must be one loss",
@@ -308,13 +308,13 @@ def test_an_unknown_nested_key_gets_the_nearest_one(override, message):
         (["warmup_epochs=3"], "warmup_epochs must be below epochs, got 3 of 3"),
         (
             ["warmup_epochs=2", "tune={epochs: 2}"],
-            "warmup_epochs must be below tune.epochs too, or a trial is warm-up only, got 2 of 2",
+            "warmup_epochs must be below tune.epochs too, or a trial would be only warm-up, got 2 of 2",
         ),
         (
             ["losses.triplet.margin={low: 0.1, high: 1}"],
             "triplet has a range for 'margin', which needs tune, as in tune: {trials: 20}; or give one value",
         ),
-        (["sensitivity=0.5,1"], "sensitivity: 1 is the loss unchanged; remove it"),
+        (["sensitivity=0.5,1"], "sensitivity: a factor of 1 leaves the loss unchanged; remove it"),
     ],
 )
 def test_each_contradiction_is_one_clear_message(overrides, message):

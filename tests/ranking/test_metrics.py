@@ -111,7 +111,7 @@ def test_rows_in_a_narrow_cone_have_the_recall_of_float64():
 
 @pytest.mark.parametrize("ranks", [(), (0,), (1, -2), (1.5,), ("1",), 5, None, [None]])
 def test_ranks_that_are_no_positive_whole_numbers_are_refused(ranks):
-    with pytest.raises(InputError, match="recall_at takes positive whole numbers"):
+    with pytest.raises(InputError, match="recall_at must be positive whole numbers"):
         checked_ranks(ranks)
 
 
@@ -120,7 +120,7 @@ def test_ranks_may_be_numbers_of_numpy():
 
 
 def test_an_unknown_similarity_is_refused():
-    with pytest.raises(InputError, match="similarity is one of dot, cosine, got 'cos'"):
+    with pytest.raises(InputError, match="similarity must be one of dot, cosine, got 'cos'"):
         retrieval(*make_batch(), similarity="cos")
 
 
@@ -154,7 +154,7 @@ def test_arrays_of_half_precision_are_taken():
     ("labels", "message"),
     [
         ([3, 3, 3], "at least two classes, got only label 3"),
-        ([1, 2, 3], "each of the 3 classes has one sample"),
+        ([1, 2, 3], "each of the 3 classes has only one sample"),
     ],
 )
 def test_labels_that_leave_nothing_to_find_are_refused(labels, message):

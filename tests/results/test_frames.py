@@ -197,7 +197,7 @@ def test_the_call_takes_pandas_then_polars_then_says_what_to_install(folder, mon
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
-    with pytest.raises(StudyError, match="holds no study"):
+    with pytest.raises(StudyError, match="does not contain a study"):
         load_study(tmp_path)
 
 

@@ -56,5 +56,5 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
 
 def test_a_pipe_is_no_lock_and_nobody_waits_for_it(tmp_path):
     os.mkfifo(tmp_path / "x")
-    with pytest.raises(StudyError, match="is no regular file"), opened(tmp_path / "x", tmp_path):
+    with pytest.raises(StudyError, match="is not a regular file"), opened(tmp_path / "x", tmp_path):
         pass

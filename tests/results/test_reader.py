@@ -80,7 +80,7 @@ def test_a_damaged_run_is_a_failure_and_a_line_of_damage(copy):
     flip(Layout(copy).table(run, "epochs"))
     view = read_study(copy)
     (line,) = view.damage
-    assert line.startswith(f"{Layout(copy).table(run, 'epochs')} is damaged (its SHA-256 is not")
+    assert line.startswith(f"{Layout(copy).table(run, 'epochs')} is damaged (its SHA-256 differs")
     assert [r["error"] for r in view.results.failures if r["run"] == run] == [line]
     assert run not in {r["run"] for r in view.results.summaries}
     assert len(view.results.summaries) == len(whole.results.summaries) - 1

@@ -84,7 +84,7 @@ def run(**changes):
         (Study, run(seed="0"), r"runs\.0\.seed: Input should be a valid integer"),
         (Study, run(seed=True), r"runs\.0\.seed"),
         (Study, run(seed=2**70), r"runs\.0\.seed"),
-        (Study, run(run="../../secret"), r"runs\.0\.run: .*cannot be the name of a file"),
+        (Study, run(run="../../secret"), r"runs\.0\.run: .*cannot be a file name"),
         (Study, run(run=""), r"runs\.0\.run"),
         (Study, run(run="x" * 300), r"runs\.0\.run"),
         (Study, run(dataset="a/b"), r"runs\.0\.dataset"),
@@ -104,7 +104,7 @@ def run(**changes):
         (
             Summary,
             {**SUMMARY, "decay_epochs": "soon"},
-            "decay_epochs is 'soon', which is no measur",
+            "decay_epochs is 'soon', which is not a valid measur",
         ),
         (Summary, {**SUMMARY, "test_intra": True}, "test_intra is True"),
         (Summary, {**SUMMARY, "test_intra": 1e101}, "test_intra is 1e"),
@@ -115,7 +115,7 @@ def run(**changes):
             "map_at_r: Field required",
         ),
         (Timing, {"map_at_r": 0.9}, "map_at_r: Extra inputs"),
-        (Dataset, {**DATASET, "dataset": "faces"}, "references of another dataset"),
+        (Dataset, {**DATASET, "dataset": "faces"}, "references belong to another dataset"),
         (Dataset, {**DATASET, "references": [{"dataset": "digits"}]}, r"references\.0\.reference"),
         (Failure, {"error": ["e"]}, "error: Input should be a valid string"),
     ],
@@ -129,14 +129,14 @@ def test_what_no_study_writes_is_damage(model, record, words):
     ("name", "columns", "words"),
     [
         ("epochs", {"map_at_r": [0.5]}, "it has no column 'epoch'"),
-        ("epochs", {"epoch": [0.0]}, "its column 'epoch' is of type double"),
+        ("epochs", {"epoch": [0.0]}, "its column 'epoch' has the type double"),
         (
             "steps",
             {"step": [0], "epoch": [1], "pull": ["x"]},
-            "its column 'pull' is of type string",
+            "its column 'pull' has the type string",
         ),
         ("classes", {"label": [0], "intra": [0.1]}, "it has no column 'side'"),
-        ("classes", {"label": [0], "side": [1]}, "its column 'side' is of type int64"),
+        ("classes", {"label": [0], "side": [1]}, "its column 'side' has the type int64"),
     ],
 )
 def test_columns_of_a_table_have_the_types_that_a_run_gives_them(name, columns, words):
@@ -155,9 +155,11 @@ def test_epochs_are_counted_from_0_to_the_last():
     rows = [{"epoch": epoch, "loss_value": math.nan} for epoch in range(3)]
     check_epochs(Path("x"), rows, 2)
     for wrong, count in ((rows, 3), (rows[1:], 2), (rows[::-1], 2), ([*rows, rows[2]], 2), ([], 0)):
-        with pytest.raises(CacheError, match=f"not those of the epochs 0 to {count}"):
+        with pytest.raises(CacheError, match=f"are not the epochs 0 to {count}"):
             check_epochs(Path("x"), wrong, count)
-    with pytest.raises(CacheError, match=r"loss_value is 1e\+101, which is no measurement"):
+    with pytest.raises(
+        CacheError, match=r"loss_value is 1e\+101, which is not a valid measurement"
+    ):
         check_epochs(Path("x"), [*rows[:2], {"epoch": 2, "loss_value": 1e101}], 2)
 
 

@@ -55,7 +55,7 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (None, StudyError, "holds no study"),
+        (None, StudyError, "does not contain a study"),
         (
             json.dumps({"schema": 2}),
             StudyError,
@@ -121,7 +121,7 @@ def test_after_its_locks_are_deleted_a_folder_at_work_still_is_held(tmp_path, mo
             (tmp_path / name).unlink()
         assert Store(tmp_path).is_locked()
         with (
-            pytest.raises(StudyError, match="another lossgauge study is at work"),
+            pytest.raises(StudyError, match="another lossgauge study is running"),
             Store(tmp_path).exclusive_lock(),
         ):
             pass
@@ -139,7 +139,7 @@ def test_after_their_lock_is_deleted_workers_of_a_killed_study_are_still_waited_
     with Store(tmp_path).shared_lock():
         (tmp_path / ".workers").unlink()
         with (
-            pytest.raises(StudyError, match="workers of a study that was killed"),
+            pytest.raises(StudyError, match="worker processes of a killed study"),
             Store(tmp_path).exclusive_lock(),
         ):
             pass
@@ -149,7 +149,7 @@ def test_a_pipe_instead_of_a_lock_is_one_line_and_no_wait(tmp_path):
     os.mkfifo(tmp_path / ".lock")
     assert not Store(tmp_path).is_locked()
     with (
-        pytest.raises(StudyError, match="lock is no regular file: delete it"),
+        pytest.raises(StudyError, match="lock is not a regular file: delete it"),
         Store(tmp_path).exclusive_lock(),
     ):
         pass

@@ -130,7 +130,7 @@ def test_rows_of_two_splits_are_refused():
         r["fingerprint"] = "a" * 64
     StudyView(results).check_one_split()
     results.summaries[4]["fingerprint"] = "b" * 64
-    with pytest.raises(InputError, match="must come from one split, but on 'd' run"):
+    with pytest.raises(InputError, match="must use one split, but on 'd' run"):
         StudyView(results).check_one_split()
 
 

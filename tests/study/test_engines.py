@@ -343,7 +343,7 @@ def test_a_second_study_on_the_folder_is_told_and_the_status_can_be_asked_meanwh
     status = read_status(Path("out"))
     assert status.at_work
     assert status.expected == 4
-    with pytest.raises(StudyError, match="another lossgauge study is at work in out"):
+    with pytest.raises(StudyError, match="another lossgauge study is running in out"):
         run_study(small_plan(), Path("out"), progress=quiet)
     wait_for(lambda: read_status(Path("out")).seconds_left, process=at_work)
 

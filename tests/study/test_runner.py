@@ -170,7 +170,7 @@ def test_a_flipped_byte_in_a_run_is_seen_and_the_run_is_done_anew(tmp_path, quie
     good = path.read_bytes()
     path.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
     results = read_study(tmp_path).results
-    assert f"{path} is damaged (its SHA-256 is not" in results.failures[0]["error"]
+    assert f"{path} is damaged (its SHA-256 differs" in results.failures[0]["error"]
     assert len(results.summaries) == 1
     outcome = run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
     assert (outcome.done, outcome.reused) == (1, 1)
@@ -181,7 +181,7 @@ def test_a_folder_at_work_is_not_shared(tmp_path, quiet):
     run_study(small_plan(losses="triplet"), tmp_path, progress=quiet)
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(StudyError, match="another lossgauge study is at work"):
+        with pytest.raises(StudyError, match="another lossgauge study is running"):
             run_study(small_plan(), tmp_path, progress=quiet)
 
 
@@ -306,7 +306,7 @@ def test_odd_losses_resume_to_the_same_numbers(tmp_path, quiet, own_losses, monk
     ("name", "message"),
     [
         ("Positional", "needs the setting 'margin'"),
-        ("Broken", "cannot be made: RuntimeError: not today"),
+        ("Broken", "cannot be created: RuntimeError: not today"),
     ],
 )
 def test_a_loss_of_ones_own_that_cannot_be_made_is_said_before_anything_is_written(
@@ -409,7 +409,7 @@ def test_more_samples_a_class_than_there_are_is_one_clear_error_before_training(
         losses="triplet", sampler="m_per_class", samples_per_class=128, batch_size=256
     )
     words = (
-        r"^digits, sampler m_per_class: batch_size 256 of 128 samples_per_class takes 2 classes a batch, "
+        r"^digits, sampler m_per_class: batch_size 256 with samples_per_class 128 needs 2 classes per batch, "
         r"but there are 0 of at least 128 rows: "
     )
     with pytest.raises(PlanError, match=words):

@@ -286,7 +286,7 @@ def test_a_note_of_an_older_study_names_no_run_of_this_one(tmp_path, plan):
 
 
 def test_a_folder_without_a_study_is_said_to_have_none(tmp_path, plan):
-    with pytest.raises(StudyError, match=r"holds no study \(no study.json\)"):
+    with pytest.raises(StudyError, match=r"does not contain a study \(it has no study.json\)"):
         read_status(tmp_path / "nowhere")
     run_study(plan("epochs=1"), tmp_path / "out", progress=Quiet())
     (tmp_path / "out" / "study.json").write_text("{")
