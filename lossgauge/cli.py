@@ -360,7 +360,7 @@ def remove_cached(
 
     if everything == bool(names):
         raise InputError(
-            "name the entries to delete, or give --all; `lossgauge cache ls` lists them"
+            "name the entries to delete, or give --all (not both); `lossgauge cache ls` lists the entries"
         )
     for folder in _cached(names):
         remove(folder)
@@ -375,7 +375,7 @@ def _cached(names: list[str] | None) -> list[Path]:
     for name in names or ():
         if not name or not any(folder.name.startswith(name) for folder in folders):
             raise InputError(
-                f"no entry of the cache is named {name!r}{nearest(name, [f.name for f in folders])}"
+                f"the cache has no entry {name!r}{nearest(name, [f.name for f in folders])}"
             )
     return [f for f in folders if not names or any(f.name.startswith(name) for name in names)]
 
@@ -480,7 +480,7 @@ def main() -> None:
         _fail(str(error))
     except _WrongUse as error:
         # without any argument the help has been shown, and there is no message
-        _fail(error.format_message().rstrip("."), hint="; --help lists the options")
+        _fail(error.format_message().rstrip("."), hint="; --help shows the arguments and options")
     except OSError as error:
         # a name that is too long, a folder that may not be read: not a bug
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
@@ -503,10 +503,10 @@ def _check_arguments(arguments: list[str]) -> None:
         if not argument or option:
             after = f"the argument after {before!r}" if before else "the first argument"
             name = option[1] if option else before if before.startswith("-") else after
-            raise InputError(f"{name} is empty: give a value, or leave it out")
+            raise InputError(f"{name} is empty; give a value, or leave it out")
         try:
             argument.encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{argument!r} is not UTF-8: rename the file or folder, or give another name"
+                f"{argument!r} is not valid UTF-8; rename the file or folder, or give another name"
             ) from None

@@ -351,11 +351,11 @@ class Study:
         if name is None and len(self.datasets) == 1:
             return self.datasets[0]
         if name is None:
-            raise InputError(f"name a dataset of the study: {', '.join(self.datasets)}")
-        if name not in self.datasets:
             raise InputError(
-                f"no run of this study is on the dataset {name!r}{nearest(name, self.datasets)}"
+                f"the study has {counted(len(self.datasets), 'dataset')}; name one of them: {', '.join(self.datasets)}"
             )
+        if name not in self.datasets:
+            raise InputError(f"the study has no dataset {name!r}{nearest(name, self.datasets)}")
         return name
 
     def _rows(self, dataset: str | None, columns: Sequence[str]) -> list[_Row]:
@@ -407,7 +407,7 @@ def _figure(figure: dict[str, Any] | None, dataset: str) -> go.Figure:
     import plotly.graph_objects as go
 
     if figure is None:
-        raise InputError(f"no run on {dataset!r} has what this figure shows")
+        raise InputError(f"no run on {dataset!r} has the values that this figure shows")
     return go.Figure(figure)
 
 
