@@ -13,9 +13,8 @@ import pytest
 
 import lossgauge as lg
 from lossgauge.errors import InputError, PlanError, StudyError
-from lossgauge.results.columns import COLUMNS
-from lossgauge.results.tables import LEADING
-from lossgauge.results.writer import Store
+from lossgauge.results import reader
+from lossgauge.results.columns import COLUMNS, TABLES
 
 DOCS = Path(__file__).parents[1] / "docs"
 PLAN = {
@@ -121,9 +120,9 @@ def test_a_mistake_in_a_study_is_one_line(place, monkeypatch):
 
 def test_every_table_is_a_data_frame_and_the_study_is_read_once(study, monkeypatch):
     read: list[object] = []
-    monkeypatch.setattr(Store, "load", lambda self: read.append(self))
-    monkeypatch.setattr(Store, "read_study", lambda self: read.append(self))
-    for name in LEADING:
+    for name in ("study_record", "read_run"):
+        monkeypatch.setattr(reader, name, lambda *where: read.append(where))
+    for name in TABLES:
         assert isinstance(getattr(study, name), pd.DataFrame), name
         assert getattr(study, name) is getattr(study, name)
     assert len(study.runs) == 8
