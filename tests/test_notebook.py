@@ -216,7 +216,7 @@ def test_a_report_and_an_export_go_where_one_says(study, place):
     page = study.report("page.html")
     assert page.read_bytes() == (study.folder / "report.html").read_bytes()
     (place / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="delete it first"):
+    with pytest.raises(InputError, match="delete it, or give another file"):
         study.report("mine.txt")
     assert study.report() == study.folder / "report.html"
     assert study.export("csv", "tables") == str(place / "tables")
