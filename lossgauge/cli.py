@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from lossgauge.results.view import StudyView
 
 WRONG, FAILED = 2, 1
-"""Exit codes: a mistake that the message names; a run that failed, a rule that is broken."""
+"""Exit codes: 2 for a mistake of the user, named in the message; 1 for a failed run or a broken rule."""
 
 STUDIES = ("demo", "paper")
 BACKBONES = ("efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k")
 FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")
-"""What a shell completes. The lists that count are where the things are; loading those takes a second."""
+"""For shell completion only. The lists that the program uses are in their own modules, which take a second to load."""
 
 app = typer.Typer(
-    help="A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.",
-    epilog="Start with `lossgauge study demo`: two real datasets, seven losses, a report in about two minutes.",
+    help="Measure what each metric-learning loss does to your embedding space.",
+    epilog="Start with `lossgauge study demo`: seven losses on two real datasets, with a report in about two minutes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -46,11 +46,11 @@ def _completes(*words: str) -> Callable[[], list[str]]:
 
 
 Download = Annotated[
-    bool, typer.Option(help="Fetch missing data and weights from the Hugging Face hub.")
+    bool, typer.Option(help="Download missing data and weights from the Hugging Face hub.")
 ]
 Folder = Annotated[Path, typer.Argument(help="The folder of a study.")]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Show no progress and no warnings, only the result.")
+    bool, typer.Option("--quiet", "-q", help="Show only the result, without progress and warnings.")
 ]
 
 
@@ -95,45 +95,52 @@ def study(
     ] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a key of the study file, such as epochs=10 or tune.trials=20. May be given several times.",
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            help="Runs at a time, one thread each; as many as there are cores if not given."
+            help="Number of runs at the same time, with one thread each. Default: the number of cores."
         ),
     ] = None,
     engine: Annotated[
         str,
         typer.Option(
-            help="local: processes on this machine; ray: a Ray cluster.",
+            help="Where the runs are done. local: on this machine; ray: on a Ray cluster.",
             autocompletion=_completes("local", "ray"),
         ),
     ] = "local",
     device: Annotated[
         str,
         typer.Option(
-            help="cpu, or cuda: all jobs of a machine share one GPU.",
+            help="cpu or cuda. With cuda, all jobs on one machine share its GPU.",
             autocompletion=_completes("cpu", "cuda"),
         ),
     ] = "cpu",
     cpus: Annotated[
         float | None,
-        typer.Option(help="Threads of one run; 1 if not given."),
+        typer.Option(help="Number of threads of one run. Default: 1."),
     ] = None,
     gpus: Annotated[
-        float, typer.Option(help="GPUs of one run on a Ray cluster; may be a fraction.")
+        float, typer.Option(help="Number of GPUs of one run on a Ray cluster; may be a fraction.")
     ] = 0.0,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show what would run, how long it takes and its size."),
+        typer.Option(
+            "--dry-run",
+            help="Train nothing; show the runs, and estimate their time and disk space.",
+        ),
     ] = False,
     quiet: Quiet = False,
     download: Download = False,
 ) -> None:
-    """Train every loss on every dataset from every seed, and write the report.
+    """Train every loss on every dataset with every seed, and write the report.
 
-    After Ctrl-C, the same command goes on where it stopped.
+    After Ctrl-C, run the same command again: it continues where it stopped.
     """
     folder = out or Path("lossgauge-results") / Path(source).stem
     stopping.describe = partial(_stopped_study, folder)
@@ -174,16 +181,16 @@ def report(
     folder: Folder,
     out: Annotated[
         Path | None,
-        typer.Option(help="The file to write. Default: report.html in the folder."),
+        typer.Option(help="The HTML file to write. Default: report.html in the study's folder."),
     ] = None,
 ) -> None:
-    """Write the report of a study again, from what is done so far."""
+    """Write the report of a study again, from the runs that are done so far."""
     say(f"report: {_write_report(folder, out)}")
 
 
 @app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
 def status(folder: Folder) -> None:
-    """Show which runs are done, running, failed and waiting, and the time left. Works while the study runs."""
+    """Show how many runs are done, running, failed and waiting, and the time left. Also works while the study runs."""
     from lossgauge.study.sentences import status_lines
     from lossgauge.study.status import read_status
 
@@ -210,11 +217,12 @@ def export(
         bool,
         typer.Option(
             "--quote-formulas",
-            help="csv only: put an apostrophe before text that a spreadsheet would run (= + - @, tab, return).",
+            help="csv only: put an apostrophe before text that a spreadsheet would run as a formula "
+            "(it begins with = + - @, a tab or a line end).",
         ),
     ] = False,
 ) -> None:
-    """Write a study's tables for other tools."""
+    """Write the tables of a study for other tools."""
     from lossgauge.export import export_study
     from lossgauge.results.reader import read_study
 
@@ -227,7 +235,7 @@ def export(
 
 @app.command(epilog="Example: `lossgauge schema > study.schema.json`")
 def schema() -> None:
-    """Print the JSON Schema of a study file, for editors that complete and check YAML."""
+    """Print the JSON Schema of study files. An editor uses it to complete and check YAML."""
     import json
 
     from lossgauge.plan.yaml_file import schema as study_schema
@@ -247,12 +255,14 @@ def losses() -> None:
         say(" " * 13 + ", ".join(f"{key}{known}" for key, known in settings_of(name).items()))
         if aliases := getattr(made, "aliases", ()):
             say(" " * 13 + f"also named {', '.join(aliases)}")
-    say("my_loss.py:Pull   your own loss: a class or a function (embeddings, labels) -> scalar")
+    say(
+        "my_loss.py:Pull   your own loss in a file: a class or a function (embeddings, labels) -> scalar"
+    )
 
 
 @app.command(epilog="Example: `lossgauge datasets`")
 def datasets() -> None:
-    """List the datasets: where each is, or where it is expected and how to get it."""
+    """List the datasets: the place of each on this machine, or how to get it."""
     from lossgauge.data import describe_datasets
 
     for line in describe_datasets():
@@ -265,13 +275,13 @@ def datasets() -> None:
 )
 def features(
     dataset: Annotated[
-        str, typer.Argument(help="A name that `lossgauge datasets` lists, or folder:PATH.")
+        str, typer.Argument(help="A name from `lossgauge datasets`, or folder:PATH.")
     ],
     backbone: Annotated[
         str,
         typer.Option(
             help="efficientnet-lite0, pixels, clip-vit-b32, vit-b32-in21k, hf:MODEL (a folder or a name on "
-            "the hub), or my_backbone.py:Model.",
+            "the Hugging Face hub), or your own, as my_backbone.py:Model.",
             autocompletion=_completes(*BACKBONES),
         ),
     ] = "efficientnet-lite0",
@@ -280,10 +290,10 @@ def features(
     quiet: Quiet = False,
     download: Download = False,
     refresh: Annotated[
-        bool, typer.Option(help="Extract again, even if the cache has them.")
+        bool, typer.Option(help="Extract the features again, even if the cache has them.")
     ] = False,
 ) -> None:
-    """Extract the features of a dataset into the cache, or confirm that they are there."""
+    """Extract the features of a dataset into the cache. Features in the cache are used as they are."""
     stopping.describe = _stopped_features
     from lossgauge.backbones import load_backbone
     from lossgauge.data import load_dataset
@@ -311,7 +321,7 @@ def features(
 
 @cache_app.command("ls", epilog="Example: `lossgauge cache ls`")
 def list_cache() -> None:
-    """List what is in the cache, with its size."""
+    """List the entries of the cache with their sizes."""
     from lossgauge.data.cache import default_cache, entries
 
     listed = entries(default_cache())
@@ -327,10 +337,10 @@ def list_cache() -> None:
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Entries by name, or by its beginning. Default: all."),
+        typer.Argument(help="Names of entries, or the beginning of names. Default: all entries."),
     ] = None,
 ) -> None:
-    """Read every byte of the cache and show which files are damaged."""
+    """Read every byte of the cache, and show the damaged entries."""
     from lossgauge.data.cache import verify as verify_entry
     from lossgauge.errors import CacheError
 
@@ -351,16 +361,16 @@ def verify(
 )
 def remove_cached(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Entries by name, or by its beginning.")
+        list[str] | None, typer.Argument(help="Names of entries, or the beginning of names.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All entries.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Delete all entries.")] = False,
 ) -> None:
-    """Delete entries of the cache. Features are extracted again when they are next needed."""
+    """Delete entries of the cache. Features are extracted again when a study needs them."""
     from lossgauge.data.cache import remove
 
     if everything == bool(names):
         raise InputError(
-            "name the entries to delete, or give --all; `lossgauge cache ls` lists them"
+            "name the entries to delete, or give --all (not both); `lossgauge cache ls` lists the entries"
         )
     for folder in _cached(names):
         remove(folder)
@@ -375,7 +385,7 @@ def _cached(names: list[str] | None) -> list[Path]:
     for name in names or ():
         if not name or not any(folder.name.startswith(name) for folder in folders):
             raise InputError(
-                f"no entry of the cache is named {name!r}{nearest(name, [f.name for f in folders])}"
+                f"the cache has no entry {name!r}{nearest(name, [f.name for f in folders])}"
             )
     return [f for f in folders if not names or any(f.name.startswith(name) for name in names)]
 
@@ -387,15 +397,18 @@ def check(
     target: Annotated[
         str,
         typer.Argument(
-            help="A loss, or a file of embeddings and labels: npz, npy, safetensors, parquet, or a folder of them."
+            help="The name of a loss; or a file with embeddings and labels (npz, npy, safetensors, parquet), or a "
+            "folder of such files."
         ),
     ],
     embeddings_name: Annotated[
-        str, typer.Option(help="The array or column of embeddings.")
+        str, typer.Option(help="Name of the array or column with the embeddings.")
     ] = "embeddings",
-    labels_name: Annotated[str, typer.Option(help="The array or column of labels.")] = "labels",
+    labels_name: Annotated[
+        str, typer.Option(help="Name of the array or column with the labels.")
+    ] = "labels",
 ) -> None:
-    """Check a loss against the contract of losses, or embeddings for known problems."""
+    """Check that a loss keeps the rules of all losses; or check embeddings for known problems."""
     if target.endswith((".npz", ".npy", ".safetensors", ".parquet")) or Path(target).is_dir():
         from lossgauge.embedding_health import embedding_health, health_lines
 
@@ -437,29 +450,29 @@ def _write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def _say_damage(view: StudyView) -> None:
-    """A line for each run that is left out because a file of it is damaged."""
+    """Print one line for each run that is left out because one of its files is damaged."""
     for line in view.damage:
         say(f"left out: {line}", err=True)
 
 
-# the last line of a command that is stopped: made while a signal is handled, so nothing is imported here
+# The last line of a command that a signal stops. A signal handler must not import anything, so these do not.
 
 
 def _stopped() -> str:
-    return f"stopped. Run the same command again: {_command()}"
+    return f"stopped. To continue, run the same command: {_command()}"
 
 
 def _stopped_features() -> str:
-    return f"stopped; whole shards of features are kept. The same command goes on: {_command()}"
+    return f"stopped; finished shards of features are kept. To continue, run the same command: {_command()}"
 
 
 def _stopped_study(folder: Path) -> str:
     done = (
-        f"what is done is in {folder}"
+        f"the finished runs are in {folder}"
         if os.path.isfile(folder / "study.json")
-        else "no run has started, and whole shards of features are kept"
+        else "no run has started, and finished shards of features are kept"
     )
-    return safe(f"stopped; {done}. The same command goes on: {_command()}")
+    return safe(f"stopped; {done}. To continue, run the same command: {_command()}")
 
 
 def _command() -> str:
@@ -471,7 +484,7 @@ def main() -> None:
     stopping.describe = _stopped
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # an encoding that lacks τ stops no command
+            # an encoding without τ must not stop a command
             stream.reconfigure(errors="backslashreplace")
     try:
         _check_arguments(sys.argv[1:])
@@ -479,15 +492,15 @@ def main() -> None:
     except LossgaugeError as error:
         _fail(str(error))
     except _WrongUse as error:
-        # without any argument the help has been shown, and there is no message
-        _fail(error.format_message().rstrip("."), hint="; --help lists the options")
+        # called without arguments, typer shows the help and gives no message
+        _fail(error.format_message().rstrip("."), hint="; --help shows the arguments and options")
     except OSError as error:
-        # a name that is too long, a folder that may not be read: not a bug
+        # a name that is too long, a folder without read permission: not a bug
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
 _WrongUse = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
-"""An unknown option, a missing argument. Typer may bring a click of its own, so it is taken from there."""
+"""An unknown option or a missing argument. Typer may contain its own copy of click, so the class is taken from typer."""
 
 
 def _fail(words: str, *, hint: str = "") -> NoReturn:
@@ -497,16 +510,16 @@ def _fail(words: str, *, hint: str = "") -> NoReturn:
 
 
 def _check_arguments(arguments: list[str]) -> None:
-    """InputError where one is empty, which would mean the working folder or every name."""
+    """InputError for an empty argument: it would mean the working folder, or every name."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option = re.match(r"(--[\w-]+)=$", argument)
         if not argument or option:
             after = f"the argument after {before!r}" if before else "the first argument"
             name = option[1] if option else before if before.startswith("-") else after
-            raise InputError(f"{name} is empty: give a value, or leave it out")
+            raise InputError(f"{name} is empty; give a value, or leave it out")
         try:
             argument.encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{argument!r} is not UTF-8: rename the file or folder, or give another name"
+                f"{argument!r} is not valid UTF-8; rename the file or folder, or give another name"
             ) from None

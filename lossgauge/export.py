@@ -38,9 +38,9 @@ def export_study(
     spreadsheet would take for a formula.
     """
     if to not in EXPORTERS:
-        raise InputError(f"a study cannot be exported to {to!r}{nearest(to, EXPORTERS)}")
+        raise InputError(f"unknown export format {to!r}{nearest(to, EXPORTERS)}")
     if quote_formulas and to != "csv":
-        raise InputError(f"quote_formulas is for csv only, got {to}; leave it out")
+        raise InputError(f"quote_formulas has an effect only with csv, got {to}; leave it out")
     exporter = EXPORTERS[to]
     exporter.check_installed()
     view = study if isinstance(study, StudyView) else read_study(study)
@@ -86,8 +86,8 @@ def _check_earlier(target: Path, to: str) -> Record | None:
         marker = None
     if marker is None or marker.get("export") != to or not _names(marker.get("files", [])):
         raise InputError(
-            f"{target} holds something other than an earlier export to {to}; give another folder with --out, "
-            "or move it away"
+            f"{target} is neither empty nor an earlier export to {to}; give another folder with --out, "
+            "or move its content away"
         )
     return marker
 
@@ -104,8 +104,8 @@ def _check_replaceable(target: Path, to: str) -> None:
     foreign = [name for name in _files(target) if name not in (MARKER, *marker.get("files", []))]
     if foreign:
         raise InputError(
-            f"{target / foreign[0]} is not of the earlier export there, which would be replaced; "
-            "move it away, or give another folder with --out"
+            f"{target / foreign[0]} is not part of the earlier export, and a new export replaces the whole folder; "
+            "move the file away, or give another folder with --out"
         )
 
 

@@ -115,7 +115,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path, j
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors.endswith(
-        "lossgauge: stopped; what is done is in out. The same command goes on: "
+        "lossgauge: stopped; the finished runs are in out. To continue, run the same command: "
         f"lossgauge study small.yaml --out out --set epochs=400 --jobs {jobs}\n"
     )
     assert "Traceback" not in errors
@@ -315,7 +315,7 @@ def test_bad_embeddings_are_one_clear_line(place: Path, embeddings, labels, word
         (("study", "small.yaml", "--set", "hidden_size=3"), "head: mlp"),
         (("study", "small.yaml", "--set", "epochs={low: 1, high: 3}"), "epochs cannot be tuned"),
         (("study", "small.yaml", "--engine", "slurm"), "known: local, in-process, processes, ray"),
-        (("study", "small.yaml", "--device", "cuda"), "torch sees no GPU"),
+        (("study", "small.yaml", "--device", "cuda"), "torch finds no GPU"),
         (
             ("study", "small.yaml", "--dry-run", "--engine", "slurm"),
             "known: local, in-process, processes, ray",
@@ -384,13 +384,13 @@ def test_an_empty_argument_is_refused_by_every_command(place, monkeypatch, capsy
             continue
         code, out, err = called(monkeypatch, capsys, *arguments)
         assert (code, out) == (2, "")
-        assert err == f"lossgauge: {named} is empty: give a value, or leave it out\n"
+        assert err == f"lossgauge: {named} is empty; give a value, or leave it out\n"
     assert sorted(place.rglob("*")) == before
 
 
 def test_no_name_at_all_is_no_name_of_every_entry_of_the_cache(place):
     (place / "cache" / "digits-pixels-0123456789abcdef").mkdir(parents=True)
-    with pytest.raises(InputError, match="no entry of the cache is named ''"):
+    with pytest.raises(InputError, match="the cache has no entry ''"):
         cli._cached([""])
     assert [folder.name for folder in cli._cached(["dig"])] == ["digits-pixels-0123456789abcdef"]
 
@@ -399,7 +399,7 @@ def test_no_name_at_all_is_no_name_of_every_entry_of_the_cache(place):
 def test_a_name_that_is_no_utf8_is_one_clear_line(place, monkeypatch, capsys, command):
     code, out, err = called(monkeypatch, capsys, *command.split(), "a\udcff")
     assert (code, out) == (2, "")
-    assert err.startswith(r"lossgauge: 'a\udcff' is not UTF-8: rename")
+    assert err.startswith(r"lossgauge: 'a\udcff' is not valid UTF-8; rename")
     assert os.listdir(place) == ["my_loss.py", "small.yaml"] or not list(place.glob("a*"))
 
 
@@ -408,9 +408,9 @@ def test_a_name_that_is_no_utf8_is_one_clear_line(place, monkeypatch, capsys, co
     [
         (
             ("study", "--bogus\x1b[31m"),
-            r"No such option: --bogus\x1b[31m; --help lists the options",
+            r"No such option: --bogus\x1b[31m; --help shows the arguments and options",
         ),
-        (("study",), "Missing argument 'NAME|FILE'; --help lists the options"),
+        (("study",), "Missing argument 'NAME|FILE'; --help shows the arguments and options"),
         (("study", "demo", "--jobs", "x"), "Invalid value for '--jobs'"),
         (("stduy",), "stduy"),
         (("study", "n\u202ey\a"), r"no study is named 'n\u202ey\x07'"),
@@ -555,7 +555,7 @@ def test_a_damaged_run_is_named_by_every_command_that_reads_it(place: Path):
     summary = next(Path("out/runs").glob("*triplet*/summary.json"))
     summary.write_text(summary.read_text().replace('"epochs"', '"epoch"'))
     refused = run("report", "out", "--out", "out/study.json")
-    assert_refused(refused, "out/study.json is not a report of lossgauge")
+    assert_refused(refused, "out/study.json exists and is not a lossgauge report")
     status = run("status", "out")
     assert "done     2" in status.stdout
     assert f"failed: {summary.parent.name}: {summary} is damaged" in status.stdout

@@ -99,7 +99,7 @@ def test_a_file_put_into_an_export_is_not_replaced_with_it(folder, tmp_path, to)
     export_study(folder, to, tmp_path / "out")
     note = tmp_path / "out" / "note.txt"
     note.write_text("mine")
-    with pytest.raises(InputError, match=r"note\.txt is not of the earlier export"):
+    with pytest.raises(InputError, match=r"note\.txt is not part of the earlier export"):
         export_study(folder, to, tmp_path / "out")
     assert note.read_text() == "mine"
     with pytest.raises(InputError, match="other than an earlier export to csv"):
@@ -133,7 +133,7 @@ def test_a_library_that_is_not_there_is_named_and_nothing_is_written(
 
 
 def test_what_cannot_be_exported_is_said(folder, tmp_path):
-    with pytest.raises(InputError, match="cannot be exported to 'parkett'; did you mean 'parquet'"):
+    with pytest.raises(InputError, match="unknown export format 'parkett'; did you mean 'parquet'"):
         export_study(folder, "parkett")
     with pytest.raises(StudyError, match="does not contain a study"):
         export_study(tmp_path, "csv")
@@ -178,7 +178,7 @@ def test_formulas_are_quoted_in_csv_on_request_alone(folder, tmp_path, monkeypat
         rows = (tmp_path / "out" / "runs.csv").read_text().splitlines()[1:]
         assert rows
         assert all(f",{begin}," in row for row in rows)
-    with pytest.raises(InputError, match="quote_formulas is for csv only, got parquet"):
+    with pytest.raises(InputError, match="quote_formulas has an effect only with csv, got parquet"):
         export_study(folder, "parquet", quote_formulas=True)
 
 
@@ -196,6 +196,6 @@ def test_a_marker_that_names_no_files_lets_nothing_be_replaced(folder, tmp_path,
     export_study(folder, "csv", tmp_path / "out")
     write_json(tmp_path / "out" / "export.json", {"export": "csv", "files": files})
     before = contents(tmp_path / "out")
-    with pytest.raises(InputError, match="holds something other than an earlier export"):
+    with pytest.raises(InputError, match="is neither empty nor an earlier export"):
         export_study(folder, "csv", tmp_path / "out")
     assert contents(tmp_path / "out") == before

@@ -13,6 +13,7 @@ import pytest
 
 import lossgauge as lg
 from lossgauge.errors import InputError, PlanError, StudyError
+from lossgauge.results import reader
 from lossgauge.results.columns import COLUMNS, TABLES
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -119,7 +120,8 @@ def test_a_mistake_in_a_study_is_one_line(place, monkeypatch):
 
 def test_every_table_is_a_data_frame_and_the_study_is_read_once(study, monkeypatch):
     read: list[object] = []
-    monkeypatch.setattr("lossgauge.notebook.read_study", read.append)
+    for name in ("study_record", "read_run"):
+        monkeypatch.setattr(reader, name, lambda *where: read.append(where))
     for name in TABLES:
         assert isinstance(getattr(study, name), pd.DataFrame), name
         assert getattr(study, name) is getattr(study, name)
@@ -162,9 +164,7 @@ def test_an_unknown_dataset_or_column_is_one_line_with_the_nearest_name(study):
     for ask in asked:
         with pytest.raises(InputError) as raised:
             ask("digit")
-        assert str(raised.value) == (
-            "no run of this study is on the dataset 'digit'; did you mean 'digits'?"
-        )
+        assert str(raised.value) == ("the study has no dataset 'digit'; did you mean 'digits'?")
     with pytest.raises(InputError, match="runs have no column 'recal_at_1'; did you mean"):
         study.table(columns=["recal_at_1"])
 
@@ -216,7 +216,7 @@ def test_a_report_and_an_export_go_where_one_says(study, place):
     page = study.report("page.html")
     assert page.read_bytes() == (study.folder / "report.html").read_bytes()
     (place / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="delete it first"):
+    with pytest.raises(InputError, match="delete it, or give another file"):
         study.report("mine.txt")
     assert study.report() == study.folder / "report.html"
     assert study.export("csv", "tables") == str(place / "tables")

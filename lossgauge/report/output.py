@@ -26,8 +26,8 @@ def write_page(view: StudyView, path: Path) -> Path:
             temporary.write_text(html, encoding="utf-8")
     except OSError as error:
         raise DiskError(
-            f"the report cannot be written to {path}: {error.strerror or error}; fix that and run `lossgauge report`, "
-            "or give another place with --out"
+            f"the report cannot be written to {path} ({error.strerror or error}); fix that and run `lossgauge report`, "
+            "or give another file with --out"
         ) from None
     return path
 
@@ -46,7 +46,7 @@ def check_replaceable(path: Path) -> None:
     except OSError:
         return  # `write_page` says what is wrong
     raise InputError(
-        f"{path} is not a report of lossgauge: delete it first, or give another name with --out"
+        f"{path} exists and is not a lossgauge report; delete it, or give another file with --out"
     )
 
 
@@ -57,8 +57,8 @@ def _check_place(path: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         raise InputError(
-            f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}: a report needs a new name or a regular "
-            "file; give one with --out"
+            f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}, and a report can only replace a regular "
+            "file; give another file with --out"
         )
 
 

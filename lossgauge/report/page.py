@@ -34,6 +34,7 @@ from lossgauge.report.text.selection import selection
 from lossgauge.report.text.tuning import budget
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
+from lossgauge.terminal import safe
 from lossgauge.types import Record
 
 OVERVIEW = ("recall_at_1", "test_intra", "compaction_epochs")
@@ -76,7 +77,11 @@ def page(view: StudyView) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=FunctionLoader(_text)
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        loader=FunctionLoader(_text),
+        finalize=_visible,
     )
     environment.filters["name"] = display_name
     environment.filters["plot_text"] = plot_text
@@ -87,6 +92,16 @@ def _environment() -> Environment:
     environment.globals["style"] = Markup(_text("report.css"))
     environment.globals["policy"] = _policy(scripts)
     return environment
+
+
+def _visible(value: object) -> object:
+    r"""A text with its control and format characters written as `\x1b`, since they would reorder or hide text.
+
+    Line ends stay. What is HTML already is not changed.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(map(safe, value.split("\n")))
 
 
 def _policy(scripts: dict[str, str]) -> str:

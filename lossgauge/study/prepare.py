@@ -44,7 +44,9 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
                 f"{nearest(name, plan.datasets)}"
             )
         if name.startswith(EMBEDDINGS):
-            raise PlanError(f"{name} needs no backbone: its rows are the features; leave it out")
+            raise PlanError(
+                f"backbone: {name} takes none, because its rows are already features; remove this entry"
+            )
     if plan.tune is not None:
         import_optuna()
     _check_files([loss.name for loss in plan.losses if ":" in loss.name])
@@ -58,7 +60,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
         list(variants(loss.at({}), plan.sensitivity)) for loss in plan.losses
     ):
         raise PlanError(
-            "sensitivity has no effect: no loss has a margin, temperature or scale; leave it out"
+            "sensitivity has no effect, because no loss has a margin, temperature or scale; leave it out"
         )
     images = [name for name in plan.datasets if not name.startswith(EMBEDDINGS)]
     named = {dataset: plan.backbone_of(dataset) for dataset in images}
@@ -76,7 +78,7 @@ def _check_files(names: list[str]) -> None:
         short = Path(name).name
         if shown.setdefault(short, name) != name:
             raise PlanError(
-                f"losses {shown[short]!r} and {name!r} would both be shown as {short}: rename one of the files"
+                f"losses {shown[short]!r} and {name!r} would have the same name in the report, {short}; rename one of the files"
             )
 
 
@@ -122,11 +124,11 @@ def prepare(
         prepared.append(centered(features) if plan.center_features else features)
     if not prepared:
         reasons = "; ".join(f"{name}: {words}" for name, words in errors.items())
-        raise DataError(f"none of the datasets can be used: {reasons}")
+        raise DataError(f"no dataset of the study can be used: {reasons}")
     titles = [features.dataset for features in prepared]
     if twice := {title for title in titles if titles.count(title) > 1}:
         raise PlanError(
-            f"two datasets would be called {twice.pop()}: rename one of the folders or files"
+            f"two datasets have the same name, {twice.pop()}; rename one of the folders or files"
         )
     return prepared, left_out
 

@@ -173,7 +173,7 @@ def test_ready_embeddings_take_no_backbone(tmp_path):
     vectors = f"embeddings:{tmp_path}/vectors.npz"
     asked = [f"datasets=['{vectors}', digits]", f"backbone={{'{vectors}': pixels, digits: pixels}}"]
     with pytest.raises(
-        PlanError, match=r"vectors.npz needs no backbone: its rows are the features"
+        PlanError, match=r"vectors.npz takes none, because its rows are already features"
     ):
         check_plan(parse_plan(SMALL, overrides=asked))
 

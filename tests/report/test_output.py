@@ -181,7 +181,7 @@ def test_an_error_of_the_block_comes_out_and_leaves_nothing(tmp_path, writer):
 @pytest.mark.parametrize("content", [b"", b"<!doctype html><p>mine", b'{"format": 3}'])
 def test_a_file_that_is_not_a_report_is_not_replaced_by_one(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(InputError, match="is not a report of lossgauge"):
+    with pytest.raises(InputError, match="exists and is not a lossgauge report"):
         check_replaceable(tmp_path / "x")
 
 

@@ -85,6 +85,23 @@ def test_names_cannot_break_out_of_text_attributes_or_json(hostile_html):
         assert not re.search(r"[<>&\u2028]", block)
 
 
+def test_escape_sequences_and_right_to_left_marks_are_visible_on_the_page():
+    results = make_results(losses=("triplet", "scl"))
+    text = "\x1b[2J \u202egnp.exe"
+    for r in [*results.summaries, *results.epochs]:
+        if r["loss"] == "scl":
+            r["loss"] = r["base"] = f"evil.py:{text}"
+    failures = [{**results.failures[0], "error": text}]
+    html = page_of(results._replace(failures=failures, plan={"question": text}))
+    assert r"<h1>\x1b[2J \u202egnp.exe</h1>" in html
+    words = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert "\x1b" not in words
+    assert "\u202e" not in words
+    figures = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.DOTALL)
+    assert figures
+    assert not any("\u202e" in json.dumps(json.loads(f), ensure_ascii=False) for f in figures)
+
+
 def test_two_splits_in_one_table_are_refused_before_anything_is_written(results, varied, tmp_path):
     results.summaries[-1]["fingerprint"] = "another"
     with pytest.raises(InputError, match=r"one split.*'orl-faces'"):

@@ -366,7 +366,7 @@ def test_an_interrupt_ends_the_workers_and_what_is_done_stays(at_work, quiet):
         (Resources(gpus=1.5), "gpus of a run must be from 0 to 1, or a whole number, got 1.5"),
         (Resources(gpus=-1.0), "gpus of a run must be from 0 to 1, or a whole number, got -1"),
         (Resources(gpus=math.inf), "gpus of a run must be from 0 to 1, or a whole number, got inf"),
-        (Resources(gpus=2.0), "gpus has an effect only with the engine ray, got 2"),
+        (Resources(gpus=2.0), "gpus has an effect only with engine ray, got gpus 2"),
         (Resources(device="tpu"), "device must be cpu or cuda, got 'tpu'"),
     ],
 )

@@ -271,7 +271,7 @@ def test_features_that_are_not_in_the_cache_are_estimated_and_not_extracted(tmp_
     fresh = told(plan.model_copy(update={"datasets": ["digits"]}), tmp_path / "new")
     assert alone.bytes - fresh.bytes == 1797 * 64 * 4
     assert alone.seconds > 0
-    with pytest.raises(DataError, match="none of the datasets can be used: cub200: "):
+    with pytest.raises(DataError, match="no dataset of the study can be used: cub200: "):
         told(small_plan(datasets="cub200"), tmp_path / "out")
 
 

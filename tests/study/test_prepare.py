@@ -104,6 +104,6 @@ def test_two_files_of_one_name_are_refused_in_one_line(tmp_path, quiet):
     with pytest.raises(PlanError) as caught:
         run_study(small_plan(losses=f"{first},{second}"), tmp_path / "out", progress=quiet)
     assert str(caught.value) == (
-        f"losses {first!r} and {second!r} would both be shown as mine.py:pull: rename one of the files"
+        f"losses {first!r} and {second!r} would have the same name in the report, mine.py:pull; rename one of the files"
     )
     assert not (tmp_path / "out").exists()

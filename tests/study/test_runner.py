@@ -135,7 +135,7 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
     assert [row["dataset"] for row in outcome.left_out] == ["cub200"]
     assert "CUB_200_2011.tgz" in quiet.missing["cub200"]
     assert read_study(tmp_path).results.left_out == outcome.left_out
-    with pytest.raises(DataError, match="none of the datasets can be used: cub200"):
+    with pytest.raises(DataError, match="no dataset of the study can be used: cub200"):
         run_study(small_plan(datasets="cub200"), tmp_path / "out", progress=quiet)
     assert not (tmp_path / "out").exists()
 
@@ -149,7 +149,11 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
         ({"losses": "[{triplet: {margin: -1}}]"}, InputError, "margin must be at least 0"),
         ({"backbone": "pixel"}, InputError, "did you mean 'pixels'"),
         ({"backbone": "{digits: pixels, oorl: pixels}"}, PlanError, "not in the study: 'oorl'"),
-        ({"losses": "[triplet, {triplet: {margin: 0.2}}]"}, PlanError, "are the same: keep one"),
+        (
+            {"losses": "[triplet, {triplet: {margin: 0.2}}]"},
+            PlanError,
+            "are the same loss with the same settings; keep one",
+        ),
         (
             {"losses": "[{scl: {temperature: warm}}]"},
             InputError,
@@ -441,7 +445,7 @@ def test_two_datasets_of_one_name_are_not_mixed_up(tmp_path, quiet):
         embeddings = rng.normal(size=(40, 8)).astype(np.float32)
         np.savez(paths[-1], embeddings=embeddings, labels=np.arange(40) % 4)
     plan = small_plan(datasets=",".join(f"embeddings:{path}" for path in paths))
-    with pytest.raises(PlanError, match=r"two datasets would be called embeddings:x\.npz"):
+    with pytest.raises(PlanError, match=r"two datasets have the same name, embeddings:x\.npz"):
         run_study(plan, tmp_path / "out", progress=quiet)
     assert not (tmp_path / "out").exists()
 

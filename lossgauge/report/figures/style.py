@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from lossgauge.results.view import Loss, StudyView
+from lossgauge.terminal import safe
 
 Figure = dict[str, Any]
 """`data` and `layout` in plotly's JSON format. Not a `plotly.graph_objects.Figure`: to build those would add half to the
@@ -51,7 +52,7 @@ class Chart(NamedTuple):
 
 def plot_text(name: str) -> str:
     """`name` as plotly shows it letter by letter: plotly reads its texts as simple HTML."""
-    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return safe(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def transparent(color: str, alpha: float) -> str:

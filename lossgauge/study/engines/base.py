@@ -102,8 +102,8 @@ def check_local(resources: Resources) -> None:
     """InputError for what this machine does not have."""
     if resources.gpus:
         raise InputError(
-            f"gpus has an effect only with the engine ray, got {resources.gpus:g} with {resources.engine}: all jobs of "
-            "this machine share one GPU, leave gpus out"
+            f"gpus has an effect only with engine ray, got gpus {resources.gpus:g} with engine {resources.engine}; leave "
+            "gpus out: all jobs on one machine share its GPU"
         )
     if resources.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is cuda, but torch sees no GPU here: take device cpu")
+        raise InputError("device is cuda, but torch finds no GPU on this machine; use device cpu")

@@ -42,7 +42,9 @@ def write_features_file(features: FeatureSet, path: Path) -> None:
         with atomic_file(path) as temporary:
             save_file(tensors, temporary, {**words, CHECKSUM: _checksum(tensors, words)})
     except (OSError, SafetensorError) as error:
-        raise StudyError(f"features for the workers cannot be written: {error}") from None
+        raise StudyError(
+            f"the features for the workers cannot be written ({error}); fix that and run the same command again"
+        ) from None
 
 
 def read_features_file(path: Path) -> FeatureSet:

@@ -42,8 +42,8 @@ class RayCluster(Engine):
         import_ray()
         if bool(resources.gpus) != (resources.device == "cuda"):
             raise InputError(
-                f"on a Ray cluster device cuda and gpus go together, got device {resources.device} and gpus "
-                f"{resources.gpus:g}"
+                "with engine ray, device cuda needs gpus above 0, and gpus needs device cuda; got device "
+                f"{resources.device} and gpus {resources.gpus:g}"
             )
         check_answers()
 
@@ -87,8 +87,8 @@ class RayCluster(Engine):
                 return
         import_ray().shutdown()
         raise StudyError(
-            f"no machine of the Ray cluster has the {self._cpus:g} CPUs and {self._resources.gpus:g} GPUs that a run "
-            "asks for; ask for less with --cpus and --gpus"
+            f"a run needs {self._cpus:g} CPUs and {self._resources.gpus:g} GPUs, and no machine of the Ray cluster has "
+            "as many; give smaller values of --cpus and --gpus"
         )
 
     def start(self, run: Run) -> None:
@@ -132,8 +132,8 @@ def check_answers() -> None:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
     except OSError as error:
         raise StudyError(
-            f"no Ray cluster answers at {address} ({error.strerror or error}): fix RAY_ADDRESS, or unset it for a "
-            "cluster on this machine"
+            f"no Ray cluster answers at {address} ({error.strerror or error}); correct RAY_ADDRESS, or unset it to start "
+            "a cluster on this machine"
         ) from None
 
 

@@ -164,6 +164,6 @@ def check_distinct(runs: list[Run]) -> None:
             continue
         if run.name in titles:
             raise PlanError(
-                f"losses {titles[run.name]!r} and {run.title!r} are the same: keep one of them"
+                f"losses {titles[run.name]!r} and {run.title!r} are the same loss with the same settings; keep one of them"
             )
         titles[run.name] = run.title

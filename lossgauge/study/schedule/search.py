@@ -55,7 +55,7 @@ def check_space(loss: LossPlan, plan: Plan) -> None:
             )
         if not known[key].tunable:
             why = (
-                "the data give it; leave it out"
+                "its value comes from the data; leave it out"
                 if known[key].from_data
                 else "it changes what is measured; give one value"
             )
@@ -65,7 +65,7 @@ def check_space(loss: LossPlan, plan: Plan) -> None:
         for end in ends(searched):
             if whole and end != int(end):
                 raise PlanError(
-                    f"{key} of {loss.name} is a whole number, so its range must begin and end with one, got {end:g}"
+                    f"{key} of {loss.name} is a whole number, so both ends of its range must be whole numbers, got {end:g}"
                 )
             end = int(end) if whole else end
             fixed = loss.at({key: end}).fixed
@@ -77,9 +77,13 @@ def check_space(loss: LossPlan, plan: Plan) -> None:
                     embedding_size=plan.embedding_size,
                 )()
             except InputError as error:
-                raise PlanError(f"the range of {key} of {loss.name} holds {end}: {error}") from None
+                raise PlanError(
+                    f"the range of {key} of {loss.name} includes {end}, which is not valid: {error}"
+                ) from None
     if not space(loss, plan):
-        raise PlanError(f"nothing is left to tune of {loss.title}: give it a range, or drop tune")
+        raise PlanError(
+            f"{loss.title} has no setting left to tune; give a range for one, or leave tune out"
+        )
 
 
 @dataclass
@@ -100,7 +104,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         budget = self.plan.tune
         if budget is None:
-            raise PlanError("a search needs tune in the study file")
+            raise PlanError("a search needs the key 'tune' in the study file")
         self.trials = budget.trials
         self._space = space(self.loss, self.plan)
         words = f"{self.features.dataset} {self.loss.model_dump_json()}"

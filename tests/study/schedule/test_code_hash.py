@@ -164,7 +164,7 @@ MOVES = [
 STAYS = [
     ("study/run/execute.py", '"""One run', '"""Exactly one run'),
     ("study/run/execute.py", "    # a loss may draw", "    # now and then a loss draws"),
-    ("study/run/execute.py", "has changed since the study began", "is another one now"),
+    ("study/run/execute.py", "has changed since the study started", "is another one now"),
     ("study/run/measure.py", "row: Record = {}", "row: dict = {}"),
     ("losses/triplet.py", '"""', '"""In short: '),
     ("losses/ccl.py", "class CCL", "X = 1\nclass CCL"),

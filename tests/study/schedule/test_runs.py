@@ -181,7 +181,9 @@ def test_1_and_1_0_are_one_setting_where_the_loss_takes_a_number(tmp_path):
     assert settings == given
     assert [type(settings[key]) for key in given] == [float, float, int, int]
     doubled = plan("losses=[{triplet: {margin: 1}}, {triplet: {margin: 1.0}}]")
-    with pytest.raises(PlanError, match="are the same: keep one of them"):
+    with pytest.raises(
+        PlanError, match="are the same loss with the same settings; keep one of them"
+    ):
         check_distinct(plan_runs(doubled, fake_features()))
 
 

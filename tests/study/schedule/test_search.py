@@ -348,8 +348,8 @@ def test_the_space_of_a_loss_is_its_own_ranges_over_the_usual_ones_less_what_is_
             for key, why in (
                 ("reduction", "it changes what is measured; give one value"),
                 ("tolerance", "it changes what is measured; give one value"),
-                ("class_count", "the data give it; leave it out"),
-                ("embedding_size", "the data give it; leave it out"),
+                ("class_count", "its value comes from the data; leave it out"),
+                ("embedding_size", "its value comes from the data; leave it out"),
             )
         ),
         (
@@ -362,14 +362,14 @@ def test_the_space_of_a_loss_is_its_own_ranges_over_the_usual_ones_less_what_is_
         ),
         (
             "{arcface: {margin: {low: 0, high: 4}}}",
-            "the range of margin of arcface holds 4.0: .*radians",
+            "the range of margin of arcface includes 4.0, which is not valid: .*radians",
         ),
-        ("{scl: {temperature: {low: 0, high: 1}}}", "the range of temperature of scl holds 0.0"),
+        ("{scl: {temperature: {low: 0, high: 1}}}", "the range of temperature of scl includes 0.0"),
         (
             "{ccl: {scale: {choices: [1, warm]}}}",
             "the range of scale of ccl holds warm: scale must be a number",
         ),
-        ("{triplet: {margin: 0.1, learning_rate: 0.1}}", "nothing is left to tune of triplet"),
+        ("{triplet: {margin: 0.1, learning_rate: 0.1}}", "has no setting left to tune"),
     ],
 )
 def test_a_range_that_cannot_be_searched_is_refused_before_anything_is_written(

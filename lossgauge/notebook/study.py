@@ -1,20 +1,19 @@
-"""Studies in Python and in notebooks: run one, load one, and ask it for tables, findings, claims and figures."""
+"""A study for Python and for notebooks: its tables, findings, claims and figures, the report and the exports."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment
 
-from lossgauge.claims.comparisons import ComparisonResult, OrderingResult
-from lossgauge.claims.sensitivity import Movement, movements
-from lossgauge.claims.sentences import correction, evidence
-from lossgauge.claims.verdicts import Verdict, verdicts
+from lossgauge.claims.sensitivity import movements
+from lossgauge.claims.verdicts import verdicts
 from lossgauge.errors import InputError, nearest
-from lossgauge.plan.yaml_file import load_plan
+from lossgauge.notebook.claim_record import ClaimRecord, claim_record
+from lossgauge.notebook.plots import Plots
 from lossgauge.results.columns import COLUMNS, Kind
 from lossgauge.results.frames import as_frame, frame_library
 from lossgauge.results.reader import read_study
@@ -22,148 +21,13 @@ from lossgauge.results.tables import StudyTables, as_table
 from lossgauge.results.view import BASELINE, Loss
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted, shown_interval
-from lossgauge.study.engines import Resources
-from lossgauge.study.forecast import Forecast
-from lossgauge.study.progress import Progress
-from lossgauge.study.progress_bars import show_progress
-from lossgauge.types import FeatureSet, Record
+from lossgauge.types import Record
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from lossgauge.report.text.findings import Finding
 
 HEADLINE = ("recall_at_1", "map_at_r", "test_intra", "compaction_epochs")
 """Columns that a study shows of itself."""
-
-
-def run_study(
-    study: str | Path | Mapping[str, Any],
-    *,
-    set: Mapping[str, Any] | None = None,
-    out: str | Path | None = None,
-    jobs: int | None = None,
-    engine: str = "local",
-    device: str = "cpu",
-    cpus: float | None = None,
-    gpus: float = 0.0,
-    download: bool = False,
-    progress: bool | Progress = True,
-) -> Study:
-    """Run a study, write its report, and load it. What is done already is not done again.
-
-    `study` is a built-in name (`demo`, `paper`), a YAML file, or a dict with the keys of such a file. `set` changes
-    some of its keys, with dots for nested ones: `{"epochs": 10, "tune.trials": 20}`. Results go to `out`, by default
-    lossgauge-results/NAME. `progress` is True for bars or lines, False for silence, or a `Progress` of your own.
-    The other arguments are the options of `lossgauge study`.
-
-    A run that fails is a row of `failures`; the others go on. Raises a LossgaugeError for a mistake in the study,
-    and where nothing can be run at all.
-    """
-    from lossgauge.report.output import write_page
-    from lossgauge.study.runner import run_study as run
-
-    folder = _folder(study, out)
-    with _shown(progress) as shown:
-        run(
-            load_plan(study, set or {}),
-            folder,
-            progress=shown,
-            download=download,
-            resources=Resources(engine, jobs, device, cpus, gpus),
-        )
-    loaded = Study(folder)
-    write_page(loaded.view, folder / "report.html")
-    return loaded
-
-
-def load_study(folder: str | Path, *, frames: str | None = None) -> Study:
-    """The study in a folder, as it is now: runs that end later are not in it.
-
-    Every file of every finished run is verified; a damaged run is a row of `failures`. `frames` is the library of
-    the data frames: `pandas`, `polars`, or by default the first of them that is installed. Raises StudyError if the
-    folder holds no study, and MissingExtra if the named library is not installed.
-    """
-    return Study(Path(folder), frames=frames)
-
-
-def forecast(
-    study: str | Path | Mapping[str, Any],
-    *,
-    set: Mapping[str, Any] | None = None,
-    out: str | Path | None = None,
-    jobs: int | None = None,
-    engine: str = "local",
-    device: str = "cpu",
-    cpus: float | None = None,
-    gpus: float = 0.0,
-    download: bool = False,
-    progress: bool | Progress = False,
-) -> Forecast:
-    """Number of runs, seconds and bytes of a study, before it runs. Takes seconds, and writes nothing.
-
-    The arguments are those of `run_study`; runs that are done in `out` are not counted in the seconds.
-    """
-    from lossgauge.study.forecast import forecast as forecast_of
-
-    with _shown(progress) as shown:
-        return forecast_of(
-            load_plan(study, set or {}),
-            _folder(study, out),
-            progress=shown,
-            download=download,
-            resources=Resources(engine, jobs, device, cpus, gpus),
-        )
-
-
-def load_features(
-    dataset: str,
-    backbone: str = "efficientnet-lite0",
-    *,
-    download: bool = False,
-    refresh: bool = False,
-    progress: bool | Progress = True,
-    **settings: Any,
-) -> FeatureSet:
-    """Frozen features of a dataset, with labels and split: from the cache, else extracted into it.
-
-    `dataset` is a name that `lossgauge datasets` lists, or `folder:PATH`. `backbone` is `pixels`,
-    `efficientnet-lite0`, `clip-vit-b32`, `vit-b32-in21k`, `hf:MODEL` or `my_backbone.py:Model`, with its `settings`.
-    `features` is float32 (rows × width); `train` and `test` are row numbers. Raises InputError for an unknown name,
-    DataError for missing or damaged data, CacheError for a damaged cache.
-    """
-    from lossgauge.backbones import load_backbone
-    from lossgauge.data import load_dataset
-    from lossgauge.data.features import features
-
-    with _shown(progress) as shown:
-        return features(
-            load_dataset(dataset, download=download),
-            load_backbone(backbone, download=download, **settings),
-            refresh=refresh,
-            progress=lambda done, total: shown.features(dataset, done, total),
-        )
-
-
-class ClaimRecord(NamedTuple):
-    """What the seeds of a study say about one claim of the paper on one dataset."""
-
-    key: str
-    """`1` to `8`, as in docs/claims.md."""
-    claim: str
-    status: str
-    """`supported`, `contradicted`, `undecided` or `not tested`."""
-    reason: str
-    evidence: tuple[str, ...]
-    """A sentence for each comparison, with its numbers."""
-    correction: str
-    """How many comparisons hold after Holm's correction; empty where there is nothing to correct."""
-    caution: str
-    """What the claim cannot say."""
-    numbers: tuple[Record, ...]
-    """A row for each comparison: `difference`, `half_width` of its 95 % interval, `seeds`, `p_value`, `side`."""
-    movement: Movement | None
-    """How the verdict moves with the settings; None if the study varies none."""
 
 
 class Study:
@@ -264,7 +128,7 @@ class Study:
         dataset = self.dataset_named(dataset)
         moves = {move.claim.key: move for move in movements(self.view, dataset)}
         return [
-            _claim_record(verdict, moves.get(verdict.claim.key))
+            claim_record(verdict, moves.get(verdict.claim.key))
             for verdict in verdicts(self.view, dataset)
         ]
 
@@ -351,11 +215,11 @@ class Study:
         if name is None and len(self.datasets) == 1:
             return self.datasets[0]
         if name is None:
-            raise InputError(f"name a dataset of the study: {', '.join(self.datasets)}")
-        if name not in self.datasets:
             raise InputError(
-                f"no run of this study is on the dataset {name!r}{nearest(name, self.datasets)}"
+                f"the study has {counted(len(self.datasets), 'dataset')}; name one of them: {', '.join(self.datasets)}"
             )
+        if name not in self.datasets:
+            raise InputError(f"the study has no dataset {name!r}{nearest(name, self.datasets)}")
         return name
 
     def _rows(self, dataset: str | None, columns: Sequence[str]) -> list[_Row]:
@@ -377,40 +241,6 @@ class Study:
         ]
 
 
-class Plots:
-    """The figures of a study, as plotly figures: `.show()` draws one, `.write_html("figure.html")` keeps it."""
-
-    def __init__(self, study: Study) -> None:
-        self._study = study
-
-    def training_curves(self, dataset: str | None = None) -> go.Figure:
-        """VARIANCE, GREEDINESS and R@1 over the epochs of one dataset: mean over seeds with its 95 % interval."""
-        from lossgauge.report.figures.training_curves import training_curves
-
-        dataset = self._study.dataset_named(dataset)
-        return _figure(training_curves(self._study.view, dataset), dataset)
-
-    def tradeoff(self, dataset: str | None = None) -> go.Figure:
-        """Compaction speed against variance kept, a disc for each loss. Without `dataset`, all of them."""
-        from lossgauge.report.figures.stacked import stacked
-        from lossgauge.report.figures.tradeoff import tradeoff
-
-        names = self._study.datasets
-        if dataset is not None or len(names) == 1:
-            dataset = self._study.dataset_named(dataset)
-            return _figure(tradeoff(self._study.view, dataset), dataset)
-        return stacked({name: _figure(tradeoff(self._study.view, name), name) for name in names})
-
-
-def _figure(figure: dict[str, Any] | None, dataset: str) -> go.Figure:
-    """A chart of the report as an object of plotly. Raises InputError where there is nothing to draw."""
-    import plotly.graph_objects as go
-
-    if figure is None:
-        raise InputError(f"no run on {dataset!r} has what this figure shows")
-    return go.Figure(figure)
-
-
 class _Row(NamedTuple):
     """A loss on a dataset, as tables show it."""
 
@@ -422,62 +252,6 @@ class _Row(NamedTuple):
 
 def _title(loss: Loss) -> str:
     return f"{loss.base}, tuned" if loss.tuned else loss.base
-
-
-def _claim_record(verdict: Verdict, movement: Movement | None) -> ClaimRecord:
-    claim = verdict.claim
-    return ClaimRecord(
-        key=claim.key,
-        claim=claim.words,
-        status=verdict.status,
-        reason=verdict.reason,
-        evidence=tuple(evidence(verdict)),
-        correction=correction(verdict),
-        caution=claim.caution,
-        numbers=(
-            *map(_comparison_numbers, verdict.comparisons),
-            *map(_ordering_numbers, verdict.orderings),
-        ),
-        movement=movement,
-    )
-
-
-def _comparison_numbers(result: ComparisonResult) -> Record:
-    comparison, interval = result.comparison, result.difference
-    return {
-        "left": comparison.left,
-        "right": comparison.right,
-        "column": comparison.column,
-        "claimed": comparison.direction,
-        "difference": interval and interval.mean,
-        "half_width": interval and interval.half_width,
-        "seeds": interval and interval.size,
-        "p_value": interval and interval.p_value,
-        "corrected_p_value": result.corrected_p_value,
-        "side": result.side,
-    }
-
-
-def _ordering_numbers(result: OrderingResult) -> Record:
-    correlation = result.correlation
-    return {
-        "x": result.ordering.x,
-        "y": result.ordering.y,
-        "losses": list(result.losses),
-        "rank_correlation": correlation and correlation.value,
-        "p_value": correlation and correlation.p_value,
-        "side": result.side,
-    }
-
-
-def _folder(study: str | Path | Mapping[str, Any], out: str | Path | None) -> Path:
-    if out is not None:
-        return Path(out)
-    return Path("lossgauge-results") / ("study" if isinstance(study, Mapping) else Path(study).stem)
-
-
-def _shown(progress: bool | Progress) -> Progress:
-    return progress if isinstance(progress, Progress) else show_progress(quiet=not progress)
 
 
 _LEADING: dict[str, Kind] = {"dataset": "text", "loss": "text", "seeds": "whole"}
