@@ -61,7 +61,7 @@ def handle_signals() -> None:
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     _thread.start_new_thread(_watch, (read,))
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)
 
 
 def default_signals() -> None:
@@ -131,10 +131,20 @@ def _watch(read: int) -> None:
     end()
 
 
+def _hold() -> None:
+    """Block the signals during a fork: one that reached the child before `_forget` would end the parent instead."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def _forget() -> None:
-    """In a forked child: its signals are its own, and not news for the parent's thread."""
+    """In a forked child: the default handlers, so that its signals do not reach the parent's thread."""
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_DFL)
     _State.handling = False
+    _release()

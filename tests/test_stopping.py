@@ -211,7 +211,9 @@ _, status = os.waitpid(child, 0)
 time.sleep(0.5)  # the parent would have ended by now
 print(os.WTERMSIG(status))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{int(signal.SIGTERM)}\n", "")
 
 
