@@ -17,7 +17,7 @@ import lossgauge
 from lossgauge import cli
 from lossgauge.backbones import BACKBONES
 from lossgauge.errors import InputError
-from lossgauge.export import FORMATS
+from lossgauge.integrations import EXPORTERS
 from lossgauge.plan.yaml_file import built_in_studies
 from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
@@ -447,7 +447,7 @@ def test_the_completion_of_a_shell_is_shown(monkeypatch, capsys, shell):
 
 def test_what_a_shell_completes_is_what_there_is():
     assert list(cli.STUDIES) == built_in_studies()
-    assert cli.FORMATS == FORMATS
+    assert tuple(EXPORTERS) == cli.FORMATS
     assert set(cli.BACKBONES) == set(BACKBONES)
 
 
