@@ -109,7 +109,7 @@ def test_a_file_put_into_an_export_is_not_replaced_with_it(folder, tmp_path, to)
     with pytest.raises(InputError, match=r"note\.txt is not part of the earlier export"):
         export_study(folder, to, tmp_path / "out")
     assert note.read_text() == "mine"
-    with pytest.raises(InputError, match="other than an earlier export to csv"):
+    with pytest.raises(InputError, match="is neither empty nor an earlier export to csv"):
         export_study(folder, "csv", tmp_path / "out")
 
 

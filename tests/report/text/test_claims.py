@@ -21,7 +21,7 @@ def test_each_claim_has_a_verdict_on_each_dataset(varied):
     assert [one.dataset for one in of.datasets] == ["digits", "orl-faces"]
     assert [line.key for line in of.lines] == [claim.key for claim in CLAIMS]
     for place, dataset in enumerate(("digits", "orl-faces")):
-        expected = [verdict.status for verdict in verdicts(varied, dataset)]
+        expected = [verdict.status for verdict in verdicts(StudyView(varied), dataset)]
         assert [line.statuses[place][0] for line in of.lines] == expected
         assert sorted(s.status for s in of.datasets[place].verdicts) == sorted(expected)
 
