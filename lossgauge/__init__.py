@@ -1,4 +1,4 @@
-"""A wind tunnel for metric-learning losses: what each does to your embedding space, with evidence.
+"""Measure what each metric-learning loss does to an embedding space.
 
 >>> import lossgauge as lg
 >>> lg.LOSSES
@@ -6,7 +6,7 @@
 >>> loss = lg.load_loss("triplet", margin=0.2)
 
 The names below are the public ones; docs/python.md explains each. They are loaded when first used, so that
-importing the package, and the command line's help, stay quick.
+the import of the package and the help of the command line stay fast.
 """
 
 from __future__ import annotations

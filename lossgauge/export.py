@@ -2,9 +2,9 @@
 
     parquet, csv   a file for each table, and export.json beside them; an earlier export is replaced
     tensorboard    a folder of event files for each run; an earlier export is replaced
-    mlflow, wandb  runs that are missing are added, the others left alone
+    mlflow, wandb  missing runs are added, the others are not changed
 
-A folder is replaced only if nothing is in it but an earlier export, whose list of files is its export.json.
+A folder is replaced only if it contains nothing but an earlier export, whose files are listed in its export.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lossgauge.types import Record
 from lossgauge.user_folders import some_home
 
 MARKER = "export.json"
-"""In every folder that an export made: which, and of what study."""
+"""A file in the folder of every export: its format and its study."""
 
 
 @some_home()

@@ -2,10 +2,10 @@
 
 `handle_signals` comes before every other import, so this file imports nothing but built-in modules. Python runs a
 signal's handler only between two steps of the main thread, and a library may catch or lose what the handler raises.
-So a thread of our own waits for the signal as well, and ends the process itself:
+So a separate thread also waits for the signal, and ends the process itself:
 
-    outside of `orderly`   at once: nothing is half written
-    inside of it           KeyboardInterrupt first, so that files and workers are cleaned up, and the end after
+    outside of `orderly`   immediately: no file is half written
+    inside of it           first KeyboardInterrupt, so that files and workers are cleaned up; the process ends after
                            GRACE_SECONDS at the latest
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 GRACE_SECONDS = 1.5
-"""Clean-up may take so long. What a kill leaves behind is removed by the next study in the folder."""
+"""Time for the clean-up. The next study in the folder removes what a kill leaves."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -46,11 +46,11 @@ def _before_all() -> str:
 
 
 describe: Callable[[], str] = _before_all
-"""What the last line says, in one line that a terminal can be shown. A command that goes on where it was says so."""
+"""The text of the last line, safe for a terminal. A command sets it to say how to continue."""
 
 
 def handle_signals() -> None:
-    """From here on, SIGINT and SIGTERM end this process as above. Its children get the default back.
+    """From now on, SIGINT and SIGTERM end this process as above. Its child processes get the default handlers.
 
     A SIGINT that was ignored, as in a background job of a script, is not ignored any more.
     """
@@ -65,7 +65,7 @@ def handle_signals() -> None:
 
 
 def default_signals() -> None:
-    """Everything is done: from here on, a signal ends the process as it ends any other."""
+    """All work is done: from now on, a signal ends the process in the usual way."""
     if _State.handling and _State.received is None:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -89,7 +89,7 @@ def end() -> None:
 
 
 class orderly:  # noqa: N801  # used as a statement, like contextlib.suppress
-    """A block that a signal leaves by KeyboardInterrupt, so that its `with` and `finally` parts are run."""
+    """A block in which a signal raises KeyboardInterrupt, so that `with` and `finally` clean up."""
 
     def __enter__(self) -> None:
         _State.raises = True
@@ -121,7 +121,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(read: int) -> None:
-    """Wait for one of SIGNALS in a thread of its own, and end the process if the main thread does not."""
+    """Wait for one of SIGNALS in a separate thread, and end the process if the main thread does not."""
     while (number := os.read(read, 1)[0]) not in SIGNALS:
         pass  # a signal that a library handles
     if _State.received is None:
@@ -141,7 +141,7 @@ def _release() -> None:
 
 
 def _forget() -> None:
-    """In a forked child: the default handlers, so that its signals do not reach the parent's thread."""
+    """In a forked child: restore the default handlers, so that its signals do not reach the parent's thread."""
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         if signal.getsignal(number) is _interrupt:

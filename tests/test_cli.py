@@ -122,7 +122,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path, j
     assert not list(Path("out").glob("**/.new-*"))
     status = run("status", "out").stdout
     assert "done     1" in status
-    assert "no study is running here; run the same `lossgauge study` command to go on" in status
+    assert "no study is running here; to continue, run the same `lossgauge study` command" in status
     # with fewer epochs, to be done soon: the baseline is there already
     done = run("study", "small.yaml", "--out", "out")
     assert "2 runs done, 1 reused, 0 failed" in done.stdout
@@ -157,7 +157,7 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Path):
     settings = ("--set", "tune.trials=3", "--set", "sensitivity=0.5,2", "--jobs", "2")
     first = run("study", "small.yaml", "--dry-run", *settings)
     assert first.returncode == 0
-    assert "before that its features, about" in first.stdout
+    assert "first its features, about" in first.stdout
     assert "17 runs, 0 of them done" in first.stdout
     run("features", "digits", "--backbone", "pixels")
     before = sorted(place.rglob("*"))
@@ -166,7 +166,7 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Path):
     # untrained, 2 losses, 3 settings at 2 multiples, 2 × 3 trials, 2 tuned
     assert "17 runs, 0 of them done in lossgauge-results/small" in done.stdout
     assert "896 training and 901 test rows of 64 features" in done.stdout
-    assert "at best" in done.stdout
+    assert "jobs at least" in done.stdout
     assert " MB" in done.stdout
 
 

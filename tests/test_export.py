@@ -84,13 +84,13 @@ def test_a_folder_of_something_else_is_left_alone(folder, tmp_path, to, monkeypa
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years")
     with pytest.raises(
-        InputError, match=f"other than an earlier export to {to}; give another folder"
+        InputError, match=f"neither empty nor an earlier export to {to}; give another folder"
     ):
         export_study(folder, to, tmp_path / "mine")
     assert contents(tmp_path / "mine") == {"thesis.tex": b"years"}
-    with pytest.raises(InputError, match="other than an earlier export"):
+    with pytest.raises(InputError, match="neither empty nor an earlier export"):
         export_study(folder, to, folder)
-    with pytest.raises(InputError, match="other than an earlier export"):
+    with pytest.raises(InputError, match="neither empty nor an earlier export"):
         export_study(folder, to, tmp_path / "mine" / "thesis.tex")
 
 
@@ -102,7 +102,7 @@ def test_a_file_put_into_an_export_is_not_replaced_with_it(folder, tmp_path, to)
     with pytest.raises(InputError, match=r"note\.txt is not part of the earlier export"):
         export_study(folder, to, tmp_path / "out")
     assert note.read_text() == "mine"
-    with pytest.raises(InputError, match="other than an earlier export to csv"):
+    with pytest.raises(InputError, match="is neither empty nor an earlier export to csv"):
         export_study(folder, "csv", tmp_path / "out")
 
 

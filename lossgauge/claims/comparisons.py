@@ -1,4 +1,4 @@
-"""On which side of one comparison, or of one ordering, the seeds of a study are."""
+"""Whether the seeds of a study are for or against one comparison, or one ordering."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lossgauge.stats.intervals import (
     known,
     rank_correlation,
 )
+from lossgauge.stats.number_format import counted
 from lossgauge.types import Record
 
 Side = Literal["for", "against", "open"]
@@ -30,11 +31,11 @@ class ComparisonResult(NamedTuple):
     comparison: Comparison
     side: Side
     difference: Interval | None
-    """`left` − `right`, whatever the claim's direction; None where it could not be taken."""
+    """`left` − `right`, for both directions of a claim; None if it cannot be computed."""
     reason: str = ""
     """Why it is open; empty where it is not."""
     corrected_p_value: float | None = None
-    """By Holm, among the comparisons of a claim on a dataset; None before that, and where there is none."""
+    """Holm's correction over the comparisons of a claim on a dataset; None before the correction, or without a p-value."""
 
     @property
     def holds_up(self) -> bool:
@@ -56,8 +57,8 @@ class OrderingResult(NamedTuple):
 def compare(comparison: Comparison, runs: Runs) -> ComparisonResult:
     """A comparison over the seeds that both losses have, before any correction.
 
-    Open where a shared seed does not know the quantity: "not reached" is late, and leaving it out would favor
-    the seeds that were quick.
+    Open if the quantity is missing in a shared seed: "not reached" means late, and without that seed the fast
+    seeds would decide.
     """
     left, right = runs[comparison.left], runs[comparison.right]
     shared = sorted(left.keys() & right.keys())
@@ -83,7 +84,7 @@ def compare(comparison: Comparison, runs: Runs) -> ComparisonResult:
 
 
 def order(ordering: Ordering, runs: Runs) -> OrderingResult:
-    """An ordering over the losses that know both quantities, at their means over the seeds that all of them share."""
+    """An ordering over the losses that have both quantities, at their means over the seeds that all of them share."""
     losses = [loss for loss in ordering.losses if loss in runs]
     seeds = set.intersection(*(set(runs[loss]) for loss in losses)) if losses else set()
     means = {
@@ -96,19 +97,21 @@ def order(ordering: Ordering, runs: Runs) -> OrderingResult:
     if losses and not seeds:
         return OrderingResult(ordering, "open", None, points, "the losses share no seed")
     if correlation is None:
-        too_few = f"{len(points)} losses know both numbers, and an order takes three that differ"
+        too_few = f"{counted(len(points), 'loss')} with both numbers; a rank correlation needs three that differ"
         return OrderingResult(ordering, "open", None, points, too_few)
     if len(seeds) == 1:
         return OrderingResult(ordering, "open", correlation, points, "one seed shows no spread")
     if correlation.p_value >= LEVEL:
-        return OrderingResult(ordering, "open", correlation, points, "not told from chance")
+        return OrderingResult(
+            ordering, "open", correlation, points, "not distinguishable from chance"
+        )
     return OrderingResult(
         ordering, "for" if correlation.value > 0 else "against", correlation, points
     )
 
 
 def _gaps(comparison: Comparison, pairs: Sequence[tuple[float | None, float | None]]) -> str:
-    """In how many seeds each side does not know the quantity."""
+    """The number of seeds in which each side does not have the quantity."""
     return "; ".join(
         f"{COLUMNS[comparison.column].title} of {loss} was not reached or not measured "
         f"in {count} of {len(pairs)} seeds"

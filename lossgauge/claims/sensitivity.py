@@ -1,4 +1,4 @@
-"""How a claim moves with the settings: tuned, all losses at one multiple, and every pair of settings.
+"""How a verdict changes with the settings: tuned, all losses at one multiple, and every pair of settings.
 
 The two losses of a comparison take any of their settings independently: k settings each give k² combinations.
 """
@@ -22,14 +22,14 @@ class Shares(NamedTuple):
     supporting: int
     contradicting: int
     undecided: int
-    """Not told apart, not measured, one seed, or a side whose every run failed."""
+    """Not told apart, not measured, only one seed, or all runs of one side failed."""
 
     @property
     def total(self) -> int:
         return sum(self)
 
     def share(self, count: int) -> float:
-        """`count` over all, in [0, 1]; 0 where there is none."""
+        """`count` divided by the total, in [0, 1]; 0 if the total is 0."""
         return count / self.total if self.total else 0.0
 
 
@@ -62,7 +62,7 @@ class Movement(NamedTuple):
 
 
 def movements(view: StudyView, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Movement]:
-    """A movement for each claim that the split allows; none where the study has neither tuned nor varied losses.
+    """One movement for each claim that the split allows; none if the study has neither tuned nor varied losses.
 
     Cost grows as comparisons × settings² × seeds: a tenth of a second for seven losses at ten settings.
     """

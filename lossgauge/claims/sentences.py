@@ -1,4 +1,4 @@
-"""Verdicts and movements in words: the evidence a reader can check."""
+"""Verdicts and movements as text, with the evidence that a reader can check."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from lossgauge.claims.sensitivity import Flip, Shares
 from lossgauge.claims.verdicts import Verdict
 from lossgauge.results.columns import COLUMNS
 from lossgauge.stats.intervals import Interval
-from lossgauge.stats.number_format import in_p, rounded, short
+from lossgauge.stats.number_format import counted, in_p, rounded, short
 
 
 def evidence(verdict: Verdict) -> list[str]:
-    """A line for each comparison or ordering, with its numbers and its side."""
+    """One line for each comparison or ordering, with its numbers and its side."""
     return [*map(_compared, verdict.comparisons), *map(_ordered, verdict.orderings)]
 
 
 def correction(verdict: Verdict) -> str:
-    """How many comparisons keep their side after Holm's correction; empty where none had one, or there is but one."""
+    """How many comparisons keep their side after Holm's correction; empty if none had a side, or if there is only one."""
     resolved = sum(result.side != "open" for result in verdict.comparisons)
     if not resolved or len(verdict.comparisons) < 2:
         return ""
     kept = verdict.holding_up
     if kept == resolved:
-        return f"{'The one told apart holds' if kept == 1 else f'All {kept} told apart hold'} up after Holm's correction."
-    return f"{kept} of the {resolved} told apart hold{'s' if kept == 1 else ''} up after Holm's correction."
+        which = (
+            "The only clear comparison stays" if kept == 1 else f"All {kept} clear comparisons stay"
+        )
+        return f"{which} clear after Holm's correction."
+    stay = "stays" if kept == 1 else "stay"
+    return (
+        f"{kept} of {counted(resolved, 'clear comparison')} {stay} clear after Holm's correction."
+    )
 
 
 def turning(flips: Sequence[Flip], *, at_most: int = 3) -> str:

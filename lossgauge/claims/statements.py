@@ -66,7 +66,7 @@ _LOOSE, _GREEDY = ("triplet", "scl"), ("contrastive", "info_nce")
 _OTHERS = ("contrastive", "triplet", "info_nce", "arcface", "scl", "ccl")
 _ALL = ("contrastive", "triplet", "n_pair", "info_nce", "arcface", "scl", "ccl")
 _FINE_GRAINED = (
-    "Fine-grained stands for a class-disjoint split; how alike the classes are is not measured."
+    "“Fine-grained” here means a class-disjoint split; how similar the classes are is not measured."
 )
 
 
@@ -101,7 +101,7 @@ CLAIMS = (
         "4",
         "Contrastive and InfoNCE compact sooner than Triplet and SCL.",
         _each(_GREEDY, _LOOSE, "compaction_epochs", "lower"),
-        caution="Each loss is timed by its own fall of intra, however small.",
+        caution="Each loss is measured by its own fall of intra, even if that fall is small.",
     ),
     Claim(
         "5",
@@ -110,29 +110,29 @@ CLAIMS = (
             *_each(_GREEDY, ("triplet",), "term_active_ratio", "higher"),
             *_each(_GREEDY, ("triplet",), "embedding_gradient", "lower"),
         ),
-        caution="InfoNCE's terms are nearly all active by construction; temperature stretches its gradient.",
+        caution="Nearly all terms of InfoNCE are active by construction; the temperature scales its gradient.",
     ),
     Claim(
         "6",
-        "N-pair sets class means farthest apart, and least evenly.",
+        "N-pair puts class means farthest apart, and least evenly.",
         (
             *_each(("n_pair",), _OTHERS, "test_inter", "higher"),
             *_each(("n_pair",), _OTHERS, "test_spacing_cv", "higher"),
         ),
-        caution="Distance of class means is inter, the mean of their squared distances.",
+        caution="The distance between class means is inter, the mean of their squared distances.",
     ),
     Claim(
         "7a",
         "Over losses, sooner compaction goes with less variance inside classes.",
         orderings=(Ordering("compaction_epochs", "test_intra", _ALL),),
-        caution="One point a loss: few points, and losses are no sample of anything.",
+        caution="There is only one point for each loss, and the losses are not a random sample.",
     ),
     Claim(
         "7b",
         "Over losses, sooner compaction goes with lower R@1 on fine-grained sets.",
         orderings=(Ordering("compaction_epochs", "recall_at_1", _ALL),),
         protocol=DISJOINT,
-        caution="One point a loss: few points, and losses are no sample of anything. "
+        caution="There is only one point for each loss, and the losses are not a random sample. "
         + _FINE_GRAINED,
     ),
     Claim(

@@ -1,4 +1,4 @@
-"""Which runs stand for a loss: with the settings of the plan, tuned, and at each multiple of a setting."""
+"""The runs of each loss, by variant: with the settings of the plan, tuned, and at each multiple of a setting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lossgauge.results.view import StudyView
 from lossgauge.types import Record
 
 SETTINGS = ("margin", "temperature", "scale")
-"""The order in which settings of one loss stand; at a common factor the first that a loss has is meant."""
+"""The order of the settings of one loss. At a common factor, the first setting that a loss has is multiplied."""
 
 
 _GAPS = {
@@ -49,7 +49,7 @@ class LossVariants(NamedTuple):
     by_loss: Mapping[str, tuple[LossVariant, ...]]
     """Name → as in the plan, then by setting and factor, then tuned."""
     absent: Mapping[str, str]
-    """Name → why nothing stands for it, where there is more to say than that the study has no such loss."""
+    """Name → why it has no runs, if the reason is another than that the study has no such loss."""
 
     def default(self) -> dict[str, Mapping[int, Record]]:
         """The losses as they are in the plan."""
@@ -83,7 +83,7 @@ class LossVariants(NamedTuple):
         }
 
     def _of(self, wanted: Callable[[LossVariant], bool]) -> dict[str, Mapping[int, Record]]:
-        # the first alone: where a loss failed at its margin, its scale does not stand for it
+        # only the first: if a loss failed at its margin, its scale does not replace it
         return {
             loss: first.by_seed
             for loss in self.by_loss
@@ -104,8 +104,8 @@ class LossVariants(NamedTuple):
 def loss_variants(view: StudyView, dataset: str, losses: Iterable[str]) -> LossVariants:
     """What the study has of each of `losses`, by name or by title in the plan, on a dataset.
 
-    A plan that has `triplet(margin=0.1)` alone has it stand for `triplet`; of two such, and no plain one,
-    neither does.
+    If `triplet(margin=0.1)` is the only triplet in the plan, it is used as `triplet`. If there are two, and no plain
+    one, neither is used.
     """
     results = view.results
     rows = [row for row in (*results.summaries, *results.sensitivity) if row["dataset"] == dataset]
@@ -124,7 +124,9 @@ def loss_variants(view: StudyView, dataset: str, losses: Iterable[str]) -> LossV
     for loss in dict.fromkeys(losses):
         bases = {of.base for of in planned if loss in (of.base, of.name)}
         if len(bases) > 1 and loss not in bases:
-            absent[loss] = f"the study has {' and '.join(sorted(bases))}: not clear which is {loss}"
+            absent[loss] = (
+                f"the study has {' and '.join(sorted(bases))}: it is not clear which one is meant by {loss}"
+            )
             continue
         base = loss if loss in bases else next(iter(bases), loss)
         if variants := _variants_of(

@@ -1,7 +1,7 @@
-"""What the seeds say of a claim: supported, contradicted, undecided or not tested, and why.
+"""The verdict of a study on a claim: supported, contradicted, undecided or not tested, with the reason.
 
-A claim is supported where every one of its comparisons is: that needs no correction, as no comparison can be picked.
-Holm's correction stands beside it and tells which comparisons hold up on their own.
+A claim is supported only if all its comparisons are: this needs no correction, because no comparison can be picked.
+Holm's correction is given in addition; it shows which single comparisons keep their side.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def verdicts(view: StudyView, dataset: str, claims: Sequence[Claim] = CLAIMS) ->
 
 
 def verdict(claim: Claim, runs: Runs, of: LossVariants) -> Verdict:
-    """The verdict on `claim` where each loss stands as in `runs`; `of` tells the split and what is absent."""
+    """The verdict on `claim` with the `runs` of each loss; `of` gives the split and the losses that are absent."""
     if reason := wrong_protocol(claim, of):
         return Verdict(claim, of.dataset, "not tested", reason)
     whole = Verdict(
@@ -97,12 +97,12 @@ def verdict(claim: Claim, runs: Runs, of: LossVariants) -> Verdict:
 
 
 def wrong_protocol(claim: Claim, of: LossVariants) -> str:
-    """Why the dataset's split is none that the claim is made for; empty where it is."""
+    """Why the claim does not apply to the dataset's split; empty if it does."""
     if claim.protocol is None or of.protocol == claim.protocol:
         return ""
     if of.protocol is None:
         return NO_PROTOCOL
-    return f"it is made for a {claim.protocol} split, and this one is {of.protocol}"
+    return f"the claim is about a {claim.protocol} split, and this split is {of.protocol}"
 
 
 def _has(comparison: Comparison, runs: Runs) -> bool:

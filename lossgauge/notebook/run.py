@@ -35,8 +35,8 @@ def run_study(
     lossgauge-results/NAME. `progress` is True for bars or lines, False for silence, or a `Progress` of your own.
     The other arguments are the options of `lossgauge study`.
 
-    A run that fails is a row of `failures`; the others go on. Raises a LossgaugeError for a mistake in the study,
-    and where nothing can be run at all.
+    A failed run is a row of `failures`; the other runs continue. Raises a LossgaugeError for a mistake in the study,
+    and if no dataset can be used.
     """
     from lossgauge.report.output import write_page
     from lossgauge.study.runner import run_study as run

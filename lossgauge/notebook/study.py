@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lossgauge.report.text.findings import Finding
 
 HEADLINE = ("recall_at_1", "map_at_r", "test_intra", "compaction_epochs")
-"""Columns that a study shows of itself."""
+"""Columns of the table that a notebook shows for a study."""
 
 
 class Study:
@@ -60,58 +60,58 @@ class Study:
 
     @cached_property
     def runs(self) -> Any:
-        """A row for each finished run: settings, retrieval, geometry, means of the dynamics. Without trials."""
+        """One row for each finished run: settings, retrieval, geometry, means of the dynamics. Without trials."""
         return self._frame("runs")
 
     @cached_property
     def timing(self) -> Any:
-        """A row for each of `runs`: seconds, milliseconds per step, the probe's share."""
+        """One row for each of `runs`: seconds, milliseconds per step, the probe's share."""
         return self._frame("timing")
 
     @cached_property
     def epochs(self) -> Any:
-        """A row for each run and epoch; epoch 0 is before training."""
+        """One row for each run and epoch; epoch 0 is before training."""
         return self._frame("epochs")
 
     @cached_property
     def steps(self) -> Any:
-        """A row for each run and optimization step. Large."""
+        """One row for each run and optimization step. Large."""
         return self._frame("steps")
 
     @cached_property
     def classes(self) -> Any:
-        """A row for each run, side of the split and class: geometry of the selected epoch."""
+        """One row for each run, side of the split and class: geometry of the selected epoch."""
         return self._frame("classes")
 
     @cached_property
     def trials(self) -> Any:
-        """A row for each finished trial of a search, measured on the validation slice."""
+        """One row for each finished trial of a search, measured on the validation slice."""
         return self._frame("trials")
 
     @cached_property
     def tuned(self) -> Any:
-        """A row for each dataset and loss: the settings that its search chose."""
+        """One row for each dataset and loss: the settings that its search chose."""
         return self._frame("tuned")
 
     @cached_property
     def references(self) -> Any:
-        """A row for each dataset and reference space: frozen features, random unit vectors, full collapse."""
+        """One row for each dataset and reference space: frozen features, random unit vectors, full collapse."""
         return self._frame("references")
 
     @cached_property
     def failures(self) -> Any:
-        """A row for each run that failed or is damaged, with its `error`. Failed trials are in `trials`."""
+        """One row for each run that failed or is damaged, with its `error`. Failed trials are in `trials`."""
         return self._frame("failures")
 
     @cached_property
     def left_out(self) -> Any:
-        """A row for each dataset that is missing, in whole or in part, with the `reason`."""
+        """One row for each dataset that is missing, in whole or in part, with the `reason`."""
         return self._frame("left_out")
 
     def table(self, dataset: str | None = None, columns: Sequence[str] = HEADLINE) -> Any:
         """Mean of some columns of `runs` over the seeds, for each loss, as a data frame.
 
-        Beside each column stands `…_half_width`: the 95 % interval is mean ± half width; it is missing for one seed.
+        Each column has a second one, `…_half_width`: the 95 % interval is mean ± half width; missing with one seed.
         Without `dataset`, all datasets. Raises InputError for an unknown dataset or column.
         """
         rows = []

@@ -1,4 +1,4 @@
-"""What a study will take, before its first run: its runs, their number, time and disk. Nothing is written."""
+"""The number of runs, the time and the disk space of a study, before its first run. Nothing is written."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ STEPS = 12
 """Steps of each loss that are timed."""
 
 STEP_BYTES, EPOCH_BYTES, CLASS_BYTES, RUN_BYTES, UNTRAINED_BYTES = 140, 430, 34, 34_000, 18_000
-"""What a run writes: measured on finished studies, right within a few tenths."""
+"""Bytes that a run writes, measured on finished studies; right within a few tenths."""
 
 
 class Cost(NamedTuple):
-    """Of one run."""
+    """Time and disk space of one run."""
 
     seconds: float
     bytes: int
 
 
 class Forecast(NamedTuple):
-    """What a study will take."""
+    """Runs, time and disk space of a study."""
 
     grid: list[str]
-    """A line a dataset."""
+    """One line for each dataset."""
     runs: int
     there: int
     """Runs that are finished already."""
@@ -103,7 +103,7 @@ def _forecast(
             try:
                 costs[kind] = _cost(run, features[dataset])
             except Exception as error:  # as in a study: a loss that fails does not stop the others
-                message = f"{run.title} fails in its first steps, so its time is not in the sum"
+                message = f"{run.title} fails in its first steps, so the estimate does not include its time"
                 progress.warning(dataset, f"{message}: {type(error).__name__}: {error}")
                 costs[kind] = Cost(0.0, 0)
         return costs[kind]
@@ -137,12 +137,12 @@ def _line(plan: Plan, features: FeatureSet, runs: list[Run], missing: Estimate |
     kinds = Counter(run.variant for run in runs if run.config.dataset == features.dataset)
     parts = [f"{len(plan.losses)} losses and untrained × {len(plan.seeds)} seeds"]
     if kinds["sensitivity"]:
-        parts.append(f"{kinds['sensitivity'] // len(plan.seeds)} further settings × as many seeds")
+        parts.append(f"{kinds['sensitivity'] // len(plan.seeds)} further settings × the same seeds")
     if plan.tune is not None:
-        parts.append(f"{len(plan.losses)} losses × {plan.tune.trials} trials, then as many seeds")
+        parts.append(f"{len(plan.losses)} losses × {plan.tune.trials} trials, then the same seeds")
     if missing is not None:
         parts.append(
-            f"before that its features, about {missing.seconds:,.0f} s and {missing.bytes / 1e6:,.1f} MB of the cache"
+            f"first its features, about {missing.seconds:,.0f} s and {missing.bytes / 1e6:,.1f} MB in the cache"
         )
     return (
         f"{features.dataset}: {len(features.train):,} training and {len(features.test):,} test rows of "

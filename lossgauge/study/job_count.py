@@ -11,14 +11,14 @@ WORKER_BYTES = 1_000_000_000
 """Memory of a worker at its peak; the features, which all workers share, are not in it."""
 
 START_SECONDS = 3.0
-"""A worker needs so long to start: nearly all of it is the import of torch."""
+"""Time that a worker needs to start, mostly for the import of torch."""
 
 PASS_SECONDS, RUN_SECONDS = 20e-6, 0.1
-"""What a pass over a training row takes on one thread, and a run beside its passes: within a factor of three."""
+"""Time of one pass over a training row on one thread, and of a run without its passes; right within a factor of three."""
 
 
 def with_jobs(resources: Resources, ledger: RunQueue, store: Store) -> Resources:
-    """The engine and the number of jobs for what the folder still lacks."""
+    """The engine and the number of jobs for the runs that are missing in the folder."""
     runs = {run.name: run for run in ledger.given}
     there = [run for run in runs.values() if store.is_there(run.name)]
     return choose_jobs(
@@ -32,9 +32,9 @@ def with_jobs(resources: Resources, ledger: RunQueue, store: Store) -> Resources
 def choose_jobs(
     resources: Resources, *, runs: int, passes: int, failed_before: bool = False
 ) -> Resources:
-    """The engine and the number of jobs for so many runs with so many passes over a training row.
+    """The engine and the number of jobs for this number of runs and of passes over a training row.
 
-    A number of jobs that is given stays, as far as there are runs. A run that failed before is not done in this
+    A given number of jobs is kept, up to the number of runs. A run that failed before is not done in this
     process if several jobs are allowed: it may have ended its process.
     """
     allowed = resources.jobs or default_jobs(resources)
@@ -49,7 +49,7 @@ def choose_jobs(
 
 
 def default_jobs(resources: Resources) -> int:
-    """A job for each core, or for each `cpus` of them, as far as the memory goes; one on a GPU."""
+    """One job for each core (or for each `cpus` cores), limited by the memory; one job on a GPU."""
     if resources.device != "cpu":
         return 1
     jobs, memory = usable_cores() // resources.threads, usable_memory()

@@ -72,7 +72,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
 
 
 def _check_files(names: list[str]) -> None:
-    """PlanError where two losses, each in a file of the user's, have one name: a report could not tell them apart."""
+    """PlanError if two losses from files of the user have the same name: a report could not distinguish them."""
     shown: dict[str, str] = {}
     for name in names:
         short = Path(name).name

@@ -21,7 +21,7 @@ class Progress:
         """`done` of `total` images have features."""
 
     def left_out(self, dataset: str, reason: str) -> None:
-        """The study goes on without a dataset."""
+        """The study continues without a dataset."""
 
     def warning(self, subject: str, words: str) -> None:
         """Something to know about a dataset, a run or the study's folder."""
@@ -33,7 +33,7 @@ class Progress:
         """A run was finished before."""
 
     def start(self, run: Run) -> None:
-        """A run begins, or goes on from its checkpoint."""
+        """A run starts, or continues from its checkpoint."""
 
     def epoch(self, run: Run, epoch: int) -> None:
         """A run has finished an epoch, counted from 1."""

@@ -29,7 +29,7 @@ LINE_SECONDS = 10.0
 
 
 class Pace:
-    """Images per second. An extraction may go on from the middle, so it counts from `done` images on."""
+    """Images per second. An extraction may continue from the middle, so it counts from `done` images on."""
 
     def __init__(self, done: int) -> None:
         self._first, self._began = done, time.monotonic()

@@ -1,4 +1,4 @@
-"""The runner: an engine does what a study asks for and its folder lacks; no failure stops the rest."""
+"""The runner: an engine does the runs of a study that are missing in its folder; a failed run does not stop the others."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lossgauge.machine import torch_threads
 from lossgauge.plan.assumptions import assumptions
 from lossgauge.plan.study import Plan
 from lossgauge.results.writer import Store
+from lossgauge.stats.number_format import counted
 from lossgauge.study.engines import (
     DEFAULT,
     Engine,
@@ -52,7 +53,7 @@ def run_study(
     download: bool = False,
     resources: Resources = DEFAULT,
 ) -> Outcome:
-    """Do what the plan asks for and `folder` lacks. A second call with the same plan goes on where it was.
+    """Do the runs of the plan that are missing in `folder`. A second call with the same plan continues the study.
 
     A dataset that is not there is left out with its reason; a run that fails is kept as failed, and tried
     again next time. `resources` says what does the runs, and how many at a time. `download` lets datasets be
@@ -105,7 +106,7 @@ def run_study(
 
 
 class _Runs:
-    """All runs of a study, each of them waiting, under way, reused, done or failed."""
+    """All runs of a study: waiting, running, reused, done or failed."""
 
     def __init__(self, ledger: RunQueue, store: Store, watchers: Progress, header: Record) -> None:
         self._ledger, self._store, self._watchers, self._header = ledger, store, watchers, header
@@ -141,7 +142,7 @@ class _Runs:
         if names:
             self._watchers.warning(
                 self._store.folder.name,
-                f"{len(names)} runs were removed from {self._store.folder / 'runs'} while the study was at work; "
+                f"{counted(len(names), 'run')} {'was' if len(names) == 1 else 'were'} removed from {self._store.folder / 'runs'} while the study was running; "
                 f"the same `lossgauge study` command does them again: {', '.join(names)}",
             )
         return set(names)
@@ -170,7 +171,7 @@ class _Runs:
         self._summaries[name] = end.summary
         for note in end.notes:
             self._watchers.warning(name, note)
-        # a search waits for a trial that failed by no fault of its own, until the same command tries it again:
+        # a search waits for a trial that failed for an external reason, until the same command tries it again:
         # what it proposed without that trial would be proposed, and done, for nothing
         if not end.external_failure:
             self._ledger.ended(name, end.summary)
@@ -198,7 +199,7 @@ class _Runs:
 def _interrupts() -> Iterator[Callable[[], None]]:
     """Ctrl-C does what it did before, which is to raise, and raises again where the given function is called.
 
-    What is raised while a compiler's callback runs is printed and lost: the study would go on.
+    An exception that is raised while a compiler's callback runs is printed and lost: the study would continue.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

@@ -1,4 +1,4 @@
-"""Outcome, forecast and status of a study in words, a line each."""
+"""Outcome, forecast and status of a study, as lines of text."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def forecast_lines(forecast: Forecast, folder: Path) -> Iterator[str]:
     yield from forecast.grid
     yield f"{counted(forecast.runs, 'run')}, {forecast.there} of them done in {folder}"
     jobs = forecast.jobs
-    at_best = f"; with {jobs} jobs {duration(forecast.seconds / jobs)} at best" if jobs > 1 else ""
+    at_best = f"; with {jobs} jobs at least {duration(forecast.seconds / jobs)}" if jobs > 1 else ""
     yield f"about {duration(forecast.seconds)}, one run after the other{at_best}"
     yield f"about {forecast.bytes / 1e6:,.1f} MB"
     if forecast.idle_cores:
         cores = counted(forecast.idle_cores, "core")
-        yield f"fewer runs than cores, so {cores} will be idle; --cpus gives each run more threads"
+        yield f"there are fewer runs than cores, so {cores} will be idle; --cpus gives each run more threads"
 
 
 def status_lines(status: Status) -> Iterator[str]:
@@ -45,7 +45,7 @@ def status_lines(status: Status) -> Iterator[str]:
     if status.seconds_left is not None:
         yield f"about {duration(status.seconds_left)} left"
     elif not status.at_work and (status.waiting or status.failed or not_scheduled > 0):
-        yield "no study is running here; run the same `lossgauge study` command to go on"
+        yield "no study is running here; to continue, run the same `lossgauge study` command"
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""How far a study is: it writes this while it is at work, and any process may read it at any time."""
+"""The status of a study: the study writes it while it runs, and any process may read it at any time."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Status(NamedTuple):
     expected: int
     """Runs in all; those that a search has not scheduled yet are in none of the above."""
     at_work: bool
-    """Whether a study is at work in the folder now."""
+    """Whether a study is running in the folder now."""
     seconds_left: float | None
-    """From the pace since the study was last started; None where it is not at work, or has no pace yet."""
+    """Estimated from the speed since the last start of the study; None if it is not running, or has just started."""
 
 
 def read_status(folder: Path) -> Status:
-    """How far the study in a folder is. Nothing is written. Finished runs are verified: 100 MB take a tenth of a second.
+    """The status of the study in a folder. Nothing is written. Finished runs are verified: 100 MB take a tenth of a second.
 
     Raises StudyError where the folder holds no study, CacheError where study.json is damaged.
     """
@@ -79,7 +79,7 @@ def _seconds_left(report: _Report) -> float | None:
 
 
 class _Report(BaseModel):
-    """What a study at work writes."""
+    """What a running study writes."""
 
     running: dict[str, Count] = {}
     """Epochs done, by run."""
@@ -122,7 +122,7 @@ class StatusFile(Progress):
         self._write()
 
     def epoch(self, run: Run, epoch: int) -> None:
-        # a run that goes on from a checkpoint starts in its middle: what was done before is not counted
+        # a run that continues from a checkpoint starts in its middle: earlier work is not counted
         self._done += run.config.train_samples
         self._counted[run.name] = self._counted.get(run.name, 0) + run.config.train_samples
         self._running[run.name] = epoch

@@ -57,7 +57,7 @@ def test_a_loss_with_one_number_and_one_with_the_other_are_no_points():
     found = order(ORDERING, runs)
     assert found.losses == ("c",)
     assert (found.side, found.correlation) == ("open", None)
-    assert "1 losses know both numbers" in found.reason
+    assert "1 loss with both numbers; a rank correlation needs three that differ" in found.reason
 
 
 def open_because(found: OrderingResult) -> str:
@@ -72,7 +72,7 @@ def test_what_an_ordering_is_open_for():
     apart = {loss: {9 + n: rows[0]} for n, (loss, rows) in enumerate(seven().items())}
     assert open_because(order(ORDERING, apart)) == "the losses share no seed"
     four = {loss: rows for loss, rows in seven().items() if loss in "abcd"}  # p = 2/24
-    assert open_because(order(ORDERING, four)) == "not told from chance"
+    assert open_because(order(ORDERING, four)) == "not distinguishable from chance"
 
 
 def side_of(direction: str, left: list[float | None], right: list[float | None]) -> str:

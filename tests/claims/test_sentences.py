@@ -86,7 +86,7 @@ def test_a_correction_that_takes_something_is_told():
     found = told(results, "6")
     assert found.status == "supported"
     assert found.holding_up == 0
-    assert correction(found) == "0 of the 12 told apart hold up after Holm's correction."
+    assert correction(found) == "0 of 12 clear comparisons stay clear after Holm's correction."
     assert correction(told(random_study(seeds=(0,)), "6")) == ""
     assert correction(told(results, "7a")) == ""
 

@@ -44,7 +44,7 @@ def test_a_loss_with_settings_stands_for_the_plain_one_where_it_is_alone():
     both = of(study(WITH_MARGIN + other))
     assert both.default() == {}
     assert both.absent == {
-        "triplet": "the study has triplet(margin=0.1) and triplet(margin=0.5): not clear which is triplet"
+        "triplet": "the study has triplet(margin=0.1) and triplet(margin=0.5): it is not clear which one is meant by triplet"
     }
     # asked for by its title, each is itself
     titles = ("triplet(margin=0.1)", "triplet(margin=0.5)")

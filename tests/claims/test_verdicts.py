@@ -173,7 +173,7 @@ def test_fine_grained_claims_ask_for_a_class_disjoint_split():
         r["protocol"] = "halves"
     assert (
         found(results, "3").reason
-        == "it is made for a class-disjoint split, and this one is halves"
+        == "the claim is about a class-disjoint split, and this split is halves"
     )
     for r in results.summaries:
         del r["protocol"]
@@ -281,7 +281,7 @@ def test_an_ordering_uses_the_seeds_that_all_losses_share():
 def test_an_ordering_of_two_losses_is_not_tested():
     told = found(random_study(losses=("scl", "ccl")), "7a")
     assert told.status == "not tested"
-    assert "an order takes three" in told.reason
+    assert "a rank correlation needs three" in told.reason
 
 
 def test_a_study_of_nothing_has_no_verdict_but_not_tested():

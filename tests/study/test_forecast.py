@@ -246,8 +246,8 @@ def test_the_grid_names_each_dataset_with_what_it_is_asked_for(tmp_path):
     (line,) = told(vectors_plan(vectors, *TUNED), tmp_path / "out").grid
     assert line == (
         "embeddings:vectors.npz: 180 training and 180 test rows of 24 features, given split: "
-        "2 losses and untrained × 2 seeds; 6 further settings × as many seeds; "
-        "2 losses × 7 trials, then as many seeds"
+        "2 losses and untrained × 2 seeds; 6 further settings × the same seeds; "
+        "2 losses × 7 trials, then the same seeds"
     )
 
 
@@ -261,7 +261,7 @@ def test_features_that_are_not_in_the_cache_are_estimated_and_not_extracted(tmp_
     assert found.runs == 2 + 2
     assert len(found.grid) == 2
     assert found.grid[1].startswith("digits: 896 training and 901 test rows of 64 features, halves")
-    assert "before that its features, about" in found.grid[1]
+    assert "first its features, about" in found.grid[1]
     assert found.grid[1].endswith("0.5 MB of the cache")
     alone = told(plan.model_copy(update={"datasets": ["digits"]}), tmp_path / "out")
     run_study(plan, tmp_path / "out", progress=Quiet())
@@ -340,7 +340,7 @@ def test_a_loss_that_fails_is_told_of_and_does_not_stop_the_forecast(tmp_path, q
     assert found.seconds > 0
     (words,) = quiet.warnings.values()
     assert words.endswith(
-        "own.py:Fails fails in its first steps, so its time is not in the sum: RuntimeError: not this one"
+        "own.py:Fails fails in its first steps, so the estimate does not include its time: RuntimeError: not this one"
     )
 
 

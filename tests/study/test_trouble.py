@@ -213,7 +213,9 @@ def test_a_damaged_checkpoint_costs_what_is_in_it_and_not_the_run(
     assert (outcome.done, outcome.failed) == (1, 0)
     ((run, words),) = quiet.warnings.items()
     assert run == read_study(tmp_path / "out").results.summaries[-1]["run"]
-    assert re.fullmatch(rf".*{path.name} is damaged \(.*\); the run goes on from its start", words)
+    assert re.fullmatch(
+        rf".*{path.name} is damaged \(.*\); the run continues from its start", words
+    )
     run_study(plan, tmp_path / "whole", progress=quiet)
     found, whole = (read_study(tmp_path / out).results.summaries[-1] for out in ("out", "whole"))
     assert found["map_at_r"] == whole["map_at_r"]
@@ -295,7 +297,7 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(tmp_path, 
     run_study(plan, tmp_path / "out", progress=quiet)
     assert told == [2, 3, 4]
     (words,) = quiet.warnings.values()
-    assert words.endswith("; the run goes on from its checkpoint of epoch 1")
+    assert words.endswith("; the run continues from its checkpoint of epoch 1")
     run_study(plan, tmp_path / "whole", progress=Quiet())
     found, whole = (read_study(tmp_path / out).results.summaries[-1] for out in ("out", "whole"))
     assert found["map_at_r"] == whole["map_at_r"]
@@ -363,7 +365,8 @@ def test_runs_that_are_removed_while_the_study_works_are_told_and_counted(
     assert (outcome.done, outcome.failed) == (4 - len(missing), len(missing))
     (words,) = watcher.warnings.values()
     assert (
-        f"{len(missing)} runs were removed from {tmp_path / 'runs'} while the study was at" in words
+        f"{len(missing)} runs were removed from {tmp_path / 'runs'} while the study was running"
+        in words
     )
     assert all(name in words for name in missing)
     outcome = run_study(plan, tmp_path, progress=quiet)

@@ -8,7 +8,7 @@ from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import known
 
-WARNING = "Epochs were picked by their test result: these numbers are too good and must not be compared with honest ones."
+WARNING = "Epochs were selected by their result on the test side: these numbers are too good, so do not compare them with others."
 
 
 class Selection(NamedTuple):

@@ -81,13 +81,13 @@ def budget(view: StudyView) -> str:
     )
     if epochs != of_runs:
         text += (
-            f"Trials had {epochs} epochs and the runs {of_runs}: the best settings early need not be the best at "
-            "the end, above all the learning rate. "
+            f"Trials had {epochs} epochs and the runs {of_runs}: the best settings of a short training may not be the "
+            "best of a long one, above all the learning rate. "
         )
     if selection(view).flagged:
         return text + (
-            "The search did not use the test side, but the final runs with the chosen settings did: it picked their "
-            "epochs."
+            "The search did not use the test side, but the final runs with the chosen settings did: their epochs were "
+            "selected on it."
         )
     return text + (
         "The search did not use the test side, and the numbers here are of new runs with the chosen settings."
@@ -177,7 +177,7 @@ def _sentences(view: StudyView, dataset: str) -> tuple[str, ...]:
     if not gaps:
         return ()
     if all(gap.size == 1 for gap in gaps.values()):
-        return ("One seed shows no spread, so no gain can be told apart from chance.",)
+        return ("One seed shows no spread, so no gain can be distinguished from chance.",)
     gains = (
         f"By {COLUMNS[first].title}, the objective of the search, {_gained(gaps)}",
         f"By {COLUMNS[second].title}, {_gained(_gaps(view, dataset, second))}",

@@ -1,4 +1,4 @@
-"""Where runs are done, by name: in this process, by processes beside it, or on a Ray cluster.
+"""The engines that do runs, by name: this process, several processes on this machine, or a Ray cluster.
 
 A new engine is its file and one line of `ENGINES`. Results never travel through an engine: a run leaves its directory
 in the study's folder, and an engine says only that it ended.
@@ -30,7 +30,7 @@ ENGINES = {
 """Name → file and class."""
 
 LOCAL = "local"
-"""The name that stands for whichever of the first two is faster."""
+"""The name for the faster one of the first two."""
 
 
 def engine_class(name: str) -> type[Engine]:

@@ -16,11 +16,11 @@ from lossgauge.study.schedule.runs import Run
 from lossgauge.types import FeatureSet
 
 TRIES = 3
-"""A run whose worker crashes is tried so often in all, if it gets no further between two crashes."""
+"""Total number of tries of a run whose worker crashes, if it makes no progress between two crashes."""
 
 
 class Resources(NamedTuple):
-    """What does the runs, and with what. It changes how long a study takes, not what comes out of it."""
+    """The engine of a study and its resources. They change the time of a study, not its results."""
 
     engine: str = "local"
     """A name of `ENGINES`. `local`: this machine, in this process or in several."""
@@ -51,11 +51,11 @@ class Setup(NamedTuple):
     """Of each dataset."""
     store: Store
     on_epoch: Callable[[Run, int], None]
-    """Called after each epoch of a run, where the engine hears of it."""
+    """Called after each epoch of a run, if the engine gets a message about it."""
 
 
 class Engine(ABC):
-    """Something that does runs, so many at a time. It is used in a `with`."""
+    """Does runs, several at a time. Use it in a `with` statement."""
 
     slots: int
     """Runs at a time."""

@@ -51,7 +51,7 @@ class RayCluster(Engine):
         ray = import_ray()
         self._files = write_features_files(self._features, self._store)
         address = os.environ.get("RAY_ADDRESS")
-        # a cluster that is started here has the slots that were asked for, whatever the machine has
+        # a cluster that is started here gets the requested number of slots, independent of the machine
         own: dict[str, Any] = {} if address else {"num_cpus": math.ceil(self.slots * self._cpus)}
         try:
             with some_home():
@@ -148,7 +148,7 @@ def import_ray() -> Any:
 
 
 def _do(order: Record, folder: str, features: str, directory: str, device: str) -> Record:
-    """One run, on whatever machine; the path of a user's loss file is relative to `directory`."""
+    """One run, on any machine of the cluster; the path of a user's loss file is relative to `directory`."""
     os.chdir(directory)
     store = Store(Path(folder))
     run = Run.from_json(order)

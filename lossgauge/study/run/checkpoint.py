@@ -41,7 +41,7 @@ class Checkpoints:
     def __init__(self, store: Store, run: str) -> None:
         self._store, self._run = store, run
         self._streamed = 0
-        """Steps whose rows are in files of their own."""
+        """Number of steps whose rows are in separate files."""
         self._parts: dict[str, Record] = {}
         """Those files, each with its fingerprint."""
 

@@ -1,4 +1,4 @@
-"""One run, whatever happens to it: it is done, or it is recorded as failed, and the other runs go on."""
+"""One run with its failures caught: it is done, or it is recorded as failed, and the other runs continue."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class End(NamedTuple):
     """Empty if it failed."""
     error: str | None = None
     external_failure: bool = False
-    """Whether the cause lies outside the run, as far as we can tell: a full disk, a worker that was killed."""
+    """Whether the cause seems to be outside the run: a full disk, a killed worker."""
     notes: Sequence[str] = ()
-    """A line for each damaged checkpoint that was passed over."""
+    """One line for each damaged checkpoint that was skipped."""
 
     def as_json(self) -> Record:
         """All but the run, for a process that knows the run: `from_json` is the way back."""
@@ -77,7 +77,7 @@ def _without_damaged_checkpoint(run: Run, store: Store, error: CacheError) -> st
     if older == checkpoint:  # it cannot be deleted
         raise error
     start = "its start" if older is None else f"its checkpoint of epoch {older.name}"
-    return f"{str(error).removesuffix(AGAIN)}the run goes on from {start}"
+    return f"{str(error).removesuffix(AGAIN)}the run continues from {start}"
 
 
 def failed(run: Run, message: str, store: Store, trace: str, *, external_failure: bool) -> End:

@@ -84,7 +84,7 @@ class RunLog:
         best_epoch: int,
         best_head: Mapping[str, Tensor],
     ) -> None:
-        """Go on from rows of an earlier log, and from the `state` of its probe. Raises KeyError if one is missing."""
+        """Continue from the rows of an earlier log, and from the `state` of its probe. Raises KeyError if one is missing."""
         self._times = [{column: step[column] for column in TIMED} for step in steps]
         rows = [{k: v for k, v in step.items() if k not in TIMED} for step in steps]
         self.probe.resume(rows, dict(probe))

@@ -70,7 +70,7 @@ class RunConfig:
 
     @classmethod
     def untrained(cls, plan: Plan, features: FeatureSet, seed: int) -> RunConfig:
-        """Of the initial head. It is the same run whatever the plan says of training."""
+        """The config of the initial head. Training settings of the plan do not change it."""
         return cls(**_common(plan, features, LossPlan(name=UNTRAINED), seed), settings={})
 
     @classmethod
@@ -126,7 +126,7 @@ class RunConfig:
         return epoch in (0, self.epochs) or epoch % (self.retrieval_every or 1) == 0
 
     def measures_geometry(self, epoch: int) -> bool:
-        """Whether geometry is measured after this epoch: nobody looks at the curves of a trial."""
+        """Whether geometry is measured after this epoch: curves of trials are not shown."""
         return self.measured_on == "test" or self.measures_retrieval(epoch)
 
     def as_json(self) -> Record:

@@ -22,11 +22,11 @@ ROUND = 5
 """Trials of a round: our choice, between learning from each trial and doing many at once."""
 
 SOME_CLASSES = 100
-"""For a loss that is made to see whether it takes its settings, before the data are known."""
+"""Number of classes of a loss that is made only to check its settings, before the data are known."""
 
 
 def space(loss: LossPlan, plan: Plan) -> dict[str, Searched]:
-    """What is searched of a loss: its ranges in the plan, else those its class declares, less what is fixed; and the
+    """The searched ranges of a loss: those of the plan, else those of its class, without fixed settings; and the
     learning rate."""
     rate = plan.learning_rate
     common = plan.tune.learning_rate if plan.tune else None
@@ -44,7 +44,7 @@ def space(loss: LossPlan, plan: Plan) -> dict[str, Searched]:
 
 
 def check_space(loss: LossPlan, plan: Plan) -> None:
-    """PlanError where a range is of something that cannot be tuned, or leaves what the loss takes."""
+    """PlanError if a setting cannot be tuned, or if a range includes values that the loss does not accept."""
     known = settings_of(loss.name)
     for key in loss.searched:
         if key == LEARNING_RATE:
@@ -124,7 +124,7 @@ class Search:
         first = len(self.asked)
         for number in range(first, min(first + ROUND, self.trials)):
             if number == 0:
-                self.asked.append(self._trial(0, self.loss.at({}), self._ask_as_it_stands()))
+                self.asked.append(self._trial(0, self.loss.at({}), self._ask_defaults()))
                 continue
             trial = self._study.ask()
             at = self.loss.at({key: self._suggest(trial, key) for key in self._space})
@@ -171,8 +171,8 @@ class Search:
         self._round.append(asked)
         return Run.trial(self.plan, self.features, at, number, of=self.loss)
 
-    def _ask_as_it_stands(self) -> Any:
-        """Optuna's trial of the loss as it stands; None where that lies outside what is searched."""
+    def _ask_defaults(self) -> Any:
+        """Optuna's trial with the settings of the plan; None if they are outside the searched ranges."""
         settings = all_settings(self.loss.name, self.loss.at({}).fixed)
         taken = {LEARNING_RATE: self.plan.learning_rate, **settings}
         if not all(_holds(searched, taken.get(key)) for key, searched in self._space.items()):

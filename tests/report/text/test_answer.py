@@ -178,7 +178,7 @@ def test_a_trade_off_the_other_way_is_said(results):
 
 
 def test_three_losses_in_perfect_order_are_not_told_from_chance(three):
-    assert "is open: not told from chance" in sentence(three, "Trade-off")
+    assert "is open: not distinguishable from chance" in sentence(three, "Trade-off")
 
 
 def test_no_results_have_no_answer_and_no_warnings():

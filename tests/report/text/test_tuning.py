@@ -183,7 +183,7 @@ def test_the_budget_is_the_same_for_all_and_off_the_test_side(varied):
     assert "did not use the test side, and" in budget(StudyView(varied))
     varied.plan["selection"] = "oracle"
     assert "did not use the test side, and" not in budget(StudyView(varied))
-    assert "it picked their epochs" in budget(StudyView(varied))
+    assert "their epochs were selected on it" in budget(StudyView(varied))
     assert budget(StudyView(make_results())) == ""
 
 
