@@ -1,4 +1,4 @@
-"""Health of ready embeddings: retrieval, geometry and known problems, from one file."""
+"""Health of precomputed embeddings: retrieval, geometry and known problems, from one file."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ UNIT_TOLERANCE = 1e-3
 
 
 class EmbeddingHealth(NamedTuple):
-    """Of rows with labels. `geometry` and `retrieval` are those of the rows as they are."""
+    """The measurements of labelled rows. `geometry` and `retrieval` are computed without normalising the rows."""
 
     geometry: Geometry
     retrieval: Retrieval
-    """By cosine where the rows are normalized, else by dot product."""
+    """By cosine if the rows are normalized, else by dot product."""
     warnings: list[KnownProblem]
     """Known problems of the normalized rows."""
     is_normalized: bool
     norms: tuple[float, float]
-    """The smallest and the largest."""
+    """The smallest and the largest norm."""
     zero_rows: tuple[int, ...]
     """Rows of zeros: they have no direction."""
     row_count: int
     notes: tuple[str, ...]
-    """What was left out of the file or is doubtful, a line each."""
+    """One line for each thing in the file that was left out or is doubtful."""
 
 
 def embedding_health(
@@ -61,7 +61,7 @@ def embedding_health(
 
 
 def health_lines(health: EmbeddingHealth) -> Iterator[str]:
-    """The same in words, a line each."""
+    """The measurements in words, line by line."""
     measured, ranked = health.geometry, health.retrieval
     yield from health.notes
     of_one = f", {measured.singleton_count} of one sample" if measured.singleton_count else ""
@@ -89,5 +89,5 @@ def health_lines(health: EmbeddingHealth) -> Iterator[str]:
 
 
 def _short(value: float) -> str:
-    """Three decimals where they show it, else three digits and a power of ten."""
+    """Three decimals if they are enough, else three digits and a power of ten."""
     return f"{value:.3f}" if value == 0 or 1e-3 <= value < 1e5 else f"{value:.2e}"

@@ -127,7 +127,7 @@ def test_a_class_has_collapsed_below_a_millionth(intra, seen):
     tight, _ = places(0.0, 2.0, 4.0, spread=intra**0.5)
     rows[labels == 1] = tight[labels == 1]
     said = words_of(rows, labels)
-    assert any("each collapsed to one point" in words for words in said) == seen
+    assert any("collapsed, each to one point" in words for words in said) == seen
     if seen:
         assert (
             evidence_of("collapsed to a point", rows, labels + 3)
@@ -174,6 +174,6 @@ def test_classes_are_named_where_names_are_given():
     (sign,) = [
         sign
         for sign in known_problems(geometry(rows, labels), {0: "cup", 2: "a [red] mug"})
-        if "each collapsed to one point" in sign.words
+        if "collapsed, each to one point" in sign.words
     ]
     assert sign.evidence == "intra below 1e-06 in classes cup, 1, a [red] mug"
