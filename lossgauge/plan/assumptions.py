@@ -1,4 +1,4 @@
-"""What the paper leaves open, and what we set: shown in every report as our choice."""
+"""Settings that the paper does not publish, and our values: every report shows them as our choice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lossgauge.types import Record
 
 
 def assumptions(plan: Plan) -> Record:
-    """Each setting that arXiv 2601.21450 does not publish → what it is here and why."""
+    """Each setting that arXiv 2601.21450 does not publish → our value and the reason."""
     found = {
         "backbone": f"{_backbones(plan)}: the checkpoint of the paper's ViT-B/32 is not public, that of this network is",
         "features": "less the mean of the training rows, so that the direction all images share does not "

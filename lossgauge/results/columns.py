@@ -1,4 +1,4 @@
-"""Every column of a study's tables, once: its title, unit and group, which way is better, and what it means.
+"""The one list of all columns in a study's tables: title, unit, group, which direction is better, and the meaning.
 
 To add a number to the runs: the function that measures it, a line here, and its test. Tables, exports, trackers, the
 report and the claims read this list.
@@ -19,15 +19,15 @@ class Column(NamedTuple):
 
     name: str
     title: str
-    """In a table's header and within a sentence."""
+    """For the header of a table, and inside sentences."""
     unit: Unit
     meaning: str
-    """One sentence or two: what it is, and what a good value is."""
+    """One or two sentences: what it is, and what a good value is."""
     better: Literal["higher", "lower"] | None = None
-    """None where neither way is good in itself."""
+    """None if neither direction is better in general."""
     group: Group = "variance"
     by_clock: bool = False
-    """Whether the clock wrote it. All other columns are the same for the same run on the same machine."""
+    """Whether it is a measured time. All other columns are equal for the same run on the same machine."""
 
 
 # measured on embeddings of one side of the split: `test_intra` in a run, `train_intra` of its training side,
@@ -131,13 +131,13 @@ COLUMNS: dict[str, Column] = {
 """Every column with a number, by its name. Columns of settings begin with SETTING."""
 
 SETTING = "setting_"
-"""`setting_margin` is the loss's margin, `setting_learning_rate` the learning rate of its run."""
+"""`setting_margin` is the margin of the loss, `setting_learning_rate` the learning rate of its run."""
 
 MEASURED_ON_TEST = frozenset(_of_side(column, "test").name for column in (*_RANKING, *_SPACE))
 """Columns that a trial measures on the validation slice instead."""
 
 CLOCK_COLUMNS = frozenset(name for name, column in COLUMNS.items() if column.by_clock)
-"""Columns that the clock wrote."""
+"""Columns of measured times."""
 
 STEP_TIMES = ("step_milliseconds", "probe_milliseconds")
 """Those of a step."""
@@ -172,7 +172,7 @@ RUN: dict[str, Kind] = {
     **dict.fromkeys(("run", "dataset", "loss", "base", "variant"), "text"),
     "seed": "whole",
 }
-"""The columns that tell a run's rows from another's. A run may be there twice, as two variants."""
+"""The columns that identify the rows of a run. A run may appear twice, as two variants."""
 
 TABLES: dict[str, dict[str, Kind]] = {
     "runs": RUN,
@@ -193,7 +193,7 @@ TABLES: dict[str, dict[str, Kind]] = {
     "failures": {**RUN, "error": "text"},
     "left_out": {"dataset": "text", "reason": "text", "extent": "text"},
 }
-"""The tables of a study, and the columns that each begins with and always has."""
+"""The tables of a study, and the first columns of each, which it always has."""
 
 
 def group_of(column: str) -> Group:
@@ -202,7 +202,7 @@ def group_of(column: str) -> Group:
 
 
 def check_column(name: str) -> str:
-    """`name`, a column of numbers. InputError with the nearest name where there is none."""
+    """`name`, if it is a column of numbers. Otherwise InputError, with the nearest name."""
     if name in COLUMNS or name.startswith(SETTING):
         return name
     raise InputError(f"unknown column {name!r}{nearest(name, COLUMNS)}")
