@@ -19,7 +19,7 @@ from lossgauge.errors import DataError
 _FLOATS = (torch.float16, torch.float32, torch.float64)
 _Reading = tuple[dict[str, Any], list[str]]
 """The requested arrays or columns that the file has, and the names of all it has."""
-# what numpy and zip raise for bytes that are not arrays
+# the errors of numpy and zipfile for bytes that are not arrays
 _NOT_ARRAYS = (
     OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, RuntimeError, MemoryError,
     SyntaxError, tokenize.TokenError, zlib.error, zipfile.BadZipFile,

@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 
 
 class Cars196(Dataset):
-    """The classes 1 to 98 train, 99 to 196 test. Rows are in the order of the file names.
+    """Classes 1 to 98 are for training, 99 to 196 for testing. Rows are in the order of the file names.
 
     Of several layouts in one folder the first of `LAYOUTS` is read, and the source says so.
     """

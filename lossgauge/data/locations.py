@@ -21,7 +21,7 @@ class NotFound(DataError):
 
 
 class Unreachable(DataError):
-    """A file cannot be read now, whatever its content: a disk error, no permission, no memory left."""
+    """A file cannot be read now, for a reason other than its content: a disk error, no permission, no memory."""
 
 
 def places(root: Path | None, *names: str) -> list[Path]:
@@ -81,7 +81,7 @@ def is_hidden(name: str) -> bool:
 def regular(path: Path) -> Path:
     """The same path, if it is a regular file. Raises DataError if it is missing, a folder, a pipe or a device.
 
-    Opening a pipe would wait for its writer for ever.
+    Opening a pipe would wait for a writer, possibly without end.
     """
     try:
         mode = path.stat().st_mode
