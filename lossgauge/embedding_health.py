@@ -64,7 +64,9 @@ def health_lines(health: EmbeddingHealth) -> Iterator[str]:
     """The measurements in words, line by line."""
     measured, ranked = health.geometry, health.retrieval
     yield from health.notes
-    of_one = f", {measured.singleton_count} of one sample" if measured.singleton_count else ""
+    of_one = (
+        f", {measured.singleton_count} with only one sample" if measured.singleton_count else ""
+    )
     yield f"{measured.sample_count} rows of {measured.class_count} classes{of_one}"
     yield (
         f"R@1 {ranked.recall_at[1]:.1%}  MAP@R {ranked.map_at_r:.1%}  intra {_short(measured.intra)}  "
@@ -74,7 +76,7 @@ def health_lines(health: EmbeddingHealth) -> Iterator[str]:
     if not health.is_normalized:
         smallest, largest = health.norms
         yield (
-            f"row norms lie between {smallest:.3g} and {largest:.3g}: R@1 and MAP@R use dot products, "
+            f"row norms are between {smallest:.3g} and {largest:.3g}: R@1 and MAP@R use dot products, "
             "the warnings below are about the normalized rows"
         )
     if health.zero_rows:
@@ -85,7 +87,7 @@ def health_lines(health: EmbeddingHealth) -> Iterator[str]:
     for warning in health.warnings:
         yield f"{warning.words}: {warning.evidence}. Try: {warning.remedy}."
     if not health.warnings:
-        yield "no known problem seen"
+        yield "no known problem found"
 
 
 def _short(value: float) -> str:

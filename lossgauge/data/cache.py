@@ -137,7 +137,7 @@ class Draft:
 
 @contextmanager
 def drafting(entry: Path, *, refresh: bool) -> Iterator[Draft | None]:
-    """The draft of `entry`, for this process alone: waits while another process writes it.
+    """The draft of `entry`, locked for this process: waits while another process writes it.
 
     None if the entry exists after the wait, unless `refresh` requests a new one. Raises CacheError if the cache
     cannot be written; complete shards stay for the next try.

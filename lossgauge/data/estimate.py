@@ -67,7 +67,7 @@ def _notes(unreadable: list[str], *, tried: int, count: int) -> list[str]:
     expected = len(unreadable) * count / tried
     if is_stopped(expected, count):
         notes.append(
-            f"a study would stop here: about {expected:,.0f} of the {count:,} images cannot be read, and at most "
-            f"{SKIPPED_COUNT} or {SKIPPED_SHARE:.0%} may be so: repair them, or take them away"
+            f"a study would stop here: about {expected:,.0f} of the {count:,} images cannot be read, but at most "
+            f"{SKIPPED_COUNT} or {SKIPPED_SHARE:.0%} are allowed: repair or remove them"
         )
     return notes

@@ -73,7 +73,7 @@ def _folder() -> Path | None:
     named = os.environ.get("NUMBA_CACHE_DIR")
     folder = private_folder("compiled", first=[Path(named)] if named else [])
     if folder is None:
-        _warn_once(f"there is no folder that this user alone can write; {_NAME_ONE}")
+        _warn_once(f"no private folder of this user can be written; {_NAME_ONE}")
     return folder
 
 
@@ -102,7 +102,7 @@ def _compiled(function: Callable[[Any], None], name: str) -> tuple[int, _Code | 
         own_name, _, (code, bitcode) = library.serialize_using_object_code()
         return made.address, (own_name, made.native_name, code, bitcode)
     except AttributeError:  # these are internal names of numba, which another version may not have
-        _warn_once("this version of numba does not give its machine code")
+        _warn_once("this version of numba gives no access to its machine code")
         return made.address, None
 
 

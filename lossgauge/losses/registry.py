@@ -125,10 +125,10 @@ def our_name(name: str) -> str:
 def _unknown(name: str) -> str:
     """The error text for an unknown name: a similar loss, a similar name, or all names."""
     near = {
-        _key(other): f"the nearest is {loss!r}: {of.differs}"
+        _key(other): f"the nearest is {loss!r}: {relation.differs}"
         for loss in LOSSES
-        for of in _class(loss).near
-        for other in of.names
+        for relation in _class(loss).near
+        for other in relation.names
     }
     known = {_key(loss): loss for loss in LOSSES} | _names()
     key = _key(name)
@@ -137,7 +137,7 @@ def _unknown(name: str) -> str:
     if match and match[0] in near:
         return f"no loss is named {name!r}; {near[match[0]]}"
     hint = f"did you mean {known[match[0]]!r}?" if match else f"known: {', '.join(LOSSES)}"
-    return f"unknown loss {name!r}; {hint}; one of your own is named my_loss.py:Pull"
+    return f"unknown loss {name!r}; {hint}; for your own loss give my_loss.py:Pull"
 
 
 @cache

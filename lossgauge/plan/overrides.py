@@ -62,7 +62,7 @@ def _split(override: str) -> tuple[str, _Yaml]:
 
 
 def plain(value: Any) -> Any:
-    """A copy in dicts and lists alone, as YAML would give it."""
+    """A copy that contains only dicts and lists, like content read from YAML."""
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -79,7 +79,7 @@ _DYNAMICS = (
     Column("pull", "pull", "small", "Length of the part of the gradient that pulls a sample to its own class, mean over training.", None, "greediness"),
     Column("push", "push", "small", "Length of the part of the gradient that pushes a sample away from other classes, mean over training. Compare it with pull to see what the loss uses its force for.", None, "greediness"),
     Column("skipped_anchor_ratio", "skipped anchors", "percent", "Share of samples without a positive in their batch, which the loss does not use as anchors. Near 0 % is good.", "lower", "greediness"),
-    Column("decay_epochs", "decay", "epochs", "Epochs until the loss has fallen to 10 % of its first value. Losses with a floor (SCL, N-pair) often never reach it: "not reached" is then normal.", None, "greediness"),
+    Column("decay_epochs", "decay", "epochs", "Epochs until the loss has fallen to 10 % of its first value. Losses with a floor (SCL, N-pair) often never reach it, so “not reached” is normal for them.", None, "greediness"),
     Column("floor_decay_epochs", "decay to floor", "epochs", "Epochs until the loss has done 90 % of its total fall: also useful for losses with a floor.", None, "greediness"),
     Column("compaction_epochs", "compaction", "epochs", "Epochs until intra on the training side has done 90 % of its total fall. Few epochs means greedy: the classes become compact early.", None, "greediness"),
 )  # fmt: skip
