@@ -211,7 +211,7 @@ def read_entry(
 
 def entries(cache: Path) -> list[Entry]:
     """The entries of the cache, by name, without drafts."""
-    found = []
+    listed = []
     for folder in sorted(cache.iterdir()) if cache.is_dir() else ():
         if not (folder.is_dir() and _ENTRY.fullmatch(folder.name)):
             continue
@@ -219,11 +219,11 @@ def entries(cache: Path) -> list[Entry]:
         try:
             identity, shards = _read_manifest(folder)
         except CacheError:
-            found.append(Entry(folder, None, size, "not readable"))
+            listed.append(Entry(folder, None, size, "not readable"))
             continue
         what = f"{identity['dataset']} by {identity['backbone']}"
-        found.append(Entry(folder, sum(shard.rows for shard in shards), size, what))
-    return found
+        listed.append(Entry(folder, sum(shard.rows for shard in shards), size, what))
+    return listed
 
 
 def verify(entry: Path) -> None:

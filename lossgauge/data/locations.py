@@ -29,8 +29,8 @@ def places(root: Path | None, *names: str) -> list[Path]:
     if root is not None:
         return [root]
     parents = [folder for parent in PARENTS if (folder := _parent(parent)) is not None]
-    found = [parent / name for parent in parents for name in (*names, "")]
-    return [place for place in found if _is_readable(place)]
+    candidates = [parent / name for parent in parents for name in (*names, "")]
+    return [place for place in candidates if _is_readable(place)]
 
 
 def _parent(name: str) -> Path | None:
