@@ -39,7 +39,9 @@ def test_the_names_are_listed():
 
 
 def test_an_unknown_name_is_told_the_nearest_and_the_other_ways():
-    with pytest.raises(InputError, match=r"'clip-vit-b23'; did you mean 'clip-vit-b32'\?; for another model"):
+    with pytest.raises(
+        InputError, match=r"'clip-vit-b23'; did you mean 'clip-vit-b32'\?; for another model"
+    ):
         load_backbone("clip-vit-b23")
     with pytest.raises(InputError, match="hf: needs a model"):
         load_backbone("hf:")
