@@ -1,4 +1,4 @@
-"""Health of ready embeddings: retrieval, geometry and known problems, from one file."""
+"""Health of precomputed embeddings: retrieval, geometry and known problems, from one file."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ UNIT_TOLERANCE = 1e-3
 
 
 class EmbeddingHealth(NamedTuple):
-    """Of rows with labels. `geometry` and `retrieval` are those of the rows as they are."""
+    """The measurements of labelled rows. `geometry` and `retrieval` are computed without normalising the rows."""
 
     geometry: Geometry
     retrieval: Retrieval
-    """By cosine where the rows are normalized, else by dot product."""
+    """By cosine if the rows are normalized, else by dot product."""
     warnings: list[KnownProblem]
     """Known problems of the normalized rows."""
     is_normalized: bool
     norms: tuple[float, float]
-    """The smallest and the largest."""
+    """The smallest and the largest norm."""
     zero_rows: tuple[int, ...]
     """Rows of zeros: they have no direction."""
     row_count: int
     notes: tuple[str, ...]
-    """What was left out of the file or is doubtful, a line each."""
+    """One line for each thing in the file that was left out or is doubtful."""
 
 
 def embedding_health(
@@ -61,10 +61,12 @@ def embedding_health(
 
 
 def health_lines(health: EmbeddingHealth) -> Iterator[str]:
-    """The same in words, a line each."""
+    """The measurements in words, line by line."""
     measured, ranked = health.geometry, health.retrieval
     yield from health.notes
-    of_one = f", {measured.singleton_count} of one sample" if measured.singleton_count else ""
+    of_one = (
+        f", {measured.singleton_count} with only one sample" if measured.singleton_count else ""
+    )
     yield f"{measured.sample_count} rows of {measured.class_count} classes{of_one}"
     yield (
         f"R@1 {ranked.recall_at[1]:.1%}  MAP@R {ranked.map_at_r:.1%}  intra {_short(measured.intra)}  "
@@ -74,7 +76,7 @@ def health_lines(health: EmbeddingHealth) -> Iterator[str]:
     if not health.is_normalized:
         smallest, largest = health.norms
         yield (
-            f"row norms lie between {smallest:.3g} and {largest:.3g}: R@1 and MAP@R use dot products, "
+            f"row norms are between {smallest:.3g} and {largest:.3g}: R@1 and MAP@R use dot products, "
             "the warnings below are about the normalized rows"
         )
     if health.zero_rows:
@@ -85,9 +87,9 @@ def health_lines(health: EmbeddingHealth) -> Iterator[str]:
     for warning in health.warnings:
         yield f"{warning.words}: {warning.evidence}. Try: {warning.remedy}."
     if not health.warnings:
-        yield "no known problem seen"
+        yield "no known problem found"
 
 
 def _short(value: float) -> str:
-    """Three decimals where they show it, else three digits and a power of ten."""
+    """Three decimals if they are enough, else three digits and a power of ten."""
     return f"{value:.3f}" if value == 0 or 1e-3 <= value < 1e5 else f"{value:.2e}"

@@ -1,11 +1,11 @@
-"""The one error tree: what a user can mend. Each message says the rule, what came, and what to do."""
+"""All errors that a user can fix. Each message gives the rule, the value, and the fix."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class LossgaugeError(Exception):
-    """The root: the command line prints it as one line and ends with exit code 2."""
+    """The base class: the command line prints it as one line and ends with exit code 2."""
 
 
 class InputError(LossgaugeError, ValueError):
@@ -17,23 +17,23 @@ class PlanError(LossgaugeError):
 
 
 class DataError(LossgaugeError):
-    """A dataset, an image or a file of weights is absent, damaged or not the one it should be."""
+    """A dataset, an image or a weights file is missing, damaged or not the expected one."""
 
 
 class CacheError(LossgaugeError):
-    """A cached or stored file is not what was written: a byte flipped, an end cut off."""
+    """A cached or stored file has changed since it was written, for example by a flipped byte or a missing end."""
 
 
 class StudyError(LossgaugeError):
-    """A study's folder cannot be used as asked."""
+    """A study's folder cannot be used as requested."""
 
 
 class DiskError(StudyError, OSError):
-    """A study's file cannot be written: what was there before is there still."""
+    """A study's file cannot be written; the older version is unchanged."""
 
 
 class RunError(LossgaugeError):
-    """A run came to a state it cannot go on from, such as a loss of NaN."""
+    """A run cannot continue, for example because its loss is NaN."""
 
 
 class MissingExtra(LossgaugeError, ImportError):
@@ -41,7 +41,7 @@ class MissingExtra(LossgaugeError, ImportError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the closest of `known`, or the list of them where none is close."""
+    """`"; did you mean 'x'?"` for the closest of `known`, or the list of all if none is close."""
     options = list(known)
     match = get_close_matches(word, options, n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else f"; known: {', '.join(options)}"

@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, and that are read back only as they were written.
+"""Files that are complete or absent, and that are read only if they are unchanged since they were written.
 
-Writing: beside the last place, synced, and renamed into it. Reading: regular files alone, up to a size that is stated,
-and only with the SHA-256 that was written with them: a record holds its own, a folder's manifest those of its files.
+Writing: to a temporary name in the same folder, then a sync and a rename. Reading: only regular files, up to a size limit, and only if
+they have the SHA-256 that was written with them. A record contains its own SHA-256, a manifest those of the files in its folder.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from lossgauge.errors import CacheError, DiskError
 from lossgauge.types import Record
 
 UNFINISHED = ".new-"
-"""How names begin of what is not in its place yet: a process that is killed leaves them."""
+"""Prefix of the names of temporary files: a killed process leaves them behind."""
 
 MANIFEST = "manifest.json"
-"""Size and SHA-256 of each other file of a folder."""
+"""The file with the size and SHA-256 of each other file in its folder."""
 
 CHECKSUM = "sha256"
 """The last key of every record: the SHA-256 of the rest, as `_canonical` writes it."""
@@ -40,18 +40,18 @@ CHECKSUM = "sha256"
 AGAIN = "the same `lossgauge study` command writes it again"
 
 MOST_RECORD_BYTES, MOST_TABLE_BYTES, MOST_FILE_BYTES = 64 << 20, 4 << 30, 256 << 30
-"""Largest JSON record, Parquet table and other file that is read."""
+"""The largest JSON record, Parquet table and other file that is read."""
 
 MOST_ROWS = 10_000_000
-"""Rows of a table that is read into Python's memory."""
+"""The most rows of a table that is read as Python objects."""
 
 MOST_LEVELS = 20
-"""Of lists and mappings inside each other in a record."""
+"""The most levels of nested lists and mappings in a record."""
 
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` whose file becomes it, if the block ends well; on the disk by then."""
+    """A temporary path beside `target`; if the block succeeds, its file is synced to disk and becomes `target`."""
     with _unfinished(target, _new_file) as temporary:
         try:
             yield temporary
@@ -66,11 +66,13 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that becomes it, if the block ends well; on the disk by then."""
+    """A temporary folder beside `target`; if the block succeeds, it is synced to disk and becomes `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with _unfinished(target, tempfile.mkdtemp) as folder:
         try:
-            folder.chmod(0o777 & ~_umask())  # mkdtemp keeps others out; a study is to be shared
+            folder.chmod(
+                0o777 & ~_umask()
+            )  # mkdtemp denies access to others, but a study may be shared
             yield folder
             for path in folder.iterdir():
                 path.chmod(0o666 & ~_umask())
@@ -85,7 +87,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove what killed processes left of their tries to write `target`: who still writes holds a lock."""
+    """Remove the temporary files for `target` that killed processes left. A process that still writes holds a lock."""
     for left in target.parent.glob(f"{_prefix(target)}*"):
         with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
             remove(left)
@@ -93,7 +95,7 @@ def remove_leftovers(target: Path) -> None:
 
 @contextmanager
 def _unfinished(target: Path, make: Callable[..., str]) -> Iterator[Path]:
-    """A new file or folder beside `target` that nobody takes for a leftover within the block."""
+    """A new file or folder beside `target`, locked within the block so that it is not removed as a leftover."""
     path, handle = _new_and_locked(target, make)
     try:
         yield path
@@ -106,9 +108,9 @@ def _new_and_locked(target: Path, make: Callable[..., str]) -> tuple[Path, int]:
         path = Path(make(prefix=_prefix(target), dir=target.parent))
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError:  # it was taken for a leftover before the lock was there
+        except FileNotFoundError:  # another process removed it as a leftover before it was locked
             continue
-        with suppress(OSError):  # a file system without locks: leftovers stay there
+        with suppress(OSError):  # on a file system without locks, leftovers are not removed
             fcntl.flock(handle, fcntl.LOCK_SH)
         if path.exists():
             return path, handle
@@ -122,13 +124,13 @@ def _new_file(*, prefix: str, dir: Path) -> str:
 
 
 def _prefix(target: Path) -> str:
-    # not the name itself, which may be as long as names can be
+    # a hash, because the name itself may have the maximum length
     return f"{UNFINISHED}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
 
 
 @contextmanager
 def _locked(path: Path, kind: int) -> Iterator[None]:
-    """Holding a lock on a file or folder; the system ends it with the process. OSError where it is refused."""
+    """Holds a lock on a file or folder; the system releases it when the process ends. OSError if it is refused."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(handle, kind)
@@ -139,7 +141,7 @@ def _locked(path: Path, kind: int) -> Iterator[None]:
 
 @contextmanager
 def folder_with_manifest(target: Path, *, of: str) -> Iterator[Path]:
-    """As `atomic_folder`, with a manifest that `check_folder` asks; `of` says what the folder is of."""
+    """Like `atomic_folder`, with the manifest that `check_folder` needs; `of` says what the folder belongs to."""
     with atomic_folder(target) as folder:
         yield folder
         files = {path.name: fingerprint(path) for path in sorted(folder.iterdir())}
@@ -153,9 +155,9 @@ def check_folder(
     needed: Collection[str],
     load: Mapping[str, Callable[[Path, BufferedReader], Any]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """CacheError unless the folder holds the files of its manifest as they were written, `needed` among them.
+    """The results of `load` for the files that it names. CacheError unless all files match the manifest.
 
-    Gives what `load` makes of the files that it names: each file is opened once, and what is read is what was hashed.
+    The manifest must list the files in `needed`. Each file is opened once: the bytes that are loaded are those that were hashed.
     """
     path = folder / MANIFEST
     manifest = read_json(path)
@@ -190,7 +192,7 @@ def _fingerprint(file: BufferedReader) -> Record:
 def check_file(
     path: Path, expected: Any, load: Callable[[Path, BufferedReader], Any] | None = None
 ) -> Any:
-    """What `load` makes of a file. CacheError unless its `fingerprint` is the expected one.
+    """The result of `load` for a file. CacheError unless its `fingerprint` is the expected one.
 
     A file of another size is not read.
     """
@@ -210,7 +212,7 @@ def check_file(
 
 
 def remove(path: Path) -> None:
-    """A file or a folder with all in it, where it is there."""
+    """Remove a file, or a folder with everything in it, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -218,9 +220,9 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, record: Record) -> None:
-    """Write a record and its checksum, whole or not at all. NaN is refused: what is not known is null.
+    """Write a record and its checksum, atomically. NaN is refused: unknown values are null.
 
-    A character that UTF-8 cannot hold (of a file name in another encoding) becomes a question mark.
+    A character that UTF-8 cannot represent (from a file name in another encoding) becomes a question mark.
     """
     try:
         checksum = hashlib.sha256(_canonical(record)).hexdigest()
@@ -237,19 +239,19 @@ def write_json(path: Path, record: Record) -> None:
 
 
 def read_json(path: Path) -> Record:
-    """What `write_json` wrote, with its checksum verified. Raises CacheError where the file is damaged or missing."""
+    """The record that `write_json` wrote, with a verified checksum. Raises CacheError if it is damaged or missing."""
     record: Record = _read(path, MOST_RECORD_BYTES, load_json)
     return record
 
 
 def read_unverified(path: Path) -> Record:
-    """A record that may have no checksum: it is read with the same limits."""
+    """A record that may have no checksum, read with the same limits."""
     record: Record = _read(path, MOST_RECORD_BYTES, _load_unverified)
     return record
 
 
 def load_json(path: Path, file: BufferedReader) -> Record:
-    """As `read_json`, of an open file; `path` is for errors."""
+    """Like `read_json`, for an open file; `path` is for errors."""
     record = _load_unverified(path, file)
     checksum = record.pop(CHECKSUM, None)
     try:
@@ -276,31 +278,31 @@ def _load_unverified(path: Path, file: BufferedReader) -> Record:
 
 
 def write_rows(path: Path, rows: list[Record]) -> None:
-    """Rows as Parquet: a column for each name in any row, None where a row lacks it."""
+    """Write rows as Parquet: one column for each name in any row, None if a row does not have it."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), path)
 
 
 def read_rows(path: Path) -> list[Record]:
-    """Rows that `write_rows` wrote. Raises CacheError where the file is damaged."""
+    """The rows that `write_rows` wrote. Raises CacheError if the file is damaged."""
     rows: list[Record] = read_table(path, MOST_ROWS).to_pylist()
     return rows
 
 
 def read_table(path: Path, most_rows: int | None = None) -> pa.Table:
-    """What `write_rows` wrote, as Arrow. Raises CacheError where the file is damaged, or has doubled columns."""
+    """The rows that `write_rows` wrote, as Arrow. Raises CacheError if the file is damaged or repeats a column."""
     return _read(path, MOST_TABLE_BYTES, partial(load_table, most_rows=most_rows))
 
 
 def load_table(path: Path, file: BufferedReader, most_rows: int | None = MOST_ROWS) -> pa.Table:
-    """As `read_table`, of an open file; `path` is for errors."""
+    """Like `read_table`, for an open file; `path` is for errors."""
     try:
         table = pq.ParquetFile(pa.BufferReader(_content(path, file, MOST_TABLE_BYTES)))
         if most_rows is not None and table.metadata.num_rows > most_rows:
             raise damaged(path, f"it has more than {most_rows:,} rows")
         _check_columns(path, table.schema_arrow)
-        # in this thread alone: a thread of Arrow's pool may still hold a buffer of Python's when the interpreter ends,
-        # and aborts the process there (https://github.com/apache/arrow/issues/45017)
+        # without threads: a thread of Arrow's pool may still hold a Python buffer when the interpreter ends,
+        # and then aborts the process (https://github.com/apache/arrow/issues/45017)
         return table.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, _why(error)) from None
@@ -312,7 +314,7 @@ def read_schema(path: Path) -> pa.Schema:
 
 
 def load_schema(path: Path, file: BufferedReader) -> pa.Schema:
-    """As `read_schema`, of an open file; `path` is for errors."""
+    """Like `read_schema`, for an open file; `path` is for errors."""
     try:
         schema = pq.read_schema(file)
     except (OSError, pa.ArrowException) as error:
@@ -336,14 +338,14 @@ def _read(path: Path, most_bytes: int, load: Callable[[Path, BufferedReader], An
 
 
 def damaged(path: Path, why: str) -> CacheError:
-    """The error of a file that is not what was written."""
+    """The error for a file whose content is not what was written."""
     return CacheError(f"{path} is damaged ({why}); {AGAIN}")
 
 
 @contextmanager
 def _regular(path: Path, most_bytes: int) -> Iterator[BufferedReader]:
-    """The file, open for reading. CacheError where it is a pipe, a folder or a device, or too large."""
-    # not blocking: who opens a pipe waits for somebody to write into it
+    """The file, open for reading. CacheError if it is a pipe, a folder or a device, or too large."""
+    # not blocking: opening a pipe would wait until another process writes into it
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     about = os.fstat(handle)
     regular = stat.S_ISREG(about.st_mode)
@@ -364,7 +366,7 @@ def _why(error: Exception) -> str:
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:
-    """CacheError unless each column is there once, with a type that `write_rows` gives."""
+    """CacheError unless each column appears once, with a type that `write_rows` can write."""
     if len(set(schema.names)) < len(schema.names):
         raise damaged(path, "two columns have the same name")
     kinds = {pa.int64(), pa.float64(), pa.null(), pa.string(), pa.bool_()}
@@ -374,7 +376,7 @@ def _check_columns(path: Path, schema: pa.Schema) -> None:
 
 
 def _canonical(record: Record) -> bytes:
-    """A record as bytes, one for each content, whatever the layout of its file."""
+    """A record as bytes that depend only on its content, not on the layout of its file."""
     text = json.dumps(
         record, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )
@@ -382,7 +384,7 @@ def _canonical(record: Record) -> bytes:
 
 
 def _number(text: str) -> int | float:
-    """A number of a record. ValueError where no float64 holds it."""
+    """A number of a record. ValueError if it does not fit float64."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text[:20]} is out of range")

@@ -1,4 +1,4 @@
-"""What is trained on frozen features: a head that ends on the unit sphere."""
+"""The heads that are trained on frozen features; their embeddings are on the unit sphere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, with the limits of cgroups (containers, systemd, Slurm).
+"""The cores and the memory that this process may use, with the limits of cgroups (containers, systemd, Slurm).
 
 cgroup v2: https://docs.kernel.org/admin-guide/cgroup-v2.html; v1: https://docs.kernel.org/scheduler/sched-bwc.html
 """
@@ -16,9 +16,9 @@ _ROOT = Path("/")
 
 
 def usable_cores(root: Path = _ROOT) -> int:
-    """Cores that this process may use, at least 1: those of its affinity, and no more than the CPU quota of its cgroups.
+    """Cores that this process may use, at least 1: those of its affinity, but not more than the CPU quota of its cgroups.
 
-    A quota of 2.5 cores counts as 2: a third process would only be throttled.
+    A quota of 2.5 cores counts as 2, because a third process would only be throttled.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -27,7 +27,7 @@ def usable_cores(root: Path = _ROOT) -> int:
 
 
 def usable_memory(root: Path = _ROOT) -> int | None:
-    """Bytes that this process may still take without swapping; None where the system does not say (not Linux)."""
+    """Bytes that this process may still use without swapping; None if the system does not report it (not Linux)."""
     free = [
         1024 * int(line.split()[1])
         for line in _read(root / "proc/meminfo").splitlines()
@@ -38,7 +38,7 @@ def usable_memory(root: Path = _ROOT) -> int | None:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """torch on so many threads: with one, results do not depend on the machine's cores."""
+    """torch with this number of threads: with one, results do not depend on the number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -59,7 +59,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _memory_left(root: Path) -> Iterator[int]:
-    """Bytes up to each memory limit; what is only cached from disk counts as free."""
+    """Free bytes under each memory limit; memory that only caches files counts as free."""
     for folder in _cgroups("memory", root):
         for limit_name, usage_name, cached_name in (
             ("memory.max", "memory.current", "inactive_file"),
@@ -74,9 +74,9 @@ def _memory_left(root: Path) -> Iterator[int]:
 
 
 def _cgroups(controller: str, root: Path) -> Iterator[Path]:
-    """Folders of the cgroups whose limits apply to this process: its own and all above it.
+    """Folders of the cgroups whose limits apply to this process: its own cgroup and all parents.
 
-    In a container the path may be the host's, which is not visible: then the folder that is mounted is the limit's.
+    In a container, the path may be that of the host, which is not visible; then the mounted folder has the limit.
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)

@@ -1,4 +1,4 @@
-"""Text without the folders of one machine: what is shown to others need not say where somebody's files lie."""
+"""Text without the folders of this machine: a report for others need not show where the files of a user are."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import Any
 from lossgauge.types import Results
 
 _END = r"\s:'\",;()\[\]{}<>"
-# not the slashes of https://, nor of a/b
+# not the slashes in https://, nor in a/b
 _ABSOLUTE = re.compile(rf"(?<![\w./~…-])/(?!/)(?:[^/{_END}]+/)+([^/{_END}]*)")
 
-# as Python quotes them: with anything inside
+# paths in quotes, as Python prints them, with any characters inside
 _QUOTED = re.compile(r"""(?P<quote>['"])/[^'"\n]*/(?P<last>[^'"/\n]*)(?P=quote)""")
 
 
 def portable(text: str, *below: Path) -> str:
-    """The text with absolute paths cut: those below a folder of `below` from there on, then those below the working
-    folder, then all others to their last part."""
+    """The text with shortened absolute paths: relative to a folder of `below` or to the working folder, if they are
+    inside it; of other paths only the last part stays."""
     if "/" not in text:
         return text
-    # the innermost first
+    # inner folders first
     folders = sorted(map(str, (*below, *_working_folder())), key=len, reverse=True)
     for folder in folders:
         if folder.startswith("/") and len(folder) > 1:
             text = text.replace(f"{folder}/", "")
     text = _QUOTED.sub(r"\g<quote>\g<last>\g<quote>", text)
-    return _ABSOLUTE.sub(lambda found: found[1] or "…", text)
+    return _ABSOLUTE.sub(lambda match: match[1] or "…", text)
 
 
 def portable_value(value: Any, *below: Path, keep: Container[str] = ()) -> Any:
-    """A text, or all texts of a record or a list, portable; those of `keep` as they are."""
+    """A text, or all texts of a record or a list, made portable; texts in `keep` stay unchanged."""
     if isinstance(value, str):
         return value if value in keep else portable(value, *below)
     if isinstance(value, dict):
@@ -47,7 +47,7 @@ def portable_value(value: Any, *below: Path, keep: Container[str] = ()) -> Any:
 
 
 def portable_results(results: Results) -> Results:
-    """The same results with every text in them portable; two losses whose names would become one keep theirs."""
+    """The same results with portable texts; if the names of two losses would become equal, both stay unchanged."""
     named = [str(name) for name in results.plan.get("datasets") or () if ":/" in str(name)]
     below = [Path(name.partition(":")[2]).parent for name in named]
     rows = [row for part in results if isinstance(part, list) for row in part]

@@ -1,4 +1,4 @@
-"""Which settings does it take? The keyword arguments of what makes a backbone, a dataset or a loss."""
+"""Which settings are accepted: the keyword arguments of the class or function that creates a backbone, dataset or loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Settings(NamedTuple):
     defaults: Mapping[str, Any]
     """Names with their defaults, in the order of the signature; REQUIRED where there is no default."""
     takes_others: bool
-    """Whether it takes any other names too, by `**kwargs`."""
+    """Whether it accepts any other names too, with `**kwargs`."""
 
 
 def settings_of(make: Callable[..., Any]) -> Settings:
@@ -34,7 +34,7 @@ def settings_of(make: Callable[..., Any]) -> Settings:
 def check_settings(
     given: Mapping[str, Any], make: Callable[..., Any], *, what: str, example: str
 ) -> None:
-    """InputError for a setting that `make` does not take, with the nearest name, and for a missing one.
+    """InputError for a setting that `make` does not accept, with the nearest name, and for a missing setting.
 
     `what` is its name in errors (`the loss 'scl'`), `example` a call in which `{setting}` is replaced.
     """

@@ -1,6 +1,6 @@
 """Text for a terminal: control characters are shown, not executed.
 
-The name of a file, a class or a loss may hold some that clear the screen, ring the bell, write backwards or start a line.
+The name of a file, class or loss may contain characters that clear the screen, ring the bell, write backwards or start a new line.
 """
 
 import unicodedata
@@ -10,7 +10,7 @@ _NOT_SHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def safe(text: str) -> str:
-    r"""`text` as one line of visible characters; others as Python writes them: `\x1b`."""
+    r"""`text` as one line of visible characters; other characters are escaped as in Python: `\x1b`."""
     if text.isprintable():
         return text
     return "".join(
@@ -22,5 +22,5 @@ def safe(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message of several lines as one line, safe to show."""
+    """A message of several lines as one line that is safe to print."""
     return safe(" ".join(text.split()))

@@ -1,6 +1,6 @@
-"""The contract of a loss, for any loss: `check_loss(MyLoss())` in a test, or `lossgauge check`.
+"""The contract that every loss must fulfil: `check_loss(MyLoss())` in a test, or `lossgauge check`.
 
-It cannot know your formula: compare with a slow, obvious loop in a test of your own.
+It cannot know your formula: in your own test, compare the loss with a slow, simple loop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ContractError(LossgaugeError, AssertionError):
 
 
 class Finding(NamedTuple):
-    """One rule, and how the loss breaks it: None if it does not."""
+    """One rule, and how the loss breaks it; None if it does not."""
 
     rule: str
     problem: str | None
@@ -37,7 +37,7 @@ def check_loss(
 ) -> None:
     """Raises ContractError with every broken rule; takes about a second.
 
-    A loss with parameters, such as a row a class, must take the labels 0 … 3 and embeddings of width
+    A loss with parameters, such as one row for each class, must accept the labels 0 … 3 and embeddings of width
     `embedding_size`; the rules about other labels are then skipped.
     """
     findings = contract(loss, embedding_size=embedding_size)
@@ -49,13 +49,13 @@ def check_loss(
 def contract(
     loss: nn.Module | Callable[[Tensor, Tensor], Tensor], *, embedding_size: int = 16
 ) -> Iterator[Finding]:
-    """Each rule with its finding. Works on a float64 copy of the loss."""
+    """Each rule with its result. Works on a float64 copy of the loss."""
     module = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else FunctionLoss(loss)
     case = _Case(module, embedding_size)
     for rule, check in _RULES.items():
         try:
             problem = check(case)
-        except Exception as error:  # whatever a user's loss raises is the finding
+        except Exception as error:  # any error of the user's loss is the result
             problem = f"raises {type(error).__name__}: {error}"
         if problem != _SKIPPED:
             yield Finding(rule, problem)

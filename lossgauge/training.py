@@ -19,20 +19,20 @@ from lossgauge.types import Evaluation, Step
 from lossgauge.user_folders import keep_torch_private
 
 EMBED_ROWS = 1024
-"""Rows that go through the head at a time when a whole set is embedded: few enough to stay in a cache."""
+"""Rows that go through the head at a time when a whole dataset is embedded: few enough to fit in the CPU cache."""
 
 
 @dataclass
 class Training:
-    """A run in progress: what a checkpoint must hold, and the schedule, which has no state."""
+    """A run in progress: the state that a checkpoint must store, and the schedule, which has no state."""
 
     head: nn.Module
     loss: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Callable[[float], float]
-    """Learning rate at a time in epochs, such as 2.5 in the middle of the third."""
+    """Learning rate at a time in epochs, such as 2.5 for the middle of the third epoch."""
     epoch: int = 0
-    """Epochs done."""
+    """Finished epochs."""
     step: int = 0
 
 
@@ -47,15 +47,15 @@ def start_training(
     momentum: float = 0.0,
     device: str = "cpu",
 ) -> Training:
-    """A fresh run. The head depends on `seed` alone, so all losses of a seed start from the same one.
+    """A new run. The head depends only on `seed`, so all losses of a seed start from the same head.
 
-    The optimiser (`adam`, `adamw` or `sgd`, of `momentum`) holds the loss's own parameters beside the head's:
-    ArcFace's rows and CCL's centers are trained too.
+    The optimiser (`adam`, `adamw`, or `sgd` with `momentum`) trains the parameters of the head and of the loss:
+    the rows of ArcFace and the centers of CCL are trained too.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = make_head().to(device)
-        # not seeded again: a class's row would be drawn from the same bits as the head's
+        # not seeded again: otherwise the rows of the classes would get the same random numbers as the head
         loss = make_loss().to(device)
     keep_torch_private()
     parameters = [*head.parameters(), *loss.parameters()]
@@ -75,7 +75,7 @@ def scheduled(
 ) -> Callable[[float], float]:
     """Learning rate at a time in epochs: `constant`, or `cosine`, which falls to 0 at the end.
 
-    Over the first `warmup_epochs` it rises linearly, whatever comes after. Loshchilov and Hutter 2017
+    With both schedules, it rises linearly over the first `warmup_epochs`. Loshchilov and Hutter 2017
     for the cosine: https://arxiv.org/abs/1608.03983
     """
 
@@ -117,7 +117,7 @@ def train_epoch(
     head_parameters = tuple(training.head.parameters())
     loss_parameters = tuple(training.loss.parameters())
     for number, rows in enumerate(batches):
-        # the middle of the step: a warm-up begins above 0, and a cosine ends there
+        # the rate in the middle of the step: a warm-up begins above 0, and a cosine ends above 0
         rate = training.schedule(training.epoch + (number + 0.5) / len(batches))
         for group in training.optimizer.param_groups:
             group["lr"] = rate
@@ -146,7 +146,7 @@ def train_epoch(
         )
         training.optimizer.step()
         training.step += 1
-    # no loss sees what the last update did
+    # no loss is computed after the last update, so its result is checked here
     with torch.no_grad():
         after = [training.head(features.index_select(0, rows[:1])) for rows in batches[-1:]]
     if not all(numbers.isfinite().all() for numbers in (*after, *loss_parameters)):
@@ -162,7 +162,7 @@ def _diverged(training: Training, evidence: str, rate: float) -> RunError:
 
 
 def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
-    """`loss.evaluate` if the loss has it, else the value of a black box, with all other fields None."""
+    """`loss.evaluate` if the loss has it, else only the value of the loss, with all other fields None."""
     own: Callable[[Tensor, Tensor], Evaluation] | None = getattr(loss, "evaluate", None)
     return own(embeddings, labels) if own else Evaluation(value=loss(embeddings, labels))
 
@@ -171,7 +171,7 @@ def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
 def embed(
     head: nn.Module, features: Float[Tensor, "rows _"], rows: Int[Tensor, " some"]
 ) -> Float[Tensor, "some _"]:
-    """Embeddings of the given rows, without a graph: gathered into one small buffer, block by block.
+    """Embeddings of the given rows, without a graph, computed block by block with one small buffer.
 
     Raises RunError if they are not finite.
     """
@@ -181,7 +181,7 @@ def embed(
         torch.index_select(features, 0, block.to(features.device), out=buffer[: len(block)])
         blocks.append(head(buffer[: len(block)]))
     embeddings = torch.cat(blocks)
-    if not embeddings.sum().isfinite():  # unit rows: the sum is as good as each number
+    if not embeddings.sum().isfinite():  # the rows are unit vectors, so checking the sum is enough
         raise RunError(
             "the run diverged: the embeddings of its head are not finite; use a lower learning_rate"
         )
@@ -189,8 +189,8 @@ def embed(
 
 
 def training_state(training: Training) -> dict[str, Tensor]:
-    """Copies of all tensors that the next step depends on: head, loss and optimiser; `epoch` and `step` beside them."""
-    # copies: a loss may hold one tensor under two names, or a transposed one
+    """Copies of all tensors that the next step depends on: head, loss and optimiser; store `epoch` and `step` too."""
+    # copies: a loss may have one tensor under two names, or a transposed tensor
     return {
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in _tensors(training)
@@ -200,16 +200,16 @@ def training_state(training: Training) -> dict[str, Tensor]:
 def restore_training(
     training: Training, state: Mapping[str, Tensor], *, epoch: int, step: int
 ) -> None:
-    """Put a `training_state` into a run made by `start_training` with the same settings.
+    """Restore a `training_state` in a run from `start_training` with the same settings.
 
-    The run then goes on to the same numbers, bit for bit on one machine with one number of threads. Raises
-    ValueError where the state is of another head, loss or optimiser.
+    The run then continues with the same numbers, bit for bit on one machine with the same number of threads. Raises
+    ValueError if the state belongs to another head, loss or optimiser.
     """
-    # an optimiser makes its state at the first step: give it names and shapes, then overwrite
+    # an optimiser creates its state at the first step: add entries with names and shapes, then overwrite them
     for index, parameter in enumerate(_parameters(training)):
         prefix = f"optimizer.{index}."
         own = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-        if own:  # without one it never had a gradient
+        if own:  # a parameter without state never had a gradient
             training.optimizer.state[parameter] = {
                 name: tensor.to(parameter.device, copy=True) for name, tensor in own.items()
             }
@@ -219,14 +219,14 @@ def restore_training(
         raise ValueError(f"{odd[0]!r} exists only before or after the stop")
     with torch.no_grad():
         for name, tensor in present.items():
-            if tensor.shape != state[name].shape:  # copy_ would spread one row over many
+            if tensor.shape != state[name].shape:  # copy_ would broadcast one row to many
                 raise ValueError(f"{name!r} has another shape before and after the stop")
             tensor.copy_(state[name])
     training.epoch, training.step = epoch, step
 
 
 def _restore_buffers(loss: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Make room for buffers that a loss created or resized after its start: a queue that grows, a late center."""
+    """Create the buffers that a loss created or resized after its start, such as a growing queue or a late center."""
     fixed = {name for name, _ in loss.named_parameters()}
     now = dict(loss.named_buffers())
     device = next((t.device for t in loss.parameters()), torch.device("cpu"))
@@ -248,7 +248,7 @@ def _parameters(training: Training) -> list[nn.Parameter]:
 def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
     yield from (("head." + name, t) for name, t in training.head.state_dict().items())
     yield from (("loss." + name, t) for name, t in training.loss.named_parameters())
-    # all buffers: one that is not persistent is as much a part of what comes next
+    # all buffers: the next step may also depend on a buffer that is not persistent
     yield from (("loss." + name, t) for name, t in training.loss.named_buffers())
     for index, parameter in enumerate(_parameters(training)):
         for name, tensor in training.optimizer.state.get(parameter, {}).items():

@@ -1,7 +1,7 @@
-"""Shapes, and the records that cross folders.
+"""The records that the parts of this package exchange, with their shapes.
 
-Three records are the seams. A loss writes an `Evaluation` and the probe reads it; a training loop
-writes a `Step` and the probe reads it; a study writes flat `Record` rows and the report reads them.
+A loss returns an `Evaluation`, and the probe reads it. A training loop creates a `Step`, and the probe reads it.
+A study writes flat `Record` rows, and the report reads them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 Record = dict[str, Any]
-"""A flat row: names to numbers, strings or None. None is "not known", never 0."""
+"""A flat row: names to numbers, strings or None. None means "not known", never 0."""
 
 
 class Evaluation(NamedTuple):
-    """What one pass over a batch tells of a loss. A black-box loss knows only `value`; the rest is None.
+    """The results of a loss on one batch. A black-box loss has only `value`; the other fields are None.
 
     Pull and push are the two parts of the gradient of `value` at the embeddings, from positives and
     from negatives: the mean over the batch of the norm of a sample's part.
@@ -30,15 +30,15 @@ class Evaluation(NamedTuple):
     value: Float[Tensor, ""]
     """The loss: differentiable, reduced over terms."""
     term_count: int | None = None
-    """Valid terms in the batch; what a term is, the loss says."""
+    """Valid terms in the batch; each loss defines its terms."""
     active_count: int | None = None
     """Terms whose value is above the loss's `tolerance`."""
     skipped_anchors: int | None = None
-    """Samples that should have been an anchor but have no term (no positive, say)."""
+    """Samples that should be an anchor but have no term, for example because they have no positive."""
     anchor_value: Float[Tensor, " batch"] | None = None
-    """Mean value of the terms of each anchor; NaN where a sample is the anchor of none."""
+    """Mean value of the terms of each anchor; NaN if a sample is not an anchor."""
     anchor_weight: Float[Tensor, " batch"] | None = None
-    """Mean W of the terms of each anchor, in [0, 1]: the share of a full-strength update; NaN likewise."""
+    """Mean W of the terms of each anchor, in [0, 1]: the share of a full-strength update; NaN if it is not an anchor."""
     pull: Float[Tensor, ""] | None = None
     push: Float[Tensor, ""] | None = None
     effective_share: float | None = None
@@ -60,7 +60,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images and their split. Rows keep one order for ever: the order of `ids`."""
+    """Labelled images and their split. The order of the rows never changes: it is the order of `ids`."""
 
     name: str
     ids: tuple[str, ...]
@@ -74,13 +74,13 @@ class ImageSet:
     protocol: str
     """How the split was made: `official`, `class-disjoint` (test classes are unseen) or `halves`."""
     source: str
-    """Where it was found and in which layout, in words."""
+    """The place where it was found, and its layout, in words."""
     digest: str
     """SHA-256 over ids, labels and pixels, or over the files that hold them: part of the cache key."""
     read: Callable[[int], Image] = field(repr=False)
-    """The image of a row. Raises DataError that names the file where it cannot be decoded."""
+    """The image of a row. Raises DataError, which names the file, if it cannot be decoded."""
     notes: tuple[str, ...] = ()
-    """What a user should know of how the files were read, a line each: what was left out, what is doubtful."""
+    """One line for each thing a user should know about the files: what was left out, and what is doubtful."""
 
 
 @runtime_checkable
@@ -116,15 +116,15 @@ class FeatureSet(NamedTuple):
     identity: Mapping[str, str]
     """What the features depend on, for the record."""
     validation: Int[Tensor, " validation"] | None = None
-    """Rows of the training side that are held out to pick an epoch by."""
+    """Rows of the training side that are held out, to select an epoch with them."""
     class_names: Mapping[int, str] = MappingProxyType({})
-    """For messages; a class that is not in it goes by its number."""
+    """For messages; a class that is not listed is shown by its number."""
     notes: tuple[str, ...] = ()
-    """As those of `ImageSet`, and the images that could not be read."""
+    """The notes of the `ImageSet`, and the images that could not be read."""
 
 
 class Results(NamedTuple):
-    """A study's folder in memory: what the report and the claims read.
+    """The content of a study's folder, as the report and the claims read it.
 
     Rows of runs share the columns `run`, `dataset`, `loss` (as shown), `base` (the loss as the plan names it),
     `variant` and `seed`. The loss `untrained` is the baseline: the same initial head, never trained.
@@ -135,10 +135,10 @@ class Results(NamedTuple):
     assumptions: Record
     """Settings the paper does not publish → why we set them so: shown as *our choice*."""
     summaries: list[Record]
-    """One row a finished run of variant `default` (as in the plan) or `tuned`: geometry and retrieval of the
+    """One row for each finished run of variant `default` (as in the plan) or `tuned`: geometry and retrieval of the
     selected epoch on the test side, means of the dynamics; `settings` in words, `setting_<name>` as numbers."""
     epochs: list[Record]
-    """One row a run of `summaries` and epoch; epoch 0 is before training. Not measured is None."""
+    """One row for each run of `summaries` and each epoch; epoch 0 is before training. None means not measured."""
     references: list[Record]
     """`dataset`, `reference` (`frozen features`, `random unit vectors`, `full collapse`) and geometry columns."""
     left_out: list[Record]
@@ -147,14 +147,14 @@ class Results(NamedTuple):
     """`run`, `dataset`, `loss`, `seed`, `error`; a trial that failed is in `trials`."""
     environment: Record
     sensitivity: Sequence[Record] = ()
-    """As `summaries`, of variant `sensitivity`: a loss with one `setting` at `factor` times what it is in the plan."""
+    """Like `summaries`, for variant `sensitivity`: a loss with one `setting` at `factor` times its value in the plan."""
     trials: Sequence[Record] = ()
-    """One row a trial that ended: the run columns, `trial` (0 is the loss as it stands), `setting_<name>`,
-    `objective` on the validation slice (None where it failed, with `error`), and `validation_…` columns."""
+    """One row for each trial that ended: the run columns, `trial` (0 is the loss as in the plan), `setting_<name>`,
+    `objective` on the validation slice (None if it failed, with `error`), and `validation_…` columns."""
     tuned: Sequence[Record] = ()
-    """One row a dataset and loss: `dataset`, `base`, `loss`, the chosen `trial`, its `settings` in words, `objective`,
-    `default_objective`, and how many `trials` were made and `failed`."""
+    """One row for each dataset and loss: `dataset`, `base`, `loss`, the chosen `trial`, its `settings` in words,
+    `objective`, `default_objective`, and how many `trials` were made and how many `failed`."""
     waiting: Sequence[Record] = ()
-    """The run columns of what is asked for and neither done nor failed."""
+    """The run columns of planned runs that have neither finished nor failed."""
     expected: int | None = None
-    """Runs of the whole study, each once, those that a search has still to name among them; None where unknown."""
+    """Number of runs of the whole study, including runs that a search has not chosen yet; None if unknown."""

@@ -1,8 +1,8 @@
-"""Folders of the user who runs this: the home, the cache, and one that nobody else can write.
+"""Folders of the current user: the home, the cache, and a private folder that nobody else can write.
 
-Containers often run under a user id that has no home, on a disk that is read-only: each folder has a place to
-fall back on. The last is `lossgauge-<user id>` in the folder for temporary files. Others may have made a folder
-of that name before, so its owner and its mode are verified.
+Containers often run under a user id without a home, on a read-only disk, so each folder has fallbacks. The last one
+is `lossgauge-<user id>` in the folder for temporary files. Another user may have created a folder with that name
+before, so its owner and its mode are verified.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OPEN = stat.S_IWGRP | stat.S_IWOTH
 
 
 def home() -> Path | None:
-    """The user's home; None where there is none, or where this process may not enter it."""
+    """The user's home; None without a home, or if this process may not enter it."""
     try:
         folder = Path.home()
     except RuntimeError:  # HOME is not set, and the user id has no entry in the system's list
@@ -32,8 +32,8 @@ def home() -> Path | None:
 def cache_folder() -> Path:
     """LOSSGAUGE_CACHE, else ~/.cache/lossgauge, else a private temporary folder.
 
-    The home is passed over where there is none, or where nothing is cached there and nothing can be written.
-    Raises CacheError where no folder is left.
+    The home is skipped if it does not exist, or if nothing is cached in it and it cannot be written.
+    Raises CacheError if no folder can be used.
     """
     if named := os.environ.get("LOSSGAUGE_CACHE"):
         return _readable(Path(named))
@@ -55,15 +55,15 @@ def cache_folder() -> Path:
 
 
 def can_be_written(folder: Path) -> bool:
-    """Whether this process may write into `folder`, or make it."""
+    """Whether this process may write into `folder`, or create it."""
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     return os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
 
 
 def private_folder(name: str, *, first: Iterable[Path] = ()) -> Path | None:
-    """A folder that nobody but this user can put something into, made if need be; None where there is none.
+    """A folder that only this user can write, created if needed; None if no such folder is possible.
 
-    It is `name` in the first that will do of: each of `first`, LOSSGAUGE_CACHE, ~/.cache/lossgauge, and a
+    It is `name` in the first of these folders that works: each of `first`, LOSSGAUGE_CACHE, ~/.cache/lossgauge, a
     temporary folder.
     """
     parents = (*first, *_caches())
@@ -72,9 +72,9 @@ def private_folder(name: str, *, first: Iterable[Path] = ()) -> Path | None:
 
 @contextmanager
 def some_home() -> Iterator[None]:
-    """Within the block, libraries that want a home and a temporary folder have a private one where either is missing.
+    """Within the block, a private folder replaces a missing home or a missing temporary folder, for libraries that need them.
 
-    A home that is there and cannot be written is still read; only what they would cache in it goes elsewhere.
+    A home that exists but cannot be written is still read; only the caches of the libraries go to the private folder.
     """
     missing = []
     own = home()
@@ -103,9 +103,9 @@ def some_home() -> Iterator[None]:
 
 
 def keep_torch_private() -> None:
-    """Give torch a folder of the user's own, before an optimizer is made.
+    """Set a private folder for torch, before an optimizer is created.
 
-    Else it makes `torchinductor_<user>` in the folder for temporary files, and fails where somebody else has one there.
+    Otherwise torch creates `torchinductor_<user>` in the folder for temporary files, and fails if another user owns it.
     """
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         folder = private_folder("compiled") or Path(__file__).parent
@@ -114,7 +114,9 @@ def keep_torch_private() -> None:
 
 def is_own(status: os.stat_result) -> bool:
     """Whether a file or folder belongs to this user, and nobody else may write into it."""
-    if os.name == "nt":  # the user's folders are private there, and these modes say nothing
+    if (
+        os.name == "nt"
+    ):  # user folders are private on Windows, and these modes have no meaning there
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & _OPEN
 
@@ -129,7 +131,7 @@ def _caches() -> Iterator[Path]:
 
 
 def _readable(folder: Path) -> Path:
-    """It, where it is not there yet or can be read. Raises CacheError where it cannot."""
+    """`folder`, if it does not exist yet or can be read. Raises CacheError otherwise."""
     try:
         folder.stat()
         allowed = os.access(folder, os.R_OK | os.X_OK)
@@ -158,11 +160,11 @@ def _temporary() -> Path | None:
 
 
 def _made_private(folder: Path) -> Path | None:
-    """`folder` without links, made if need be; None where it cannot be written or is not the user's alone."""
+    """`folder` without links, created if needed; None if it cannot be written or is not private to the user."""
     folder = Path(os.path.realpath(folder))
     with suppress(OSError):
         there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-        # before it is made: nothing of root's, say, is left in a folder of somebody else
+        # checked before it is created, so that root, for example, leaves nothing in the folder of another user
         if all(_is_safe(place) for place in (there, *there.parents)):
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -176,14 +178,14 @@ def _made_private(folder: Path) -> Path | None:
 
 
 def _is_safe(folder: Path) -> bool:
-    """Whether nobody else can put another folder in the place of one in here: ours or root's, and not open to all.
+    """Whether no other user can replace a folder in here: it belongs to this user or root, and others cannot write it.
 
-    Where all may write, as in /tmp, the sticky bit keeps them from renaming what is not theirs.
+    In a folder that all can write, such as /tmp, the sticky bit prevents users from renaming the files of others.
     """
     if os.name == "nt":
         return True
     status = folder.lstat()
-    # whoever owns / can do everything anyway; in a user namespace that is not 0
+    # the owner of / can do everything anyway; in a user namespace its id is not 0
     trusted = {0, os.geteuid(), os.lstat("/").st_uid}
     return (
         stat.S_ISDIR(status.st_mode)

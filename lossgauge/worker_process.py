@@ -1,8 +1,8 @@
-"""A Python process beside this one, with a connection of its own: it ends when this process does.
+"""A Python worker process with its own connection to this process: it ends when this process ends.
 
-This is not `multiprocessing.Pool`: no lock is shared, because a process that is killed while it holds a lock stops all
-that wait for it. And nothing of the caller's script is run again, which `multiprocessing.Process` does: a script
-without `if __name__ == "__main__"` would start itself over and over.
+Why not `multiprocessing.Pool`: it shares locks, and a process that is killed while it holds a lock blocks all others
+that wait for it. Why not `multiprocessing.Process`: it runs the caller's script again, so a script without
+`if __name__ == "__main__"` would start itself again and again.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 class WorkerProcess:
     """`python -m module ARGUMENTS… NUMBER`, where NUMBER is the file descriptor for `receive_orders`.
 
-    What it prints goes to `log`.
+    Its output goes to `log`.
     """
 
     def __init__(self, module: str, *arguments: str, threads: int, log: IO[bytes] | int) -> None:
         self.connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                # -P: no file of the working folder stands in for a library
+                # -P: a file in the working folder must not replace a library
                 [sys.executable, "-P", "-m", module, *arguments, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -44,27 +44,27 @@ class WorkerProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """Negative is the number of a signal; None while it runs."""
+        """A negative code is the number of a signal; None while the process runs."""
         return self._process.poll()
 
     def send(self, order: Any) -> None:
-        """Send an order. To a process that has just ended it is lost: `receive` says so."""
+        """Send an order. If the process has just ended, the order is lost; `receive` then raises EOFError."""
         with suppress(OSError):
             self.connection.send(order)
 
     def receive(self) -> Any:
-        """The next answer. Raises EOFError where the process has ended."""
+        """The next answer. Raises EOFError if the process has ended."""
         try:
             return self.connection.recv()
-        except OSError:  # it ended before it read its last order
+        except OSError:  # the process ended before it read its last order
             raise EOFError from None
 
     def wait(self) -> int:
-        """Wait for its end, and return its exit code."""
+        """Wait until the process ends, and return its exit code."""
         return self._process.wait()
 
     def stop(self) -> None:
-        """End it at once, in the middle of its work."""
+        """Kill the process, even during a task."""
         self._process.kill()
         self._process.wait()
         self.connection.close()
@@ -73,14 +73,12 @@ class WorkerProcess:
 def open_connection(number: str) -> Connection:
     """In the worker: the connection to the process that started it."""
     faulthandler.enable()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is answered by the process that started it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one handles Ctrl-C
     return Connection(int(number))
 
 
 def receive_orders(connection: Connection) -> Iterator[Any]:
-    """In the worker: orders as they come. The worker ends with the other side, in the middle of its work too."""
+    """In the worker: orders as they arrive. If the connection closes, the worker ends at once, even during a task."""
     orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def listen() -> None:

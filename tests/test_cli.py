@@ -245,7 +245,7 @@ def test_check_tells_a_collapsed_space_from_a_good_one(place: Path):
     ).astype(np.float32)
     np.savez("good.npz", embeddings=good, labels=labels)
     np.savez("flat.npz", embeddings=np.ones((20, 8), np.float32), labels=labels)
-    assert "no known problem seen" in run("check", "good.npz").stdout
+    assert "no known problem found" in run("check", "good.npz").stdout
     assert "collapsed to one point" in run("check", "flat.npz").stdout
 
 
@@ -271,8 +271,8 @@ def test_check_says_the_same_of_any_byte_order_layout_and_scale(place: Path):
         rows_line, numbers_line, norms_line, *rest = done.stdout.splitlines()
         assert rows_line == "24 rows of 4 classes"
         assert numbers_line.split("intra")[0] == plain.stdout.splitlines()[1].split("intra")[0]
-        assert norms_line.startswith("row norms lie between")
-        assert rest == ["no known problem seen"]
+        assert norms_line.startswith("row norms are between")
+        assert rest == ["no known problem found"]
 
 
 def test_check_counts_rows_of_zeros_and_refuses_squares_that_overflow(place: Path):

@@ -102,25 +102,27 @@ class HuggingFace:
             raise InputError(f"unknown dtype {dtype!r}{nearest(dtype, _DTYPES)}")
         self.device, self.dtype = _device(device), _DTYPES[dtype]
         transformers = _transformers(model)
-        found = find_checkpoint(model, kinds=_FAMILIES, download=download, revision=revision)
-        family = _FAMILIES[found.kind]
+        checkpoint = find_checkpoint(model, kinds=_FAMILIES, download=download, revision=revision)
+        family = _FAMILIES[checkpoint.kind]
         self._pool = family.pool
         with _quiet():
-            self._processor = _processor(transformers, found.folder)
-            self.network = _network(transformers, family, found.folder, self.dtype).to(self.device)
-        self.name = model if model in VIT_B32 else f"hf:{found.model}"
+            self._processor = _processor(transformers, checkpoint.folder)
+            self.network = _network(transformers, family, checkpoint.folder, self.dtype).to(
+                self.device
+            )
+        self.name = model if model in VIT_B32 else f"hf:{checkpoint.model}"
         self.identity = {
-            "model": found.model,
-            "found": found.found,
-            "kind": found.kind,
-            "weights": found.weights,
-            "config": found.config,
+            "model": checkpoint.model,
+            "found": checkpoint.found,
+            "kind": checkpoint.kind,
+            "weights": checkpoint.weights,
+            "config": checkpoint.config,
             "preprocessing": json.dumps(self._processor.to_dict(), sort_keys=True, default=str),
             "pooled": family.pooled,
             "dtype": dtype,
             "transformers": transformers.__version__,
         }
-        self.width = self._try(found.folder)
+        self.width = self._try(checkpoint.folder)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """3 × height × width numbers, resized and normalised as the checkpoint's processor says.

@@ -36,7 +36,7 @@ _BY_NAME = {dataset.name: dataset for dataset in _DATASETS}
 DATASETS = tuple(_BY_NAME)
 
 FOLDER, EMBEDDINGS = "folder:", "embeddings:"
-"""Names of a user's own data begin with these: images, and embeddings that need no backbone."""
+"""The names of a user's own data begin with one of these: images, or embeddings that need no backbone."""
 
 
 def load_dataset(

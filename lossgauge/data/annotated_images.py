@@ -1,4 +1,4 @@
-"""A dataset as its annotation files describe it: image files, labels and split. Made without opening an image."""
+"""A dataset as its annotation files describe it: image files, labels and split. No image is opened to create it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AnnotatedImages:
     test: Int[np.ndarray, " test"]
 
     def outline(self) -> Outline:
-        """Where it is and how many images it has."""
+        """The place of the dataset and the number of its images."""
         return Outline(
             self.place, self.layout, len(self.train), len(self.test), self.dataset.protocol
         )

@@ -1,9 +1,9 @@
-"""Unpacks archives into the cache, and trusts nothing in them.
+"""Unpacks archives into the cache; the content of an archive is never trusted.
 
     <cache>/unpacked/<archive>-<hash of its path, size and time>/
 
-Only plain files and folders come out, each below the folder and once, and no more of them than `Limits` allow.
-Hidden ones and an operating system's notes (`__MACOSX`, `._1.jpg`) stay inside.
+Only plain files and folders are unpacked, each one once and below the target folder, and no more than `Limits` allow.
+Hidden files and system files (`__MACOSX`, `._1.jpg`) are not unpacked.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _DAMAGE = (
 
 
 class Limits(NamedTuple):
-    """What an archive may hold."""
+    """Limits for the content of an archive."""
 
     entries: int = 200_000
     bytes: int = 16 * 2**30
     ratio: int = 100
-    """Bytes that come out for each byte of the archive."""
+    """The most unpacked bytes for each byte of the archive."""
     free_bytes: int = 64 * 2**20
-    """So many may come out at any ratio: tables of text pack well."""
+    """This many bytes are allowed at any ratio, because text tables compress well."""
 
 
 LIMITS = Limits()
@@ -51,9 +51,9 @@ class _Readable(Protocol):
 
 
 def unpack(archive: Path, *, md5: str | None = None) -> Path:
-    """The folder in the cache with what the archive holds; it is unpacked there the first time.
+    """The folder in the cache with the content of the archive; it is unpacked at the first use.
 
-    Raises DataError where the archive is damaged or hostile, or has another MD5 than the one given.
+    Raises DataError if the archive is damaged or hostile, or does not have the given MD5.
     """
     size, changed = archive.stat().st_size, archive.stat().st_mtime_ns
     key = hashlib.sha256(f"{archive.resolve()}\n{size}\n{changed}".encode()).hexdigest()[:16]
@@ -66,22 +66,24 @@ def unpack(archive: Path, *, md5: str | None = None) -> Path:
 
 
 def find_within(archive: Path, find: Callable[[Path], Path], *, md5: str | None = None) -> Path:
-    """What `find` finds in the folder with an archive's content. Raises DataError where it finds nothing."""
+    """The result of `find` for the folder with the content of an archive. Raises DataError if it finds nothing."""
     folder = unpack(archive, md5=md5)
     try:
-        found = find(folder)
+        location = find(folder)
     except NotFound as error:
         raise DataError(f"{archive} is unpacked, but {error}") from None
-    if found.is_file():
-        raise DataError(f"{archive} contains another archive, {found.name}: extract that one first")
-    return found
+    if location.is_file():
+        raise DataError(
+            f"{archive} contains another archive, {location.name}: extract that one first"
+        )
+    return location
 
 
 def extract(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
-    """Unpack a .zip, .tar or .tar.gz into the new folder `into`, which appears whole or not at all.
+    """Unpack a .zip, .tar or .tar.gz into the new folder `into`, atomically.
 
-    Raises DataError that names the archive and the entry: an absolute path or one with `..`, a link or a
-    device, a name that comes twice, too many entries, too many bytes, damage.
+    Raises DataError, which names the archive and the entry, for an absolute path or a path with `..`, a link or a
+    device, a repeated name, too many entries, too many bytes, and damage.
     """
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,7 @@ def extract(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
         entries = _zip_entries if zipfile.is_zipfile(archive) else _tar_entries
         for name, content in entries(archive, meter):
             _write(draft, archive, name, content)
-        # where another process was sooner, its folder stays
+        # if another process was faster, its folder is used
         if not into.is_dir():
             draft.rename(into)
     except _DAMAGE as error:
@@ -106,7 +108,7 @@ def extract(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
 
 
 class _Meter:
-    """Counts what comes out of an archive, and ends it where that is too much."""
+    """Counts the entries and bytes that are unpacked, and raises DataError if they exceed the limits."""
 
     def __init__(self, archive: Path, limits: Limits) -> None:
         self.archive = archive
@@ -160,7 +162,7 @@ def _tar_entries(archive: Path, meter: _Meter) -> Iterator[tuple[str, _Readable 
                 if not (member.isreg() or member.isdir()) or member.issparse():
                     raise _refused(archive, member.name, "a link, a device or a sparse file")
                 yield member.name, tar.extractfile(member)
-        # gzip's checksum comes after all that a tar wants to know
+        # the checksum of gzip comes after the last byte that tar needs
         while stream.read(_CHUNK):
             pass
 
@@ -204,6 +206,6 @@ def _refused(archive: Path, name: str, what: str) -> DataError:
 
 def _check_md5(archive: Path, expected: str) -> None:
     with archive.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != expected:
-        raise DataError(f"{archive} must have the MD5 {expected}, got {found}: download it again")
+        actual = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if actual != expected:
+        raise DataError(f"{archive} must have the MD5 {expected}, got {actual}: download it again")

@@ -19,7 +19,7 @@ from lossgauge.errors import DataError
 _FLOATS = (torch.float16, torch.float32, torch.float64)
 _Reading = tuple[dict[str, Any], list[str]]
 """The requested arrays or columns that the file has, and the names of all it has."""
-# what numpy and zip raise for bytes that are not arrays
+# the errors of numpy and zipfile for bytes that are not arrays
 _NOT_ARRAYS = (
     OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, RuntimeError, MemoryError,
     SyntaxError, tokenize.TokenError, zlib.error, zipfile.BadZipFile,
@@ -64,16 +64,20 @@ def _read_safetensors(path: Path, names: Sequence[str]) -> _Reading:
     try:
         with safe_open(regular(path), framework="pt") as tensors:
             there = list(tensors.keys())
-            found = {name: tensors.get_tensor(name) for name in names if name in there}
+            tensors_by_name = {name: tensors.get_tensor(name) for name in names if name in there}
     except DataError:
         raise
     except (SafetensorError, OSError, *_NOT_ARRAYS) as error:
         raise DataError(f"{path} cannot be read as .safetensors: {reason_of(error)}") from None
     # numpy has no bfloat16 and no float8
-    small = {name for name, t in found.items() if t.is_floating_point() and t.dtype not in _FLOATS}
+    small = {
+        name
+        for name, t in tensors_by_name.items()
+        if t.is_floating_point() and t.dtype not in _FLOATS
+    }
     return {
         name: (tensor.float() if name in small else tensor).numpy()
-        for name, tensor in found.items()
+        for name, tensor in tensors_by_name.items()
     }, there
 
 
@@ -114,7 +118,7 @@ def _read_parquet(path: Path, names: Sequence[str]) -> _Reading:
         there = file.schema_arrow.names
         check_names_once(path, [name for name in there if name in names])
         table = file.read(columns=[name for name in names if name in there])
-        found: dict[str, Any] = {
+        columns: dict[str, Any] = {
             name: table[name].to_pylist() for name in names[1:] if name in there
         }
     except DataError:
@@ -122,8 +126,8 @@ def _read_parquet(path: Path, names: Sequence[str]) -> _Reading:
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {reason_of(error)}") from None
     if names[0] in there:
-        found[names[0]] = _list_rows(table[names[0]], path, names[0])
-    return found, there
+        columns[names[0]] = _list_rows(table[names[0]], path, names[0])
+    return columns, there
 
 
 def _list_rows(column: Any, path: Path, name: str) -> np.ndarray:

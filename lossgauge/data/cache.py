@@ -1,8 +1,8 @@
-"""The cache of features: verified on each use, and written so that a kill costs one shard at most.
+"""The cache of features: verified on each use, and written so that a killed process loses at most one shard.
 
     <cache>/<key>/shard-00000.safetensors …   features of consecutive images, in the dataset's order
     <cache>/<key>/manifest.json               what they depend on, the shards with their SHA-256, images skipped
-    <cache>/.<key>.draft/                     an entry that is not complete: shards, and a journal with a line a shard
+    <cache>/.<key>.draft/                     an entry that is not complete: shards, and a journal with one line per shard
     <cache>/.<key>.lock                       held by the process that writes it; others wait
 
 The key is a hash over the images, the backbone's weights and its preprocessing. The split is not part of it.
@@ -35,7 +35,7 @@ from lossgauge.errors import CacheError, DataError
 from lossgauge.user_folders import cache_folder
 
 SHARD_BYTES = 2**26
-"""Size of a shard: some seconds of a network's work, which is what a kill can cost."""
+"""Size of a shard: some seconds of extraction, which is the most that a killed process can lose."""
 
 _log = logging.getLogger(__name__)
 _MANIFEST, _JOURNAL = "manifest.json", "journal.jsonl"
@@ -76,30 +76,30 @@ class Entry(NamedTuple):
 
 
 def default_cache() -> Path:
-    """Where features are kept: LOSSGAUGE_CACHE, ~/.cache/lossgauge, or a temporary folder where there is no home."""
+    """The folder for features: LOSSGAUGE_CACHE, ~/.cache/lossgauge, or without a home a temporary folder."""
     return cache_folder()
 
 
 def key_of(identity: Mapping[str, str]) -> str:
-    """The name of an entry: readable, and ending in the hash of all it depends on."""
+    """The name of an entry: readable, with a hash of everything it depends on at the end."""
     digest = hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{identity['dataset']}-{identity['backbone']}")
     return f"{readable.lstrip('.-')[-100:]}-{digest[:16]}"
 
 
 class Draft:
-    """An entry that is not complete. What a killed process left of it is kept, up to the first damaged shard."""
+    """An entry that is not complete. The shards of a killed process are used again, up to the first damaged one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.shards = list(_whole_shards(folder))
-        # the journal without what came after an incomplete line
+        # the journal up to the first incomplete line
         (folder / _JOURNAL).write_text("".join(map(_line, self.shards)))
 
     @property
     def next_image(self) -> int:
-        """Number of the image to go on from."""
+        """Number of the next image to extract."""
         return self.shards[-1].next_image if self.shards else 0
 
     def add(
@@ -118,7 +118,7 @@ class Draft:
         self.shards.append(shard)
 
     def publish(self, entry: Path, identity: Mapping[str, str]) -> None:
-        """Make it the entry of that name; an older one is deleted."""
+        """Turn the draft into the entry with this name; an older entry is deleted."""
         manifest = {
             "identity": dict(identity),
             "shards": [shard._asdict() for shard in self.shards],
@@ -137,10 +137,10 @@ class Draft:
 
 @contextmanager
 def drafting(entry: Path, *, refresh: bool) -> Iterator[Draft | None]:
-    """The draft of `entry`, for this process alone: waits while another process writes it.
+    """The draft of `entry`, locked for this process: waits while another process writes it.
 
-    None where the entry exists by then, unless `refresh` asks for a new one. Raises CacheError where the cache
-    cannot be written; the shards that are complete stay for the next try.
+    None if the entry exists after the wait, unless `refresh` requests a new one. Raises CacheError if the cache
+    cannot be written; complete shards stay for the next try.
     """
     folder = entry.with_name(f".{entry.name}.draft")
     try:
@@ -166,7 +166,7 @@ def drafting(entry: Path, *, refresh: bool) -> Iterator[Draft | None]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     while True:
-        # for this user alone, because anybody who can open it can lock it; and no link is followed
+        # only for this user, because anybody who can open it can lock it; links are not followed
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with open(handle, "w") as lock:
             try:
@@ -188,7 +188,7 @@ def read_entry(
 ) -> tuple[Float[Tensor, "rows width"], list[int]]:
     """All features of an entry, and the numbers of the images that were skipped. Every byte is verified.
 
-    Raises CacheError with the file that is damaged. Memory holds the features and a shard.
+    Raises CacheError, which names the damaged file. Memory holds the features and one shard.
     """
     written_for, shards = _read_manifest(entry)
     if written_for != dict(identity):
@@ -210,8 +210,8 @@ def read_entry(
 
 
 def entries(cache: Path) -> list[Entry]:
-    """What is in the cache, by name; drafts are left out."""
-    found = []
+    """The entries of the cache, by name, without drafts."""
+    listed = []
     for folder in sorted(cache.iterdir()) if cache.is_dir() else ():
         if not (folder.is_dir() and _ENTRY.fullmatch(folder.name)):
             continue
@@ -219,27 +219,27 @@ def entries(cache: Path) -> list[Entry]:
         try:
             identity, shards = _read_manifest(folder)
         except CacheError:
-            found.append(Entry(folder, None, size, "not readable"))
+            listed.append(Entry(folder, None, size, "not readable"))
             continue
         what = f"{identity['dataset']} by {identity['backbone']}"
-        found.append(Entry(folder, sum(shard.rows for shard in shards), size, what))
-    return found
+        listed.append(Entry(folder, sum(shard.rows for shard in shards), size, what))
+    return listed
 
 
 def verify(entry: Path) -> None:
-    """Read every byte of an entry. Raises CacheError with the file that is damaged."""
+    """Read every byte of an entry. Raises CacheError, which names the damaged file."""
     for shard in _read_manifest(entry)[1]:
         _read_shard(entry / shard.file, shard)
 
 
 def remove(entry: Path) -> None:
-    """Delete an entry: its manifest first, so that half of it is never taken for a complete one."""
+    """Delete an entry: its manifest first, so that a partly deleted entry never looks complete."""
     (entry / _MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(entry)
 
 
 def damaged(path: Path, why: str) -> CacheError:
-    """The error for a file that is not what was written."""
+    """The error for a file whose content is not what was written."""
     return CacheError(
         f"{path} is damaged ({why}); remove it with `lossgauge cache rm {path.parent.name}`, "
         "and the same command extracts it again"

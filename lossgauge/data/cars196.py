@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 
 
 class Cars196(Dataset):
-    """The classes 1 to 98 train, 99 to 196 test. Rows are in the order of the file names.
+    """Classes 1 to 98 are for training, 99 to 196 for testing. Rows are in the order of the file names.
 
     Of several layouts in one folder the first of `LAYOUTS` is read, and the source says so.
     """
@@ -119,12 +119,12 @@ def _complete_layouts(place: Path) -> list[Layout]:
 
 
 def _parts(place: Path, layout: Layout) -> dict[str, Path]:
-    found = {}
+    existing = {}
     for part, names in layout.parts.items():
         path = next((place / name for name in names if (place / name).exists()), None)
         if path is not None:
-            found[part] = path
-    return found
+            existing[part] = path
+    return existing
 
 
 def _layout_names(place: Path) -> str:
@@ -134,10 +134,10 @@ def _layout_names(place: Path) -> str:
 
 def _traces(place: Path) -> Iterator[str]:
     for layout in LAYOUTS:
-        found = _parts(place, layout)
-        if found:
-            missing = [part for part in layout.parts if part not in found]
-            yield f"{min(found.values())} is there, but not {' and '.join(missing)}"
+        existing = _parts(place, layout)
+        if existing:
+            missing = [part for part in layout.parts if part not in existing]
+            yield f"{min(existing.values())} is there, but not {' and '.join(missing)}"
 
 
 def _old(part: Part) -> tuple[list[LabelledImage], Names]:

@@ -1,7 +1,7 @@
 """Files beside an array that hold its labels, ids and split: x.labels.npy, or labels.npy, beside x.npy.
 
-An .npy has room for one array, and .safetensors for no text: they may have companion files. x.labels.npy belongs to x;
-labels.npy belongs to the one array beside it without labels of its own, or covers all arrays beside it.
+An .npy file can hold only one array, and .safetensors no text, so they may have companion files. x.labels.npy belongs to x;
+labels.npy belongs to the one array in its folder that has no labels of its own, or covers all arrays in its folder.
 """
 
 from __future__ import annotations

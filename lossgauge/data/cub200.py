@@ -24,7 +24,7 @@ FOLDER = "CUB_200_2011"
 
 
 class CUB200(Dataset):
-    """The first 100 classes train, the other 100 test. Rows are in the order of the official ids."""
+    """The first 100 classes are for training, the other 100 for testing. Rows are in the order of the official ids."""
 
     name = "cub200"
     expected = Counts(train=5_864, test=5_924, classes=200)

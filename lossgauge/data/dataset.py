@@ -1,4 +1,4 @@
-"""The protocol of a dataset with a name: what each reader declares, and the three questions it answers.
+"""The interface of a named dataset: what each reader declares, and its three methods.
 
 To add one: a module with a subclass of `Dataset`, its line in `data/__init__.py`, its test, its row in
 `docs/datasets.md`, its line in the changelog.
@@ -37,18 +37,18 @@ class HubCopy(NamedTuple):
     repository: str
     revision: str
     splits: tuple[str, str] = ("train", "test")
-    """The hub's names of our two sides. Its other splits are not fetched."""
+    """The names of our two sides on the hub. Other splits of the hub are not fetched."""
     image: str = "image"
     """The column with the images."""
     first_class: int = 0
     """The official id of the class that is 0 on the hub."""
     sorted_classes: bool = False
-    """Whether a class's official id is the rank of its name, whatever the hub's own order is."""
+    """Whether the official id of a class is the rank of its name, independent of the order on the hub."""
     color: bool = True
 
 
 class Dataset(ABC):
-    """A public dataset, read from disk in its official layout. It takes no settings but `download`.
+    """A public dataset, read from disk in its official layout. Its only setting is `download`.
 
     A `root` is a folder or an archive given by the user; without one the usual places are searched.
     """
@@ -59,10 +59,10 @@ class Dataset(ABC):
     protocol: ClassVar[str]
     """How it is split: `official`, `class-disjoint` or `halves`."""
     how_to_get: ClassVar[str]
-    """What to do where it was not found, as the end of an error."""
+    """How to get the dataset, as the end of the error if it was not found."""
     license: ClassVar[str]
     hub: ClassVar[HubCopy | None] = None
-    """Where `download` fetches it from; None if it cannot be fetched."""
+    """The copy that `download` fetches; None if it cannot be fetched."""
 
     @abstractmethod
     def find(self, root: Path | None = None) -> Path:
@@ -70,7 +70,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def outline(self, root: Path | None = None) -> Outline:
-        """Where it is and how many images it has. Opens no image, unpacks no archive."""
+        """The place of the dataset and the number of its images. Opens no image and unpacks no archive."""
 
     @abstractmethod
     def load(self, root: Path | None = None) -> ImageSet:

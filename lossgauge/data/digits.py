@@ -23,7 +23,7 @@ COUNT = 1797
 
 
 class Digits(Dataset):
-    """In each class the first half trains. This is our choice: the dataset has no official split."""
+    """The first half of each class is for training. This is our choice: the dataset has no official split."""
 
     name = "digits"
     expected = Counts(train=896, test=901, classes=10)

@@ -1,4 +1,4 @@
-"""What the features of a dataset would take, from a few of its images; and rows that stand in for them."""
+"""Estimates the time and size of feature extraction from a few images, with random rows instead of the features."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ SAMPLE = 2 * BATCH
 
 
 class Estimate(NamedTuple):
-    """Of an extraction that was not done."""
+    """The estimate for an extraction that was not run."""
 
     features: FeatureSet
-    """As they would be, but with random rows, and notes on the images that were tried and cannot be read."""
+    """The feature set with random rows, and with notes on the tried images that cannot be read."""
     seconds: float
-    """Of one process."""
+    """Time with one process."""
     bytes: int
-    """In the cache."""
+    """Size in the cache."""
 
 
 def estimate(images: ImageSet, backbone: Backbone) -> Estimate:
-    """Try some images from all over the dataset, and multiply. Raises DataError where none of them can be read."""
+    """Try some images from the whole dataset, and extrapolate. Raises DataError if none of them can be read."""
     count = len(images.ids)
     rows = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(int))
     some = dataclasses.replace(
@@ -57,7 +57,7 @@ def estimate(images: ImageSet, backbone: Backbone) -> Estimate:
 
 
 def _notes(unreadable: list[str], *, tried: int, count: int) -> list[str]:
-    """What cannot be read of the images that were tried, and whether as large a share of all stops the dataset."""
+    """Notes on the tried images that cannot be read, and whether such a share of all images would stop the dataset."""
     if not unreadable:
         return []
     notes = [
@@ -67,7 +67,7 @@ def _notes(unreadable: list[str], *, tried: int, count: int) -> list[str]:
     expected = len(unreadable) * count / tried
     if is_stopped(expected, count):
         notes.append(
-            f"a study would stop here: about {expected:,.0f} of the {count:,} images cannot be read, and at most "
-            f"{SKIPPED_COUNT} or {SKIPPED_SHARE:.0%} may be so: repair them, or take them away"
+            f"a study would stop here: about {expected:,.0f} of the {count:,} images cannot be read, but at most "
+            f"{SKIPPED_COUNT} or {SKIPPED_SHARE:.0%} are allowed: repair or remove them"
         )
     return notes

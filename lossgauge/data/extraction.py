@@ -17,7 +17,7 @@ from lossgauge.errors import DataError
 from lossgauge.types import Backbone, ImageSet
 
 BATCH = 32
-"""Images that go through the network at a time: few enough for its activations to stay near the cores."""
+"""Images that go through the network at a time: few enough that its activations fit in the CPU cache."""
 
 _ROWS_A_JOB = 8
 
@@ -29,18 +29,18 @@ class Extracted(NamedTuple):
     next_image: int
     """Number of the image after the last one of the batch."""
     skipped: dict[int, str]
-    """Numbers of images that could not be read, with why."""
+    """Numbers of images that could not be read → the reason."""
     first: tuple[int, tuple[int, ...]] | None
-    """Number of the first image that could be read, and the shape that all are prepared to; None without one."""
+    """Number of the first readable image, and the shape that all images must have; None without a readable image."""
 
 
 def extract_batches(
     images: ImageSet, backbone: Backbone, starts: range, *, decoders: int
 ) -> Generator[Extracted, None, None]:
-    """The batches that begin at `starts`; what cannot be read has no row.
+    """The batches that begin at `starts`; images that cannot be read have no row.
 
-    `decoders` threads prepare the next two batches while the network is at work on one. Raises DataError for images
-    of two sizes in one batch, and where a file cannot be reached.
+    `decoders` threads prepare the next two batches while the network processes one. Raises DataError for images
+    of two sizes in one batch, and if a file cannot be accessed.
     """
     total = len(images.ids)
 
@@ -75,7 +75,7 @@ def extract_batches(
 def different_sizes(
     images: ImageSet, backbone: Backbone, row: int, one: object, other: object
 ) -> DataError:
-    """The error for an image that cannot be in one batch with those before it."""
+    """The error for an image whose size differs from the images before it."""
     return DataError(
         f"{backbone.name} needs images of one size, got {one} and, for {images.ids[row]} of {images.name}, {other}"
     )

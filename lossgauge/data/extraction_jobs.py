@@ -1,7 +1,7 @@
-"""Features of images, batch after batch, by several processes where that takes long.
+"""Features of images, batch after batch, with several processes if it takes long.
 
-Each process has one thread for the network, and one that decodes. Threads of OpenMP were slower: idle ones spin, and
-beside one busy neighbour the rate of two of them fell from 2,000 to 8 images/s.
+Each process has one thread for the network and one for decoding. OpenMP threads were slower: idle threads spin, and
+with one other busy process on the machine, the rate of two threads fell from 2,000 to 8 images/s.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from lossgauge.types import Backbone, ImageSet
 from lossgauge.user_file import imported_files
 from lossgauge.worker_process import WorkerProcess, exit_cause
 
-ALONE_SECONDS = 10.0
-"""Work that this process does alone: workers take about three seconds to start."""
+SINGLE_PROCESS_SECONDS = 10.0
+"""Extractions shorter than this run only in this process, because workers take about three seconds to start."""
 
 WORKER_BYTES = 500_000_000
-"""Memory of a worker, without its two copies of the images and the network: as sent, and in use."""
+"""Memory of a worker, without its two copies of the images and the network (one as received, one in use)."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ _log = logging.getLogger(__name__)
 def extract_rows(
     images: ImageSet, backbone: Backbone, *, first: int = 0, jobs: int | None = None
 ) -> Generator[Extracted, None, None]:
-    """Features of the images from number `first` on, batch after batch; what cannot be read has no row.
+    """Features of the images from number `first`, batch after batch; images that cannot be read have no row.
 
-    At most `jobs` processes work at a time; None is one for each core. The rows do not depend on it. Use it in
-    `contextlib.closing`: its processes end when it is closed. Raises DataError for images of two sizes, and where a
-    file cannot be reached.
+    At most `jobs` processes run at a time; None means one for each core. The rows do not depend on it. Use it in
+    `contextlib.closing`: its processes end when it is closed. Raises DataError for images of two sizes, and if a
+    file cannot be accessed.
     """
     jobs = usable_cores() if jobs is None else jobs
     starts = range(first, len(images.ids), BATCH)
@@ -57,7 +57,7 @@ def extract_rows(
 def _batches(
     images: ImageSet, backbone: Backbone, starts: range, jobs: int
 ) -> Generator[Extracted, None, None]:
-    """By this process at first, and by workers as soon as they are ready, if the rest takes long."""
+    """First in this process, then in workers as soon as they are ready, if the rest takes long."""
     workers: _Workers | None = None
     began, done = 0.0, 0
     try:
@@ -68,7 +68,7 @@ def _batches(
                     began = time.perf_counter()
                 elif workers is None and jobs > 1:
                     seconds = (time.perf_counter() - began) / (done - 1) * (len(starts) - done)
-                    if seconds > ALONE_SECONDS:
+                    if seconds > SINGLE_PROCESS_SECONDS:
                         workers = _Workers(images, backbone, jobs)
                 elif workers is not None and workers.are_ready():
                     break
@@ -77,7 +77,7 @@ def _batches(
                 yield batch
                 done += 1
             if done < len(starts):
-                # an error in a worker is raised here again; one that was killed costs its time alone
+                # an error in a worker is raised here again; if a worker was killed, only its time is lost
                 for batch in _here(images, backbone, starts[done:]):
                     workers.warn_once()
                     yield batch
@@ -91,7 +91,7 @@ def _here(images: ImageSet, backbone: Backbone, starts: range) -> Generator[Extr
 
 
 class _Workers:
-    """Processes with a copy of the images and the network; none where those cannot be sent, or may be on a GPU."""
+    """Processes with a copy of the images and the network; none if these cannot be sent, or may be on a GPU."""
 
     def __init__(self, images: ImageSet, backbone: Backbone, jobs: int) -> None:
         self._processes: list[WorkerProcess] = []
@@ -117,7 +117,7 @@ class _Workers:
         self._starting = list(self._processes)
 
     def are_ready(self) -> bool:
-        """Whether all are; there are none after one could not start."""
+        """Whether all workers are ready; if one could not start, all are stopped."""
         for process in [each for each in self._starting if each.connection.poll()]:
             self._starting.remove(process)
             try:
@@ -125,11 +125,11 @@ class _Workers:
             except EOFError:
                 self.stop()
         if not self._starting:
-            self._file.close()  # all have read it: it is deleted
+            self._file.close()  # all workers have read the file, so it can be deleted
         return bool(self._processes) and not self._starting
 
     def extract(self, starts: range) -> Generator[Extracted, None, None]:
-        """The batches in their order, up to the end of a process before its time: each does every nth one."""
+        """The batches in order, until a process ends too early; with n processes, each one does every nth batch."""
         count = len(self._processes)
         for number, process in enumerate(self._processes):
             process.send(starts[number::count])
@@ -144,7 +144,7 @@ class _Workers:
             yield Extracted(torch.from_numpy(rows), *others)
 
     def warn_once(self) -> None:
-        """Say why the workers ended before their time."""
+        """Log why the workers ended too early."""
         if self._cause is not None:
             _log.warning(
                 "lossgauge: a process that extracts features was ended by %s; this process extracts the rest",
@@ -153,7 +153,7 @@ class _Workers:
         self._cause = None
 
     def stop(self) -> None:
-        """End all at once."""
+        """Stop all workers."""
         for process in self._processes:
             process.stop()
         self._processes, self._starting = [], []

@@ -16,7 +16,7 @@ from lossgauge.worker_process import open_connection, receive_orders
 
 
 def main(path: Path, number: str) -> None:
-    """Extract what is asked for, until the connection is closed."""
+    """Extract the requested batches until the connection is closed."""
     connection = open_connection(number)
     orders = receive_orders(connection)
     with path.open("rb") as file:

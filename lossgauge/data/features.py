@@ -21,7 +21,7 @@ from lossgauge.errors import DataError
 from lossgauge.types import Backbone, FeatureSet, ImageSet
 
 SKIPPED_COUNT, SKIPPED_SHARE = 10, 0.01
-"""A dataset is stopped where more images than this count *and* this share cannot be read: our choice."""
+"""A dataset is refused if more images than this count *and* this share cannot be read: our choice."""
 
 
 def features(
@@ -33,15 +33,15 @@ def features(
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureSet:
-    """Features of all images, from the cache where it has them, else extracted and put there.
+    """Features of all images, from the cache, or extracted now and then cached.
 
     `cache` is `default_cache()` if not given. At most `jobs` processes extract at a time, each on one thread; None is
     one for each core. The features do not depend on it. `progress` gets (done, total) while images are extracted. An
-    extraction that was stopped, by a kill too, goes on from its last whole shard.
+    extraction that was stopped or killed continues after its last complete shard.
     An image that cannot be read is left out of the rows and of the split, and `notes` names it. Raises DataError
-    where that is more than `SKIPPED_SHARE` of the images and more than `SKIPPED_COUNT`, or leaves a side too small
-    to be measured; CacheError where the cached bytes are not those that were written. While extracting, memory
-    holds a shard and some batches of images in each process, whatever the dataset's size.
+    if these are more than `SKIPPED_SHARE` of the images and more than `SKIPPED_COUNT`, or if a side becomes too small
+    to be measured; CacheError if the cached bytes have changed since they were written. During extraction, memory
+    holds one shard and some batches of images in each process, for any size of the dataset.
     """
     identity = identity_of(images, backbone)
     entry = (cache or default_cache()) / key_of(identity)
@@ -55,15 +55,15 @@ def features(
 
 
 def is_cached(images: ImageSet, backbone: Backbone, *, cache: Path | None = None) -> bool:
-    """Whether `features` would find all rows, so that nothing has to be extracted."""
+    """Whether all rows are in the cache, so that `features` extracts nothing."""
     return ((cache or default_cache()) / key_of(identity_of(images, backbone))).is_dir()
 
 
 def centered(of: FeatureSet) -> FeatureSet:
-    """The same features less the mean of the training rows.
+    """The same features minus the mean of the training rows.
 
-    Features after a ReLU share one large direction. Through a linear head it puts all embeddings into a
-    narrow cone, where training first has to undo it; variance then grows before it can be seen to fall.
+    Features after a ReLU share one large direction. With a linear head, this direction puts all embeddings into a
+    narrow cone, and training has to leave this cone first: variance then grows before it falls.
     """
     mean = of.features[of.train].double().mean(dim=0).to(of.features.dtype)
     return of._replace(
@@ -91,9 +91,9 @@ def _extract_into(
     jobs: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Extract from the draft's next image on, and add a shard whenever there are rows for one."""
+    """Extract from the next image of the draft, and add a shard whenever enough rows are ready."""
     batches = extract_rows(images, backbone, first=draft.next_image, jobs=jobs)
-    with closing(batches):  # its processes end where this is interrupted
+    with closing(batches):  # ends the processes, also after an interrupt
         _add_shards(draft, images, batches, progress)
     if not any(shard.rows for shard in draft.shards):
         skipped = [row for shard in draft.shards for row in shard.skipped]
@@ -134,7 +134,7 @@ def _add_shards(
 
 
 def is_stopped(skipped: float, total: int) -> bool:
-    """Whether a dataset is stopped where so many of its images cannot be read."""
+    """Whether a dataset is refused if this number of its images cannot be read."""
     return skipped > max(SKIPPED_COUNT, SKIPPED_SHARE * total)
 
 
@@ -149,7 +149,7 @@ def feature_set(
     rows: Float[Tensor, "rows width"],
     skipped: Sequence[int] = (),
 ) -> FeatureSet:
-    """The feature set of all images but the skipped ones, whose rows do not exist."""
+    """The feature set of all images except the skipped ones, which have no rows."""
     identity = identity_of(images, backbone)
     kept = np.setdiff1d(np.arange(len(images.ids)), skipped)
     if len(kept) != len(rows):

@@ -3,7 +3,7 @@
     pets/cat/1.jpg               pets/train/cat/1.jpg         pets/manifest.csv, or any .csv or .parquet:
     pets/dog/1.jpg               pets/test/dog/1.jpg          path,label[,split][,id]
 
-Nothing outside the folder is read, whatever a manifest or a link says.
+Nothing outside the folder is read, even if a manifest or a link points there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HOW = (
 
 
 class _UncheckedImages(NamedTuple):
-    """What a folder or a manifest says, before any of it is checked."""
+    """The content of a folder or a manifest, before it is checked."""
 
     root: Path
     """The folder that all images must be in; resolved."""

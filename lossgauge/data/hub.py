@@ -50,12 +50,12 @@ def stored(dataset: Dataset) -> Path | None:
 
 
 def outline(dataset: Dataset, folder: Path) -> Outline:
-    """Where the fetched copy is and how many images it has: they were counted when it was fetched."""
+    """The place of the fetched copy and the number of its images, which were counted when it was fetched."""
     return dataset.complete_outline(folder, _layout(_copy(dataset)))
 
 
 def fetch(dataset: Dataset) -> Path:
-    """Fetch a dataset over the network, row by row, and return its folder in the cache: complete or not at all.
+    """Fetch a dataset over the network, row by row, and return its folder in the cache, which is always complete.
 
     Raises MissingExtra without the library `datasets`, DataError if the hub cannot be reached or its copy has
     other counts than expected.

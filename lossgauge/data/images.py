@@ -16,7 +16,7 @@ _MARKED = (
     "JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF", "ICO", "ICNS", "DDS", "PSD", "QOI",
     "SGI", "SUN", "BLP", "DCX", "FLI", "FTEX", "MSP", "PIXAR", "XBM", "XPM", "XVTHUMB",
 )  # fmt: skip
-"""Formats that begin with a mark of their own, so they are recognised without a suffix."""
+"""Formats that begin with a unique signature, so they are recognised without a suffix."""
 _UNMARKED = ("DIB", "PCX", "CUR", "GBR", "PCD", "TGA")
 FORMATS = (*_MARKED, *_UNMARKED)
 """Formats that Pillow decodes by itself. Not EPS, for which it starts a program; not BUFR, GRIB, HDF5, WMF and MPEG,

@@ -21,7 +21,7 @@ class NotFound(DataError):
 
 
 class Unreachable(DataError):
-    """A file cannot be read now, whatever its content: a disk error, no permission, no memory left."""
+    """A file cannot be read now, for a reason other than its content: a disk error, no permission, no memory."""
 
 
 def places(root: Path | None, *names: str) -> list[Path]:
@@ -29,8 +29,8 @@ def places(root: Path | None, *names: str) -> list[Path]:
     if root is not None:
         return [root]
     parents = [folder for parent in PARENTS if (folder := _parent(parent)) is not None]
-    found = [parent / name for parent in parents for name in (*names, "")]
-    return [place for place in found if _is_readable(place)]
+    candidates = [parent / name for parent in parents for name in (*names, "")]
+    return [place for place in candidates if _is_readable(place)]
 
 
 def _parent(name: str) -> Path | None:
@@ -81,7 +81,7 @@ def is_hidden(name: str) -> bool:
 def regular(path: Path) -> Path:
     """The same path, if it is a regular file. Raises DataError if it is missing, a folder, a pipe or a device.
 
-    Opening a pipe would wait for its writer for ever.
+    Opening a pipe would wait for a writer, possibly without end.
     """
     try:
         mode = path.stat().st_mode

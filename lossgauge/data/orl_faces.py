@@ -22,7 +22,7 @@ LAYOUT = "s<person>/<photograph>.pgm"
 
 
 class OrlFaces(Dataset):
-    """The first 20 people train, the other 20 test."""
+    """The first 20 people are for training, the other 20 for testing."""
 
     name = "orl-faces"
     expected = Counts(train=200, test=200, classes=40)

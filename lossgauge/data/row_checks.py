@@ -46,7 +46,7 @@ def checked_rows(
 
     `where(row)` and `source` name a row and the file in errors. Without `ids` the row number is the id. Raises
     DataError for a missing, mixed or fractional label, fewer than two classes, a missing or repeated id, a side
-    other than train and test, and two labels that are one text in two Unicode forms. Labels that differ only in
+    other than train and test, and two labels that are the same text in two Unicode forms. Labels that differ only in
     spaces or invisible characters stay two classes, and `notes` says so.
     """
     numbers, names = _classes(labels, where)
@@ -111,7 +111,7 @@ def check_range(labels: Sequence[int]) -> None:
 
 
 def _check_forms(words: Sequence[str]) -> None:
-    """DataError for two labels that are one text in two Unicode forms: they look the same."""
+    """DataError for two labels that are the same text in two Unicode forms: they look the same."""
     first: dict[str, str] = {}
     for word in words:
         other = first.setdefault(unicodedata.normalize("NFC", word), word)

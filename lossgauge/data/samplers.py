@@ -1,7 +1,7 @@
-"""Which rows make which batch: a pure function of seed and epoch.
+"""Samplers: pure functions of seed and epoch that return the rows of each batch.
 
-So every loss of a seed sees the same batches, and a run that was stopped goes on without any state to restore.
-Within an epoch no row comes twice, but where small classes are repeated. `docs/samplers.md` has what each is worth, measured.
+So every loss of a seed sees the same batches, and a stopped run continues without a sampler state to restore.
+Within an epoch no row appears twice, unless small classes are repeated. `docs/samplers.md` compares the samplers.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from lossgauge.data.locations import first_few
 from lossgauge.errors import InputError, MissingExtra, nearest
 
 SMALL_CLASSES = ("leave-out", "repeat")
-"""What becomes of a class with fewer rows than M-per-class batches take of one."""
+"""The options for a class with fewer rows than an M-per-class batch needs."""
 
 TOLERATED_SHARE = 0.05
-"""Anchors without a positive are worth a warning above this share: our choice."""
+"""A larger share of anchors without a positive gives a warning: our choice."""
 
 
 def random_batches(
@@ -28,7 +28,7 @@ def random_batches(
 ) -> list[Int[Tensor, " batch"]]:
     """`rows` shuffled and cut into full batches; a remainder is dropped, since active ratios depend on the size.
 
-    Fewer rows than `batch_size` make one batch of all of them.
+    With fewer rows than `batch_size`, there is one batch of all rows.
     """
     _check_size(batch_size)
     order = np.random.default_rng([seed, epoch]).permutation(len(rows))
@@ -47,16 +47,16 @@ def m_per_class_batches(
     epoch: int,
     small_classes: str = "leave-out",
 ) -> list[Int[Tensor, " batch"]]:
-    """Batches of classes of `samples_per_class` rows each; `labels` are those of `rows`, one by one.
+    """Batches with `samples_per_class` rows of each of their classes; `labels` has one entry for each of `rows`.
 
-    Each batch takes the classes that have most rows left, drawn at random among equals; the order of the
-    batches is shuffled. An epoch ends where too few classes have so many rows left, so a long tail makes it
-    short. Classes weigh the same in a batch whatever their size: the mean loss over such batches is another
-    number than over random ones.
+    Each batch uses the classes with the most remaining rows (ties are broken at random); the order of the
+    batches is shuffled. An epoch ends when too few classes have enough rows left, so with a long tail it is
+    short. All classes have the same weight in a batch, independent of their size, so the mean loss over such batches
+    differs from the mean over random batches.
 
-    `batch_size` is rounded down to a multiple of `samples_per_class`. A class of fewer rows is left out of all
-    batches (`leave-out`); with `repeat` it comes once an epoch, with rows of it drawn again to fill it up: the only
-    rows that come twice. `m_per_class_notes` says in words what of this happens.
+    `batch_size` is rounded down to a multiple of `samples_per_class`. A class with fewer rows is left out of all
+    batches (`leave-out`); with `repeat` it appears once per epoch, and some of its rows are repeated: these are the
+    only rows that appear twice. `m_per_class_notes` reports in words which of these cases happen.
     """
     _check_size(batch_size)
     _check_aligned(rows, labels, "labels")
@@ -99,22 +99,22 @@ def m_per_class_notes(
     small_classes: str = "leave-out",
     class_names: Mapping[int, str],
 ) -> list[str]:
-    """A line for a batch size that is rounded, and one for classes that are too small, with the first by name."""
+    """One line if the batch size is rounded, and one if classes are too small, with the names of the first ones."""
     m, size = samples_per_class, _classes_a_batch(batch_size, samples_per_class) * samples_per_class
     notes = []
     if size != batch_size:
         notes.append(
-            f"batch_size {batch_size} is not a multiple of samples_per_class {m}: batches are of {size}"
+            f"batch_size {batch_size} is not a multiple of samples_per_class {m}: batches have {size} rows"
         )
     small = [some for some in _members(labels) if len(some) < m]
     if small:
         names = [class_names.get(n, str(n)) for n in (int(labels[some[0]]) for some in small)]
         what = {
-            "leave-out": "are left out of the training batches (small_classes: repeat draws their rows again)",
-            "repeat": "come once an epoch, their rows drawn again",
+            "leave-out": "are left out of the training batches (small_classes: repeat would repeat their rows)",
+            "repeat": "appear once per epoch, with repeated rows",
         }[small_classes]
         notes.append(
-            f"{len(small):,} classes of fewer than {m} training rows ({sum(map(len, small)):,} of {len(labels):,} "
+            f"{len(small):,} classes with fewer than {m} training rows ({sum(map(len, small)):,} of {len(labels):,} "
             f"rows) {what}: {first_few(names)}"
         )
     return notes
@@ -135,7 +135,7 @@ def _classes_a_batch(batch_size: int, samples_per_class: int) -> int:
 
 
 def _filled(members: np.ndarray, m: int, generator: np.random.Generator) -> np.ndarray:
-    """`members`, and where they are fewer than m, some of them again."""
+    """`members`; if they are fewer than m, some of them are repeated."""
     lacking = m - len(members)
     return np.concatenate([members, generator.choice(members, lacking)]) if lacking > 0 else members
 
@@ -149,16 +149,16 @@ def stratified_batches(
     epoch: int,
     positions: Float[Tensor, " rows"] | None = None,
 ) -> list[Int[Tensor, " batch"]]:
-    """Batches that mirror the strata: from each its share of what is left, rounded so that it is right on average.
+    """Batches with a proportional share of each stratum of the remaining rows, rounded so that it is correct on average.
 
-    `strata` are those of `rows`, one by one: classes, or the cells of `kmeans_cells`. A stratum's count in a
-    batch is its exact share rounded down or up, never further off. Full batches only, as `random_batches`.
+    `strata` has one entry for each of `rows`: its class, or its cell of `kmeans_cells`. The count of a stratum in a
+    batch is its exact share, rounded down or up. Only full batches, as in `random_batches`.
 
-    With `positions` (of `positions_along_strata`) the draw inside a stratum is antithetic: rows are paired
-    with their mirror, first with last, second with last but one, and the two of a pair are drawn one after
-    the other. They meet in one batch, or lie in consecutive ones where a batch takes an odd number. Stratified
-    and antithetic sampling for contrastive losses: ARCO, https://arxiv.org/abs/2302.01735, which does so for
-    the pixels of an image; rows of a data set are our reading.
+    With `positions` (from `positions_along_strata`), sampling inside a stratum is antithetic: rows are paired by
+    mirrored position (first with last, second with last but one), and the two of a pair are drawn one after
+    the other. They are in the same batch, or in consecutive batches if a batch takes an odd number. Stratified
+    and antithetic sampling for contrastive losses: ARCO, https://arxiv.org/abs/2302.01735, which applies it to
+    the pixels of an image; applying it to the rows of a dataset is our interpretation.
     """
     _check_size(batch_size)
     _check_aligned(rows, strata, "strata")
@@ -185,9 +185,9 @@ def stratified_batches(
 def positions_along_strata(
     features: Float[Tensor, "rows width"], strata: Int[Tensor, " rows"]
 ) -> Float[Tensor, " rows"]:
-    """Where each row lies along the first principal direction of its stratum; 0 is the stratum's mean.
+    """The position of each row along the first principal direction of its stratum; 0 is the mean of the stratum.
 
-    By 30 steps of the power method: two directions of like variance may come out mixed, which does no harm.
+    Computed with 30 steps of the power method: two directions of similar variance may be mixed, which does no harm.
     """
     positions = torch.zeros(len(features), dtype=torch.float32)
     for some in _members(strata):
@@ -204,7 +204,7 @@ def positions_along_strata(
 def kmeans_cells(features: Float[Tensor, "rows width"], k: int, seed: int) -> Int[Tensor, " rows"]:
     """The k-means cell of each row, from 0 to k − 1; cells may be empty.
 
-    By scikit-learn's MiniBatchKMeans; the same on one machine for one `seed`. Raises MissingExtra without it.
+    Uses scikit-learn's MiniBatchKMeans; the same result on one machine for the same `seed`. Raises MissingExtra without it.
     """
     if not 2 <= k <= len(features):
         raise InputError(f"k must be between 2 and the number of rows, {len(features)}, got {k}")
@@ -219,9 +219,9 @@ def kmeans_cells(features: Float[Tensor, "rows width"], k: int, seed: int) -> In
 
 
 def share_without_positive(batches: Sequence[Int[Tensor, " _"]]) -> float:
-    """Share of anchors that are alone of their class in their batch, over batches of labels: exact, in [0, 1].
+    """Share of anchors that are the only sample of their class in their batch, over batches of labels, in [0, 1].
 
-    Before training: `share_without_positive([labels[rows] for rows in batches])` with the first epoch's.
+    To compute it before training: `share_without_positive([labels[rows] for rows in batches])` for the first epoch.
     """
     alone = anchors = 0
     for labels in batches:
@@ -236,19 +236,19 @@ def share_without_positive(batches: Sequence[Int[Tensor, " _"]]) -> float:
 
 
 def warning_of_anchors_without_positive(share: float) -> str | None:
-    """What it means in words with one thing to try, where the share is above TOLERATED_SHARE; None below."""
+    """A warning with one remedy if the share is above TOLERATED_SHARE; else None."""
     if not 0 <= share <= 1:
         raise InputError(f"share must be in [0, 1], got {share}")
     if share <= TOLERATED_SHARE:
         return None
     return (
-        f"{share:.0%} of the samples have no other of their class in their batch: pair losses cannot use "
+        f"{share:.0%} of the samples have no other sample of their class in their batch: pair losses cannot use "
         "them as anchors; they are only pushed away. Try: sampler: m_per_class with samples_per_class: 4"
     )
 
 
 def _members(groups: Int[Tensor, " rows"]) -> list[np.ndarray]:
-    """Places of the rows of each group, groups in ascending order."""
+    """The positions of the rows of each group, groups in ascending order."""
     numbers = groups.numpy()
     _, sizes = np.unique(numbers, return_counts=True)
     return np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
@@ -257,7 +257,7 @@ def _members(groups: Int[Tensor, " rows"]) -> list[np.ndarray]:
 def _antithetic(
     members: np.ndarray, positions: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """`members` as pairs of mirror images, pairs and the order inside each at random; the odd one stands alone."""
+    """`members` as mirrored pairs, with the pairs and the order inside each pair at random; an odd member stays single."""
     order = members[np.argsort(positions, kind="stable")]
     half = len(order) // 2
     pairs = np.stack([order[:half], order[::-1][:half]], axis=1)
@@ -268,9 +268,9 @@ def _antithetic(
 
 
 def _rounded_shares(left: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """`size` places dealt out in proportion to `left`: each share rounded down or up, in whole numbers.
+    """`size` places distributed in proportion to `left`: each share is rounded down or up to a whole number.
 
-    Systematic sampling: shares laid end to end in a random order, cut at a random offset.
+    Systematic sampling: the shares are joined in a random order and cut at a random offset.
     """
     order = generator.permutation(len(left))
     total = int(left.sum())

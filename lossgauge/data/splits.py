@@ -1,4 +1,4 @@
-"""Which rows train and which test, and the fingerprint that tells two splits apart."""
+"""The split into training and test rows, and its fingerprint, which differs between splits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lossgauge.errors import DataError, InputError, nearest
 
 SPLITS = ("given", "class-disjoint", "stratified")
 DISJOINT_CLASSES = 20
-"""From so many classes on, data without a split of their own are split class-disjoint: ten classes to learn
-from and ten unseen ones to test on are few already. Our choice."""
+"""With this many classes or more, data without its own split is split class-disjoint: ten classes for training and
+ten unseen classes for testing are already few. Our choice."""
 
 
 class Split(NamedTuple):
-    """Both sides' row numbers, ascending, and the name of how they were made."""
+    """The row numbers of both sides, ascending, and the name of the split method."""
 
     train: Int[np.ndarray, " train"]
     test: Int[np.ndarray, " test"]
@@ -33,11 +33,11 @@ def choose_split(
     seed: int,
     source: str,
 ) -> Split:
-    """The split named by `split`, one of SPLITS, for rows that say themselves which train, or do not (None).
+    """The split with the name `split`, one of SPLITS; the rows may have their own split, or none (None).
 
-    Unnamed: `given` where the rows say so, else `class-disjoint` from DISJOINT_CLASSES classes on, else
-    `stratified`. `seed` matters to `stratified` alone. Raises InputError for an unknown name, DataError
-    where the rows give no split or a side is too small to be measured: two classes, one of two samples.
+    Without a name: `given` if the rows have a split, else `class-disjoint` with DISJOINT_CLASSES classes or more, else
+    `stratified`. `seed` has an effect only with `stratified`. Raises InputError for an unknown name, DataError if
+    the rows have no split or a side is too small: it needs two classes, one of them with two samples.
     """
     if split is None:
         disjoint = len(np.unique(labels)) >= DISJOINT_CLASSES
@@ -66,7 +66,7 @@ def check_sides(
     *,
     source: str,
 ) -> None:
-    """DataError unless both sides can be measured: two classes, one of two samples."""
+    """DataError unless both sides can be measured: they need two classes, one of them with two samples."""
     for side, rows in zip(("train", "test"), sides, strict=True):
         sizes = np.unique(labels[rows], return_counts=True)[1]
         if len(sizes) < 2 or sizes.max() < 2:
@@ -88,7 +88,7 @@ def class_disjoint(
 def halves(
     labels: Int[np.ndarray, " rows"],
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
-    """The first half of each class's rows, and the second; the odd row tests."""
+    """The first half of the rows of each class, and the second; an odd row is for testing."""
     train: list[np.ndarray] = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -100,9 +100,9 @@ def halves(
 def stratified(
     labels: Int[np.ndarray, " rows"], seed: int
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
-    """Half of each class's rows, picked at random by `seed`, and the other half; the odd row tests.
+    """Half of the rows of each class, chosen at random with `seed`, and the other half; an odd row is for testing.
 
-    The same rows for the same labels and seed; classes are picked from in ascending order of their id.
+    The result is the same for the same labels and seed; classes are processed in ascending order of their id.
     """
     generator = np.random.default_rng(seed)
     _, sizes = np.unique(labels, return_counts=True)
@@ -119,12 +119,12 @@ def validation_slice(
     *,
     share: float,
 ) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " validation"]]:
-    """The training rows in two: what still trains, and what is held out to choose by. Ascending row numbers.
+    """The training rows in two parts: those still used for training, and a validation slice. Ascending row numbers.
 
-    The slice asks what the test asks. Where no test class is ever trained on, whole classes are held out, `share`
-    of them and at least two; else `share` of each class's rows, and nothing of a class of fewer than four,
-    which has no pair to spare. The same rows for the same labels, whatever the loss or the seed. Raises DataError
-    where either part is too small to be measured: two classes, one of them of two samples.
+    The slice measures the same as the test. If no test class is in training, whole classes are held out: `share`
+    of them, and at least two. Otherwise it is `share` of the rows of each class, but no rows of a class with fewer
+    than four, which needs all its pairs. The rows depend only on the labels, not on the loss or the seed. Raises
+    DataError if either part is too small: it needs two classes, one of them with two samples.
     """
     generator = np.random.default_rng(_SLICE_SEED)
     classes = np.unique(labels[train])

@@ -26,7 +26,7 @@ FOLDER = "tiny-imagenet-200"
 
 
 class TinyImageNet(Dataset):
-    """The official training side trains and val tests. A class id is the rank of its WordNet id among the 200."""
+    """The official `train` is for training and `val` for testing. A class id is the rank of its WordNet id among the 200."""
 
     name = "tiny-imagenet"
     expected = Counts(train=100_000, test=10_000, classes=200)

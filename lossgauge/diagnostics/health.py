@@ -53,7 +53,7 @@ def known_problems(
     if collapsed:
         problems.append(
             KnownProblem(
-                f"{len(collapsed)} of {geometry.class_count} classes have each collapsed to one point",
+                f"{len(collapsed)} of {geometry.class_count} classes have collapsed, each to one point",
                 f"intra below {CLASS_POINT:g} in classes {_some([_name(label, names) for label in collapsed])}",
                 "look for duplicate images in them; otherwise train for fewer epochs or reduce the pull",
             )

@@ -132,5 +132,5 @@ def _keep_nearest(
     nearest[nearer] = places[nearer] + first
 
 
-def _squared_norm(of: Float64[Tensor, "rows columns"]) -> float:
-    return float(torch.linalg.vector_norm(of)) ** 2
+def _squared_norm(matrix: Float64[Tensor, "rows columns"]) -> float:
+    return float(torch.linalg.vector_norm(matrix)) ** 2

@@ -13,7 +13,7 @@ from lossgauge.results.columns import TABLES
 
 
 def write_csv(export: Export) -> None:
-    """`runs.csv` and so on into the folder; large tables in parts."""
+    """Writes `runs.csv` and the other tables into the folder; large tables in parts."""
     for name in TABLES:
         path, schema = Path(f"{export.folder}/{name}.csv"), export.tables.schema(name)
         with pa.csv.CSVWriter(path, schema) as writer:
@@ -22,7 +22,7 @@ def write_csv(export: Export) -> None:
 
 
 def quoted(table: pa.Table) -> pa.Table:
-    """With an apostrophe before each text that a spreadsheet would run, or that hides its beginning.
+    """Adds an apostrophe before each text that a spreadsheet would run as a formula, or that hides its beginning.
 
     https://owasp.org/www-community/attacks/CSV_Injection
     """

@@ -1,4 +1,4 @@
-"""An environment variable, for a while: how libraries are told what no argument tells them."""
+"""An environment variable for the time of a block: for library settings that have no argument."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def variable(name: str, value: str) -> Iterator[None]:
-    """`name` is `value` within the block, and what it was after it."""
+    """Set `name` to `value` within the block, and restore it afterwards."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

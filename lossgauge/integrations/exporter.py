@@ -1,4 +1,4 @@
-"""What an export is asked to write, and what a tool must provide for it."""
+"""The request for an export, and the interface that each tool implements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Export(NamedTuple):
     study: str
     """Its name: that of its folder."""
     folder: Path | None
-    """Where to; None for a server that the user's environment names."""
+    """The target folder; None for a server that the user's environment names."""
     quote_formulas: bool = False
     """For csv: an apostrophe before text that a spreadsheet would run."""
 
@@ -41,11 +41,11 @@ class Exporter(NamedTuple):
     """How a study is written for one tool."""
 
     write: Callable[[Export], None]
-    """Into the folder, which exists. Raises StudyError or OSError where it cannot be written."""
+    """Writes the export into the folder, which exists. Raises StudyError or OSError if it cannot be written."""
     check_installed: Callable[[], object] = _nothing_to_check
-    """Raises MissingExtra where the tool's library is not installed."""
+    """Raises MissingExtra if the tool's library is not installed."""
     adds_runs: bool = False
-    """Whether an export adds the runs that an earlier one lacks. Otherwise it replaces the earlier one."""
+    """Whether an export adds missing runs to an earlier export. Otherwise it replaces the earlier one."""
     uses_server: Callable[[], bool] = bool
     """Whether the user's environment names a server, which is used where no folder is given."""
     location: Callable[[Export], str] = _in_folder

@@ -1,7 +1,7 @@
 """MLflow: one experiment for a study, with its runs.   https://mlflow.org/docs/latest/ml/tracking
 
-The store is a SQLite file in a folder, or the server that MLFLOW_TRACKING_URI names. A finished run is left alone;
-one that an interrupted export left unfinished is deleted and written again.
+The store is a SQLite file in a folder, or the server that MLFLOW_TRACKING_URI names. A finished run is not changed;
+an unfinished run of an interrupted export is deleted and written again.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ID_TAG = "lossgauge.id"
 SERVER = "MLFLOW_TRACKING_URI"
 
 _METRICS, _PARAMS = 1000, 100
-"""The most that MLflow takes in one call."""
+"""The most entries that MLflow accepts in one call."""
 
 _NO_TELEMETRY = ("MLFLOW_DISABLE_TELEMETRY", "true")
-"""Read when MLflow is imported, and again now and then."""
+"""Read when MLflow is imported, and sometimes later again."""
 
 
 def import_mlflow() -> Any:
-    """MLflow, which sends no telemetry in this process, or MissingExtra that says how to get it."""
+    """MLflow, without telemetry in this process. Raises MissingExtra, which says how to install it."""
     with variable(*_NO_TELEMETRY):
         try:
             import_module("sqlalchemy")
@@ -47,7 +47,7 @@ def import_mlflow() -> Any:
 def write_mlflow(export: Export) -> None:
     """Add missing runs to the experiment `export.study`, in the folder or, without one, at MLFLOW_TRACKING_URI.
 
-    Raises StudyError in the words of MLflow or of the database where the store cannot be written.
+    Raises StudyError with the message of MLflow or the database if the store cannot be written.
     """
     mlflow, sqlalchemy = import_mlflow(), import_module("sqlalchemy")
     folder = export.folder
@@ -64,19 +64,19 @@ def write_mlflow(export: Export) -> None:
         except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
             words = _words(error)
             if folder is not None and "already exists" in words:
-                # a full disk stopped it in the middle of making its tables, and it cannot go on from there
+                # a full disk stopped it while it created its tables, and it cannot continue from there
                 words += f"; delete {folder / DATABASE} and export again"
             raise StudyError(f"MLflow cannot be written: {words}") from None
 
 
 def _words(error: Exception) -> str:
-    """What went wrong, without the statement that failed (all numbers of a run) and without a password."""
+    """The error text, without the failed statement (all numbers of a run) and without a password."""
     words = str(getattr(error, "orig", None) or error)
     return re.sub(r"://[^/@\s]+@", "://", words.partition("[SQL:")[0].strip())
 
 
 def _local_uri(folder: Path) -> str:
-    # made by SQLAlchemy, which knows what it escapes
+    # built by SQLAlchemy, which escapes special characters
     url = import_module("sqlalchemy.engine").URL
     place = str((folder / DATABASE).resolve())
     uri: str = url.create("sqlite", database=place).render_as_string(hide_password=False)
@@ -94,7 +94,7 @@ def _experiment(client: Any, name: str) -> str:
 
 
 def _finished(client: Any, experiment: str) -> set[str]:
-    """Ids of the finished runs; what an interrupted export left is deleted."""
+    """Ids of the finished runs; the unfinished runs of an interrupted export are deleted."""
     finished, token = set(), None
     while True:
         page = client.search_runs([experiment], page_token=token)
@@ -125,12 +125,12 @@ def _write_run(entities: Any, client: Any, experiment: str, run: TrackedRun) -> 
         client.log_batch(new, metrics=metrics[start : start + _METRICS])
     for start in range(0, len(params), _PARAMS):
         client.log_batch(new, params=params[start : start + _PARAMS])
-    client.set_terminated(new, "FINISHED")  # last: it says that the run is complete
+    client.set_terminated(new, "FINISHED")  # written last: it marks the run as complete
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a line for each migration of a fresh database, nor a traceback of what is raised as well."""
+    """Silences the log lines for each migration of a new database, and tracebacks of errors that are raised anyway."""
     log = logging.getLogger("mlflow")
     before = log.level
     log.setLevel(logging.CRITICAL)

@@ -11,7 +11,7 @@ from lossgauge.results.columns import TABLES
 
 
 def write_parquet(export: Export) -> None:
-    """`runs.parquet` and so on into the folder; large tables in parts."""
+    """Writes `runs.parquet` and the other tables into the folder; large tables in parts."""
     for name in TABLES:
         path, schema = Path(f"{export.folder}/{name}.parquet"), export.tables.schema(name)
         with pq.ParquetWriter(path, schema) as writer:

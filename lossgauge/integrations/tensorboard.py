@@ -1,6 +1,6 @@
 """TensorBoard: an event file for each run, scalars by epoch.   https://www.tensorflow.org/tensorboard
 
-Not by torch's SummaryWriter: it writes from a thread, where the error of a full disk is lost.
+torch's SummaryWriter is not used: it writes in a thread, where the error of a full disk is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILE = "events.out.tfevents.0.lossgauge"
 
 
 def import_writer() -> Any:
-    """TensorBoard's writer of records, or MissingExtra that says how to get it."""
+    """TensorBoard's record writer. Raises MissingExtra, which says how to install it."""
     try:
         import_module("tensorboard")
         return import_module("tensorboard.summary.writer.record_writer").RecordWriter
@@ -32,7 +32,7 @@ def import_writer() -> Any:
 
 
 def write_tensorboard(export: Export) -> None:
-    """An event file of each run into an empty folder. Scalars are float32, as TensorBoard's are."""
+    """Writes one event file for each run into an empty folder. Scalars are float32, as in TensorBoard."""
     record_writer = import_writer()
     for run in export.runs():
         place = (export.folder or Path()) / run_folder(run)
@@ -60,7 +60,7 @@ def _events(run: TrackedRun) -> Iterator[Any]:
 def run_folder(run: TrackedRun) -> Path:
     """`digits/triplet(margin=0.4)/seed-0-3f9c…`: the hash is the end of the run's id."""
     names = (run.dataset, run.loss, f"seed-{run.tags['seed']}-{run.id.rpartition('_')[2]}")
-    # no separator, nothing hidden, nothing that a disk refuses
+    # no separator, no hidden name, no character that a file system refuses
     cleaned = (re.sub(r'[/\\:*?"<>|\x00-\x1f]+', "-", name).lstrip(".") for name in names)
     return Path(*(name[:200] or "-" for name in cleaned))
 

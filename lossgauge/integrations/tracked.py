@@ -1,4 +1,4 @@
-"""A run as a tracker takes it: what it depends on, numbers by epoch, and numbers at its end."""
+"""A run in the form that trackers need: its configuration, numbers for each epoch, and final numbers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class TrackedRun(NamedTuple):
     id: str
     """Unique in the study, and the same in every export: letters, digits, `_`, `.` and `-`."""
     name: str
-    """For people."""
+    """A name for readers."""
     dataset: str
     loss: str
-    """As shown."""
+    """The loss as it is shown."""
     tags: dict[str, str]
     """dataset, loss, base, variant, seed [, setting, factor], and `lossgauge.run`: its folder in the study."""
     config: dict[str, str | int | float | bool]
-    """All that it depends on; nested names joined by a dot."""
+    """Everything that the run depends on; nested names are joined with dots."""
     epochs: list[tuple[int, dict[str, float]]]
     """Numbers of each epoch, ascending, by the names that `metric_name` gives; epoch 0 is before training."""
     summary: dict[str, float]
-    """`summary/…`: the numbers of the run's row, of the selected epoch; `timing/…`: what the clock wrote."""
+    """`summary/…`: the numbers of the run's row, at the selected epoch; `timing/…`: the measured times."""
 
 
 def track(row: Record, *, timing: Record, config: Record, epochs: list[Record]) -> TrackedRun:
@@ -58,9 +58,9 @@ def track(row: Record, *, timing: Record, config: Record, epochs: list[Record]) 
 
 
 def tracked_id(row: Record) -> str:
-    """The run's name; with a hash of why it is run where it is another variant than `default`.
+    """The id of the run; for a variant other than `default`, with a hash of the variant and its setting.
 
-    One run may serve twice: a loss tuned to its own defaults.
+    One run may appear twice, for example if a loss is tuned and its defaults are chosen.
     """
     if row["variant"] == "default":
         return str(row["run"])
@@ -74,7 +74,7 @@ def metric_name(column: str) -> str:
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers of a row. 0 is a number; None, NaN, infinity and words are left out."""
+    """The finite numbers of a row, including 0; None, NaN, infinity and text are left out."""
     return {
         name: value
         for name, value in row.items()
@@ -83,7 +83,7 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Nested settings as one level, names joined by a dot; what is None is left out."""
+    """Nested settings as one level, with names joined by dots; None values are left out."""
     settings: dict[str, str | int | float | bool] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -97,4 +97,4 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | f
 
 _TAGS = (*(name for name in RUN if name != "run"), "setting", "factor")
 _NAMES = (*_TAGS, "run", EPOCH)
-"""Columns that say which row it is: no measurements."""
+"""Columns that identify a row; they are not measurements."""

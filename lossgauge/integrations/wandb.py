@@ -1,7 +1,7 @@
 """Weights & Biases: the runs of a study, offline in a folder unless WANDB_MODE=online.   https://docs.wandb.ai
 
-A run's id is its id in the study, so that `wandb sync` of the same run twice gives one. Nothing of the machine, the
-code or the console is kept.
+The id of a run is its id in the study, so a second `wandb sync` of the same run does not create a second one. No
+information about the machine, the code or the console is stored.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ RUNS = "wandb"
 """Folder of the offline runs: `wandb sync FOLDER/wandb/offline-run-*`."""
 
 LOG_SECONDS = 10.0
-"""How long a run's log may take to reach the disk after the run has ended."""
+"""The longest time until the log of an ended run is on the disk."""
 
 _NO_REPORTS = ("WANDB_ERROR_REPORTING", "false")
 """wandb sends its own errors to its makers, offline too."""
 
 
 def import_wandb() -> Any:
-    """wandb, or MissingExtra that says how to get it."""
+    """wandb. Raises MissingExtra, which says how to install it."""
     try:
         return import_module("wandb")
     except ImportError:
@@ -48,15 +48,15 @@ def is_online() -> bool:
 
 
 def project_name(study: str) -> str:
-    """WANDB_PROJECT, or the study's name without what a project's may not hold."""
+    """WANDB_PROJECT, or the name of the study without the characters that a project name may not contain."""
     return os.environ.get("WANDB_PROJECT") or re.sub(r"[/\\#?%:]+", "-", study)[:128]
 
 
 def write_wandb(export: Export) -> None:
     """Add missing runs: in the folder, or online, where a run of the same id is replaced.
 
-    Raises StudyError in wandb's own words where it cannot be written, and where its log of a run lacks the end: on a
-    full disk wandb ends without an error.
+    Raises StudyError with the message of wandb if it cannot be written, and if the log of a run lacks its end: on a
+    full disk, wandb ends without an error.
     """
     folder = export.folder or Path()
     wandb = import_wandb()
@@ -90,7 +90,7 @@ def _write_run(wandb: Any, run: TrackedRun, *, project: str, place: Path) -> Non
         run_name=run.name,
         run_group=f"{run.dataset}/{run.loss}"[:128],
         run_job_type=run.tags["variant"],
-        reinit="create_new",  # a run of the user's own in this process goes on
+        reinit="create_new",  # a run that the user started in this process continues
         silent=True,
         console="off",
         symlink=False,
@@ -113,7 +113,7 @@ def _write_run(wandb: Any, run: TrackedRun, *, project: str, place: Path) -> Non
 def _is_whole(place: Path, run: TrackedRun) -> bool:
     """Whether wandb's log of an offline run has every epoch and its end, after some seconds at most.
 
-    A process of wandb's writes it, and `finish` does not wait until the last bytes are there.
+    A process of wandb writes it, and `finish` does not wait until the last bytes are written.
     """
     deadline = time.monotonic() + LOG_SECONDS
     while True:
@@ -127,7 +127,7 @@ def _is_whole(place: Path, run: TrackedRun) -> bool:
 
 
 def _kinds(log: bytes) -> Iterator[str]:
-    """The kind of each record of a log: blocks of 32 KiB as LevelDB's, after seven bytes of wandb's own."""
+    """The kind of each record of a log: blocks of 32 KiB in LevelDB's format, after seven bytes of wandb."""
     record = import_module("wandb.proto.wandb_internal_pb2").Record
     undecodable = import_module("google.protobuf.message").DecodeError
     at, parts = 7, b""
@@ -151,11 +151,11 @@ def _kinds(log: bytes) -> Iterator[str]:
 
 _BLOCK, _HEADER = 32_768, struct.Struct("<IHB")
 _PARTS, _LAST_PARTS = (1, 2, 3, 4), (1, 4)
-"""Whole, first, middle and last part of a record."""
+"""A complete record, and the first, middle and last part of one."""
 
 
 def _keep(place: Path, folder: Path) -> None:
-    """A run is complete once its folder has its place: one rename."""
+    """A run is complete when its folder has its final name, which takes one rename."""
     (folder / RUNS).mkdir(exist_ok=True)
     for done in (place / RUNS).iterdir():
         if done.is_dir():
@@ -164,7 +164,7 @@ def _keep(place: Path, folder: Path) -> None:
 
 @contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
-    """A folder for runs in the making, on the same disk."""
+    """A folder for unfinished runs, on the same disk."""
     for left in folder.glob(".new-*"):
         shutil.rmtree(left, ignore_errors=True)
     place = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
@@ -176,7 +176,7 @@ def _beside(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a traceback for each line that its log of debugging has no room for."""
+    """Silences the tracebacks for lines of its debug log that cannot be written."""
     before = logging.raiseExceptions
     logging.raiseExceptions = False
     try:

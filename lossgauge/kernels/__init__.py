@@ -1,7 +1,7 @@
-"""Compiled passes over a batch's matrix, where the plain torch form would read and write it many times.
+"""Compiled passes over the matrix of a batch; the plain torch form would read and write the matrix many times.
 
-A kernel is given a task (`tasks.py`) and a range of its rows, and overwrites these rows of `matrix` with the gradient
-there. The batch is sorted by class, so a row's positives are one run of columns, [start, end), its negatives the two
-runs around it, and no loop has a branch that depends on the data. Each row is summed in one order: results do not
-depend on the number of threads. The torch forms beside the losses are the reference, and serve every other device.
+A kernel gets a task (`tasks.py`) and a range of rows, and overwrites these rows of `matrix` with the gradient.
+The batch is sorted by class, so the positives of a row are one range of columns, [start, end), and its negatives are the
+two ranges around it; no loop has a branch that depends on the data. Each row is summed in a fixed order, so results do
+not depend on the number of threads. The torch forms in the loss files are the reference, and are used on other devices.
 """

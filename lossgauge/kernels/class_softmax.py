@@ -14,7 +14,7 @@ from lossgauge.kernels.vector_math import FAST, exponentials, largest, scale_row
 def class_rows(task, first, last):
     """A term for each sample of a `ClassTask`.
 
-    The gradient is the negatives' part alone: 0 at the own column, where it is −s·W times the margin's slope.
+    The gradient contains only the part of the negatives: it is 0 at the own column, where it would be −s·W times the slope of the margin.
     """
     matrix, target, own_column = task.matrix, task.target, task.own_column
     sums, active = task.sums, task.active
@@ -25,7 +25,7 @@ def class_rows(task, first, last):
         row = matrix[i]
         row[own_column[i]] = number(-np.inf)
         top = largest(row, number(-np.inf))
-        if len(row) == 1:  # no negative
+        if len(row) == 1:  # without a negative
             row[0] = 0
             value[i], weight[i], active[i], absolute[i], squared[i] = 0, 0, 0, 0, 0
             continue

@@ -9,9 +9,9 @@ from lossgauge.kernels.vector_math import FAST
 
 @njit(fastmath=FAST, forceinline=True)
 def square_distances(row, norms, own, rounding):
-    """A row of dot products becomes one of squared distances; `own` is the row's squared norm.
+    """Converts a row of dot products to squared distances, in place; `own` is the squared norm of the row.
 
-    Where a distance is within `rounding` of its own terms it is 0: equal points have no direction between them.
+    A distance within `rounding` of its terms becomes 0, because equal points have no direction between them.
     """
     number = row.dtype.type
     for j in range(len(row)):

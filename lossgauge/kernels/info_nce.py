@@ -17,7 +17,7 @@ def _softplus(row, log_sum_negatives, top, inverse, tolerance):
     values, weights, squares, active = number(0), number(0), number(0), number(0)
     one, zero, strength = number(1), number(0), number(inverse)
     for j in range(len(row)):
-        # the difference first: both are large where the temperature is small
+        # the difference first: both are large if the temperature is small
         v = number(log_sum_negatives + (top - np.float64(row[j])) * inverse)
         e = exp(-abs(v))
         whole = one / (one + e)

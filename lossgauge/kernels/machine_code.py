@@ -1,14 +1,14 @@
-"""Compiled kernels, kept on disk from one process to the next.
+"""Compiled kernels, stored on disk for later processes.
 
-    <folder>/<kernel>-<number type>-<key>    a line that says what follows, then the code
+    <folder>/<kernel>-<number type>-<key>    a line that describes the rest, then the code
     <folder>/.lock                           held by the process that compiles
 
-Code that is read is code that is run. So the folder is one that nobody else can write, a file is read only if it is
-the user's own and has the SHA-256 that its first line gives, and nothing is unpickled. The key is a hash over all that
+Code from this folder is executed. So nobody else can write the folder, a file is read only if it belongs to the
+user and has the SHA-256 in its first line, and nothing is unpickled. The key is a hash over everything that
 the code depends on: the sources, the versions of the compilers, and the processor.
 
-numba's own cache lies beside the source, which may be read-only, and has one index for all kernels, which two
-processes may damage. Its index is a pickle.
+numba's own cache is not used: it is stored beside the source, which may be read-only; it has one index for all kernels,
+which two processes may damage; and this index is a pickle.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 WAIT_SECONDS = 60.0
-"""So long a process waits in all for others that compile."""
+"""The longest total time that a process waits for others that compile."""
 
 _NAME_ONE = "name a folder of your own in LOSSGAUGE_CACHE"
 _log = logging.getLogger(__name__)
-# a library by its name in numba's engine, the function's name in it, object code, and bitcode that names what it defines
+# the name of the library in numba's engine, the name of the function in it, object code, and bitcode with its definitions
 _Code = tuple[str, str, bytes, bytes]
 
 
 def address_of(function: Callable[[Any], None], *, name: str) -> int:
-    """Where the machine code of `function` is in memory: read from disk where it was compiled before.
+    """The address of the machine code of `function` in memory; it is read from disk if it was compiled before.
 
-    It takes a pointer to int64. `name` tells it from the others of this package. One process compiles at a time.
+    The code takes a pointer to int64. `name` is unique in this package. Only one process compiles at a time.
     """
     folder = _folder()
     if folder is None:
@@ -60,7 +60,7 @@ def address_of(function: Callable[[Any], None], *, name: str) -> int:
     if code := _read(path):
         return _loaded(code)
     with _turn(folder) as has_turn:
-        if code := _read(path):  # by the process that was waited for
+        if code := _read(path):  # the process that held the lock compiled it
             return _loaded(code)
         address, code = _compiled(function, name)
         if has_turn and code is not None:
@@ -73,13 +73,13 @@ def _folder() -> Path | None:
     named = os.environ.get("NUMBA_CACHE_DIR")
     folder = private_folder("compiled", first=[Path(named)] if named else [])
     if folder is None:
-        _warn_once(f"there is no folder that this user alone can write; {_NAME_ONE}")
+        _warn_once(f"no private folder of this user can be written; {_NAME_ONE}")
     return folder
 
 
 @cache
 def _key(name: str) -> str:
-    """A hash over all that the code depends on."""
+    """A hash over everything that the code depends on."""
     digest = hashlib.sha256(name.encode())
     for source in sorted(files(__package__).iterdir(), key=lambda file: file.name):
         if source.name.endswith((".py", ".pyc")):
@@ -91,8 +91,8 @@ def _key(name: str) -> str:
 
 
 def _compiled(function: Callable[[Any], None], name: str) -> tuple[int, _Code | None]:
-    """Its address, and its code where that can be kept."""
-    # its symbols are named so, and numbered by process: a linker cannot take another kernel's for them
+    """The address of the compiled function, and its code if it can be stored."""
+    # the names of its symbols contain this name and a number, so the linker cannot confuse them with another kernel's
     function.__qualname__ = name
     made: Any = cfunc(types.void(types.CPointer(types.int64)))(function)
     try:
@@ -101,8 +101,8 @@ def _compiled(function: Callable[[Any], None], name: str) -> tuple[int, _Code | 
             return made.address, None
         own_name, _, (code, bitcode) = library.serialize_using_object_code()
         return made.address, (own_name, made.native_name, code, bitcode)
-    except AttributeError:  # these are numba's own names, and another version may lack them
-        _warn_once("this version of numba does not give its machine code")
+    except AttributeError:  # these are internal names of numba, which another version may not have
+        _warn_once("this version of numba gives no access to its machine code")
         return made.address, None
 
 
@@ -110,7 +110,7 @@ def _loaded(code: _Code) -> int:
     name, function, object_code, bitcode = code
     context = cpu_target.target_context
     with global_compiler_lock:
-        context.refresh()  # defines what the code may call
+        context.refresh()  # defines the functions that the code may call
         library = context.codegen().unserialize_library((name, "object", (object_code, bitcode)))
         address: int = library.get_pointer_to_function(function)
     return address
@@ -118,11 +118,11 @@ def _loaded(code: _Code) -> int:
 
 @contextmanager
 def _turn(folder: Path) -> Iterator[bool]:
-    """Waits until no other process compiles. Whether it is this one's turn: not so where the others take too long."""
+    """Waits until no other process compiles. True if this process has the lock; False if the others take too long."""
     try:
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except (OSError, AttributeError):  # a full disk, Windows
-        yield True  # two that write one file at once cost a third that compiles again
+        yield True  # if two processes write one file at once, it may be damaged, and a third process compiles again
         return
     try:
         yield _locked(lock, folder)
@@ -131,7 +131,7 @@ def _turn(folder: Path) -> Iterator[bool]:
 
 
 class _Waiting:
-    """How long this process may still wait for others, all its kernels together."""
+    """How long this process may still wait for others, for all its kernels together."""
 
     seconds = WAIT_SECONDS
 
@@ -155,14 +155,14 @@ def _locked(lock: int, folder: Path) -> bool:
                 )
             _Waiting.seconds = 0
             return False
-        except OSError:  # no locks on this disk
+        except OSError:  # this disk does not support locks
             pass
         _Waiting.seconds -= time.monotonic() - begin
         return True
 
 
 def _read(path: Path) -> _Code | None:
-    """None where it is not there, not the user's own, or not what was written."""
+    """The stored code; None if the file is missing, belongs to another user, or has changed."""
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         with open(file, "rb") as stream:
@@ -179,7 +179,7 @@ def _read(path: Path) -> _Code | None:
 
 
 def _write(path: Path, code: _Code) -> None:
-    """Whole or not at all. The name for the time being is always the same: a killed process leaves no second one."""
+    """Write the file atomically. The temporary name is always the same, so killed processes leave at most one such file."""
     name, function, object_code, bitcode = code
     body = object_code + bitcode
     parts = [name, function, len(object_code)]

@@ -1,4 +1,4 @@
-"""From the gradient at a matrix of pairs to that at the embeddings, and the norms of its two parts."""
+"""The gradient at the embeddings from the gradient at a matrix of pairs, and the norms of its two parts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lossgauge.kernels.vector_math import FAST, sum_of
 
 @register_jitable
 def symmetrize(task, first, last):
-    """matrix + matrixᵀ in place: the band of rows from `first`, and its mirror, right of and below the diagonal."""
+    """matrix + matrixᵀ in place, for the band of rows from `first` right of the diagonal, and its mirror below."""
     matrix = task.matrix
     n, side = len(matrix), last - first
-    # by a buffer: columns of a power of two of rows fall into the same few lines of a cache
+    # with a buffer: if the number of rows is a power of two, a column uses only a few lines of the CPU cache
     buffer = np.empty((side, ROWS_A_PIECE), matrix.dtype)
     for left in range(first, n, ROWS_A_PIECE):
         right = min(n, left + ROWS_A_PIECE)
@@ -35,7 +35,7 @@ def symmetrize(task, first, last):
 
 @njit(fastmath=FAST, forceinline=True)
 def _weighted(weights, others, target):
-    """Σ weights and, into `target`, weights @ others: four at a time, so that `target` is touched once for them."""
+    """Returns Σ weights, and adds weights @ others to `target`: four at a time, so `target` is read once for four."""
     number = target.dtype.type
     target[:] = 0
     total = number(0)
@@ -67,7 +67,9 @@ def forces(task, first, last):
         a, b, own = start[i], end[i], order[i]
         row, whole, target = rows[i], product[i], gradient[own]
         positives = _weighted(matrix[i, a:b], rows[a:b], pulled)
-        if b - a == len(rows):  # no negatives: no push, not the rounding of two products
+        if b - a == len(
+            rows
+        ):  # without negatives, the push is 0, not the rounding error of two products
             whole[:] = pulled
         if distances:  # Σ_j 2·w_ij·(r_i − r_j)
             total = positives if b - a == len(rows) else sum_of(matrix[i])

@@ -1,6 +1,6 @@
-"""What a kernel works on: tensors as torch sees them, and the same memory as arrays, as compiled code sees it.
+"""The data of a kernel: tensors for torch, and the same memory as arrays for compiled code.
 
-Tensors lie in memory row by row. Those without a stated type are float32 or float64, all of one task alike.
+Tensors are stored row by row. Tensors without a stated type are float32 or float64, the same for all of a task.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 HEADER = 4
-"""Whole numbers of a call before the addresses of its task's tensors: see `threads.run_kernel`."""
+"""The number of integers in a call before the addresses of the task's tensors: see `threads.run_kernel`."""
 
 
 class PairTask(NamedTuple):
-    """Every sample of a batch against every other. `start`, `end` and `norms` go by rows in class order."""
+    """Every sample of a batch against every other sample. `start`, `end` and `norms` are in class order."""
 
     matrix: Tensor
     """Batch × batch, in class order."""
@@ -36,12 +36,12 @@ class PairTask(NamedTuple):
     sums: Tensor
     """Four rows of float64: values, W, Σ|g|, Σg²."""
     settings: Tensor
-    """Float64: the loss's margin or temperature, its tolerance, and below which share of the norms a squared
-    distance counts as 0; that is 0 where the matrix holds dot products."""
+    """Float64: the margin or temperature of the loss, its tolerance, and the share of the norms below which a squared
+    distance counts as 0 (this share is 0 if the matrix contains dot products)."""
     active: Tensor
-    """int64, as all below."""
+    """int64, as all fields below."""
     start: Tensor
-    """For each row, where its class begins among the columns …"""
+    """For each row, the column where its class begins …"""
     end: Tensor
     """… and where it ends."""
     order: Tensor
@@ -77,12 +77,12 @@ class ClassTask(NamedTuple):
 
 Task = PairTask | ClassTask
 Arrays = Callable[[Any], Any]
-"""Compiled: a call's numbers → the task with arrays in the place of tensors."""
+"""Compiled: the numbers of a call → the task with arrays instead of tensors."""
 
 
 @cache
 def arrays_of(task: type, dtype: torch.dtype) -> Arrays:
-    """What reads such a task from the numbers of a call, for tensors of `dtype`."""
+    """The function that reads such a task from the numbers of a call, for tensors of `dtype`."""
     kind = {torch.float32: types.float32, torch.float64: types.float64}[dtype]
     return _pair_arrays(kind) if task is PairTask else _class_arrays(kind)
 
@@ -128,7 +128,7 @@ def _class_arrays(kind: Any) -> Arrays:
 
 @intrinsic
 def pointer(typing_context, address):
-    """An address, as `carray` takes it."""
+    """An address as a pointer for `carray`."""
 
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))

@@ -1,9 +1,9 @@
-"""A kernel's rows, shared out among torch's own threads.
+"""Runs the rows of a kernel on torch's own threads.
 
-numba's parallel loops bring a second OpenMP library into the process. On few cores the two then fight: an idle
-worker spins for a while before it sleeps, on the core that the other library's worker waits for, and products
-take up to three times as long. So rows go to the threads that torch has already, by the call its compiler would
-make; where torch has no GNU OpenMP (macOS, Windows), to a pool of Python threads without the lock.
+numba's parallel loops load a second OpenMP library into the process. On few cores the two disturb each other: an idle
+worker of one spins for a while before it sleeps, on the core that a worker of the other needs, and matrix products
+take up to three times as long. So the rows run on the threads that torch already has, with the same call that its
+compiler would make. If torch has no GNU OpenMP (macOS, Windows), a pool of Python threads runs them without the GIL.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def run_kernel(kernel: Callable[..., None], task: Task) -> None:
 
 @cache
 def _entry(kernel: Callable[..., None], kind: type, dtype: torch.dtype) -> int:
-    """The address of what each thread runs: `kernel` on pieces of a task until none is left."""
+    """The address of the code that each thread runs: `kernel` on parts of a task until all are done."""
     arrays = arrays_of(kind, dtype)
 
     def pieces(call):
         counters, threads, n = call[0], call[1], call[2]
         task = arrays(call)
-        # each thread begins with a share of its own, which its core's cache may hold, and then helps the others
+        # each thread starts with its own share, which may be in the cache of its core, and then takes parts of others
         share = (n + threads - 1) // threads
         thread = take(counters, 1)
         for turn in range(threads):
@@ -74,7 +74,7 @@ def _on_threads(entry: int, call: int, threads: int) -> None:
 
 @cache
 def _torch_openmp() -> Callable[[int, int, int, int], None] | None:
-    """GNU OpenMP's entry to a parallel region, from the library that torch itself runs on."""
+    """The function of GNU OpenMP that starts a parallel region, from the library that torch uses."""
     home = Path(torch.__file__).parent
     for path in (*home.glob("lib/libgomp*.so*"), *home.parent.glob("torch.libs/libgomp*.so*")):
         parallel = ctypes.CDLL(str(path)).GOMP_parallel
@@ -91,7 +91,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 @intrinsic
 def take(typing_context, counter, amount):
-    """The counter's value before `amount` is added, in one step that no other thread can divide."""
+    """The value of the counter before `amount` is added, as one atomic operation."""
 
     def generate(context, builder, signature, arguments):
         cell = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())

@@ -10,14 +10,14 @@ from lossgauge.kernels.distances import square_distances
 from lossgauge.kernels.vector_math import FAST
 
 _EACH_WITH_EACH = 1 << 20
-"""Fewer comparisons than this for an anchor: each with each, sixteen an instruction, is faster than a sort."""
+"""With fewer comparisons than this for an anchor, comparing all (sixteen per instruction) is faster than sorting."""
 
 
 @njit(fastmath=FAST, forceinline=True)
 def _compare_each(limits, negatives, tolerance, below, times):
-    """`below`: the negatives below each limit. `times`: the limits above each negative. Gives the active triplets.
+    """Fills `below` (the number of negatives below each limit) and `times` (the number of limits above each negative).
 
-    Four limits a round: a negative is read once for all of them.
+    Returns the number of active triplets. It handles four limits at a time, so a negative is read once for four.
     """
     one, zero = np.float32(1), np.float32(0)
     times[:] = 0
@@ -56,7 +56,7 @@ def _compare_each(limits, negatives, tolerance, below, times):
 
 @njit(fastmath=FAST, forceinline=True)
 def _ranks(ascending, values, ranks):
-    """How many of `ascending`, whose length is a power of two, are at most each value: a binary search of all at once.
+    """The number of entries of `ascending` that are at most each value; its length is a power of two. One binary search for all.
 
     Unsigned, so that no index can be negative and the search compiles to vector gathers.
     """
@@ -73,7 +73,7 @@ def _ranks(ascending, values, ranks):
 
 @njit(fastmath=FAST, forceinline=True)
 def _compare_sorted(limits, negatives, tolerance, below, times):
-    """What `_compare_each` gives, where there are too many to compare each."""
+    """The same result as `_compare_each`, if there are too many to compare all."""
     number = limits.dtype.type
     positives = len(limits)
     size = 1

@@ -1,7 +1,7 @@
-"""Arithmetic over a row of numbers, as all kernels use it: compiled to vector instructions.
+"""Arithmetic over a row of numbers for all kernels, compiled to vector instructions.
 
-Loops run over slices from 0: a range between two variables could hold a negative index, and what that would
-mean keeps the compiler from vectors.
+Loops run over slices from 0: a range between two variables could contain a negative index, and handling it
+would prevent vector instructions.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numba.extending import intrinsic, overload
 FAST = {"reassoc", "nsz", "contract"}
 """Sums may be reordered into vector lanes; NaN and infinity keep their meaning."""
 
-# Helpers are inlined by force. One that is only called is compiled twice, by itself and with its kernel, and summed in
-# another order each time: a process that compiles runs the first, one that reads the kernel from the cache the second.
+# Helpers are always inlined. A helper that is only called is compiled twice, alone and with its kernel, and each version
+# sums in another order: a process that compiles would run the first, and one that reads the cache would run the second.
 
 
 @intrinsic
 def maximum(typing_context, a, b):
-    """The larger of two floats, NaN if one is: Python's max compiles to a branch, which no vector takes."""
+    """The larger of two floats, NaN if one is NaN. Python's max compiles to a branch, which prevents vector instructions."""
 
     def generate(context, builder, signature, arguments):
         kind = arguments[0].type
@@ -37,7 +37,7 @@ def maximum(typing_context, a, b):
 def exp(x):
     """e^x for x ≤ 0, in the type of x.
 
-    In float32 by a polynomial that compiles into vector instructions, as libm's does not: within 3 units in
+    In float32 a polynomial, which compiles to vector instructions (the function of libm does not): within 3 units in
     the last place (Cephes' expf); 0 below −87.
     """
     raise NotImplementedError("compiled only")
@@ -69,7 +69,7 @@ def _exp_of(x):
 def log1p(x):
     """log(1 + x) for 0 ≤ x ≤ 1, in the type of x.
 
-    In float32 as 2 artanh(x/(2 + x)) by its series, within 3 units in the last place: a small x keeps its digits.
+    In float32 the series of 2 artanh(x/(2 + x)), within 3 units in the last place; a small x loses no digits.
     """
     raise NotImplementedError("compiled only")
 

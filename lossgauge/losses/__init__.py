@@ -1,1 +1,1 @@
-"""One loss a file; `registry.py` loads them by name."""
+"""One file for each loss; `registry.py` loads them by name."""

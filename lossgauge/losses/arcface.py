@@ -1,7 +1,7 @@
 """ArcFace: softmax over class directions, with an angle added to the true class.
 
 Deng et al. 2019. A term is a sample: the cross entropy of s·cos θ_j, with cos(θ_y + m) for its own class.
-Where θ_y > π − m the sum would pass π and cos would rise again, so cos θ_y − m·sin m stands there, as in
+If θ_y > π − m, the sum would exceed π and cos would rise again, so cos θ_y − m·sin m is used instead, as in
 the authors' code.
 """
 
@@ -27,7 +27,7 @@ def with_angular_margin(
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """The own-class cosine after the margin (radians), and its slope at `cosine`.
 
-    cos is clamped before the root, at both signs, so the slope is finite at ±1 and alive in between.
+    cos is clamped before the square root, at both ends, so the slope is finite at ±1 and not 0 in between.
     """
     edge = 1 - 4 * torch.finfo(cosine.dtype).eps
     inner = cosine.clamp(-edge, edge)
@@ -49,7 +49,7 @@ def angle(name: str, value: Any) -> float:
 
 
 class ArcFace(ProxyLoss):
-    """ArcFace; embeddings and class rows are both normalised here, as the loss's definition says."""
+    """ArcFace; it normalises embeddings and class rows, as its definition says."""
 
     aliases = ("additive_angular_margin", "aam_softmax")
     near = (

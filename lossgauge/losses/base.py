@@ -1,8 +1,8 @@
-"""The contract of a loss, and the one reducer.
+"""The contract of a loss, and the reducer that all losses share.
 
-A loss gives, in closed form and one pass, the sum of its term values per anchor and the gradient of their sum, with
-its part from positives (pull) and from negatives (push). The mean over terms, the ranges of numbers and the step into
-autograd follow here.
+A loss computes, in closed form and one pass, the sum of its term values for each anchor and the gradient of that sum,
+with the part from positives (pull) and from negatives (push). This file does the rest: the mean over terms, the
+checks of number ranges, and the connection to autograd.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lossgauge.losses.settings import Configurable, one_of, setting, zero_or_mor
 from lossgauge.types import Evaluation
 
 USUAL_ENTRIES = (1e-12, 1e12)
-"""Where the largest entry lies for float32 to hold all squares and sums: others are computed in float64."""
+"""If the largest entry is in this range, float32 can hold all squares and sums; other batches are computed in float64."""
 
 
 class Terms(NamedTuple):
@@ -48,14 +48,14 @@ class Forces(NamedTuple):
 
 
 class Near:
-    """Names of another loss, and one line on how the loss that has this differs from it."""
+    """Names of another, similar loss, and one line on how our loss differs from it."""
 
     def __init__(self, *names: str, differs: str) -> None:
         self.names, self.differs = names, differs
 
 
 class Outcome(NamedTuple):
-    """What a loss makes of one batch, per sample and before the reducer."""
+    """The result of a loss on one batch, for each sample and before the reducer."""
 
     value: Float[Tensor, " batch"]
     counts: Int[Tensor, " batch"]
@@ -80,11 +80,11 @@ class _Reduced(NamedTuple):
     push: Float[Tensor, ""]
 
     def is_finite(self) -> bool:
-        """Of value and gradient: where the norms of its parts are finite, it is."""
+        """Whether value and gradient are finite: the gradient is finite if the norms of its parts are."""
         return math.isfinite((self.value + self.pull + self.push).item())
 
     def fits(self, number: torch.dtype) -> bool:
-        """Whether `number` holds the value and the mean gradients, which is not asked for in each step."""
+        """Whether the type `number` can hold the value and the mean gradients; not checked in every step."""
         gradients = [self.outcome.forces.gradient, *self.outcome.parameter_gradients]
         sizes = [float(gradient.abs().max()) * self.scale for gradient in gradients]
         return all(size <= torch.finfo(number).max for size in (abs(float(self.value)), *sizes))
@@ -93,26 +93,26 @@ class _Reduced(NamedTuple):
 class Loss(Configurable, nn.Module, ABC):
     """Abstract: a loss over a batch of embeddings and integer labels. Its class declares its settings and its names.
 
-    `reduction="mean"` averages over all valid terms, `"active"` over those above `tolerance`: its
-    gradient is the mean's divided by the active ratio. Without a valid (or active) term the value is
-    0 with a graph, and the gradient exactly 0.
+    `reduction="mean"` averages over all valid terms, `"active"` over the terms above `tolerance`; the gradient
+    of `"active"` is that of `"mean"` divided by the active ratio. Without a valid (or active) term, the value is
+    0 with a graph, and the gradient is exactly 0.
     """
 
     aliases: ClassVar[tuple[str, ...]] = ()
-    """Other names of this very loss. Case, separators and a final "loss" do not matter."""
+    """Other names of the same loss. Case, separators and a final "loss" do not matter."""
     near: ClassVar[tuple[Near, ...]] = ()
-    """Other losses that users look for, to which this one is the nearest."""
+    """Similar losses that users may look for; this loss is the nearest one."""
 
     reduction: str = setting(default="mean", check=one_of("mean", "active"), tunable=False)
     tolerance: float = setting(default=1e-6, check=zero_or_more, tunable=False)
 
     @property
     def entries(self) -> tuple[float, float]:
-        """Sizes of the largest entry for which `outcome` is right in float64; evaluate refuses others."""
+        """The range of the largest entry in which `outcome` is correct in float64; `evaluate` refuses others."""
         return 0.0, math.inf
 
     def floor(self, labels: Int[Tensor, " batch"]) -> float:
-        """A lower bound of the value for unit vectors with these labels: no training goes below it."""
+        """A lower bound of the value for unit vectors with these labels; training cannot go below it."""
         return 0.0
 
     @abstractmethod
@@ -122,14 +122,14 @@ class Loss(Configurable, nn.Module, ABC):
         """Terms and forces of a batch, called without a graph, in float32 or float64."""
 
     def evaluate(self, embeddings: ArrayLike, labels: ArrayLike) -> Evaluation:
-        """The value and all that one pass tells; see `Evaluation`. Memory grows as batch² (batch × classes).
+        """The value and the diagnostics of one pass; see `Evaluation`. Memory grows as batch² (batch × classes).
 
-        Half-precision embeddings are computed in float32, embeddings of an unusual size in float64; the gradient comes
-        back in their own type. Raises InputError where that does not hold the numbers.
-        Differentiable once: backward with `create_graph=True` raises InputError.
+        Half-precision embeddings are computed in float32, embeddings of an unusual size in float64; the gradient has
+        the type of the embeddings. Raises InputError if that type cannot hold the numbers.
+        Differentiable only once: backward with `create_graph=True` raises InputError.
         """
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
-            # a compiled kernel is no graph: torch.compile breaks its graph here, and this runs as it always does
+            # torch.compile cannot trace a compiled kernel: it breaks its graph here, and this part runs without it
             evaluation: Evaluation = torch.compiler.disable(self._evaluate)(embeddings, labels)
             return evaluation
         return self._evaluate(embeddings, labels)
@@ -144,7 +144,7 @@ class Loss(Configurable, nn.Module, ABC):
             if not usual:
                 self._check_size(largest)
             reduced = self._reduced(at if usual else at.double(), numbers)
-            if usual and not reduced.is_finite():  # a temperature can do it
+            if usual and not reduced.is_finite():  # a small temperature can cause this
                 usual = False
                 reduced = self._reduced(at.double(), numbers)
             if not usual and not reduced.fits(number):
@@ -208,18 +208,18 @@ def forces(
     *,
     whole: Float[Tensor, "batch width"] | None = None,
 ) -> Forces:
-    """The gradient from its two parts; `whole` where it is more than their sum, or known already."""
+    """The gradient from its two parts; `whole` if it is more than their sum, or already known."""
     return Forces(pull + push if whole is None else whole, pull.norm(dim=1), push.norm(dim=1))
 
 
 def reduction_scale(term_count: int, active_count: int, *, reduction: str) -> float:
-    """What the sum over terms is multiplied by: 1/terms or 1/active terms; 0 where there are none."""
+    """The factor for the sum over terms: 1/terms or 1/active terms; 0 without such terms."""
     divisor = term_count if reduction == "mean" else active_count
     return 1.0 / divisor if divisor else 0.0
 
 
 def effective_share(weights: Float[Tensor, "rows columns"], *, pairs: int) -> float:
-    """(Σ|w|)²/Σw² as a share of `pairs`: 1 where all weigh the same; NaN where nothing weighs."""
+    """(Σ|w|)²/Σw² as a share of `pairs`: 1 if all weights are equal; NaN if all weights are 0."""
     # norm(2) is computed on weights/max: squares of tiny weights would underflow in float32
     if pairs == 0 or weights.numel() == 0:
         return float("nan")

@@ -18,7 +18,7 @@ from lossgauge.sphere import on_sphere, through_normalization
 
 
 class CCL(ProxyLoss):
-    """Center contrastive loss; centers are normalised here and learnt by gradient, embeddings are taken as given."""
+    """Center contrastive loss; it normalises its centers, which are trained by gradient, but not the embeddings."""
 
     aliases = ("center_contrastive",)
     near = (

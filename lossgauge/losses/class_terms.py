@@ -1,6 +1,6 @@
-"""Terms of samples against class rows: softplus(v) with v = log Σ_negatives e^{s·cosine} − s·target, one a sample.
+"""Terms of samples against class rows, one for each sample: softplus(v), v = log Σ_negatives e^{s·cosine} − s·target.
 
-v is that of `softmax_family.py`, where a class row takes the place of a positive, and all other rows that of negatives.
+v is defined as in `softmax_family.py`: the row of the own class is the positive, and all other rows are negatives.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class NegativeTerms(NamedTuple):
-    """Terms of samples against class rows: one a sample, its own class against all others."""
+    """Terms of samples against class rows: one for each sample, its own class against all others."""
 
     value: Float[Tensor, " batch"]
     active: Int[Tensor, " batch"]
@@ -40,8 +40,8 @@ def negative_terms(
     """
     lowest = torch.finfo(cosine.dtype).min / 4
     negatives = cosine.scatter_(1, labels[:, None], -torch.inf)
-    # Differences first: both sides are large where the scale is. Negatives to the nearest of them, not to the
-    # target: a large margin would round them all to one number.
+    # Differences first: both sides are large if the scale is large. Subtract the nearest negative, not the
+    # target: with a large margin, all differences to the target would round to one number.
     top = negatives.amax(dim=1).clamp_(min=lowest)
     log_sum_negatives = negatives.sub_(top[:, None]).mul_(scale).logsumexp(dim=1).clamp_(min=lowest)
     v = (top - target).mul_(scale).add_(log_sum_negatives)
@@ -65,7 +65,7 @@ def compiled_negative_terms(
     scale: float,
     tolerance: float,
 ) -> NegativeTerms | None:
-    """What `negative_terms` gives, on a CPU, in place as there; None on another device."""
+    """The same result as `negative_terms`, in place too, on a CPU; None on another device."""
     if cosine.device.type != "cpu":
         return None
     from lossgauge.kernels.class_softmax import class_rows

@@ -1,4 +1,4 @@
-"""How a gradient that is known already enters autograd: as one node."""
+"""One autograd node for a gradient that is already known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lossgauge.errors import InputError
 
 
 class ClosedFormGradient(torch.autograd.Function):
-    """A scalar whose gradient at each input is known already, up to one factor."""
+    """A scalar whose gradient at each input is already known, up to one factor."""
 
     @staticmethod
     def forward(
@@ -28,8 +28,8 @@ class ClosedFormGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        # Under create_graph the gradient would come out as a constant, and a penalty on it would be
-        # ignored in silence.
+        # With create_graph the gradient would be a constant, and a penalty on it would be
+        # ignored without an error.
         if torch.is_grad_enabled():
             raise InputError(
                 "this loss can be differentiated only once: its gradient is computed in closed form, without "

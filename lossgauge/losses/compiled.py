@@ -1,7 +1,7 @@
-"""A pair loss by its compiled kernel: sorted by class, one pass over the rows, three products.
+"""A pair loss with its compiled kernel: the batch sorted by class, one pass over the rows, three matrix products.
 
-The floor of a pair loss is three batch × batch × width products: the similarities, and the two parts of the
-gradient. Here the positives' part is a product over their blocks alone, and the terms cost one pass.
+A pair loss needs at least three batch × batch × width products: the similarities, and the two parts of the
+gradient. Here the part of the positives is a product over their blocks only, and the terms cost one pass.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lossgauge.losses.base import Forces, Outcome, share_of
 
 
 class Classes(NamedTuple):
-    """A batch in the order of its classes."""
+    """A batch sorted by class."""
 
     order: Int[Tensor, " batch"]
     """Row numbers, class after class, each in the batch's own order."""
     start: Int[Tensor, " batch"]
-    """For each row in that order, where its class begins …"""
+    """For each row in that order, the position where its class begins …"""
     end: Int[Tensor, " batch"]
     """… and where it ends."""
 
@@ -31,7 +31,7 @@ class KernelSpec(NamedTuple):
     """The compiled form of a pair loss, with its settings."""
 
     rows: Callable[..., None]
-    """A kernel of `lossgauge.kernels` for a `PairTask`. Import it in the method that names it: numba takes its time."""
+    """A kernel of `lossgauge.kernels` for a `PairTask`. Import it inside the method: importing numba is slow."""
     settings: tuple[float, float]
     """The margin or temperature, and the tolerance."""
     counts: Callable[[Int[Tensor, " batch"], Int[Tensor, " batch"]], Int[Tensor, " batch"]]
@@ -53,7 +53,7 @@ def compiled_outcome(
     *,
     distances: bool,
 ) -> Outcome | None:
-    """What `Loss.outcome` gives, on a CPU; None on another device. Stores one batch × batch matrix, which becomes G."""
+    """The result of `Loss.outcome`, on a CPU; None on another device. Stores one batch × batch matrix, which becomes G."""
     if embeddings.device.type != "cpu":
         return None
     from lossgauge.kernels.pair_gradient import forces, symmetrize

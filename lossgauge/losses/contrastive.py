@@ -25,7 +25,7 @@ def contrastive_terms(
     tolerance: float,
 ) -> Terms:
     """Terms over ordered pairs. W is the force along D as a share of the strongest on the sphere:
-    D/2 for a positive, [margin − D]₊/margin for a negative (our choice: the literature gives none)."""
+    D/2 for a positive, [margin − D]₊/margin for a negative (our choice: the literature does not define it)."""
     distance = squared_distance.sqrt()
     shortfall = (margin - distance).clamp_(min=0)
     value = torch.where(positive, squared_distance, shortfall.square())
@@ -45,7 +45,7 @@ def contrastive_terms(
 
 
 class Contrastive(PairLoss):
-    """Contrastive loss over all ordered pairs of the batch; a sample without positives keeps its negatives."""
+    """Contrastive loss over all ordered pairs of the batch; a sample without positives still has negative pairs."""
 
     near = (
         Near(

@@ -18,7 +18,7 @@ from lossgauge.losses.softmax_family import softplus_terms
 
 
 class InfoNCE(PairLoss):
-    """InfoNCE over dot products of the embeddings as given: normalise them for cosines."""
+    """InfoNCE over dot products of the embeddings; normalise them first for cosines."""
 
     aliases = ("nt_xent", "supervised_nt_xent")
     near = (

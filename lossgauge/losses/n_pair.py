@@ -1,4 +1,4 @@
-"""N-pair loss: one pair a class, every other class's positive as a negative.
+"""N-pair loss: one pair for each class; the positives of all other classes are the negatives.
 
 Sohn 2016, eq. 6 with his regulariser. A term is a class with at least two samples; its first two by index
 are anchor a_c and positive p_c: log(1 + Σ_{c'≠c} e^{(a_c·p_c' − a_c·p_c)/τ}) + ¼λ(‖a_c‖² + ‖p_c‖²).
@@ -20,7 +20,7 @@ from lossgauge.losses.softmax_family import softplus_terms
 def first_pairs(
     labels: Int[Tensor, " batch"],
 ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], int]:
-    """Row numbers of the first and second sample of each class that has two, and how many classes' only samples are left."""
+    """Row numbers of the first and second sample of each class that has two, and the number of classes with one sample."""
     _, group, sizes = labels.unique(return_inverse=True, return_counts=True)
     by_class = group.argsort(stable=True)
     starts = sizes.cumsum(0) - sizes
@@ -29,9 +29,9 @@ def first_pairs(
 
 
 class NPair(Loss):
-    """N-pair loss over dot products of the embeddings as given.
+    """N-pair loss over dot products of the embeddings.
 
-    Uses two samples a class, so the others of the batch get no gradient: sample two of each class.
+    It uses two samples of each class, and the other samples of the batch get no gradient: sample two per class.
     Sohn's regulariser pulls norms to 0; on a normalised head it only shifts the value, so `norm_weight` is 0.
     """
 

@@ -1,4 +1,4 @@
-"""A loss in a file of the user's own: `my_loss.py:Pull`."""
+"""A user's own loss in a file: `my_loss.py:Pull`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lossgauge.user_file import import_file
 
 
 def from_file(name: str) -> Callable[..., Any]:
-    """The class `file.py:Name`; a plain function comes as what makes it a loss, without settings. The file is run as code.
+    """The class `file.py:Name`; a plain function is wrapped as a loss without settings. The file is run as code.
 
-    Raises InputError where there is no such file or name, or the file fails on import.
+    Raises InputError if the file or the name does not exist, or the file fails on import.
     """
     path, _, attribute = name.rpartition(":")
-    if not os.path.isfile(path):  # false for a name that is too long, too
+    if not os.path.isfile(path):  # also false for a name that is too long
         raise InputError(
             f"the name of your own loss must be file.py:Name, but there is no file {path!r}"
         )

@@ -1,8 +1,8 @@
-"""A loss that weighs pairs of samples: what contrastive, triplet, InfoNCE and SCL share.
+"""A loss that weights pairs of samples: the part that contrastive, triplet, InfoNCE and SCL share.
 
-It is a weighting of a matrix over the batch: dot products S = Z·Zᵀ, or squared distances. A loss gives the sums of its
-terms per anchor and G, their gradient at the matrix. All else follows here: the gradient at the embeddings, (G + Gᵀ)·Z
-for dot products, and its parts from positives (pull) and from negatives (push). Nothing larger than the matrix is stored.
+It weights the entries of a matrix over the batch: dot products S = Z·Zᵀ, or squared distances. Each loss computes the sums of
+its terms for each anchor, and G, their gradient at the matrix. This file computes the rest: the gradient at the embeddings,
+(G + Gᵀ)·Z for dot products, and its parts from positives (pull) and negatives (push). Nothing larger than the matrix is stored.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from lossgauge.losses.compiled import KernelSpec, compiled_outcome
 def pair_masks(
     labels: Int[Tensor, " batch"],
 ) -> tuple[Bool[Tensor, "batch batch"], Bool[Tensor, "batch batch"]]:
-    """Which ordered pairs are of one class (a sample is not its own positive), and which of two."""
+    """Masks of the ordered pairs of one class (a sample is not its own positive), and of those of two classes."""
     negative = labels[:, None] != labels
     positive = ~negative
     return positive.fill_diagonal_(False), negative
 
 
 def squared_distances(rows: Float[Tensor, "batch width"]) -> Float[Tensor, "batch batch"]:
-    """‖r_i − r_j‖², at least 0, and exactly 0 where it is within the rounding of its own terms.
+    """‖r_i − r_j‖², at least 0, and exactly 0 if it is within the rounding error of its terms.
 
-    From one product, so a distance of about 1e-3 is the smallest that float32 can tell on the sphere.
+    Computed from one matrix product, so the smallest distance that float32 can resolve on the sphere is about 1e-3.
     """
     product = rows @ rows.T
     norms = product.diagonal().clone()
@@ -49,7 +49,7 @@ def _at_rows_of_distances(
 
 
 class PairMatrix(NamedTuple):
-    """What a pair loss weighs: one number for each two samples."""
+    """The matrix that a pair loss weights: one number for each pair of samples."""
 
     of: Callable[[Tensor], Tensor]
     """Rows, batch × width → the matrix, batch × batch."""
@@ -57,7 +57,7 @@ class PairMatrix(NamedTuple):
     """G + Gᵀ and the rows → the gradient at the rows."""
     is_distance: bool
     entries: tuple[float, float]
-    """Sizes of the largest entry of the rows for which float64 holds the matrix and the gradient."""
+    """The range of the largest entry of the rows in which float64 can hold the matrix and the gradient."""
 
 
 DOT_PRODUCTS = PairMatrix(
@@ -75,7 +75,7 @@ SQUARED_DISTANCES = PairMatrix(
 
 
 class PairLoss(Loss):
-    """Abstract: a loss that weighs dot products or squared Euclidean distances inside the batch. Embeddings as given."""
+    """Abstract: a loss that weights dot products or squared Euclidean distances inside the batch, without normalising."""
 
     matrix: ClassVar[PairMatrix]
 
@@ -89,7 +89,7 @@ class PairLoss(Loss):
         """Terms in plain torch: the reference, and the form for every device without a kernel."""
 
     def kernel(self) -> KernelSpec | None:
-        """The compiled form of `terms`, where it has one."""
+        """The compiled form of `terms`, if it has one."""
         return None
 
     @property
@@ -105,8 +105,8 @@ class PairLoss(Loss):
             if outcome is not None:
                 return outcome
         positive, negative = pair_masks(labels)
-        # Distances do not see the origin. Put at a sample, equal points are exact zeros, so a collapsed
-        # batch has exactly no gradient, and rows far from the old origin keep their digits.
+        # Distances do not depend on the origin. With the origin at a sample, equal points are exact zeros, so a
+        # collapsed batch has a gradient of exactly 0, and rows far from the old origin keep their digits.
         rows = embeddings - embeddings[:1] if self.matrix.is_distance else embeddings
         terms = self.terms(self.matrix.of(rows), positive, negative)
         share = effective_share(terms.gradient, pairs=len(labels) * (len(labels) - 1))

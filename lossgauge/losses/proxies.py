@@ -1,4 +1,4 @@
-"""A loss against one learnable row a class: what ArcFace's weights and CCL's centers share."""
+"""A loss with one learnable row for each class: the part that the weights of ArcFace and the centers of CCL share."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lossgauge.losses.settings import count, setting
 
 
 class ProxyLoss(Loss):
-    """Abstract: holds `proxies`, classes × width, an ordinary parameter; only its direction counts.
+    """Abstract: has the parameter `proxies`, classes × width; only the direction of its rows matters.
 
-    Labels are row numbers of it: 0 … class_count − 1. Drawn from N(0, 1/width), so rows start near the
-    unit sphere, where one optimiser step turns a proxy about as far as it would turn an embedding.
+    Labels are row numbers of `proxies`: 0 … class_count − 1. Initial values come from N(0, 1/width), so rows start near
+    the unit sphere, where one optimiser step rotates a proxy about as far as it would rotate an embedding.
     """
 
     class_count: int = setting(check=count, from_data=True)
@@ -36,7 +36,7 @@ class ProxyLoss(Loss):
     def check_fit(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> None:
-        """InputError unless the batch fits the proxies in place, in width and in its labels."""
+        """InputError unless the device, the width and the labels of the batch fit the proxies."""
         if embeddings.device != self.proxies.device:
             raise InputError(
                 f"this loss has its proxies on {self.proxies.device}, got embeddings on {embeddings.device}; "
@@ -57,7 +57,7 @@ class ProxyLoss(Loss):
 
 
 class AgainstClasses(NamedTuple):
-    """What samples and class rows do to each other, for the sum of all term values."""
+    """Gradients of the sum of all term values, at the samples and at the class rows."""
 
     terms: NegativeTerms
     pull: Float[Tensor, "batch width"]

@@ -1,7 +1,7 @@
-"""The losses by name, and a user's own by file: what each is called, which settings it takes, and how it is made.
+"""The losses by name, and users' own losses by file: their names, their settings, and how they are created.
 
-To add one: its file, its test, and its line in `_CLASSES`. All else stands on its class. Classes are imported when first
-used: the names alone need no torch.
+To add a loss: its file, its test, and its line in `_CLASSES`. Everything else is declared on its class. A class is imported
+when it is first used, so the names alone do not need torch.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _CLASSES = {
     "scl": "SCL",
     "ccl": "CCL",
 }
-"""Name, which is that of its file too → class."""
+"""Name (also the name of its file) → class."""
 
 LOSSES = tuple(_CLASSES)
 
 
 def load_loss(name: str, **settings: Any) -> torch.nn.Module:
-    """The loss of that name, or of a file: `my_loss.py:Pull`, called with `settings`.
+    """The loss with this name, or from a file (`my_loss.py:Pull`), created with `settings`.
 
     Settings are the constructor's keywords, such as `margin`, `temperature`, `scale`, `center_weight`,
-    `reduction`; `class_count` and `embedding_size` for losses with a row a class. A file's `Pull` may be
+    `reduction`; `class_count` and `embedding_size` for losses with one row for each class. `Pull` may be
     an `nn.Module` class or a plain function `(embeddings, labels) -> scalar`. A file is run as code.
     Raises InputError for an unknown name or setting.
     """
@@ -56,7 +56,7 @@ def load_loss(name: str, **settings: Any) -> torch.nn.Module:
     except (Exception, SystemExit) as error:
         if ":" not in name:
             raise
-        # a user's own constructor may raise anything; it is named, not swallowed
+        # a user's constructor may raise anything; the error is shown, not hidden
         raise InputError(f"{name!r} cannot be created: {type(error).__name__}: {error}") from error
     from torch import nn
 
@@ -70,27 +70,27 @@ def load_loss(name: str, **settings: Any) -> torch.nn.Module:
 def loss_maker(
     name: str, fixed: Mapping[str, Any], *, class_count: int, embedding_size: int
 ) -> Callable[[], Any]:
-    """Makes the loss with its `fixed` settings, and with the number of classes and the width where it takes them."""
+    """Creates the loss with its `fixed` settings, and with the number of classes and the width if it needs them."""
     sizes = {"class_count": class_count, "embedding_size": embedding_size}
     taken = {key: sizes[key] for key, known in settings_of(name).items() if known.from_data}
     return lambda: load_loss(name, **{**taken, **fixed})
 
 
 def settings_of(name: str) -> Mapping[str, Setting]:
-    """The settings that a loss takes. A user's file is run as code."""
+    """The settings that a loss accepts. A user's file is run as code."""
     return declared(loss_class(name))
 
 
 def all_settings(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """The `fixed` settings of a loss with the defaults of the others, as JSON can hold them."""
+    """The `fixed` settings of a loss and the defaults of the others, as values that JSON can represent."""
     known = settings_of(name)
-    # an infinite default has no JSON: its name stands for it
+    # JSON has no infinity: an infinite default is stored by its name
     defaults = {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in ((key, setting.default) for key, setting in known.items())
         if isinstance(value, str | int | float)
     }
-    # 1 and 1.0 are one setting, and one run
+    # 1 and 1.0 are the same setting, and the same run
     numbers = {key for key, setting in known.items() if setting.kind is float}
     return defaults | {
         key: float(value) if key in numbers and type(value) is int else value
@@ -99,9 +99,9 @@ def all_settings(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def loss_class(name: str) -> Callable[..., Any]:
-    """The class of a loss by any of its names, or by `file.py:Name`; a plain function comes as what makes it a loss.
+    """The class of a loss by any of its names, or by `file.py:Name`; a plain function is wrapped as a loss.
 
-    Raises InputError for an unknown name, with the nearest loss that there is.
+    Raises InputError for an unknown name, with the nearest known loss.
     """
     if ":" in name:
         return from_file(name)
@@ -112,7 +112,7 @@ def loss_class(name: str) -> Callable[..., Any]:
 
 
 def our_name(name: str) -> str:
-    """The name that this package has for a loss: `SupConLoss` is `scl`. A name that it does not know stays as it is."""
+    """The name of a loss in this package: `SupConLoss` is `scl`. An unknown name stays unchanged."""
     if ":" in name:
         return name
     key = _key(name)
@@ -123,12 +123,12 @@ def our_name(name: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    """What to say of a name that is none of ours: a loss that is near, a name that looks alike, or all names."""
+    """The error text for an unknown name: a similar loss, a similar name, or all names."""
     near = {
-        _key(other): f"the nearest is {loss!r}: {of.differs}"
+        _key(other): f"the nearest is {loss!r}: {relation.differs}"
         for loss in LOSSES
-        for of in _class(loss).near
-        for other in of.names
+        for relation in _class(loss).near
+        for other in relation.names
     }
     known = {_key(loss): loss for loss in LOSSES} | _names()
     key = _key(name)
@@ -137,17 +137,17 @@ def _unknown(name: str) -> str:
     if match and match[0] in near:
         return f"no loss is named {name!r}; {near[match[0]]}"
     hint = f"did you mean {known[match[0]]!r}?" if match else f"known: {', '.join(LOSSES)}"
-    return f"unknown loss {name!r}; {hint}; one of your own is named my_loss.py:Pull"
+    return f"unknown loss {name!r}; {hint}; for your own loss give my_loss.py:Pull"
 
 
 @cache
 def _names() -> dict[str, str]:
-    """The keys of all other names → ours. Imports every loss."""
+    """The keys of all other names → our names. Imports every loss."""
     return {_key(alias): loss for loss in LOSSES for alias in _class(loss).aliases}
 
 
 def _key(name: str) -> str:
-    """A name without case, separators and a final "loss": `N-pair`, `n_pair` and `NPairLoss` are one."""
+    """A name without case, separators and a final "loss": `N-pair`, `n_pair` and `NPairLoss` are the same."""
     letters = re.sub(r"[^\w+]|_", "", name.casefold())
     return letters.removesuffix("loss") or letters
 

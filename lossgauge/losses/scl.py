@@ -33,7 +33,7 @@ def scl_terms(
     share = positive.to(similarity.dtype) / positives.clamp(min=1)[:, None]
     logits = similarity / temperature
     others = logits.masked_fill(~(positive | negative), -torch.inf)
-    # A lone sample has no others, and −inf − (−inf) is NaN
+    # a single sample has no other samples, and −inf − (−inf) is NaN
     total = others.logsumexp(dim=1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min / 4)
     # −Σ_p (s_ip/τ − total)/|P|, differences first: total and s/τ are large where τ is small
     value = (total - logits).mul_(share).sum(dim=1)
@@ -48,7 +48,7 @@ def scl_terms(
 
 
 class SCL(PairLoss):
-    """Supervised contrastive loss over dot products of the embeddings as given: normalise them for cosines."""
+    """Supervised contrastive loss over dot products of the embeddings; normalise them first for cosines."""
 
     aliases = ("supcon", "supcon_out", "supervised_contrastive")
     near = (Near("supcon_in", differs="it averages over positives outside the logarithm (L_out)"),)

@@ -1,10 +1,10 @@
-"""The settings of a loss, declared on its class: what each is, what it may be, and what a search tries.
+"""The settings of a loss, declared on its class: their types, their rules, and the range that a search tries.
 
     class Triplet(PairLoss):
         margin: float = setting(default=0.2, check=zero_or_more, search=SearchRange(0.02, 1.0, log=True))
 
-gives `Triplet` a constructor with the checked keyword `margin`, and `triplet.margin` its value. A loss without such
-declarations, a user's own, is asked by the signature of its constructor.
+gives `Triplet` a constructor with the checked keyword `margin`, and `triplet.margin` its value. For a loss without such
+declarations (a user's own loss), the settings are the parameters of its constructor.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any, ClassVar, NamedTuple, TypeGuard, dataclass_transform
 from lossgauge.errors import InputError, nearest
 
 Check = Callable[[str, Any], Any]
-"""The name of a setting and a value → the value to use; InputError where it breaks the setting's rule."""
+"""The name of a setting and a value → the value to use; InputError if it breaks the rule of the setting."""
 
 REQUIRED: Any = object()
-"""The default of a setting that has none."""
+"""Marks a setting without a default."""
 
 FROM_DATA = ("class_count", "embedding_size")
-"""Settings of any loss that a study fills in."""
+"""Settings that the study sets itself, for any loss."""
 
 MEASURED = ("reduction", "tolerance")
-"""Settings of any loss that change what is measured, and not how it trains: they are not tuned."""
+"""Settings of any loss that change what is measured, but not the training: they are not tuned."""
 
 
 class SearchRange(NamedTuple):
-    """Numbers from `low` to `high`, which a search draws evenly, or evenly in their logarithm."""
+    """Numbers from `low` to `high`; a search draws them uniformly, or uniformly in their logarithm."""
 
     low: float
     high: float
@@ -41,18 +41,18 @@ class Setting(NamedTuple):
     """One setting of a loss."""
 
     kind: type | None
-    """`float`, `int`, `str`, or another type; None where a user's loss does not say."""
+    """`float`, `int`, `str`, or another type; None if a user's loss does not declare it."""
     default: Any = REQUIRED
     check: Check | None = None
     search: SearchRange | None = None
-    """What `tune` searches where the study file says nothing; None: it stays at its default."""
+    """The range that `tune` searches if the study file gives none; None: the setting stays at its default."""
     from_data: bool = False
-    """Whether a study fills it in: the number of classes, the size of the embeddings."""
+    """Whether the study sets it: the number of classes, the size of the embeddings."""
     tunable: bool = True
     """Whether a study may give a range for it."""
 
     def __str__(self) -> str:
-        """What follows its name in a list: `=0.2`, or nothing where it has no default."""
+        """The text after its name in a list: `=0.2`, or empty without a default."""
         return "" if self.default is REQUIRED else f"={self.default}"
 
 
@@ -64,14 +64,14 @@ def setting(
     from_data: bool = False,
     tunable: bool = True,
 ) -> Any:
-    """A setting for the body of a `Configurable` class. Its kind is that of its default, or a whole number."""
+    """A setting for the body of a `Configurable` class. Its type is that of its default, or a whole number."""
     kind = int if default is REQUIRED else type(default)
     return Setting(kind, default, check, search, from_data, tunable and not from_data)
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting,))
 class Configurable:
-    """Abstract: its keywords are the settings that the class and its bases declare, the class's own first."""
+    """Abstract: the keywords are the settings declared by the class and its bases; those of the class come first."""
 
     settings: ClassVar[Mapping[str, Setting]] = {}
 
@@ -88,11 +88,11 @@ class Configurable:
         self.prepare()
 
     def prepare(self) -> None:
-        """Make what the settings ask for, such as parameters and buffers. The constructor ends with it."""
+        """Create what depends on the settings, such as parameters and buffers. The constructor calls it at its end."""
 
 
 def declared(made: Callable[..., Any]) -> Mapping[str, Setting]:
-    """The settings of a class or function: those it declares, else the parameters of its signature."""
+    """The settings of a class or function: the declared ones, else the parameters of its signature."""
     if _declares(made):
         return made.settings
     parameters = inspect.signature(made).parameters.values()
@@ -100,7 +100,7 @@ def declared(made: Callable[..., Any]) -> Mapping[str, Setting]:
 
 
 def takes_any(made: Callable[..., Any]) -> bool:
-    """Whether a class or function takes keywords that it does not name."""
+    """Whether a class or function accepts any keyword, with `**kwargs`."""
     if _declares(made):
         return False
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(made).parameters.values())
@@ -126,7 +126,7 @@ def _of_parameter(parameter: inspect.Parameter) -> Setting:
     return Setting(
         kind=kind,
         default=default,
-        # an annotation is a promise; a default alone may stand beside other kinds of values
+        # only an annotation fixes the type; a parameter may accept other types than that of its default
         check=number if parameter.annotation in ("float", float) else None,
         from_data=parameter.name in FROM_DATA,
         tunable=parameter.name not in (*FROM_DATA, *MEASURED),
@@ -136,7 +136,7 @@ def _of_parameter(parameter: inspect.Parameter) -> Setting:
 def checked(
     settings: Mapping[str, Setting], given: Mapping[str, Any], *, of: str, any_name: bool = False
 ) -> dict[str, Any]:
-    """`given`, each checked. InputError where a name is wrong, unless `any_name`, or one without a default is missing."""
+    """`given` with every value checked. InputError for an unknown name (unless `any_name`) or a missing setting."""
     for key in given:
         if key not in settings and not any_name:
             raise InputError(f"{of} has no setting {key!r}{nearest(key, settings)}")
@@ -183,7 +183,7 @@ def count(name: str, value: Any) -> int:
 
 
 def one_of(*values: str) -> Check:
-    """A check that the value is one of these."""
+    """A check that the value is one of `values`."""
 
     def check(name: str, value: Any) -> str:
         if value not in values:

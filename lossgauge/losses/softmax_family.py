@@ -1,8 +1,8 @@
-"""What InfoNCE and N-pair, and against classes ArcFace and CCL, share: one scalar v per positive.
+"""The part that InfoNCE, N-pair, ArcFace and CCL share: one scalar v per positive (the last two use class rows).
 
 v = log Σ_negatives e^{s/τ} − s_positive/τ. A term's value is softplus(v) = −log softmax of the positive
 among itself and the negatives, and its weight W = sigmoid(v) is the share of a full-strength update.
-Written in v, not as a softmax, the value stays exact where it is tiny and the gradient where τ is.
+Written with v instead of a softmax, the value stays exact when it is tiny, and the gradient when τ is tiny.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def softplus_terms(
     A row without negatives has terms of value and weight 0.
     """
     logits = similarity / temperature
-    # A finite stand-in for "no negatives": −inf would turn −inf − (−inf) into NaN below.
+    # A finite number for "no negatives": with −inf, the line below would compute −inf − (−inf), which is NaN.
     lowest = torch.finfo(logits.dtype).min / 4
     negatives = logits.masked_fill(~negative, -torch.inf)
     log_sum_negatives = negatives.logsumexp(dim=1, keepdim=True).clamp_(min=lowest)
     v = log_sum_negatives - logits
-    # not softplus, which drops e^{−v} above a threshold of 20
+    # not torch's softplus, which ignores e^{−v} above a threshold of 20
     value = torch.logaddexp(v, v.new_zeros(())).mul_(positive)
     weight = v.sigmoid_().mul_(positive)
     total_weight = weight.sum(dim=1)

@@ -1,8 +1,8 @@
 """Triplet loss over every triplet of the batch (batch-all).
 
 Schroff, Kalenichenko, Philbin 2015 (FaceNet): a term is a triplet (anchor, positive, negative) of value
-[D²_ap − D²_an + margin]₊, squared Euclidean distances. No triplet is listed: with an anchor's negatives
-sorted, a positive's sum over them is one difference of prefix sums, so memory stays at batch².
+[D²_ap − D²_an + margin]₊, squared Euclidean distances. Triplets are not stored one by one: the
+negatives of an anchor are sorted, and the sum for a positive is a difference of prefix sums, so memory grows only as batch².
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ def triplet_terms(
     margin: float,
     tolerance: float,
 ) -> Terms:
-    """Terms over all triplets; W = 1 for a violated triplet, so an anchor's W is its share of them."""
+    """Terms over all triplets; W = 1 for a violated triplet, so the W of an anchor is the share of its violated triplets."""
     # a negative below the limit of a positive is a violated triplet
     limit = torch.where(positive, squared_distance + margin, -torch.inf)
     distance = torch.where(negative, squared_distance, torch.inf)
     sorted_distances = distance.sort(dim=1).values
     violated = torch.searchsorted(sorted_distances, limit)
-    # in float64: the difference of two long prefix sums cancels
+    # in float64, because the difference of two long prefix sums loses digits
     sums = torch.where(sorted_distances.isinf(), 0, sorted_distances).cumsum(
         dim=1, dtype=torch.float64
     )
     sums = torch.nn.functional.pad(sums, (1, 0)).gather(1, violated)
     value = (violated * torch.where(positive, limit, 0).double()).sub_(sums).sum(dim=1)
-    # how many limits of the anchor lie above each of its negatives
+    # the number of the anchor's limits above each of its negatives
     above = limit.shape[1] - torch.searchsorted(limit.sort(dim=1).values, distance, right=True)
     return Terms(
         value=value.to(squared_distance.dtype),
@@ -49,7 +49,7 @@ def triplet_terms(
 
 
 class Triplet(PairLoss):
-    """Batch-all triplet loss; a sample without a positive or without a negative is no anchor."""
+    """Batch-all triplet loss; a sample without a positive or without a negative is not an anchor."""
 
     near = (
         Near(

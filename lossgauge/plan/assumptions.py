@@ -1,4 +1,4 @@
-"""What the paper leaves open, and what we set: shown in every report as our choice."""
+"""Settings that the paper does not publish, and our values: every report shows them as our choice."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from lossgauge.types import Record
 
 
 def assumptions(plan: Plan) -> Record:
-    """Each setting that arXiv 2601.21450 does not publish → what it is here and why."""
-    found = {
+    """Each setting that arXiv 2601.21450 does not publish → our value and the reason."""
+    settings = {
         "backbone": f"{_backbones(plan)}: the checkpoint of the paper's ViT-B/32 is not public, that of this network is",
-        "features": "less the mean of the training rows, so that the direction all images share does not "
-        "stand in for a class structure"
+        "features": "minus the mean of the training rows, so that the direction all images share does not "
+        "look like a class structure"
         if plan.center_features
-        else "as they come from the backbone",
+        else "unchanged, as the backbone gives them",
         "head": f"{_head(plan)}, then L2 normalisation",
         "loss settings": _settings(plan),
         "reducer": "the mean over all valid terms, for every loss",
         "sampler": f"{_SAMPLERS[plan.sampler]}, the same for every loss of a seed; a remainder is dropped",
-        "splits": "official where there are, class-disjoint for orl-faces (20 people train, 20 test), "
+        "splits": "official if they exist, class-disjoint for orl-faces (20 people for training, 20 for testing), "
         "first half of each class for digits",
         "selection": _selection(plan),
         "active, term rule": "a term above 1e-6",
         "active, gradient rule": "a sample whose gradient is above 1 % of the median of the first ten steps",
     }
     if plan.tune is not None:
-        found["tuning"] = (
+        settings["tuning"] = (
             f"{plan.tune.trials} trials of {plan.tune.epochs or plan.epochs} epochs for every loss, the first with "
-            f"the loss as it stands; {_SEARCHES[plan.tune.sampler]}; judged by {_METRICS[plan.selection_metric]} on "
+            f"the loss as in the study file; {_SEARCHES[plan.tune.sampler]}; compared by {_METRICS[plan.selection_metric]} on "
             f"a validation slice of the training side ({_slice(plan)}), never on the test side; the chosen setting "
-            "then runs over the seeds of the study, which no trial has seen"
+            "then runs with the seeds of the study, which no trial used"
         )
-    return found
+    return settings
 
 
 _SAMPLERS = {
     "random": "random batches",
     "m_per_class": "the same number of samples of each class of a batch",
-    "stratified": "batches that mirror the classes",
-    "stratified_kmeans": "batches that mirror k-means cells of the frozen features, in antithetic pairs",
+    "stratified": "batches with a proportional share of each class",
+    "stratified_kmeans": "batches with a proportional share of each k-means cell of the frozen features, in antithetic pairs",
 }
 _SEARCHES = {"tpe": "proposed by TPE (Optuna) in rounds of five", "random": "drawn at random"}
 _METRICS = {"map_at_r": "MAP@R", "recall_at_1": "R@1"}
@@ -47,24 +47,24 @@ _METRICS = {"map_at_r": "MAP@R", "recall_at_1": "R@1"}
 
 def _settings(plan: Plan) -> str:
     start = (
-        "as in the settings column; where the study file gives none, the default of the loss's own paper or "
-        "common use. CCL's are not public: 32, 0.2 and 1 are its defaults here"
+        "as in the settings column; if the study file gives no value, the default of the loss's own paper or "
+        "common use. The settings of CCL are not public: 32, 0.2 and 1 are our defaults"
     )
-    return f"{start}; tuned beside that" if plan.tune is not None else f"not tuned: {start}"
+    return f"{start}; also tuned" if plan.tune is not None else f"not tuned: {start}"
 
 
 def _selection(plan: Plan) -> str:
     metric = _METRICS[plan.selection_metric]
     if plan.selection == "oracle":
-        return f"the epoch with the best {metric} on the test side itself: too good, and no honest comparison"
+        return f"the epoch with the best {metric} on the test side itself: the results are too good for a fair comparison"
     if plan.selection == "best-validation":
         return f"the epoch with the best {metric} on a validation slice of the training side ({_slice(plan)})"
-    return "the last epoch: no epoch is picked by its test result"
+    return "the last epoch: no epoch is selected by its test result"
 
 
 def _slice(plan: Plan) -> str:
     share = f"{100 * plan.validation_share:g} %"
-    return f"{share} of its classes where test classes are unseen, else {share} of each class"
+    return f"{share} of its classes if test classes are unseen, else {share} of each class"
 
 
 def _head(plan: Plan) -> str:
@@ -78,4 +78,6 @@ def _head(plan: Plan) -> str:
 def _backbones(plan: Plan) -> str:
     if isinstance(plan.backbone, BackbonePlan):
         return plan.backbone.title
-    return ", ".join(f"{found.title} for {dataset}" for dataset, found in plan.backbone.items())
+    return ", ".join(
+        f"{backbone.title} for {dataset}" for dataset, backbone in plan.backbone.items()
+    )

@@ -26,7 +26,7 @@ UNTRAINED = "untrained"
 """The baseline beside every loss: the same initial head, never trained."""
 
 LEARNING_RATE = "learning_rate"
-"""May be one of a loss's settings, for a loss that needs another rate than the study's."""
+"""May be a setting of a loss, if it needs another learning rate than the rest of the study."""
 
 Fixed = bool | int | float | str
 

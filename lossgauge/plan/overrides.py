@@ -1,7 +1,7 @@
 """Changes on top of a study: `--set key=value` on the command line, a dict of them in Python.
 
-A key with dots reaches inside (`tune.trials`); below `losses` it names a loss. An override means what one
-says by it: what the study's own file says about a dropped dataset goes with that dataset.
+A key with dots names a nested key (`tune.trials`); below `losses`, the next part is the name of a loss. If an override
+drops a dataset, the entries of the study file for this dataset are dropped too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _split(override: str) -> tuple[str, _Yaml]:
 
 
 def plain(value: Any) -> Any:
-    """A copy in dicts and lists alone, as YAML would give it."""
+    """A copy that contains only dicts and lists, like content read from YAML."""
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -75,12 +75,12 @@ def apply_overrides(
 ) -> None:
     """Change `content`, a study as read from its file, in place.
 
-    Where `datasets` is overridden, the file's own `backbone` entries of the dropped datasets go too. Where
-    losses or datasets of a `built_in` study are overridden, its question goes: it speaks of the ones it had.
-    Raises PlanError for a path that leads nowhere.
+    If `datasets` is overridden, the `backbone` entries of the dropped datasets are removed from the file's content. If
+    losses or datasets of a `built_in` study are overridden, its question is removed, because it is about the old ones.
+    Raises PlanError for a path that does not exist.
     """
     before = {key: _names(content.get(key)) for key in ("datasets", "losses")}
-    # datasets first: what the file says about the dropped ones goes before anything is set on top
+    # datasets first: entries for dropped datasets are removed before other overrides are applied
     for override in sorted(overrides, key=lambda one: one.path != ["datasets"]):
         _put_or_raise(content, override)
         if override.path == ["datasets"]:
@@ -106,7 +106,7 @@ def _drop_backbones(content: dict[Any, Any], before: list[str]) -> None:
         return
     for dataset in set(before) - set(_names(content["datasets"])):
         backbone.pop(dataset, None)
-    if not backbone:  # nothing is left of the file's choice: the default backbone
+    if not backbone:  # the file gives no backbone for the remaining datasets: use the default
         del content["backbone"]
 
 
@@ -118,7 +118,7 @@ def _put_or_raise(content: dict[Any, Any], override: Override) -> None:
 
 
 def _put(content: Any, path: list[str], value: Any) -> None:
-    """Set the value at a path of keys; below `losses` a name is the key. LookupError in words."""
+    """Set the value at a path of keys; below `losses`, the key is a name. Raises LookupError with a message."""
     key, *rest = path
     if not rest:
         content[key] = value

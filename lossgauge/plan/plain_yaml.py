@@ -1,7 +1,7 @@
 """Plain YAML: mappings, lists, text, numbers, true and false, null. No anchors, no tags, no dates.
 
 An anchor used ten times on each of nine levels would expand to a thousand million values; a tag can create Python
-objects. A date is text here, because no setting is a date. So is 1:30, which YAML 1.1 reads as 90 in base 60.
+objects. Dates are read as text, because no setting is a date. 1:30 is text too; YAML 1.1 would read it as 90, in base 60.
 010 is ten, not eight.
 """
 

@@ -1,4 +1,4 @@
-"""What is wrong in a study, in words: pydantic's errors as one line each, with the key, the rule and the value."""
+"""Error texts for a study file: one line for each pydantic error, with the key, the rule and the value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_SHOWN, MOST_PROBLEMS = 120, 10
 
 
 def shown(value: Any) -> str:
-    """A value as Python writes it, its beginning where it is long."""
+    """A value as Python prints it; only the beginning of a long value."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
@@ -27,7 +27,7 @@ def shown_key(key: Any) -> str:
 
 
 def in_words(error: ValidationError, source: str) -> str:
-    """All problems in one line; of many the first ten, and how many more there are."""
+    """All problems in one line; at most the first ten, and the number of the others."""
     words = list(_problems(error, source))
     more = [f"and {len(words) - MOST_PROBLEMS} more"] if len(words) > MOST_PROBLEMS else []
     return "; ".join(words[:MOST_PROBLEMS] + more)

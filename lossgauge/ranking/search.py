@@ -66,41 +66,41 @@ def neighbor_blocks(
         raise InputError(f"block_rows must be a whole number of at least 1, got {block_rows!r}")
     rows = embeddings.detach()
     _check_finite(rows)
-    of = prepared(rows, similarity=similarity)
+    scores = prepared(rows, similarity=similarity)
     size = block_rows or max(_LEAST_BLOCK_ROWS, BLOCK_SIMILARITIES // len(rows))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for block, wanted in zip(queries.split(size), counts.split(size), strict=True):
             k = min(int(wanted.max()), len(rows) - 1)
-            yield Neighbors(block, _nearest(of, block, k, pool))
+            yield Neighbors(block, _nearest(scores, block, k, pool))
 
 
 def _nearest(
-    of: Scores, block: Int64[Tensor, " block"], k: int, pool: ThreadPoolExecutor
+    scores: Scores, block: Int64[Tensor, " block"], k: int, pool: ThreadPoolExecutor
 ) -> Int64[Tensor, "block {k}"]:
     """Columns of the `k` rows nearest to each query of `block`."""
-    if not of.error.any():  # all rows are equal
+    if not scores.error.any():  # all rows are equal
         places = torch.arange(k, device=block.device)
         return places + (places >= block[:, None])
-    similarity = _similarities(of, block)
-    others, twice = similarity.shape[1] - 1, 2 * of.error[block]
+    similarity = _similarities(scores, block)
+    others, twice = similarity.shape[1] - 1, 2 * scores.error[block]
     width = min(k + _SPARE, others)
     leading = _leading(similarity, width, pool)
     # every row that may belong to the first k has at least this score
     least = leading.scores[:, k - 1] - twice
-    nearest = _settled(of, block, leading, twice)[:, :k]
+    nearest = _settled(scores, block, leading, twice)[:, :k]
     open_ = (leading.scores[:, -1] >= least).nonzero().flatten()
     if width < others and len(open_):
         similarity, least = similarity[open_], least[open_]
         width = int((similarity >= least[:, None]).sum(dim=1).max())
         leading = _leading(similarity, width, pool)
-        nearest[open_] = _settled(of, block[open_], leading, twice[open_])[:, :k]
+        nearest[open_] = _settled(scores, block[open_], leading, twice[open_])[:, :k]
     return nearest
 
 
-def _similarities(of: Scores, block: Int64[Tensor, " block"]) -> Float32[Tensor, "block rows"]:
+def _similarities(scores: Scores, block: Int64[Tensor, " block"]) -> Float32[Tensor, "block rows"]:
     """Quick score of each row for each query of `block`; −∞ for the query itself."""
-    with _full_precision(of.quick.device.type):
-        similarity = torch.addmm(of.quick_added, of.quick[block], of.quick.T)
+    with _full_precision(scores.quick.device.type):
+        similarity = torch.addmm(scores.quick_added, scores.quick[block], scores.quick.T)
     return similarity.scatter_(1, block[:, None], -torch.inf)
 
 
@@ -165,7 +165,7 @@ def _reordered(bits: np.ndarray) -> np.ndarray:
 
 
 def _settled(
-    of: Scores,
+    scores: Scores,
     block: Int64[Tensor, " block"],
     leading: _Leading,
     twice: Float32[Tensor, " block"],
@@ -183,7 +183,7 @@ def _settled(
     if not len(row):
         return columns
     column = columns[row, place]
-    exact = exact_scores(of, block, row, column)
+    exact = exact_scores(scores, block, row, column)
     goes_on = torch.zeros_like(in_run)
     goes_on[:, 1:] = close
     run = (~goes_on[row, place]).cumsum(0)

@@ -1,4 +1,4 @@
-"""Every column of a study's tables, once: its title, unit and group, which way is better, and what it means.
+"""The one list of all columns in a study's tables: title, unit, group, which direction is better, and the meaning.
 
 To add a number to the runs: the function that measures it, a line here, and its test. Tables, exports, trackers, the
 report and the claims read this list.
@@ -19,82 +19,82 @@ class Column(NamedTuple):
 
     name: str
     title: str
-    """In a table's header and within a sentence."""
+    """For the header of a table, and inside sentences."""
     unit: Unit
     meaning: str
-    """One sentence or two: what it is, and what a good value is."""
+    """One or two sentences: what it is, and what a good value is."""
     better: Literal["higher", "lower"] | None = None
-    """None where neither way is good in itself."""
+    """None if neither direction is better in general."""
     group: Group = "variance"
     by_clock: bool = False
-    """Whether the clock wrote it. All other columns are the same for the same run on the same machine."""
+    """Whether it is a measured time. All other columns are equal for the same run on the same machine."""
 
 
 # measured on embeddings of one side of the split: `test_intra` in a run, `train_intra` of its training side,
 # `validation_intra` in a trial, and `intra` in a row of a reference space or a class
 _SPACE = (
-    Column("intra", "intra", "number", "Mean squared distance of test samples to their class mean, from 0 (each class is a point) to 1. Low is compact; near 0 the differences inside a class are lost, which unseen classes may need."),
-    Column("inter", "inter", "number", "Mean squared distance of two class means, from 0 (all in one place) to about 2. High is well separated; read it together with intra."),
-    Column("offset", "offset", "number", "Squared length of the mean of the class means: 0 is a sphere in balanced use, 1 is everything in one direction. Low leaves room; on the sphere, intra + offset + a share of inter is exactly 1."),
-    Column("spacing_mean", "spacing", "number", "Mean distance of two class means."),
-    Column("spacing_cv", "spacing CV", "percent", "Spread of the distances between class means, over their mean. 0 % is evenly spaced classes; high means that some classes crowd together."),
-    Column("spacing_min_ratio", "closest pair", "percent", "Distance of the two closest class means over the mean distance: near 0 % two classes are in one place."),
-    Column("margin", "margin", "number", "Distance of a class mean to its nearest rival, less two standard deviations of the class, averaged over classes. Above 0 a class stands clear of its rival; below 0 they overlap."),
-    Column("intra_inter_ratio", "intra / inter", "number", "Variance inside classes over the distance between them; low is well clustered."),
-    Column("cdnv", "CDNV", "number", "Class-distance normalised variance, the mean over pairs of classes; low is well clustered, 0 is neural collapse."),
-    Column("effective_rank", "effective rank", "number", "How many directions the test embeddings use. Below 2 the space has collapsed onto a line; about the number of classes less one is usual."),
-    Column("alignment", "alignment", "number", "Mean squared distance of two samples of one class; low is aligned."),
-    Column("uniformity", "uniformity", "number", "How evenly the sphere is filled: −4 is near uniform, 0 is one point. It does not see a collapse onto few directions."),
+    Column("intra", "intra", "number", "Mean squared distance of test samples to their class mean, from 0 (each class is a point) to 1. Low means compact; near 0 the differences inside a class are lost, but unseen classes may need them."),
+    Column("inter", "inter", "number", "Mean squared distance between two class means, from 0 (all at one point) to about 2. High means well separated; read it together with intra."),
+    Column("offset", "offset", "number", "Squared length of the mean of the class means: 0 means that the sphere is used evenly, 1 that all embeddings have one direction. On the sphere, intra + offset + a share of inter is exactly 1, so a low offset leaves more for the other two."),
+    Column("spacing_mean", "spacing", "number", "Mean distance between two class means."),
+    Column("spacing_cv", "spacing CV", "percent", "Standard deviation of the distances between class means, divided by their mean. 0 % means evenly spaced classes; a high value means that some classes are much closer than others."),
+    Column("spacing_min_ratio", "closest pair", "percent", "Distance between the two closest class means, divided by the mean distance: near 0 % two classes have almost the same mean."),
+    Column("margin", "margin", "number", "Distance of a class mean to the nearest other class mean, minus two standard deviations of the class, averaged over classes. Above 0 a class is separated from its nearest class; below 0 they overlap."),
+    Column("intra_inter_ratio", "intra / inter", "number", "Variance inside classes divided by the squared distance between them; low means well clustered."),
+    Column("cdnv", "CDNV", "number", "Class-distance normalised variance, the mean over pairs of classes; low means well clustered, 0 means neural collapse."),
+    Column("effective_rank", "effective rank", "number", "How many directions the test embeddings use. Below 2 the space has collapsed to about one direction; a value near the number of classes minus one is usual."),
+    Column("alignment", "alignment", "number", "Mean squared distance between two samples of one class; low means aligned."),
+    Column("uniformity", "uniformity", "number", "How evenly the sphere is filled: −4 means nearly uniform, 0 means one point. It does not show a collapse to few directions."),
     Column("smallest_class_intra", "smallest intra", "number", "intra of the most compact class. At 0 that class has collapsed, which a mean over classes can hide."),
     Column("class_count", "classes", "count", "Number of classes."),
     Column("sample_count", "samples", "count", "Number of samples."),
-    Column("singleton_count", "single samples", "count", "Number of classes with one sample, which shows no variance. Near 0 is good.", "lower"),
+    Column("singleton_count", "single samples", "count", "Number of classes with one sample, which have no variance. Near 0 is good.", "lower"),
 )  # fmt: skip
 _RANKING = (
-    Column("recall_at_1", "R@1", "percent", "Share of test samples whose nearest other sample is of their class. 100 % is perfect; compare it with the untrained head.", "higher", "retrieval"),
-    Column("recall_at_2", "R@2", "percent", "Share of test samples with one of their class among the 2 nearest. 100 % is perfect.", "higher", "retrieval"),
-    Column("recall_at_4", "R@4", "percent", "As R@2, among the 4 nearest.", "higher", "retrieval"),
-    Column("recall_at_8", "R@8", "percent", "As R@2, among the 8 nearest.", "higher", "retrieval"),
-    Column("r_precision", "R-precision", "percent", "Share of the R nearest samples that are of the class, whatever their order. 100 % is perfect.", "higher", "retrieval"),
-    Column("map_at_r", "MAP@R", "percent", "Mean average precision over the R nearest samples, R being the number of others in the class. Stricter than R@1: the whole class must come first. 100 % is perfect.", "higher", "retrieval"),
+    Column("recall_at_1", "R@1", "percent", "Share of test samples whose nearest other sample has the same class. 100 % is perfect; compare it with the untrained head.", "higher", "retrieval"),
+    Column("recall_at_2", "R@2", "percent", "Share of test samples with a sample of the same class among the 2 nearest. 100 % is perfect.", "higher", "retrieval"),
+    Column("recall_at_4", "R@4", "percent", "Like R@2, among the 4 nearest.", "higher", "retrieval"),
+    Column("recall_at_8", "R@8", "percent", "Like R@2, among the 8 nearest.", "higher", "retrieval"),
+    Column("r_precision", "R-precision", "percent", "Share of the R nearest samples that have the same class, in any order. 100 % is perfect.", "higher", "retrieval"),
+    Column("map_at_r", "MAP@R", "percent", "Mean average precision over the R nearest samples, where R is the number of other samples in the class. Stricter than R@1: the whole class must come first. 100 % is perfect.", "higher", "retrieval"),
 )  # fmt: skip
 _DYNAMICS = (
     Column("loss_value", "loss", "number", "The loss at the end. Not comparable between losses.", None, "greediness"),
     Column("term_count", "terms", "count", "Terms of the loss in a batch (pairs, triplets, samples), mean over training.", None, "greediness"),
     Column("active_count", "active term count", "count", "Terms of a batch that are above zero, mean over training.", None, "greediness"),
     Column("term_active_ratio", "active terms", "percent", "Share of the loss's terms (pairs, triplets, samples) that are above zero, mean over training. Softmax losses stay near 100 % by construction.", None, "greediness"),
-    Column("gradient_active_ratio", "active gradients", "percent", "Share of samples whose gradient is above 1 % of the run's starting gradient, mean over training. It moves for every loss: high is many updates, low is few. N-pair moves two samples of each class by its definition.", None, "greediness"),
+    Column("gradient_active_ratio", "active gradients", "percent", "Share of samples whose gradient is above 1 % of the run's starting gradient, mean over training. It changes for every loss: high means many updates, low means few. By definition, N-pair updates only two samples of each class.", None, "greediness"),
     Column("gradient_active_ratio_low", "active at 0.1 %", "percent", "The gradient rule with a threshold ten times lower: how much the result depends on our choice of 1 %.", None, "greediness"),
     Column("gradient_active_ratio_high", "active at 10 %", "percent", "The gradient rule with a threshold ten times higher.", None, "greediness"),
-    Column("mean_weight", "W", "percent", "The share of a full-strength update that a term gets, mean over training: 100 % pushes as hard as it can, 0 % is satisfied.", None, "greediness"),
-    Column("effective_share", "effective share", "percent", "Effective number of pairs that carry the update, over all pairs: low means that a few pairs decide.", None, "greediness"),
-    Column("embedding_gradient", "gradient at the embedding", "small", "Length of the gradient that one embedding gets, mean over samples and training: the size of an update. Temperature and scale stretch it, so compare losses only in their given settings.", None, "greediness"),
+    Column("mean_weight", "W", "percent", "The share of a full-strength update that a term gets, mean over training: 100 % means the full force, 0 % means no force.", None, "greediness"),
+    Column("effective_share", "effective share", "percent", "Effective number of pairs in the update, divided by all pairs: low means that a few pairs dominate.", None, "greediness"),
+    Column("embedding_gradient", "gradient at the embedding", "small", "Length of the gradient that one embedding gets, mean over samples and training: the size of an update. Temperature and scale multiply it, so a comparison of losses is valid only for the given settings.", None, "greediness"),
     Column("embedding_gradient_p10", "gradient, tenth", "small", "A tenth of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
     Column("embedding_gradient_p50", "gradient, median", "small", "Half of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
     Column("embedding_gradient_p90", "gradient, ninetieth", "small", "Nine tenths of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
-    Column("tangent_gradient", "gradient along the sphere", "small", "Length of the part of the gradient that turns an embedding, mean over samples and training: the rest would only change its length.", None, "greediness"),
-    Column("head_gradient", "gradient at the head", "small", "Length of the gradient at the head's weights, mean over training. Adam divides much of it away.", None, "greediness"),
+    Column("tangent_gradient", "gradient along the sphere", "small", "Length of the part of the gradient that rotates an embedding, mean over samples and training: the rest would only change its length.", None, "greediness"),
+    Column("head_gradient", "gradient at the head", "small", "Length of the gradient at the head's weights, mean over training. Adam divides the gradient by its recent size, so its length has little effect on the update.", None, "greediness"),
     Column("loss_gradient", "gradient at the loss", "small", "Length of the gradient at the loss's own parameters (ArcFace's weights, CCL's centers). Most losses have none: —.", None, "greediness"),
-    Column("gradient_per_active", "gradient / active", "small", "Gradient at the embedding over the active ratio of terms: the size of an update if only active terms were averaged.", None, "greediness"),
-    Column("pull", "pull", "small", "Mean length of the gradient's part that draws a sample to its own class, over training.", None, "greediness"),
-    Column("push", "push", "small", "Mean length of the gradient's part that drives a sample off other classes, over training. Next to pull it says what the loss spends its force on.", None, "greediness"),
-    Column("skipped_anchor_ratio", "skipped anchors", "percent", "Share of samples without a partner in their batch, which the loss leaves out. Near 0 % is good.", "lower", "greediness"),
-    Column("decay_epochs", "decay", "epochs", "Epochs until the loss is down to 10 % of its first value. Losses with a floor (SCL, N-pair) often never get there: not reached is then normal.", None, "greediness"),
-    Column("floor_decay_epochs", "decay to floor", "epochs", "Epochs until 90 % of the whole fall of the loss is done: fair to losses with a floor.", None, "greediness"),
-    Column("compaction_epochs", "compaction", "epochs", "Epochs until 90 % of the whole fall of intra on the training side is done. Few is greedy: the classes are compact early.", None, "greediness"),
+    Column("gradient_per_active", "gradient / active", "small", "Gradient at the embedding divided by the active ratio of terms: the size of an update if only active terms were averaged.", None, "greediness"),
+    Column("pull", "pull", "small", "Length of the part of the gradient that pulls a sample to its own class, mean over training.", None, "greediness"),
+    Column("push", "push", "small", "Length of the part of the gradient that pushes a sample away from other classes, mean over training. Compare it with pull to see what the loss uses its force for.", None, "greediness"),
+    Column("skipped_anchor_ratio", "skipped anchors", "percent", "Share of samples without a positive in their batch, which the loss does not use as anchors. Near 0 % is good.", "lower", "greediness"),
+    Column("decay_epochs", "decay", "epochs", "Epochs until the loss has fallen to 10 % of its first value. Losses with a floor (SCL, N-pair) often never reach it, so “not reached” is normal for them.", None, "greediness"),
+    Column("floor_decay_epochs", "decay to floor", "epochs", "Epochs until the loss has done 90 % of its total fall: also useful for losses with a floor.", None, "greediness"),
+    Column("compaction_epochs", "compaction", "epochs", "Epochs until intra on the training side has done 90 % of its total fall. Few epochs means greedy: the classes become compact early.", None, "greediness"),
 )  # fmt: skip
 _CLOCK = (
     Column("step_milliseconds", "step", "milliseconds", "Time of one training step on this machine.", "lower", "timing", True),
-    Column("probe_milliseconds", "probe", "milliseconds", "Time that the measuring takes of one training step.", "lower", "timing", True),
-    Column("probe_share", "probe’s share", "percent", "Share of a step's time that the measuring takes.", "lower", "timing", True),
-    Column("seconds", "training time", "seconds", "Time of the training without its measurements between epochs.", "lower", "timing", True),
+    Column("probe_milliseconds", "probe", "milliseconds", "Time of the measurements in one training step.", "lower", "timing", True),
+    Column("probe_share", "probe’s share", "percent", "Share of the time of a step that the measurements take.", "lower", "timing", True),
+    Column("seconds", "training time", "seconds", "Training time without the measurements between epochs.", "lower", "timing", True),
 )  # fmt: skip
 _RUN = (
     Column("epochs", "epochs", "epochs", "Epochs that the run trained for.", None, "run"),
-    Column("epochs_planned", "planned epochs", "epochs", "Epochs that the study asks for.", None, "run"),
-    Column("selected_epoch", "selected epoch", "epochs", "The epoch that counts, where not the last one does: the numbers of the space at the end are of this epoch.", None, "run"),
-    Column("objective", "objective", "percent", "What a search looks at: `selection_metric` on the validation slice.", "higher", "run"),
-    Column("factor", "multiple", "number", "What a setting was multiplied by, in a run of variant `sensitivity`.", None, "run"),
+    Column("epochs_planned", "planned epochs", "epochs", "Epochs in the study file.", None, "run"),
+    Column("selected_epoch", "selected epoch", "epochs", "The epoch whose numbers are reported: the last one, or the one that the study's selection chose.", None, "run"),
+    Column("objective", "objective", "percent", "The value that a search maximises: `selection_metric` on the validation slice.", "higher", "run"),
+    Column("factor", "multiple", "number", "The factor that a setting was multiplied by, in a run of variant `sensitivity`.", None, "run"),
     Column("size", "samples", "count", "Samples of a class.", None, "run"),
     Column("nearest", "nearest class", "count", "The class whose mean is nearest.", None, "run"),
     Column("spacing", "spacing", "number", "Mean distance of a class mean to the other class means."),
@@ -131,13 +131,13 @@ COLUMNS: dict[str, Column] = {
 """Every column with a number, by its name. Columns of settings begin with SETTING."""
 
 SETTING = "setting_"
-"""`setting_margin` is the loss's margin, `setting_learning_rate` the learning rate of its run."""
+"""`setting_margin` is the margin of the loss, `setting_learning_rate` the learning rate of its run."""
 
 MEASURED_ON_TEST = frozenset(_of_side(column, "test").name for column in (*_RANKING, *_SPACE))
 """Columns that a trial measures on the validation slice instead."""
 
 CLOCK_COLUMNS = frozenset(name for name, column in COLUMNS.items() if column.by_clock)
-"""Columns that the clock wrote."""
+"""Columns of measured times."""
 
 STEP_TIMES = ("step_milliseconds", "probe_milliseconds")
 """Those of a step."""
@@ -172,7 +172,7 @@ RUN: dict[str, Kind] = {
     **dict.fromkeys(("run", "dataset", "loss", "base", "variant"), "text"),
     "seed": "whole",
 }
-"""The columns that tell a run's rows from another's. A run may be there twice, as two variants."""
+"""The columns that identify the rows of a run. A run may appear twice, as two variants."""
 
 TABLES: dict[str, dict[str, Kind]] = {
     "runs": RUN,
@@ -193,7 +193,7 @@ TABLES: dict[str, dict[str, Kind]] = {
     "failures": {**RUN, "error": "text"},
     "left_out": {"dataset": "text", "reason": "text", "extent": "text"},
 }
-"""The tables of a study, and the columns that each begins with and always has."""
+"""The tables of a study, and the first columns of each, which it always has."""
 
 
 def group_of(column: str) -> Group:
@@ -202,7 +202,7 @@ def group_of(column: str) -> Group:
 
 
 def check_column(name: str) -> str:
-    """`name`, a column of numbers. InputError with the nearest name where there is none."""
+    """`name`, if it is a column of numbers. Otherwise InputError, with the nearest name."""
     if name in COLUMNS or name.startswith(SETTING):
         return name
     raise InputError(f"unknown column {name!r}{nearest(name, COLUMNS)}")

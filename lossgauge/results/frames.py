@@ -14,9 +14,9 @@ LIBRARIES = ("pandas", "polars")
 
 
 def frame_library(name: str | None = None) -> ModuleType:
-    """`pandas` or `polars`, or without a name the first of them that is installed.
+    """`pandas` or `polars`; without a name, the first of them that is installed.
 
-    Raises InputError for another name, and MissingExtra where it is not installed.
+    Raises InputError for another name, and MissingExtra if the library is not installed.
     """
     if name is not None and name not in LIBRARIES:
         raise InputError(f"frames must be pandas or polars, got {name!r}{nearest(name, LIBRARIES)}")
@@ -32,7 +32,7 @@ def frame_library(name: str | None = None) -> ModuleType:
 
 
 def as_frame(table: pa.Table, library: ModuleType) -> Any:
-    """A table of `StudyTables` as a data frame. Whole numbers stay whole where some are missing."""
+    """A table of `StudyTables` as a data frame. Whole numbers stay integers even if some are missing."""
     if library.__name__ == "polars":
         return library.from_arrow(table)
     frame = table.to_pandas(use_threads=False)

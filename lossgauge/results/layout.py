@@ -1,14 +1,14 @@
-"""Where everything lies in a study's folder: no other file knows these names.
+"""The paths inside a study's folder; these names appear in no other file.
 
 study.json                 the plan, the runs it asks for, what was left out, the environment
 datasets/<name>.json       fingerprint, counts and reference geometry of a dataset
 runs/<run>/                config, environment, summary, timing, epochs, steps and classes, and their manifest
-partial/<run>/<epoch>/     a checkpoint of a run in progress, with a manifest likewise
+partial/<run>/<epoch>/     a checkpoint of a run in progress, also with a manifest
 partial/<run>/steps/       its step rows up to that epoch
 failed/<run>.json          why a run failed; the same command tries it again
-.work/                     of a study in progress: features for workers, their logs, running.json
-.lock, .workers            locked while a study, or a worker, is at work
-report.html, export/       made from the rest
+.work/                     while a study runs: features for workers, their logs, running.json
+.lock, .workers            locked while a study, or a worker, is running
+report.html, export/       created from the other files
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RUN_RECORDS = ("config", "summary", "timing", "environment")
 RUN_FILES = frozenset(
     [*(f"{name}.json" for name in RUN_RECORDS), *(f"{name}.parquet" for name in RUN_TABLES)]
 )
-"""What the manifest of a finished run must name."""
+"""Files that the manifest of a finished run must list."""
 
 CHECKPOINT_FILES = frozenset(
     {
@@ -36,10 +36,10 @@ CHECKPOINT_FILES = frozenset(
         *("epochs.parquet", "steps.parquet", "streamed.json"),
     }
 )
-"""What the manifest of a checkpoint must name."""
+"""Files that the manifest of a checkpoint must list."""
 
 SHARED_FOLDERS = ("runs", "partial", "failed", "datasets")
-"""Folders that a study makes before it starts."""
+"""Folders that a study creates before it starts."""
 
 
 class Layout(NamedTuple):
@@ -53,22 +53,22 @@ class Layout(NamedTuple):
 
     @property
     def lock(self) -> Path:
-        """Locked by a study at work."""
+        """Locked by the running study."""
         return self.folder / ".lock"
 
     @property
     def workers_lock(self) -> Path:
-        """Locked by each worker at work."""
+        """Locked by each running worker."""
         return self.folder / ".workers"
 
     @property
     def work(self) -> Path:
-        """What only a study in progress needs."""
+        """The files that only a running study needs."""
         return self.folder / ".work"
 
     @property
     def running(self) -> Path:
-        """How far a study in progress is."""
+        """The progress of a running study."""
         return self.work / "running.json"
 
     @property
@@ -99,7 +99,7 @@ class Layout(NamedTuple):
         return self.folder / "partial"
 
     def partial(self, run: str) -> Path:
-        """All that is kept of a run in progress."""
+        """All stored files of a run in progress."""
         return self.partial_runs / run
 
     def checkpoint(self, run: str, epoch: int) -> Path:
@@ -130,5 +130,5 @@ class Layout(NamedTuple):
 
 
 def streamed_steps(checkpoint: Path) -> Path:
-    """Folder of the step rows that a run in progress has written for good, beside its checkpoints."""
+    """Folder of the step rows of a run in progress, beside its checkpoints."""
     return checkpoint.parent / "steps"

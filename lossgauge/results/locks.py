@@ -1,7 +1,7 @@
-"""Who is at work in a study's folder: locks that end with the process that holds them, however it ends.
+"""Locks that show which processes use a study's folder. The system releases them when the process ends, in any way.
 
-A lock is of a file and of a folder beside it: who deletes the file does not take the folder's lock away. A file
-system that locks no folders (NFS) has the file's lock alone.
+A lock covers a file and a folder, so it still holds if somebody deletes the file. On a file system that cannot lock
+folders (NFS), only the file is locked.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ EXCLUSIVE, SHARED = fcntl.LOCK_EX, fcntl.LOCK_SH
 
 
 class Lock:
-    """A lock that is open and not held yet."""
+    """A lock that can be taken and released; after `opened` it is not held yet."""
 
     def __init__(self, file: int | None, folder: int, path: Path) -> None:
         self._file, self._folder, self._path = file, folder, path
 
     def take(self, kind: int, *, seconds: float) -> bool:
-        """Whether the lock was free within so many seconds: then it is held until `release`, or the block's end."""
+        """Take the lock, and return True; False if it was not free within this number of seconds.
+
+        It is held until `release`, or until the block of `opened` ends.
+        """
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -39,7 +42,7 @@ class Lock:
                 time.sleep(0.05)
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock, so that other processes can take it."""
         for handle in (self._file, self._folder):
             if handle is not None:
                 with suppress(OSError):
@@ -51,7 +54,7 @@ class Lock:
         except BlockingIOError:
             raise
         except OSError:
-            pass  # the file's lock is what there is
+            pass  # this file system cannot lock folders: only the file is locked
         try:
             if self._file is not None:
                 fcntl.flock(self._file, kind)
@@ -65,9 +68,9 @@ class Lock:
 
 @contextmanager
 def opened(path: Path, folder: Path, *, create: bool = True) -> Iterator[Lock]:
-    """The lock of a file and a folder. Without `create`, that of the folder alone where the file is not there.
+    """The lock of a file and a folder. Without `create`, a missing file is not created, and only the folder is locked.
 
-    Raises OSError where one of them cannot be opened, and StudyError where the file is a pipe or a device.
+    Raises OSError if one of them cannot be opened, and StudyError if the file is a pipe or a device.
     """
     flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
     handles = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY)]

@@ -1,7 +1,7 @@
-"""What a study's folder holds, read and verified: every file once.
+"""The content of a study's folder, read and verified; every file is read once.
 
-What is read back has the checksum that was written with it and is of its model in `records`; anything else is an
-error, never a number. A damaged run is a failed run, so that the rest of the study can be shown.
+A file must have the checksum that was written with it, and must fit its model in `records`; otherwise it is an
+error, and none of its numbers are used. A damaged run counts as failed, so the rest of the study can be shown.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from lossgauge.types import Record, Results
 
 
 def read_study(folder: Path) -> StudyView:
-    """Everything in the folder that its study.json asks for. Damaged runs are among the failures.
+    """Everything in the folder that its study.json lists. Damaged runs are among the failures.
 
-    Reads and hashes every file of every finished run: 100 MB take about 0.1 s. Raises StudyError where the folder
-    holds no study of this format, and CacheError where study.json or the record of a dataset is damaged.
+    Reads and hashes every file of every finished run: 100 MB take about 0.1 s. Raises StudyError if the folder
+    contains no study of this format, and CacheError if study.json or the record of a dataset is damaged.
     """
     layout = Layout(folder)
     study = study_record(layout)
@@ -83,7 +83,7 @@ def read_study(folder: Path) -> StudyView:
 
 @dataclass
 class _SortedRuns:
-    """The rows of a study's runs, sorted by what became of each."""
+    """The rows of a study's runs, grouped by status."""
 
     selection_metric: str
     summaries: list[Record] = field(default_factory=list)
@@ -98,7 +98,7 @@ class _SortedRuns:
     finished: dict[str, FinishedRun] = field(default_factory=dict)
 
     def add(self, row: Record, layout: Layout) -> None:
-        """Read a run that the study asks for. One that is asked for as two variants is read once."""
+        """Read a run that the study lists. A run that is listed as two variants is read once."""
         name = row["run"]
         if os.path.lexists(layout.run(name)):
             try:
@@ -142,15 +142,15 @@ class FinishedRun(NamedTuple):
     """A finished run, verified."""
 
     summary: Record
-    """With what the clock wrote."""
+    """With the measured times."""
     config: Record
     epochs: pa.Table
     schemas: dict[str, pa.Schema]
-    """Of `steps` and `classes`."""
+    """Columns of `steps` and `classes`."""
 
 
 def read_run(layout: Layout, run: str) -> FinishedRun:
-    """A finished run. Each file is opened once, hashed and read. Raises CacheError where one is damaged."""
+    """A finished run. Each file is opened once, hashed and read. Raises CacheError if a file is damaged."""
     folder = layout.run(run)
     content = check_folder(
         folder,
@@ -178,7 +178,7 @@ def read_run(layout: Layout, run: str) -> FinishedRun:
 
 
 def damage_of(layout: Layout, run: str) -> str | None:
-    """What is wrong with a finished run; None where it is whole, or not there. It is not changed."""
+    """The damage of a finished run; None if it is complete or does not exist. Nothing is changed."""
     if not os.path.lexists(layout.run(run)):
         return None
     try:
@@ -189,13 +189,13 @@ def damage_of(layout: Layout, run: str) -> str | None:
 
 
 def summary_of(layout: Layout, run: str) -> Record:
-    """The summary of a finished run, without what the clock wrote. Raises CacheError where it is damaged."""
+    """The summary of a finished run, without measured times. Raises CacheError if it is damaged."""
     path = layout.record(run, "summary")
     return checked(path, Summary, read_json(path))
 
 
 def study_record(layout: Layout) -> Record:
-    """study.json. Raises StudyError where the folder holds no study of this format, CacheError where it is damaged."""
+    """study.json. Raises StudyError if the folder contains no study of this format, CacheError if it is damaged."""
     path = layout.study
     if not os.path.lexists(path):
         raise StudyError(
@@ -214,7 +214,7 @@ def study_record(layout: Layout) -> Record:
 
 
 def check_format(layout: Layout) -> None:
-    """StudyError for a study of another format. A damaged file passes: it is written again."""
+    """StudyError for a study of another format. A damaged file gives no error, because it is written again."""
     with suppress(CacheError):
         if os.path.lexists(layout.study):
             study_record(layout)
@@ -228,13 +228,13 @@ def _other_format(path: Path, number: object) -> StudyError:
 
 
 def expected_runs(study: Record) -> int:
-    """Runs of a study.json, each once: the same run may be asked for as two variants."""
+    """Runs of a study.json, each once: the same run may be listed as two variants."""
     twice = len(study["runs"]) - len({row["run"] for row in study["runs"]})
     return int(study["expected"]) - twice
 
 
 def dataset_record(layout: Layout, name: str) -> Record:
-    """The record of a dataset. Raises CacheError where it is damaged."""
+    """The record of a dataset. Raises CacheError if it is damaged."""
     path = layout.dataset(name)
     record = checked(path, Dataset, read_json(path))
     if record["dataset"] != name:
@@ -243,13 +243,13 @@ def dataset_record(layout: Layout, name: str) -> Record:
 
 
 def failure_record(layout: Layout, run: str) -> Record:
-    """Why a run failed: `error` and, where it is known, `traceback`. Raises CacheError where it is damaged."""
+    """Why a run failed: `error` and, if known, `traceback`. Raises CacheError if the record is damaged."""
     path = layout.failure(run)
     return checked(path, Failure, read_json(path))
 
 
 def failure_or_damage(layout: Layout, run: str) -> Record | None:
-    """As `failure_record`, with the damage as the error; None where the run did not fail."""
+    """Like `failure_record`, but a damaged record gives its damage as the error; None if the run did not fail."""
     if not os.path.lexists(layout.failure(run)):
         return None
     try:
@@ -259,7 +259,7 @@ def failure_or_damage(layout: Layout, run: str) -> Record | None:
 
 
 def _trial(summary: Record, metric: str) -> Record:
-    """The row of a trial: a trial measures the validation slice, and its columns are called so."""
+    """The row of a trial: it is measured on the validation slice, so its columns get the prefix `validation_`."""
     row = {
         (f"validation_{name.removeprefix('test_')}" if name in MEASURED_ON_TEST else name): value
         for name, value in summary.items()

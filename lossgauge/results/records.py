@@ -1,6 +1,6 @@
-"""What the files of a study's folder hold, as models: everything that is read back is validated by one of them.
+"""Models of the files in a study's folder: every file that is read is validated by one of them.
 
-A checksum finds damage; a model finds what no study has written: other types, missing keys.
+A checksum detects damage; a model detects content that no study writes: other types, missing keys.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lossgauge.results.columns import RUN, TABLES
 from lossgauge.types import Record
 
 MOST = 1e100
-"""Measurements are at most this large: their squares are still numbers."""
+"""The largest valid measurement: its square is still finite."""
 
 Scalar = bool | int | float | str | None
 Number = Annotated[float, Field(ge=-MOST, le=MOST)] | None
-"""A measurement; None where it is not known."""
+"""A measurement; None if it is not known."""
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
@@ -43,19 +43,19 @@ Name = Annotated[str, AfterValidator(_file_name)]
 
 
 class Model(BaseModel):
-    """A record: types as they are written, and further keys."""
+    """A record: values must have the written types; other keys are allowed."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
 
 class Flat(Model):
-    """A record without lists and mappings in it."""
+    """A record without nested lists and mappings."""
 
     __pydantic_extra__: dict[str, Scalar]
 
 
 class RunRow(Flat):
-    """A run that a study asks for."""
+    """A run that a study lists."""
 
     run: Name
     dataset: Name
@@ -98,7 +98,7 @@ class Searched(Flat):
 
 
 class LeftOut(Flat):
-    """A dataset that was not there."""
+    """A dataset that was not available."""
 
     dataset: str
     reason: str
@@ -143,7 +143,7 @@ class Study(Model):
 
 
 class Reference(Model):
-    """The geometry of a space to compare with, which no loss has made."""
+    """The geometry of a reference space, which does not come from a loss."""
 
     __pydantic_extra__: dict[str, Number]
     dataset: Name
@@ -191,7 +191,7 @@ class Summary(Flat):
 
 
 class Timing(Model):
-    """timing.json of a run; empty where nothing was trained."""
+    """timing.json of a run; empty if nothing was trained."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -211,13 +211,13 @@ class Config(Model):
 
 
 class Streamed(Model):
-    """streamed.json of a checkpoint: the step rows up to there, by the name of their file."""
+    """streamed.json of a checkpoint: the files with the step rows up to this checkpoint, by name."""
 
     parts: dict[Name, dict[str, int | str]]
 
 
 def checked(path: Path, model: type[BaseModel], record: Record) -> Record:
-    """The record, or CacheError where it is not of the model."""
+    """The record. CacheError if it does not fit the model."""
     try:
         model.model_validate(record)
     except ValidationError as error:
@@ -228,7 +228,7 @@ def checked(path: Path, model: type[BaseModel], record: Record) -> Record:
 
 
 def check_columns(path: Path, name: str, schema: pa.Schema) -> None:
-    """CacheError unless a table of a run has the columns that say which row it is, and numbers in all others."""
+    """CacheError unless a table of a run has the columns that identify a row, and numbers in all other columns."""
     if not schema.names:
         return  # no rows: a run without a step
     first = {column: kind for column, kind in TABLES[name].items() if column not in RUN}
@@ -243,7 +243,7 @@ def check_columns(path: Path, name: str, schema: pa.Schema) -> None:
 
 
 def check_epochs(path: Path, rows: list[Record], epochs: int) -> None:
-    """CacheError unless there is a row for each epoch from 0 on, with measurements in it."""
+    """CacheError unless there is one row for each epoch, starting at 0, with valid measurements."""
     if len(rows) != epochs + 1 or any(row.get("epoch") != at for at, row in enumerate(rows)):
         raise damaged(path, f"its rows are not the epochs 0 to {epochs}")
     for row in rows:
@@ -252,7 +252,7 @@ def check_epochs(path: Path, rows: list[Record], epochs: int) -> None:
 
 
 def too_large(row: Record) -> str | None:
-    """The first column whose number is beyond MOST."""
+    """The first column with a number larger than MOST."""
     for name, value in row.items():
         if isinstance(value, int | float) and MOST < abs(value) < math.inf:
             return name
@@ -260,6 +260,6 @@ def too_large(row: Record) -> str | None:
 
 
 def _measurement(name: str, value: Scalar) -> None:
-    """ValueError for what is no measurement."""
+    """ValueError for a value that is not a valid measurement."""
     if isinstance(value, bool | str) or (value is not None and abs(value) > MOST):
         raise ValueError(f"{name} is {value!r}, which is not a valid measurement")

@@ -1,7 +1,7 @@
-"""A study as flat Arrow tables: what data frames and exports are made of.
+"""A study as flat Arrow tables, for data frames and exports.
 
-The order of rows is that of study.json, and what the clock wrote stands in `timing` alone, so that the same study
-gives the same tables, whatever order its runs ended in. What is not known is null, a NaN too.
+Rows are in the order of study.json, and measured times are only in `timing`, so the same study
+gives the same tables in whatever order its runs ended. Unknown values and NaN are null.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lossgauge.results.view import RunFiles, StudyView
 from lossgauge.types import Record
 
 CHUNK_ROWS = 100_000
-"""Rows that are held at a time where a table is read run by run, give or take a run."""
+"""About the number of rows in memory at a time, if a table is read run by run."""
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _TYPES = {"text": _TEXT, "whole": _WHOLE, "real": _REAL}
@@ -34,7 +34,7 @@ class StudyTables:
     """The tables of TABLES of one study, without the folders of one machine."""
 
     def __init__(self, view: StudyView) -> None:
-        """Raises InputError where the view was not read from a folder."""
+        """Raises InputError if the view was not read from a folder."""
         if view.files is None:
             raise InputError(
                 "tables need the folder of a study, but these results were not read from one: use read_study"
@@ -53,28 +53,28 @@ class StudyTables:
 
     @property
     def runs(self) -> list[Record]:
-        """A row for each finished run of variant `default`, `tuned` or `sensitivity`, without what the clock wrote."""
+        """One row for each finished run of variant `default`, `tuned` or `sensitivity`, without measured times."""
         return [_without_clock(row) for row in self._finished]
 
     @property
     def timing(self) -> list[Record]:
-        """What the clock wrote of each of `runs`."""
+        """The measured times of each run in `runs`."""
         return [
             {name: row[name] for name in (*RUN, *RUN_TIMES) if name in row}
             for row in self._finished
         ]
 
     def config(self, row: Record) -> Record:
-        """All that a run of `runs` depends on."""
+        """Everything that a run in `runs` depends on."""
         config: Record = portable_value(self._files.configs[row["run"]])
         return config
 
     def table(self, name: str) -> pa.Table:
-        """A whole table. Raises CacheError where a file of a run was damaged since the folder was read."""
+        """A complete table. Raises CacheError if a file of a run was damaged after the folder was read."""
         return pa.concat_tables([self.schema(name).empty_table(), *self.chunks(name)])
 
     def schema(self, name: str) -> pa.Schema:
-        """Columns of a table: those of TABLES first, the others as they first come.
+        """Columns of a table: those of TABLES first, then the others in the order of their first row.
 
         Raises InputError for an unknown table.
         """
@@ -92,7 +92,7 @@ class StudyTables:
         return pa.schema([*map(pa.field, first, first.values()), *others])
 
     def chunks(self, name: str) -> Iterator[pa.Table]:
-        """A table in parts of one schema: `steps` of a large study need never be in memory as a whole."""
+        """A table in parts with one schema, so that the `steps` of a large study need not fit in memory."""
         if name not in RUN_TABLES:
             yield as_table(self._rows(name), TABLES[name])
             return
@@ -114,7 +114,7 @@ class StudyTables:
         return [_without_clock(row) for row in getattr(self.view.results, name)]
 
     def part(self, row: Record, name: str, schema: pa.Schema) -> pa.Table:
-        """What one of `runs` adds to a table of RUN_TABLES, in the columns of all."""
+        """The part of a table of RUN_TABLES that belongs to one of `runs`, with the columns of all runs."""
         path = self._layout.table(row["run"], name)
         table = self._files.epochs[row["run"]] if name == "epochs" else read_table(path)
         columns = []
@@ -129,7 +129,7 @@ class StudyTables:
 
 
 def check_table(name: str) -> None:
-    """InputError with the nearest name where there is no such table."""
+    """InputError, with the nearest name, if there is no such table."""
     if name not in TABLES:
         raise InputError(f"unknown table {name!r}{nearest(name, TABLES)}")
 
@@ -142,7 +142,7 @@ def _cast(path: Path, column: Any, kind: pa.DataType) -> Any:
 
 
 def _without_clock(row: Record) -> Record:
-    """Without what the clock wrote; a traceback names paths of one machine, and stays in the folder."""
+    """The rows without measured times and without tracebacks, which contain paths of one machine."""
     return {
         name: value
         for name, value in row.items()
@@ -151,7 +151,7 @@ def _without_clock(row: Record) -> Record:
 
 
 def as_table(rows: Sequence[Record], first: Mapping[str, Kind]) -> pa.Table:
-    """Rows as a table: the columns of `first`, then the others as they first come."""
+    """Rows as a table: the columns of `first`, then the others in the order of their first row."""
     names = dict.fromkeys([*first, *(name for row in rows for name in row)])
     columns = {}
     for name in names:
@@ -161,14 +161,14 @@ def as_table(rows: Sequence[Record], first: Mapping[str, Kind]) -> pa.Table:
         if kind == _TEXT:
             cells = [_words(value) for value in values]
         elif kind == _REAL:
-            # not by Arrow: it takes no whole number that a float64 would round
+            # not with Arrow: it refuses whole numbers that float64 would round
             cells = [None if value is None else float(value) for value in values]
         columns[name] = _without_nan(pa.array(cells, kind))
     return pa.table(columns)
 
 
 def _kind(values: Sequence[Any]) -> pa.DataType:
-    """Type of a column: real where nothing is known, text where numbers and words meet."""
+    """The type of a column: float if no value is known, text if it contains numbers and text."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return pa.bool_()

@@ -1,7 +1,7 @@
-"""A study as its readers ask for it: which losses and seeds it has, their values, intervals and paired differences.
+"""A read-only view of a study: its losses and seeds, their values, intervals and paired differences.
 
-The report, the claims, exports and data frames read a study through this view and through nothing else. It holds data
-only: no words, no colours, no files.
+The report, the claims, exports and data frames read a study only through this view. It contains only data: no texts,
+no colours, no files.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lossgauge.types import Record, Results
 
 
 class Loss(NamedTuple):
-    """A loss as a table shows it: with the settings that the study gives it, or with those that a search chose."""
+    """A loss as a table shows it: with the settings of the study, or with the settings that a search chose."""
 
     base: str
-    """As the study names it: `triplet`, `triplet(margin=0.1)`, `my_loss.py:Pull`."""
+    """The name in the study: `triplet`, `triplet(margin=0.1)`, `my_loss.py:Pull`."""
     name: str
-    """Without settings: `triplet`. What the claims and the colours go by."""
+    """The name without settings: `triplet`. Claims and colours use it."""
     tuned: bool = False
 
 
@@ -42,34 +42,34 @@ _NOTHING: Mapping[int, Record] = MappingProxyType({})
 
 
 class RunFiles(NamedTuple):
-    """What data frames and exports need of the finished runs beside their rows. Trials have none."""
+    """Data of the finished runs that only data frames and exports need, in addition to the rows. Trials have no such data."""
 
     folder: Path
     """Of the study."""
     variants: tuple[str, ...]
-    """Of each finished run, in the order of study.json: `sensitivity` stands in `results.sensitivity`."""
+    """One row for each finished run, in the order of study.json; `sensitivity` runs are in `results.sensitivity`."""
     configs: Mapping[str, Record]
-    """Run → all that it depends on."""
+    """Run → everything that it depends on."""
     epochs: Mapping[str, pa.Table]
     """Run → its rows of epochs."""
     schemas: Mapping[str, Mapping[str, pa.Schema]]
-    """Run → `steps` and `classes` → its columns; the rows stay on the disk, as they are many."""
+    """Run → `steps` and `classes` → its columns; the rows stay on disk, because they are many."""
 
     def schema(self, run: str, table: str) -> pa.Schema:
         return self.epochs[run].schema if table == "epochs" else self.schemas[run][table]
 
 
 class StudyView:
-    """One study, read once. Every answer is computed when it is first asked for, and kept."""
+    """One study, read once. Every result is computed when it is first needed, and then cached."""
 
     def __init__(
         self, results: Results, files: RunFiles | None = None, damage: tuple[str, ...] = ()
     ) -> None:
         self.results = results
         self.files = files
-        """What else the folder holds of the finished runs; None of results that were read from no folder."""
+        """Other data of the finished runs in the folder; None if the results were not read from a folder."""
         self.damage = damage
-        """A line for each damaged run: it is among the failures, or among the trials."""
+        """One line for each damaged run; the run is also among the failures or the trials."""
         self.plan = results.plan
         self.assumptions = results.assumptions
         self.environment = results.environment
@@ -83,7 +83,7 @@ class StudyView:
 
     @cached_property
     def typed_plan(self) -> PlanRecord:
-        """The keys of `plan` that readers use, with their types. Raises InputError where one is missing."""
+        """The keys of `plan` that readers use, with their types. Raises InputError if one is missing."""
         try:
             return PlanRecord.model_validate(self.plan)
         except ValidationError as error:
@@ -103,7 +103,7 @@ class StudyView:
     def losses(self) -> tuple[Loss, ...]:
         """Losses with the settings of the plan that have a run or a failure, without the baseline.
 
-        The seven stand first, in the order of the paper; a loss with other settings stands behind the plain one.
+        The seven losses of the paper come first, in its order; a loss with other settings follows the one with defaults.
         """
         present = {self.loss_of(row) for row in self._rows() if row["variant"] == "default"}
         return tuple(in_order(present - {BASELINE}))
@@ -117,7 +117,7 @@ class StudyView:
 
     @cached_property
     def losses_and_tuned(self) -> tuple[Loss, ...]:
-        """`losses`, each tuned one behind the loss that it was."""
+        """`losses`, with each tuned loss after its base loss."""
         return tuple(in_order({*self.losses, *self.tuned}))
 
     def loss_of(self, row: Record) -> Loss:
@@ -126,7 +126,7 @@ class StudyView:
         return Loss(base, self._names.get(base, base), row["variant"] == "tuned")
 
     def seeds(self, dataset: str) -> frozenset[int]:
-        """Seeds of a dataset's losses; those of failed and waiting runs too."""
+        """Seeds of a dataset's losses, including those of failed and waiting runs."""
         rows = [*self.results.summaries, *self.results.failures, *self.results.waiting]
         return frozenset(
             int(row["seed"])
@@ -153,25 +153,25 @@ class StudyView:
         return self._runs.get((dataset, loss), _NOTHING)
 
     def epochs(self, dataset: str, loss: Loss) -> Sequence[Record]:
-        """A row for each run and epoch; epoch 0 is before training."""
+        """One row for each run and epoch; epoch 0 is before training."""
         return self._epochs.get((dataset, loss), ())
 
     def values(self, dataset: str, loss: Loss, column: str) -> dict[int, float | None]:
-        """Seed → value of a column; None where a run does not know it. Raises InputError for an unknown column."""
+        """Seed → value of a column; None if a run does not have it. Raises InputError for an unknown column."""
         check_column(column)
         return {
             seed: known(row.get(column)) for seed, row in sorted(self.runs(dataset, loss).items())
         }
 
     def interval(self, dataset: str, loss: Loss, column: str) -> Interval | None:
-        """Mean and 95 % interval of a column over the seeds that know it; None where none does."""
+        """Mean and 95 % interval of a column over the seeds that have it; None without such a seed."""
         key = dataset, loss, column
         if key not in self._intervals:
             self._intervals[key] = interval(self.values(dataset, loss, column).values())
         return self._intervals[key]
 
     def difference(self, dataset: str, left: Loss, right: Loss, column: str) -> Interval | None:
-        """`left` − `right` in a column, paired by seed; None where no shared seed knows both."""
+        """`left` − `right` in a column, paired by seed; None if no shared seed has both values."""
         key = dataset, left, right, column
         if key not in self._differences:
             a, b = self.values(dataset, left, column), self.values(dataset, right, column)
@@ -182,7 +182,7 @@ class StudyView:
         return self._differences[key]
 
     def complete(self, dataset: str, losses: Iterable[Loss], column: str) -> list[Loss]:
-        """Those of `losses` that know a column in all `settled_seeds`. Only they are ranked."""
+        """The losses that have a column in all `settled_seeds`. Only these are ranked."""
         settled = self.settled_seeds(dataset)
         values = {loss: self.values(dataset, loss, column) for loss in losses}
         return [
@@ -190,7 +190,7 @@ class StudyView:
         ]
 
     def references(self, dataset: str) -> list[Record]:
-        """Rows of the spaces that no loss has made: frozen features, random unit vectors, full collapse."""
+        """Rows of the reference spaces: frozen features, random unit vectors, full collapse."""
         return [row for row in self.results.references if row["dataset"] == dataset]
 
     # failures and searches
@@ -208,12 +208,12 @@ class StudyView:
         return [row for row in self.results.trials if row["dataset"] == dataset]
 
     def searches(self, dataset: str) -> dict[Loss, Record]:
-        """Loss as in the plan → the row of its search, where that has ended."""
+        """Loss as in the plan → the row of its search, if the search has ended."""
         rows = [row for row in self.results.tuned if row["dataset"] == dataset]
         return {self.loss_of({**row, "variant": "default"}): row for row in rows}
 
     def check_one_split(self) -> None:
-        """Raises InputError where rows of one dataset were measured on different splits."""
+        """Raises InputError if rows of one dataset were measured on different splits."""
         first: dict[str, tuple[str, str]] = {}
         for row in [*self.results.summaries, *self.results.sensitivity]:
             if (fingerprint := row.get("fingerprint")) is None:
@@ -228,7 +228,7 @@ class StudyView:
                 )
 
     def portable(self) -> StudyView:
-        """The same study without the folders of one machine in its texts."""
+        """The same study, without folders of this machine in its texts."""
         return StudyView(portable_results(self.results), self.files, self.damage)
 
     def _rows(self) -> Iterator[Record]:
@@ -250,13 +250,13 @@ class StudyView:
         return epochs
 
     def planned_loss(self, row: Record) -> Loss:
-        """The loss of a row of any variant, a trial say, with the settings of the plan."""
+        """The loss of a row of any variant (for example a trial), with the settings of the plan."""
         base = str(row["base"])
         return Loss(base, self._names.get(base, base))
 
 
 def in_order(losses: Iterable[Loss]) -> list[Loss]:
-    """The seven in the order of the paper, then other losses, then the baseline; a tuned loss behind its base."""
+    """The losses of the paper in its order, then other losses, then the baseline; a tuned loss follows its base."""
     places = {name: place for place, name in enumerate([*LOSSES, "", UNTRAINED])}
     return sorted(
         losses, key=lambda loss: (places.get(loss.name, len(LOSSES)), loss.base, loss.tuned)

@@ -1,6 +1,6 @@
-"""Writes a study's folder: a run's folder is complete or absent.
+"""Writes a study's folder: the folder of a run is complete or absent.
 
-A folder appears under its last name by one rename, so that it is never seen half-written.
+A folder gets its final name with one rename, so no process sees an incomplete one.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from lossgauge.results.locks import EXCLUSIVE, SHARED, Lock, opened
 from lossgauge.types import Record
 
 ORPHAN_SECONDS, ENDING_SECONDS = 20.0, 2.0
-"""How long a study waits for the workers of a killed one, and for its own at its end."""
+"""How long a study waits for the workers of a killed study, and at its end for its own workers."""
 
 
 class Store:
-    """One study's folder, as the study that works in it writes and reads it."""
+    """One study's folder, as the running study writes and reads it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.layout = Layout(folder)
 
-    # who is at work
+    # locks
 
     @contextmanager
     def exclusive_lock(self) -> Iterator[list[str]]:
-        """The folder for this process alone, cleared of temporary files. Gives a line for each damaged record.
+        """Locks the folder for this process and removes temporary files. Returns one line for each damaged record.
 
-        Damaged records are deleted: the study writes them again. Raises StudyError where another study works in the
-        folder, or workers of a killed one still do after some seconds, and where it holds a study of another format.
+        Damaged records are deleted, and the study writes them again. Raises StudyError if another study runs in the
+        folder, if workers of a killed study still run after some seconds, and for a study of another format.
         """
         self.check_format()
         with ExitStack() as stack:
@@ -85,14 +85,14 @@ class Store:
 
     @contextmanager
     def shared_lock(self) -> Iterator[None]:
-        """For a worker at work in the folder: while any holds it, no other study can start there."""
+        """The lock of a worker: while a worker holds it, no other study can start in the folder."""
         self.layout.partial_runs.mkdir(exist_ok=True)
         with self._workers_lock() as workers:
             workers.take(SHARED, seconds=ORPHAN_SECONDS)
             yield
 
     def is_locked(self) -> bool:
-        """Whether a study is at work in the folder now."""
+        """Whether a study is running in the folder now."""
         try:
             with self._study_lock(create=False) as lock:
                 return not lock.take(SHARED, seconds=0)
@@ -106,7 +106,7 @@ class Store:
         return opened(self.layout.workers_lock, self.layout.partial_runs)
 
     def _sweep(self) -> None:
-        # our own files alone: the folder may hold other things, an export in progress among them
+        # only our own files: the folder may contain other things, such as an export in progress
         for place in (".", "runs", "failed", "datasets", "partial/*", "partial/*/*"):
             for left in self.folder.glob(f"{place}/{UNFINISHED}*"):
                 remove(left)
@@ -120,7 +120,7 @@ class Store:
             remove(self.layout.work)
 
     def _discard_damaged(self) -> list[str]:
-        """Delete damaged records of the study, of datasets and of failures: a line for each."""
+        """Delete damaged records of the study, of datasets and of failures. Returns one line for each."""
         reads: list[tuple[Path, Callable[[], object]]] = [
             *(
                 (path, partial(reader.dataset_record, self.layout, path.stem))
@@ -145,29 +145,29 @@ class Store:
 
     @property
     def work(self) -> Path:
-        """What only a study in progress needs: features for its workers, their logs, how far it is."""
+        """The files that only a running study needs: features for its workers, their logs, its progress."""
         return self.layout.work
 
     # the study and its datasets
 
     def check_format(self) -> None:
-        """StudyError for a study of another format. A damaged file passes: it is written again."""
+        """StudyError for a study of another format. A damaged file gives no error, because it is written again."""
         reader.check_format(self.layout)
 
     def write_study(self, study: Record) -> None:
-        """Keep what is asked of this folder. An older study of other settings is replaced; its runs stay."""
+        """Store the plan and the list of runs. An older study with other settings is replaced; its runs stay."""
         write_json(self.layout.study, {"format": FORMAT, **study})
 
     def read_study(self) -> Record:
-        """What `write_study` wrote. Raises StudyError where the folder holds no study of this format."""
+        """The record of `write_study`. Raises StudyError if the folder contains no study of this format."""
         return reader.study_record(self.layout)
 
     def write_dataset(self, name: str, record: Record) -> None:
-        """Keep a dataset's fingerprint and references."""
+        """Store the fingerprint and the references of a dataset."""
         write_json(self.layout.dataset(name), record)
 
     def has_dataset(self, name: str, record: Record) -> bool:
-        """Whether what is kept of a dataset says all that `record` says."""
+        """Whether the stored record of a dataset contains everything in `record`."""
         try:
             kept = reader.dataset_record(self.layout, name)
         except CacheError:
@@ -177,7 +177,7 @@ class Store:
     # finished and failed runs
 
     def is_done(self, run: str) -> bool:
-        """Whether the run is complete and undamaged. Nothing is changed."""
+        """Whether the run is complete and not damaged. Nothing is changed."""
         return os.path.lexists(self.layout.run(run)) and self.damage(run) is None
 
     def is_there(self, run: str) -> bool:
@@ -186,25 +186,25 @@ class Store:
         return all(os.path.isfile(folder / name) for name in (MANIFEST, *RUN_FILES))
 
     def damage(self, run: str) -> str | None:
-        """What is wrong with a finished run; None where it is whole, or not there."""
+        """The damage of a finished run; None if it is complete or does not exist."""
         return reader.damage_of(self.layout, run)
 
     def check(self, run: str) -> None:
-        """CacheError unless each file of the run has the SHA-256 of its manifest, and holds what a run's files hold."""
+        """CacheError unless each file of the run has the SHA-256 in its manifest, and fits its model."""
         reader.read_run(self.layout, run)
 
     def summary(self, run: str) -> Record:
-        """The summary of a finished run. Raises CacheError where it is damaged."""
+        """The summary of a finished run. Raises CacheError if it is damaged."""
         return reader.summary_of(self.layout, run)
 
     def table(self, run: str, name: str) -> list[Record]:
-        """Rows of `epochs`, `steps` or `classes` of a finished run. Raises CacheError where they are damaged."""
+        """Rows of `epochs`, `steps` or `classes` of a finished run. Raises CacheError if they are damaged."""
         return read_rows(self.layout.table(run, name))
 
     def publish(
         self, run: str, *, records: dict[str, Record], tables: dict[str, list[Record]]
     ) -> None:
-        """Make a finished run appear, whole; its checkpoints and its old failure go."""
+        """Write a finished run atomically; its checkpoints and its old failure are deleted."""
         with folder_with_manifest(self.layout.run(run), of=run) as folder:
             for name, record in records.items():
                 write_json(folder / f"{name}.json", record)
@@ -214,17 +214,17 @@ class Store:
         remove(self.layout.failure(run))
 
     def discard_run(self, run: str) -> None:
-        """Delete a damaged run, so that it is done again."""
+        """Delete a damaged run, so that it is run again."""
         remove(self.layout.run(run))
 
     def fail(self, run: str, record: Record, *, keep_checkpoint: bool = False) -> None:
-        """Keep why a run failed. Its checkpoint is kept on request only."""
+        """Store why a run failed. Its checkpoint is kept only on request."""
         write_json(self.layout.failure(run), record)
         if not keep_checkpoint:
             self.discard_checkpoint(run)
 
     def failure(self, run: str) -> Record | None:
-        """Why a run failed: `error` and, where it is known, `traceback`. None where it did not."""
+        """Why a run failed: `error` and, if known, `traceback`. None if it did not fail."""
         return reader.failure_or_damage(self.layout, run)
 
     # checkpoints of runs in progress
@@ -235,7 +235,7 @@ class Store:
         return checkpoints[-1] if checkpoints else None
 
     def check_checkpoint(self, checkpoint: Path) -> None:
-        """CacheError unless each file of a checkpoint is what was written."""
+        """CacheError unless each file of a checkpoint is unchanged since it was written."""
         of = f"{checkpoint.parent.name}/{checkpoint.name}"
         check_folder(checkpoint, of=of, needed=CHECKPOINT_FILES)
 
@@ -250,6 +250,6 @@ class Store:
             remove(older)
 
     def discard_checkpoint(self, run: str, checkpoint: Path | None = None) -> None:
-        """Delete one checkpoint; without it, all that is kept of the run in progress."""
+        """Delete one checkpoint; without a checkpoint, delete all stored files of the run in progress."""
         with suppress(OSError):
             remove(self.layout.partial(run) if checkpoint is None else checkpoint)

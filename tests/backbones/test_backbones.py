@@ -39,7 +39,9 @@ def test_the_names_are_listed():
 
 
 def test_an_unknown_name_is_told_the_nearest_and_the_other_ways():
-    with pytest.raises(InputError, match=r"'clip-vit-b23'; did you mean 'clip-vit-b32'\?; others"):
+    with pytest.raises(
+        InputError, match=r"'clip-vit-b23'; did you mean 'clip-vit-b32'\?; for another model"
+    ):
         load_backbone("clip-vit-b23")
     with pytest.raises(InputError, match="hf: needs a model"):
         load_backbone("hf:")
@@ -141,7 +143,7 @@ def test_each_mistake_in_a_file_is_told_in_one_sentence(tmp_path, write):
         load_backbone("nowhere.py:Model")
     with pytest.raises(InputError, match="no class or function 'Modle'; did you mean 'Model'"):
         load_backbone(write(name="Modle"))
-    with pytest.raises(InputError, match=r"makes a Model without extract\(\)"):
+    with pytest.raises(InputError, match=r"gives a Model without extract\(\)"):
         load_backbone(write(rest="extract = None"))
     with pytest.raises(InputError, match=r"identity of mine\.py:Model must be a dict of text"):
         load_backbone(write(rest="identity = 'a'"))

@@ -54,8 +54,8 @@ def test_a_share_of_unreadable_images_that_stops_a_study_is_foretold(count, bad,
         assert others == []
     else:
         assert others == [
-            f"a study would stop here: about {expected:.0f} of the {count} images cannot be read, and at most "
-            "10 or 1% may be so: repair them, or take them away"
+            f"a study would stop here: about {expected:.0f} of the {count} images cannot be read, but at most "
+            "10 or 1% are allowed: repair or remove them"
         ]
     if count == 64:
         images = damaged(count, *range(bad))

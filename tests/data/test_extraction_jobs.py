@@ -57,7 +57,7 @@ def workers(tmp_path, monkeypatch):
     """Workers are started at once, and waited for; the processes that extracted are those that left a file."""
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(BACKBONE.format(parent=os.getpid()))
-    monkeypatch.setattr(extraction_jobs, "ALONE_SECONDS", -1.0)
+    monkeypatch.setattr(extraction_jobs, "SINGLE_PROCESS_SECONDS", -1.0)
     are_ready = extraction_jobs._Workers.are_ready
 
     def wait_until_ready(self):
@@ -173,7 +173,7 @@ def test_little_work_and_little_memory_start_no_process(digits, workers, monkeyp
     monkeypatch.setattr(extraction_jobs, "usable_memory", lambda: 0)
     rows_of(digits, own(), 2)
     monkeypatch.setattr(extraction_jobs, "usable_memory", lambda: None)
-    monkeypatch.setattr(extraction_jobs, "ALONE_SECONDS", 10.0)
+    monkeypatch.setattr(extraction_jobs, "SINGLE_PROCESS_SECONDS", 10.0)
     rows_of(digits, own(), 2)
     assert workers() == 0
 
@@ -184,7 +184,7 @@ from multiprocessing import connection
 from lossgauge.data import extraction_jobs, load_dataset
 from lossgauge.data.features import features
 from lossgauge.backbones import load_backbone
-extraction_jobs.ALONE_SECONDS = -1.0
+extraction_jobs.SINGLE_PROCESS_SECONDS = -1.0
 are_ready = extraction_jobs._Workers.are_ready
 def wait_until_ready(self):
     while self._starting:

@@ -192,12 +192,12 @@ def test_a_batch_size_that_is_no_multiple_is_rounded_and_small_classes_are_named
     assert len(batch) == 8
     names = {10: "ant", 30: "bee", 40: "cat"}
     assert m_per_class_notes(labels, class_names=names, **settings) == [
-        "batch_size 11 is not a multiple of samples_per_class 4: batches are of 8",
-        "4 classes of fewer than 4 training rows (8 of 18 rows) are left out of the training batches "
-        "(small_classes: repeat draws their rows again): ant, bee, cat and 1 more",
+        "batch_size 11 is not a multiple of samples_per_class 4: batches have 8 rows",
+        "4 classes with fewer than 4 training rows (8 of 18 rows) are left out of the training batches "
+        "(small_classes: repeat would repeat their rows): ant, bee, cat and 1 more",
     ]
     (_, words) = m_per_class_notes(labels, class_names=names, small_classes="repeat", **settings)
-    assert words.endswith("come once an epoch, their rows drawn again: ant, bee, cat and 1 more")
+    assert words.endswith("appear once per epoch, with repeated rows: ant, bee, cat and 1 more")
     assert not m_per_class_notes(
         labels_of(5, 4), batch_size=8, samples_per_class=4, class_names=names
     )

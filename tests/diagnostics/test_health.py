@@ -57,7 +57,7 @@ def noise(rows, labels):
         (one_class_in_a_point, "1 of 6 classes have collapsed"),
         (two_classes_in_one_place, "two classes have almost the same mean"),
         (one_direction, "little more than one direction"),
-        (all_the_same_way, "any two look alike"),
+        (all_the_same_way, "any two are similar"),
     ],
 )
 def test_each_bad_sign_is_named(spoil, words):
@@ -127,10 +127,10 @@ def test_a_class_has_collapsed_below_a_millionth(intra, seen):
     tight, _ = places(0.0, 2.0, 4.0, spread=intra**0.5)
     rows[labels == 1] = tight[labels == 1]
     said = words_of(rows, labels)
-    assert any("each collapsed to one point" in words for words in said) == seen
+    assert any("collapsed, each to one point" in words for words in said) == seen
     if seen:
         assert (
-            evidence_of("collapsed to a point", rows, labels + 3)
+            evidence_of("collapsed, each to one point", rows, labels + 3)
             == "intra below 1e-06 in classes 4"
         )
 
@@ -160,7 +160,7 @@ def test_embeddings_point_the_same_way_above_nine_tenths(half_angle, seen):
     # cos² of the half angle between two class means is the offset
     rows, labels = places(-half_angle, half_angle, spread=0.01)
     said = words_of(rows, labels)
-    assert any("any two look alike" in words for words in said) == seen
+    assert any("any two are similar" in words for words in said) == seen
 
 
 def test_a_long_list_of_collapsed_classes_is_cut():
@@ -174,6 +174,6 @@ def test_classes_are_named_where_names_are_given():
     (sign,) = [
         sign
         for sign in known_problems(geometry(rows, labels), {0: "cup", 2: "a [red] mug"})
-        if "each collapsed to one point" in sign.words
+        if "collapsed, each to one point" in sign.words
     ]
     assert sign.evidence == "intra below 1e-06 in classes cup, 1, a [red] mug"

@@ -165,7 +165,7 @@ def test_half_precision_is_computed_in_float32_and_gets_its_own_gradient_back(na
 def test_a_second_backward_is_refused_in_words(name):
     embeddings, labels = make_batch(BATCHES["balanced"])
     leaf = embeddings.requires_grad_()
-    with pytest.raises(InputError, match="can be differentiated once"):
+    with pytest.raises(InputError, match="can be differentiated only once"):
         torch.autograd.grad(make_loss(name)(leaf, labels), leaf, create_graph=True)
 
 

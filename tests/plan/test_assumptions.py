@@ -11,11 +11,15 @@ from tests.study.schedule.test_runs import plan
     [
         (["head=mlp", "hidden_size=48"], "head", "two layers with 48 ReLU units between them"),
         (["embedding_size=32"], "head", "one linear layer to 32"),
-        (["center_features=false"], "features", "as they come from the backbone"),
-        ([], "features", "less the mean of the training rows"),
+        (["center_features=false"], "features", "as the backbone gives them"),
+        ([], "features", "minus the mean of the training rows"),
         (["sampler=m_per_class"], "sampler", "the same number of samples of each class"),
-        ([], "selection", "the last epoch: no epoch is picked"),
-        (["selection=oracle"], "selection", "best MAP@R on the test side itself: too good"),
+        ([], "selection", "the last epoch: no epoch is selected"),
+        (
+            ["selection=oracle"],
+            "selection",
+            "best MAP@R on the test side itself: the results are too good",
+        ),
         (
             ["selection=best-validation", "selection_metric=recall_at_1", "validation_share=0.3"],
             "selection",
@@ -26,7 +30,7 @@ from tests.study.schedule.test_runs import plan
         (
             ["tune={trials: 7, sampler: random}", "selection_metric=recall_at_1"],
             "tuning",
-            "drawn at random; judged by R@1 on a validation slice",
+            "drawn at random; compared by R@1 on a validation slice",
         ),
         (["tune={trials: 7}"], "tuning", "proposed by TPE"),
         ([], "loss settings", "not tuned: as in the settings column"),

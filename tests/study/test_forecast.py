@@ -318,8 +318,8 @@ def test_a_forecast_tells_of_images_that_cannot_be_read(tmp_path):
     told(plan, tmp_path / "out", quiet)
     assert quiet.told[:2] == [
         "left out because they cannot be read (11 of the 40 tried): bee/00.png, bee/01.png, bee/02.png and 8 more",
-        "a study would stop here: about 11 of the 40 images cannot be read, and at most 10 or 1% may be so: "
-        "repair them, or take them away",
+        "a study would stop here: about 11 of the 40 images cannot be read, but at most 10 or 1% are allowed: "
+        "repair or remove them",
     ]
 
 

@@ -51,7 +51,7 @@ def test_what_is_left_out_in_part_or_whole_is_told_once_and_stands_on_the_page(t
         ("folder:pets", "left out because they cannot be read (1 of 12): bee/5.png", "part"),
         (
             "folder:pets",
-            "batch_size 5 is not a multiple of samples_per_class 2: batches are of 4",
+            "batch_size 5 is not a multiple of samples_per_class 2: batches have 4 rows",
             "part",
         ),
         ("folder:gone", "there is no file or folder gone", "whole"),

@@ -405,7 +405,7 @@ def test_anchors_that_will_have_no_positive_are_told_of_before_training(tmp_path
     run_study(
         small_plan(losses="triplet", epochs=1, batch_size=4), tmp_path / "two", progress=quiet
     )
-    assert "no other of their class in their batch" in quiet.warnings["digits"]
+    assert "no other sample of their class in their batch" in quiet.warnings["digits"]
 
 
 def test_more_samples_a_class_than_there_are_is_one_clear_error_before_training(tmp_path, quiet):
