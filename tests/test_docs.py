@@ -114,10 +114,7 @@ LINES: dict[str, Line] = {
         only_parsed="needs a network"
     ),
     "WANDB_MODE=online lossgauge export FOLDER --to wandb": Line(only_parsed="needs a network"),
-    "lossgauge --version": Line(),
     # the names of commands
-    "lossgauge study": Line(("lossgauge study my.yaml --dry-run",)),
-    "lossgauge check": Line(("lossgauge check triplet",)),
     "lossgauge report": Line(("lossgauge report FOLDER",)),
     "lossgauge export": Line(("lossgauge export FOLDER",)),
 }

@@ -298,14 +298,6 @@ def python_blocks(name: str) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
 
 
-def test_the_blocks_of_the_page_about_python_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    exec(compile(python_blocks("python.md"), "python.md", "exec"), {"__name__": "docs"})
-    assert "did you mean 'digits'?" in capsys.readouterr().out
-    assert Path("page.html").is_file()
-
-
 def test_every_public_name_is_on_the_page_about_python():
     page = (DOCS / "python.md").read_text()
     assert [name for name in lg.__all__ if not re.search(rf"\blg\.{name}\b", page)] == []

@@ -36,7 +36,10 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
     `download` lets a backbone fetch weights that are not on this machine.
     """
     for name in plan.datasets:
-        check_dataset_name(name)
+        try:
+            check_dataset_name(name)
+        except InputError as error:
+            raise PlanError(str(error)) from None
     for name in plan.backbone if isinstance(plan.backbone, dict) else ():
         if name not in plan.datasets:
             raise PlanError(

@@ -81,7 +81,7 @@ def test_a_loss_that_is_only_near_is_named_with_the_difference(names, message):
         ("cosfacee", "no loss is named 'cosfacee'; the nearest is 'ccl': .*CosFace"),
         (
             "lifted_structure",
-            "known: contrastive, triplet, n_pair, info_nce, arcface, scl, ccl; one",
+            "known: contrastive, triplet, n_pair, info_nce, arcface, scl, ccl; for your own loss",
         ),
         ("", "unknown loss ''; known: "),
     ],

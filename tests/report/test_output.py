@@ -61,7 +61,10 @@ def test_only_a_regular_file_is_written_over(tmp_path, monkeypatch, make, words)
     path = Path("page.html")
     make(path)
     before = {p: p.lstat() for p in tmp_path.iterdir()}
-    with pytest.raises(InputError, match=f"page.html {words}: .*give one with --out"):
+    with pytest.raises(
+        InputError,
+        match=f"page.html {words}, and a report can only replace a regular file; give another file with --out",
+    ):
         write_page(EMPTY, path)
     after = {p: p.lstat() for p in tmp_path.iterdir()}
     assert after.keys() == before.keys()
@@ -92,7 +95,7 @@ def test_a_failed_write_leaves_the_old_page_and_no_scrap(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(DiskError, match=r"cannot be written to .*report.html: disk full; "):
+    with pytest.raises(DiskError, match=r"cannot be written to .*report.html \(disk full\); "):
         write_page(EMPTY, path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -100,7 +103,7 @@ def test_a_failed_write_leaves_the_old_page_and_no_scrap(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(DiskError, match=r"cannot be written to .*another place with --out"):
+    with pytest.raises(DiskError, match=r"cannot be written to .*another file with --out"):
         write_page(EMPTY, tmp_path / "file" / "report.html")
 
 

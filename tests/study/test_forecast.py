@@ -262,7 +262,7 @@ def test_features_that_are_not_in_the_cache_are_estimated_and_not_extracted(tmp_
     assert len(found.grid) == 2
     assert found.grid[1].startswith("digits: 896 training and 901 test rows of 64 features, halves")
     assert "first its features, about" in found.grid[1]
-    assert found.grid[1].endswith("0.5 MB of the cache")
+    assert found.grid[1].endswith("0.5 MB in the cache")
     alone = told(plan.model_copy(update={"datasets": ["digits"]}), tmp_path / "out")
     run_study(plan, tmp_path / "out", progress=Quiet())
     # the same runs as with the real features, and less to do once they are there

@@ -87,7 +87,7 @@ def test_a_cluster_comes_to_the_same_numbers_and_survives_the_death_of_a_worker(
     [
         (Resources("ray", gpus=0.5), "device cuda needs gpus above 0"),
         (Resources("ray", device="cuda"), "device cuda needs gpus above 0"),
-        (Resources("local", gpus=0.5), "only with the engine ray"),
+        (Resources("local", gpus=0.5), "only with engine ray"),
         (Resources("local", device="tpu"), "device must be cpu or cuda, got 'tpu'"),
         (Resources(cpus=0.0), "cpus of a run must be at least 0.01 and finite, got 0"),
         (Resources(cpus=float("nan")), "cpus of a run must be at least 0.01 and finite, got nan"),

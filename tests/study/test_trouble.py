@@ -254,12 +254,12 @@ def as_in_format_2(path: Path) -> None:
     path.write_text(json.dumps({"schema": 2, **study}))
 
 
-def as_in_format_4(path: Path) -> None:
+def as_in_format_5(path: Path) -> None:
     study = read_json(path)
-    write_json(path, {**study, "format": 4, "plan": "of another form"})
+    write_json(path, {**study, "format": 5, "plan": "of another form"})
 
 
-@pytest.mark.parametrize("content", [as_in_format_2, as_in_format_4])
+@pytest.mark.parametrize("content", [as_in_format_2, as_in_format_5])
 def test_a_study_of_another_format_is_neither_read_nor_written_over(tmp_path, quiet, content):
     run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet)
     path = tmp_path / "study.json"
@@ -270,7 +270,9 @@ def test_a_study_of_another_format_is_neither_read_nor_written_over(tmp_path, qu
         lambda: read_study(tmp_path).results,
         lambda: read_status(tmp_path),
     ):
-        with pytest.raises(StudyError, match=r"is of format [24], this lossgauge reads 3"):
+        with pytest.raises(
+            StudyError, match=r"is of format [25], and this version of lossgauge reads format 4"
+        ):
             act()
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
@@ -324,7 +326,7 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, quiet, monkeypatc
     run_study(plan, tmp_path, progress=quiet)
     ((run, words),) = quiet.warnings.items()
     assert run == other
-    assert f"it is of '{begun.name}/2'" in words
+    assert f"it belongs to '{begun.name}/2'" in words
 
 
 def test_a_changed_width_writes_the_references_again(tmp_path, quiet):
