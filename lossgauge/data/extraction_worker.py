@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import pickle
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from lossgauge.data.extraction import extract_batches
+from lossgauge.errors import InputError
 from lossgauge.user_file import import_file
 from lossgauge.worker_process import open_connection, receive_orders
 
@@ -21,7 +23,9 @@ def main(path: Path, number: str) -> None:
     orders = receive_orders(connection)
     with path.open("rb") as file:
         for user_file in pickle.load(file):
-            import_file(Path(user_file), shown=user_file)
+            # one that is not the backbone's may be deleted or broken: if it is needed, the next line fails
+            with suppress(InputError, OSError):
+                import_file(Path(user_file), shown=user_file)
         images, backbone = pickle.load(file)
     connection.send("ready")
     for starts in orders:

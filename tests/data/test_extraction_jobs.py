@@ -18,6 +18,7 @@ from lossgauge.backbones import load_backbone
 from lossgauge.data import extraction_jobs, load_dataset
 from lossgauge.data.extraction_jobs import extract_rows
 from lossgauge.errors import DataError
+from lossgauge.user_file import import_file
 from tests.support.waiting import PATIENCE, wait_for
 
 BACKBONE = """
@@ -151,6 +152,14 @@ def test_an_error_in_a_worker_is_the_error_it_would_be_here(workers, caplog):
     assert errors[0] == errors[1]
     assert "171" in errors[0]
     assert caplog.messages == []
+
+
+def test_a_deleted_file_of_another_import_stops_no_worker(digits, workers):
+    Path("gone.py").write_text("X = 1")
+    import_file(Path("gone.py"), shown="gone.py")
+    Path("gone.py").unlink()
+    rows_of(digits, own(), 2)
+    assert workers() == 2
 
 
 def test_images_that_cannot_be_sent_stay_in_this_process(digits, workers):
