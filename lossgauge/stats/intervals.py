@@ -13,7 +13,7 @@ from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 ROUNDING = 1e-9
 """Equal differences of float64 numbers may differ by this share of them, because of rounding."""
@@ -101,6 +101,8 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | No
     ranks_x, ranks_y = _unit_ranks(x), _unit_ranks(y)
     value = float(ranks_x @ ranks_y)
     if len(x) > EXACT_POINTS:
+        from scipy import stats
+
         return Correlation(value, float(stats.spearmanr(x, y).pvalue), len(x))
     orders = np.array(list(permutations(range(len(y)))))
     by_chance = ranks_y[orders] @ ranks_x
@@ -124,7 +126,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @cache
 def _quantile(degrees: int) -> float:
-    return float(stats.t.ppf(0.975, degrees))
+    return float(special.stdtrit(degrees, 0.975))
 
 
 def _p_value(mean: float, error: float, degrees: int) -> float:
@@ -132,5 +134,7 @@ def _p_value(mean: float, error: float, degrees: int) -> float:
 
 
 def _unit_ranks(values: Sequence[float]) -> np.ndarray:
+    from scipy import stats  # its import takes 0.6 s: every worker would pay for it
+
     ranks = stats.rankdata(values) - (len(values) + 1) / 2
     return np.asarray(ranks / np.linalg.norm(ranks))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from lossgauge.stats.intervals import Interval
+if TYPE_CHECKING:
+    from lossgauge.stats.intervals import Interval
 
 Unit = Literal["percent", "number", "small", "count", "epochs", "milliseconds", "seconds"]
 """How a number is shown: `small` in significant digits, `percent` of a share."""
