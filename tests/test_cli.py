@@ -24,19 +24,8 @@ from lossgauge.results.reader import read_study
 from lossgauge.study.runner import run_study
 from tests.support.command_line import assert_refused
 from tests.support.command_line import run_cli as run
-from tests.support.studies import Quiet, small_plan
+from tests.support.studies import SMALL, Quiet, small_plan
 from tests.support.waiting import PATIENCE, wait_for
-
-SMALL = """
-datasets: [digits]
-backbone: pixels
-losses: [triplet, ccl]
-seeds: 1
-epochs: 2
-batch_size: 64
-learning_rate: 0.001
-embedding_size: 16
-"""
 
 
 @pytest.fixture

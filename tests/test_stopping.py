@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-PATIENCE = 300.0
-"""Seconds after which something that takes a second will never come."""
+from tests.support.waiting import PATIENCE, wait_for
 
 BOUND = 60.0
 """Seconds until a stopped process must have ended, on a machine that is busy with other things."""
@@ -220,11 +219,10 @@ print(os.WTERMSIG(status))
 def wait_for_epochs(process: subprocess.Popen[str]) -> None:
     """Until a run of the study has finished an epoch."""
     path = Path("lossgauge-results/small/.work/running.json")
-    deadline = time.monotonic() + PATIENCE
-    while not (path.is_file() and any(json.loads(path.read_text())["running"].values())):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_for(
+        lambda: path.is_file() and any(json.loads(path.read_text())["running"].values()),
+        process=process,
+    )
 
 
 COMMANDS = {

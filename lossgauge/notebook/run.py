@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def load_features(
             load_dataset(dataset, download=download),
             load_backbone(backbone, download=download, **settings),
             refresh=refresh,
-            progress=lambda done, total: shown.features(dataset, done, total),
+            progress=partial(shown.features, dataset),
         )
 
 

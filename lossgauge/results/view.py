@@ -122,8 +122,7 @@ class StudyView:
 
     def loss_of(self, row: Record) -> Loss:
         """The loss of a row of the variants `default` and `tuned`, by its base and its variant."""
-        base = str(row["base"])
-        return Loss(base, self._names.get(base, base), row["variant"] == "tuned")
+        return self.planned_loss(row)._replace(tuned=row["variant"] == "tuned")
 
     def seeds(self, dataset: str) -> frozenset[int]:
         """Seeds of a dataset's losses, including those of failed and waiting runs."""
@@ -210,7 +209,7 @@ class StudyView:
     def searches(self, dataset: str) -> dict[Loss, Record]:
         """Loss as in the plan → the row of its search, if the search has ended."""
         rows = [row for row in self.results.tuned if row["dataset"] == dataset]
-        return {self.loss_of({**row, "variant": "default"}): row for row in rows}
+        return {self.planned_loss(row): row for row in rows}
 
     def check_one_split(self) -> None:
         """Raises InputError if rows of one dataset were measured on different splits."""
