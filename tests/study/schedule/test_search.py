@@ -212,11 +212,14 @@ class Whole:
 """
 
 
-def test_whole_numbers_spread_evenly_or_evenly_in_their_logarithm_too(tmp_path):
+def test_whole_numbers_spread_evenly_or_evenly_in_their_logarithm_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the seed of a search is made from the name, so the name stays
     (tmp_path / "own.py").write_text(WHOLE)
-    for log, below in ((False, 0.03), (True, 0.5)):
+    # each whole number takes the range from half below it to half above it
+    in_logarithm = math.log(31.5 / 0.5) / math.log(1000.5 / 0.5)
+    for log, below in ((False, 0.031), (True, in_logarithm)):
         of = search(
-            f"losses=[{{'{tmp_path}/own.py:Whole': {{count: {{low: 1, high: 1000, log: {log}}}}}}}]",
+            f"losses=[{{'own.py:Whole': {{count: {{low: 1, high: 1000, log: {log}}}}}}}]",
             "tune={trials: 200, sampler: random}",
         )
         drive(of, lambda run: 0.0)
