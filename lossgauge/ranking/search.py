@@ -29,6 +29,8 @@ _SPARE = 8
 _LEAST_BLOCK_ROWS = 32
 _ROWS_A_SORT = 16
 _SAMPLE = 512
+_FEW_COLUMNS = 1024
+"""Up to so many columns, sorting all of a row costs less than finding which of its scores to sort."""
 
 
 class Neighbors(NamedTuple):
@@ -129,24 +131,37 @@ def _leading_packed(
     every = np.arange(bits.shape[1])
     columns = np.empty((len(bits), width), dtype=np.int64)
     leading = np.empty((len(bits), width), dtype=np.int32)
+    few = len(every) <= _FEW_COLUMNS
+    rows_a_sort = 8 * _ROWS_A_SORT if few else _ROWS_A_SORT
 
     def sort(start: int) -> None:
-        rows = range(start, min(start + _ROWS_A_SORT, len(bits)))
-        for row, floor in zip(rows, _floors(values[rows.start : rows.stop], width), strict=True):
+        rows = slice(start, min(start + rows_a_sort, len(bits)))
+        if few:
+            keep(rows, _packed(bits[rows], every))
+            return
+        for row, floor in enumerate(_floors(values[rows], width), start):
             column = np.flatnonzero(values[row] >= floor)
             if len(column) < width:
                 column = every
-            keys = np.left_shift(~_reordered(bits[row].take(column)), 32, dtype=np.int64)
-            keys |= column
-            if len(keys) > 4 * width:
-                keys.partition(width - 1)
-                keys = keys[:width]
-            keys.sort()
-            np.bitwise_and(keys[:width], 0xFFFFFFFF, out=columns[row])
-            leading[row] = _reordered(~(keys[:width] >> 32).astype(np.int32))
+            keep(row, _packed(bits[row].take(column), column))
 
-    list(pool.map(sort, range(0, len(bits), _ROWS_A_SORT)))
+    def keep(rows: slice | int, keys: np.ndarray) -> None:
+        if keys.shape[-1] > 4 * width:
+            keys.partition(width - 1)
+            keys = keys[..., :width]
+        keys.sort()
+        np.bitwise_and(keys[..., :width], 0xFFFFFFFF, out=columns[rows])
+        leading[rows] = _reordered(~(keys[..., :width] >> 32).astype(np.int32))
+
+    list(pool.map(sort, range(0, len(bits), rows_a_sort)))
     return _Leading(torch.from_numpy(columns), torch.from_numpy(leading.view(np.float32)))
+
+
+def _packed(bits: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(score, column) as one integer each, the largest score first."""
+    keys: np.ndarray = np.left_shift(~_reordered(bits), 32, dtype=np.int64)
+    keys |= columns
+    return keys
 
 
 def _floors(values: Float32[np.ndarray, "block rows"], width: int) -> Float32[np.ndarray, " block"]:

@@ -33,6 +33,13 @@ def integers(*, rows=80, width=3, seed=0):
     return torch.randint(-2, 3, (rows, width), generator=generator)
 
 
+@pytest.fixture(params=["all of a row sorted", "what a sample leaves sorted"])
+def both_ways(request, monkeypatch):
+    """Rows of few columns and rows of many are ranked in two ways: here each of them ranks all."""
+    monkeypatch.setattr(search, "_FEW_COLUMNS", 10**6 if request.param.startswith("all") else 0)
+
+
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [1, 2, 17, 78, 79])
 def test_equal_similarities_are_ranked_by_index_wherever_the_cut_falls(dtype, k):
@@ -47,6 +54,7 @@ def leading_topk(similarity, width, pool):
     return _Leading(*reversed(similarity.topk(width, dim=1)))
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("k", [1, 5, 79])
 def test_the_two_ways_to_find_the_largest_scores_give_one_order(monkeypatch, k):
     rows = integers(seed=1).float()
@@ -61,6 +69,7 @@ def packed(similarity, width):
         return _leading_packed(similarity, width, pool)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_a_negative_zero_equals_a_positive_one():
     similarity = torch.tensor([[-torch.inf, -0.0, 0.0, -0.0, -1.0, 1.0]])
     found = packed(similarity, 5)
@@ -68,6 +77,7 @@ def test_a_negative_zero_equals_a_positive_one():
     assert found.scores.tolist() == [[1, 0, 0, 0, -1]]
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("width", [1, 7, 300, 1500, 2999, 3000])
 @pytest.mark.parametrize("kind", ["random", "few values", "sample above", "sample below", "equal"])
 def test_the_largest_scores_are_found_whatever_a_sample_of_them_looks_like(kind, width):
