@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
-from lossgauge import __version__, stopping
+from lossgauge import __version__, startup, stopping
 from lossgauge.errors import InputError, LossgaugeError, nearest
 from lossgauge.terminal import one_line, safe
 
@@ -144,12 +144,13 @@ def study(
     """
     folder = out or Path("lossgauge-results") / Path(source).stem
     stopping.describe = partial(_stopped_study, folder)
-    from lossgauge.plan.yaml_file import load_plan
-    from lossgauge.study.engines import Resources
-    from lossgauge.study.forecast import forecast
-    from lossgauge.study.progress_bars import show_progress
-    from lossgauge.study.runner import run_study
-    from lossgauge.study.sentences import forecast_lines, outcome_line
+    with startup.imports():
+        from lossgauge.plan.yaml_file import load_plan
+        from lossgauge.study.engines import Resources
+        from lossgauge.study.forecast import forecast
+        from lossgauge.study.progress_bars import show_progress
+        from lossgauge.study.runner import run_study
+        from lossgauge.study.sentences import forecast_lines, outcome_line
 
     plan = load_plan(source, overrides=setting or ())
     resources = Resources(engine, jobs, device, cpus, gpus)
@@ -191,8 +192,9 @@ def report(
 @app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
 def status(folder: Folder) -> None:
     """Show how many runs are done, running, failed and waiting, and the time left. Also works while the study runs."""
-    from lossgauge.study.sentences import status_lines
-    from lossgauge.study.status import read_status
+    with startup.imports():
+        from lossgauge.study.sentences import status_lines
+        from lossgauge.study.status import read_status
 
     for line in status_lines(read_status(folder)):
         say(line)
@@ -223,8 +225,9 @@ def export(
     ] = False,
 ) -> None:
     """Write the tables of a study for other tools."""
-    from lossgauge.export import export_study
-    from lossgauge.results.reader import read_study
+    with startup.imports():
+        from lossgauge.export import export_study
+        from lossgauge.results.reader import read_study
 
     view = read_study(folder)
     _say_damage(view)
@@ -238,7 +241,8 @@ def schema() -> None:
     """Print the JSON Schema of study files. An editor uses it to complete and check YAML."""
     import json
 
-    from lossgauge.plan.yaml_file import schema as study_schema
+    with startup.imports():
+        from lossgauge.plan.yaml_file import schema as study_schema
 
     for line in json.dumps(study_schema(), indent=1).splitlines():
         say(line)
@@ -247,7 +251,8 @@ def schema() -> None:
 @app.command(epilog="Example: `lossgauge losses`")
 def losses() -> None:
     """List the losses with their settings."""
-    from lossgauge.losses.registry import LOSSES, loss_class, settings_of
+    with startup.imports():
+        from lossgauge.losses.registry import LOSSES, loss_class, settings_of
 
     for name in LOSSES:
         made = loss_class(name)
@@ -263,7 +268,8 @@ def losses() -> None:
 @app.command(epilog="Example: `lossgauge datasets`")
 def datasets() -> None:
     """List the datasets: the place of each on this machine, or how to get it."""
-    from lossgauge.data import describe_datasets
+    with startup.imports():
+        from lossgauge.data import describe_datasets
 
     for line in describe_datasets():
         say(line)
@@ -295,10 +301,11 @@ def features(
 ) -> None:
     """Extract the features of a dataset into the cache. Features in the cache are used as they are."""
     stopping.describe = _stopped_features
-    from lossgauge.backbones import load_backbone
-    from lossgauge.data import load_dataset
-    from lossgauge.data.features import features as extract
-    from lossgauge.study.progress_bars import show_progress
+    with startup.imports():
+        from lossgauge.backbones import load_backbone
+        from lossgauge.data import load_dataset
+        from lossgauge.data.features import features as extract
+        from lossgauge.study.progress_bars import show_progress
 
     given: dict[str, Any] = {
         key: value for key, value in (("dtype", dtype), ("device", device)) if value
@@ -322,7 +329,8 @@ def features(
 @cache_app.command("ls", epilog="Example: `lossgauge cache ls`")
 def list_cache() -> None:
     """List the entries of the cache with their sizes."""
-    from lossgauge.data.cache import default_cache, entries
+    with startup.imports():
+        from lossgauge.data.cache import default_cache, entries
 
     listed = entries(default_cache())
     for entry in listed:
@@ -341,8 +349,9 @@ def verify(
     ] = None,
 ) -> None:
     """Read every byte of the cache, and show the damaged entries."""
-    from lossgauge.data.cache import verify as verify_entry
-    from lossgauge.errors import CacheError
+    with startup.imports():
+        from lossgauge.data.cache import verify as verify_entry
+        from lossgauge.errors import CacheError
 
     damaged = 0
     for folder in _cached(names):
@@ -366,7 +375,8 @@ def remove_cached(
     everything: Annotated[bool, typer.Option("--all", help="Delete all entries.")] = False,
 ) -> None:
     """Delete entries of the cache. Features are extracted again when a study needs them."""
-    from lossgauge.data.cache import remove
+    with startup.imports():
+        from lossgauge.data.cache import remove
 
     if everything == bool(names):
         raise InputError(
@@ -379,7 +389,8 @@ def remove_cached(
 
 def _cached(names: list[str] | None) -> list[Path]:
     """Folders of the entries whose names begin with one of `names`; all entries without names."""
-    from lossgauge.data.cache import default_cache, entries
+    with startup.imports():
+        from lossgauge.data.cache import default_cache, entries
 
     folders = [entry.folder for entry in entries(default_cache())]
     for name in names or ():
@@ -410,7 +421,8 @@ def check(
 ) -> None:
     """Check that a loss keeps the rules of all losses; or check embeddings for known problems."""
     if target.endswith((".npz", ".npy", ".safetensors", ".parquet")) or Path(target).is_dir():
-        from lossgauge.embedding_health import embedding_health, health_lines
+        with startup.imports():
+            from lossgauge.embedding_health import embedding_health, health_lines
 
         health = embedding_health(
             Path(target), embeddings_name=embeddings_name, labels_name=labels_name
@@ -422,8 +434,9 @@ def check(
 
 
 def _check_loss(name: str) -> None:
-    from lossgauge.losses.registry import loss_maker
-    from lossgauge.testing import contract
+    with startup.imports():
+        from lossgauge.losses.registry import loss_maker
+        from lossgauge.testing import contract
 
     loss = loss_maker(name, {}, class_count=4, embedding_size=16)()
     broken = 0
@@ -438,8 +451,9 @@ def _check_loss(name: str) -> None:
 
 
 def _write_report(folder: Path, out: Path | None = None) -> Path:
-    from lossgauge.report.output import check_replaceable, write_page
-    from lossgauge.results.reader import read_study
+    with startup.imports():
+        from lossgauge.report.output import check_replaceable, write_page
+        from lossgauge.results.reader import read_study
 
     if out is not None:
         check_replaceable(out)

@@ -8,6 +8,7 @@ that wait for it. Why not `multiprocessing.Process`: it runs the caller's script
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import queue
 import signal
@@ -16,15 +17,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import IO, Any
+
+from lossgauge import startup
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class WorkerProcess:
-    """`python -m module ARGUMENTS… NUMBER`, where NUMBER is the file descriptor for `receive_orders`.
+    """A process that calls `main` of a module with ARGUMENTS… NUMBER: the file descriptor for `open_connection`.
 
     Its output goes to `log`.
     """
@@ -34,7 +38,7 @@ class WorkerProcess:
         with theirs:
             self._process = subprocess.Popen(
                 # -P: a file in the working folder must not replace a library
-                [sys.executable, "-P", "-m", module, *arguments, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", __name__, module, *arguments, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -100,3 +104,15 @@ def exit_cause(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+def _main(module: str, *arguments: str) -> None:
+    with startup.imports():
+        worker = import_module(module)
+    gc.freeze()  # the collector looks only through what the worker's tasks make
+    startup.end_quickly()
+    worker.main(*arguments)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

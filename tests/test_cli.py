@@ -159,8 +159,8 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(place: Path):
     assert " MB" in done.stdout
 
 
-def test_a_tuned_study_with_two_jobs_its_tables_and_its_schema(place: Path):
-    done = run("study", "small.yaml", "--set", "tune.trials=6", "--jobs", "2", "--out", "out")
+def test_a_tuned_study_its_tables_and_its_schema(place: Path):
+    done = run("study", "small.yaml", "--set", "tune.trials=6", "--out", "out")
     assert done.returncode == 0
     assert "17 runs, 0 reused" in done.stderr
     page = Path("out/report.html").read_text()

@@ -134,7 +134,9 @@ def desk(tmp_path: Path, whole_study: Path, monkeypatch: pytest.MonkeyPatch) -> 
         shutil.copytree(whole_study, name)
     for example in ("my_loss.py", "my_backbone.py"):
         shutil.copy(ROOT / "examples" / example, example)
-    Path("my.yaml").write_text(SMALL)
+    Path("my.yaml").write_text(
+        SMALL.replace("[digits]", '["embeddings:embeddings.npz"]').replace("backbone: pixels\n", "")
+    )
     own_data = blocks(text_of("docs/your-own-data.md"))
     Path("mine.yaml").write_text(next(block.code for block in own_data if block.language == "yaml"))
     write_own_data()

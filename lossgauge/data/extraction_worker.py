@@ -1,13 +1,8 @@
-"""A worker: `python -m lossgauge.data.extraction_worker FILE CONNECTION`. It gets numbers of batches and sends features.
-
-FILE holds, pickled by the process that started it: the user's files that have to be imported, the images and the
-backbone.
-"""
+"""In a worker process: it receives numbers of batches, and sends their features."""
 
 from __future__ import annotations
 
 import pickle
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,11 +12,15 @@ from lossgauge.user_file import import_file
 from lossgauge.worker_process import open_connection, receive_orders
 
 
-def main(path: Path, number: str) -> None:
-    """Extract the requested batches until the connection is closed."""
+def main(path: str, number: str) -> None:
+    """Extract the requested batches until the connection is closed.
+
+    The file at `path` holds, pickled by the process that started this one: the user's files that have to be imported,
+    the images and the backbone.
+    """
     connection = open_connection(number)
     orders = receive_orders(connection)
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         for user_file in pickle.load(file):
             # one that is not the backbone's may be deleted or broken: if it is needed, the next line fails
             with suppress(InputError, OSError):
@@ -31,7 +30,3 @@ def main(path: Path, number: str) -> None:
     for starts in orders:
         for rows, *others in extract_batches(images, backbone, starts, decoders=1):
             connection.send((rows.numpy(), *others))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])

@@ -25,6 +25,7 @@ from lossgauge.study.engines import (
     check_resources,
     engine_class,
 )
+from lossgauge.study.engines.base import TRIES
 from lossgauge.study.engines.processes import Processes
 from lossgauge.study.runner import run_study
 from lossgauge.study.schedule.runs import plan_runs
@@ -170,28 +171,23 @@ def test_a_study_on_one_core_comes_to_the_same_numbers(tmp_path, small_study, mo
     assert numbers(Path("one-core")) == numbers(small_study)
 
 
-def test_what_a_loss_prints_does_not_come_between(own, quiet):
-    outcome = run_study(
-        small_plan(losses="own.py:Loud"), own / "out", progress=quiet, resources=Resources(jobs=2)
-    )
-    assert (outcome.done, outcome.failed) == (2, 0)
-
-
-def test_a_run_whose_worker_was_killed_is_done_by_another_unless_it_is_in_its_place(own, quiet):
-    plan = small_plan(losses="own.py:Once,own.py:Published", epochs=1)
+def test_what_a_loss_prints_and_a_worker_that_is_killed_cost_no_run(own, quiet):
+    """A killed worker's run is done by another, unless it is already in its place."""
+    plan = small_plan(losses="own.py:Loud,own.py:Once,own.py:Published", epochs=1)
     outcome = run_study(plan, own / "out", progress=quiet, resources=Resources(jobs=2))
     assert (own / "died").exists()
-    assert (outcome.done, outcome.failed) == (3, 0)
+    assert (outcome.done, outcome.failed) == (4, 0)
     assert len((own / "batches").read_text()) == 14  # once
 
 
 @pytest.mark.parametrize(
-    ("loss", "cause", "trace"),
-    [("Deadly", "SIGKILL", ""), ("Crash", "SIGSEGV", "own.py")],
+    ("loss", "cause", "trace", "tries"),
+    [("Deadly", "SIGKILL", "", TRIES), ("Crash", "SIGSEGV", "own.py", 1)],
 )
 def test_a_run_that_kills_its_workers_is_given_up_with_what_they_left(
-    own, quiet, loss, cause, trace
+    own, quiet, monkeypatch, loss, cause, trace, tries
 ):
+    monkeypatch.setattr("lossgauge.study.engines.processes.TRIES", tries)
     plan = small_plan(losses=f"own.py:{loss},triplet")
     (own / "stay").touch()
     try:
@@ -200,7 +196,7 @@ def test_a_run_that_kills_its_workers_is_given_up_with_what_they_left(
         (own / "stay").unlink()
     assert (outcome.done, outcome.failed) == (2, 1)
     (failure,) = read_study(own / "out").results.failures
-    assert failure["error"] == f"its worker was ended by {cause} 3 times in the same place"
+    assert failure["error"] == f"its worker was ended by {cause} {tries} times in the same place"
     assert trace in failure["traceback"]
     if trace:  # the last lines of a long log
         assert "line 99" in failure["traceback"]
@@ -307,38 +303,33 @@ def at_work(own):
     wait_for(
         lambda: running.is_file() and len(read_status(Path("out")).running) == 2, process=process
     )
+    # a run is said to have started before its worker's process has the worker's name
+    wait_for(lambda: len(workers_of(Path("out"))) == 2, process=process)
     yield process
     process.kill()
     process.communicate()
 
 
-def test_workers_end_with_their_study_whatever_ends_it(at_work):
-    # a run is said to have started before its worker's process has the worker's name
-    wait_for(lambda: len(workers_of(Path("out"))) == 2, process=at_work)
+def test_workers_end_with_a_study_that_is_killed(at_work):
     at_work.send_signal(signal.SIGKILL)
     at_work.wait()
     wait_for(lambda: not workers_of(Path("out")))
 
 
-def test_an_interrupt_that_reaches_a_worker_is_not_its_to_answer(at_work):
-    def reached() -> dict[str, int]:
-        return {run: epoch for run, (epoch, _) in read_status(Path("out")).running.items()}
-
-    def both_train() -> bool:
-        return sum(epoch > 0 for epoch in reached().values()) == 2
-
-    wait_for(both_train, process=at_work)
-    before, workers = reached(), set(workers_of(Path("out")))
-    for worker in workers:
-        os.kill(worker, signal.SIGINT)
-    wait_for(
-        lambda: all(reached().get(run, 0) > epoch + 1 for run, epoch in before.items()),
-        process=at_work,
-    )
-    assert set(workers_of(Path("out"))) == workers
+def test_a_study_at_work_is_not_disturbed_until_it_is_interrupted(at_work, quiet):
+    """One study in the steps below, because its three processes take seconds to start."""
+    is_told_to_others(at_work, quiet)
+    goes_on_after_an_interrupt_of_its_workers(at_work)
+    wait_for(lambda: list(Path("out/runs").glob("*untrained*")), process=at_work)
+    at_work.send_signal(signal.SIGINT)
+    at_work.wait(timeout=PATIENCE)
+    assert not workers_of(Path("out"))
+    assert not Store(Path("out")).is_locked()
+    assert not list(Path("out").rglob(".new-*"))
+    assert list(Path("out/runs").glob("*untrained*"))
 
 
-def test_a_second_study_on_the_folder_is_told_and_the_status_can_be_asked_meanwhile(at_work, quiet):
+def is_told_to_others(at_work, quiet):
     status = read_status(Path("out"))
     assert status.at_work
     assert status.expected == 4
@@ -347,13 +338,21 @@ def test_a_second_study_on_the_folder_is_told_and_the_status_can_be_asked_meanwh
     wait_for(lambda: read_status(Path("out")).seconds_left, process=at_work)
 
 
-def test_an_interrupt_ends_the_workers_and_what_is_done_stays(at_work, quiet):
-    wait_for(lambda: list(Path("out/runs").glob("*untrained*")), process=at_work)
-    at_work.send_signal(signal.SIGINT)
-    at_work.wait(timeout=PATIENCE)
-    assert not workers_of(Path("out"))
-    assert not Store(Path("out")).is_locked()
-    assert not list(Path("out").rglob(".new-*"))
+def goes_on_after_an_interrupt_of_its_workers(at_work):
+    """Ctrl-C in a terminal reaches the workers too: the study answers it, not they."""
+
+    def reached() -> dict[str, int]:
+        return {run: epoch for run, (epoch, _) in read_status(Path("out")).running.items()}
+
+    wait_for(lambda: sum(epoch > 0 for epoch in reached().values()) == 2, process=at_work)
+    before, workers = reached(), set(workers_of(Path("out")))
+    for worker in workers:
+        os.kill(worker, signal.SIGINT)
+    wait_for(
+        lambda: all(reached().get(run, 0) > epoch + 1 for run, epoch in before.items()),
+        process=at_work,
+    )
+    assert set(workers_of(Path("out"))) == workers
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_runs_that_are_there_need_no_job(tmp_path, quiet, monkeypatch):
 
     def noted(resources, ledger, store):
         chosen.append(with_jobs(resources, ledger, store))
-        return chosen[-1]
+        return Resources("in-process")
 
     monkeypatch.setattr("lossgauge.study.runner.with_jobs", noted)
     run_study(plan, tmp_path, progress=quiet)

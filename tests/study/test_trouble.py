@@ -17,6 +17,7 @@ from lossgauge.study.engines import DEFAULT, Resources
 from lossgauge.study.engines.features_file import write_features_file
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
+from tests.support.finished import once
 from tests.support.studies import Quiet, small_plan
 
 
@@ -40,10 +41,11 @@ def test_a_full_disk_fails_runs_in_words_and_with_room_the_same_command_goes_on(
     monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
     (small_disk / "ballast").write_bytes(b"x" * 330_000)
     plan = small_plan(losses="triplet,contrastive,scl", epochs=6, embedding_size=64)
-    outcome = run_study(plan, small_disk / "out", progress=quiet)
+    here = Resources("in-process")
+    outcome = run_study(plan, small_disk / "out", progress=quiet, resources=here)
     assert outcome.failed > 0
     assert all("No space left" in words for words in quiet.failures.values())
-    gone_on_with(plan, small_disk, Resources())
+    gone_on_with(plan, small_disk, here)
 
 
 def test_no_room_for_what_workers_need_is_one_clear_error(small_disk, quiet, monkeypatch):
@@ -105,23 +107,23 @@ def a_file_instead(run: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [damage_manifest, empty_manifest, no_manifest, no_summary, torn_steps, a_file_instead]
 )
-def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet, damage):
-    plan = small_plan(epochs=1)
-    run_study(plan, tmp_path, progress=quiet)
-    whole = read_study(tmp_path).results.summaries
-    (run,) = tmp_path.glob("runs/*triplet*")
+def test_a_damaged_run_is_told_and_done_again_and_nothing_else_is(
+    finished_small_study, quiet, damage
+):
+    whole = read_study(finished_small_study).results.summaries
+    (run,) = finished_small_study.glob("runs/*triplet*")
     damage(run)
     if run.is_dir():
-        (failure,) = read_study(tmp_path).results.failures
+        (failure,) = read_study(finished_small_study).results.failures
         assert "is damaged (" in failure["error"]
         assert failure["error"].endswith("the same `lossgauge study` command writes it again")
-    outcome = run_study(plan, tmp_path, progress=quiet)
+    outcome = run_study(small_plan(), finished_small_study, progress=quiet)
     assert (outcome.done, outcome.reused, outcome.failed) == (1, 2, 0)
     (words,) = quiet.warnings.values()
     assert list(quiet.warnings) == [run.name]
     assert "is damaged (" in words
     assert words.endswith("the run is done again")
-    results = read_study(tmp_path).results
+    results = read_study(finished_small_study).results
     assert results.failures == []
     assert [row["map_at_r"] for row in results.summaries] == [row["map_at_r"] for row in whole]
 
@@ -129,15 +131,13 @@ def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet
 @pytest.mark.parametrize(
     "content", ["[]", "{}", '{"references": 1}', '{"references": [{"dataset": "digits"}]}', "{"]
 )
-def test_a_damaged_record_of_a_dataset_is_written_anew(tmp_path, quiet, content):
-    plan = small_plan(losses="triplet", epochs=1)
-    run_study(plan, tmp_path, progress=quiet)
-    path = tmp_path / "datasets" / "digits.json"
+def test_a_damaged_record_of_a_dataset_is_written_again(finished_small_study, quiet, content):
+    path = finished_small_study / "datasets" / "digits.json"
     whole = path.read_text()
     path.write_text(content)
     with pytest.raises(CacheError, match=r"datasets/digits\.json is damaged .* command writes it"):
-        read_study(tmp_path)
-    run_study(plan, tmp_path, progress=quiet)
+        read_study(finished_small_study)
+    run_study(small_plan(), finished_small_study, progress=quiet)
     assert path.read_text() == whole
     (words,) = quiet.warnings.values()
     assert re.fullmatch(
@@ -146,10 +146,8 @@ def test_a_damaged_record_of_a_dataset_is_written_anew(tmp_path, quiet, content)
     )
 
 
-def test_runs_without_a_name_are_a_damaged_study(tmp_path, quiet):
-    plan = small_plan(losses="triplet", epochs=1)
-    run_study(plan, tmp_path, progress=quiet)
-    path = tmp_path / "study.json"
+def test_runs_without_a_name_are_a_damaged_study(finished_small_study, quiet):
+    path = finished_small_study / "study.json"
     whole = path.read_text()
     damaged = json.loads(whole)
     del damaged["runs"][0]["run"]
@@ -159,18 +157,16 @@ def test_runs_without_a_name_are_a_damaged_study(tmp_path, quiet):
         with pytest.raises(
             CacheError, match=r"is damaged \(runs\.0\.run: Field required\); the same"
         ):
-            read(tmp_path)
-    run_study(plan, tmp_path, progress=quiet)
+            read(finished_small_study)
+    run_study(small_plan(), finished_small_study, progress=quiet)
     assert json.loads(path.read_text())["runs"] == json.loads(whole)["runs"]
 
 
-def test_a_file_where_a_checkpoint_was_is_swept_away(tmp_path, quiet):
-    plan = small_plan(losses="triplet", epochs=1)
-    run_study(plan, tmp_path, progress=quiet)
-    (run,) = tmp_path.glob("runs/*triplet*")
-    (tmp_path / "partial" / run.name).write_text("no folder")
-    assert run_study(plan, tmp_path, progress=quiet).reused == 2
-    assert not list((tmp_path / "partial").iterdir())
+def test_a_file_where_a_checkpoint_was_is_removed(finished_small_study, quiet):
+    (run,) = finished_small_study.glob("runs/*triplet*")
+    (finished_small_study / "partial" / run.name).write_text("no folder")
+    assert run_study(small_plan(), finished_small_study, progress=quiet).reused == 3
+    assert not list((finished_small_study / "partial").iterdir())
 
 
 def cut(path: Path) -> None:
@@ -181,6 +177,45 @@ def flip(path: Path) -> None:
     """One bit of the last bytes: of a tensor's numbers, where there are any."""
     content = path.read_bytes()
     path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+
+
+class StopsInEpoch3(Quiet):
+    def epoch(self, run, epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+
+FOUR_EPOCHS = {"losses": "triplet", "epochs": 4}
+
+
+@pytest.fixture(scope="session")
+def stopped_and_whole(tmp_path_factory):
+    """A study of four epochs that was stopped in the third, in `out`, and one that was not, in `whole`."""
+
+    def make(folder: Path) -> None:
+        plan = small_plan(**FOUR_EPOCHS)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LOSSGAUGE_CACHE", str(folder / "cache"))
+            patch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
+            with pytest.raises(KeyboardInterrupt):
+                run_study(plan, folder / "out", progress=StopsInEpoch3())
+            run_study(plan, folder / "whole", progress=Quiet())
+
+    return once(tmp_path_factory, "stopped", make)
+
+
+@pytest.fixture
+def stopped(stopped_and_whole, tmp_path, monkeypatch):
+    """A copy of the stopped study; it goes on with a checkpoint after each epoch."""
+    monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
+    return Path(shutil.copytree(stopped_and_whole / "out", tmp_path / "out"))
+
+
+def assert_as_if_never_stopped(folder, stopped_and_whole):
+    found, whole = (
+        read_study(out).results.summaries[-1] for out in (folder, stopped_and_whole / "whole")
+    )
+    assert found["map_at_r"] == whole["map_at_r"]
 
 
 @pytest.mark.parametrize(
@@ -195,56 +230,34 @@ def flip(path: Path) -> None:
     ],
 )
 def test_a_damaged_checkpoint_costs_what_is_in_it_and_not_the_run(
-    tmp_path, quiet, monkeypatch, name, damage, resources
+    stopped, stopped_and_whole, quiet, name, damage, resources
 ):
-    monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
-    plan = small_plan(losses="triplet", epochs=4)
-
-    class Stops(Quiet):
-        def epoch(self, run, epoch):
-            if epoch == 3:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_study(plan, tmp_path / "out", progress=Stops())
-    (path,) = (tmp_path / "out").glob(f"partial/*/{name}")
+    (path,) = stopped.glob(f"partial/*/{name}")
     damage(path)
-    outcome = run_study(plan, tmp_path / "out", progress=quiet, resources=resources)
+    outcome = run_study(small_plan(**FOUR_EPOCHS), stopped, progress=quiet, resources=resources)
     assert (outcome.done, outcome.failed) == (1, 0)
     ((run, words),) = quiet.warnings.items()
-    assert run == read_study(tmp_path / "out").results.summaries[-1]["run"]
+    assert run == read_study(stopped).results.summaries[-1]["run"]
     assert re.fullmatch(
         rf".*{path.name} is damaged \(.*\); the run continues from its start", words
     )
-    run_study(plan, tmp_path / "whole", progress=quiet)
-    found, whole = (read_study(tmp_path / out).results.summaries[-1] for out in ("out", "whole"))
-    assert found["map_at_r"] == whole["map_at_r"]
+    assert_as_if_never_stopped(stopped, stopped_and_whole)
 
 
-def test_streamed_steps_that_a_kill_left_over_come_once(tmp_path, quiet, monkeypatch):
-    monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
-    plan = small_plan(losses="triplet", epochs=4)
-
-    class Stops(Quiet):
-        def epoch(self, run, epoch):
-            if epoch == 3:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_study(plan, tmp_path, progress=Stops())
-    parts = sorted(tmp_path.glob("partial/*/steps/*.parquet"))
+def test_streamed_steps_that_a_kill_left_over_come_once(stopped, quiet):
+    parts = sorted(stopped.glob("partial/*/steps/*.parquet"))
     # 14 steps an epoch, each streamed once
     assert [int(path.stem) for path in parts] == [0, 14]
     # killed between the stream and its checkpoint: a part that no checkpoint knows of
     shutil.copy(parts[1], parts[1].with_name("000000028.parquet"))
     told = []
     quiet.epoch = lambda run, epoch: told.append(epoch)
-    run_study(plan, tmp_path, progress=quiet)
+    run_study(small_plan(**FOUR_EPOCHS), stopped, progress=quiet)
     # from the checkpoint, not from the start
     assert told == [3, 4]
     assert quiet.warnings == {}
-    (steps,) = tmp_path.glob("runs/*triplet*/steps.parquet")
-    rows = Store(tmp_path).table(steps.parent.name, "steps")
+    (steps,) = stopped.glob("runs/*triplet*/steps.parquet")
+    rows = Store(stopped).table(steps.parent.name, "steps")
     assert [row["step"] for row in rows] == list(range(4 * 14))
 
 
@@ -260,34 +273,36 @@ def as_in_format_5(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [as_in_format_2, as_in_format_5])
-def test_a_study_of_another_format_is_neither_read_nor_written_over(tmp_path, quiet, content):
-    run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet)
-    path = tmp_path / "study.json"
+def test_a_study_of_another_format_is_neither_read_nor_written_over(
+    finished_small_study, quiet, content
+):
+    path = finished_small_study / "study.json"
     content(path)
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    before = {p: p.read_bytes() for p in finished_small_study.rglob("*") if p.is_file()}
     for act in (
-        lambda: run_study(small_plan(losses="triplet", epochs=1), tmp_path, progress=quiet),
-        lambda: read_study(tmp_path).results,
-        lambda: read_status(tmp_path),
+        lambda: run_study(small_plan(), finished_small_study, progress=quiet),
+        lambda: read_study(finished_small_study).results,
+        lambda: read_status(finished_small_study),
     ):
         with pytest.raises(
             StudyError, match=r"is of format [25], and this version of lossgauge reads format 4"
         ):
             act()
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert {p: p.read_bytes() for p in finished_small_study.rglob("*") if p.is_file()} == before
 
 
-def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(tmp_path, quiet, monkeypatch):
+def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(
+    tmp_path, stopped_and_whole, quiet, monkeypatch
+):
     monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
-    plan = small_plan(losses="triplet", epochs=4)
+    plan = small_plan(**FOUR_EPOCHS)
 
-    class KeepsBoth(Quiet):
+    class KeepsBoth(StopsInEpoch3):
         def epoch(self, run, epoch):
             if epoch == 2:  # what a kill between two steps of a checkpoint leaves
                 (one,) = tmp_path.glob("out/partial/*/1")
                 shutil.copytree(one, tmp_path / "one")
-            if epoch == 3:
-                raise KeyboardInterrupt
+            super().epoch(run, epoch)
 
     with pytest.raises(KeyboardInterrupt):
         run_study(plan, tmp_path / "out", progress=KeepsBoth())
@@ -300,22 +315,14 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(tmp_path, 
     assert told == [2, 3, 4]
     (words,) = quiet.warnings.values()
     assert words.endswith("; the run continues from its checkpoint of epoch 1")
-    run_study(plan, tmp_path / "whole", progress=Quiet())
-    found, whole = (read_study(tmp_path / out).results.summaries[-1] for out in ("out", "whole"))
-    assert found["map_at_r"] == whole["map_at_r"]
+    assert_as_if_never_stopped(tmp_path / "out", stopped_and_whole)
 
 
 def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, quiet, monkeypatch):
     monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)
-    plan = small_plan(losses="triplet", epochs=4, seeds=2)
-
-    class Stops(Quiet):
-        def epoch(self, run, epoch):
-            if epoch == 3:
-                raise KeyboardInterrupt
-
+    plan = small_plan(**FOUR_EPOCHS, seeds=2)
     with pytest.raises(KeyboardInterrupt):
-        run_study(plan, tmp_path, progress=Stops())
+        run_study(plan, tmp_path, progress=StopsInEpoch3())
     (begun,) = (tmp_path / "partial").iterdir()
     other = next(
         row["run"]

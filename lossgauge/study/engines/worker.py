@@ -1,8 +1,7 @@
-"""A worker: `python -m lossgauge.study.engines.worker FOLDER CONNECTION`. It gets runs, and says how far it is."""
+"""In a worker process: it receives runs, does them, and reports each epoch."""
 
 from __future__ import annotations
 
-import sys
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from lossgauge.study.schedule.runs import Run
 from lossgauge.worker_process import open_connection, receive_orders
 
 
-def main(folder: Path, number: str) -> None:
-    """Do runs until the study ends."""
+def main(folder: str, number: str) -> None:
+    """Do runs of the study in `folder` until the study ends."""
     connection = open_connection(number)
     features = lru_cache(maxsize=4)(read_features_file)
-    store = Store(folder)
+    store = Store(Path(folder))
     with store.shared_lock():
         for order in receive_orders(connection):
             end = run_guarded(
@@ -28,7 +27,3 @@ def main(folder: Path, number: str) -> None:
                 device=order["device"],
             )
             connection.send({"ended": end.as_json()})
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])

@@ -533,8 +533,8 @@ def test_a_search_waits_for_a_trial_that_failed_by_no_fault_of_its_own(tmp_path,
     assert [row["base"] for row in found.tuned] == ["triplet"]
     assert len([row for row in found.trials if row["base"] != "triplet"]) == ROUND
     full.unlink()
-    _, again, _ = tuned_study(tmp_path, "out", losses, resources=resources)
-    _, whole, _ = tuned_study(tmp_path, "whole", losses)
+    _, again, _ = tuned_study(tmp_path, "out", losses, resources=Resources("in-process"))
+    _, whole, _ = tuned_study(tmp_path, "whole", losses, resources=Resources("in-process"))
     assert again.tuned == whole.tuned
     assert {path.name for path in (tmp_path / "out" / "runs").iterdir()} == {
         path.name for path in (tmp_path / "whole" / "runs").iterdir()
