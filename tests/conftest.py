@@ -3,6 +3,7 @@
 The hook must be installed before the package is imported.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -37,6 +38,14 @@ from tests.support.finished import (  # noqa: E402, F401  # fixtures for all tes
 if (kept := private_folder("compiled")) is not None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(kept))
 keep_torch_private()
+
+gc.disable()  # until the tests are collected: what is imported stays
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 # A script starts `pytest &` with Ctrl-C ignored, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
