@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -38,6 +39,8 @@ if __name__ == "__main__":
     features(images, load_backbone("efficientnet-lite0"), cache=Path(sys.argv[2]))
 """
 LOOP = "while True: pass"
+PATIENCE = 1800.0
+"""Seconds after which a case is given up: with two threads and a busy neighbor, it may take hours."""
 DEMO = ["study", "demo"]
 PAPER = [
     "study", "paper", "--set", "epochs=5", "--set", "datasets=[fashion-mnist]", "--set", "seeds=[0]",
@@ -79,9 +82,12 @@ def main() -> None:
 
 
 def _seconds(case: str, checkout: Path, temporary: Path, small: bool) -> float:
-    """The time of one case in a new folder, with the features of studies in a cache that stays."""
+    """The time of one case in a new folder, with the features of studies in a cache that stays.
+
+    Infinite where it takes longer than PATIENCE.
+    """
     variables = {name: value for name, value in os.environ.items() if "NUM_THREADS" not in name}
-    cache = temporary / "cache"
+    cache = temporary / "caches" / checkout.resolve().name
     environment = {**variables, "PYTHONPATH": str(checkout), "LOSSGAUGE_CACHE": str(cache)}
     with tempfile.TemporaryDirectory(dir=temporary) as folder:
         if case == "extraction":
@@ -94,7 +100,10 @@ def _seconds(case: str, checkout: Path, temporary: Path, small: bool) -> float:
                 _run([*command[:-1], f"{folder}/first"], environment, temporary)
                 (cache / f"{case}-warm").touch()
         began = time.perf_counter()
-        _run(command, environment, temporary)
+        try:
+            _run(command, environment, temporary)
+        except subprocess.TimeoutExpired:
+            return math.inf
         return time.perf_counter() - began
 
 
@@ -104,6 +113,7 @@ def _run(command: list[str], environment: dict[str, str], folder: Path) -> None:
         env=environment,
         cwd=folder,
         check=True,
+        timeout=PATIENCE,
         stdout=subprocess.DEVNULL,
     )
 
