@@ -133,7 +133,9 @@ def test_a_library_that_is_not_there_is_named_and_nothing_is_written(
 
 
 def test_what_cannot_be_exported_is_said(folder, tmp_path):
-    with pytest.raises(InputError, match="unknown export format 'parkett'; did you mean 'parquet'"):
+    with pytest.raises(
+        InputError, match=r"unknown export format 'parkett' \(did you mean 'parquet'"
+    ):
         export_study(folder, "parkett")
     with pytest.raises(StudyError, match="does not contain a study"):
         export_study(tmp_path, "csv")
