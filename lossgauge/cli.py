@@ -223,9 +223,10 @@ def export(
     ] = False,
 ) -> None:
     """Write the tables of a study for other tools."""
-    from lossgauge.export import export_study
+    from lossgauge.export import export_study, exporter_to
     from lossgauge.results.reader import read_study
 
+    exporter_to(to, quote_formulas=quote_formulas)  # before the study is read, which may take long
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():

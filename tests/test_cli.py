@@ -312,6 +312,8 @@ def test_bad_embeddings_are_one_clear_line(place: Path, embeddings, labels, word
         (("study", "small.yaml", "--set", "sensitivity=1e308"), "is not finite"),
         (("study", "small.yaml", "--jobs", "2", "--cpus", "inf"), "finite"),
         (("export", "nowhere"), "does not contain a study"),
+        (("export", "nowhere", "--to", "cvs"), "unknown export format 'cvs' (did you mean 'csv'?)"),
+        (("export", "nowhere", "--quote-formulas"), "has an effect only with csv, got parquet"),
         (("check", "nothing.npz"), "nothing.npz"),
         (("check", "my_loss.py:pul"), "did you mean 'pull'"),
     ],

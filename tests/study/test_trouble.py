@@ -105,7 +105,7 @@ def a_file_instead(run: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [damage_manifest, empty_manifest, no_manifest, no_summary, torn_steps, a_file_instead]
 )
-def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet, damage):
+def test_a_damaged_run_is_reported_and_done_again_and_nothing_else_is(tmp_path, quiet, damage):
     plan = small_plan(epochs=1)
     run_study(plan, tmp_path, progress=quiet)
     whole = read_study(tmp_path).results.summaries
@@ -114,7 +114,7 @@ def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet
     if run.is_dir():
         (failure,) = read_study(tmp_path).results.failures
         assert "is damaged (" in failure["error"]
-        assert failure["error"].endswith("the same `lossgauge study` command writes it again")
+        assert failure["error"].endswith("; run the same `lossgauge study` command again")
     outcome = run_study(plan, tmp_path, progress=quiet)
     assert (outcome.done, outcome.reused, outcome.failed) == (1, 2, 0)
     (words,) = quiet.warnings.values()
@@ -129,13 +129,16 @@ def test_a_damaged_run_is_told_and_done_anew_and_nothing_else_is(tmp_path, quiet
 @pytest.mark.parametrize(
     "content", ["[]", "{}", '{"references": 1}', '{"references": [{"dataset": "digits"}]}', "{"]
 )
-def test_a_damaged_record_of_a_dataset_is_written_anew(tmp_path, quiet, content):
+def test_a_damaged_record_of_a_dataset_is_written_again(tmp_path, quiet, content):
     plan = small_plan(losses="triplet", epochs=1)
     run_study(plan, tmp_path, progress=quiet)
     path = tmp_path / "datasets" / "digits.json"
     whole = path.read_text()
     path.write_text(content)
-    with pytest.raises(CacheError, match=r"datasets/digits\.json is damaged .* command writes it"):
+    with pytest.raises(
+        CacheError,
+        match=r"datasets/digits\.json is damaged .*; run the same `lossgauge study` command again$",
+    ):
         read_study(tmp_path)
     run_study(plan, tmp_path, progress=quiet)
     assert path.read_text() == whole
@@ -157,7 +160,7 @@ def test_runs_without_a_name_are_a_damaged_study(tmp_path, quiet):
     write_json(path, damaged)
     for read in (read_status, lambda folder: read_study(folder).results):
         with pytest.raises(
-            CacheError, match=r"is damaged \(runs\.0\.run: Field required\); the same"
+            CacheError, match=r"is damaged \(runs\.0\.run is missing\); run the same"
         ):
             read(tmp_path)
     run_study(plan, tmp_path, progress=quiet)
