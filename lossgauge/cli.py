@@ -16,7 +16,7 @@ import typer
 
 from lossgauge import __version__, stopping
 from lossgauge.errors import InputError, LossgaugeError, nearest
-from lossgauge.terminal import one_line, safe
+from lossgauge.terminal import one_line, safe, wrapped
 
 if TYPE_CHECKING:
     from lossgauge.results.view import StudyView
@@ -266,8 +266,9 @@ def datasets() -> None:
     """List the datasets: the place of each on this machine, or how to get it."""
     from lossgauge.data import describe_datasets
 
-    for line in describe_datasets():
-        say(line)
+    for text in describe_datasets():
+        for line in wrapped(text):
+            say(line)
 
 
 @app.command(

@@ -189,6 +189,8 @@ def test_lists_of_losses_and_datasets(place: Path):
     datasets = run("datasets").stdout
     assert "digits: found in" in datasets
     assert "cub200: not found" in datasets
+    lines = datasets.splitlines()
+    assert all(len(line) <= 100 or len(line.split()) == 1 for line in lines), lines
 
 
 def test_features_are_extracted_and_found_again(place: Path):
