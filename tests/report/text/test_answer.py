@@ -134,7 +134,9 @@ def test_one_seed_says_nothing_of_updates_and_of_the_least():
     one = make_results(seeds=(0,))
     assert sentence(one, "Updates", "orl-faces").startswith("One seed shows no spread")
     assert "the least" not in sentence(one, "Variance kept", "orl-faces")
-    assert "end with less variance: one seed shows no spread." in sentence(one, "Trade-off", "orl-faces")
+    assert "end with less variance: one seed shows no spread." in sentence(
+        one, "Trade-off", "orl-faces"
+    )
     set_recall(one, dict.fromkeys(("scl", "ccl"), (1.0,)))
     assert "Best retrieval: scl and ccl, equal (one seed)" in answers(StudyView(one))[1].headline
 
@@ -181,7 +183,9 @@ def test_a_trade_off_the_other_way_is_said(results):
 
 
 def test_three_losses_in_perfect_order_are_not_told_from_chance(three):
-    assert "end with less variance: not distinguishable from chance." in sentence(three, "Trade-off")
+    assert "end with less variance: not distinguishable from chance." in sentence(
+        three, "Trade-off"
+    )
 
 
 def test_no_results_have_no_answer_and_no_warnings():

@@ -155,8 +155,7 @@ def test_a_ranking_that_stays_is_said_to_stay(three):
     assert found(three, "b").sentences == (
         "By MAP@R, the objective of the search, 3 of 3 losses gain by tuning.",
         "By R@1, 3 of 3 losses gain by tuning.",
-        "No two losses clearly change places in R@1; rank correlation of the two "
-        "rankings +1.00.",
+        "No two losses clearly change places in R@1; rank correlation of the two rankings +1.00.",
     )
 
 
