@@ -16,7 +16,7 @@ import typer
 
 from lossgauge import __version__, startup, stopping
 from lossgauge.errors import InputError, LossgaugeError, nearest
-from lossgauge.terminal import one_line, safe
+from lossgauge.terminal import one_line, safe, wrapped
 
 if TYPE_CHECKING:
     from lossgauge.results.view import StudyView
@@ -226,9 +226,10 @@ def export(
 ) -> None:
     """Write the tables of a study for other tools."""
     with startup.imports():
-        from lossgauge.export import export_study
+        from lossgauge.export import export_study, exporter_to
         from lossgauge.results.reader import read_study
 
+    exporter_to(to, quote_formulas=quote_formulas)  # before the study is read, which may take long
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():
@@ -271,8 +272,9 @@ def datasets() -> None:
     with startup.imports():
         from lossgauge.data import describe_datasets
 
-    for line in describe_datasets():
-        say(line)
+    for text in describe_datasets():
+        for line in wrapped(text):
+            say(line)
 
 
 @app.command(

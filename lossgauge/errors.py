@@ -41,7 +41,12 @@ class MissingExtra(LossgaugeError, ImportError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the closest of `known`, or the list of all if none is close."""
+    """`" (did you mean 'x'?)"` for the closest of `known`, or the list of all if none is close; empty if none is known.
+
+    In brackets, so that a sentence can continue after it.
+    """
     options = list(known)
     match = get_close_matches(word, options, n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else f"; known: {', '.join(options)}"
+    if match:
+        return f" (did you mean {match[0]!r}?)"
+    return f" (known: {', '.join(options)})" if options else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from lossgauge.errors import CacheError, InputError, StudyError, nearest
 from lossgauge.files import atomic_folder, read_json, remove_leftovers, write_json
 from lossgauge.integrations import EXPORTERS
-from lossgauge.integrations.exporter import Export
+from lossgauge.integrations.exporter import Export, Exporter
 from lossgauge.results.layout import Layout
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables
@@ -37,12 +37,7 @@ def export_study(
     empty, or an earlier export (InputError). In csv, `quote_formulas` puts an apostrophe before text that a
     spreadsheet would take for a formula.
     """
-    if to not in EXPORTERS:
-        raise InputError(f"unknown export format {to!r}{nearest(to, EXPORTERS)}")
-    if quote_formulas and to != "csv":
-        raise InputError(f"quote_formulas has an effect only with csv, got {to}; leave it out")
-    exporter = EXPORTERS[to]
-    exporter.check_installed()
+    exporter = exporter_to(to, quote_formulas=quote_formulas)
     view = study if isinstance(study, StudyView) else read_study(study)
     tables = StudyTables(view)
     name = tables.folder.resolve().name
@@ -74,6 +69,16 @@ def export_study(
     except OSError as error:
         raise StudyError(f"{target} cannot be written: {error.strerror or error}") from None
     return exporter.location(export)
+
+
+def exporter_to(to: str, *, quote_formulas: bool = False) -> Exporter:
+    """The exporter of this format. Raises InputError for a wrong option, MissingExtra if its library is not installed."""
+    if to not in EXPORTERS:
+        raise InputError(f"unknown export format {to!r}{nearest(to, EXPORTERS)}")
+    if quote_formulas and to != "csv":
+        raise InputError(f"quote_formulas has an effect only with csv, got {to}; leave it out")
+    EXPORTERS[to].check_installed()
+    return EXPORTERS[to]
 
 
 def _check_earlier(target: Path, to: str) -> Record | None:

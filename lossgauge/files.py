@@ -37,7 +37,8 @@ MANIFEST = "manifest.json"
 CHECKSUM = "sha256"
 """The last key of every record: the SHA-256 of the rest, as `_canonical` writes it."""
 
-AGAIN = "the same `lossgauge study` command writes it again"
+AGAIN = "run the same `lossgauge study` command again"
+"""The fix for a damaged file: a record is written again, a run is done again."""
 
 MOST_RECORD_BYTES, MOST_TABLE_BYTES, MOST_FILE_BYTES = 64 << 20, 4 << 30, 256 << 30
 """The largest JSON record, Parquet table and other file that is read."""

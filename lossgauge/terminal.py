@@ -3,7 +3,11 @@
 The name of a file, class or loss may contain characters that clear the screen, ring the bell, write backwards or start a new line.
 """
 
+import textwrap
 import unicodedata
+
+WIDTH = 100
+"""Columns of a wrapped line: our choice."""
 
 _NOT_SHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode's categories of control and format characters, lone surrogates, and line ends."""
@@ -24,3 +28,14 @@ def safe(text: str) -> str:
 def one_line(text: str) -> str:
     """A message of several lines as one line that is safe to print."""
     return safe(" ".join(text.split()))
+
+
+def wrapped(text: str) -> list[str]:
+    """`text` as lines of at most WIDTH characters, all but the first indented; a longer word, such as a path, stays whole."""
+    return textwrap.wrap(
+        safe(text),
+        WIDTH,
+        subsequent_indent=" " * 4,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

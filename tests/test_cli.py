@@ -189,6 +189,8 @@ def test_lists_of_losses_and_datasets(place: Path):
     datasets = run("datasets").stdout
     assert "digits: found in" in datasets
     assert "cub200: not found" in datasets
+    lines = datasets.splitlines()
+    assert all(len(line) <= 100 or len(line.split()) == 1 for line in lines), lines
 
 
 def test_features_are_extracted_and_found_again(place: Path):
@@ -312,6 +314,8 @@ def test_bad_embeddings_are_one_clear_line(place: Path, embeddings, labels, word
         (("study", "small.yaml", "--set", "sensitivity=1e308"), "is not finite"),
         (("study", "small.yaml", "--jobs", "2", "--cpus", "inf"), "finite"),
         (("export", "nowhere"), "does not contain a study"),
+        (("export", "nowhere", "--to", "cvs"), "unknown export format 'cvs' (did you mean 'csv'?)"),
+        (("export", "nowhere", "--quote-formulas"), "has an effect only with csv, got parquet"),
         (("check", "nothing.npz"), "nothing.npz"),
         (("check", "my_loss.py:pul"), "did you mean 'pull'"),
     ],

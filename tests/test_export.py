@@ -1,4 +1,5 @@
 import json
+import math
 import sys
 
 import pyarrow as pa
@@ -10,10 +11,11 @@ from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.export import export_study
 from lossgauge.files import _prefix, write_json
 from lossgauge.integrations import EXPORTERS
-from lossgauge.integrations.csv import quoted
+from lossgauge.integrations.csv import quoted, visible
 from lossgauge.results.columns import TABLES
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables
+from lossgauge.terminal import safe
 
 
 @pytest.fixture
@@ -133,7 +135,9 @@ def test_a_library_that_is_not_there_is_named_and_nothing_is_written(
 
 
 def test_what_cannot_be_exported_is_said(folder, tmp_path):
-    with pytest.raises(InputError, match="unknown export format 'parkett'; did you mean 'parquet'"):
+    with pytest.raises(
+        InputError, match=r"unknown export format 'parkett' \(did you mean 'parquet'"
+    ):
         export_study(folder, "parkett")
     with pytest.raises(StudyError, match="does not contain a study"):
         export_study(tmp_path, "csv")
@@ -162,6 +166,35 @@ def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe_and_nothing_else_c
     assert with_apostrophes.schema == table.schema
     assert with_apostrophes["text"].to_pylist() == ["'" + text for text in FORMULAS] + HARMLESS
     assert with_apostrophes.drop("text") == table.drop("text")
+
+
+def test_control_characters_in_text_are_visible_in_csv_and_nothing_else_changes():
+    names = ["\x1b[2J", "a\u202eb", "a\nb\tc", "犬 \u00a0 🙂", "", None, "a"]
+    table = pa.table({"text": names, "number": [math.nan] * 7, "none": [None] * 7})
+    shown = visible(pa.concat_tables([table, table]))
+    assert shown.schema == table.schema
+    expected = [r"\x1b[2J", r"a\u202eb", r"a\nb\tc", *names[3:]]
+    assert shown["text"].to_pylist() == expected * 2
+    assert shown["none"].to_pylist() == [None] * 14
+    assert all(math.isnan(number) for number in shown["number"].to_pylist())
+    assert visible(table.slice(0, 0)).num_rows == 0
+
+
+def test_a_csv_file_has_no_control_character_but_its_line_ends(folder, tmp_path, monkeypatch):
+    chunks = StudyTables.chunks
+
+    def hostile(tables, name):
+        for chunk in chunks(tables, name):
+            at = chunk.schema.names.index("dataset")
+            texts = pa.array(["=\x1b[2J\u202e\r\n"] * len(chunk), pa.string())
+            yield chunk.set_column(at, "dataset", texts)
+
+    monkeypatch.setattr(StudyTables, "chunks", hostile)
+    for quote, begin in ((False, ""), (True, "'")):
+        export_study(folder, "csv", tmp_path / "out", quote_formulas=quote)
+        text = (tmp_path / "out" / "runs.csv").read_bytes().decode()
+        assert text.count(rf',"{begin}=\x1b[2J\u202e\r\n",') == text.count("\n") - 1 > 0
+        assert safe(text.replace("\n", "")) == text.replace("\n", "")
 
 
 def test_formulas_are_quoted_in_csv_on_request_alone(folder, tmp_path, monkeypatch):

@@ -164,8 +164,8 @@ def test_an_unknown_dataset_or_column_is_one_line_with_the_nearest_name(study):
     for ask in asked:
         with pytest.raises(InputError) as raised:
             ask("digit")
-        assert str(raised.value) == ("the study has no dataset 'digit'; did you mean 'digits'?")
-    with pytest.raises(InputError, match="runs have no column 'recal_at_1'; did you mean"):
+        assert str(raised.value) == "the study has no dataset 'digit' (did you mean 'digits'?)"
+    with pytest.raises(InputError, match=r"runs have no column 'recal_at_1' \(did you mean"):
         study.table(columns=["recal_at_1"])
 
 

@@ -1,7 +1,7 @@
 import sys
 import unicodedata
 
-from lossgauge.terminal import one_line, safe
+from lossgauge.terminal import WIDTH, one_line, safe, wrapped
 
 
 def test_text_that_can_be_seen_stays_as_it_is():
@@ -31,3 +31,13 @@ def test_no_character_of_unicode_gets_through_that_is_no_character_to_see():
 
 def test_several_lines_become_one():
     assert one_line("a\n  b\r\n\tc\x1b ") == r"a b c\x1b"
+
+
+def test_a_long_text_becomes_lines_that_fit_and_loses_no_word():
+    path = "/a/folder-with-hyphens/" + "x" * WIDTH
+    text = f"digits: found in {path}, " + "896 training images; " * 20 + "a\nb"
+    first, *others = wrapped(text)
+    assert first == "digits: found in"
+    assert all(line.startswith("    ") and not line.startswith("     ") for line in others)
+    assert [line for line in others if len(line) > WIDTH] == [f"    {path},"]
+    assert " ".join(line.strip() for line in (first, *others)) == safe(text)

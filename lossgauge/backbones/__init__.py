@@ -1,7 +1,7 @@
 """Frozen networks: by name, through transformers, or from a user's own file.
 
-To add one: its file with a class that follows `lossgauge.types.Backbone`, its line here, its test, its line in the
-changelog. Its settings are the keyword arguments of its constructor, and are declared nowhere else.
+To add one: a file with a class that follows `lossgauge.types.Backbone`, a line here, a test and a line in the
+changelog. The keyword arguments of its constructor are its settings; they are declared nowhere else.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _BY_NAME: dict[str, Callable[..., Backbone]] = {
 BACKBONES = tuple(_BY_NAME)
 
 HUB = "hf:"
-"""Names of models for transformers begin with this."""
+"""The prefix of the names of transformers models."""
 
 
 def load_backbone(name: str, *, download: bool = False, **settings: Any) -> Backbone:
-    """The backbone with this name and these settings; `download` lets it fetch its weights, if it can.
+    """The backbone with this name and these settings; with `download` it may fetch its weights.
 
     `name` is one of `BACKBONES`; or `hf:MODEL`, a folder or a name on the hub that transformers can read; or
-    `my_backbone.py:Model`, a class or function of a file, which is run as code. Raises InputError for an unknown
-    name or setting, MissingExtra without a library or package of weights, DataError for missing weights.
+    `my_backbone.py:Model`, a class or function in a file, which is run as code. Raises InputError for an unknown
+    name or setting, MissingExtra if a library or a package of weights is not installed, DataError for missing weights.
     """
     make = backbone_class(name)
     if download and "download" in settings_of(make).defaults:
@@ -51,9 +51,9 @@ def load_backbone(name: str, *, download: bool = False, **settings: Any) -> Back
 
 
 def backbone_class(name: str) -> Callable[..., Backbone]:
-    """What makes the backbone with this name; `settings_of` it says which settings it takes.
+    """The class or function that creates the backbone with this name; `settings_of` lists its settings.
 
-    Raises InputError, with the nearest name, if there is none.
+    Raises InputError, with the nearest name, for an unknown name.
     """
     if name == HUB:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Where the files of a transformers checkpoint are, and their hashes. No code of a checkpoint is run."""
+"""The files of a transformers checkpoint and their hashes. No code of a checkpoint is run."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Checkpoint(NamedTuple):
     model: str
     """Its name on the hub, or the name of its folder."""
     found: str
-    """Where it was found: `folder`, or the hub with its commit."""
+    """The place of the files: `folder`, or the hub with the commit."""
     kind: str
     """`model_type` of the config."""
     weights: str
-    """SHA-256 over the files of the weights, one after the other."""
+    """SHA-256 over the concatenated files of weights."""
     config: str
     """SHA-256 of config.json."""
 
@@ -140,7 +140,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _check_vit_b32(name: str, config: dict[str, Any], folder: Path) -> None:
-    """InputError if the folder with this name holds another network: records would name the wrong one."""
+    """InputError if the folder with this name contains another network: records would contain the wrong name."""
     asked, kind = ("clip" if name == "clip-vit-b32" else "vit"), config["model_type"]
     # the defaults of transformers
     of_images = config.get("vision_config", config)
@@ -178,7 +178,7 @@ def _weight_files(folder: Path, config: dict[str, Any]) -> list[Path]:
 
 
 def _what_to_do(folder: Path) -> str:
-    """How to get weights that can be read, from the files that exist."""
+    """How to get readable weights; the advice depends on the files that exist."""
     others = sorted(
         path.name for path in folder.glob("*.safetensors") if not path.name.startswith(".")
     )

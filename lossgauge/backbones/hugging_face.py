@@ -34,7 +34,7 @@ class _Family(NamedTuple):
     network: str
     """The class of transformers for the image tower without the text tower."""
     pooled: str
-    """Which output is used, in words: part of the identity."""
+    """The output that is used, in words: part of the identity."""
     pool: Callable[[Any], Tensor | None]
     settings: dict[str, Any]
 
@@ -83,7 +83,7 @@ class HuggingFace:
 
     `model` is a folder written by `save_pretrained`, a name on the hub, or a key of `VIT_B32`; `find_checkpoint` says
     where it is searched for. `dtype` is fp32 or bf16, `device` cpu, cuda or cuda:N. The device is not part of the
-    identity: a machine without a GPU can use features made on one.
+    identity: a machine without a GPU can use features that were extracted on a GPU.
 
     Raises MissingExtra without transformers, InputError for a wrong setting or an unsupported type of model,
     DataError for a missing or damaged checkpoint.
@@ -125,11 +125,11 @@ class HuggingFace:
         self.width = self._try(checkpoint.folder)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """3 × height × width numbers, resized and normalised as the checkpoint's processor says.
+        """3 × height × width numbers, resized and normalised by the processor of the checkpoint.
 
-        An image of any mode becomes RGB first, with transparent parts white.
+        An image of any mode is converted to RGB first; transparent parts become white.
         """
-        # set in each call: the processors of ViT and ConvNeXt would leave a grey image grey
+        # in each call, because the processors of ViT and ConvNeXt do not convert a grey image to RGB
         prepared = self._processor(image, do_convert_rgb=True, return_tensors="pt")
         pixels: Tensor = prepared["pixel_values"]
         return pixels[0]
@@ -145,7 +145,7 @@ class HuggingFace:
         return pooled.float().cpu()
 
     def _try(self, folder: Path) -> int:
-        """The width of the features of a plain image: parts that do not fit fail now, not an hour into a study."""
+        """The width of the features of a grey image. Parts that do not fit together fail here, not an hour into a study."""
         try:
             features = self.extract(self.prepare(Image.new("RGB", (40, 30), "gray"))[None])
         except InputError:
@@ -224,7 +224,7 @@ def _device(name: str) -> torch.device:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the report of the text tower's unused weights, and the progress bar of reading a file."""
+    """Hides the warning about unused weights of the text tower, and the progress bar of reading a file."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -240,7 +240,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """No TF32, even if the process allows it: on a GPU fp32 is then fp32."""
+    """Computes without TF32, even if the process allows it: on a GPU, fp32 then has full precision."""
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:

@@ -21,10 +21,11 @@ from lossgauge.user_file import import_file
 
 
 class OwnBackbone:
-    """A user's object with `prepare` and `extract`, whose results are checked.
+    """A user's object with `prepare` and `extract`. Their results are checked.
 
-    `name` is the object's, else the file's and the class's. `identity` has the file's SHA-256, the settings, and the
-    object's own `identity`: put there what else the features depend on, such as the hash of weights.
+    `name` is the name of the object, or else that of the file and the class. `identity` contains the SHA-256 of the
+    file, the settings, and the `identity` of the object, which must name everything else that the features depend on,
+    such as the hash of the weights.
     """
 
     def __init__(self, made: Any, *, name: str, identity: dict[str, str]) -> None:
@@ -44,7 +45,7 @@ class OwnBackbone:
         self.identity = identity | {str(key): str(value) for key, value in own.items()}
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """The object's prepared image. Raises InputError if it is not a tensor."""
+        """The image as prepared by the object. Raises InputError if it is not a tensor."""
         prepared = self._made.prepare(image)
         if not isinstance(prepared, Tensor):
             raise InputError(
@@ -54,7 +55,7 @@ class OwnBackbone:
 
     @torch.inference_mode()
     def extract(self, batch: Tensor) -> Float[Tensor, "rows width"]:
-        """The object's features, on the CPU. Raises InputError unless they are float32 with one row per image."""
+        """The features from the object, on the CPU. Raises InputError unless they are float32 with one row per image."""
         rows = self._made.extract(batch)
         if isinstance(rows, Tensor):
             if rows.dtype == torch.float32 and rows.ndim == 2 and len(rows) == len(batch):
@@ -69,9 +70,9 @@ class OwnBackbone:
 
 
 def from_file(name: str) -> Callable[..., OwnBackbone]:
-    """What makes the backbone `file.py:Name`, with the signature of that class or function. Runs the file as code.
+    """A function that creates the backbone `file.py:Name`, with the signature of that class or function. Runs the file.
 
-    Raises InputError if there is no such file or name, or the file fails on import.
+    Raises InputError if the file or the name does not exist, or if the file fails on import.
     """
     path, _, attribute = name.rpartition(":")
     file = Path(path)
@@ -89,7 +90,7 @@ def from_file(name: str) -> Callable[..., OwnBackbone]:
             backbone = made(**settings)
         except InputError:
             raise
-        # a user's constructor may raise anything: the error is shown, not hidden
+        # a user's constructor may raise any error, and the message contains it
         except (Exception, SystemExit) as error:
             raise InputError(
                 f"{name!r} cannot be created: {type(error).__name__}: {error}"

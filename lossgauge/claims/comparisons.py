@@ -78,7 +78,7 @@ def compare(comparison: Comparison, runs: Runs) -> ComparisonResult:
             return ComparisonResult(comparison, "open", difference, "one seed shows no spread")
         return ComparisonResult(comparison, "open", difference, difference.why_none)
     if not difference.excludes_zero:
-        return ComparisonResult(comparison, "open", difference, "not told apart")
+        return ComparisonResult(comparison, "open", difference, "no clear difference")
     as_claimed = (difference.mean > 0) == (comparison.direction == "higher")
     return ComparisonResult(comparison, "for" if as_claimed else "against", difference)
 

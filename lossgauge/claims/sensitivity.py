@@ -22,7 +22,7 @@ class Shares(NamedTuple):
     supporting: int
     contradicting: int
     undecided: int
-    """Not told apart, not measured, only one seed, or all runs of one side failed."""
+    """No clear difference, not measured, only one seed, or all runs of one side failed."""
 
     @property
     def total(self) -> int:

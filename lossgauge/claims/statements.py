@@ -99,7 +99,7 @@ CLAIMS = (
     ),
     Claim(
         "4",
-        "Contrastive and InfoNCE compact sooner than Triplet and SCL.",
+        "Contrastive and InfoNCE compact earlier than Triplet and SCL.",
         _each(_GREEDY, _LOOSE, "compaction_epochs", "lower"),
         caution="Each loss is measured by its own fall of intra, even if that fall is small.",
     ),
@@ -123,13 +123,13 @@ CLAIMS = (
     ),
     Claim(
         "7a",
-        "Over losses, sooner compaction goes with less variance inside classes.",
+        "Over losses, earlier compaction goes with less variance inside classes.",
         orderings=(Ordering("compaction_epochs", "test_intra", _ALL),),
         caution="There is only one point for each loss, and the losses are not a random sample.",
     ),
     Claim(
         "7b",
-        "Over losses, sooner compaction goes with lower R@1 on fine-grained sets.",
+        "Over losses, earlier compaction goes with lower R@1 on fine-grained sets.",
         orderings=(Ordering("compaction_epochs", "recall_at_1", _ALL),),
         protocol=DISJOINT,
         caution="There is only one point for each loss, and the losses are not a random sample. "

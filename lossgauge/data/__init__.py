@@ -92,7 +92,7 @@ def check_dataset_name(name: str) -> None:
 
 
 def describe_datasets() -> Iterator[str]:
-    """One line per dataset: where it was found, layout, counts and split, or how to get it; and its licence.
+    """One text per dataset: where it was found, layout, counts and split, or how to get it; and its licence.
 
     Opens no image and unpacks nothing, so it takes a few seconds at most.
     """

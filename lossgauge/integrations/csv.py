@@ -10,6 +10,7 @@ import pyarrow.csv
 
 from lossgauge.integrations.exporter import Export, Exporter
 from lossgauge.results.columns import TABLES
+from lossgauge.terminal import safe
 
 
 def write_csv(export: Export) -> None:
@@ -18,7 +19,17 @@ def write_csv(export: Export) -> None:
         path, schema = Path(f"{export.folder}/{name}.csv"), export.tables.schema(name)
         with pa.csv.CSVWriter(path, schema) as writer:
             for chunk in export.tables.chunks(name):
-                writer.write_table(quoted(chunk) if export.quote_formulas else chunk)
+                writer.write_table(visible(quoted(chunk) if export.quote_formulas else chunk))
+
+
+def visible(table: pa.Table) -> pa.Table:
+    """Text with its control characters escaped as on a terminal: a CSV is shown with `cat` and in editors."""
+    for place, field in enumerate(table.schema):
+        if field.type == pa.string():
+            column = table[field.name].combine_chunks().dictionary_encode()
+            texts = pa.array([safe(text) for text in column.dictionary.to_pylist()], pa.string())
+            table = table.set_column(place, field, texts.take(column.indices))
+    return table
 
 
 def quoted(table: pa.Table) -> pa.Table:

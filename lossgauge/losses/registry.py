@@ -137,7 +137,7 @@ def _unknown(name: str) -> str:
     if match and match[0] in near:
         return f"no loss is named {name!r}; {near[match[0]]}"
     hint = f"did you mean {known[match[0]]!r}?" if match else f"known: {', '.join(LOSSES)}"
-    return f"unknown loss {name!r}; {hint}; for your own loss give my_loss.py:Pull"
+    return f"unknown loss {name!r} ({hint}); for your own loss give my_loss.py:Pull"
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from lossgauge.errors import PlanError, nearest
 from lossgauge.plan.loss import named
 from lossgauge.plan.plain_yaml import read_yaml
-from lossgauge.plan.problems import shown
+from lossgauge.plan.rules import shown
 from lossgauge.plan.study import listed
 
 MOST_DOTS = 100

@@ -9,16 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from lossgauge.errors import nearest
 from lossgauge.plan.loss import LEARNING_RATE, Choices, LossPlan, Range
+from lossgauge.plan.rules import MOST_SHOWN, broken_rule, shown
 from lossgauge.plan.study import Tune
 
-MOST_SHOWN, MOST_PROBLEMS = 120, 10
-"""Characters of a wrong value, and problems in one error."""
-
-
-def shown(value: Any) -> str:
-    """A value as Python prints it; only the beginning of a long value."""
-    text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+MOST_PROBLEMS = 10
+"""Problems in one error."""
 
 
 def shown_key(key: Any) -> str:
@@ -27,46 +22,44 @@ def shown_key(key: Any) -> str:
 
 
 def in_words(error: ValidationError, source: str) -> str:
-    """All problems in one line; at most the first ten, and the number of the others."""
-    words = list(_problems(error, source))
+    """All problems in one line, after the name of the file; at most the first ten, and the number of the others."""
+    words = list(_problems(error))
     more = [f"and {len(words) - MOST_PROBLEMS} more"] if len(words) > MOST_PROBLEMS else []
-    return "; ".join(words[:MOST_PROBLEMS] + more)
+    return f"{source}: " + "; ".join(words[:MOST_PROBLEMS] + more)
 
 
-def _problems(error: ValidationError, source: str) -> Iterator[str]:
+def _problems(error: ValidationError) -> Iterator[str]:
     reported: set[str] = set()
-    for problem in error.errors():
+    for problem in error.errors(include_url=False):
         *above, last = problem["loc"] or ("",)
         where = ".".join(str(part) for part in problem["loc"] if part not in _TAGS)
         given = shown(problem["input"])
         if problem["type"] == "missing":
-            yield f"{source}: the key {where[:MOST_SHOWN]!r} is missing"
+            yield f"the key {where[:MOST_SHOWN]!r} is missing"
         elif problem["type"] == "extra_forbidden":
             known = _MODELS.get(str(above[-1]) if above else "", LossPlan).model_fields
-            yield f"{source}: unknown key {where!r}{nearest(str(last), known)}"
+            yield f"unknown key {where!r}{nearest(str(last), known)}"
         elif "value" in above:
             # one line per setting, not one per type it could have had
             setting = where.rpartition(".")[0]
             if setting not in reported:
                 yield (
-                    f"{source}: {setting} must be one finite value, {{low: …, high: …}} or {{choices: […]}}, "
-                    f"got {given}"
+                    f"{setting} must be one finite value, {{low: …, high: …}} or {{choices: […]}}, got {given}"
                 )
             reported.add(setting)
         elif "backbone" in above and problem["type"] != "value_error":
             # one line, not one per form it could have had
             if "backbone" not in reported:
                 yield (
-                    f"{source}: backbone must be a name, {{name: …, settings: {{…}}}}, or a mapping with one of "
-                    "these per dataset, as in {digits: pixels}"
+                    "backbone must be a name, {name: …, settings: {…}}, or a mapping with one of these per "
+                    "dataset, as in {digits: pixels}"
                 )
             reported.add("backbone")
         elif problem["type"] == "invalid_key" or last == "[key]":
             inside = ".".join(map(str, above if last != "[key]" else above[:-1]))
-            yield f"{source}: {inside}: a key must be text, got {shown_key(problem['input'])}"
-        elif problem["type"] == "too_short":
-            least = f"at least {problem['ctx']['min_length']} entries"
-            yield f"{source}: {where}: give {_ONE.get(str(last), least)}, got {given}"
+            yield f"{inside}: a key must be text, got {shown_key(problem['input'])}"
+        elif problem["type"] == "too_short" and last in _ONE:
+            yield f"{where}: give {_ONE[str(last)]}, got {given}"
         elif (
             last not in _TAGS
             and problem["type"] != "value_error"
@@ -75,17 +68,14 @@ def _problems(error: ValidationError, source: str) -> Iterator[str]:
         ):
             way = " (set its range with tune.learning_rate)" if where == LEARNING_RATE else ""
             yield (
-                f"{source}: {where} cannot be tuned; only the settings of a loss and its learning_rate can{way}: "
+                f"{where} cannot be tuned; only the settings of a loss and its learning_rate can{way}: "
                 "give one value"
             )
-        elif problem["type"] in _SHAPES:
-            hint = ", as in {trials: 20}" if where == "tune" else ""
-            yield f"{source}: {where} must be {_SHAPES[problem['type']]}{hint}, got {given}"
+        elif problem["type"] == "value_error":
+            yield f"{where}: {broken_rule(problem)}" if where else broken_rule(problem)
         else:
-            # our own rules already name the value
-            got = "" if problem["type"] == "value_error" else f", got {given}"
-            place = f"{source}: {where}: " if where else f"{source}: "
-            yield f"{place}{problem['msg'].removeprefix('Value error, ')}{got}"
+            example = " (as in {trials: 20})" if where == "tune" else ""
+            yield f"{where} {broken_rule(problem)}{example}"
 
 
 _TAGS = ("value", "range", "choices")
@@ -100,18 +90,4 @@ _ONE = {
     "datasets": "at least one dataset",
     "losses": "at least one loss",
     "seeds": "at least one seed",
-}
-_SHAPES = {
-    "model_type": "keys and values",
-    "dict_type": "keys and values",
-    "list_type": "a list",
-    "string_type": "text",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_parsing_size": "a whole number of fewer digits",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
 }

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from lossgauge.errors import PlanError, nearest
 from lossgauge.plan.overrides import apply_overrides, parse_overrides, plain
 from lossgauge.plan.plain_yaml import MOST_BYTES, read_yaml
-from lossgauge.plan.problems import MOST_SHOWN, in_words, shown, shown_key
+from lossgauge.plan.problems import in_words, shown_key
+from lossgauge.plan.rules import MOST_SHOWN, shown
 from lossgauge.plan.study import Plan
 
 Overrides = Iterable[str] | Mapping[str, Any]

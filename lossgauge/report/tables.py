@@ -22,7 +22,7 @@ class Cell(NamedTuple):
     detail: str = ""
     """The interval, or why it has none."""
     leads: bool = False
-    """Best mean of its column, or not told apart from it by paired seeds."""
+    """Whether it is the best mean of its column, or not clearly different from it."""
 
 
 class Row(NamedTuple):
@@ -170,7 +170,7 @@ def _own_rate(view: StudyView, row: Record) -> str:
 
 
 def _leaders(view: StudyView, dataset: str, column: Column) -> set[Loss]:
-    """The best loss by mean and all that paired seeds cannot tell apart from it; with one seed, none.
+    """The best loss by mean and all without a clear difference from it; with one seed, none.
 
     Only losses that have every seed: a mean over other seeds cannot be compared.
     """

@@ -21,6 +21,7 @@ from pydantic import (
 
 from lossgauge.files import damaged
 from lossgauge.plan.loss import LossPlan
+from lossgauge.plan.rules import first_problem
 from lossgauge.results.columns import RUN, TABLES
 from lossgauge.types import Record
 
@@ -221,9 +222,7 @@ def checked(path: Path, model: type[BaseModel], record: Record) -> Record:
     try:
         model.model_validate(record)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from None
+        raise damaged(path, first_problem(error)) from None
     return record
 
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from lossgauge.errors import InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
+from lossgauge.plan.rules import first_problem
 from lossgauge.portable import portable_results
 from lossgauge.results.columns import check_column
 from lossgauge.results.records import PlanRecord
@@ -87,9 +88,9 @@ class StudyView:
         try:
             return PlanRecord.model_validate(self.plan)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise InputError(f"the plan of these results lacks {where}: {first['msg']}") from None
+            raise InputError(
+                f"the plan of these results is not valid: {first_problem(error)}"
+            ) from None
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ class _Runs:
             self._watchers.warning(
                 self._store.folder.name,
                 f"{counted(len(names), 'run')} {'was' if len(names) == 1 else 'were'} removed from {self._store.folder / 'runs'} while the study was running; "
-                f"the same `lossgauge study` command does them again: {', '.join(names)}",
+                f"{AGAIN} to repeat them: {', '.join(names)}",
             )
         return set(names)
 

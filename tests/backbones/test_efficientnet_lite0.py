@@ -114,7 +114,7 @@ def test_unknown_backbones_and_tiny_sides_are_refused():
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest_one():
-    with pytest.raises(InputError, match="no setting 'sides'; did you mean 'side'"):
+    with pytest.raises(InputError, match=r"no setting 'sides' \(did you mean 'side'"):
         load_backbone("efficientnet-lite0", sides=64)
     with pytest.raises(InputError, match="'pixels' has no settings, got 'side'"):
         load_backbone("pixels", side=64)

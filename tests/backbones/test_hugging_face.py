@@ -552,11 +552,11 @@ def test_another_network_in_the_folder_of_a_vit_b32_is_refused(saved, cache, mon
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dtype": "fp16"}, "unknown dtype 'fp16'; did you mean"),
+        ({"dtype": "fp16"}, r"unknown dtype 'fp16' \(did you mean"),
         ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
         ({"device": "meta"}, "device must be cpu, cuda or cuda:N, got 'meta'"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
-        ({"dtpye": "bf16"}, "no setting 'dtpye'; did you mean 'dtype'"),
+        ({"dtpye": "bf16"}, r"no setting 'dtpye' \(did you mean 'dtype'"),
     ],
 )
 def test_a_wrong_setting_is_refused(saved, settings, message):

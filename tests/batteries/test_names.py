@@ -139,7 +139,7 @@ def test_names_are_shown_and_never_obeyed_wherever_they_are(made, tmp_path, caps
         with (tmp_path / "csv" / "runs.csv").open(newline="", encoding="utf-8") as file:
             cells = {row["loss"] for row in csv.DictReader(file)}
         expected = {
-            f"'{loss}" if quoted and loss[0] in "=+-@" else loss for loss in losses - failing
+            safe(f"'{loss}" if quoted and loss[0] in "=+-@" else loss) for loss in losses - failing
         }
         count(f"CSV{', quoted' * quoted}", len(cells & expected), len(expected))
 

@@ -43,10 +43,10 @@ def test_a_dataset_that_leaves_something_out_of_the_protocol_cannot_be_made():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fashion_mnist", "unknown dataset 'fashion_mnist'; did you mean 'fashion-mnist'"),
+        ("fashion_mnist", r"unknown dataset 'fashion_mnist' \(did you mean 'fashion-mnist'"),
         ("birds", "unknown dataset 'birds'.*; your own data is folder:PATH or embeddings:PATH"),
-        ("foldr:pets", "unknown kind of data 'foldr:pets'; did you mean 'folder:'"),
-        ("embedding:x.npz", "unknown kind of data 'embedding:x.npz'; did you mean 'embeddings:'"),
+        ("foldr:pets", r"unknown kind of data 'foldr:pets' \(did you mean 'folder:'"),
+        ("embedding:x.npz", r"unknown kind of data 'embedding:x.npz' \(did you mean 'embeddings:'"),
         ("folder:", "folder: needs a path, as in folder:my-data"),
     ],
 )

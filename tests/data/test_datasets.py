@@ -151,7 +151,7 @@ def test_what_is_not_there_is_said_with_where_it_was_looked_for_and_how_to_get_i
 
 def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(
-        InputError, match="unknown dataset 'fashion_mnist'; did you mean 'fashion-mnist'"
+        InputError, match=r"unknown dataset 'fashion_mnist' \(did you mean 'fashion-mnist'"
     ):
         load_dataset("fashion_mnist")
 

@@ -511,10 +511,12 @@ def test_what_is_not_there_or_of_no_known_kind_is_said(tmp_path):
     with pytest.raises(DataError, match="contains no embeddings file"):
         load(tmp_path)
     (tmp_path / "x.csv").write_text("1,2\n")
-    with pytest.raises(DataError, match=r"x\.csv has an unknown suffix; known: \.npz"):
+    with pytest.raises(DataError, match=r"x\.csv has an unknown suffix \(known: \.npz"):
         load(tmp_path / "x.csv")
     np.savez(tmp_path / "x.npz", embedings=ROWS, labels=LABELS)
-    with pytest.raises(DataError, match=r"got \['embedings', 'labels'\]; did you mean 'embedings'"):
+    with pytest.raises(
+        DataError, match=r"got \['embedings', 'labels'\] \(did you mean 'embedings'"
+    ):
         load(tmp_path / "x.npz")
 
 

@@ -355,7 +355,7 @@ def change(row: int, **entries):
         (change(3, split=""), r"split must be train or test, got '' in .*{3}"),
         (change(3, id="5"), r"ids must be unique, but .*{3} and .*{5} are both '5'"),
         (change(3, id=""), r"every row needs an id, .* got '' in .*{3}"),
-        (lambda rows: [row.update(labels=1) for row in rows], r"unknown column 'labels'; did you mean 'label'"),
+        (lambda rows: [row.update(labels=1) for row in rows], r"unknown column 'labels' \(did you mean 'label'"),
         (lambda rows: [row.pop("label") for row in rows], r"columns path and label; label is missing"),
         (lambda rows: [row.update(label="x") for row in rows], r"two classes, got only 'x'"),
         (lambda rows: [row.update(split="train") for row in rows], r"leaves 0 samples of 0 classes to test"),

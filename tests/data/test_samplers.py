@@ -201,7 +201,9 @@ def test_a_batch_size_that_is_no_multiple_is_rounded_and_small_classes_are_named
     assert not m_per_class_notes(
         labels_of(5, 4), batch_size=8, samples_per_class=4, class_names=names
     )
-    with pytest.raises(InputError, match="unknown small_classes 'leave'; did you mean 'leave-out'"):
+    with pytest.raises(
+        InputError, match=r"unknown small_classes 'leave' \(did you mean 'leave-out'"
+    ):
         m_per_class_batches(
             rows_of(labels), labels, seed=0, epoch=1, small_classes="leave", **settings
         )

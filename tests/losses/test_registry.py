@@ -75,15 +75,15 @@ def test_a_loss_that_is_only_near_is_named_with_the_difference(names, message):
 @pytest.mark.parametrize(
     ("typo", "message"),
     [
-        ("tripplet", "unknown loss 'tripplet'; did you mean 'triplet'"),
+        ("tripplet", r"unknown loss 'tripplet' \(did you mean 'triplet'"),
         ("SupConn", "did you mean 'scl'"),
         ("infonse", "did you mean 'info_nce'"),
         ("cosfacee", "no loss is named 'cosfacee'; the nearest is 'ccl': .*CosFace"),
         (
             "lifted_structure",
-            "known: contrastive, triplet, n_pair, info_nce, arcface, scl, ccl; for your own loss",
+            r"\(known: contrastive, triplet, n_pair, info_nce, arcface, scl, ccl\); for your own loss",
         ),
-        ("", "unknown loss ''; known: "),
+        ("", r"unknown loss '' \(known: "),
     ],
 )
 def test_a_typo_gets_the_nearest_name(typo, message):

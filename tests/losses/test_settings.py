@@ -40,7 +40,7 @@ def test_a_constructor_that_is_written_out_is_asked_by_its_signature():
     ("given", "message"),
     [
         ({}, "Own needs the setting 'size', as in size=..."),
-        ({"size": 1, "powr": 2}, "Own has no setting 'powr'; did you mean 'power'"),
+        ({"size": 1, "powr": 2}, r"Own has no setting 'powr' \(did you mean 'power'"),
         ({"size": 0}, "size must be at least 1, got 0"),
         ({"size": 1.5}, "size must be a whole number, got 1.5"),
         ({"size": 1, "power": 0}, "power must be positive and finite, got 0"),

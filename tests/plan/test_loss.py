@@ -89,7 +89,7 @@ def test_types_of_settings_are_kept():
         ("{margin: {low: 0, high: 1, log: true}}", "low must be above 0 with log: true, got 0$"),
         ("{margin: {low: -1, high: 1, log: true}}", "low must be above 0 with log: true"),
         ("{margin: {low: 0, high: .inf}}", "margin.high must be a finite number"),
-        ("{margin: {choices: [1]}}", "give at least 2 entries"),
+        ("{margin: {choices: [1]}}", "must have at least 2 entries, got"),
         ("{margin: {choices: [1, 2, 1]}}", "listed twice: 1$"),
         ("{margin: {low: 1}}", "the key 'losses.0.settings.margin.high' is missing"),
         ("{learning_rate: 0}", "losses.0: learning_rate must be a number above 0, got 0$"),
@@ -136,5 +136,5 @@ def test_a_whole_number_beyond_64_bits_is_a_float_and_beyond_float64_is_refused(
 def test_a_thousand_choices_are_taken_and_one_more_is_not():
     choices = ", ".join(map(str, range(1_000)))
     assert len(loss_of(f"{{margin: {{choices: [{choices}]}}}}").settings["margin"].choices) == 1_000
-    with pytest.raises(PlanError, match="at most 1000 items"):
+    with pytest.raises(PlanError, match="must have at most 1,000 entries, got"):
         loss_of(f"{{margin: {{choices: [{choices}, 1000]}}}}")

@@ -74,7 +74,9 @@ def test_a_column_that_nobody_listed_belongs_to_greediness():
 def test_an_unknown_column_is_one_line_with_the_nearest_name(folder):
     view = read_study(folder)
     loss = view.losses[0]
-    with pytest.raises(InputError, match="unknown column 'test_intro'; did you mean 'test_intra'"):
+    with pytest.raises(
+        InputError, match=r"unknown column 'test_intro' \(did you mean 'test_intra'"
+    ):
         view.values("digits", loss, "test_intro")
     with pytest.raises(InputError, match="unknown column 'test_intro'"):
         view.interval("digits", loss, "test_intro")

@@ -64,7 +64,7 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
         (
             "{",
             CacheError,
-            r"study.json is damaged \(it is not valid JSON, line 1\); the same `lossgauge study` command writes",
+            r"study.json is damaged \(it is not valid JSON, line 1\); run the same `lossgauge study` command again$",
         ),
     ],
 )

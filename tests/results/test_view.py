@@ -144,6 +144,6 @@ def test_the_order_is_that_of_the_paper_with_settings_and_tuned_behind_the_plain
 
 def test_the_typed_plan_says_which_key_is_missing():
     with pytest.raises(
-        InputError, match="the plan of these results lacks question: Field required"
+        InputError, match="the plan of these results is not valid: question is missing"
     ):
         _ = StudyView(made_up()).typed_plan

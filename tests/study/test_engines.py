@@ -379,7 +379,7 @@ def test_every_engine_of_the_registry_is_one():
 
 
 def test_an_unknown_engine_or_no_job_is_refused_before_anything_is_written(tmp_path, quiet):
-    with pytest.raises(InputError, match="unknown engine 'rai'; did you mean 'ray'"):
+    with pytest.raises(InputError, match=r"unknown engine 'rai' \(did you mean 'ray'"):
         run_study(small_plan(), tmp_path / "out", progress=quiet, resources=Resources("rai"))
     with pytest.raises(InputError, match="jobs must be at least 1, got 0"):
         run_study(small_plan(), tmp_path / "out", progress=quiet, resources=Resources(jobs=0))

@@ -107,7 +107,7 @@ def a_file_instead(run: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [damage_manifest, empty_manifest, no_manifest, no_summary, torn_steps, a_file_instead]
 )
-def test_a_damaged_run_is_told_and_done_again_and_nothing_else_is(
+def test_a_damaged_run_is_reported_and_done_again_and_nothing_else_is(
     finished_small_study, quiet, damage
 ):
     whole = read_study(finished_small_study).results.summaries
@@ -116,7 +116,7 @@ def test_a_damaged_run_is_told_and_done_again_and_nothing_else_is(
     if run.is_dir():
         (failure,) = read_study(finished_small_study).results.failures
         assert "is damaged (" in failure["error"]
-        assert failure["error"].endswith("the same `lossgauge study` command writes it again")
+        assert failure["error"].endswith("; run the same `lossgauge study` command again")
     outcome = run_study(small_plan(), finished_small_study, progress=quiet)
     assert (outcome.done, outcome.reused, outcome.failed) == (1, 2, 0)
     (words,) = quiet.warnings.values()
@@ -135,7 +135,10 @@ def test_a_damaged_record_of_a_dataset_is_written_again(finished_small_study, qu
     path = finished_small_study / "datasets" / "digits.json"
     whole = path.read_text()
     path.write_text(content)
-    with pytest.raises(CacheError, match=r"datasets/digits\.json is damaged .* command writes it"):
+    with pytest.raises(
+        CacheError,
+        match=r"datasets/digits\.json is damaged .*; run the same `lossgauge study` command again$",
+    ):
         read_study(finished_small_study)
     run_study(small_plan(), finished_small_study, progress=quiet)
     assert path.read_text() == whole
@@ -155,7 +158,7 @@ def test_runs_without_a_name_are_a_damaged_study(finished_small_study, quiet):
     write_json(path, damaged)
     for read in (read_status, lambda folder: read_study(folder).results):
         with pytest.raises(
-            CacheError, match=r"is damaged \(runs\.0\.run: Field required\); the same"
+            CacheError, match=r"is damaged \(runs\.0\.run is missing\); run the same"
         ):
             read(finished_small_study)
     run_study(small_plan(), finished_small_study, progress=quiet)

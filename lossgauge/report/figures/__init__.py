@@ -1,5 +1,5 @@
-"""The charts of the report, one in each file, for one dataset: `draw(view, dataset)`.
+"""The charts of the report, one per file. Each draws one dataset: `draw(view, dataset)`.
 
-A figure is a dictionary in plotly's JSON format: the page embeds it as it is, and `plotly.graph_objects.Figure(figure)`
-makes an object of it to show in a notebook or to change.
+A figure is a dictionary in plotly's JSON format: the page embeds it unchanged, and
+`plotly.graph_objects.Figure(figure)` creates an object that a notebook can show and change.
 """

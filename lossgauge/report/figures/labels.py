@@ -1,6 +1,6 @@
-"""Positions for the labels of a scatter plot so that none covers another: greedy, in pixels, deterministic.
+"""Positions for the labels of a scatter plot, so that no label covers another: greedy, in pixels, deterministic.
 
-Rings of candidates around each point, the cheapest wins; a simple form of Imhof 1975.
+The candidates lie on rings around each point, and the one with the lowest cost is chosen: a simple form of Imhof 1975.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ HEIGHT = 15.0
 """Width of a letter and height of a line in pixels, at the figures' font size."""
 _ANGLES = (90, 270, 0, 180, 45, 135, 315, 225, 20, 160, 340, 200, 65, 115, 295, 245)
 _SWEEPS = 3
-"""Each label is placed again once all others are: the first ones could not know of the last."""
+"""Rounds over all labels: in the first round, the first labels are placed before the others are known."""
 _RINGS = (0.0, 12.0, 26.0, 42.0, 60.0, 85.0)
 
 
 class Spot(NamedTuple):
-    """A disc that needs a label: its place across as a share of the width, up in pixels."""
+    """A disc that needs a label: its horizontal position as a share of the width, its vertical position in pixels."""
 
     across: float
     y: float
@@ -39,7 +39,7 @@ class Fixed(NamedTuple):
 
 
 class Offset(NamedTuple):
-    """From a point to the middle of its label, in pixels to the right and upwards."""
+    """From a point to the middle of its label, in pixels: to the right and up."""
 
     x: float
     y: float
@@ -53,9 +53,9 @@ Boxes = Float[np.ndarray, "boxes 4"]
 def place_labels(
     spots: Sequence[Spot], *, widths: Sequence[float], height: float, fixed: Sequence[Fixed] = ()
 ) -> list[Offset]:
-    """An offset for each spot that suits a plot of each of `widths`: one figure serves a phone and a laptop.
+    """An offset for each spot that works at each of `widths`: the same figure is shown on a phone and on a laptop.
 
-    Labels keep clear of each other, of all discs, of `fixed` and of the edges, while there is room.
+    If there is room, labels do not overlap each other, the discs, `fixed` or the edges.
     Cost grows as spots².
     """
     candidates = [_candidates(spot) for spot in spots]
@@ -66,7 +66,7 @@ def place_labels(
         }
         for spot, offsets in zip(spots, candidates, strict=True)
     ]
-    # what does not depend on the other labels
+    # the part that does not depend on the other labels
     own_costs = [
         np.array([math.hypot(*offset) for offset in offsets])
         + sum(
@@ -90,14 +90,14 @@ def place_labels(
 
 
 def label_box(spot: Spot, offset: Offset, width: float) -> Box:
-    """Left, bottom, right and top of a label in a plot of that width."""
+    """Left, bottom, right and top of a label in a plot of this width."""
     x, y = spot.across * width + offset.x, spot.y + offset.y
     half = CHARACTER * len(spot.text) / 2
     return x - half, y - HEIGHT / 2, x + half, y + HEIGHT / 2
 
 
 def gap(spot: Spot, offset: Offset) -> float:
-    """Pixels between a disc's edge and its label."""
+    """Pixels between the edge of a disc and its label."""
     across = max(0.0, abs(offset.x) - CHARACTER * len(spot.text) / 2)
     return math.hypot(across, max(0.0, abs(offset.y) - HEIGHT / 2)) - spot.radius
 
@@ -125,7 +125,7 @@ def _fixed_box(text: Fixed, width: float) -> Box:
 
 
 def _outside(boxes: Boxes, width: float, height: float) -> Float[np.ndarray, " boxes"]:
-    """Pixels by which each box is beyond the edges."""
+    """Pixels by which each box extends beyond the edges."""
     left, bottom, right, top = boxes.T
     edges = (-left, -bottom, right - width, top - height)
     total: np.ndarray = np.sum([np.maximum(0.0, beyond) for beyond in edges], axis=0)
@@ -136,7 +136,7 @@ def _overlaps(boxes: Boxes, others: Sequence[Box | np.ndarray]) -> Float[np.ndar
     """Area that each box shares with all of `others`."""
     of, by = boxes[:, None, :], np.reshape(np.array(others), (1, len(others), 4))
     shared = np.minimum(of[..., 2:], by[..., 2:]) - np.maximum(of[..., :2], by[..., :2])
-    # even a sliver must cost more than a longer way
+    # even a small overlap must cost more than a longer distance
     costs = np.where((shared > 0).all(axis=-1), shared.prod(axis=-1) + 30.0, 0.0)
     total: np.ndarray = costs.sum(axis=1)
     return total

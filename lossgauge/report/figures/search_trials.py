@@ -1,4 +1,4 @@
-"""The trials of a search: what each setting was tried at, and what came of it on the validation slice."""
+"""The trials of a search: the values of each setting, and their results on the validation slice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PREFIX = "setting_"
 def search_trials(view: StudyView, dataset: str) -> Figure | None:
     """A panel for each searched setting, a dot for each trial, a ring for the chosen one.
 
-    None where no trial has a result. The axis of a setting is logarithmic where all its values are above 0. Failed
+    None if no trial has a result. The axis of a setting is logarithmic if all its values are above 0. Failed
     trials are not drawn.
     """
     rows = [row for row in view.trials(dataset) if known(row.get("objective")) is not None]
@@ -65,7 +65,7 @@ def search_trials(view: StudyView, dataset: str) -> Figure | None:
 
 
 def searched_losses(view: StudyView, dataset: str) -> list[Loss]:
-    """Losses with a trial on a dataset, in their order."""
+    """Losses with a trial on a dataset, in the order of the tables."""
     return in_order({view.planned_loss(row) for row in view.trials(dataset)})
 
 
@@ -75,7 +75,7 @@ CHART = Chart(
     draw=search_trials,
     note=lambda view, dataset: (
         "A dot is a trial of one loss, a ring the chosen one. "
-        "A setting of the same name has another meaning in another loss."
+        "The same name of a setting may have another meaning in another loss."
     ),
     losses=searched_losses,
 )
@@ -101,13 +101,13 @@ def _dots(rows: Sequence[Record], setting: str, color: str, chosen: object) -> T
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each decade that the values touch: plotly's own ticks are too many on a phone."""
+    """1, 2 and 5 in each decade of the values: plotly's default has too many ticks for a phone."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
 
 
 def _settings(rows: Sequence[Record]) -> list[str]:
-    """Columns of searched numbers, the learning rate first."""
+    """Columns of the searched settings that are numbers, the learning rate first."""
     columns = {
         column
         for row in rows

@@ -1,4 +1,4 @@
-"""How a loss reacts to its settings: R@1 and intra at multiples of margin, temperature or scale."""
+"""Sensitivity of each loss to its settings: R@1 and intra at multiples of margin, temperature or scale."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lossgauge.stats.number_format import shown_interval
 
 DRAWN = ("recall_at_1", "test_intra")
 DASHES = {"margin": "solid", "temperature": "dash", "scale": "dot"}
-"""One loss may have a margin and a scale."""
+"""A loss may have both a margin and a scale."""
 _IN_WORDS = {"solid": "solid", "dash": "dashed", "dot": "dotted"}
 
 
@@ -33,13 +33,13 @@ class _Line(NamedTuple):
     loss: Loss
     setting: str
     points: Sequence[tuple[float, LossVariant]]
-    """Multiple and what was run at it, ascending."""
+    """Each multiple with the runs at it, ascending."""
 
 
 def sensitivity(view: StudyView, dataset: str) -> Figure | None:
-    """A panel for each quantity, a line for each loss and setting, over the multiple; None where nothing was varied.
+    """A panel for each quantity, with a line over the multiples for each loss and setting; None if no setting was varied.
 
-    At 1 each loss is as in the plan. Whiskers are 95 % intervals over seeds.
+    At 1, each loss is as in the plan. Whiskers are 95 % intervals over seeds.
     """
     lines = _lines(view, dataset)
     if not lines:
@@ -60,12 +60,12 @@ def sensitivity(view: StudyView, dataset: str) -> Figure | None:
 
 
 def varied_losses(view: StudyView, dataset: str) -> list[Loss]:
-    """Losses with a run at a multiple of a setting, in their order."""
+    """Losses with a run at a multiple of a setting, in the order of the tables."""
     return list(dict.fromkeys(line.loss for line in _lines(view, dataset)))
 
 
 def note(view: StudyView, dataset: str) -> str:
-    """Which dash stands for which setting."""
+    """The line style of each setting."""
     drawn = {line.setting for line in _lines(view, dataset)}
     settings = [setting for setting in SETTINGS if setting in drawn]
     dashes = ", ".join(f"{_IN_WORDS[DASHES[setting]]} is {setting}" for setting in settings)
@@ -74,7 +74,7 @@ def note(view: StudyView, dataset: str) -> str:
 
 CHART = Chart(
     key="sensitivity",
-    label="R@1 and intra over the settings",
+    label="R@1 and intra at multiples of the settings",
     draw=sensitivity,
     note=note,
     losses=varied_losses,
@@ -131,7 +131,7 @@ def _layout(factors: Sequence[float]) -> dict[str, Any]:
     for number, column in enumerate(columns, start=1):
         layout[layout_axis("x", number)] = {
             "anchor": axis("y", number),
-            "title": {"text": "× its setting in the plan"},
+            "title": {"text": "multiple of the setting in the plan"},
             "type": "log",
             "tickvals": factors,
             "ticktext": [f"{factor:g}" for factor in factors],

@@ -1,4 +1,4 @@
-"""Several figures with one pair of axes each, one below the other."""
+"""Several figures, one below the other; each has one pair of axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TITLE_PIXELS = 26
 
 
 def stacked(figures: Mapping[str, go.Figure]) -> go.Figure:
-    """The figures in one, each with its title, its axes and its legend, at the height that it had."""
+    """One figure that contains all: each part keeps its axes, its legend and its height, and gets a title."""
     parts = [figure.to_plotly_json() for figure in figures.values()]
     heights = [part["layout"]["height"] + _TITLE_PIXELS for part in parts]
     total, top = sum(heights), 0
@@ -37,13 +37,13 @@ def stacked(figures: Mapping[str, go.Figure]) -> go.Figure:
             layout[kind] += [_moved(entry, axes) for entry in of.get(kind, ())]
         layout["annotations"].append(_title(title, y=high + margin["t"] / total))
     common = {"template": parts[0]["layout"]["template"], "hovermode": "closest"}
-    # the space above and below each part is inside of its share of the height
+    # the margins above and below each part are included in its share of the height
     outer = {**parts[0]["layout"]["margin"], "t": 0, "b": 0}
     return go.Figure(traces, {**layout, **common, "height": total, "margin": outer})
 
 
 def _moved(entry: dict[str, Any], axes: str) -> dict[str, Any]:
-    """An annotation or a shape on the axes of that number; what refers to the paper's width stays."""
+    """An annotation or a shape on other axes; references to the paper are unchanged."""
     references = {}
     for name in ("x", "y"):
         reference = str(entry.get(f"{name}ref", name))

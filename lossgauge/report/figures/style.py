@@ -1,4 +1,4 @@
-"""How a figure looks: transparent background, one font, greys that are readable on light and on dark."""
+"""The style of all figures: transparent background, one font, greys that are readable in light and dark mode."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lossgauge.results.view import Loss, StudyView
 from lossgauge.terminal import safe
 
 Figure = dict[str, Any]
-"""`data` and `layout` in plotly's JSON format. Not a `plotly.graph_objects.Figure`: to build those would add half to the
-time of a page, nearly all of it for validation, which the tests do instead."""
+"""`data` and `layout` in plotly's JSON format. Not a `plotly.graph_objects.Figure`: creating those makes a page
+take 1.5 times as long, nearly all of it for validation, which the tests do instead."""
 
 Trace = dict[str, Any]
 
@@ -32,50 +32,50 @@ TEMPLATE: dict[str, Any] = {
 
 
 class Chart(NamedTuple):
-    """A chart as a section of the page shows it."""
+    """A chart, as a section of the page shows it."""
 
     key: str
     """Its id on the page, before the number of the dataset."""
     label: str
-    """What it shows, for a screen reader."""
+    """Its content in a few words, for a screen reader."""
     draw: Callable[[StudyView, str], Figure | None]
-    """The figure of one dataset; None where there is nothing to draw."""
+    """The figure of one dataset; None if there is nothing to draw."""
     note: Callable[[StudyView, str], str]
     """How to read it, in a sentence or two."""
     heading: str = ""
-    """Empty where its section has one already."""
+    """Empty if its section already has one."""
     losses: Callable[[StudyView, str], Sequence[Loss]] | None = None
-    """The buttons of its own legend; None where it shares that of its section."""
+    """The buttons of its own legend; None if it uses the legend of its section."""
     has_legend: bool = False
     """Whether plotly's legend is shown as well."""
 
 
 def plot_text(name: str) -> str:
-    """`name` as plotly shows it letter by letter: plotly reads its texts as simple HTML."""
+    """`name` escaped, so that plotly shows it unchanged: plotly interprets text as simple HTML."""
     return safe(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def transparent(color: str, alpha: float) -> str:
-    """A `#rrggbb` as rgba."""
+    """A `#rrggbb` color as rgba."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
 
 
 def five_digits(value: float) -> float:
-    """As many digits as a figure can show."""
+    """`value` with the number of digits that a figure can show."""
     return float(f"{value:.5g}")
 
 
 def axis(letter: str, number: int) -> str:
-    """`y`, `y2`, `y3`: what plotly calls the axes of the first panel, the second, the third."""
+    """`y`, `y2`, `y3`: plotly's names of the axes of the first, second and third panel."""
     return letter if number == 1 else f"{letter}{number}"
 
 
 def stacked_panels(titles: Sequence[str], *, gap: int, bottom: int) -> dict[str, Any]:
-    """Layout of panels below each other, `gap` pixels apart, each with a `yaxis` and its title above it.
+    """Layout of panels one below the other, `gap` pixels apart, each with a y axis and a title above it.
 
-    The x axes are left to the chart. plotly's make_subplots takes 15 ms for the same, and it cannot let panels share
-    one x axis, which a hover label over all panels needs.
+    The chart adds its x axes. plotly's make_subplots takes 15 ms for the same result, and its panels cannot share one
+    x axis, which a hover label over all panels needs.
     """
     inner = len(titles) * PANEL_PIXELS + (len(titles) - 1) * gap
     layout: dict[str, Any] = {
@@ -93,12 +93,12 @@ def stacked_panels(titles: Sequence[str], *, gap: int, bottom: int) -> dict[str,
 
 
 def layout_axis(letter: str, number: int) -> str:
-    """`yaxis`, `yaxis2`: the key of a layout for what traces call `y`, `y2`."""
+    """`yaxis`, `yaxis2`: the key in a layout of the axis that traces call `y`, `y2`."""
     return f"{letter}axis" if number == 1 else f"{letter}axis{number}"
 
 
 def _panel_title(text: str, top: float) -> dict[str, Any]:
-    """A title at the upper left of a panel that ends at `top`, a share of the height."""
+    """A title at the upper left of a panel; `top` is the upper edge of the panel, as a share of the height."""
     return {
         "text": text,
         "xref": "paper",

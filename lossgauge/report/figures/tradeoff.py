@@ -1,4 +1,4 @@
-"""Compaction speed × intra variance: what a loss pays for being greedy."""
+"""Compaction epoch × intra at the end: whether a loss that compacts early keeps less variance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALLEST, LARGEST = 11.0, 30.0
 _HEIGHT = 440
 _MARGIN = {"l": 58, "r": 14, "t": 46, "b": 50}
 _WIDTHS = (390 - 2 * 16, 640, 1180 - 2 * 32)
-"""Widths of the figure in the page, from phone to laptop: the labels fit all of them."""
+"""Widths of the figure on the page, from phone to laptop: the labels fit at each of them."""
 
 
 class _Point(NamedTuple):
@@ -35,9 +35,9 @@ class _Ranges(NamedTuple):
 
 
 def tradeoff(view: StudyView, dataset: str) -> Figure | None:
-    """A disc for each loss at its means, whiskers its 95 % intervals, a faint dot each run; the disc grows with R@1.
+    """A disc for each loss at its means, larger with R@1, with whiskers for the 95 % intervals and a faint dot for each run.
 
-    None where no run has finished. A loss whose intra never fell has no compaction and is not drawn: see `not_drawn`.
+    None if no run has finished. A loss whose intra never fell has no compaction epoch and is not drawn: see `not_drawn`.
     """
     if not any(view.runs(dataset, loss) for loss in (*view.losses_and_tuned, BASELINE)):
         return None
@@ -72,12 +72,12 @@ def not_drawn(view: StudyView, dataset: str) -> list[Loss]:
 def note(view: StudyView, dataset: str) -> str:
     """How to read the figure, and which losses are not in it."""
     text = (
-        "A disc is a loss, larger with R@1, at the mean of its runs (dots); whiskers are 95 % intervals. "
-        "Left is greedy, low is compact."
+        "A disc is the mean over the runs of a loss (dots), larger for a higher R@1; whiskers are 95 % intervals. "
+        "Losses on the left compact early; losses at the bottom keep little variance."
     )
     if losses := not_drawn(view, dataset):
         names = ", ".join(map(display_name, losses))
-        text += f" Not drawn, as intra never fell or was not measured: {names}."
+        text += f" Not drawn, because intra never fell or was not measured: {names}."
     return text
 
 
@@ -118,14 +118,14 @@ def _ranges(
     highest = max(up, default=1.0)
     top = max([highest, *(level for _, level in levels if level <= 1.8 * highest)]) or 1.0
     left, right = min(across, default=0.0), max(across, default=1.0) or 1.0
-    # at least half of the way from 0: a small difference must not look like a large one
+    # the axis covers at least half of the range from 0: a small difference must not look like a large one
     reach = max(right - left, 0.5 * right)
     start = max(right - 1.25 * reach, -0.06 * right)
     return _Ranges((start, right + 0.2 * reach), (-0.07 * top, 1.13 * top))
 
 
 def _levels(view: StudyView, dataset: str) -> list[tuple[str, float]]:
-    """Name and intra of what needs no training: the untrained head, the frozen features."""
+    """Name and intra of the spaces without training: the untrained head and the frozen features."""
     frozen = [row for row in view.references(dataset) if row["reference"] == FROZEN]
     levels = (
         (key_of(BASELINE), view.interval(dataset, BASELINE, Y)),
@@ -172,7 +172,7 @@ def _disc(point: _Point, diameter: float) -> Trace:
 
 
 def _scale_disc(recall: float, diameter: float) -> Trace:
-    """A disc that is only in the legend and says how large an R@1 is drawn."""
+    """A disc that appears only in the legend: it shows the size for an R@1."""
     return {
         "type": "scatter",
         "x": [None],
@@ -205,7 +205,7 @@ def _label(point: _Point, spot: Spot, offset: Offset) -> dict[str, Any]:
 
 
 def _level_name(number: int, name: str, level: float, ranges: _Ranges) -> dict[str, Any]:
-    """The first at the left edge, the second at the right one; one above the figure has an arrow."""
+    """The name of a level: the first at the left edge, the second at the right edge; with an arrow if it is above the figure."""
     top = ranges.y[1]
     return {
         "name": name,
@@ -262,7 +262,7 @@ def _label_offsets(
 
 
 def _diameter(recall: float | None, recalls: Sequence[float]) -> float:
-    """Linear in R@1 between the lowest and the highest of the figure; the smallest where not measured."""
+    """Linear in R@1 between the lowest and the highest of the figure; the smallest size if R@1 was not measured."""
     low, high = min(recalls, default=0.0), max(recalls, default=0.0)
     if recall is None or high == low:
         return SMALLEST

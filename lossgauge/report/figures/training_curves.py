@@ -1,4 +1,4 @@
-"""The curves over epochs: VARIANCE, GREEDINESS and R@1 in panels above one axis of epochs."""
+"""Training curves: VARIANCE, GREEDINESS and R@1, in panels that share one axis of epochs."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ _GAP, _BOTTOM = 42, 44
 
 
 def training_curves(view: StudyView, dataset: str) -> Figure | None:
-    """A panel for each quantity, a colour for each loss: mean over seeds as a line, its 95 % interval as a band.
+    """A panel for each quantity, a colour for each loss: a line is the mean over seeds, a band its 95 % interval.
 
-    The legend hides a loss in all panels at once. Dashed grey is the untrained head, dotted grey the frozen
-    features. A tuned loss is a dotted line in its colour, without a band, and hidden at first.
+    The legend hides a loss in all panels at once. The dashed grey line is the untrained head, the dotted grey line the
+    frozen features. A tuned loss is a dotted line in the colour of its default, without a band, and hidden at first.
     """
     losses = view.losses_and_tuned
     all_rows = [row for loss in (*losses, BASELINE) for row in view.epochs(dataset, loss)]
@@ -85,13 +85,16 @@ def training_curves(view: StudyView, dataset: str) -> Figure | None:
             in_legend = True
     epochs = max(int(row["epoch"]) for row in all_rows)
     levels = _levels(view, dataset, last=max(epochs, 1))
-    # bands first: none may cover a line
+    # bands first: a band must not cover a line
     return {"data": [*bands, *lines, *levels], "layout": _layout(all_rows, epochs)}
 
 
 def note(view: StudyView, dataset: str) -> str:
     """How to read the curves."""
-    text = "Lines are means over seeds, bands 95 % intervals. Dashed grey is the untrained head, dotted grey the frozen features."
+    text = (
+        "Lines are means over seeds, bands are 95 % intervals. The dashed grey line is the untrained head, "
+        "the dotted grey line the frozen features."
+    )
     if view.tuned:
         text += " A dotted line is a tuned loss in the colour of its default; its button shows it."
     return text
@@ -107,7 +110,7 @@ CHART = Chart(
 
 
 def _points(rows: Sequence[Record], panel: Panel) -> list[tuple[int, Interval]]:
-    """(epoch, interval over seeds) where measured; in logarithms for a log panel, which leaves out zeros."""
+    """(epoch, interval over seeds) of each measured epoch; logarithms for a log panel, which omits zeros."""
     at: dict[int, list[float]] = {}
     for row in rows:
         value = known(row.get(panel.column))
@@ -154,7 +157,7 @@ def _band(points: list[tuple[int, Interval]], panel: Panel, color: str) -> Trace
 
 
 def _levels(view: StudyView, dataset: str, *, last: int) -> list[Trace]:
-    """Lines from the start to the last epoch at what needs no training: the untrained head, the frozen features."""
+    """Level lines over all epochs for the spaces without training: the untrained head and the frozen features."""
     frozen = [row for row in view.references(dataset) if row["reference"] == FROZEN]
     levels: list[Trace] = []
     for name, dash in ((key_of(BASELINE), "dash"), (FROZEN, "dot")):
@@ -204,7 +207,7 @@ def _layout(rows: Iterable[Record], epochs: int) -> dict[str, Any]:
                 v for row in rows if (v := known(row.get(panel.column))) is not None and v > 0
             ]
             if values and max(values) >= 10 * min(values):
-                y["dtick"] = 1  # whole decades, where there are any
+                y["dtick"] = 1  # whole decades, if there are any
         else:
             y["rangemode"] = "tozero" if panel.from_zero else "normal"
             if panel.percent:
@@ -220,7 +223,7 @@ def _layout(rows: Iterable[Record], epochs: int) -> dict[str, Any]:
         **layout,
         "hovermode": "x unified",
         "legend": {"orientation": "h", "y": 1 + 40 / inner, "yanchor": "bottom", "x": 0},
-        "xaxis": x | ({"dtick": 1} if epochs <= 10 else {}),  # whole epochs, where they are few
+        "xaxis": x | ({"dtick": 1} if epochs <= 10 else {}),  # whole epochs, if they are few
     }
 
 
@@ -229,5 +232,5 @@ def _back(value: float, panel: Panel) -> float:
 
 
 def _clip(value: float, panel: Panel) -> float:
-    """A band ends where its quantity does: no share is above 100 %."""
+    """`value` within the range of its quantity: a share is at most 100 %."""
     return value if panel.log else max(0.0, min(1.0, value) if panel.percent else value)

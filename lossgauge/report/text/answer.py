@@ -1,6 +1,6 @@
-"""The answer in words: what the losses do to a space, each sentence with its evidence and its doubt.
+"""The answer in words: what the losses do to a space, each sentence with its evidence and its uncertainty.
 
-A difference counts as seen only where the 95 % interval of the differences paired by seed excludes 0.
+A difference is called clear only if the 95 % interval of the differences, paired by seed, excludes 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lossgauge.results.view import StudyView
 
 NO_ANSWER = "No run has finished, so there is no answer yet."
 FINDINGS = (retrieval, gain_over_untrained, tuned_finding, variance, compaction, updates, tradeoff)
-"""In the order of the page; each is None where the study cannot say."""
+"""In the order of the page; each returns None if the study cannot answer it."""
 _NUMBERS = ("no", "this", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 
 def question(view: StudyView) -> str:
-    """What the report answers: the plan's own question, or ours with the number of losses in it."""
+    """The question that the report answers: that of the plan, or a default with the number of losses."""
     own = view.plan.get("question")
     if isinstance(own, str) and own.strip():
         return own.strip()

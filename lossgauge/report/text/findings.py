@@ -1,4 +1,4 @@
-"""Findings on one dataset, topic by topic: a sentence that says what the seeds show, and its evidence."""
+"""Findings on one dataset: for each topic a sentence about what the seeds show, and its evidence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lossgauge.claims.comparisons import order
 from lossgauge.claims.statements import Ordering
 from lossgauge.report.naming import display_name, key_of, listed
 from lossgauge.report.text.health_warnings import still_falling
-from lossgauge.report.text.rankings import Ranking, in_points, ranking, told_apart
+from lossgauge.report.text.rankings import Ranking, clearly_different, in_points, ranking
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.number_format import in_p, rounded
 
@@ -30,17 +30,17 @@ def by_recall(view: StudyView, dataset: str) -> Ranking | None:
 
 
 def by_intra(view: StudyView, dataset: str) -> Ranking | None:
-    """Losses by the variance they keep, the most first."""
+    """Losses by intra on the test side, the highest first."""
     return ranking(view, dataset, "test_intra", highest_first=True)
 
 
 def by_compaction(view: StudyView, dataset: str) -> Ranking | None:
-    """Losses by compaction, the soonest first."""
+    """Losses by compaction epoch, the earliest first."""
     return ranking(view, dataset, "compaction_epochs", highest_first=False)
 
 
 def retrieval(view: StudyView, dataset: str) -> Finding | None:
-    """Which loss retrieves best, and whether the seeds can tell it apart from the next."""
+    """Which loss has the highest R@1, and whether it differs clearly from the second."""
     ranked = by_recall(view, dataset)
     if ranked is None:
         return None
@@ -49,23 +49,23 @@ def retrieval(view: StudyView, dataset: str) -> Finding | None:
         sentence = f"{best} is the only loss measured{' in every seed' if ranked.partial else ''}."
     elif ranked.seed_count == 1:
         sentence = (
-            f"{best} has the highest R@1, but one seed shows no spread: "
-            "it cannot show which loss is ahead."
+            f"{best} has the highest R@1, but one seed shows no spread, "
+            "so it is not known whether the difference is due to chance."
         )
     elif ranked.ties:
         sentence = (
-            f"{best} has the highest mean R@1, but with {ranked.seed_count} seeds it cannot be "
-            f"told apart from {listed(ranked.ties)}."
+            f"{best} has the highest mean R@1, but {ranked.seed_count} seeds show no clear "
+            f"difference from {listed(ranked.ties)}."
         )
     else:
         gap = view.difference(dataset, ranked.losses[0], ranked.losses[1], ranked.column)
-        by = f" by {in_points(gap).lstrip('+')} points over {gap.size} paired seeds" if gap else ""
-        sentence = f"{best} is ahead of {display_name(ranked.losses[1])}, the next in R@1,{by}."
+        by = f", by {in_points(gap).lstrip('+')} points over {gap.size} paired seeds" if gap else ""
+        sentence = f"{best} has the highest R@1, clearly above {display_name(ranked.losses[1])}, the second{by}."
     return Finding("Retrieval", sentence, "R@1: " + ranked.values())
 
 
 def gain_over_untrained(view: StudyView, dataset: str) -> Finding | None:
-    """What training gained over the untrained head, loss by loss."""
+    """The difference of each loss from the untrained head in R@1."""
     ranked = by_recall(view, dataset)
     untrained = view.interval(dataset, BASELINE, "recall_at_1")
     if ranked is None or untrained is None:
@@ -76,10 +76,13 @@ def gain_over_untrained(view: StudyView, dataset: str) -> Finding | None:
     groups = (
         ("better than the untrained head", [loss for loss in clear if clear[loss].mean > 0]),
         ("worse than the untrained head", [loss for loss in clear if clear[loss].mean < 0]),
-        ("not told apart from the untrained head", [loss for loss in gaps if loss not in clear]),
+        (
+            "not clearly different from the untrained head",
+            [loss for loss in gaps if loss not in clear],
+        ),
     )
     if not clear and len(gaps) > 1:
-        parts = [f"none of the {len(gaps)} losses is told apart from the untrained head"]
+        parts = [f"none of the {len(gaps)} losses is clearly different from the untrained head"]
     else:
         parts = [
             f"all {len(group)} losses are {verdict}"
@@ -89,7 +92,7 @@ def gain_over_untrained(view: StudyView, dataset: str) -> Finding | None:
             if group
         ]
     return Finding(
-        "Against no training",
+        "Compared with no training",
         _sentence(parts),
         f"R@1 of the untrained head {100 * untrained.mean:.1f} %; differences in points: "
         + ", ".join(f"{display_name(loss)} {in_points(gap)}" for loss, gap in gaps.items() if gap),
@@ -97,7 +100,7 @@ def gain_over_untrained(view: StudyView, dataset: str) -> Finding | None:
 
 
 def variance(view: StudyView, dataset: str) -> Finding | None:
-    """Which loss keeps most and least variance inside classes."""
+    """Which losses keep the most and the least variance inside classes."""
     ranked = by_intra(view, dataset)
     if ranked is None or len(ranked.losses) < 2:
         return None
@@ -112,30 +115,30 @@ def variance(view: StudyView, dataset: str) -> Finding | None:
 
 
 def compaction(view: StudyView, dataset: str) -> Finding | None:
-    """Which loss compacts first and last."""
+    """Which losses compact first and last."""
     ranked = by_compaction(view, dataset)
     if ranked is None or len(ranked.losses) < 2:
         return None
     first, last = display_name(ranked.losses[0]), display_name(ranked.losses[-1])
-    sentence = f"{first} compacts soonest{ranked.doubt()}"
+    sentence = f"{first} compacts first{ranked.doubt()}"
     if ranked.seed_count > 1:
-        sentence += f"; {last} last{ranked.doubt_of_last()}"
+        sentence += f"; {last} compacts last{ranked.doubt_of_last()}"
     if ranked.partial:
-        sentence += f"; {listed(ranked.partial)} did not reach it in every seed"
+        sentence += f"; {listed(ranked.partial)} did not compact in every seed"
     falling = [loss for loss in ranked.losses if still_falling(view, dataset, loss)]
     open_end = ""
     if falling:
         which = "all" if len(falling) == len(ranked.losses) else listed(falling)
-        open_end = f", which was still going on at the end of training for {which}"
+        open_end = f"; it was still falling at the end of training for {which}"
     return Finding(
         "Compaction",
-        f"{sentence}. Each is measured by its own fall of intra{open_end}.",
-        f"epochs until 90 % of the fall (training side) is done: {ranked.values()}",
+        f"{sentence}. Compaction is measured by the fall of each loss's own intra{open_end}.",
+        f"epochs until 90 % of the total fall (training side): {ranked.values()}",
     )
 
 
 def updates(view: StudyView, dataset: str) -> Finding | None:
-    """Which losses make many small updates, which few large ones."""
+    """Which losses make many small updates, and which make few large ones."""
     active = ranking(view, dataset, "gradient_active_ratio", highest_first=True)
     size = ranking(view, dataset, "embedding_gradient", highest_first=False)
     if active is None or size is None:
@@ -148,21 +151,22 @@ def updates(view: StudyView, dataset: str) -> Finding | None:
     )
     evidence = f"active ratio (gradient rule) and gradient at the embedding: {values}"
     if size.seed_count == 1:
-        words = "One seed shows no spread: it cannot show which loss makes small updates and which large ones."
+        words = "One seed shows no spread, so it is not known which losses have clearly smaller gradients."
         return Finding("Updates", words, evidence)
     shares = {loss: active.intervals[loss].mean for loss in by_share}
     if max(shares.values()) - min(shares.values()) < ALIKE:
         parts = [
-            f"all losses move about the same share of samples; {display_name(size.losses[0])} has the smallest "
-            f"gradient{size.doubt()} and {display_name(size.losses[-1])} the largest{size.doubt_of_last()}"
+            "all losses have about the same active ratio",
+            f"{display_name(size.losses[0])} has the smallest gradient{size.doubt()}",
+            f"{display_name(size.losses[-1])} has the largest{size.doubt_of_last()}",
         ]
     else:
         parts = _many_small_few_large(view, dataset, size, shares)
     parts += _most_selective(view, dataset)
     return Finding(
         "Updates",
-        _sentence(parts or ["no loss stands out by many small updates or by few large ones"])
-        + " Small and large are relative to the other losses here; temperature, scale and reduction stretch a gradient.",
+        _sentence(parts or ["no loss clearly makes many small updates or few large ones"])
+        + " Small and large are relative to the other losses of this study; temperature, scale and reduction also change the size of a gradient.",
         evidence,
     )
 
@@ -174,44 +178,45 @@ def _many_small_few_large(
     middle, half = median(shares.values()), len(by_size) // 2
     many_small = [loss for loss in by_size[:half] if shares[loss] > middle - ALIKE]
     few_large = [loss for loss in by_size[-half:] if shares[loss] <= middle - ALIKE]
-    # a small one must be told apart from each of the large ones, and a large one from each of the small ones
+    # a small one must differ clearly from each of the large ones, and a large one from each of the small ones
     large, small = few_large or by_size[-1:], many_small or by_size[:1]
-    many_small = [loss for loss in many_small if _all_apart(view, dataset, loss, large)]
-    few_large = [loss for loss in few_large if _all_apart(view, dataset, loss, small)]
+    many_small = [loss for loss in many_small if _differs_from_all(view, dataset, loss, large)]
+    few_large = [loss for loss in few_large if _differs_from_all(view, dataset, loss, small)]
     parts = [f"many small updates: {listed(many_small)}"] if many_small else []
-    return parts + ([f"few large ones: {listed(few_large)}"] if few_large else [])
+    return parts + ([f"few large updates: {listed(few_large)}"] if few_large else [])
 
 
-def _all_apart(view: StudyView, dataset: str, loss: Loss, others: Sequence[Loss]) -> bool:
-    return all(told_apart(view, dataset, loss, o, "embedding_gradient") for o in others)
+def _differs_from_all(view: StudyView, dataset: str, loss: Loss, others: Sequence[Loss]) -> bool:
+    return all(clearly_different(view, dataset, loss, o, "embedding_gradient") for o in others)
 
 
 def _most_selective(view: StudyView, dataset: str) -> list[str]:
-    """The loss with the fewest active terms, where a loss leaves any out: softmax losses never do."""
+    """The loss with the lowest active ratio of terms; empty if each loss uses all its terms, as softmax losses do."""
     terms = ranking(view, dataset, "term_active_ratio", highest_first=False)
     if terms is None or terms.intervals[terms.losses[0]].mean > 1 - ALIKE:
         return []
     least = terms.losses[0]
     if terms.ties:
-        return [f"by terms, {listed([least, *terms.ties])} use the fewest, not told apart"]
-    return [f"by terms, {display_name(least)} uses the fewest, {terms.value(least)} of its own"]
+        names = listed([least, *terms.ties])
+        return [f"{names} use the smallest shares of their terms, without a clear difference"]
+    return [f"{display_name(least)} uses the smallest share of its terms, {terms.value(least)}"]
 
 
 def tradeoff(view: StudyView, dataset: str) -> Finding | None:
-    """Whether sooner compaction goes with less variance, over all losses: by the rule of claim 7a."""
+    """Whether losses that compact earlier keep less variance, by the rule of claim 7a."""
     runs = {key_of(loss): rows for loss in view.losses if (rows := view.runs(dataset, loss))}
     result = order(Ordering("compaction_epochs", "test_intra", tuple(runs)), runs)
     correlation = result.correlation
     if correlation is None:
         return None
     verdict = {
-        "for": "In line with the trade-off: losses that compact sooner end with less variance",
-        "against": "Against the trade-off: losses that compact sooner end with more variance",
-        "open": f"Whether compacting sooner goes with less variance is open: {result.reason}",
+        "for": "In line with the trade-off: losses that compact earlier end with less variance",
+        "against": "Against the trade-off: losses that compact earlier end with more variance",
+        "open": f"It is open whether losses that compact earlier end with less variance: {result.reason}",
     }[result.side]
     return Finding(
         "Trade-off",
-        f"{verdict}. These are {correlation.size} points, one for each loss, on one dataset: a hint, not a law.",
+        f"{verdict}. This rests on {correlation.size} points, one for each loss, on one dataset: it is a hint, not a law.",
         "rank correlation of compaction epoch and final intra "
         f"{rounded(correlation.value, 2, signed=True)}, n = {correlation.size} losses, "
         f"{in_p('p', correlation.p_value)}",
@@ -219,7 +224,7 @@ def tradeoff(view: StudyView, dataset: str) -> Finding | None:
 
 
 def _sentence(parts: Sequence[str]) -> str:
-    """The parts as one sentence, with a capital unless it begins with the name of a loss."""
+    """The parts as one sentence. It begins with a capital letter, unless its first word is the name of a loss."""
     text = "; ".join(parts)
     starts = ("all ", "many ", "few ", "no ", "none ")
     return (text[0].upper() + text[1:] if text.startswith(starts) else text) + "."

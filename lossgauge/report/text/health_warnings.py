@@ -1,6 +1,6 @@
-"""Warnings about the health of a space, in words: what is seen, by which number, and one thing to try.
+"""Warnings about the health of a space in words: the problem, the number that shows it, and one remedy to try.
 
-The thresholds are our choice: beyond them a result is of little use, rather than merely not good.
+The thresholds are our choice: beyond them a result is of little use.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from lossgauge.stats.intervals import known
 from lossgauge.types import Record
 
 CLASS_COLLAPSED = 0.01
-"""intra below this share of inter: every class a point."""
+"""intra below this share of inter: every class is close to one point."""
 SKIPPED = 0.05
-SPENT = 0.05
-"""Gradient active ratio of the last epoch below this: hardly any sample still moves."""
+"""Share of anchors without a positive above this."""
+INACTIVE = 0.05
+"""Gradient active ratio of the last epoch below this share of the first: almost no sample has a gradient."""
 STILL_FALLING = 0.6
-"""Compaction later than this share of the epochs: an even fall until the last epoch would reach it at 0.9."""
+"""Compaction later than this share of the epochs. An even fall until the last epoch would give 0.9."""
 HAS_FLOOR = ("scl", "n_pair")
 
 
@@ -28,14 +29,14 @@ class HealthWarning(NamedTuple):
     dataset: str
     loss: Loss
     severity: str
-    """`bad`, or `note` for what looks bad and is normal."""
+    """`bad`, or `note` for something that looks bad but is normal."""
     words: str
     evidence: str
     remedy: str
 
 
 class WarningGroup(NamedTuple):
-    """One warning, and each loss and dataset that it is about."""
+    """One warning, with each loss and dataset that it is about."""
 
     severity: str
     words: str
@@ -62,7 +63,7 @@ class _Measured(NamedTuple):
 
 
 def health_warnings(view: StudyView) -> list[HealthWarning]:
-    """Warnings about every loss on every dataset: the bad ones first, else in the order of the tables."""
+    """Warnings about every loss on every dataset: the bad ones first, then in the order of the tables."""
     measured = [
         _Measured(view, dataset, loss)
         for dataset in view.datasets
@@ -73,7 +74,7 @@ def health_warnings(view: StudyView) -> list[HealthWarning]:
 
 
 def grouped(warnings: Sequence[HealthWarning]) -> list[WarningGroup]:
-    """Warnings of the same words together, in the order of their first."""
+    """Warnings with the same words together, in the order of the first of each."""
     groups: dict[tuple[str, str, str], list[HealthWarning]] = {}
     for warning in warnings:
         groups.setdefault((warning.severity, warning.words, warning.remedy), []).append(warning)
@@ -104,16 +105,16 @@ def _geometry(of: _Measured) -> HealthWarning | None:
     if intra < CLASS_COLLAPSED * inter:
         return of.warn(
             "bad",
-            "each class has shrunk to a point",
+            "each class has shrunk to one point",
             evidence,
-            "harmless if no new classes come; for unseen classes stop earlier or weaken the pull",
+            "stop earlier or reduce the pull; this is harmless if there are never new classes",
         )
     if offset is not None and offset > ONE_WAY:
         return of.warn(
             "bad",
-            "all embeddings point the same way, so any two look alike",
+            "all embeddings point in the same direction, so any two are similar",
             f"offset {offset:.2f} of 1",
-            "subtract the mean of the embeddings before comparing, or take a loss that pushes more",
+            "subtract the mean from the embeddings, or train with a loss that pushes classes apart",
         )
     return None
 
@@ -124,9 +125,9 @@ def _one_class(of: _Measured) -> HealthWarning | None:
         return None
     return of.warn(
         "bad",
-        "a class has collapsed to one point, which the averages hide",
-        f"smallest intra of a class {smallest:.1g}, mean {intra:.2g}; classes.parquet of a run names it",
-        "look for duplicated images in that class",
+        "a class has collapsed to one point, and averages do not show it",
+        f"smallest intra of a class {smallest:.1g}, mean over classes {intra:.2g}; classes.parquet in a run's folder names it",
+        "look for duplicate images in that class",
     )
 
 
@@ -136,7 +137,7 @@ def _rank(of: _Measured) -> HealthWarning | None:
         return None
     return of.warn(
         "bad",
-        "the space uses hardly more than one direction",
+        "the space uses little more than one direction",
         f"effective rank {rank:.2f}",
         "a higher temperature, a smaller margin or a lower learning rate",
     )
@@ -148,7 +149,7 @@ def _harm(of: _Measured) -> HealthWarning | None:
         return None
     return of.warn(
         "bad",
-        "training this head harms retrieval: R@1 is below that of the untrained head",
+        "training makes retrieval worse: R@1 is below that of the untrained head",
         f"difference {in_points(over)} points over {over.size} paired seeds",
         "fewer epochs, a lower learning rate or a higher temperature",
     )
@@ -162,24 +163,24 @@ def _skipped(of: _Measured) -> HealthWarning | None:
         return None
     return of.warn(
         "bad",
-        "many samples have no partner in their batch and are left out",
+        "many samples have no positive in their batch and are skipped",
         f"{100 * mean:.0f} % of anchors skipped",
         "a larger batch, or batches with several samples of each class",
     )
 
 
-def _spent(of: _Measured) -> HealthWarning | None:
+def _inactive(of: _Measured) -> HealthWarning | None:
     rows = of.epochs()
     last = max((int(r["epoch"]) for r in rows), default=0)
     start, end = (_mean_in(rows, "gradient_active_ratio", epoch) for epoch in (1, last))
-    # compared with the first epoch: N-pair never moves more than two samples of a class
-    if start is None or end is None or end >= SPENT * start:
+    # compared with the first epoch: N-pair never has a gradient for more than two samples of a class
+    if start is None or end is None or end >= INACTIVE * start:
         return None
     return of.warn(
         "note",
-        "the loss is spent: hardly any sample still moves at the end",
+        "the loss has almost no effect at the end: few samples still have a gradient",
         f"{100 * end:.1f} % of samples active (gradient rule) in the last epoch, {100 * start:.0f} % in the first",
-        "more epochs will change little; a larger margin or harder batches would",
+        "more epochs will change little; a larger margin or harder batches will change more",
     )
 
 
@@ -198,7 +199,7 @@ def _unfinished(of: _Measured) -> HealthWarning | None:
         "note",
         "intra was still falling when training ended, so the compaction epoch is provisional",
         f"compaction {compaction or 0:.1f} of {epochs or 0:.0f} epochs",
-        "train longer before you use the speed of compaction, the trade-off or the final intra",
+        "train longer before you use the compaction epoch, the trade-off or the final intra",
     )
 
 
@@ -209,9 +210,9 @@ def _decay(of: _Measured) -> HealthWarning | None:
         return None
     return of.warn(
         "note",
-        "the loss never fell to 10 % of its start, which is normal: it has a floor above 0",
+        "the loss never fell to 10 % of its first value, which is normal: its lowest value is above 0",
         "decay not reached",
-        "use the decay to the floor instead, in the table “Further readings”",
+        "use the decay to the floor, in the table “Further readings”",
     )
 
 
@@ -221,7 +222,7 @@ _CHECKS: tuple[Callable[[_Measured], HealthWarning | None], ...] = (
     _rank,
     _harm,
     _skipped,
-    _spent,
+    _inactive,
     _unfinished,
     _decay,
 )

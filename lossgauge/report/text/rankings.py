@@ -1,4 +1,7 @@
-"""Losses from best to worst in one column, and which of them the seeds can tell apart."""
+"""Losses from best to worst in one column, and which of them differ clearly.
+
+A difference is clear if the 95 % interval of the differences, paired by seed, excludes 0.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from lossgauge.stats.number_format import rounded, shown_half_width, shown_inter
 class Ranking(NamedTuple):
     column: str
     losses: tuple[Loss, ...]
-    """Best mean first; losses that do not know the number in every seed are in `partial`."""
+    """Best mean first. A loss without the number in every seed is in `partial` instead."""
     intervals: dict[Loss, Interval]
     ties: tuple[Loss, ...]
-    """Losses that paired seeds cannot tell apart from the first."""
+    """Losses without a clear difference from the first."""
     last_ties: tuple[Loss, ...]
-    """Losses that paired seeds cannot tell apart from the last."""
+    """Losses without a clear difference from the last."""
     partial: tuple[Loss, ...]
-    """Losses that know the number in some seeds only, best mean first: they are neither first nor last."""
+    """Losses with the number in some seeds only, best mean first: they are neither first nor last."""
     seeds: int
     """How many seeds the dataset has."""
 
@@ -43,7 +46,7 @@ class Ranking(NamedTuple):
         return ", ".join(f"{display_name(loss)} {self.value(loss)}" for loss in losses)
 
     def leading(self) -> str:
-        """Which losses lead, as far as the seeds can tell."""
+        """The best loss, with all losses that are not clearly worse."""
         group = [self.losses[0], *self.ties]
         if len(group) == 1:
             return display_name(group[0])
@@ -52,24 +55,28 @@ class Ranking(NamedTuple):
             equal = [loss for loss in group if self.intervals[loss].mean == best]
             return f"{listed(equal)}{', equal' if len(equal) > 1 else ''} (one seed)"
         if len(group) == len(self.losses):
-            return "all losses, not told apart"
-        return f"{listed(group)}, not told apart" if len(group) < 4 else f"one of {listed(group)}"
+            return "all losses (no clear difference)"
+        if len(group) > 3:
+            return f"one of {listed(group)}"
+        return f"{listed(group)} (no clear difference)"
 
     def doubt(self) -> str:
-        """What to add to a sentence about the first: nothing where it is resolved."""
+        """What to add to a sentence about the first loss; nothing if it differs clearly from all others."""
         if self.seed_count == 1:
             return " (one seed, so no interval)"
         if not self.ties:
             return ""
-        return f", though {self.seed_count} seeds cannot tell it apart from {listed(self.ties)}"
+        return f", but {self.seed_count} seeds show no clear difference from {listed(self.ties)}"
 
     def doubt_of_last(self) -> str:
-        """What to add to a sentence about the last."""
-        return f", not told apart from {listed(self.last_ties)}" if self.last_ties else ""
+        """What to add to a sentence about the last loss."""
+        if not self.last_ties:
+            return ""
+        return f", without a clear difference from {listed(self.last_ties)}"
 
 
 def ranking(view: StudyView, dataset: str, column: str, *, highest_first: bool) -> Ranking | None:
-    """Losses of a dataset by their mean in a column; None where no loss knows it in every seed."""
+    """Losses of a dataset by their mean in a column; None if no loss has a number in every seed."""
     intervals = {
         loss: interval
         for loss in view.losses
@@ -83,7 +90,7 @@ def ranking(view: StudyView, dataset: str, column: str, *, highest_first: bool) 
 
     def ties(one: Loss) -> tuple[Loss, ...]:
         others = [loss for loss in complete if loss != one]
-        return tuple(o for o in others if not told_apart(view, dataset, one, o, column))
+        return tuple(o for o in others if not clearly_different(view, dataset, one, o, column))
 
     return Ranking(
         column,
@@ -96,8 +103,8 @@ def ranking(view: StudyView, dataset: str, column: str, *, highest_first: bool) 
     )
 
 
-def told_apart(view: StudyView, dataset: str, left: Loss, right: Loss, column: str) -> bool:
-    """Whether paired seeds can tell two losses apart."""
+def clearly_different(view: StudyView, dataset: str, left: Loss, right: Loss, column: str) -> bool:
+    """Whether the interval of the differences of two losses, paired by seed, excludes 0."""
     difference = view.difference(dataset, left, right, column)
     return difference is not None and difference.excludes_zero
 

@@ -1,4 +1,4 @@
-"""Tuned against default: what a search of its settings gave each loss, and what it did to the ranking."""
+"""Tuned and default: what each loss gained from a search of its settings, and how the ranking changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lossgauge.types import Record
 RANKED = "recall_at_1"
 """What the answer ranks losses by."""
 COMPARED = ("map_at_r", RANKED)
-ALIKE = "not told apart"
+ALIKE = "no clear difference"
 
 
 class TunedRow(NamedTuple):
@@ -186,18 +186,20 @@ def _sentences(view: StudyView, dataset: str) -> tuple[str, ...]:
 
 
 def _gained(gaps: dict[Loss, Interval]) -> str:
-    """`2 of 3 losses gain by tuning (contrastive and scl); the rest is not told apart.`"""
+    """`2 of 3 losses gain by tuning (contrastive and scl); the rest shows no clear difference.`"""
     gained = [loss for loss, gap in gaps.items() if gap.excludes_zero and gap.mean > 0]
     lost = [loss for loss, gap in gaps.items() if gap.excludes_zero and gap.mean < 0]
     verb = "gains" if len(gained) == 1 else "gain"
     text = f"{len(gained)} of {counted(len(gaps), 'loss')} {verb} by tuning"
     text += f" ({listed(gained)})" if 0 < len(gained) < len(gaps) else ""
     text += f"; {listed(lost)} {'loses' if len(lost) == 1 else 'lose'}" if lost else ""
-    return text + ("." if len(gained) + len(lost) == len(gaps) else "; the rest is not told apart.")
+    return text + (
+        "." if len(gained) + len(lost) == len(gaps) else "; the rest shows no clear difference."
+    )
 
 
 def _changed_order(view: StudyView, dataset: str, losses: list[Loss]) -> tuple[str, ...]:
-    """Which pairs of losses change places when all are tuned, as far as seeds can tell, and how alike the orders are."""
+    """Which pairs of losses change places when all are tuned, where both differences are clear; and the rank correlation of the two orders."""
     means = {
         loss: (default.mean, tuned.mean)
         for loss in losses
@@ -223,7 +225,7 @@ def _changed_order(view: StudyView, dataset: str, losses: list[Loss]) -> tuple[s
         )
         text += ", ".join(changes)
     else:
-        text = f"No two losses change places in {title}, as far as the seeds can tell"
+        text = f"No two losses clearly change places in {title}"
     alike = rank_correlation(*map(list, zip(*means.values(), strict=True)))
     if alike is not None:
         text += f"; rank correlation of the two rankings {rounded(alike.value, 2, signed=True)}"

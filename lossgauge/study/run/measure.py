@@ -1,4 +1,4 @@
-"""What is measured of a head after an epoch, and of the reference spaces beside it."""
+"""Measurements of a head after an epoch, and of the reference spaces."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ GEOMETRY_COLUMNS = [
 
 
 class Measurement(NamedTuple):
-    """What is measured of a head."""
+    """The measurements of a head."""
 
     row: Record
-    """Numbers of the whole space, for the row of an epoch."""
+    """Numbers for the whole space: columns of the row of an epoch."""
     per_class: dict[str, PerClass]
-    """Geometry of each class, by side: `train`, `test`."""
+    """Geometry of each class, for the sides `train` and `test`."""
 
     @property
     def classes(self) -> list[Record]:
-        """A row for each side and class: an average would hide one collapsed class."""
+        """A row for each side and class: an average does not show that one class has collapsed."""
         return [
             {"side": side, **{name: known(value) for name, value in of_class._asdict().items()}}
             for side, per_class in self.per_class.items()
@@ -47,9 +47,9 @@ class Measurement(NamedTuple):
 
 
 def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> Measurement:
-    """Geometry of both sides of the split, and retrieval on the test side if asked for. Computed on a CPU.
+    """Geometry of both sides of the split, and with `with_retrieval` also retrieval on the test side. Computed on a CPU.
 
-    On a validation slice, retrieval only: `validation_…`. None for a number that is not defined.
+    On a validation slice only retrieval is measured: `validation_…`. A number that is not defined is None.
     """
     row: Record = {}
     per_class: dict[str, PerClass] = {}
@@ -70,15 +70,15 @@ def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> M
 
 
 def geometry_columns(space: Geometry) -> Record:
-    """Geometry as a flat row, with the smallest class's intra; None for a number that is not defined."""
+    """Geometry as a flat row, with the smallest intra of a class; a number that is not defined is None."""
     smallest = float(space.per_class.intra.nan_to_num(torch.inf).min())
     columns = {name: _finite(getattr(space, name)) for name in GEOMETRY_COLUMNS}
     return {**columns, "smallest_class_intra": smallest}
 
 
 def retrieval_columns(embeddings: Tensor, labels: Tensor) -> Record:
-    """Retrieval by cosines as a flat row; a row of zeros is equally near to all."""
-    # directions in float64: in a narrow cone, the rounding of a float32 norm would decide between neighbours
+    """Retrieval by cosine similarity as a flat row; an embedding of zeros is equally similar to all others."""
+    # directions in float64: in a narrow cone, the rounding of a float32 norm would change the order of neighbours
     _, directions = norms_and_directions(embeddings)
     scores = retrieval(directions, labels)
     return {
@@ -89,7 +89,7 @@ def retrieval_columns(embeddings: Tensor, labels: Tensor) -> Record:
 
 
 def references(features: FeatureSet, *, width: int) -> list[Record]:
-    """The test side as frozen features (normalised), as random unit vectors, and collapsed to a point."""
+    """Rows of the reference spaces of the test side: frozen features (normalised), random unit vectors, full collapse."""
     labels = features.labels[features.test]
     _, frozen = norms_and_directions(features.features[features.test])
     random = random_unit_vectors(labels, width=width)
@@ -97,7 +97,7 @@ def references(features: FeatureSet, *, width: int) -> list[Record]:
     spaces: tuple[tuple[str, Tensor, Record], ...] = (
         (FROZEN, frozen, retrieval_columns(frozen, labels)),
         (RANDOM, random, retrieval_columns(random, labels)),
-        # equal points have no order, so no retrieval
+        # equal points have no order, so retrieval is not defined
         (COLLAPSE, collapsed, {}),
     )
     return [

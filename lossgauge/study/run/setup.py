@@ -1,4 +1,4 @@
-"""What a run needs before its first step: its rows, its head, loss and optimiser, and its batches."""
+"""The parts of a run before its first step: rows, head, loss, optimiser and batches."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ KMEANS_CELLS = 64
 """Strata of `stratified_kmeans`: our choice."""
 
 Batches = Callable[[int], list[Tensor]]
-"""The batches of an epoch, by its number: row numbers."""
+"""From the number of an epoch to its batches, as row numbers."""
 
 
 class Setup(NamedTuple):
     """A run before its first step."""
 
     features: FeatureSet
-    """The rows that it trains on and is measured on, on its device."""
+    """The rows for training and for measuring, on the device of the run."""
     class_numbers: Int[Tensor, " rows"]
-    """The labels as numbers from 0 on the training side, on its device: some losses have a row for each class."""
+    """The position of each label among the training classes, from 0, on the device of the run: some losses have a
+    row of parameters for each class."""
     training: Training
     batches: Batches
 
 
 def set_up(run: Run, features: FeatureSet, device: str = "cpu") -> Setup:
-    """All that a run needs. Raises InputError or DataError if the loss, the batches or the slice cannot be made."""
+    """All parts of a run. Raises InputError or DataError if the loss, the batches or the slice cannot be created."""
     config = run.config
     rows = as_measured(features, config)
     training = start_run(config, run.loss, rows, device)
@@ -55,7 +56,7 @@ def set_up(run: Run, features: FeatureSet, device: str = "cpu") -> Setup:
 
 
 def as_measured(features: FeatureSet, config: RunConfig) -> FeatureSet:
-    """The rows that a run trains on and is measured on: less a validation slice, if its config asks for one."""
+    """The rows for training and for measuring; a validation slice is taken from the training side if the config asks for one."""
     if config.validation_share is None:
         return features
     rest, held_out = (
@@ -109,7 +110,7 @@ def start_run(
 
 
 def batches_of(config: RunConfig, features: FeatureSet) -> Batches:
-    """The batches of each epoch. Raises InputError if they cannot be drawn as the config says."""
+    """The batches of each epoch. Raises InputError if the sampler of the config cannot draw them."""
     rows, labels = features.train, features.labels[features.train]
     settings: dict[str, Any] = {"batch_size": config.batch_size, "seed": config.seed}
     if config.sampler == "m_per_class":

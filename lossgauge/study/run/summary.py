@@ -1,4 +1,4 @@
-"""What a run comes to: the row of its epochs, its summary, what the clock said, and what it was computed with."""
+"""The results of a run: the rows of its epochs, its summary, its times, and its environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lossgauge.types import Record
 
 
 def with_dynamics(epochs: Sequence[Record], steps: Sequence[Record]) -> list[Record]:
-    """Epoch rows with the mean of each step column over the epoch's steps; None where no step has a number."""
+    """Epoch rows with the mean of each step column over the steps of the epoch; None if no step has a number."""
     by_epoch: dict[int, list[Record]] = {}
     for step in steps:
         by_epoch.setdefault(step["epoch"], []).append(step)
@@ -26,10 +26,10 @@ def with_dynamics(epochs: Sequence[Record], steps: Sequence[Record]) -> list[Rec
 def summarize(
     epochs: Sequence[Record], steps: Sequence[Record], selected: int
 ) -> tuple[Record, Record]:
-    """Geometry and retrieval of the selected epoch, means of the dynamics over training, decay and compaction; and
-    what the clock said, which differs between two equal runs.
+    """The summary: geometry and retrieval of the selected epoch, means of the dynamics over training, decay and
+    compaction. And the measured times, which differ between two equal runs.
 
-    The loss before training is that of the first step, before its update.
+    The loss before training is the loss of the first step, before its update.
     """
     measured = {k: v for k, v in epochs[selected].items() if k not in ("epoch", *CLOCK_COLUMNS)}
     summary: Record = {
@@ -58,7 +58,7 @@ def summarize(
 
 
 def described(config: RunConfig) -> Record:
-    """What the summary repeats of the config: the settings in words and each as a column, and the data."""
+    """The part of the config that the summary repeats: the settings as text and as columns, the split and the fingerprint."""
     columns: Record = {}
     if config.is_trained:
         taken = {**config.settings, "learning_rate": config.learning_rate}
@@ -72,7 +72,7 @@ def described(config: RunConfig) -> Record:
 
 
 def environment(device: str = "cpu") -> Record:
-    """The versions, machine and device that the numbers were computed with."""
+    """Versions, machine and device with which the numbers were computed."""
     return {
         **{name: version(name) for name in ("lossgauge", "torch", "numpy")},
         "python": platform.python_version(),
@@ -84,7 +84,7 @@ def environment(device: str = "cpu") -> Record:
 
 
 def _means(rows: Sequence[Record]) -> Record:
-    """Mean of each number over the rows that have it; None if none has."""
+    """Mean of each number over the rows that have it; None if no row has it."""
     means: Record = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         if name not in ("step", "epoch"):

@@ -55,28 +55,31 @@ def test_the_plans_own_question_comes_first(results):
 
 def test_a_resolved_difference_is_ahead_with_its_size(three):
     told = sentence(three, "Retrieval")
-    assert told.startswith("scl is ahead of triplet, the next in R@1, by 5.0 ± 0.2 points")
+    assert told.startswith(
+        "scl has the highest R@1, clearly above triplet, the second, by 5.0 ± 0.2 points"
+    )
     assert "3 paired seeds" in told
 
 
 def test_an_unresolved_difference_is_not_called_ahead(three):
     set_recall(three, {"triplet": (0.66, 0.70, 0.87)})
     told = sentence(three, "Retrieval")
-    assert "cannot be told apart from triplet" in told
-    assert "ahead" not in told
+    assert "but 3 seeds show no clear difference from triplet" in told
+    assert "clearly above" not in told
     assert (
-        "Best retrieval: scl and triplet, not told apart" in answers(StudyView(three))[1].headline
+        "Best retrieval: scl and triplet (no clear difference)"
+        in answers(StudyView(three))[1].headline
     )
 
 
 def test_one_seed_claims_nothing_about_who_is_ahead():
     told = sentence(make_results(datasets=("a", "b"), seeds=(0,)), "Retrieval")
     assert "one seed shows no spread" in told
-    assert "ahead of" not in told
+    assert "clearly above" not in told
 
 
 def test_losses_are_set_against_no_training(three):
-    assert sentence(three, "Against no training") == (
+    assert sentence(three, "Compared with no training") == (
         "scl and triplet are better than the untrained head; "
         "contrastive is worse than the untrained head."
     )
@@ -84,23 +87,23 @@ def test_losses_are_set_against_no_training(three):
 
 def test_gains_that_no_loss_can_show_are_said_of_all(three):
     set_recall(three, dict.fromkeys(("contrastive", "triplet", "scl"), (0.7, 0.5, 0.6)))
-    assert sentence(three, "Against no training") == (
-        "None of the 3 losses is told apart from the untrained head."
+    assert sentence(three, "Compared with no training") == (
+        "None of the 3 losses is clearly different from the untrained head."
     )
 
 
 def test_variance_and_compaction_name_both_ends(results):
     assert sentence(results, "Variance kept", "orl-faces").startswith("n_pair keeps the most")
     assert "contrastive keeps the least" in sentence(results, "Variance kept", "orl-faces")
-    assert sentence(results, "Compaction", "orl-faces").startswith("contrastive compacts soonest")
+    assert sentence(results, "Compaction", "orl-faces").startswith("contrastive compacts first")
 
 
 def test_ends_that_cannot_be_told_apart_are_said_to_be_so(three):
     for r in three.summaries:
         r["test_intra"] = 0.3 + 0.1 * (r["seed"] == len(r["loss"]) % 3)
     told = sentence(three, "Variance kept")
-    assert "3 seeds cannot tell it apart from" in told
-    assert "keeps the least, not told apart from" in told
+    assert "but 3 seeds show no clear difference from" in told
+    assert "keeps the least, without a clear difference from" in told
 
 
 def test_updates_are_sorted_by_number_and_size():
@@ -118,7 +121,7 @@ def test_updates_are_sorted_by_number_and_size():
         )
     told = sentence(results, "Updates")
     assert told.startswith(
-        "Many small updates: contrastive; few large ones: triplet; by terms, triplet "
+        "Many small updates: contrastive; few large updates: triplet; triplet uses the smallest "
     )
     assert "temperature" in told
     for r in results.summaries:
@@ -131,7 +134,9 @@ def test_one_seed_says_nothing_of_updates_and_of_the_least():
     one = make_results(seeds=(0,))
     assert sentence(one, "Updates", "orl-faces").startswith("One seed shows no spread")
     assert "the least" not in sentence(one, "Variance kept", "orl-faces")
-    assert "is open: one seed" in sentence(one, "Trade-off", "orl-faces")
+    assert "end with less variance: one seed shows no spread." in sentence(
+        one, "Trade-off", "orl-faces"
+    )
     set_recall(one, dict.fromkeys(("scl", "ccl"), (1.0,)))
     assert "Best retrieval: scl and ccl, equal (one seed)" in answers(StudyView(one))[1].headline
 
@@ -158,7 +163,7 @@ def test_losses_that_move_all_samples_are_not_ranked_by_how_many(results):
         if r["loss"] != "untrained":
             r["gradient_active_ratio"] = 1.0 - 0.001 * len(r["loss"])
     told = sentence(results, "Updates", "orl-faces")
-    assert told.startswith("All losses move about the same share of samples")
+    assert told.startswith("All losses have about the same active ratio; ")
     assert "many small" not in told.lower()
 
 
@@ -178,7 +183,9 @@ def test_a_trade_off_the_other_way_is_said(results):
 
 
 def test_three_losses_in_perfect_order_are_not_told_from_chance(three):
-    assert "is open: not distinguishable from chance" in sentence(three, "Trade-off")
+    assert "end with less variance: not distinguishable from chance." in sentence(
+        three, "Trade-off"
+    )
 
 
 def test_no_results_have_no_answer_and_no_warnings():
@@ -200,10 +207,10 @@ def test_a_healthy_study_has_no_bad_warning(results):
     [
         ({"test_intra": 1e-5, "test_inter": 2e-5}, "collapsed to one point"),
         ({"test_intra": 0.001, "test_inter": 1.9}, "each class has shrunk"),
-        ({"test_intra": 0.03, "test_offset": 0.95}, "point the same way"),
+        ({"test_intra": 0.03, "test_offset": 0.95}, "point in the same direction"),
         ({"test_effective_rank": 1.4}, "one direction"),
         ({"test_smallest_class_intra": 1e-9}, "a class has collapsed"),
-        ({"skipped_anchor_ratio": 0.3}, "no partner"),
+        ({"skipped_anchor_ratio": 0.3}, "no positive"),
     ],
 )
 def test_a_bad_warning_has_words_evidence_and_one_thing_to_try(results, columns, words):
@@ -216,7 +223,7 @@ def test_a_bad_warning_has_words_evidence_and_one_thing_to_try(results, columns,
 
 
 def test_a_head_that_harms_is_named_only_where_it_is_resolved(three):
-    assert "harms retrieval" in warnings_of(three, "contrastive")[0].words
+    assert "makes retrieval worse" in warnings_of(three, "contrastive")[0].words
     set_recall(three, {"contrastive": (0.45, 0.65, 0.69)})
     assert warnings_of(three, "contrastive") == []
 
@@ -227,18 +234,18 @@ def test_a_floor_is_a_note_and_not_a_fault(results):
     assert all("normal" in s.words for s in notes)
 
 
-def test_a_spent_loss_is_noted(results):
+def test_a_loss_without_gradients_at_the_end_is_noted(results):
     for r in results.epochs:
         if r["loss"] == "triplet" and r["epoch"] > 20:
             r["gradient_active_ratio"] = 0.01
-    assert any("spent" in s.words for s in warnings_of(results, "triplet", "note"))
+    assert any("almost no effect" in s.words for s in warnings_of(results, "triplet", "note"))
 
 
 def test_a_space_still_compacting_at_the_end_is_noted(results):
     set_column(results, "triplet", compaction_epochs=26.0)
     assert any("still falling" in s.words for s in warnings_of(results, "triplet", "note"))
     told = sentence(results, "Compaction", "orl-faces")
-    assert "was still going on at the end of training for triplet" in told
+    assert "it was still falling at the end of training for triplet." in told
     assert "still falling" not in answers(StudyView(results))[0].headline
     set_column(results, "contrastive", compaction_epochs=25.0)
     set_column(results, "triplet", compaction_epochs=24.0)
@@ -263,16 +270,16 @@ def test_the_same_warning_is_shown_once_for_all_that_show_it(results):
     assert groups[0].warnings == tuple(found)
 
 
-def test_a_loss_that_never_moved_more_samples_is_not_called_spent(results):
+def test_a_loss_that_never_had_more_gradients_gets_no_note(results):
     """N-pair uses two samples a class: a small share from the first step to the last."""
     for row in results.epochs:
         if row["loss"] == "n_pair" and row["epoch"] > 0:
             row["gradient_active_ratio"] = 0.04
-    assert not any("spent" in s.words for s in warnings_of(results, "n_pair", "note"))
+    assert not any("almost no effect" in s.words for s in warnings_of(results, "n_pair", "note"))
 
 
 def test_the_loss_that_uses_the_fewest_of_its_terms_is_named(results):
     told = " ".join(
         text for answer in answers(StudyView(results)) for text in map(str, answer.findings)
     )
-    assert "by terms, triplet uses the fewest" in told
+    assert "triplet uses the smallest share of its terms" in told

@@ -39,8 +39,8 @@ def sentence(view: StudyView) -> str:
 
 def test_losses_whose_shares_differ_by_less_than_two_points_move_about_the_same():
     assert sentence(study((0.90, 0.91, 0.915, 0.90))).startswith(
-        "All losses move about the same share of samples; contrastive has the smallest gradient "
-        "and triplet the largest"
+        "All losses have about the same active ratio; contrastive has the smallest gradient; "
+        "triplet has the largest"
     )
 
 
@@ -48,7 +48,7 @@ def test_losses_whose_shares_differ_by_less_than_two_points_move_about_the_same(
 def test_shares_that_differ_by_more_are_not_the_same(least):
     words = sentence(study((0.90, least, 0.88, 0.885)))
     assert "about the same" not in words
-    assert words.startswith("Many small updates: contrastive and ccl; few large ones: triplet;")
+    assert words.startswith("Many small updates: contrastive and ccl; few large updates: triplet;")
 
 
 def test_updates_of_two_losses_are_not_sorted():
@@ -58,13 +58,13 @@ def test_updates_of_two_losses_are_not_sorted():
 
 def test_losses_that_leave_no_term_out_do_not_use_the_fewest():
     shares = (0.9, 0.3, 0.5, 0.8)
-    assert "by terms" not in sentence(study(shares, terms=(1.0, 1.0, 1.0, 1.0)))
-    assert "by terms" not in sentence(study(shares, terms=(0.99, 1.0, 1.0, 0.995)))
+    assert "share of its terms" not in sentence(study(shares, terms=(1.0, 1.0, 1.0, 1.0)))
+    assert "share of its terms" not in sentence(study(shares, terms=(0.99, 1.0, 1.0, 0.995)))
     words = sentence(study(shares, terms=(0.99, 1.0, 0.9, 0.995)))
-    assert "by terms, scl uses the fewest, 90.0\u00a0% ± < 0.1 of its own" in words
+    assert "scl uses the smallest share of its terms, 90.0\u00a0% ± < 0.1" in words
 
 
 def test_without_few_large_updates_small_ones_are_told_from_the_largest():
     assert sentence(study((0.9, 0.9, 0.9, 0.5))).startswith(
-        "Many small updates: contrastive; by terms"
+        "Many small updates: contrastive; ccl uses the smallest share"
     )

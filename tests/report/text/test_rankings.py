@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from lossgauge.report.text.findings import variance
-from lossgauge.report.text.rankings import Ranking, in_points, ranking, told_apart
+from lossgauge.report.text.rankings import Ranking, clearly_different, in_points, ranking
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.types import Results
 from tests.support.made_up_study import columns_of
@@ -57,7 +57,7 @@ def test_the_last_is_not_told_from_its_neighbour_alone():
     assert finding is not None
     assert finding.sentence == (
         "triplet keeps the most variance inside classes; "
-        "ccl keeps the least, not told apart from arcface."
+        "ccl keeps the least, without a clear difference from arcface."
     )
 
 
@@ -65,7 +65,7 @@ def test_the_first_is_not_told_from_its_neighbour_alone():
     ranked = by_intra(study(triplet=LOW, scl=ALSO_LOW, ccl=NEXT, arcface=FAR), highest_first=False)
     assert names(ranked.losses) == ("triplet", "scl", "ccl", "arcface")
     assert (names(ranked.ties), ranked.last_ties) == (("scl",), ())
-    assert ranked.doubt() == ", though 3 seeds cannot tell it apart from scl"
+    assert ranked.doubt() == ", but 3 seeds show no clear difference from scl"
     assert ranked.doubt_of_last() == ""
 
 
@@ -90,28 +90,28 @@ def test_every_order_is_that_of_the_means_and_every_tie_that_of_scipys_paired_te
                 assert set(names(ties)) == alike
 
 
-def test_losses_without_a_shared_seed_are_not_told_apart():
+def test_losses_without_a_shared_seed_are_not_clearly_different():
     view = study(triplet=(0.9, None), scl=(None, 0.1))
     pair = loss("triplet"), loss("scl")
     assert view.difference("b", *pair, "test_intra") is None
-    assert not told_apart(view, "b", *pair, "test_intra")
+    assert not clearly_different(view, "b", *pair, "test_intra")
     assert names(by_intra(view).ties) == ("scl",)
     two_each = study(triplet=(0.9, 0.91, None, None), scl=(None, None, 0.1, 0.12))
     assert names(by_intra(two_each).ties) == ("scl",)
-    assert by_intra(two_each).leading() == "all losses, not told apart"
+    assert by_intra(two_each).leading() == "all losses (no clear difference)"
 
 
 @pytest.mark.parametrize(
     ("tied", "words"),
     [
         (1, "contrastive"),
-        (2, "contrastive and triplet, not told apart"),
-        (3, "contrastive, triplet and n_pair, not told apart"),
+        (2, "contrastive and triplet (no clear difference)"),
+        (3, "contrastive, triplet and n_pair (no clear difference)"),
         (4, "one of contrastive, triplet, n_pair and arcface"),
-        (6, "all losses, not told apart"),
+        (6, "all losses (no clear difference)"),
     ],
 )
-def test_as_many_lead_as_cannot_be_told_apart(tied, words):
+def test_as_many_lead_as_cannot_be_clearly_different(tied, words):
     noise = 0.01 * np.random.default_rng(1).permuted(np.tile([-1.0, 0.0, 1.1], (6, 1)), axis=1)
     noise += np.diag([1e-4] * 6)[:, :3]  # no two losses differ by the same in every seed
     values = {

@@ -357,7 +357,7 @@ def test_the_space_of_a_loss_is_its_own_ranges_over_the_usual_ones_less_what_is_
         ),
         (
             "{triplet: {margn: {low: 0, high: 1}}}",
-            "no setting 'margn' to tune; did you mean 'margin'",
+            r"no setting 'margn' to tune \(did you mean 'margin'",
         ),
         (
             "{triplet: {margin: {low: -0.1, high: 1}}}",
