@@ -118,6 +118,8 @@ def exact_scores(
     ends = torch.bincount(query, minlength=len(block)).cumsum(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        # torch 2.11 warns so though they are disabled explicitly
+        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
         added = torch.sparse_csr_tensor(
             torch.cat([ends.new_zeros(1), ends]),
             column,

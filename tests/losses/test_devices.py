@@ -22,7 +22,7 @@ def test_a_loss_on_a_gpu_gives_what_it_gives_on_a_cpu(name, dtype):
     embeddings, labels = make_batch([i % 9 for i in range(300)], width=32)
     results = []
     for device in ("cpu", "cuda"):
-        leaf = embeddings.to(device, dtype).requires_grad_()
+        leaf = embeddings.to(device, dtype, copy=True).requires_grad_()
         evaluation = loss.to(device).evaluate(leaf, labels.to(device))
         evaluation.value.backward()
         results.append((evaluation, leaf.grad.cpu().double()))
