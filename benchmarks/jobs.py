@@ -39,8 +39,8 @@ if __name__ == "__main__":
     features(images, load_backbone("efficientnet-lite0"), cache=Path(sys.argv[2]))
 """
 LOOP = "while True: pass"
-PATIENCE = 1800.0
-"""Seconds after which a case is given up: with two threads and a busy neighbor, it may take hours."""
+PATIENCE = 900.0
+"""Seconds after which a case is given up: with two threads and a busy neighbor, it took hours."""
 DEMO = ["study", "demo"]
 PAPER = [
     "study", "paper", "--set", "epochs=5", "--set", "datasets=[fashion-mnist]", "--set", "seeds=[0]",

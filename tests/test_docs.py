@@ -124,14 +124,26 @@ FETCHES = ("download=True", ".from_pretrained(")
 
 
 @pytest.fixture
-def desk(tmp_path: Path, whole_study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with all that the pages take for granted."""
+def desk(
+    tmp_path: Path,
+    whole_study: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Path:
+    """A working folder with all that the pages take for granted; finished studies only where they are named."""
+    given = request.node.callspec.params
+    text = (
+        text_of(given["page"]) + "FOLDER"
+        if "page" in given
+        else " ".join((given["line"], *LINES[given["line"]].quick))
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
     for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     for name in ("FOLDER", "results/demo", "lossgauge-results/demo"):
-        shutil.copytree(whole_study, name)
+        if name in text:
+            shutil.copytree(whole_study, name)
     for example in ("my_loss.py", "my_backbone.py"):
         shutil.copy(ROOT / "examples" / example, example)
     Path("my.yaml").write_text(
