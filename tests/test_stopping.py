@@ -70,9 +70,7 @@ def start(*arguments: str, ignored: bool = False) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + PATIENCE
-    while process.poll() is None and not handles_signals(process.pid):
-        assert time.monotonic() < deadline
+    wait_for(lambda: process.poll() is not None or handles_signals(process.pid))
     return process
 
 
