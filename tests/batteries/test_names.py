@@ -28,7 +28,7 @@ from lossgauge.terminal import one_line, safe
 from tests.support.waiting import wait_for
 
 CODE = (
-    "<script>alert(1)</script>", "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>", "</script><script>alert(1)</script >", "<img src=x onerror=alert(1)>",
     '"><svg onload=alert(1)>', "' onmouseover='alert(1)", "javascript:alert(1)", "<!--", "-->", "]]>",
     "&lt;b&gt;", "&amp;amp;", "<b>bold</b>", "{{7*7}}", "{% raw %}", "{#", "${7*7}", "#{7*7}", "`id`",
     "$(id)", "; rm -rf .", "| cat", "&& id", "%s%n%d", "%(name)s", "{0}", "{task.percentage}",
@@ -166,7 +166,7 @@ def test_names_are_shown_and_never_obeyed_wherever_they_are(made, tmp_path, caps
         assert not kinds & {"img", "iframe", "object", "embed", "base"}
         assert not {name for name in attributes if name.startswith("on")}
         text += " ".join(tags.text)
-    count("HTML", sum(name in text for name in NAMES), len(NAMES))
+    count("HTML", sum(safe(name) in text for name in NAMES), len(NAMES))
 
     with capsys.disabled():
         print(f"\n{len(NAMES)} names, {len(failing)} of losses that fail: {counts}")
