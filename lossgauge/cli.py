@@ -143,16 +143,19 @@ def study(
     After Ctrl-C, run the same command again: it continues where it stopped.
     """
     folder = out or Path("lossgauge-results") / Path(source).stem
-    stopping.describe = partial(_stopped_study, folder)
+    stopping.describe = partial(_stopped_study, folder, dry_run=dry_run)
     with startup.imports():
         from lossgauge.plan.yaml_file import load_plan
+
+    # a mistake in the file is said before torch is imported, which takes a second or more
+    plan = load_plan(source, overrides=setting or ())
+    with startup.imports():
         from lossgauge.study.engines import Resources
         from lossgauge.study.forecast import forecast
         from lossgauge.study.progress_bars import show_progress
         from lossgauge.study.runner import run_study
         from lossgauge.study.sentences import forecast_lines, outcome_line
 
-    plan = load_plan(source, overrides=setting or ())
     resources = Resources(engine, jobs, device, cpus, gpus)
     with stopping.orderly():
         with show_progress(quiet=quiet) as progress:
@@ -421,7 +424,10 @@ def check(
         str, typer.Option(help="Name of the array or column with the labels.")
     ] = "labels",
 ) -> None:
-    """Check that a loss keeps the rules of all losses; or check embeddings for known problems."""
+    """Check that a loss keeps the rules of all losses; or check embeddings for known problems.
+
+    Exit code 1 if a loss breaks a rule. Problems of embeddings are printed and do not change the exit code.
+    """
     if target.endswith((".npz", ".npy", ".safetensors", ".parquet")) or Path(target).is_dir():
         with startup.imports():
             from lossgauge.embedding_health import embedding_health, health_lines
@@ -475,18 +481,20 @@ def _say_damage(view: StudyView) -> None:
 
 
 def _stopped() -> str:
-    return f"stopped. To continue, run the same command: {_command()}"
+    return f"stopped. To start again, run the same command: {_command()}"
 
 
 def _stopped_features() -> str:
     return f"stopped; finished shards of features are kept. To continue, run the same command: {_command()}"
 
 
-def _stopped_study(folder: Path) -> str:
+def _stopped_study(folder: Path, *, dry_run: bool) -> str:
+    if dry_run:
+        return _stopped()
     done = (
-        f"the finished runs are in {folder}"
+        f"finished runs are kept in {folder}"
         if os.path.isfile(folder / "study.json")
-        else "no run has started, and finished shards of features are kept"
+        else "no run has started; finished parts of the features are kept"
     )
     return safe(f"stopped; {done}. To continue, run the same command: {_command()}")
 
@@ -509,10 +517,19 @@ def main() -> None:
         _fail(str(error))
     except _WrongUse as error:
         # called without arguments, typer shows the help and gives no message
-        _fail(error.format_message().rstrip("."), hint="; --help shows the arguments and options")
+        words = error.format_message().rstrip(".")
+        for kind in ("integer", "number"):
+            words = words.replace(*_not_a(kind))
+        _fail(words, hint="; --help shows the arguments and options")
     except OSError as error:
         # a name that is too long, a folder without read permission: not a bug
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+
+
+def _not_a(kind: str) -> tuple[str, str]:
+    """Words of pydantic, with which typer reads numbers, and ours."""
+    wrong = f"Input should be a valid {kind}, unable to parse string as a{'n' * (kind == 'integer')} {kind}"
+    return wrong, f"it must be a {'whole ' * (kind == 'integer')}number"
 
 
 _WrongUse = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lossgauge.batch import as_batch
-from lossgauge.data.embeddings import read_embeddings
+from lossgauge.data.embeddings import GivenEmbeddings, read_embeddings
 from lossgauge.diagnostics.health import KnownProblem, known_problems
 from lossgauge.diagnostics.variance import Geometry, geometry
+from lossgauge.errors import InputError
 from lossgauge.ranking.metrics import Retrieval, retrieval
 from lossgauge.ranking.scores import norms_and_directions
 
@@ -43,6 +44,13 @@ def embedding_health(
     Raises DataError or InputError for files that cannot be read or measured. Time grows as rows².
     """
     given = read_embeddings(path, embeddings_name=embeddings_name, labels_name=labels_name)
+    try:
+        return _health(given)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _health(given: GivenEmbeddings) -> EmbeddingHealth:
     embeddings, labels = as_batch(given.embeddings, given.labels)
     norms, directions = norms_and_directions(embeddings)
     is_normalized = bool((norms - 1).abs().max() <= UNIT_TOLERANCE)

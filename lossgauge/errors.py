@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_NAMES = 40
+"""In the list of known names of one message."""
+
 
 class LossgaugeError(Exception):
     """The base class: the command line prints it as one line and ends with exit code 2."""
@@ -43,10 +46,11 @@ class MissingExtra(LossgaugeError, ImportError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """`" (did you mean 'x'?)"` for the closest of `known`, or the list of all if none is close; empty if none is known.
 
-    In brackets, so that a sentence can continue after it.
+    In brackets, so that a sentence can continue after it. Of a long list, the first names.
     """
     options = list(known)
     match = get_close_matches(word, options, n=1, cutoff=0.5)
     if match:
         return f" (did you mean {match[0]!r}?)"
-    return f" (known: {', '.join(options)})" if options else ""
+    more = [f"and {len(options) - MOST_NAMES} more"] if len(options) > MOST_NAMES else []
+    return f" (known: {', '.join(options[:MOST_NAMES] + more)})" if options else ""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossgauge.errors import LossgaugeError
+from lossgauge.errors import InputError, LossgaugeError
 from lossgauge.losses.function_loss import FunctionLoss
 from lossgauge.training import evaluate
 from lossgauge.user_folders import keep_torch_private
@@ -40,6 +40,10 @@ def check_loss(
     A loss with parameters, such as one row for each class, must accept the labels 0 … 3 and embeddings of width
     `embedding_size`; the rules about other labels are then skipped.
     """
+    if not callable(loss) or isinstance(loss, type):
+        raise InputError(
+            f"give a loss that can be called with embeddings and labels, such as lossgauge.load_loss('triplet'), got {loss!r}"
+        )
     findings = contract(loss, embedding_size=embedding_size)
     broken = [f"{finding.rule}: {finding.problem}" for finding in findings if finding.problem]
     if broken:

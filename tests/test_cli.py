@@ -104,7 +104,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path, j
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors.endswith(
-        "lossgauge: stopped; the finished runs are in out. To continue, run the same command: "
+        "lossgauge: stopped; finished runs are kept in out. To continue, run the same command: "
         f"lossgauge study small.yaml --out out --set epochs=400 --jobs {jobs}\n"
     )
     assert "Traceback" not in errors

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import polars as pl
 import pytest
+import torch
 
 import lossgauge as lg
 from lossgauge.errors import InputError, PlanError, StudyError
@@ -165,8 +166,15 @@ def test_an_unknown_dataset_or_column_is_one_line_with_the_nearest_name(study):
         with pytest.raises(InputError) as raised:
             ask("digit")
         assert str(raised.value) == "the study has no dataset 'digit' (did you mean 'digits'?)"
-    with pytest.raises(InputError, match=r"runs have no column 'recal_at_1' \(did you mean"):
+    with pytest.raises(InputError, match=r"no column of numbers 'recal_at_1' \(did you mean"):
         study.table(columns=["recal_at_1"])
+    with pytest.raises(InputError, match="the study has no dataset 3"):
+        study.claims(3)
+    for column in ("nearest", "validation_map_at_r", "loss"):  # of other tables, or text
+        with pytest.raises(InputError, match=f"no column of numbers '{column}'"):
+            study.table(columns=[column])
+    for column in ("recall_at_1", "setting_margin"):
+        assert column in study.table(columns=column)
 
 
 def test_claims_and_findings_are_words_with_their_numbers(study):
@@ -216,13 +224,33 @@ def test_a_report_and_an_export_go_where_one_says(study, place):
     page = study.report("page.html")
     assert page.read_bytes() == (study.folder / "report.html").read_bytes()
     (place / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="delete it, or give another file"):
+    with pytest.raises(InputError, match="delete it, or give another path"):
         study.report("mine.txt")
     assert study.report() == study.folder / "report.html"
     assert study.export("csv", "tables") == str(place / "tables")
     assert len((place / "tables" / "runs.csv").read_text().splitlines()) == 1 + 8
     with pytest.raises(InputError, match="did you mean 'csv'"):
         study.export("cvs")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: lg.run_study(None), "a study must be a name, a YAML file or a dict, got None"),
+        (lambda: lg.run_study(["demo"]), "a study must be a name, a YAML file or a dict"),
+        (lambda: lg.load_study(None), "a study's folder must be a path, got None"),
+        (lambda: lg.run_study("demo", progress="bar"), "progress must be True, False or"),
+        (lambda: lg.run_study("demo", jobs="two"), "jobs must be a whole number, got 'two'"),
+        (lambda: lg.run_study("demo", cpus="two"), "cpus must be a number, got 'two'"),
+        (lambda: lg.check_loss("triplet"), "give a loss that can be called with embeddings and labels"),
+        (lambda: lg.check_loss(torch.nn.Module), "give a loss that can be called"),
+    ],
+)  # fmt: skip
+def test_an_argument_of_a_wrong_kind_is_refused_in_words(tmp_path, monkeypatch, call, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        call()
+    assert not list(tmp_path.iterdir())
 
 
 class Cells(HTMLParser):

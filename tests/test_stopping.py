@@ -33,7 +33,7 @@ embedding_size: 16
 """
 LINE = re.compile(
     r"lossgauge: stopped( before anything was done; run the same command again"
-    r"|\. To continue, run the same command: lossgauge .*"
+    r"|\. To start again, run the same command: lossgauge .*"
     r"|; .*\. To continue, run the same command: lossgauge .*)"
 )
 BOTH = (signal.SIGINT, signal.SIGTERM)
@@ -176,7 +176,7 @@ import sys
 from lossgauge import stopping
 stopping.GRACE_SECONDS = 0.2
 stopping.handle_signals()
-stopping.describe = lambda: "stopped. To continue, run the same command: lossgauge x"
+stopping.describe = lambda: "stopped. To start again, run the same command: lossgauge x"
 with stopping.orderly():
     print("ready", flush=True)
     while True:

@@ -51,8 +51,8 @@ def read_arrays(
                 else nearest(name, there)
             )
             raise DataError(
-                f"{path} must contain the arrays {wanted}, got {sorted(there)}{hint}; "
-                "set embeddings_name and labels_name for other names"
+                f"{path} must contain the arrays {wanted}, got {sorted(there)}{hint}; set embeddings_name and "
+                "labels_name (--embeddings-name, --labels-name) for other names"
             )
     return arrays, files
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lossgauge.errors import InputError
 from lossgauge.notebook.study import Study
 from lossgauge.plan.yaml_file import load_plan
 from lossgauge.study.engines import Resources
@@ -63,6 +64,8 @@ def load_study(folder: str | Path, *, frames: str | None = None) -> Study:
     the data frames: `pandas`, `polars`, or by default the first of them that is installed. Raises StudyError if the
     folder holds no study, and MissingExtra if the named library is not installed.
     """
+    if not isinstance(folder, str | Path):
+        raise InputError(f"a study's folder must be a path, got {folder!r}")
     return Study(Path(folder), frames=frames)
 
 
@@ -127,8 +130,12 @@ def load_features(
 def _folder(study: str | Path | Mapping[str, Any], out: str | Path | None) -> Path:
     if out is not None:
         return Path(out)
+    if not isinstance(study, str | Path | Mapping):
+        raise InputError(f"a study must be a name, a YAML file or a dict, got {study!r}")
     return Path("lossgauge-results") / ("study" if isinstance(study, Mapping) else Path(study).stem)
 
 
 def _shown(progress: bool | Progress) -> Progress:
+    if not isinstance(progress, bool | Progress):
+        raise InputError(f"progress must be True, False or a lossgauge.Progress, got {progress!r}")
     return progress if isinstance(progress, Progress) else show_progress(quiet=not progress)

@@ -19,7 +19,7 @@ from lossgauge.results.frames import as_frame, frame_library
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables, as_table
 from lossgauge.results.view import BASELINE, Loss
-from lossgauge.stats.intervals import Interval
+from lossgauge.stats.intervals import Interval, known
 from lossgauge.stats.number_format import counted, shown_interval
 from lossgauge.types import Record
 
@@ -108,12 +108,13 @@ class Study:
         """One row for each dataset that is missing, in whole or in part, with the `reason`."""
         return self._frame("left_out")
 
-    def table(self, dataset: str | None = None, columns: Sequence[str] = HEADLINE) -> Any:
-        """Mean of some columns of `runs` over the seeds, for each loss, as a data frame.
+    def table(self, dataset: str | None = None, columns: str | Sequence[str] = HEADLINE) -> Any:
+        """Mean of some columns of numbers of `runs` over the seeds, for each loss, as a data frame.
 
         Each column has a second one, `…_half_width`: the 95 % interval is mean ± half width; missing with one seed.
         Without `dataset`, all datasets. Raises InputError for an unknown dataset or column.
         """
+        columns = [columns] if isinstance(columns, str) else list(columns)
         rows = []
         for row in self._rows(dataset, columns):
             numbers: Record = {}
@@ -219,15 +220,24 @@ class Study:
                 f"the study has {counted(len(self.datasets), 'dataset')}; name one of them: {', '.join(self.datasets)}"
             )
         if name not in self.datasets:
-            raise InputError(f"the study has no dataset {name!r}{nearest(name, self.datasets)}")
+            raise InputError(
+                f"the study has no dataset {name!r}{nearest(str(name), self.datasets)}"
+            )
         return name
 
     def _rows(self, dataset: str | None, columns: Sequence[str]) -> list[_Row]:
-        for column in columns:
-            if column not in COLUMNS:
-                raise InputError(f"runs have no column {column!r}{nearest(column, COLUMNS)}")
-        names = self.datasets if dataset is None else (self.dataset_named(dataset),)
         view = self.view
+        numbers = {
+            name
+            for row in view.results.summaries
+            for name, value in row.items()
+            if known(value) is not None
+        }
+        for column in columns:
+            if column not in numbers and column not in HEADLINE:
+                near = nearest(str(column), sorted(numbers))
+                raise InputError(f"runs of this study have no column of numbers {column!r}{near}")
+        names = self.datasets if dataset is None else (self.dataset_named(dataset),)
         return [
             _Row(
                 name,

@@ -56,7 +56,7 @@ class _Yaml(str):
 
 def _split(override: str) -> tuple[str, _Yaml]:
     key, equals, value = override.partition("=")
-    if not equals:
+    if not equals or not key.strip():
         raise PlanError(f"--set takes key=value, got {shown(override)}")
     return key, _Yaml(value)
 

@@ -55,7 +55,8 @@ def shown(value: Any) -> str:
 
 def broken_rule(problem: ErrorDetails) -> str:
     """What follows the key: `must be above 0, got -1`. For an error of our own rules, its text."""
-    kind, given = problem["type"], f", got {shown(problem['input'])}"
+    value = problem["input"]
+    kind, given = problem["type"], f", got {'nothing' if value is None else shown(value)}"
     if kind == "value_error":
         return problem["msg"].removeprefix("Value error, ")
     if kind not in _RULES:

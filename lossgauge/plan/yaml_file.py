@@ -104,5 +104,7 @@ def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return file.read(MOST_BYTES + 1).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{name} cannot be read as text: {error}") from None
+    except UnicodeDecodeError:
+        raise PlanError(f"{name} is not a YAML file: it is not text in UTF-8") from None
+    except OSError as error:
+        raise PlanError(f"{name} cannot be read: {error.strerror or error}") from None

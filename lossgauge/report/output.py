@@ -27,7 +27,7 @@ def write_page(view: StudyView, path: Path) -> Path:
     except OSError as error:
         raise DiskError(
             f"the report cannot be written to {path} ({error.strerror or error}); fix that and run `lossgauge report`, "
-            "or give another file with --out"
+            "or give another path (--out)"
         ) from None
     return path
 
@@ -46,7 +46,7 @@ def check_replaceable(path: Path) -> None:
     except OSError:
         return  # `write_page` says what is wrong
     raise InputError(
-        f"{path} exists and is not a lossgauge report; delete it, or give another file with --out"
+        f"{path} exists and is not a lossgauge report; delete it, or give another path (--out)"
     )
 
 
@@ -58,7 +58,7 @@ def _check_place(path: Path) -> None:
     if not stat.S_ISREG(mode):
         raise InputError(
             f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}, and a report can only replace a regular "
-            "file; give another file with --out"
+            "file; give another path (--out)"
         )
 
 

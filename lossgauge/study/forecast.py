@@ -18,6 +18,7 @@ from lossgauge.diagnostics.probe import Probe
 from lossgauge.machine import torch_threads
 from lossgauge.plan.study import Plan
 from lossgauge.results.writer import Store
+from lossgauge.stats.number_format import counted
 from lossgauge.study.engines import DEFAULT, Resources, check_resources
 from lossgauge.study.job_count import default_jobs, with_jobs
 from lossgauge.study.prepare import prepare
@@ -135,7 +136,9 @@ def _forecast(
 
 def _line(plan: Plan, features: FeatureSet, runs: list[Run], missing: Estimate | None) -> str:
     kinds = Counter(run.variant for run in runs if run.config.dataset == features.dataset)
-    parts = [f"{len(plan.losses)} losses and untrained × {len(plan.seeds)} seeds"]
+    parts = [
+        f"{counted(len(plan.losses), 'loss')} and untrained × {counted(len(plan.seeds), 'seed')}"
+    ]
     if kinds["sensitivity"]:
         parts.append(f"{kinds['sensitivity'] // len(plan.seeds)} further settings × the same seeds")
     if plan.tune is not None:

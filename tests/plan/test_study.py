@@ -85,8 +85,8 @@ def test_a_loss_can_come_with_settings():
         ("datasets=[]", "datasets: give at least one dataset"),
         ("seeds=[1, 1]", "seeds: listed twice: 1"),
         ("losses=[]", "losses: give at least one loss"),
-        ("losses=", "losses must be a list, got None"),
-        ("losses=[null]", "losses.0 must be keys and values, got None"),
+        ("losses=", "losses must be a list, got nothing"),
+        ("losses=[null]", "losses.0 must be keys and values, got nothing"),
         (
             "losses=[{triplet: {}, ccl: {}}]",
             "each entry of a list must be one loss, .*one entry has triplet, ccl",
@@ -138,6 +138,7 @@ def test_a_loss_can_come_with_settings():
             "^the study: epochs must be at least 1, got 0; batch_size must be at least 2, got 1$",
         ),
         ("epochs", "--set takes key=value, got 'epochs'"),
+        ("=3", "--set takes key=value, got '=3'"),
         ("epochs={", "not valid YAML"),
         (
             "split=stratified",
@@ -206,7 +207,7 @@ def test_an_unknown_study_gets_the_nearest_name(tmp_path):
         load_plan("dmo")
     binary = tmp_path / "x.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PlanError, match="cannot be read as text"):
+    with pytest.raises(PlanError, match=r"x\.yaml is not a YAML file: it is not text"):
         load_plan(str(binary))
 
 

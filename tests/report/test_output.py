@@ -63,7 +63,7 @@ def test_only_a_regular_file_is_written_over(tmp_path, monkeypatch, make, words)
     before = {p: p.lstat() for p in tmp_path.iterdir()}
     with pytest.raises(
         InputError,
-        match=f"page.html {words}, and a report can only replace a regular file; give another file with --out",
+        match=f"page.html {words}, and a report can only replace a regular file; give another path \\(--out\\)",
     ):
         write_page(EMPTY, path)
     after = {p: p.lstat() for p in tmp_path.iterdir()}
@@ -103,7 +103,7 @@ def test_a_failed_write_leaves_the_old_page_and_no_scrap(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(DiskError, match=r"cannot be written to .*another file with --out"):
+    with pytest.raises(DiskError, match=r"cannot be written to .*another path"):
         write_page(EMPTY, tmp_path / "file" / "report.html")
 
 

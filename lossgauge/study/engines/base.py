@@ -88,6 +88,11 @@ class Engine(ABC):
 def check_numbers(resources: Resources) -> None:
     """InputError for a number that no engine can take."""
     jobs, cpus, gpus = resources.jobs, resources.cpus, resources.gpus
+    if not isinstance(jobs, int | None):
+        raise InputError(f"jobs must be a whole number, got {jobs!r}")
+    for name, number in (("cpus", cpus), ("gpus", gpus)):
+        if not isinstance(number, int | float | None):
+            raise InputError(f"{name} must be a number, got {number!r}")
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be at least 1, got {jobs}")
     if cpus is not None and not 0.01 <= cpus < math.inf:
