@@ -198,21 +198,26 @@ def _numbers(
 ) -> dict[str, np.ndarray]:
     """The columns of `PerQuery` for one block, without similarities."""
     queries, columns = block.queries, block.columns
-    candidates = given.ranked.candidate_count[queries]
-    ranked = torch.arange(columns.shape[1], device=columns.device) < candidates[:, None]
-    hit = (given.gallery_classes[columns] == given.query_classes[queries][:, None]) & ranked
-    first, wrong = hit.byte().argmax(dim=1), (ranked & ~hit).byte().argmax(dim=1)
+    right_count, candidates = given.right_count[queries], given.ranked.candidate_count[queries]
+    hit = given.gallery_classes[columns] == given.query_classes[queries][:, None]
+    if int(candidates.min()) < columns.shape[1]:
+        hit &= torch.arange(columns.shape[1], device=columns.device) < candidates[:, None]
+    hits = hit.cpu().numpy()
+    # numpy stops at the first one that it finds
+    first, wrong = (
+        torch.from_numpy(place).to(columns.device)
+        for place in (hits.argmax(axis=1), hits.argmin(axis=1))
+    )
     nearest_right = columns.gather(1, first[:, None])[:, 0]
     rank = first + 1
-    missed = (~hit.any(dim=1)).nonzero().flatten()
+    missed = (~hit.gather(1, first[:, None])[:, 0]).nonzero().flatten()
     if len(missed):
         place, column = _right_pairs(given, queries[missed])
         nearest_right[missed], rank[missed] = block.nearest_of(missed[place], column)
-    right_count = given.right_count[queries]
     nearest_wrong = columns.gather(1, wrong[:, None])[:, 0]
     nearest_wrong[candidates == right_count] = -1
 
-    hits, r = hit.cpu().numpy(), right_count.cpu().numpy()
+    r = right_count.cpu().numpy()
     r_precision, ap_at_r = precisions(hits, r, r)
     numbers = {
         "query": queries.cpu().numpy(),
@@ -225,11 +230,12 @@ def _numbers(
         "nearest_wrong": nearest_wrong.cpu().numpy(),
     }
     if full:
-        numbers["average_precision"] = precisions(hits, candidates.cpu().numpy(), r)[1]
+        depth = candidates.cpu().numpy()
+        numbers["average_precision"] = precisions(hits, depth, r)[1]
         numbers["ndcg"] = (
             binary_ndcg(hits, r)
             if relevance is None
-            else _graded(relevance, numbers["query"], columns.cpu().numpy(), ranked.cpu().numpy())
+            else _graded(relevance, numbers["query"], columns.cpu().numpy(), depth)
         )
     return numbers
 
@@ -246,7 +252,7 @@ def _right_pairs(given: LabelledQueries, queries: Tensor) -> tuple[Tensor, Tenso
 
 
 def _graded(
-    relevance: Any, queries: np.ndarray, columns: np.ndarray, ranked: np.ndarray
+    relevance: Any, queries: np.ndarray, columns: np.ndarray, depth: np.ndarray
 ) -> np.ndarray:
     try:
         gains = checked_gains(relevance[queries])
@@ -255,6 +261,7 @@ def _graded(
             f"relevance must be finite numbers of at least 0, got another value for one of the queries "
             f"{queries.min()} to {queries.max()} ({error})"
         ) from None
+    ranked = np.arange(columns.shape[1]) < depth[:, None]
     values = graded_ndcg(np.take_along_axis(gains, columns, axis=1) * ranked)
     if np.isnan(values).any():
         raise InputError(

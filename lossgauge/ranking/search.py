@@ -32,6 +32,8 @@ _SPARE = 8
 _LEAST_BLOCK_ROWS = 32
 _ROWS_A_SORT = 16
 _SAMPLE = 512
+_ROUNDED = 1.05
+"""More than the rounding of a float32 score plus or minus twice its error."""
 _FEW_COLUMNS = 1024
 """Up to so many columns, sorting all of a row costs less than finding which of its scores to sort."""
 
@@ -71,13 +73,20 @@ class Neighbors:
         best = torch.from_numpy(order).to(column.device)[first]
         nearest, score = column[best], exact[best]
 
-        similarity = self._similarity[places]
-        gap = similarity - similarity.gather(1, nearest[:, None])
-        twice = 2 * self._scores.error[rows][:, None]
-        rank = 1 + (gap > twice).sum(dim=1)
-        # the float32 scores do not decide these
-        query, column = (gap.abs_() <= twice).nonzero(as_tuple=True)
-        exact = self._exact(rows, query, column)
+        quick = self._similarity[places, nearest]
+        twice = 2 * _ROUNDED * self._scores.error[rows]
+        low, high = quick - twice, quick + twice
+        rank = 1 + _count_from(
+            self._similarity, places, torch.nextafter(high, high.new_tensor(torch.inf))
+        )
+        # scores in between do not decide; one of them is that of the nearest row itself
+        open_ = (_count_from(self._similarity, places, low) > rank).nonzero().flatten()
+        if not len(open_):
+            return nearest, rank
+        between = self._similarity[places[open_]]
+        between = (between >= low[open_, None]) & (between <= high[open_, None])
+        row, column = between.nonzero(as_tuple=True)
+        exact, query = self._exact(rows[open_], row, column), open_[row]
         before = exact > score[query]
         before |= (exact == score[query]) & (column < nearest[query])
         return nearest, rank.index_add_(0, query, before.long())
@@ -86,6 +95,19 @@ class Neighbors:
         if not self._scores.error.any():  # all rows are equal
             return torch.zeros(len(query), dtype=torch.float64, device=query.device)
         return exact_scores(self._scores, rows, query, column)
+
+
+def _count_from(
+    similarity: Float32[Tensor, "block gallery"],
+    places: Int64[Tensor, " some"],
+    least: Float32[Tensor, " some"],
+) -> Int64[Tensor, " some"]:
+    """How many scores of some rows are `least` or larger."""
+    if similarity.device.type != "cpu":
+        return (similarity[places] >= least[:, None]).sum(dim=1)
+    values = similarity.numpy()  # row by row it copies nothing
+    pairs = zip(places.tolist(), least.numpy(), strict=True)
+    return torch.tensor([np.count_nonzero(values[place] >= limit) for place, limit in pairs])
 
 
 def neighbor_blocks(
