@@ -47,20 +47,20 @@ class Retrieval:
     query_count: int
     skipped_count: int
     """Queries without a right row in the gallery: they are not in the means, but others can retrieve them."""
-    mrr: float
-    """Mean of 1 / rank of the nearest right row."""
+    mrr: float | None
+    """Mean of 1 / rank of the nearest right row. None without `per_query`."""
     mean_average_precision: float | None
     """MAP: mean of the precision at the rank of every right row. None without `full_ranking`."""
     ndcg: float | None
     """Discounted gain of the whole ranking over the largest possible one. None without `full_ranking`."""
     similarity: str = field(compare=False)
     """What the rows were ranked by: `dot`, `cosine` or `euclidean`."""
-    per_query: PerQuery = field(repr=False, compare=False)
+    per_query: PerQuery | None = field(repr=False, compare=False)
 
     @property
-    def per_class(self) -> PerClass:
-        """The same means for the queries of each class."""
-        return class_means(self.per_query, tuple(self.recall_at))
+    def per_class(self) -> PerClass | None:
+        """The same means for the queries of each class. None without `per_query`."""
+        return self.per_query and class_means(self.per_query, tuple(self.recall_at))
 
 
 def retrieval(
@@ -74,6 +74,7 @@ def retrieval(
     query_groups: ArrayLike | None = None,
     gallery_groups: ArrayLike | None = None,
     recall_at: Sequence[int] = (1, 2, 4, 8),
+    per_query: bool = True,
     full_ranking: bool = False,
     relevance: Any = None,
     block_rows: int | None = None,
@@ -91,7 +92,8 @@ def retrieval(
     the same camera. A row that is left out is neither right nor wrong: it is not in the ranking. Where the rows are
     ranked against each other, the ids and groups of the queries are enough.
 
-    `full_ranking` also gives MAP and nDCG over the whole gallery, which takes some ten times as long. The gain of a row
+    Without `per_query` only the means are computed, not the rank of each nearest right row: faster where many of them are
+    far down. `full_ranking` also gives MAP and nDCG over the whole gallery, which takes some ten times as long. The gain of a row
     in nDCG is 1 if it is right; `relevance`, an array of (queries, gallery) such as a `numpy.memmap`, gives other gains,
     and is read in blocks of queries. Memory is block_rows × gallery, and 12 bytes for each number of the embeddings; the
     result does not depend on block_rows. Raises InputError for an empty or non-finite batch, lengths or widths that do
@@ -117,6 +119,8 @@ def retrieval(
     of = _per_query(
         given,
         relevance=_checked_relevance(relevance, given),
+        least_depth=LEAST_DEPTH if per_query else max(LEAST_DEPTH, *ranks),
+        ranks_all=per_query,
         full=full_ranking or relevance is not None,
         block_rows=block_rows,
         similarity=cast(Similarity, similarity),
@@ -128,13 +132,13 @@ def retrieval(
         map_at_r=exact_mean(of.ap_at_r),
         query_count=count,
         skipped_count=len(given.labels) - count,
-        mrr=exact_mean(1 / of.first_right_rank),
+        mrr=exact_mean(1 / of.first_right_rank) if per_query else None,
         mean_average_precision=None
         if of.average_precision is None
         else exact_mean(of.average_precision),
         ndcg=None if of.ndcg is None else exact_mean(of.ndcg),
         similarity=similarity,
-        per_query=of,
+        per_query=of if per_query else None,
     )
 
 
@@ -169,6 +173,8 @@ def _checked_relevance(relevance: Any, given: LabelledQueries) -> Any:
 def _per_query(
     given: LabelledQueries,
     *,
+    least_depth: int,
+    ranks_all: bool,
     relevance: Any,
     full: bool,
     block_rows: int | None,
@@ -177,26 +183,31 @@ def _per_query(
     right = given.right_count
     # similar counts together: a block is ranked only as deep as its largest count needs
     queries = right.argsort(stable=True)[int((right == 0).sum()) :]
-    counts = (right[queries] + 1).clamp(min=LEAST_DEPTH)
+    counts = (right[queries] + 1).clamp(min=least_depth)
     if full:
         counts = given.ranked.candidate_count[queries]
     blocks = neighbor_blocks(
         given.ranked, queries, counts=counts, block_rows=block_rows, similarity=similarity
     )
-    parts = [_numbers(given, block, relevance, full) for block in blocks]
+    parts = [_numbers(given, block, ranks_all, relevance, full) for block in blocks]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = columns["query"].argsort()
     columns = {name: column[order] for name, column in columns.items()}
     for name in ("nearest_right", "nearest_wrong"):
-        values = _similarities(given, columns["query"], columns[name], similarity)
+        values = np.full(len(order), np.nan)
+        if ranks_all:
+            values = _similarities(given, columns["query"], columns[name], similarity)
         columns[f"{name}_similarity"] = values
     return PerQuery(**columns)
 
 
 def _numbers(
-    given: LabelledQueries, block: Neighbors, relevance: Any, full: bool
+    given: LabelledQueries, block: Neighbors, ranks_all: bool, relevance: Any, full: bool
 ) -> dict[str, np.ndarray]:
-    """The columns of `PerQuery` for one block, without similarities."""
+    """The columns of `PerQuery` for one block, without similarities.
+
+    Without `ranks_all`, a nearest right row below the sorted depth has the largest possible rank.
+    """
     queries, columns = block.queries, block.columns
     right_count, candidates = given.right_count[queries], given.ranked.candidate_count[queries]
     hit = given.gallery_classes[columns] == given.query_classes[queries][:, None]
@@ -211,7 +222,8 @@ def _numbers(
     nearest_right = columns.gather(1, first[:, None])[:, 0]
     rank = first + 1
     missed = (~hit.gather(1, first[:, None])[:, 0]).nonzero().flatten()
-    if len(missed):
+    rank[missed] = given.ranked.gallery_count
+    if len(missed) and ranks_all:
         place, column = _right_pairs(given, queries[missed])
         nearest_right[missed], rank[missed] = block.nearest_of(missed[place], column)
     nearest_wrong = columns.gather(1, wrong[:, None])[:, 0]

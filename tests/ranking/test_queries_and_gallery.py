@@ -193,6 +193,17 @@ def test_rows_against_each_other_may_have_groups_too():
     assert_same(found, slow(queries, queries, is_left_out=is_left_out))
 
 
+@pytest.mark.parametrize("ranks", [(1, 2, 4, 8), (3, 40)])
+def test_means_without_the_queries_are_the_same(ranks):
+    queries, gallery = make_sides(classes=25)
+    whole = retrieval(queries=queries, gallery=gallery, recall_at=ranks)
+    means = retrieval(queries=queries, gallery=gallery, recall_at=ranks, per_query=False)
+    assert (whole.per_query.first_right_rank > 8).any()
+    for name in ("recall_at", "r_precision", "map_at_r", "query_count", "skipped_count"):
+        assert getattr(means, name) == getattr(whole, name)
+    assert means.per_query is means.per_class is means.mrr is None
+
+
 def test_a_gallery_that_is_the_queries_leaves_each_row_itself_out():
     queries, _ = make_sides()
     copied = tuple(part.clone() for part in queries)

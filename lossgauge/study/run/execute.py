@@ -14,7 +14,7 @@ from lossgauge.results.layout import HEAD, HEADS
 from lossgauge.results.records import too_large
 from lossgauge.results.writer import Store
 from lossgauge.study.run.checkpoint import Checkpoints
-from lossgauge.study.run.measure import Measurement, measure
+from lossgauge.study.run.measure import Measurement, measure, queries_of
 from lossgauge.study.run.run_log import RunLog, by_epoch, state_of
 from lossgauge.study.run.setup import Setup, set_up
 from lossgauge.study.run.summary import described, environment, summarize, with_dynamics
@@ -98,7 +98,12 @@ def _measure_epoch(
     measured = None
     if config.measures_geometry(epoch):
         with_retrieval = config.measures_retrieval(epoch)
-        measured = measure(head, setup.features, with_retrieval=with_retrieval)
+        # the queries of the last epoch, if that counts; of another one only when it is known
+        is_last = epoch == config.epochs and config.measured_on == "test"
+        with_queries = is_last and config.selects_by is None
+        measured = measure(
+            head, setup.features, with_retrieval=with_retrieval, with_queries=with_queries
+        )
         row |= measured.row
     log.add_epoch(row, head, selects_by=config.selects_by, keeps_head=config.keeps_head(epoch))
     return measured
@@ -125,8 +130,10 @@ def _publish(
         head.load_state_dict(log.best_head)
     is_trial = config.measured_on == "validation"
     if measured is None:
-        features = setup.features._replace(validation=None)
-        measured = measure(head, features, with_retrieval=not is_trial)
+        measured = measure(head, setup.features, with_retrieval=False)
+    queries = measured.queries
+    if queries is None and not is_trial:
+        queries = queries_of(head, setup.features)
     summary, timing = summarize(rows, steps, selected)
     summary |= described(config)
     for row in (summary, *rows):
@@ -146,7 +153,7 @@ def _publish(
             "epochs": rows,
             "steps": steps,
             "classes": measured.classes,
-            "queries": [] if is_trial else measured.queries,
+            "queries": [] if is_trial else queries,
         },
         files={} if is_trial else _heads(state_of(head), by_epoch(log.kept_heads)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pyarrow as pa
 import torch
@@ -42,7 +42,7 @@ class Measurement(NamedTuple):
     test_rows: Int[Tensor, " test"]
     """The rows of the test side in the dataset."""
     per_query: PerQuery | None
-    """Retrieval of each sample of the test side; None if retrieval was not measured."""
+    """Retrieval of each sample of the test side; None if it was not asked for."""
 
     @property
     def classes(self) -> list[Record]:
@@ -54,14 +54,18 @@ class Measurement(NamedTuple):
         ]
 
     @property
-    def queries(self) -> pa.Table:
-        """A row for each query; without columns if retrieval was not measured."""
-        if self.per_query is None:
-            return pa.table({})
-        return query_table(self.per_query, self.test_rows)
+    def queries(self) -> pa.Table | None:
+        """A row for each query of the test side; None if they were not asked for."""
+        return self.per_query and query_table(self.per_query, self.test_rows)
 
 
-def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> Measurement:
+def measure(
+    head: nn.Module,
+    features: FeatureSet,
+    *,
+    with_retrieval: bool,
+    with_queries: bool = False,
+) -> Measurement:
     """Geometry of both sides of the split, and with `with_retrieval` also retrieval on the test side. Computed on a CPU.
 
     On a validation slice only retrieval is measured: `validation_…`. A number that is not defined is None.
@@ -76,7 +80,7 @@ def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> M
         per_class[side] = space.per_class
         row.update({f"{side}_{name}": value for name, value in geometry_columns(space).items()})
         if side == "test" and with_retrieval:
-            found = ranked(embeddings, labels)
+            found = ranked(embeddings, labels, per_query=with_queries)
             row.update(retrieval_columns(found))
             per_query = found.per_query
     if features.validation is not None and with_retrieval:
@@ -94,11 +98,18 @@ def geometry_columns(space: Geometry) -> Record:
     return {**columns, "smallest_class_intra": smallest}
 
 
-def ranked(embeddings: Tensor, labels: Tensor) -> Retrieval:
+def queries_of(head: nn.Module, features: FeatureSet) -> pa.Table:
+    """A row for each query of the test side."""
+    embeddings = embed(head, features.features, features.test).cpu()
+    found = ranked(embeddings, features.labels[features.test], per_query=True)
+    return query_table(cast(PerQuery, found.per_query), features.test)
+
+
+def ranked(embeddings: Tensor, labels: Tensor, *, per_query: bool = False) -> Retrieval:
     """Retrieval by cosine similarity; an embedding of zeros is equally similar to all others."""
     # directions in float64: in a narrow cone, the rounding of a float32 norm would change the order of neighbours
     _, directions = norms_and_directions(embeddings)
-    return retrieval(directions, labels)
+    return retrieval(directions, labels, per_query=per_query)
 
 
 def retrieval_columns(scores: Retrieval) -> Record:
@@ -125,7 +136,7 @@ def references(features: FeatureSet, *, width: int) -> References:
     _, frozen = norms_and_directions(features.features[features.test])
     random = random_unit_vectors(labels, width=width)
     collapsed = full_collapse(labels, width=width)
-    of_frozen = ranked(frozen, labels)
+    of_frozen = ranked(frozen, labels, per_query=True)
     spaces: tuple[tuple[str, Tensor, Record], ...] = (
         (FROZEN, frozen, retrieval_columns(of_frozen)),
         (RANDOM, random, retrieval_columns(ranked(random, labels))),
@@ -141,7 +152,7 @@ def references(features: FeatureSet, *, width: int) -> References:
         }
         for name, space, columns in spaces
     ]
-    return References(rows, query_table(of_frozen.per_query, features.test))
+    return References(rows, query_table(cast(PerQuery, of_frozen.per_query), features.test))
 
 
 def _finite(value: float) -> float | None:

@@ -259,15 +259,17 @@ def test_a_sample_that_is_the_only_one_of_its_class_is_no_query():
     features = fake_features()
     labels = features.labels.clone()
     labels[features.test[3]] = 77
-    measured = measure(Sphere(), features._replace(labels=labels), with_retrieval=True)
+    measured = measure(
+        Sphere(), features._replace(labels=labels), with_retrieval=True, with_queries=True
+    )
     expected = [row for row in features.test.tolist() if row != features.test[3]]
     assert measured.queries["query"].to_pylist() == expected
     assert measured.row["recall_at_1"] == np.mean(measured.queries["hit_at_1"].to_numpy())
 
 
 def test_without_retrieval_there_are_no_queries():
-    measured = measure(Sphere(), fake_features(), with_retrieval=False)
-    assert measured.queries.column_names == []
+    measured = measure(Sphere(), fake_features(), with_retrieval=False, with_queries=True)
+    assert measured.queries is None
 
 
 def test_a_query_takes_some_thirty_bytes(tmp_path):
