@@ -14,7 +14,7 @@ def query_table(of: PerQuery, rows: Int[Tensor, " queries"]) -> pa.Table:
     """The table `queries`; `rows` are the rows of the queries in the dataset, in the order in which they were ranked.
 
     Means over its rows are the numbers of the run to the last bit, so precisions are float64. Rows of the dataset are int32,
-    similarities float32: some 30 bytes a query on disk.
+    similarities float32: some 40 bytes a query on disk.
     """
     row = rows.cpu().numpy().astype(np.int32)
     return pa.table(
