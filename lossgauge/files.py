@@ -281,7 +281,12 @@ def _load_unverified(path: Path, file: BufferedReader) -> Record:
 def write_rows(path: Path, rows: list[Record]) -> None:
     """Write rows as Parquet: one column for each name in any row, None if a row does not have it."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), path)
+    write_table(path, pa.table({name: [row.get(name) for row in rows] for name in names}))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet, with columns of the types that `read_table` accepts."""
+    pq.write_table(table, path)
 
 
 def read_rows(path: Path) -> list[Record]:
@@ -367,10 +372,11 @@ def _why(error: Exception) -> str:
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:
-    """CacheError unless each column appears once, with a type that `write_rows` can write."""
+    """CacheError unless each column appears once, with a type that a table of ours can have."""
     if len(set(schema.names)) < len(schema.names):
         raise damaged(path, "two columns have the same name")
-    kinds = {pa.int64(), pa.float64(), pa.null(), pa.string(), pa.bool_()}
+    whole, real = {pa.int32(), pa.int64()}, {pa.float32(), pa.float64()}
+    kinds = whole | real | {pa.null(), pa.string(), pa.bool_()}
     for field in schema:
         if field.type not in kinds:
             raise damaged(path, f"its column {field.name!r} has the type {field.type}")

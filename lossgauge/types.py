@@ -81,6 +81,8 @@ class ImageSet:
     """The image of a row. Raises DataError, which names the file, if it cannot be decoded."""
     notes: tuple[str, ...] = ()
     """One line for each thing a user should know about the files: what was left out, and what is doubtful."""
+    groups: np.ndarray | None = None
+    """The group of each image, as text: images of a group are on one side of the split. None without groups."""
 
 
 @runtime_checkable
@@ -121,6 +123,8 @@ class FeatureSet(NamedTuple):
     """For messages; a class that is not listed is shown by its number."""
     notes: tuple[str, ...] = ()
     """The notes of the `ImageSet`, and the images that could not be read."""
+    groups: Int[Tensor, " rows"] | None = None
+    """The number of each row's group: a validation slice keeps groups together, too. None without groups."""
 
 
 class Results(NamedTuple):

@@ -28,6 +28,7 @@ class Shard(NamedTuple):
     labels: Any
     ids: Any | None
     sides: Any | None
+    groups: Any | None
     files: list[Path]
     """All files that were read: this one and its companions."""
 
@@ -38,7 +39,7 @@ def read_shards(path: Path, embeddings_name: str, labels_name: str) -> list[Shar
     Raises DataError for a file that cannot be read or lacks embeddings or labels, and for a companion file that may
     belong to another array.
     """
-    names = (embeddings_name, labels_name, "ids", "split")
+    names = (embeddings_name, labels_name, "ids", "split", "group")
     paths = _files(path, names)
     if not path.is_dir():
         _check_shared(path, names)
@@ -181,8 +182,8 @@ def _is_data(file: Path, names: tuple[str, ...]) -> bool:
 
 
 def _shard(
-    path: Path, names: tuple[str, str, str, str], beside: dict[str, np.ndarray] | None
+    path: Path, names: tuple[str, str, str, str, str], beside: dict[str, np.ndarray] | None
 ) -> Shard:
     arrays, files = read_arrays(path, names, needed=2, beside=beside)
-    embeddings, labels, ids, sides = (arrays.get(name) for name in names)
-    return Shard(path, np.asarray(embeddings), labels, ids, sides, files)
+    embeddings, labels, ids, sides, groups = (arrays.get(name) for name in names)
+    return Shard(path, np.asarray(embeddings), labels, ids, sides, groups, files)

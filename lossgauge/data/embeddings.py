@@ -1,9 +1,9 @@
 """A user's own embeddings: rows of floats with a label each, optionally with ids and sides of the split.
 
-    .npz            arrays `embeddings`, `labels` [, `ids`, `split`]
+    .npz            arrays `embeddings`, `labels` [, `ids`, `split`, `group`]
     .parquet        a column of lists of floats, and columns with these names; other columns are ignored
     .safetensors    tensors with these names; it cannot hold text, so text is read as for .npy
-    .npy            the embeddings; beside x.npy are x.labels.npy or labels.npy [, x.ids.npy, x.split.npy]
+    .npy            the embeddings; beside x.npy are x.labels.npy or labels.npy [, x.ids.npy, x.split.npy, x.group.npy]
     a folder        shards in one of these formats, sorted by name and joined
 
 Nothing is unpickled.
@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float32
 
 from lossgauge.data.embedding_shards import Shard, read_shards
+from lossgauge.data.groups import group_numbers
 from lossgauge.data.locations import regular
 from lossgauge.data.row_checks import Rows, check_range, checked_rows
 from lossgauge.data.splits import choose_split, fingerprint
@@ -100,6 +101,7 @@ def read(
         _joined(shards, "labels") or [],
         ids=_joined(shards, "ids"),
         sides=_joined(shards, "sides"),
+        groups=_joined(shards, "groups"),
         where=_where(shards),
         source=str(path),
     )
@@ -118,12 +120,18 @@ def load(
     """Embeddings used as features, without a backbone.
 
     `split` is `given` (by an array or column `split` of train and test), `class-disjoint` or `stratified` (half of
-    each class, chosen by `seed`); if None, it is chosen as for a folder of images. Rows are float32 and not
+    each class, chosen by `seed`); if None, it is chosen as for a folder of images. With an array or column `group`, all
+    rows of a group are on one side. Rows are float32 and not
     normalised. Raises DataError with the file or the row, and the fix.
     """
     embeddings, rows, files = read(path, embeddings_name=embeddings_name, labels_name=labels_name)
     train, test, protocol = choose_split(
-        rows.labels, rows.trains, split=split, seed=seed, source=str(path)
+        rows.labels,
+        rows.trains,
+        split=split,
+        seed=seed,
+        source=str(path),
+        groups=rows.groups,
     )
     dataset = f"embeddings:{path.name or path.resolve().name}"
     return FeatureSet(
@@ -143,6 +151,7 @@ def load(
         },
         class_names=rows.class_names,
         notes=rows.notes,
+        groups=group_numbers(rows.groups),
     )
 
 
@@ -167,7 +176,13 @@ def _check(shard: Shard) -> None:
 def _check_columns(shard: Shard) -> None:
     """One entry per row in each file: else a short and a long shard could shift the rows between them."""
     rows = len(shard.embeddings)
-    for name, column in (("labels", shard.labels), ("ids", shard.ids), ("split", shard.sides)):
+    columns = {
+        "labels": shard.labels,
+        "ids": shard.ids,
+        "split": shard.sides,
+        "group": shard.groups,
+    }
+    for name, column in columns.items():
         shape = column.shape if isinstance(column, np.ndarray) else (len(column or ()),)
         if column is not None and shape != (rows,):
             raise DataError(
@@ -214,7 +229,7 @@ def _joined(shards: list[Shard], name: str) -> list[object] | None:
     if len(lacking) == len(shards):
         return None
     if lacking:
-        column_name = "split" if name == "sides" else name
+        column_name = {"sides": "split", "groups": "group"}.get(name, name)
         raise DataError(
             f"either all shards or no shard must have {column_name}, but {lacking[0].path} has none: add it there"
         )

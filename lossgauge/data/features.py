@@ -15,6 +15,7 @@ from torch import Tensor
 from lossgauge.data.cache import SHARD_BYTES, Draft, default_cache, drafting, key_of, read_entry
 from lossgauge.data.extraction import Extracted
 from lossgauge.data.extraction_jobs import extract_rows
+from lossgauge.data.groups import group_numbers
 from lossgauge.data.locations import first_few
 from lossgauge.data.splits import check_sides, fingerprint
 from lossgauge.errors import DataError
@@ -180,4 +181,5 @@ def feature_set(
         identity=record,
         class_names=images.class_names,
         notes=notes,
+        groups=group_numbers(None if images.groups is None else images.groups[kept]),
     )

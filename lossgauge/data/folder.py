@@ -1,7 +1,7 @@
 """A user's own images: a folder with one folder per class, or a manifest that names each image and its class.
 
     pets/cat/1.jpg               pets/train/cat/1.jpg         pets/manifest.csv, or any .csv or .parquet:
-    pets/dog/1.jpg               pets/test/dog/1.jpg          path,label[,split][,id]
+    pets/dog/1.jpg               pets/test/dog/1.jpg          path,label[,split][,id][,group]
 
 Nothing outside the folder is read, even if a manifest or a link points there.
 """
@@ -44,6 +44,7 @@ class _UncheckedImages(NamedTuple):
     where: Callable[[int], str]
     layout: str
     notes: tuple[str, ...] = ()
+    groups: Sequence[object] | None = None
 
 
 def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet:
@@ -51,8 +52,8 @@ def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet:
 
     `split` is `given` (by the manifest, or by the folders train and test), `class-disjoint` or `stratified` (half of
     each class, chosen by `seed`). If None it is `given` where the data have a split, else `class-disjoint` from
-    20 classes on, else `stratified`. An image's id is the manifest's, or its path. Raises DataError with the file
-    or the row and the fix.
+    20 classes on, else `stratified`. With a column `group` in the manifest, all images of a group are
+    on one side. An image's id is the manifest's, or its path. Raises DataError with the file or the row and the fix.
     """
     images = _listed_images(path)
     files = files_inside(images.root, images.paths, where=images.where)
@@ -60,11 +61,17 @@ def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet:
         images.labels,
         ids=images.paths if images.ids is None else images.ids,
         sides=images.sides,
+        groups=images.groups,
         where=images.where,
         source=str(path),
     )
     train, test, protocol = choose_split(
-        rows.labels, rows.trains, split=split, seed=seed, source=str(path)
+        rows.labels,
+        rows.trains,
+        split=split,
+        seed=seed,
+        source=str(path),
+        groups=rows.groups,
     )
     return ImageSet(
         name=f"folder:{path.name or path.resolve().name}",
@@ -78,6 +85,7 @@ def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet:
         digest=_digest(rows, files),
         read=partial(_read, files),
         notes=(*images.notes, *rows.notes),
+        groups=rows.groups,
     )
 
 
@@ -105,6 +113,7 @@ def _from_manifest(path: Path) -> _UncheckedImages:
         labels=columns["label"],
         sides=columns.get("split"),
         ids=columns.get("id"),
+        groups=columns.get("group"),
         where=where,
         layout=f"manifest with the columns {', '.join(columns)}",
     )
@@ -176,14 +185,17 @@ def _images(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _digest(rows: Rows, files: list[Path]) -> str:
     digest = hashlib.sha256()
-    for name, label, path in zip(rows.ids, rows.labels.tolist(), files, strict=True):
+    groups = (
+        [[]] * len(files) if rows.groups is None else [[group] for group in rows.groups.tolist()]
+    )
+    for name, label, group, path in zip(rows.ids, rows.labels.tolist(), groups, files, strict=True):
         try:
             with regular(path).open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from None
         # JSON: an id cannot look like the end of another row
-        digest.update(json.dumps([name, rows.class_names[label], content]).encode())
+        digest.update(json.dumps([name, rows.class_names[label], content, *group]).encode())
     return digest.hexdigest()
 
 

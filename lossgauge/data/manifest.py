@@ -1,4 +1,4 @@
-"""A manifest: a .csv or .parquet file with a row per image, `path,label[,split][,id]`."""
+"""A manifest: a .csv or .parquet file with a row per image, `path,label[,split][,id][,group]`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lossgauge.data.row_checks import check_names_once
 from lossgauge.errors import DataError, nearest
 
 SUFFIXES = (".csv", ".parquet")
-COLUMNS = ("path", "label", "split", "id")
+COLUMNS = ("path", "label", "split", "id", "group")
 
 Columns = dict[str, list[object]]
 Where = Callable[[int], str]

@@ -30,6 +30,8 @@ class Rows(NamedTuple):
     class_names: dict[int, str]
     trains: Bool[np.ndarray, " rows"] | None
     """Which rows train; None if the files do not say."""
+    groups: np.ndarray | None = None
+    """The group of each row, as text; None if the files do not say."""
     notes: tuple[str, ...] = ()
     """One line for each doubtful thing."""
 
@@ -39,14 +41,15 @@ def checked_rows(
     *,
     ids: Sequence[object] | None,
     sides: Sequence[object] | None,
+    groups: Sequence[object] | None = None,
     where: Callable[[int], str],
     source: str,
 ) -> Rows:
     """The rows, with text labels numbered in sorted order; text labels that are all whole numbers become numbers.
 
     `where(row)` and `source` name a row and the file in errors. Without `ids` the row number is the id. Raises
-    DataError for a missing, mixed or fractional label, fewer than two classes, a missing or repeated id, a side
-    other than train and test, and two labels that are the same text in two Unicode forms. Labels that differ only in
+    DataError for a missing, mixed or fractional label, fewer than two classes, a missing or repeated id, a missing group,
+    a side other than train and test, and two labels that are the same text in two Unicode forms. Labels that differ only in
     spaces or invisible characters stay two classes, and `notes` says so.
     """
     numbers, names = _classes(labels, where)
@@ -59,6 +62,7 @@ def checked_rows(
         class_names=names,
         notes=tuple(_look_alike(names.values())),
         trains=None if sides is None else _trains(sides, where),
+        groups=None if groups is None else _groups(groups, where),
     )
 
 
@@ -163,6 +167,16 @@ def _trains(sides: Sequence[object], where: Callable[[int], str]) -> Bool[np.nda
                 "correct it, or remove the row or the whole column"
             )
     return np.array([side == "train" for side in sides], dtype=bool)
+
+
+def _groups(groups: Sequence[object], where: Callable[[int], str]) -> np.ndarray:
+    for row, group in enumerate(groups):
+        if _is_missing(group) or not isinstance(group, str | int):
+            raise DataError(
+                f"every row needs a group, as text or a whole number, got {group!r} in {where(row)}: "
+                "fill it in, or remove the column group"
+            )
+    return np.array([str(group) for group in groups])
 
 
 def _is_missing(entry: object) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from lossgauge.data.groups import check_groups, held_rows
 from lossgauge.errors import DataError, InputError, nearest
 
 SPLITS = ("given", "class-disjoint", "stratified")
@@ -32,12 +33,15 @@ def choose_split(
     split: str | None,
     seed: int,
     source: str,
+    groups: np.ndarray | None = None,
 ) -> Split:
     """The split with the name `split`, one of SPLITS; the rows may have their own split, or none (None).
 
     Without a name: `given` if the rows have a split, else `class-disjoint` with DISJOINT_CLASSES classes or more, else
-    `stratified`. `seed` has an effect only with `stratified`. Raises InputError for an unknown name, DataError if
-    the rows have no split or a side is too small: it needs two classes, one of them with two samples.
+    `stratified`. `seed` has an effect only with `stratified`. With `groups`, one for each row, all rows of a
+    group are on one side: `stratified` then takes about half of each class. Raises InputError for an unknown name,
+    DataError if the rows have no split, a side is too small (it needs two classes, one of them with two samples), or a
+    group is on both sides of a split that is not stratified.
     """
     if split is None:
         disjoint = len(np.unique(labels)) >= DISJOINT_CLASSES
@@ -53,9 +57,16 @@ def choose_split(
     elif split == "class-disjoint":
         sides = class_disjoint(labels)
     elif split == "stratified":
-        sides = stratified(labels, seed)
+        sides = stratified(labels, seed, groups)
     else:
         raise InputError(f"unknown split {split!r}{nearest(split, SPLITS)}")
+    if groups is not None:
+        check_groups(
+            groups,
+            *sides,
+            source=f"the {split} split of {source}",
+            fix="use split: stratified, or correct or remove the column group",
+        )
     check_sides(labels, sides, source=f"the {split} split of {source}")
     return Split(*sides, split)
 
@@ -98,13 +109,18 @@ def halves(
 
 
 def stratified(
-    labels: Int[np.ndarray, " rows"], seed: int
+    labels: Int[np.ndarray, " rows"], seed: int, groups: np.ndarray | None = None
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
     """Half of the rows of each class, chosen at random with `seed`, and the other half; an odd row is for testing.
 
-    The result is the same for the same labels and seed; classes are processed in ascending order of their id.
+    The result is the same for the same labels and seed; classes are processed in ascending order of their id. With
+    `groups`, whole groups are chosen, so that each class has about half of its rows on each side.
     """
     generator = np.random.default_rng(seed)
+    if groups is not None:
+        halves_of = np.unique(labels, return_counts=True)[1] / 2
+        trains = held_rows(labels, groups, wanted=halves_of, generator=generator)
+        return np.flatnonzero(trains), np.flatnonzero(~trains)
     _, sizes = np.unique(labels, return_counts=True)
     classes = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
     train = [generator.permutation(rows)[: len(rows) // 2] for rows in classes]
@@ -118,19 +134,25 @@ def validation_slice(
     test: Int[np.ndarray, " test"],
     *,
     share: float,
+    groups: np.ndarray | None = None,
 ) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " validation"]]:
     """The training rows in two parts: those still used for training, and a validation slice. Ascending row numbers.
 
     The slice measures the same as the test. If no test class is in training, whole classes are held out: `share`
     of them, and at least two. Otherwise it is `share` of the rows of each class, but no rows of a class with fewer
-    than four, which needs all its pairs. The rows depend only on the labels, not on the loss or the seed. Raises
-    DataError if either part is too small: it needs two classes, one of them with two samples.
+    than four, which needs all its pairs. With `groups`, one for each row, all rows of a group are in one part. The rows
+    depend only on labels and groups, not on the loss or the seed. Raises DataError if either part is too small: it needs
+    two classes, one of them with two samples; and if whole classes are held out that share a group with others.
     """
     generator = np.random.default_rng(_SLICE_SEED)
     classes = np.unique(labels[train])
     if not np.isin(labels[test], classes).any():
         held = generator.permutation(classes)[: max(2, round(share * len(classes)))]
         validates = np.isin(labels[train], held)
+    elif groups is not None:
+        sizes = np.unique(labels[train], return_counts=True)[1]
+        wanted = np.where(sizes >= 4, np.maximum(2, np.round(share * sizes)), 0)
+        validates = held_rows(labels[train], groups[train], wanted=wanted, generator=generator)
     else:
         validates = np.zeros(len(train), dtype=bool)
         for label in classes:
@@ -138,6 +160,13 @@ def validation_slice(
             count = max(2, round(share * len(members))) if len(members) >= 4 else 0
             validates[members[:count]] = True
     parts = train[~validates], train[validates]
+    if groups is not None:
+        check_groups(
+            groups,
+            *parts,
+            source="a validation slice of whole classes",
+            fix="use selection: last without tune, or correct or remove the column group",
+        )
     for name, rows in zip(("training", "validation"), parts, strict=True):
         sizes = np.unique(labels[rows], return_counts=True)[1]
         if len(sizes) < 2 or sizes.max() < 2:

@@ -84,6 +84,11 @@ class Study:
         return self._frame("classes")
 
     @cached_property
+    def queries(self) -> Any:
+        """One row for each run and test query: hit at 1, AP@R and the nearest samples, at the selected epoch. Large."""
+        return self._frame("queries")
+
+    @cached_property
     def trials(self) -> Any:
         """One row for each finished trial of a search, measured on the validation slice."""
         return self._frame("trials")

@@ -18,11 +18,12 @@ from torch import Tensor
 from lossgauge.batch import largest_entry
 from lossgauge.errors import InputError
 
-Similarity = Literal["dot", "cosine"]
+Similarity = Literal["dot", "cosine", "euclidean"]
 
 _CONE = 1 / 8
-"""Unit rows whose root mean squared distance to their mean is below this are in a cone: they are ranked by their
-distances, which keep the digits that cosines near 1 lose. Other rows are ranked by cosines, whose ties are exact."""
+"""Rows whose root mean squared distance to their mean is below this share of their length are in a cone. Unit rows in a
+cone are ranked by their distances, which keep the digits that cosines near 1 lose; others by cosines, whose ties are
+exact. Distances of rows in a cone are those of the rows minus their mean; of others not, so that their ties are exact."""
 _PAIRS = 4096  # this many gathered rows fit in the CPU cache
 _SINGLE, _DOUBLE = (torch.finfo(kind).eps / 2 for kind in (torch.float32, torch.float64))
 
@@ -39,20 +40,30 @@ class Scores(NamedTuple):
 
 
 def prepared(rows: Float[Tensor, "rows width"], *, similarity: Similarity) -> Scores:
-    """Scores by dot products of finite rows, or by cosines. Memory is 12 bytes for each number of `rows`."""
+    """Scores by dot products of finite rows, by cosines or by distances. Memory is 12 bytes for each number of `rows`."""
     if similarity == "cosine":
         _, exact = norms_and_directions(rows)
         _check_directions(exact)
-        mean = _mean(exact)
-        cone = float((exact - mean).square().sum()) < _CONE**2 * len(rows)
-        if cone:
-            exact -= mean
-        # ‖q − g‖² = ‖q‖² − 2·q·g + ‖g‖², without ‖q‖², divided by −2
-        added = torch.linalg.vecdot(exact, exact) / -2 if cone else exact.new_zeros(len(rows))
-    else:
-        exact = _moderate(rows)
-        added = exact.new_zeros(len(rows))
-    return _with_quick(exact, added)
+        return _by_distance(exact, size=float(len(exact)), everywhere=False)
+    exact = _moderate(rows)
+    if similarity == "euclidean":
+        return _by_distance(exact, size=float(exact.square().sum()), everywhere=True)
+    return _with_quick(exact, exact.new_zeros(len(rows)))
+
+
+def _by_distance(exact: Float64[Tensor, "rows width"], *, size: float, everywhere: bool) -> Scores:
+    """Scores by distances between the rows; if not `everywhere`, then only of rows in a cone, and else by products.
+
+    `size` is the sum of the squares of all entries.
+    """
+    mean = _mean(exact)
+    cone = float((exact - mean).square().sum()) < _CONE**2 * size
+    if cone:
+        exact -= mean
+    if not cone and not everywhere:
+        return _with_quick(exact, exact.new_zeros(len(exact)))
+    # ‖q − g‖² = ‖q‖² − 2·q·g + ‖g‖², without ‖q‖², divided by −2
+    return _with_quick(exact, torch.linalg.vecdot(exact, exact) / -2)
 
 
 def _with_quick(exact: Float64[Tensor, "rows width"], added: Float64[Tensor, " rows"]) -> Scores:
@@ -66,13 +77,8 @@ def _with_quick(exact: Float64[Tensor, "rows width"], added: Float64[Tensor, " r
     norms *= scale
     centered *= scale
     added_centered *= scale * scale
-    return Scores(
-        exact,
-        added,
-        centered.float(),
-        added_centered.float(),
-        _error(exact, norms, added_centered, scale),
-    )
+    error = _error(exact, norms, added_centered, scale, float(added.abs().max()))
+    return Scores(exact, added, centered.float(), added_centered.float(), error)
 
 
 def _mean(rows: Float64[Tensor, "rows width"]) -> Float64[Tensor, " width"]:
@@ -85,6 +91,7 @@ def _error(
     norms: Float64[Tensor, " rows"],
     added: Float64[Tensor, " rows"],
     scale: float,
+    largest_added: float,
 ) -> Float32[Tensor, " rows"]:
     largest, width = norms.max(), exact.shape[1]
     if not largest:  # equal rows: every score is 0, and exact
@@ -94,7 +101,8 @@ def _error(
     # small products underflow in float32
     lost = (4 * width + 4) * torch.finfo(torch.float32).tiny
     full = torch.linalg.vector_norm(exact, dim=1).mul_(scale)
-    error: Tensor = 1.01 * (quick + lost + _DOUBLE * (width + 8) * full * full.max())
+    exact_sum = _DOUBLE * ((width + 8) * full * full.max() + 4 * largest_added * scale * scale)
+    error: Tensor = 1.01 * (quick + lost + exact_sum)
     return error.float()
 
 
@@ -129,6 +137,20 @@ def exact_scores(
         )
         sums: Tensor = torch.sparse.sampled_addmm(added, scores.exact[block], scores.exact.T)
         return sums.values()
+
+
+def similarities(
+    one: Float[Tensor, "pairs width"], other: Float[Tensor, "pairs width"], kind: Similarity
+) -> Float64[Tensor, " pairs"]:
+    """The similarity of each pair of rows, in float64; of `euclidean` it is minus the distance. Higher is nearer."""
+    one, other = one.double(), other.double()
+    if kind == "euclidean":
+        distances: Tensor = torch.linalg.vector_norm(one - other, dim=1)
+        return -distances
+    if kind == "cosine":
+        one, other = norms_and_directions(one)[1], norms_and_directions(other)[1]
+    products: Tensor = torch.linalg.vecdot(one, other)
+    return products
 
 
 def norms_and_directions(

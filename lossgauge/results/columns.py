@@ -89,6 +89,15 @@ _CLOCK = (
     Column("probe_share", "probe’s share", "percent", "Share of the time of a step that the measurements take.", "lower", "timing", True),
     Column("seconds", "training time", "seconds", "Training time without the measurements between epochs.", "lower", "timing", True),
 )  # fmt: skip
+_QUERIES = (
+    Column("hit_at_1", "hit at 1", "percent", "Whether the nearest other sample has the class of the query: R@1 is the mean over the queries.", "higher", "retrieval"),
+    Column("ap_at_r", "AP@R", "percent", "Average precision over the R nearest samples of a query: MAP@R is the mean over the queries.", "higher", "retrieval"),
+    Column("first_right_rank", "first right rank", "count", "Rank of the nearest sample of the query's class, from 1. 1 is a hit.", "lower", "retrieval"),
+    Column("nearest_right", "nearest right", "count", "Row of the nearest sample of the query's class, in the dataset.", None, "retrieval"),
+    Column("nearest_right_similarity", "similarity of the nearest right", "number", "Cosine similarity of the query and the nearest sample of its class.", None, "retrieval"),
+    Column("nearest_wrong", "nearest wrong", "count", "Row of the nearest sample of another class, in the dataset.", None, "retrieval"),
+    Column("nearest_wrong_similarity", "similarity of the nearest wrong", "number", "Cosine similarity of the query and the nearest sample of another class. Above that of the nearest right sample, the query is a miss.", None, "retrieval"),
+)  # fmt: skip
 _RUN = (
     Column("epochs", "epochs", "epochs", "Epochs that the run trained for.", None, "run"),
     Column("epochs_planned", "planned epochs", "epochs", "Epochs in the study file.", None, "run"),
@@ -125,6 +134,7 @@ COLUMNS: dict[str, Column] = {
         *_SPACE,
         *_DYNAMICS,
         *_CLOCK,
+        *_QUERIES,
         *_RUN,
     )
 }
@@ -189,11 +199,19 @@ TABLES: dict[str, dict[str, Kind]] = {
     },
     "classes": {**RUN, "side": "text", "label": "whole"},
     "steps": {**RUN, "step": "whole", "epoch": "whole"},
+    "queries": {**RUN, "query": "whole", "label": "whole"},
     "references": {"dataset": "text", "reference": "text"},
     "failures": {**RUN, "error": "text"},
     "left_out": {"dataset": "text", "reason": "text", "extent": "text"},
 }
 """The tables of a study, and the first columns of each, which it always has."""
+
+
+QUERY_COLUMNS = (*(column.name for column in _QUERIES), "r_precision")
+"""Numbers that every row of `queries` has."""
+
+PER_QUERY = {"recall_at_1": "hit_at_1", "map_at_r": "ap_at_r", "r_precision": "r_precision"}
+"""Columns of `runs` that are the mean of a column of `queries` over the queries of the run."""
 
 
 def group_of(column: str) -> Group:

@@ -2,7 +2,8 @@
 
 study.json                 the plan, the runs it asks for, what was left out, the environment
 datasets/<name>.json       fingerprint, counts and reference geometry of a dataset
-runs/<run>/                config, environment, summary, timing, epochs, steps and classes, and their manifest
+datasets/<name>.frozen.parquet  queries of its frozen features
+runs/<run>/                config, environment, summary, timing, epochs, steps, classes, queries and heads, and their manifest
 partial/<run>/<epoch>/     a checkpoint of a run in progress, also with a manifest
 partial/<run>/steps/       its step rows up to that epoch
 failed/<run>.json          why a run failed; the same command tries it again
@@ -16,10 +17,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-FORMAT = 4
-"""`format` in study.json. Since 3 every record has a checksum; 1 and 2 were called `schema`."""
+FORMAT = 5
+"""`format` in study.json. Since 5 a run keeps its queries and heads, since 3 every record has a checksum; 1 and 2 were called
+`schema`."""
 
-RUN_TABLES = ("epochs", "steps", "classes")
+RUN_TABLES = ("epochs", "steps", "classes", "queries")
 """Tables of a finished run, each a Parquet file."""
 
 RUN_RECORDS = ("config", "summary", "timing", "environment")
@@ -28,15 +30,21 @@ RUN_RECORDS = ("config", "summary", "timing", "environment")
 RUN_FILES = frozenset(
     [*(f"{name}.json" for name in RUN_RECORDS), *(f"{name}.parquet" for name in RUN_TABLES)]
 )
-"""Files that the manifest of a finished run must list."""
+"""Files that the manifest of a finished run must list. It may list HEAD and HEADS too."""
+
+HEAD, HEADS = "head.safetensors", "heads.safetensors"
+"""The head of a run's selected epoch, and those of some epochs: `5.linear.weight` is that of epoch 5. Trials keep none."""
 
 CHECKPOINT_FILES = frozenset(
     {
         *("state.safetensors", "progress.json", "probe.safetensors", "best.safetensors"),
-        *("epochs.parquet", "steps.parquet", "streamed.json"),
+        *("kept_heads.safetensors", "epochs.parquet", "steps.parquet", "streamed.json"),
     }
 )
 """Files that the manifest of a checkpoint must list."""
+
+FROZEN_QUERIES = "frozen_queries"
+"""Key of the record of a dataset: the size and SHA-256 of the queries of its frozen features."""
 
 SHARED_FOLDERS = ("runs", "partial", "failed", "datasets")
 """Folders that a study creates before it starts."""
@@ -94,6 +102,14 @@ class Layout(NamedTuple):
         """One of RUN_TABLES of a finished run."""
         return self.run(run) / f"{name}.parquet"
 
+    def head(self, run: str) -> Path:
+        """The head of the selected epoch of a finished run."""
+        return self.run(run) / HEAD
+
+    def heads(self, run: str) -> Path:
+        """The heads of some epochs of a finished run of seed 0."""
+        return self.run(run) / HEADS
+
     @property
     def partial_runs(self) -> Path:
         return self.folder / "partial"
@@ -127,6 +143,10 @@ class Layout(NamedTuple):
 
     def dataset(self, name: str) -> Path:
         return self.datasets / f"{name}.json"
+
+    def frozen_queries(self, name: str) -> Path:
+        """The queries of the frozen features of a dataset."""
+        return self.datasets / f"{name}.frozen.parquet"
 
 
 def streamed_steps(checkpoint: Path) -> Path:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from lossgauge.errors import CacheError, StudyError
 from lossgauge.files import (
+    check_file,
     check_folder,
     damaged,
     load_json,
@@ -25,7 +26,7 @@ from lossgauge.files import (
     read_unverified,
 )
 from lossgauge.results.columns import MEASURED_ON_TEST
-from lossgauge.results.layout import FORMAT, RUN_FILES, Layout
+from lossgauge.results.layout import FORMAT, FROZEN_QUERIES, RUN_FILES, Layout
 from lossgauge.results.records import (
     Config,
     Dataset,
@@ -146,7 +147,7 @@ class FinishedRun(NamedTuple):
     config: Record
     epochs: pa.Table
     schemas: dict[str, pa.Schema]
-    """Columns of `steps` and `classes`."""
+    """Columns of `steps`, `classes` and `queries`."""
 
 
 def read_run(layout: Layout, run: str) -> FinishedRun:
@@ -163,6 +164,7 @@ def read_run(layout: Layout, run: str) -> FinishedRun:
             "epochs.parquet": load_table,
             "steps.parquet": load_schema,
             "classes.parquet": load_schema,
+            "queries.parquet": load_schema,
         },
     )
     summary = checked(layout.record(run, "summary"), Summary, content["summary.json"])
@@ -170,7 +172,7 @@ def read_run(layout: Layout, run: str) -> FinishedRun:
     config = checked(layout.record(run, "config"), Config, content["config.json"])
     epochs = content["epochs.parquet"]
     check_columns(layout.table(run, "epochs"), "epochs", epochs.schema)
-    schemas = {name: content[f"{name}.parquet"] for name in ("steps", "classes")}
+    schemas = {name: content[f"{name}.parquet"] for name in ("steps", "classes", "queries")}
     for name, schema in schemas.items():
         check_columns(layout.table(run, name), name, schema)
     check_epochs(layout.table(run, "epochs"), epochs.to_pylist(), summary["epochs"])
@@ -234,11 +236,13 @@ def expected_runs(study: Record) -> int:
 
 
 def dataset_record(layout: Layout, name: str) -> Record:
-    """The record of a dataset. Raises CacheError if it is damaged."""
+    """The record of a dataset. Raises CacheError if it or the queries of its frozen features are damaged."""
     path = layout.dataset(name)
     record = checked(path, Dataset, read_json(path))
     if record["dataset"] != name:
         raise damaged(path, f"it belongs to the dataset {record['dataset']!r}")
+    if FROZEN_QUERIES in record:
+        check_file(layout.frozen_queries(name), record[FROZEN_QUERIES])
     return record
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 from lossgauge.files import damaged
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.rules import first_problem
-from lossgauge.results.columns import RUN, TABLES
+from lossgauge.results.columns import QUERY_COLUMNS, RUN, TABLES
 from lossgauge.types import Record
 
 MOST = 1e100
@@ -229,14 +229,17 @@ def checked(path: Path, model: type[BaseModel], record: Record) -> Record:
 def check_columns(path: Path, name: str, schema: pa.Schema) -> None:
     """CacheError unless a table of a run has the columns that identify a row, and numbers in all other columns."""
     if not schema.names:
-        return  # no rows: a run without a step
+        return  # no rows: a run without a step, a trial without queries
     first = {column: kind for column, kind in TABLES[name].items() if column not in RUN}
-    for column in first:
+    for column in (*first, *(QUERY_COLUMNS if name == "queries" else ())):
         if column not in schema.names:
             raise damaged(path, f"it has no column {column!r}")
-    allowed = {"text": {pa.string()}, "whole": {pa.int64()}}
+    allowed = {"text": {pa.string()}, "whole": {pa.int32(), pa.int64()}}
+    real = {pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.null()}
+    if name == "queries":
+        real.add(pa.bool_())
     for field in schema:
-        kinds = allowed.get(first.get(field.name, "real"), {pa.int64(), pa.float64(), pa.null()})
+        kinds = allowed.get(first.get(field.name, "real"), real)
         if field.type not in kinds:
             raise damaged(path, f"its column {field.name!r} has the type {field.type}")
 

@@ -15,12 +15,14 @@ from typing import NamedTuple
 import pyarrow as pa
 from pydantic import ValidationError
 
-from lossgauge.errors import InputError
+from lossgauge.errors import InputError, nearest
+from lossgauge.files import read_table
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.rules import first_problem
 from lossgauge.portable import portable_results
 from lossgauge.results.columns import check_column
+from lossgauge.results.layout import Layout
 from lossgauge.results.records import PlanRecord
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.types import Record, Results
@@ -54,10 +56,20 @@ class RunFiles(NamedTuple):
     epochs: Mapping[str, pa.Table]
     """Run → its rows of epochs."""
     schemas: Mapping[str, Mapping[str, pa.Schema]]
-    """Run → `steps` and `classes` → its columns; the rows stay on disk, because they are many."""
+    """Run → `steps`, `classes` and `queries` → its columns; the rows stay on disk, because they are many."""
 
     def schema(self, run: str, table: str) -> pa.Schema:
         return self.epochs[run].schema if table == "epochs" else self.schemas[run][table]
+
+    def queries(self, run: str) -> pa.Table:
+        """One row for each test query of a run: the table is read at each call, and not kept."""
+        if run not in self.schemas:
+            raise InputError(f"the study has no finished run {run!r}{nearest(run, self.schemas)}")
+        return read_table(Layout(self.folder).table(run, "queries"))
+
+    def frozen_queries(self, dataset: str) -> pa.Table:
+        """The queries of the frozen features of a dataset, read at each call."""
+        return read_table(Layout(self.folder).frozen_queries(dataset))
 
 
 class StudyView:
@@ -162,6 +174,27 @@ class StudyView:
         return {
             seed: known(row.get(column)) for seed, row in sorted(self.runs(dataset, loss).items())
         }
+
+    def queries(self, run: str) -> pa.Table:
+        """One row for each test query of a finished run, at its selected epoch; of a trial, none.
+
+        It is read from the folder at each call and not kept, so that never all runs are in memory. Columns: `query` and
+        `label`, and those of the queries in `columns`; rows ascend by `query`, the row in the dataset. Raises InputError
+        if the study has no such run or was not read from a folder.
+        """
+        if self.files is None:
+            raise InputError(
+                "queries need the folder of a study, but these results were not read from one: use read_study"
+            )
+        return self.files.queries(run)
+
+    def frozen_queries(self, dataset: str) -> pa.Table:
+        """The same for the frozen features of a dataset, normalised: what a loss must beat, query by query."""
+        if self.files is None or dataset not in self.datasets:
+            raise InputError(
+                f"the queries of frozen features need the folder of a study with the dataset {dataset!r}"
+            )
+        return self.files.frozen_queries(dataset)
 
     def interval(self, dataset: str, loss: Loss, column: str) -> Interval | None:
         """Mean and 95 % interval of a column over the seeds that have it; None without such a seed."""

@@ -6,25 +6,37 @@ A folder gets its final name with one rename, so no process sees an incomplete o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from lossgauge.errors import CacheError, StudyError
+import pyarrow as pa
+
+from lossgauge.errors import CacheError, DiskError, StudyError
 from lossgauge.files import (
     AGAIN,
     MANIFEST,
     UNFINISHED,
+    atomic_file,
     check_folder,
+    fingerprint,
     folder_with_manifest,
     read_rows,
     remove,
     write_json,
     write_rows,
+    write_table,
 )
 from lossgauge.results import reader
-from lossgauge.results.layout import CHECKPOINT_FILES, FORMAT, RUN_FILES, SHARED_FOLDERS, Layout
+from lossgauge.results.layout import (
+    CHECKPOINT_FILES,
+    FORMAT,
+    FROZEN_QUERIES,
+    RUN_FILES,
+    SHARED_FOLDERS,
+    Layout,
+)
 from lossgauge.results.locks import EXCLUSIVE, SHARED, Lock, opened
 from lossgauge.types import Record
 
@@ -162,8 +174,18 @@ class Store:
         """The record of `write_study`. Raises StudyError if the folder contains no study of this format."""
         return reader.study_record(self.layout)
 
-    def write_dataset(self, name: str, record: Record) -> None:
-        """Store the fingerprint and the references of a dataset."""
+    def write_dataset(
+        self, name: str, record: Record, frozen_queries: pa.Table | None = None
+    ) -> None:
+        """Store the fingerprint and the references of a dataset, and the queries of its frozen features."""
+        if frozen_queries is not None:
+            target = self.layout.frozen_queries(name)
+            try:
+                with atomic_file(target) as path:
+                    write_table(path, frozen_queries)
+            except OSError as error:
+                raise DiskError(f"{target} cannot be written: {error.strerror or error}") from None
+            record = {**record, FROZEN_QUERIES: fingerprint(target)}
         write_json(self.layout.dataset(name), record)
 
     def has_dataset(self, name: str, record: Record) -> bool:
@@ -198,18 +220,26 @@ class Store:
         return reader.summary_of(self.layout, run)
 
     def table(self, run: str, name: str) -> list[Record]:
-        """Rows of `epochs`, `steps` or `classes` of a finished run. Raises CacheError if they are damaged."""
+        """Rows of a table of a finished run. Raises CacheError if they are damaged."""
         return read_rows(self.layout.table(run, name))
 
     def publish(
-        self, run: str, *, records: dict[str, Record], tables: dict[str, list[Record]]
+        self,
+        run: str,
+        *,
+        records: Mapping[str, Record],
+        tables: Mapping[str, list[Record] | pa.Table],
+        files: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Write a finished run atomically; its checkpoints and its old failure are deleted."""
+        """Write a finished run atomically, and `files` by their names; its checkpoints and its old failure are deleted."""
         with folder_with_manifest(self.layout.run(run), of=run) as folder:
             for name, record in records.items():
                 write_json(folder / f"{name}.json", record)
             for name, rows in tables.items():
-                write_rows(folder / f"{name}.parquet", rows)
+                write = write_rows if isinstance(rows, list) else write_table
+                write(folder / f"{name}.parquet", rows)
+            for name, content in (files or {}).items():
+                (folder / name).write_bytes(content)
         self.discard_checkpoint(run)
         remove(self.layout.failure(run))
 

@@ -157,8 +157,9 @@ def write_dataset_record(plan: Plan, features: FeatureSet, store: Store) -> None
         "embedding_size": plan.embedding_size,
     }
     if not store.has_dataset(features.dataset, known):
-        rows = references(features, width=plan.embedding_size)
-        store.write_dataset(features.dataset, {**known, "references": rows})
+        found = references(features, width=plan.embedding_size)
+        record = {**known, "references": found.rows}
+        store.write_dataset(features.dataset, record, found.frozen_queries)
 
 
 def _load(

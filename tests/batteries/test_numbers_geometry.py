@@ -10,6 +10,7 @@ import torch
 from lossgauge import geometry, retrieval
 from lossgauge.diagnostics.health import known_problems
 from lossgauge.errors import InputError
+from lossgauge.ranking.query_set import against_each_other
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.ranking.search import neighbor_blocks
 
@@ -149,7 +150,9 @@ def test_narrow_cones_are_ranked_as_float64_ranks_them(capsys):
         found = torch.cat(
             [
                 block.columns
-                for block in neighbor_blocks(rows, queries, counts=counts, similarity=similarity)
+                for block in neighbor_blocks(
+                    against_each_other(rows), queries, counts=counts, similarity=similarity
+                )
             ]
         )
         norms = exact.norm(dim=1)
@@ -183,7 +186,10 @@ def test_ranks_in_a_cone_are_those_of_more_digits_than_float64(capsys):
         np.fill_diagonal(squared, np.inf)
         counts = torch.full((400,), 20)
         blocks = neighbor_blocks(
-            torch.from_numpy(rows), torch.arange(400), counts=counts, similarity="cosine"
+            against_each_other(torch.from_numpy(rows)),
+            torch.arange(400),
+            counts=counts,
+            similarity="cosine",
         )
         found = torch.cat([block.columns for block in blocks]).numpy()
         expected = np.sort(squared, axis=1)[:, :20]

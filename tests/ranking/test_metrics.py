@@ -120,7 +120,9 @@ def test_ranks_may_be_numbers_of_numpy():
 
 
 def test_an_unknown_similarity_is_refused():
-    with pytest.raises(InputError, match="similarity must be one of dot, cosine, got 'cos'"):
+    with pytest.raises(
+        InputError, match="similarity must be one of dot, cosine, euclidean, got 'cos'"
+    ):
         retrieval(*make_batch(), similarity="cos")
 
 

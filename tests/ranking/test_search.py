@@ -7,6 +7,7 @@ import torch
 
 from lossgauge.errors import InputError
 from lossgauge.ranking import search
+from lossgauge.ranking.query_set import against_each_other
 from lossgauge.ranking.search import _Leading, _leading_packed, neighbor_blocks
 
 
@@ -14,7 +15,11 @@ def nearest(rows, *, counts, block_rows=None, queries=None, similarity="dot"):
     queries = torch.arange(len(rows)) if queries is None else queries
     counts = torch.full((len(queries),), counts) if isinstance(counts, int) else counts
     blocks = neighbor_blocks(
-        rows, queries, counts=counts, block_rows=block_rows, similarity=similarity
+        against_each_other(rows),
+        queries,
+        counts=counts,
+        block_rows=block_rows,
+        similarity=similarity,
     )
     return [row for block in blocks for row in block.columns.tolist()]
 

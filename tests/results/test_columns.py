@@ -27,7 +27,8 @@ def number_columns(folder):
     columns = set()
     for name in TABLES:
         for field in tables.schema(name):
-            is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+            kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+            is_number = any(is_kind(field.type) for is_kind in kinds)
             if is_number and field.name not in TABLES[name] and not field.name.startswith(SETTING):
                 columns.add(field.name)
     for table in Layout(folder).runs.glob("*/*.parquet"):

@@ -106,7 +106,7 @@ def test_asking_whether_a_run_is_done_changes_nothing(copy):
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 5, None])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, None])
 def test_a_folder_of_another_format_is_one_line_that_says_what_to_do(copy, number):
     if number in (1, 2):  # they had no checksum, and another name for it
         (copy / "study.json").write_text(json.dumps({"schema": number}))
@@ -116,7 +116,7 @@ def test_a_folder_of_another_format_is_one_line_that_says_what_to_do(copy, numbe
         with pytest.raises(StudyError) as caught:
             act()
         assert str(caught.value) == (
-            f"{copy / 'study.json'} is of format {number}, and this version of lossgauge reads format 4: "
+            f"{copy / 'study.json'} is of format {number}, and this version of lossgauge reads format 5: "
             "run the study again with --out and a new folder, or use the version that wrote it"
         )
 

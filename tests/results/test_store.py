@@ -59,7 +59,7 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
         (
             json.dumps({"schema": 2}),
             StudyError,
-            "of format 2, and this version of lossgauge reads format 4: run the study again",
+            "of format 2, and this version of lossgauge reads format 5: run the study again",
         ),
         (
             "{",

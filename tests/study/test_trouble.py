@@ -270,12 +270,12 @@ def as_in_format_2(path: Path) -> None:
     path.write_text(json.dumps({"schema": 2, **study}))
 
 
-def as_in_format_5(path: Path) -> None:
+def as_in_format_6(path: Path) -> None:
     study = read_json(path)
-    write_json(path, {**study, "format": 5, "plan": "of another form"})
+    write_json(path, {**study, "format": 6, "plan": "of another form"})
 
 
-@pytest.mark.parametrize("content", [as_in_format_2, as_in_format_5])
+@pytest.mark.parametrize("content", [as_in_format_2, as_in_format_6])
 def test_a_study_of_another_format_is_neither_read_nor_written_over(
     finished_small_study, quiet, content
 ):
@@ -288,7 +288,7 @@ def test_a_study_of_another_format_is_neither_read_nor_written_over(
         lambda: read_status(finished_small_study),
     ):
         with pytest.raises(
-            StudyError, match=r"is of format [25], and this version of lossgauge reads format 4"
+            StudyError, match=r"is of format [26], and this version of lossgauge reads format 5"
         ):
             act()
     assert {p: p.read_bytes() for p in finished_small_study.rglob("*") if p.is_file()} == before

@@ -18,6 +18,8 @@ from lossgauge.results.writer import Store
 from lossgauge.types import FeatureSet
 
 _TENSORS = ("features", "labels", "train", "test")
+_GROUPS = "groups"
+"""A tensor that only some datasets have."""
 _WORDS = ("dataset", "backbone", "protocol", "fingerprint")
 
 
@@ -36,7 +38,11 @@ def write_features_file(features: FeatureSet, path: Path) -> None:
         **{name: getattr(features, name) for name in _WORDS},
         "identity": json.dumps(dict(features.identity)),
     }
-    tensors = {name: getattr(features, name).contiguous() for name in _TENSORS}
+    tensors = {
+        name: tensor.contiguous()
+        for name in (*_TENSORS, _GROUPS)
+        if (tensor := getattr(features, name)) is not None
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as temporary:
@@ -55,7 +61,8 @@ def read_features_file(path: Path) -> FeatureSet:
     try:
         with safe_open(path, framework="pt") as file:
             words = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+            names = [*_TENSORS, *({_GROUPS} & set(file.keys()))]
+            tensors = {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise damaged(path, str(error)) from None
     checksum = words.pop(CHECKSUM, None)
@@ -70,6 +77,6 @@ def _checksum(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> str:
     """SHA-256 over the words, and each tensor's type, shape and bytes."""
     kinds = {name: [str(t.dtype), list(t.shape)] for name, t in tensors.items()}
     digest = hashlib.sha256(json.dumps([dict(words), kinds], sort_keys=True).encode())
-    for name in _TENSORS:
+    for name in tensors:
         digest.update(tensors[name].view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,6 +1,6 @@
 """The checkpoints of a run: the only file that writes and reads them.
 
-A checkpoint holds the training state, the rows so far, the probe's state and the best head. Step rows that will not change
+A checkpoint holds the training state, the rows so far, the probe's state, the best head and those that are kept. Step rows that will not change
 any more are written once, into a folder beside the checkpoints; each checkpoint names the files that belong to it.
 """
 
@@ -30,7 +30,7 @@ from lossgauge.files import (
 from lossgauge.results.layout import streamed_steps
 from lossgauge.results.records import Streamed, check_columns, check_epochs, checked
 from lossgauge.results.writer import Store
-from lossgauge.study.run.run_log import TIMED, RunLog
+from lossgauge.study.run.run_log import TIMED, RunLog, by_epoch, heads_of
 from lossgauge.training import Training, restore_training, training_state
 from lossgauge.types import Record
 
@@ -58,6 +58,7 @@ class Checkpoints:
             save_file(log.probe.state(), folder / "probe.safetensors")
             best = {"epoch": torch.tensor(log.best_epoch), **log.best_head}
             save_file(best, folder / "best.safetensors")
+            save_file(by_epoch(log.kept_heads), folder / "kept_heads.safetensors")
 
     def resume(self, training: Training, log: RunLog) -> None:
         """Put the last checkpoint, if there is one, into a run that was just set up and into its empty log.
@@ -82,6 +83,7 @@ class Checkpoints:
                 probe=load_file(folder / "probe.safetensors"),
                 best_epoch=int(best.pop("epoch")),
                 best_head=best,
+                kept_heads=heads_of(load_file(folder / "kept_heads.safetensors")),
             )
         except (
             *(OSError, SafetensorError, RecursionError),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from safetensors.torch import save
+from torch import Tensor
 
 from lossgauge.errors import InputError, RunError
+from lossgauge.results.layout import HEAD, HEADS
 from lossgauge.results.records import too_large
 from lossgauge.results.writer import Store
 from lossgauge.study.run.checkpoint import Checkpoints
-from lossgauge.study.run.measure import Measurement, measure
-from lossgauge.study.run.run_log import RunLog
+from lossgauge.study.run.measure import Measurement, measure, queries_of
+from lossgauge.study.run.run_log import RunLog, by_epoch, state_of
 from lossgauge.study.run.setup import Setup, set_up
 from lossgauge.study.run.summary import described, environment, summarize, with_dynamics
 from lossgauge.study.schedule.code_hash import code_of
@@ -55,7 +59,9 @@ def execute(
     while setup.training.epoch < config.epochs:
         began = time.perf_counter()
         _train_epoch(config, setup, log)
-        measured = _measure_epoch(config, setup, log, seconds=time.perf_counter() - began)
+        latest = _measure_epoch(config, setup, log, seconds=time.perf_counter() - began)
+        if config.selects_by is None or log.best_epoch == setup.training.epoch:
+            measured = latest
         on_epoch(setup.training.epoch)
         due = time.monotonic() - saved > CHECKPOINT_SECONDS
         if due and setup.training.epoch < config.epochs:
@@ -92,9 +98,14 @@ def _measure_epoch(
     measured = None
     if config.measures_geometry(epoch):
         with_retrieval = config.measures_retrieval(epoch)
-        measured = measure(head, setup.features, with_retrieval=with_retrieval)
+        # the queries of the last epoch, if that counts; of another one only when it is known
+        is_last = epoch == config.epochs and config.measured_on == "test"
+        with_queries = is_last and config.selects_by is None
+        measured = measure(
+            head, setup.features, with_retrieval=with_retrieval, with_queries=with_queries
+        )
         row |= measured.row
-    log.add_epoch(row, head, selects_by=config.selects_by)
+    log.add_epoch(row, head, selects_by=config.selects_by, keeps_head=config.keeps_head(epoch))
     return measured
 
 
@@ -106,7 +117,10 @@ def _publish(
     store: Store,
     device: str,
 ) -> Record:
-    """Write the finished run into the study's folder; `measured` is of the last epoch. Returns its summary."""
+    """Write the finished run into the study's folder. Returns its summary.
+
+    `measured` is of the selected epoch; None if the run has been stopped since then.
+    """
     config, head = run.config, setup.training.head
     log.probe.finish()
     steps = log.steps
@@ -114,8 +128,12 @@ def _publish(
     selected = log.best_epoch if config.selects_by is not None else config.epochs
     if selected != config.epochs:
         head.load_state_dict(log.best_head)
-        measured = None
-    classes = (measured or measure(head, setup.features, with_retrieval=False)).classes
+    is_trial = config.measured_on == "validation"
+    if measured is None:
+        measured = measure(head, setup.features, with_retrieval=False)
+    queries = measured.queries
+    if queries is None and not is_trial:
+        queries = queries_of(head, setup.features)
     summary, timing = summarize(rows, steps, selected)
     summary |= described(config)
     for row in (summary, *rows):
@@ -131,6 +149,21 @@ def _publish(
             "timing": timing,
             "environment": environment(device),
         },
-        tables={"epochs": rows, "steps": steps, "classes": classes},
+        tables={
+            "epochs": rows,
+            "steps": steps,
+            "classes": measured.classes,
+            "queries": [] if is_trial else queries,
+        },
+        files={} if is_trial else _heads(state_of(head), by_epoch(log.kept_heads)),
     )
     return {**run.columns, **summary, **timing}
+
+
+def _heads(selected: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """The files of the selected head, and of those of some epochs if there are any."""
+    files = {HEAD: selected, HEADS: kept} if kept else {HEAD: selected}
+    return {
+        name: save({key: tensor.cpu() for key, tensor in tensors.items()})
+        for name, tensors in files.items()
+    }

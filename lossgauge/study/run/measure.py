@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import pyarrow as pa
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from lossgauge.diagnostics.probe import known
@@ -18,8 +20,10 @@ from lossgauge.diagnostics.references import (
     random_unit_vectors,
 )
 from lossgauge.diagnostics.variance import Geometry, PerClass, geometry
-from lossgauge.ranking.metrics import retrieval
+from lossgauge.ranking.metrics import Retrieval, retrieval
+from lossgauge.ranking.per_query import PerQuery
 from lossgauge.ranking.scores import norms_and_directions
+from lossgauge.study.run.queries import query_table
 from lossgauge.training import embed
 from lossgauge.types import FeatureSet, Record
 
@@ -35,6 +39,10 @@ class Measurement(NamedTuple):
     """Numbers for the whole space: columns of the row of an epoch."""
     per_class: dict[str, PerClass]
     """Geometry of each class, for the sides `train` and `test`."""
+    test_rows: Int[Tensor, " test"]
+    """The rows of the test side in the dataset."""
+    per_query: PerQuery | None
+    """Retrieval of each sample of the test side; None if it was not asked for."""
 
     @property
     def classes(self) -> list[Record]:
@@ -45,14 +53,26 @@ class Measurement(NamedTuple):
             for of_class in per_class
         ]
 
+    @property
+    def queries(self) -> pa.Table | None:
+        """A row for each query of the test side; None if they were not asked for."""
+        return self.per_query and query_table(self.per_query, self.test_rows)
 
-def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> Measurement:
+
+def measure(
+    head: nn.Module,
+    features: FeatureSet,
+    *,
+    with_retrieval: bool,
+    with_queries: bool = False,
+) -> Measurement:
     """Geometry of both sides of the split, and with `with_retrieval` also retrieval on the test side. Computed on a CPU.
 
     On a validation slice only retrieval is measured: `validation_…`. A number that is not defined is None.
     """
     row: Record = {}
     per_class: dict[str, PerClass] = {}
+    per_query = None
     for side, rows in (("train", features.train), ("test", features.test)):
         embeddings = embed(head, features.features, rows).cpu()
         labels = features.labels[rows]
@@ -60,13 +80,15 @@ def measure(head: nn.Module, features: FeatureSet, *, with_retrieval: bool) -> M
         per_class[side] = space.per_class
         row.update({f"{side}_{name}": value for name, value in geometry_columns(space).items()})
         if side == "test" and with_retrieval:
-            row.update(retrieval_columns(embeddings, labels))
+            found = ranked(embeddings, labels, per_query=with_queries)
+            row.update(retrieval_columns(found))
+            per_query = found.per_query
     if features.validation is not None and with_retrieval:
         held_out = features.validation
         embeddings = embed(head, features.features, held_out).cpu()
-        columns = retrieval_columns(embeddings, features.labels[held_out])
+        columns = retrieval_columns(ranked(embeddings, features.labels[held_out]))
         row.update({f"validation_{name}": value for name, value in columns.items()})
-    return Measurement(row, per_class)
+    return Measurement(row, per_class, features.test, per_query)
 
 
 def geometry_columns(space: Geometry) -> Record:
@@ -76,11 +98,22 @@ def geometry_columns(space: Geometry) -> Record:
     return {**columns, "smallest_class_intra": smallest}
 
 
-def retrieval_columns(embeddings: Tensor, labels: Tensor) -> Record:
-    """Retrieval by cosine similarity as a flat row; an embedding of zeros is equally similar to all others."""
+def queries_of(head: nn.Module, features: FeatureSet) -> pa.Table:
+    """A row for each query of the test side."""
+    embeddings = embed(head, features.features, features.test).cpu()
+    found = ranked(embeddings, features.labels[features.test], per_query=True)
+    return query_table(cast(PerQuery, found.per_query), features.test)
+
+
+def ranked(embeddings: Tensor, labels: Tensor, *, per_query: bool = False) -> Retrieval:
+    """Retrieval by cosine similarity; an embedding of zeros is equally similar to all others."""
     # directions in float64: in a narrow cone, the rounding of a float32 norm would change the order of neighbours
     _, directions = norms_and_directions(embeddings)
-    scores = retrieval(directions, labels)
+    return retrieval(directions, labels, per_query=per_query)
+
+
+def retrieval_columns(scores: Retrieval) -> Record:
+    """Retrieval as a flat row."""
     return {
         **{f"recall_at_{k}": value for k, value in scores.recall_at.items()},
         "r_precision": scores.r_precision,
@@ -88,27 +121,38 @@ def retrieval_columns(embeddings: Tensor, labels: Tensor) -> Record:
     }
 
 
-def references(features: FeatureSet, *, width: int) -> list[Record]:
-    """Rows of the reference spaces of the test side: frozen features (normalised), random unit vectors, full collapse."""
+class References(NamedTuple):
+    """The reference spaces of the test side of a dataset."""
+
+    rows: list[Record]
+    """One for each of frozen features (normalised), random unit vectors, full collapse."""
+    frozen_queries: pa.Table
+    """A row for each query among the frozen features."""
+
+
+def references(features: FeatureSet, *, width: int) -> References:
+    """The reference spaces, measured. `width` is that of the random vectors."""
     labels = features.labels[features.test]
     _, frozen = norms_and_directions(features.features[features.test])
     random = random_unit_vectors(labels, width=width)
     collapsed = full_collapse(labels, width=width)
+    of_frozen = ranked(frozen, labels, per_query=True)
     spaces: tuple[tuple[str, Tensor, Record], ...] = (
-        (FROZEN, frozen, retrieval_columns(frozen, labels)),
-        (RANDOM, random, retrieval_columns(random, labels)),
+        (FROZEN, frozen, retrieval_columns(of_frozen)),
+        (RANDOM, random, retrieval_columns(ranked(random, labels))),
         # equal points have no order, so retrieval is not defined
         (COLLAPSE, collapsed, {}),
     )
-    return [
+    rows = [
         {
             "dataset": features.dataset,
             "reference": name,
-            **geometry_columns(geometry(rows, labels)),
+            **geometry_columns(geometry(space, labels)),
             **columns,
         }
-        for name, rows, columns in spaces
+        for name, space, columns in spaces
     ]
+    return References(rows, query_table(cast(PerQuery, of_frozen.per_query), features.test))
 
 
 def _finite(value: float) -> float | None:

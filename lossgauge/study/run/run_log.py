@@ -23,6 +23,8 @@ class RunLog:
         self.best_epoch = 0
         """0 while no epoch is selected by a measurement."""
         self.best_head: dict[str, Tensor] = {}
+        self.kept_heads: dict[int, dict[str, Tensor]] = {}
+        """Epoch → the head after it."""
         self._times: list[Record] = []
         self._last_step = 0.0
 
@@ -60,12 +62,17 @@ class RunLog:
         for column in TIMED:
             self._times[-1][column] += spent
 
-    def add_epoch(self, row: Record, head: nn.Module, *, selects_by: str | None) -> None:
+    def add_epoch(
+        self, row: Record, head: nn.Module, *, selects_by: str | None, keeps_head: bool = False
+    ) -> None:
         """Add the row of an epoch; keep the head if `selects_by` is a column and has its highest value so far.
 
-        Of equal epochs the earliest is kept. Epoch 0, before training, is never selected.
+        Of equal epochs the earliest is kept. Epoch 0, before training, is never selected. With `keeps_head` the head is
+        kept beside the best one.
         """
         self.epochs.append(row)
+        if keeps_head:
+            self.kept_heads[row["epoch"]] = state_of(head)
         if selects_by is None or row["epoch"] == 0:
             return
         value = row.get(selects_by)
@@ -73,7 +80,7 @@ class RunLog:
             return
         if self.best_epoch == 0 or value > self.epochs[self.best_epoch][selects_by]:
             self.best_epoch = row["epoch"]
-            self.best_head = {k: v.detach().clone() for k, v in head.state_dict().items()}
+            self.best_head = state_of(head)
 
     def resume(
         self,
@@ -83,6 +90,7 @@ class RunLog:
         probe: Mapping[str, Tensor],
         best_epoch: int,
         best_head: Mapping[str, Tensor],
+        kept_heads: Mapping[int, dict[str, Tensor]],
     ) -> None:
         """Continue from the rows of an earlier log, and from the `state` of its probe. Raises KeyError if one is missing."""
         self._times = [{column: step[column] for column in TIMED} for step in steps]
@@ -90,3 +98,25 @@ class RunLog:
         self.probe.resume(rows, dict(probe))
         self.epochs = epochs
         self.best_epoch, self.best_head = best_epoch, dict(best_head)
+        self.kept_heads = dict(kept_heads)
+
+
+def state_of(head: nn.Module) -> dict[str, Tensor]:
+    """Copies of the tensors of a head."""
+    return {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
+
+
+def by_epoch(heads: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Heads as one file of tensors: `5.linear.weight` is that of epoch 5."""
+    return {
+        f"{epoch}.{name}": tensor for epoch, head in heads.items() for name, tensor in head.items()
+    }
+
+
+def heads_of(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The way back from `by_epoch`. Raises ValueError for a name without an epoch."""
+    heads: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        epoch, _, name = key.partition(".")
+        heads.setdefault(int(epoch), {})[name] = tensor
+    return dict(sorted(heads.items()))

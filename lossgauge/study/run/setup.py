@@ -66,6 +66,7 @@ def as_measured(features: FeatureSet, config: RunConfig) -> FeatureSet:
             features.train.numpy(),
             features.test.numpy(),
             share=config.validation_share,
+            groups=None if features.groups is None else features.groups.numpy(),
         )
     )
     if config.measured_on == "validation":

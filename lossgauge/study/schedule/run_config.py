@@ -16,6 +16,10 @@ from lossgauge.results.layout import FORMAT
 from lossgauge.study.schedule.code_hash import code_of
 from lossgauge.types import FeatureSet, Record
 
+KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 50)
+"""With the last epoch, these are the eight epochs at most whose heads are kept: early ones are close together, because a
+head changes most then, and they are the same for runs of any length. Our choice."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -128,6 +132,11 @@ class RunConfig:
     def measures_geometry(self, epoch: int) -> bool:
         """Whether geometry is measured after this epoch: curves of trials are not shown."""
         return self.measured_on == "test" or self.measures_retrieval(epoch)
+
+    def keeps_head(self, epoch: int) -> bool:
+        """Whether the head after this epoch is kept: those of seed 0 at some epochs, but of no trial."""
+        of_seed_0 = self.seed == 0 and self.measured_on == "test"
+        return of_seed_0 and self.is_trained and epoch in (*KEPT_EPOCHS, self.epochs)
 
     def as_json(self) -> Record:
         """The content of config.json: `from_json` is the way back."""

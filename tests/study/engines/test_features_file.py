@@ -6,8 +6,8 @@ from lossgauge.study.engines.features_file import read_features_file, write_feat
 from lossgauge.types import FeatureSet
 
 
-@pytest.fixture
-def features():
+@pytest.fixture(params=["without groups", "with groups"])
+def features(request):
     return FeatureSet(
         dataset="d",
         backbone="b",
@@ -18,6 +18,7 @@ def features():
         protocol="halves",
         fingerprint="f",
         identity={"weights": "w"},
+        groups=torch.arange(6) // 2 if request.param == "with groups" else None,
     )
 
 

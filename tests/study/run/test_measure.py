@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lossgauge.study.run.measure import measure, references, retrieval_columns
+from lossgauge.study.run.measure import measure, ranked, references
 from lossgauge.types import FeatureSet
 from tests.support.studies import fake_features
 
@@ -79,7 +79,7 @@ class Sphere(nn.Module):
 
 
 def test_frozen_features_are_measured_on_the_sphere(features):
-    frozen, random, collapsed = references(features, width=6)
+    frozen, random, collapsed = references(features, width=6).rows
     rows, labels = side(features, features.test)
     assert frozen["reference"] == "frozen features"
     assert frozen["intra"] == pytest.approx(slow_intra(rows, labels), rel=1e-5)
@@ -137,7 +137,8 @@ def test_a_class_has_a_row_a_side_and_a_lone_class_has_no_variance(features):
 
 def test_the_smallest_class_intra_is_that_of_no_lone_class(features):
     features = with_a_lone_class(features)
-    row, _ = measured = measure(Sphere(), features, with_retrieval=False)
+    measured = measure(Sphere(), features, with_retrieval=False)
+    row = measured.row
     of_test = [r["intra"] for r in measured.classes if r["side"] == "test"]
     assert row["test_smallest_class_intra"] == min(x for x in of_test if x is not None)
     assert all(value is None or math.isfinite(value) for value in row.values())
@@ -153,7 +154,7 @@ def test_neighbours_in_a_narrow_cone_are_those_of_exact_directions():
     distances = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distances.fill_diagonal_(torch.inf).argmin(dim=1)
     expected = float((labels[nearest] == labels).double().mean())
-    assert retrieval_columns(rows, labels)["recall_at_1"] == expected
+    assert ranked(rows, labels).recall_at[1] == expected
     # the plain product in float32 gives another order
     product = (rows @ rows.T).fill_diagonal_(-torch.inf)
     assert (product.argmax(dim=1) != nearest).any()
