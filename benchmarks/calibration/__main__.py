@@ -29,6 +29,7 @@ from benchmarks.calibration.studies import CLASSES, LEVELS, SPREADS, Condition, 
 
 CORRELATIONS = (0.0, 0.1, 0.4)
 BOOTSTRAP_STUDIES, BOOTSTRAP_QUERIES = 300, 2_000
+CHOSEN = "crossed, moderated"
 Row = dict[str, Any]
 
 
@@ -42,7 +43,10 @@ def rows_of(condition: Condition, studies: int, seed: int = 0) -> list[Row]:
     rows: list[Row] = []
     for seeds, simulated in simulate(condition, studies, seed=seed, kept=kept).items():
         for losses, unit in product(LOSS_SETS, ("classes", "within", "queries")):
-            methods = METHODS if seeds > 1 else {"these heads": queries_only}
+            if seeds == 1:
+                methods = {"these heads": queries_only}
+            else:
+                methods = METHODS if unit == "classes" else {CHOSEN: METHODS[CHOSEN]}
             for name, method in methods.items():
                 results = [
                     _judged(method(simulated, chosen, unit), simulated, chosen, unit, seeds == 1)

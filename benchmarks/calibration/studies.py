@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.calibration.hits import draw
+
 LOSSES = 7
 SEEDS = (1, 2, 3, 5, 10)
 CLASSES = {50: 10, 200: 20, 2_000: 100, 10_000: 500}
@@ -107,7 +109,7 @@ def levels(condition: Condition) -> np.ndarray:
 
 def simulate(condition: Condition, studies: int, *, seed: int, kept: int = 0) -> dict[int, Studies]:
     """`studies` simulated studies for each number of seeds: the first seeds of the same ones. `kept`: with class sums."""
-    block = max(1, min(studies, 40_000 // condition.queries))
+    block = max(1, min(studies, 200_000 // condition.queries))
     starts = [*range(0, studies, block), studies]
     generator = np.random.Generator(np.random.SFC64([seed, *map(ord, condition.name)]))
     blocks = [
@@ -143,28 +145,14 @@ def _block(
     seeds = COMMON_SEED * normal(studies, 1, max(SEEDS)) + OWN_SEED * SPREADS[condition.spread][
         :, None
     ] * normal(studies, LOSSES, max(SEEDS))
-    odds = np.exp(logits, dtype=np.float32)
-    factors = np.exp(seeds).astype(np.float32)
-    hits = np.empty((max(SEEDS), studies, LOSSES, classes, size), dtype=np.float32)
-    for place in range(max(SEEDS)):
-        uniform = generator.random(odds.shape, dtype=np.float32)
-        np.less(uniform, (1 - uniform) * odds * factors[:, :, place, None, None], out=hits[place])
-    return _summed(condition, hits, of_class, alpha, seeds, kept)
-
-
-def _summed(
-    condition: Condition,
-    hits: np.ndarray,
-    of_class: np.ndarray,
-    alpha: np.ndarray,
-    seeds: np.ndarray,
-    kept: int,
-) -> dict[int, Studies]:
-    most, studies, _, classes, size = hits.shape
-    queries = classes * size
-    sums = hits.sum(-1)  # [seeds, studies, losses, classes]
-    flat = hits.reshape(most, studies, LOSSES, queries)
-    means = sums.sum(-1).astype(float) / queries
+    sums, of_each, of_first = draw(
+        np.exp(logits, dtype=np.float32),
+        np.exp(seeds).astype(np.float32),
+        np.array(SEEDS),
+        generator.integers(2**64, dtype=np.uint64),
+    )
+    queries = condition.queries
+    means = sums.sum(-1) / queries
     inside = (DIFFICULTY**2 + TASTE**2) * (1 - condition.correlation)
     fixed = np.stack(
         [
@@ -184,22 +172,14 @@ def _summed(
         "heads within": both,
     }
     found = {}
-    each_query = each_class = np.zeros((studies, LOSSES, LOSSES))
-    total_query, total_class = np.zeros_like(flat[0]), np.zeros_like(sums[0])
-    for place in range(most):
-        each_query = each_query + _gram(flat[place])
-        each_class = each_class + _gram(sums[place])
-        total_query += flat[place]
-        total_class += sums[place]
-        count = place + 1
-        if count not in SEEDS:
-            continue
+    classes_of_each = [_gram(of.astype(float)) for of in sums]
+    for place, count in enumerate(SEEDS):
         of = means[:count]
         grand = of.mean(0)
-        by_query = _gram(total_query) / count**2 / queries**2
-        by_class = _gram(total_class) / count**2 / queries**2
-        left_query = each_query / queries**2 - count * by_query
-        left_class = each_class / queries**2 - count * by_class
+        by_query = of_first[place] / (count * queries) ** 2
+        by_class = _gram(sums[:count].sum(0).astype(float)) / (count * queries) ** 2
+        left_query = of_each[:count].sum(0) / queries**2 - count * by_query
+        left_class = sum(classes_of_each[:count]) / queries**2 - count * by_class
         # a mean over all units is taken off each unit: squares of means, over the number of units
         squares = _outer(grand)
         left = sum(_outer(m) for m in of) - count * squares
@@ -231,8 +211,8 @@ def _summed(
 
 
 def _gram(values: np.ndarray) -> np.ndarray:
-    """Products of losses, summed over units. Sums of whole numbers below 2²⁴ are exact in float32."""
-    return (values @ values.swapaxes(-1, -2)).astype(float)
+    """Products of losses, summed over units."""
+    return values @ values.swapaxes(-1, -2)
 
 
 def _outer(means: np.ndarray) -> np.ndarray:

@@ -65,6 +65,21 @@ def test_the_variance_is_that_of_mean_squares_with_satterthwaites_degrees(seeds,
     assert interval.over == "new seeds and new queries"
 
 
+def test_the_variance_of_the_mean_is_lme4s():
+    """lmer(y ~ 1 + (1|seed) + (1|query)) of lme4 1.1-31: fixef and vcov; tests/batteries/test_oracles.py asks lme4 itself."""
+    s, q = np.arange(1, 5)[:, None], np.arange(1, 13)
+    values = (
+        0.05
+        + 0.08 * np.sin(1.7 * s)
+        + 0.4 * np.sin(2.9 * q + 0.3)
+        + 0.25 * np.sin(5.3 * s * q + q**2)
+    )
+    found = crossed(values)
+    whole = total(found.seed_part, found.query_part, found.both_part)
+    assert found.mean == pytest.approx(0.0356764214626)
+    assert whole.variance == pytest.approx(0.0102541894781, rel=1e-6)
+
+
 def test_classes_of_one_query_are_queries():
     values = table(3, 11)
     each = crossed(values, drawn="classes", classes=np.arange(11))

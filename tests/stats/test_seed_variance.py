@@ -112,7 +112,7 @@ def test_an_outlying_loss_keeps_its_own_variance_and_leaves_the_others_theirs():
     assert found.degrees[with_outlier] == pytest.approx([4.0] * 6, abs=0.1)
     without = moderated(table[1:], pairs(6))
     assert found.variance[~with_outlier].mean() == pytest.approx(without.variance.mean(), rel=0.1)
-    assert found.degrees[~with_outlier].min() > 8
+    assert found.degrees[~with_outlier].min() > 5
 
 
 def test_no_variance_is_squeezed_down():
