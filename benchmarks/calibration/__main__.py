@@ -26,10 +26,10 @@ from benchmarks.calibration.methods import (
     queries_only,
 )
 from benchmarks.calibration.studies import CLASSES, LEVELS, SPREADS, Condition, Studies, simulate
+from benchmarks.calibration.tables import CHOSEN, markdown
 
 CORRELATIONS = (0.0, 0.1, 0.4)
 BOOTSTRAP_STUDIES, BOOTSTRAP_QUERIES = 300, 2_000
-CHOSEN = "crossed, moderated"
 Row = dict[str, Any]
 
 
@@ -152,7 +152,8 @@ def main() -> None:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    print(f"{len(rows)} rows in {options.out / 'table.csv'}")
+    (options.out / "tables.md").write_text(markdown(rows) + "\n")
+    print(f"{len(rows)} rows in {options.out / 'table.csv'}; tables in tables.md beside it")
 
 
 if __name__ == "__main__":

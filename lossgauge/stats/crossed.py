@@ -144,7 +144,7 @@ def crossed_interval(of: Crossed) -> Interval:
             of.mean, None, of.seeds, over=of.over, missing="one seed and one query or class"
         )
     whole = total(of.seed_part, of.query_part, of.both_part)
-    if not whole.variance > 0:
+    if whole.variance <= (ROUNDING * of.mean) ** 2:
         return Interval(of.mean, None, of.seeds, over=of.over, missing="no spread")
     found = student(of.mean, float(whole.variance) ** 0.5, float(whole.degrees), of.seeds)
     return found._replace(over=of.over, approximate=_why_approximate(of))

@@ -1,7 +1,7 @@
 """Statistics against R: limma for squeezed variances, lme4 for crossed random effects, metafor for a summary over datasets.
 
-    apt-get install r-bioc-limma r-cran-lme4 r-cran-metafor
-    python -m pytest tests/batteries/test_oracles.py -m slow
+apt-get install r-bioc-limma r-cran-lme4 r-cran-metafor
+python -m pytest tests/batteries/test_oracles.py -m slow
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ def ask_r(package: str, code: str) -> list[float]:
         pytest.skip(f"R is not installed: apt-get install {package}")
     loaded = package.split("-")[-1]
     script = f"suppressMessages(library({loaded})); options(digits=15)\n{code}\n"
-    done = subprocess.run(
-        [program, "-"], input=script, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([program, "-"], input=script, capture_output=True, text=True, check=False)
     if "there is no package" in done.stderr:
         pytest.skip(f"R has no {loaded}: apt-get install {package}")
     assert done.returncode == 0, done.stderr

@@ -77,7 +77,7 @@ def test_the_variance_of_the_mean_is_lme4s():
     found = crossed(values)
     whole = total(found.seed_part, found.query_part, found.both_part)
     assert found.mean == pytest.approx(0.0356764214626)
-    assert whole.variance == pytest.approx(0.0102541894781, rel=1e-6)
+    assert whole.variance == pytest.approx(0.0102541894781, rel=1e-4)  # lmer stops there
 
 
 def test_classes_of_one_query_are_queries():
@@ -165,8 +165,11 @@ def test_equal_answers_have_no_interval_and_decide_nothing():
     assert interval.half_width is interval.p_value is None
     assert interval.why_none == "the two losses answer every query the same"
     assert not interval.excludes_zero
-    constant = crossed_interval(crossed(np.full((3, 20), 0.25)))
-    assert (constant.half_width, constant.why_none) == (None, "no spread")
+    rounded = np.array([[0.6 - 0.5, 0.7 - 0.6, 0.8 - 0.7]] * 2)
+    assert len(set(rounded[0])) > 1
+    for values in (np.full((3, 20), 0.25), rounded):
+        constant = crossed_interval(crossed(values))
+        assert (constant.half_width, constant.why_none) == (None, "no spread")
 
 
 def test_equal_means_in_every_seed_still_vary_over_queries():

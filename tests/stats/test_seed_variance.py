@@ -6,10 +6,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from lossgauge.errors import InputError
-from lossgauge.stats.seed_variance import fit_prior, moderated, squeeze
+from lossgauge.stats.seed_variance import fit_prior, moderated, seed_interval, squeeze
 
 VARIANCES = np.array([0.31, 0.52, 1.7, 0.9, 0.44, 2.6, 0.15])
 
@@ -153,6 +153,27 @@ def test_one_seed_or_a_mean_that_is_not_finite_is_an_error():
     table[0, 1] = np.nan
     with pytest.raises(InputError, match="must be finite"):
         moderated(table, pairs(3))
+
+
+def test_the_interval_of_a_scalar_is_a_moderated_t():
+    table = means([1, 1, 1, 1], 3)
+    contrast = np.array([1.0, 0, -1, 0])
+    found = seed_interval(table, contrast)
+    variance = moderated(table, contrast[None])
+    expected = stats.t(variance.degrees[0], scale=(variance.variance[0] / 3) ** 0.5)
+    assert found.mean == pytest.approx((table[0] - table[2]).mean())
+    assert found.half_width == pytest.approx(expected.ppf(0.975))
+    assert found.p_value == pytest.approx(2 * expected.sf(abs(found.mean)))
+    assert (found.over, found.approximate, found.size) == ("new seeds", "", 3)
+    assert seed_interval(table[:, :2], contrast).approximate == "two seeds"
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_scalar_that_differs_equally_in_every_seed_has_no_interval(seeds):
+    table = np.array([[0.6, 0.7, 0.8], [0.5, 0.6, 0.7], [0.1, 0.9, 0.2]])[:, :seeds]
+    found = seed_interval(table, np.array([1.0, -1, 0]))
+    assert (found.half_width, found.p_value) == (None, None)
+    assert found.why_none == ("one seed" if seeds == 1 else "no spread between the seeds")
 
 
 def test_intervals_with_the_moderated_variance_cover():
