@@ -89,6 +89,18 @@ def crossed_moderated(studies: Studies, losses: tuple[int, ...], unit: str) -> I
     return _crossed(studies, losses, unit, moderated_seeds)
 
 
+def satterthwaite(studies: Studies, losses: tuple[int, ...], unit: str) -> Intervals:
+    """As `crossed_moderated`, with Satterthwaite's degrees of freedom for the whole variance."""
+    return _crossed(studies, losses, unit, moderated_seeds, _satterthwaite)
+
+
+def _satterthwaite(seeds: Variance, queries: Variance, both: Variance) -> Variance:
+    larger = np.maximum(seeds.variance, queries.variance)
+    variance = np.maximum(seeds.variance + queries.variance - both.variance, larger)
+    spent = sum(part.variance**2 / part.degrees for part in (seeds, queries, both))
+    return Variance(variance, variance**2 / np.maximum(spent, 1e-300))
+
+
 def queries_only(studies: Studies, losses: tuple[int, ...], unit: str) -> Intervals:
     """With one seed: these heads on new queries."""
     products = studies.products[unit]
@@ -103,10 +115,11 @@ def _crossed(
     losses: tuple[int, ...],
     unit: str,
     seeds: Callable[[Studies, tuple[int, ...]], Variance],
+    combined: Callable[[Variance, Variance, Variance], Variance] = total,
 ) -> Intervals:
     products = studies.products[unit]
     count = studies.means.shape[-1]
-    variance = total(
+    variance = combined(
         seeds(studies, losses),
         Variance(of_products(products.queries, losses), np.float64(products.degrees)),
         Variance(of_products(products.both, losses), np.float64(products.degrees * (count - 1))),
@@ -119,6 +132,7 @@ METHODS = {
     "moderated t": moderated_t,
     "crossed": crossed,
     "crossed, moderated": crossed_moderated,
+    "crossed, Satterthwaite": satterthwaite,
 }
 
 

@@ -98,7 +98,14 @@ def _by_method(rows: list[Row]) -> str:
     """All methods where the bootstraps were tried: two losses, at most 2,000 queries."""
     tried = {(r["queries"], r["correlation"], r["spread"]) for r in _of(rows, "pigeonhole")}
     lines = []
-    for method in (TODAY, "crossed", CHOSEN, "class bootstrap", "pigeonhole"):
+    for method in (
+        TODAY,
+        "crossed",
+        "crossed, Satterthwaite",
+        CHOSEN,
+        "class bootstrap",
+        "pigeonhole",
+    ):
         cell = [
             r
             for r in _of(rows, method)

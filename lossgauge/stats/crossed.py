@@ -1,7 +1,8 @@
 """The interval of a mean difference over new seeds and new queries: two crossed random effects.
 
 A difference of two losses is known for each seed and query: D_sq. With S seeds and Q queries, its mean has the variance
-σ²_seed/S + σ²_query/Q + σ²_both/(S·Q). It is estimated by mean squares, with degrees of freedom after Satterthwaite 1946.
+σ²_seed/S + σ²_query/Q + σ²_both/(S·Q). It is estimated by mean squares. The seed part and the query part keep their own quantiles of
+Student's t; one quantile for the sum (Satterthwaite) gave intervals that were too wide for few queries (docs/statistics.md).
 
 Queries of one class are alike. If test classes are new (class-disjoint), the unit is the class: sums over its queries, as in a
 cluster-robust variance. If the classes are those of training (closed set), they are fixed, and queries are drawn inside them.
@@ -10,14 +11,16 @@ The gallery is taken as given.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
+from scipy import special
 
 from lossgauge.errors import InputError
 from lossgauge.stats.intervals import ROUNDING, Interval, student
-from lossgauge.stats.seed_variance import Variance
+from lossgauge.stats.seed_variance import Numbers, Variance
 
 Drawn = Literal["queries", "queries within classes", "classes"]
 """What a new test side would change: all queries, the queries of each class, or whole classes with their queries."""
@@ -27,20 +30,14 @@ NOTHING = Variance(0.0, 0.0)
 
 FEW_UNITS, FEW_DIFFERING = 10, 10
 
+_LEAST_P_LOGARITHM = -300.0
+_NORMAL = 1.959963984540054
+
 _OVER: dict[Drawn, str] = {
     "queries": "new queries",
     "queries within classes": "new queries of the same classes",
     "classes": "queries of new classes",
 }
-
-
-class Answers(NamedTuple):
-    """What the heads of one loss answered: a hit, or a precision, of every query in every seed."""
-
-    values: Float[np.ndarray, "seeds queries"]
-    seeds: tuple[int, ...]
-    queries: Shaped[np.ndarray, " queries"]
-    """Ids of the queries."""
 
 
 class Crossed(NamedTuple):
@@ -68,23 +65,6 @@ class Crossed(NamedTuple):
         if self.seed_part.degrees:
             return f"new seeds {'and' if self.query_part.degrees else 'on'} {queries}"
         return f"these trained heads on {queries}"
-
-
-def differences(left: Answers, right: Answers) -> Float[np.ndarray, "seeds queries"]:
-    """`left` − `right` for the seeds that both have, in increasing order.
-
-    InputError if the queries are not the same in the same order, or if no seed is shared.
-    """
-    if not np.array_equal(left.queries, right.queries):
-        count = len(set(left.queries.tolist()) ^ set(right.queries.tolist()))
-        what = f"{count} queries are on one side only" if count else "their order differs"
-        raise InputError(f"two losses must answer the same queries, but {what}")
-    shared = sorted(set(left.seeds) & set(right.seeds))
-    if not shared:
-        raise InputError(f"two losses must share a seed, got {left.seeds} and {right.seeds}")
-    rows = [side.values[[side.seeds.index(seed) for seed in shared]] for side in (left, right)]
-    paired: np.ndarray = np.subtract(rows[0], rows[1], dtype=float)
-    return paired
 
 
 def crossed(
@@ -147,7 +127,23 @@ def crossed_interval(of: Crossed) -> Interval:
     if whole.variance <= (ROUNDING * of.mean) ** 2:
         return Interval(of.mean, None, of.seeds, over=of.over, missing="no spread")
     found = student(of.mean, float(whole.variance) ** 0.5, float(whole.degrees), of.seeds)
-    return found._replace(over=of.over, approximate=_why_approximate(of))
+    return found._replace(p_value=_p_value(of), over=of.over, approximate=_why_approximate(of))
+
+
+def _p_value(of: Crossed) -> float:
+    """The least level at which the interval excludes 0: with many comparisons, levels far below 5 % count."""
+    excess = max(of.seed_part.variance - of.both_part.variance, 0.0)
+    parts = [(excess, of.seed_part.degrees), (of.query_part.variance, of.query_part.degrees)]
+    low, high = _LEAST_P_LOGARITHM, 0.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        squares = sum(
+            variance * special.stdtrit(degrees, math.exp(middle) / 2) ** 2
+            for variance, degrees in parts
+            if degrees
+        )
+        low, high = (middle, high) if squares > of.mean**2 else (low, middle)
+    return math.exp(high)
 
 
 def _why_approximate(of: Crossed) -> str:
@@ -162,22 +158,24 @@ def _why_approximate(of: Crossed) -> str:
 
 
 def total(seeds: Variance, queries: Variance, both: Variance) -> Variance:
-    """Variance of a mean over seeds and queries: both parts less what they share, at least the larger part.
+    """Variance of a mean over seeds and queries: both parts less what they share, at least that of queries.
 
-    Degrees of freedom after Satterthwaite, with the shared part. Parts may be arrays of one shape; degrees of 0 leave a part out.
+    The degrees of freedom are those of a Student's t with the half width √(t²ₛ·seeds + t²_q·queries), where each part has its
+    own quantile (Graybill and Wang 1980). Parts may be arrays of one shape; a part without degrees of freedom is left out.
     """
-    parts = np.maximum(seeds.variance, queries.variance)
-    variance = np.maximum(seeds.variance + queries.variance - both.variance, parts)
-    spent = sum(
-        np.where(
-            np.equal(part.degrees, 0),
-            0.0,
-            np.square(part.variance) / np.maximum(part.degrees, 1e-9),
-        )
-        for part in (seeds, queries, both)
+    excess = np.maximum(seeds.variance - both.variance, 0.0)
+    variance = excess + queries.variance
+    squares = excess * _squared_t(seeds.degrees) + queries.variance * _squared_t(queries.degrees)
+    ratio = np.sqrt(squares / np.maximum(variance, np.finfo(float).tiny))
+    least, most = (of(seeds.degrees, queries.degrees) for of in (np.minimum, np.maximum))
+    degrees = special.stdtridf(0.975, np.maximum(ratio, _NORMAL + 1e-6))
+    return Variance(variance, np.clip(degrees, np.where(least > 0, least, most), most))
+
+
+def _squared_t(degrees: Numbers) -> Numbers:
+    return np.where(
+        np.greater(degrees, 0), special.stdtrit(np.maximum(degrees, 1e-3), 0.975) ** 2, 0.0
     )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return Variance(variance, np.where(spent > 0, variance**2 / spent, 0.0))
 
 
 def _units(

@@ -99,8 +99,9 @@ def seed_interval(
     if spread <= ROUNDING * np.abs(values).max(initial=0.0):
         return Interval(float(values.mean()), None, len(values))
     found = moderated(means, contrast[None])
-    error = float(found.variance[0] / len(values)) ** 0.5
-    interval = student(float(values.mean()), error, float(found.degrees[0]), len(values))
+    variance, degrees = np.ravel(found.variance)[0], np.ravel(found.degrees)[0]
+    error = float(variance / len(values)) ** 0.5
+    interval = student(float(values.mean()), error, float(degrees), len(values))
     return interval._replace(approximate="two seeds" if len(values) == 2 else "")
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from lossgauge.errors import InputError
-from lossgauge.stats.crossed import Answers, crossed, crossed_interval, differences, total
+from lossgauge.stats.crossed import crossed, crossed_interval, total
 from lossgauge.stats.seed_variance import Variance
 
 
@@ -39,7 +39,7 @@ def mean_squares(values: np.ndarray) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize(("seeds", "queries"), [(2, 7), (3, 40), (5, 12)])
-def test_the_variance_is_that_of_mean_squares_with_satterthwaites_degrees(seeds, queries):
+def test_the_variance_is_that_of_mean_squares_and_each_part_has_its_own_t(seeds, queries):
     values = table(seeds, queries)
     of_seeds, of_queries, rest = mean_squares(values)
     found = crossed(values)
@@ -48,20 +48,20 @@ def test_the_variance_is_that_of_mean_squares_with_satterthwaites_degrees(seeds,
     assert found.query_part == pytest.approx((of_queries / scale, queries - 1))
     assert found.both_part == pytest.approx((rest / scale, (seeds - 1) * (queries - 1)))
     whole = total(found.seed_part, found.query_part, found.both_part)
-    variance = max(of_seeds + of_queries - rest, of_seeds, of_queries) / scale
-    spent = (
-        of_seeds**2 / (seeds - 1)
-        + of_queries**2 / (queries - 1)
-        + rest**2 / ((seeds - 1) * (queries - 1))
-    ) / scale**2
-    assert whole == pytest.approx((variance, variance**2 / spent))
+    excess = max(of_seeds - rest, 0.0) / scale
+    variance = excess + of_queries / scale
+    assert whole.variance == pytest.approx(variance)
+
+    def squared_half_width(level: float) -> float:
+        of_seeds, of_queries = (
+            stats.t.isf(level / 2, degrees) ** 2 for degrees in (seeds - 1, queries - 1)
+        )
+        return of_seeds * excess + of_queries * (variance - excess)
+
     interval = crossed_interval(found)
-    assert interval.half_width == pytest.approx(
-        stats.t.ppf(0.975, variance**2 / spent) * variance**0.5
-    )
-    assert interval.p_value == pytest.approx(
-        2 * stats.t.sf(abs(values.mean()) / variance**0.5, variance**2 / spent)
-    )
+    assert interval.half_width == pytest.approx(squared_half_width(0.05) ** 0.5)
+    assert interval.standard_error == pytest.approx(variance**0.5)
+    assert squared_half_width(interval.p_value) == pytest.approx(interval.mean**2)
     assert interval.over == "new seeds and new queries"
 
 
@@ -198,26 +198,6 @@ def test_queries_without_their_classes_are_an_error():
         crossed(table(2, 4), drawn="classes")
     with pytest.raises(InputError, match="each of 4 queries needs its class, got 3"):
         crossed(table(2, 4), drawn="queries within classes", classes=np.zeros(3))
-
-
-def answers(values: np.ndarray, seeds: tuple[int, ...], queries: list[str]) -> Answers:
-    return Answers(values, seeds, np.array(queries))
-
-
-def test_differences_are_paired_by_seed_and_query():
-    left = answers(np.array([[1.0, 0.0], [1.0, 1.0]]), (0, 2), ["a", "b"])
-    right = answers(np.array([[0.0, 0.0], [0.5, 0.25], [9.0, 9.0]]), (2, 0, 5), ["a", "b"])
-    assert differences(left, right).tolist() == [[0.5, -0.25], [1.0, 1.0]]
-
-
-def test_different_queries_or_no_shared_seed_are_errors():
-    left = answers(np.zeros((1, 2)), (0,), ["a", "b"])
-    with pytest.raises(InputError, match="2 queries are on one side only"):
-        differences(left, answers(np.zeros((1, 2)), (0,), ["a", "c"]))
-    with pytest.raises(InputError, match="their order differs"):
-        differences(left, answers(np.zeros((1, 2)), (0,), ["b", "a"]))
-    with pytest.raises(InputError, match="must share a seed"):
-        differences(left, answers(np.zeros((1, 2)), (1,), ["a", "b"]))
 
 
 def test_a_moderated_variance_between_seeds_takes_the_place_of_the_pairs_own():
