@@ -7,7 +7,6 @@ python -m benchmarks.calibration --studies 200          quick
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from itertools import product
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.calibration.methods import (
     LOSS_SETS,
@@ -130,7 +131,7 @@ def _bootstraps(condition: Condition, studies: Studies, seeds: int) -> list[Row]
 def main() -> None:
     parser = argparse.ArgumentParser(description="Coverage of intervals in simulated studies.")
     parser.add_argument("--studies", type=int, default=2_000)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/calibration/results"))
+    parser.add_argument("--out", type=Path, default=Path("lossgauge-results/calibration"))
     parser.add_argument("--at-most", type=int, default=1_000, help="new conditions in this call")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -148,12 +149,14 @@ def main() -> None:
         for c in conditions()
         for row in json.loads((options.out / f"{c.name}.json").read_text())
     ]
-    with (options.out / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    (options.out / "tables.md").write_text(markdown(rows) + "\n")
-    print(f"{len(rows)} rows in {options.out / 'table.csv'}; tables in tables.md beside it")
+    write(rows, options.out)
+
+
+def write(rows: list[Row], folder: Path) -> None:
+    """All rows as `table.parquet`, and the tables of docs/statistics.md as `tables.md`."""
+    pq.write_table(pa.Table.from_pylist(rows), folder / "table.parquet", compression="zstd")
+    (folder / "tables.md").write_text(markdown(rows) + "\n")
+    print(f"{len(rows)} rows: table.parquet and tables.md in {folder}")
 
 
 if __name__ == "__main__":

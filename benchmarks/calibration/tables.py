@@ -129,7 +129,8 @@ def _range(rows: list[Row], key: str) -> str:
     values = [r[key] for r in rows if r["without"] < 50]
     if not values:
         return "—"
-    return f"{min(values):.0f}–{max(values):.0f} %"
+    low, high = (f"{of(values):.0f}" for of in (min, max))
+    return f"{low} %" if low == high else f"{low}–{high} %"
 
 
 def _worst(rows: list[Row], key: str, of: Callable[[list[float]], float]) -> str:

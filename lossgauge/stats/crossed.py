@@ -29,6 +29,7 @@ NOTHING = Variance(0.0, 0.0)
 """A part that cannot be estimated."""
 
 FEW_UNITS, FEW_DIFFERING = 10, 10
+"""Fewer classes were not simulated; with fewer queries that differ, intervals are too wide."""
 
 _LEAST_P_LOGARITHM = -300.0
 _NORMAL = 1.959963984540054
@@ -150,7 +151,10 @@ def _why_approximate(of: Crossed) -> str:
     """Where simulated intervals cover less than 93 % or more than 97 % of the time; see docs/statistics.md."""
     if of.seeds == 2:
         return "two seeds"
-    if of.query_part.degrees and of.units < FEW_UNITS:
+    seeds, queries = of.seed_part, of.query_part
+    if of.seeds == 3 and seeds.degrees < 3 and seeds.variance > queries.variance:
+        return "three seeds, and other losses do not help"
+    if queries.degrees and of.units < FEW_UNITS:
         return f"{of.units} {'classes' if of.drawn == 'classes' else 'queries'}"
     if of.differing < FEW_DIFFERING:
         return f"the losses differ on {of.differing} queries only"

@@ -207,8 +207,16 @@ def test_a_moderated_variance_between_seeds_takes_the_place_of_the_pairs_own():
     assert found.query_part == pytest.approx(crossed(values).query_part)
 
 
-def test_two_seeds_and_few_units_are_approximate():
+def test_few_seeds_few_units_and_few_differences_are_approximate():
     assert crossed_interval(crossed(table(2, 50))).approximate == "two seeds"
-    assert crossed_interval(crossed(table(3, 50))).approximate == ""
-    few = crossed(table(3, 50), drawn="classes", classes=np.arange(50) % 5)
+    assert crossed_interval(crossed(table(4, 50))).approximate == ""
+    wide = table(3, 50) + np.array([[-1.0], [0.0], [1.0]])
+    assert crossed_interval(crossed(wide)).approximate.startswith("three seeds")
+    helped = crossed(wide, seed_variance=Variance(1.0, 8.0))
+    assert crossed_interval(helped).approximate == ""
+    rare = np.zeros((4, 50))
+    rare[:, :9] = 1.0
+    rare[0, 0] = 0.0
+    assert crossed_interval(crossed(rare)).approximate == "the losses differ on 9 queries only"
+    few = crossed(table(4, 50), drawn="classes", classes=np.arange(50) % 5)
     assert crossed_interval(few).approximate == "5 classes"
