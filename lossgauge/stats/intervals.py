@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import permutations
 from typing import NamedTuple
 
@@ -23,14 +23,23 @@ EXACT_POINTS = 8
 
 
 class Interval(NamedTuple):
-    """A mean over seeds and its 95 % interval, mean ± half_width."""
+    """A mean and its 95 % interval, mean ± half_width."""
 
     mean: float
     half_width: float | None
     """None if the values have no spread: for a single value or equal values, an interval of 0 would be misleading."""
     size: int
+    """Seeds; of a summary over datasets, datasets."""
     p_value: float | None = None
     """Two-sided p-value for a mean of 0: Student's t-test, paired if the values are differences; None without spread."""
+    degrees: float | None = None
+    """Degrees of freedom of Student's t; None without an interval."""
+    over: str = "new seeds"
+    """What would be drawn again: "new seeds and new queries", "these trained heads on new queries"."""
+    approximate: str = ""
+    """Why the true coverage may be outside of 93 to 97 %, in words; empty where simulations say that it is inside."""
+    missing: str = ""
+    """Why there is no interval, where seeds are not the reason; empty if there is one."""
 
     @property
     def low(self) -> float:
@@ -46,10 +55,18 @@ class Interval(NamedTuple):
         return self.half_width is not None and (self.low > 0 or self.high < 0)
 
     @property
+    def standard_error(self) -> float | None:
+        if self.half_width is None or self.degrees is None:
+            return None
+        return self.half_width / t_quantile(self.degrees)
+
+    @property
     def why_none(self) -> str:
         """Why there is no interval, in words; empty if there is one."""
         if self.half_width is not None:
             return ""
+        if self.missing:
+            return self.missing
         return "one seed" if self.size == 1 else "no spread between the seeds"
 
 
@@ -84,8 +101,13 @@ def interval(values: Iterable[object]) -> Interval | None:
     mean = math.fsum(numbers) / len(numbers)
     spread = math.sqrt(math.fsum((x - mean) ** 2 for x in numbers) / (len(numbers) - 1))
     error = spread / math.sqrt(len(numbers))
-    p_value = _p_value(mean, error, len(numbers) - 1)
-    return Interval(mean, _quantile(len(numbers) - 1) * error, len(numbers), p_value)
+    return student(mean, error, len(numbers) - 1, len(numbers))
+
+
+def student(mean: float, error: float, degrees: float, size: int) -> Interval:
+    """The interval of a mean with this standard error, which is above 0."""
+    p_value = float(special.stdtr(degrees, -abs(mean / error)) * 2)
+    return Interval(mean, t_quantile(degrees) * error, size, p_value, degrees)
 
 
 def paired_difference(left: Mapping[int, object], right: Mapping[int, object]) -> Interval | None:
@@ -124,13 +146,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-@cache
-def _quantile(degrees: int) -> float:
-    return float(special.stdtrit(degrees, 0.975))
-
-
-def _p_value(mean: float, error: float, degrees: int) -> float:
-    return float(special.stdtr(degrees, -abs(mean / error)) * 2)
+@lru_cache(maxsize=4096)
+def t_quantile(degrees: float, share: float = 0.975) -> float:
+    """Quantile of Student's t; the degrees of freedom need not be whole."""
+    return float(special.stdtrit(degrees, share))
 
 
 def _unit_ranks(values: Sequence[float]) -> np.ndarray:
