@@ -31,6 +31,15 @@ class Interval(NamedTuple):
     size: int
     p_value: float | None = None
     """Two-sided p-value for a mean of 0: Student's t-test, paired if the values are differences; None without spread."""
+    degrees: float | None = None
+    """Degrees of freedom, where they are not the number of values minus one."""
+
+    @property
+    def degrees_of_freedom(self) -> float | None:
+        """None without an interval."""
+        if self.half_width is None:
+            return None
+        return self.size - 1 if self.degrees is None else self.degrees
 
     @property
     def low(self) -> float:

@@ -1,0 +1,121 @@
+"""What intervals decide: higher, lower, equivalent or open, corrected over a whole family of comparisons.
+
+Holm 1979 for the correction; Schuirmann 1987 for equivalence, as two one-sided tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal, NamedTuple
+
+from scipy import special
+
+from lossgauge.stats.intervals import Interval, holm
+from lossgauge.stats.number_format import counted, in_p
+
+LEVEL = 0.05
+"""Of every corrected p-value; intervals are 95 % accordingly."""
+
+MOST_SEEDS = 1_000
+"""No larger number of seeds is proposed: our choice."""
+
+Side = Literal["higher", "lower", "equivalent", "open"]
+
+
+class Decision(NamedTuple):
+    """What one interval of a family decides."""
+
+    side: Side
+    reason: str = ""
+    """Why it is open; empty otherwise."""
+    p_value: float | None = None
+    """For a difference of 0, corrected over the family; None without an interval."""
+    equivalence_p_value: float | None = None
+    """For a difference outside the margin, corrected over the family; None without an interval or a margin."""
+    family: int = 0
+    """How many comparisons the correction is for."""
+    seeds_needed: int | None = None
+    """See `seeds_needed`; None if it is decided."""
+
+
+def decide(family: Sequence[Interval | None], margin: float | None) -> list[Decision]:
+    """A decision for each difference of a family, all in one quantity.
+
+    `equivalent`: the interval lies inside ± `margin`, also after Holm's correction over the family. Else `higher` or
+    `lower`: it excludes 0 after the correction. Else `open`. So the chance of any false `higher` or `lower` in the
+    family is at most 5 %, and the chance of any false `equivalent` too. Comparisons without an interval are open, and
+    do not count in the correction.
+    """
+    p_values = _corrected([one.p_value if one else None for one in family])
+    outside = _corrected([_outside_p_value(one, margin) for one in family])
+    tested = sum(p is not None for p in p_values)
+    return [
+        _decision(one, p, p_outside, margin, tested)
+        for one, p, p_outside in zip(family, p_values, outside, strict=True)
+    ]
+
+
+def seeds_needed(of: Interval, margin: float | None, *, family: int = 1) -> int | None:
+    """The number of seeds at which the difference would be decided, if its mean and its spread stayed as they are.
+
+    Decided as clear or as equivalent, whichever takes fewer seeds, after a correction for `family` comparisons. A new
+    study with this number decides about every second time. None without a spread, and above 1,000.
+    """
+    degrees = of.degrees_of_freedom
+    if of.half_width is None or degrees is None:
+        return None
+    distance = max(abs(of.mean), (margin or 0.0) - abs(of.mean))
+    spread = of.half_width / _quantile(LEVEL, degrees) * math.sqrt(of.size)
+    level = LEVEL / max(family, 1)
+    for size in range(of.size + 1, MOST_SEEDS + 1):
+        if _quantile(level, size - 1) * spread / math.sqrt(size) < distance:
+            return size
+    return None
+
+
+def _decision(
+    of: Interval | None,
+    p_value: float | None,
+    p_outside: float | None,
+    margin: float | None,
+    tested: int,
+) -> Decision:
+    if of is None:
+        return Decision("open", "not measured")
+    if p_value is None:
+        return Decision("open", "one seed shows no spread" if of.size == 1 else of.why_none)
+    decided = Decision("open", "", p_value, p_outside, tested)
+    if p_outside is not None and p_outside < LEVEL:
+        return decided._replace(side="equivalent")
+    if p_value < LEVEL:
+        return decided._replace(side="higher" if of.mean > 0 else "lower")
+    reason = "no clear difference"
+    if of.p_value is not None and of.p_value < LEVEL:
+        reason = (
+            f"clear alone ({in_p('p', of.p_value)}), but not after the correction for "
+            f"{counted(tested, 'comparison')}"
+        )
+    return decided._replace(reason=reason, seeds_needed=seeds_needed(of, margin, family=tested))
+
+
+def _outside_p_value(of: Interval | None, margin: float | None) -> float | None:
+    """Below 0.05 if and only if the 95 % interval lies inside ± `margin`."""
+    if of is None or margin is None or not of.half_width:
+        return None
+    degrees = of.degrees_of_freedom
+    if degrees is None:
+        return None
+    error = of.half_width / _quantile(LEVEL, degrees)
+    return min(1.0, 2 * float(special.stdtr(degrees, (abs(of.mean) - margin) / error)))
+
+
+def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(corrected) for p in p_values]
+
+
+@cache
+def _quantile(level: float, degrees: float) -> float:
+    return float(special.stdtrit(degrees, 1 - level / 2))
