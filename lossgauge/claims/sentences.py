@@ -18,7 +18,7 @@ def evidence(verdict: Verdict) -> list[str]:
 
 
 def family(verdict: Verdict) -> str:
-    """What the correction is for: `Corrected for all 5 comparisons in intra …`; empty without a comparison."""
+    """What the correction is for: the size of each family; empty without a comparison."""
     sizes = {
         COLUMNS[result.contrast.column].title: result.decision.family
         for result in verdict.results
@@ -26,11 +26,8 @@ def family(verdict: Verdict) -> str:
     }
     if not sizes:
         return ""
-    words = " and ".join(
-        f"{f'all {size} comparisons' if size > 1 else 'the only comparison'} in {title}"
-        for title, size in sizes.items()
-    )
-    return f"Corrected (Holm) for {words} that the claims make on this dataset."
+    counts = ", ".join(f"{size} in {title}" for title, size in sizes.items())
+    return f"Corrected (Holm) for all comparisons that the claims make on this dataset: {counts}."
 
 
 def turning(flips: Sequence[Flip], *, at_most: int = 3) -> str:

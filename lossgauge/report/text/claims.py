@@ -21,6 +21,8 @@ class ShownVerdict(NamedTuple):
     key: str
     words: str
     status: str
+    effect: str
+    """The difference of a claim with one contrast, or how many pairs are on which side; empty if not tested."""
     reason: str
     family: str
     """What the correction is for."""
@@ -114,6 +116,7 @@ def _shown(verdict: Verdict) -> ShownVerdict:
         claim.key,
         claim.words,
         verdict.status,
+        summary(verdict),
         verdict.reason,
         family(verdict),
         claim.caution,
