@@ -126,11 +126,12 @@ def comparisons(view: StudyView, dataset: str) -> list[Compared]:
 
 
 def sentences(view: StudyView, dataset: str) -> list[str]:
-    """Whether training is worth it, in one sentence or two; none if nothing can be compared."""
+    """Whether training is worth it, one sentence for each measure; none if nothing can be compared."""
     of_all = comparisons(view, dataset)
     if not of_all:
         return []
-    words = [_by_the_first(of_all[0]), *map(_by_another, of_all[1:])]
+    gains = any(of.gained("better") for of in of_all[1:])
+    words = [_by_the_first(of_all[0], gains_otherwise=gains), *map(_by_another, of_all[1:])]
     ceiling = at_ceiling(view, dataset)
     if ceiling is not None and len(of_all) > 1:
         words.append(
@@ -139,7 +140,8 @@ def sentences(view: StudyView, dataset: str) -> list[str]:
     return words
 
 
-def _by_the_first(of: Compared) -> str:
+def _by_the_first(of: Compared, *, gains_otherwise: bool) -> str:
+    """With the advice not to train, unless some loss gains by the other measure."""
     if all(decision.p_value is None for decision in of.decisions.values()):
         reason = next(iter(of.decisions.values())).reason
         return f"It is open whether training helps by {of.title}: {reason}"
@@ -153,7 +155,8 @@ def _by_the_first(of: Compared) -> str:
             best = "at most " if len(of.losses) > 1 else ""
             numbers = f"{shown(of.levels[reference], 'percent')} against {best}{shown(max(of.means.values()), 'percent')}"
             verb = "are" if reference == FROZEN else "is"
-            return f"Do not train: the {reference} {verb} better than {every} by {of.title} ({numbers})"
+            start = "The" if gains_otherwise else "Do not train: the"
+            return f"{start} {reference} {verb} better than {every} by {of.title} ({numbers})"
     if len(of.losses) == 1:
         return (
             f"{display_name(of.losses[0])} is not clearly better than {of.references} by {of.title}"
@@ -174,7 +177,10 @@ def groups(of: Compared) -> Iterator[str]:
         ("open", f"not clearly different from {of.either}"),
     )
     for gain, words in gains:
-        if losses := of.gained(gain):
+        losses = of.gained(gain)
+        if gain == "open" and len(losses) == len(of.losses) > 1:
+            yield f"none of the {len(losses)} losses is clearly different from {of.either}"
+        elif losses:
             yield f"{_are(losses, of)} {words}"
 
 

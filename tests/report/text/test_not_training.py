@@ -81,6 +81,12 @@ def test_do_not_train_is_an_answer():
     )
 
 
+def test_the_advice_not_to_train_needs_both_measures():
+    view = study(level(0.55), level(0.6))
+    assert first(view).startswith("The frozen features are better than every loss by R@1 (60.0")
+    assert sentences(view, "b")[1].startswith("By MAP@R, all 3 losses are better than")
+
+
 def test_where_nothing_is_clearly_better_it_is_said():
     assert first(study(level(0.55, ccl=0.601), level(0.3))) == (
         "No loss is clearly better than the frozen features and the untrained head by R@1"
