@@ -33,8 +33,8 @@ def over_datasets(verdicts: Sequence[Verdict]) -> OverDatasets:
     reason = f"{words} of {counted(len(statuses), 'dataset')}"
     if 0 < tested < FEWEST:
         reason += (
-            f"; {counted(tested, 'tested dataset')} cannot show that it holds on other datasets too: "
-            f"that takes at least {FEWEST}"
+            f"; {counted(tested, 'tested dataset')} cannot show what holds on other datasets: that takes at "
+            f"least {FEWEST}"
         )
     effect = summary_effect([verdict.effect for verdict in verdicts])
     return OverDatasets(_status(counts, tested), reason, effect)

@@ -161,7 +161,9 @@ def _by_the_first(of: Compared, *, gains_otherwise: bool) -> str:
         return (
             f"{display_name(of.losses[0])} is not clearly better than {of.references} by {of.title}"
         )
-    return f"No loss is clearly better than {of.references} by {of.title}"
+    words = f"No loss is clearly better than {of.references} by {of.title}"
+    worse = of.gained("worse")
+    return f"{words}; {_are(worse, of)} worse than {of.either}" if worse else words
 
 
 def _by_another(of: Compared) -> str:
