@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from lossgauge.claims.statements import Contrast, Ordering
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
-from lossgauge.stats.decisions import LEVEL, Decision, decide
+from lossgauge.stats.decisions import LEVEL, Decision, decide, seeds_needed
 from lossgauge.stats.intervals import Correlation, Interval, known, rank_correlation
 from lossgauge.stats.number_format import counted
 from lossgauge.types import Record
@@ -28,7 +28,15 @@ class ContrastResult(NamedTuple):
     reason: str
     """Why it is open; empty otherwise."""
     decision: Decision
-    """What the correction is for, and how many seeds it would take. Its own direction may be that of right − left."""
+    """The corrected p-values. Its own direction may be that of right − left."""
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Seeds that would decide an open contrast; see `stats.decisions.seeds_needed`."""
+        if self.side != "open" or self.difference is None:
+            return None
+        margin = COLUMNS[self.contrast.column].margin
+        return seeds_needed(self.difference, margin, family=self.decision.family)
 
 
 class OrderingResult(NamedTuple):

@@ -149,7 +149,7 @@ def _contrast_numbers(result: ContrastResult, part: str) -> Record:
         "family": decision.family,
         "verdict": result.side,
         "reason": result.reason,
-        "seeds_needed": decision.seeds_needed,
+        "seeds_needed": result.seeds_needed,
     }
 
 

@@ -108,7 +108,7 @@ class Verdict(NamedTuple):
     @property
     def seeds_needed(self) -> int | None:
         """Seeds at which every open part would be decided; None if one would need too many, or if none is open."""
-        needed = [result.decision.seeds_needed for result in self.open_results]
+        needed = [result.seeds_needed for result in self.open_results]
         known = [number for number in needed if number is not None]
         return max(known) if known and len(known) == len(needed) else None
 

@@ -36,8 +36,6 @@ class Decision(NamedTuple):
     """For a difference outside the margin, corrected over the family; None without an interval or a margin."""
     family: int = 0
     """How many comparisons the correction is for."""
-    seeds_needed: int | None = None
-    """See `seeds_needed`; None if it is decided."""
 
 
 def decide(family: Sequence[Interval | None], margin: float | None) -> list[Decision]:
@@ -52,7 +50,7 @@ def decide(family: Sequence[Interval | None], margin: float | None) -> list[Deci
     outside = _corrected([_outside_p_value(one, margin) for one in family])
     tested = sum(p is not None for p in p_values)
     return [
-        _decision(one, p, p_outside, margin, tested)
+        _decision(one, p, p_outside, tested)
         for one, p, p_outside in zip(family, p_values, outside, strict=True)
     ]
 
@@ -79,7 +77,6 @@ def _decision(
     of: Interval | None,
     p_value: float | None,
     p_outside: float | None,
-    margin: float | None,
     tested: int,
 ) -> Decision:
     if of is None:
@@ -97,7 +94,7 @@ def _decision(
             f"clear alone ({in_p('p', of.p_value)}), but not after the correction for "
             f"{counted(tested, 'comparison')}"
         )
-    return decided._replace(reason=reason, seeds_needed=seeds_needed(of, margin, family=tested))
+    return decided._replace(reason=reason)
 
 
 def _outside_p_value(of: Interval | None, margin: float | None) -> float | None:

@@ -231,7 +231,7 @@ def test_an_undecided_claim_says_how_many_seeds_would_decide_it():
     told = found(made_up(LEVELS, spread=0.3), "1", "orl-faces")
     (whole,) = (part.whole for part in told.parts)
     assert whole is not None
-    assert told.seeds_needed == whole.decision.seeds_needed
+    assert told.seeds_needed == whole.seeds_needed
     assert told.seeds_needed is not None
     assert told.seeds_needed > 4
     assert f"about {told.seeds_needed} seeds would decide it" in told.reason
