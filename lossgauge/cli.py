@@ -27,6 +27,7 @@ WRONG, FAILED = 2, 1
 STUDIES = ("demo", "paper")
 BACKBONES = ("efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k")
 FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")
+VERDICTS = ("supported", "contradicted", "mixed", "undecided", "not tested")
 """For shell completion only. The lists that the program uses are in their own modules, which take a second to load."""
 
 app = typer.Typer(
@@ -47,6 +48,10 @@ def _completes(*words: str) -> Callable[[], list[str]]:
 
 Download = Annotated[
     bool, typer.Option(help="Download missing data and weights from the Hugging Face hub.")
+]
+ClaimsFile = Annotated[
+    Path | None,
+    typer.Option("--claims", metavar="FILE", help="A YAML file with claims of your own."),
 ]
 Folder = Annotated[Path, typer.Argument(help="The folder of a study.")]
 Quiet = Annotated[
@@ -150,6 +155,7 @@ def study(
     # a mistake in the file is said before torch is imported, which takes a second or more
     plan = load_plan(source, overrides=setting or ())
     with startup.imports():
+        from lossgauge.report.text.result_table import result_lines
         from lossgauge.study.engines import Resources
         from lossgauge.study.forecast import forecast
         from lossgauge.study.progress_bars import show_progress
@@ -167,12 +173,15 @@ def study(
                 outcome = run_study(
                     plan, folder, progress=progress, download=download, resources=resources
                 )
-        page = None if dry_run else _write_report(folder)
-    if dry_run:
+        written = None if dry_run else _write_report(folder)
+    if written is None:
         for line in forecast_lines(expected, folder):
             say(line)
         return
+    view, page = written
     say(outcome_line(outcome))
+    for line in result_lines(view):
+        say(line)
     say(f"report: {page}")
     if outcome.failed:
         raise typer.Exit(FAILED)
@@ -187,9 +196,55 @@ def report(
         Path | None,
         typer.Option(help="The HTML file to write. Default: report.html in the study's folder."),
     ] = None,
+    own: ClaimsFile = None,
 ) -> None:
     """Write the report of a study again, from the runs that are done so far."""
-    say(f"report: {_write_report(folder, out)}")
+    say(f"report: {_write_report(folder, out, own)[1]}")
+
+
+@app.command(
+    epilog="Examples: `lossgauge claims lossgauge-results/demo` · `lossgauge claims FOLDER --claims my_claims.yaml --fail-on contradicted`"
+)
+def claims(
+    folder: Folder,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the records as one JSON list.")
+    ] = False,
+    own: ClaimsFile = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERDICT",
+            help="End with exit code 1 if any claim has this verdict: supported, contradicted, mixed, undecided or "
+            "'not tested'.",
+            autocompletion=_completes(*VERDICTS),
+        ),
+    ] = None,
+) -> None:
+    """Test the paper's claims, and your own, on the runs of a study: on each dataset and over all."""
+    import json
+
+    with startup.imports():
+        from lossgauge.claims.own_claims import claims_of, read_claims
+        from lossgauge.claims.record_lines import record_lines
+        from lossgauge.claims.records import all_records
+        from lossgauge.claims.verdicts import STATUSES
+        from lossgauge.results.reader import read_study
+
+    if fail_on is not None and fail_on not in STATUSES:
+        raise InputError(f"--fail-on takes a verdict, got {fail_on!r}{nearest(fail_on, STATUSES)}")
+    plans = read_claims(own) if own else []
+    view = read_study(folder)
+    _say_damage(view)
+    records = all_records(view, claims_of(view, plans))
+    if as_json:
+        for line in json.dumps([record.plain for record in records], indent=1).splitlines():
+            say(line)
+    else:
+        for line in record_lines(records):
+            say(line)
+    if fail_on in [record.verdict for record in records]:
+        raise typer.Exit(FAILED)
 
 
 @app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
@@ -458,17 +513,22 @@ def _check_loss(name: str) -> None:
         raise typer.Exit(FAILED)
 
 
-def _write_report(folder: Path, out: Path | None = None) -> Path:
+def _write_report(
+    folder: Path, out: Path | None = None, own: Path | None = None
+) -> tuple[StudyView, Path]:
+    """The study, and where its page is."""
     with startup.imports():
+        from lossgauge.claims.own_claims import read_claims
         from lossgauge.report.output import check_replaceable, write_page
         from lossgauge.results.reader import read_study
 
     if out is not None:
         check_replaceable(out)
+    claims = read_claims(own) if own else []
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():
-        return write_page(view, out or folder / "report.html")
+        return view, write_page(view, out or folder / "report.html", claims)
 
 
 def _say_damage(view: StudyView) -> None:

@@ -57,6 +57,12 @@ def portable_results(results: Results) -> Results:
     return Results(*(portable_value(part, *below, keep=keep) for part in results))
 
 
+def without_folders(title: str) -> str:
+    """The title of a loss from a file, without the folders of the file: `a/my_loss.py:Pull` is `my_loss.py:Pull`."""
+    path, colon, attribute = title.partition(".py:")
+    return path.replace("\\", "/").rpartition("/")[2] + colon + attribute if colon else title
+
+
 def _working_folder() -> list[Path]:
     try:
         return [Path.cwd()]

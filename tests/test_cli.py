@@ -16,6 +16,7 @@ from PIL import Image
 import lossgauge
 from lossgauge import cli
 from lossgauge.backbones import BACKBONES
+from lossgauge.claims.verdicts import STATUSES
 from lossgauge.errors import InputError
 from lossgauge.integrations import EXPORTERS
 from lossgauge.plan.yaml_file import built_in_studies
@@ -455,6 +456,7 @@ def test_the_completion_of_a_shell_is_shown(monkeypatch, capsys, shell):
 def test_what_a_shell_completes_is_what_there_is():
     assert list(cli.STUDIES) == built_in_studies()
     assert tuple(EXPORTERS) == cli.FORMATS
+    assert cli.VERDICTS == STATUSES
     assert set(cli.BACKBONES) == set(BACKBONES)
 
 

@@ -70,6 +70,11 @@ LINES: dict[str, Line] = {
     "lossgauge report FOLDER": Line(
         ("lossgauge report FOLDER", "lossgauge report FOLDER --out FILE")
     ),
+    "lossgauge claims FOLDER": Line(),
+    "lossgauge claims FOLDER --json": Line(),
+    "lossgauge claims FOLDER --fail-on contradicted": Line(),
+    "lossgauge claims FOLDER --claims my_claims.yaml": Line(),
+    "lossgauge report FOLDER --claims my_claims.yaml": Line(),
     "lossgauge export FOLDER --to csv": Line(),
     "lossgauge schema": Line(),
     "lossgauge schema > study.schema.json": Line(("lossgauge schema",)),
@@ -115,6 +120,7 @@ LINES: dict[str, Line] = {
     ),
     "WANDB_MODE=online lossgauge export FOLDER --to wandb": Line(only_parsed="needs a network"),
     # the names of commands
+    "lossgauge status": Line(("lossgauge status FOLDER",)),
     "lossgauge report": Line(("lossgauge report FOLDER",)),
     "lossgauge export": Line(("lossgauge export FOLDER",)),
 }
@@ -150,6 +156,8 @@ def desk(
         SMALL.replace("[digits]", '["embeddings:embeddings.npz"]').replace("backbone: pixels\n", "")
     )
     own_data = blocks(text_of("docs/your-own-data.md"))
+    own_claims = blocks(text_of("docs/claims.md"))
+    Path("my_claims.yaml").write_text(next(b.code for b in own_claims if b.language == "yaml"))
     Path("mine.yaml").write_text(next(block.code for block in own_data if block.language == "yaml"))
     write_own_data()
     return tmp_path

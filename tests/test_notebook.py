@@ -179,22 +179,38 @@ def test_an_unknown_dataset_or_column_is_one_line_with_the_nearest_name(study):
 
 def test_claims_and_findings_are_words_with_their_numbers(study):
     claims = {claim.key: claim for claim in study.claims("digits")}
-    assert study.claims() == study.claims("digits")
+    everything = study.claims()
+    assert everything[:9] == study.claims("digits")
+    assert [claim.key for claim in everything[9:]] == list(claims)
+    assert all("of 1 dataset" in claim.reason for claim in everything[9:])
     assert list(claims) == ["1", "2", "3", "4", "5", "6", "7a", "7b", "8"]
-    assert claims["3"].status == "not tested"
+    assert claims["3"].verdict == "not tested"
     assert "class-disjoint" in claims["3"].reason
     five = claims["5"]
-    assert len(five.evidence) == len(five.numbers) == 2
+    assert len(five.evidence) == len(five.members) == 2
     runs = study.runs.set_index(["loss", "seed"])["term_active_ratio"]
-    row = next(row for row in five.numbers if row["column"] == "term_active_ratio")
+    row = next(row for row in five.members if row["column"] == "term_active_ratio")
     expected = (runs["info_nce"] - runs["triplet"]).mean()
-    assert (row["left"], row["right"], row["seeds"]) == ("info_nce", "triplet", 2)
-    assert row["difference"] == pytest.approx(expected)
+    assert (row["left"], row["right"], row["seeds"]) == (["info_nce"], ["triplet"], 2)
+    assert row["effect"] == pytest.approx(expected)
     assert all(claim.movement is None for claim in claims.values())
     topics = [finding.topic for finding in study.findings("digits")]
-    assert topics[0] == "Retrieval"
+    assert topics[0] == "Compared with no training"
     assert len(set(topics)) == len(topics) > 3
-    assert len(pd.DataFrame(study.claims())) == 9
+    assert len(pd.DataFrame(study.claims("digits"))) == 9
+
+
+def test_claims_of_a_file_come_after_those_of_the_paper(study, place):
+    (place / "own.yaml").write_text(
+        "claims:\n- claim: Mine.\n  losses: triplet\n  than: info_nce\n  column: map_at_r\n  direction: lower\n"
+    )
+    own = study.claims("digits", claims="own.yaml")[-1]
+    assert (own.key, own.claim) == ("own 1", "Mine.")
+    runs = study.runs.set_index(["loss", "seed"])["map_at_r"]
+    assert own.effect == pytest.approx((runs["triplet"] - runs["info_nce"]).mean())
+    (place / "own.yaml").write_text("claims: []")
+    with pytest.raises(PlanError, match="claims must have at least 1 entries"):
+        study.claims("digits", claims="own.yaml")
 
 
 def test_plots_are_plotly_figures_of_the_report(study):

@@ -1,6 +1,6 @@
 """How a verdict changes with the settings: tuned, all losses at one multiple, and every pair of settings.
 
-The two losses of a comparison take any of their settings independently: k settings each give k² combinations.
+The two losses of a pair take any of their settings independently: k settings each give k² combinations.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lossgauge.claims.comparisons import Side, compare
-from lossgauge.claims.statements import CLAIMS, Claim, Comparison
+from lossgauge.claims.contrasts import ContrastResult, Runs, Side, compare
+from lossgauge.claims.statements import CLAIMS, Claim, Contrast
 from lossgauge.claims.variants import LossVariant, LossVariants, loss_variants
-from lossgauge.claims.verdicts import Verdict, verdict, wrong_protocol
+from lossgauge.claims.verdicts import Verdict, verdicts_at, wrong_protocol
 from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import Interval
 
@@ -23,6 +23,8 @@ class Shares(NamedTuple):
     contradicting: int
     undecided: int
     """No clear difference, not measured, only one seed, or all runs of one side failed."""
+    equivalent: int = 0
+    """The interval lies inside the margin of the quantity."""
 
     @property
     def total(self) -> int:
@@ -34,9 +36,9 @@ class Shares(NamedTuple):
 
 
 class Flip(NamedTuple):
-    """A pair of settings where a comparison is on the other side."""
+    """A pair of settings where a pair of losses is on the other side."""
 
-    comparison: Comparison
+    contrast: Contrast
     left: str
     """Title of the loss with its settings."""
     right: str
@@ -55,7 +57,8 @@ class Movement(NamedTuple):
     at_factors: tuple[tuple[float, Verdict], ...]
     """All losses at one multiple of their first setting, ascending; empty without such runs."""
     combinations: Shares
-    """Over comparisons and pairs of settings; of an ordering, over default, multiples and tuned."""
+    """Over pairs of losses and pairs of their settings, without a correction; of an ordering, over default, multiples
+    and tuned."""
     flips: tuple[Flip, ...]
     """Where the side is not the default's: against the claim, or for it where the default contradicts it.
     The largest difference, against its interval, first."""
@@ -70,43 +73,70 @@ def movements(view: StudyView, dataset: str, claims: Sequence[Claim] = CLAIMS) -
     varied = [v for of_loss in of.by_loss.values() for v in of_loss if v.kind != "default"]
     if not any(variant.by_seed for variant in varied):
         return []
-    return [_movement(claim, of) for claim in claims if not wrong_protocol(claim, of)]
-
-
-def _movement(claim: Claim, of: LossVariants) -> Movement:
-    default = verdict(claim, of.default(), of)
+    claims = [claim for claim in claims if not wrong_protocol(claim, of)]
+    default = verdicts_at(view, claims, of.default(), of)
     as_tuned = of._replace(absent=of.absent_tuned())
-    tuned = verdict(claim, of.tuned(), as_tuned) if of.tuned() else None
-    at_factors = tuple(
-        (factor, verdict(claim, of.at_factor(factor), of._replace(absent=of.absent_at(factor))))
+    tuned = verdicts_at(view, claims, of.tuned(), as_tuned) if of.tuned() else None
+    at_factors = {
+        factor: verdicts_at(
+            view, claims, of.at_factor(factor), of._replace(absent=of.absent_at(factor))
+        )
         for factor in of.factors()
-    )
-    # parts of one claim may be on different sides by default: each flips against its own
-    own = {w.comparison: w.side for w in default.comparisons}
+    }
+    return [
+        _movement(
+            view,
+            of,
+            default[place],
+            tuned[place] if tuned else None,
+            tuple((factor, verdicts[place]) for factor, verdicts in at_factors.items()),
+        )
+        for place in range(len(claims))
+    ]
+
+
+def _movement(
+    view: StudyView,
+    of: LossVariants,
+    default: Verdict,
+    tuned: Verdict | None,
+    at_factors: tuple[tuple[float, Verdict], ...],
+) -> Movement:
+    claim, runs = default.claim, of.default()
     sides: list[Side] = []
     flips: list[Flip] = []
-    for comparison, left, right in _pairs(claim, of):
-        result = compare(
-            comparison, {comparison.left: left.by_seed, comparison.right: right.by_seed}
-        )
-        sides.append(result.side)
-        other: Side = "for" if own.get(comparison) == "against" else "against"
-        if result.side == other and result.difference is not None:
-            flips.append(Flip(comparison, left.title, right.title, result.side, result.difference))
+    for pair in dict.fromkeys(pair for part in claim.contrasts for pair in part.pairs):
+        # parts of one claim may be on different sides by default: each flips against its own
+        own = _alone(view, pair, runs)
+        other: Side = "for" if own is not None and own.side == "against" else "against"
+        for left, right in _settings(pair, of):
+            result = _alone(view, pair, {pair.left[0]: left.by_seed, pair.right[0]: right.by_seed})
+            if result is None:
+                continue
+            sides.append(result.side)
+            if result.side == other and result.difference is not None:
+                flips.append(Flip(pair, left.title, right.title, other, result.difference))
     if claim.orderings:
         at_all = [default, *(v for _, v in at_factors), *([tuned] if tuned else [])]
         sides += [result.side for one in at_all for result in one.orderings]
-    shares = Shares(sides.count("for"), sides.count("against"), sides.count("open"))
+    counts = (sides.count(side) for side in _COUNTED)
     flips.sort(key=_clearest)
-    return Movement(claim, of.dataset, default, tuned, at_factors, shares, tuple(flips))
+    return Movement(claim, of.dataset, default, tuned, at_factors, Shares(*counts), tuple(flips))
 
 
-def _pairs(claim: Claim, of: LossVariants) -> Iterator[tuple[Comparison, LossVariant, LossVariant]]:
-    distinct = {loss: _distinct(of.by_loss.get(loss, ())) for loss in claim.losses}
-    for comparison in claim.comparisons:
-        for left in distinct[comparison.left]:
-            for right in distinct[comparison.right]:
-                yield comparison, left, right
+_COUNTED: tuple[Side, ...] = ("for", "against", "open", "equivalent")
+"""The order of `Shares`."""
+
+
+def _alone(view: StudyView, pair: Contrast, runs: Runs) -> ContrastResult | None:
+    """The result of one pair without a correction; None if a loss has no runs."""
+    return compare([pair], runs, view).get(pair)
+
+
+def _settings(pair: Contrast, of: LossVariants) -> Iterator[tuple[LossVariant, LossVariant]]:
+    for left in _distinct(of.by_loss.get(pair.left[0], ())):
+        for right in _distinct(of.by_loss.get(pair.right[0], ())):
+            yield left, right
 
 
 def _distinct(variants: Sequence[LossVariant]) -> list[LossVariant]:
@@ -120,4 +150,4 @@ def _distinct(variants: Sequence[LossVariant]) -> list[LossVariant]:
 def _clearest(flip: Flip) -> tuple[float, str, str, str]:
     half_width = flip.difference.half_width or 0.0
     clear = abs(flip.difference.mean) / half_width if half_width else float("inf")
-    return -clear, flip.comparison.column, flip.left, flip.right
+    return -clear, flip.contrast.column, flip.left, flip.right

@@ -1,30 +1,64 @@
-"""The verdict of a study on a claim: supported, contradicted, undecided or not tested, with the reason.
+"""The verdict of a study on a claim: supported, contradicted, mixed, undecided or not tested, with the reason.
 
-A claim is supported only if all its comparisons are: this needs no correction, because no comparison can be picked.
-Holm's correction is given in addition; it shows which single comparisons keep their side.
+All contrasts of one quantity that the claims make on one dataset are one family: Holm's correction is over all of them,
+and every verdict is made from corrected results only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from lossgauge.claims.comparisons import (
-    ComparisonResult,
+from lossgauge.claims.contrasts import (
+    ContrastResult,
     OrderingResult,
     Runs,
     Side,
     compare,
     order,
 )
-from lossgauge.claims.statements import CLAIMS, Claim, Comparison
+from lossgauge.claims.reasons import reason_of
+from lossgauge.claims.statements import CLAIMS, Claim, Contrast
 from lossgauge.claims.variants import LossVariants, loss_variants
 from lossgauge.results.view import StudyView
-from lossgauge.stats.intervals import holm
+from lossgauge.stats.intervals import Interval
 
-Status = Literal["supported", "contradicted", "undecided", "not tested"]
+Status = Literal["supported", "contradicted", "mixed", "undecided", "not tested"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 NO_PROTOCOL = "the results do not say whether the test classes are unseen in training"
+
+
+class Part(NamedTuple):
+    """One part of a claim: a contrast of two groups, and each loss of one group against each of the other."""
+
+    contrast: Contrast
+    whole: ContrastResult | None
+    """None if one of its losses has no runs."""
+    members: tuple[ContrastResult, ...]
+    """Those whose two losses have runs; empty for a contrast of two losses."""
+
+    @property
+    def results(self) -> tuple[ContrastResult, ...]:
+        return (*((self.whole,) if self.whole else ()), *self.members)
+
+    @property
+    def decisive(self) -> tuple[ContrastResult, ...]:
+        """The results that decide the side."""
+        if self.contrast.every and self.contrast.members:
+            return self.members
+        return () if self.whole is None else (self.whole,)
+
+    @property
+    def side(self) -> Side:
+        """That of the contrast. If the claim is about every pair: `for` only with all, and otherwise decided by any."""
+        sides = [result.side for result in self.decisive]
+        if set(sides) == {"for"}:
+            return "for"
+        return next((side for side in _REFUTES if side in sides), "open")
+
+
+_REFUTES: tuple[Side, ...] = ("against", "equivalent")
 
 
 class Verdict(NamedTuple):
@@ -32,68 +66,72 @@ class Verdict(NamedTuple):
     dataset: str
     status: Status
     reason: str
-    """In words: how many comparisons are on which side, or why it was not tested."""
-    comparisons: tuple[ComparisonResult, ...] = ()
+    """In words: what decides it, what it would take, or why it was not tested."""
+    parts: tuple[Part, ...] = ()
     orderings: tuple[OrderingResult, ...] = ()
 
     @property
-    def parts(self) -> list[ComparisonResult | OrderingResult]:
-        return [*self.comparisons, *self.orderings]
+    def results(self) -> list[ContrastResult]:
+        """Each contrast before its members."""
+        return [result for part in self.parts for result in part.results]
+
+    @property
+    def pairs(self) -> list[ContrastResult]:
+        """Results of single losses against single losses."""
+        return [result for result in self.results if len(result.contrast.losses) == 2]
 
     @property
     def sides(self) -> list[Side]:
-        return [part.side for part in self.parts]
+        """Of each part and each ordering."""
+        return [*(part.side for part in self.parts), *(of.side for of in self.orderings)]
 
     @property
-    def is_mixed(self) -> bool:
-        """Whether comparisons are on both sides."""
-        return {"for", "against"} <= set(self.sides)
+    def effect(self) -> Interval | None:
+        """The difference of a claim with one contrast; None for other claims."""
+        if len(self.parts) != 1 or self.orderings or self.parts[0].whole is None:
+            return None
+        return self.parts[0].whole.difference
 
     @property
     def counts(self) -> str:
-        """`mixed: 3 for, 2 against, 1 open`."""
-        counts = [(side, self.sides.count(side)) for side in ("for", "against", "open")]
-        listed = ", ".join(f"{count} {side}" for side, count in counts if count)
-        return f"{'mixed: ' if self.is_mixed else ''}{listed}"
+        """Of the pairs of losses: `3 for, 2 against, 1 open`."""
+        sides = [result.side for result in self.pairs]
+        counts = [(side, sides.count(side)) for side in get_args(Side)]
+        return ", ".join(f"{count} {side}" for side, count in counts if count)
 
     @property
-    def resolved(self) -> int:
-        """Comparisons that have a side."""
-        return sum(side != "open" for side in self.sides)
+    def open_results(self) -> list[ContrastResult]:
+        """The open results that leave a part open."""
+        open_parts = [part for part in self.parts if part.side == "open"]
+        return [r for part in open_parts for r in part.decisive if r.side == "open"]
 
     @property
-    def holding_up(self) -> int:
-        """Comparisons that have a side after Holm's correction as well."""
-        return sum(result.holds_up for result in self.comparisons)
+    def seeds_needed(self) -> int | None:
+        """Seeds at which every open part would be decided; None if one would need too many, or if none is open."""
+        needed = [result.seeds_needed for result in self.open_results]
+        known = [number for number in needed if number is not None]
+        return max(known) if known and len(known) == len(needed) else None
 
 
 def verdicts(view: StudyView, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
     """A verdict for each claim, on the losses as they are in the plan."""
     of = loss_variants(view, dataset, [loss for claim in claims for loss in claim.losses])
-    return [verdict(claim, of.default(), of) for claim in claims]
+    return verdicts_at(view, claims, of.default(), of)
 
 
-def verdict(claim: Claim, runs: Runs, of: LossVariants) -> Verdict:
-    """The verdict on `claim` with the `runs` of each loss; `of` gives the split and the losses that are absent."""
-    if reason := wrong_protocol(claim, of):
-        return Verdict(claim, of.dataset, "not tested", reason)
-    whole = Verdict(
-        claim,
-        of.dataset,
-        "not tested",
-        "",
-        _corrected([compare(c, runs) for c in claim.comparisons if _has(c, runs)]),
-        tuple(order(ordering, runs) for ordering in claim.orderings),
+def verdicts_at(
+    view: StudyView, claims: Sequence[Claim], runs: Runs, of: LossVariants
+) -> list[Verdict]:
+    """The verdicts with these `runs` of each loss; `of` gives the split and the losses that are absent."""
+    contrasts = (
+        result
+        for claim in claims
+        if not wrong_protocol(claim, of)
+        for part in claim.contrasts
+        for result in (part, *part.members)
     )
-    needed = dict.fromkeys(loss for c in claim.comparisons for loss in c.losses)
-    missing = [
-        of.absent.get(loss, f"{loss} is not in the study") for loss in needed if loss not in runs
-    ]
-    measured = [w.difference for w in whole.comparisons] + [o.correlation for o in whole.orderings]
-    if missing or all(value is None for value in measured):
-        reasons = dict.fromkeys(missing or [part.reason for part in whole.parts])
-        return whole._replace(reason="; ".join(reasons))
-    return whole._replace(status=_status(whole.sides), reason=_reason(whole))
+    results = compare(contrasts, runs, view)
+    return [_verdict(claim, results, runs, of) for claim in claims]
 
 
 def wrong_protocol(claim: Claim, of: LossVariants) -> str:
@@ -105,38 +143,40 @@ def wrong_protocol(claim: Claim, of: LossVariants) -> str:
     return f"the claim is about a {claim.protocol} split, and this split is {of.protocol}"
 
 
-def _has(comparison: Comparison, runs: Runs) -> bool:
-    return all(loss in runs for loss in comparison.losses)
-
-
-def _corrected(comparisons: Sequence[ComparisonResult]) -> tuple[ComparisonResult, ...]:
-    p_values = [w.difference.p_value if w.difference else None for w in comparisons]
-    corrected = iter(holm([p for p in p_values if p is not None]))
-    return tuple(
-        w._replace(corrected_p_value=None if p is None else next(corrected))
-        for w, p in zip(comparisons, p_values, strict=True)
+def _verdict(
+    claim: Claim, results: dict[Contrast, ContrastResult], runs: Runs, of: LossVariants
+) -> Verdict:
+    if reason := wrong_protocol(claim, of):
+        return Verdict(claim, of.dataset, "not tested", reason)
+    parts = tuple(
+        Part(
+            contrast,
+            results.get(contrast),
+            tuple(results[member] for member in contrast.members if member in results),
+        )
+        for contrast in claim.contrasts
     )
+    orderings = tuple(order(ordering, runs) for ordering in claim.orderings)
+    whole = Verdict(claim, of.dataset, "not tested", "", parts, orderings)
+    needed = dict.fromkeys(loss for contrast in claim.contrasts for loss in contrast.losses)
+    missing = [
+        of.absent.get(loss, f"{loss} is not in the study") for loss in needed if loss not in runs
+    ]
+    measured = [r.difference for r in whole.results] + [o.correlation for o in orderings]
+    if missing or all(value is None for value in measured):
+        open_because = [r.reason for r in whole.results] + [o.reason for o in orderings]
+        reasons = dict.fromkeys(missing or open_because)
+        return whole._replace(reason="; ".join(reasons))
+    decided = whole._replace(status=_status(whole))
+    return decided._replace(reason=reason_of(decided))
 
 
-def _status(sides: Sequence[Side]) -> Status:
-    if set(sides) == {"for"}:
+def _status(verdict: Verdict) -> Status:
+    """From corrected results only, in the order of docs/claims.md."""
+    parts = set(verdict.sides)
+    everything = {*parts, *(result.side for result in verdict.results)}
+    if {"for", "against"} <= everything or {"for", "equivalent"} <= parts:
+        return "mixed"
+    if parts == {"for"}:
         return "supported"
-    return "contradicted" if set(sides) == {"against"} else "undecided"
-
-
-def _reason(verdict: Verdict) -> str:
-    if verdict.orderings and not verdict.comparisons:
-        return verdict.orderings[0].reason or _correlation(verdict.orderings[0])
-    count = len(verdict.parts)
-    reasons = {part.reason for part in verdict.parts}
-    if len(reasons) == 1 and (reason := reasons.pop()):
-        return reason
-    if len(set(verdict.sides)) == 1:
-        return f"all {count} comparisons {verdict.sides[0]} it"
-    return f"{verdict.counts}, of {count} comparisons"
-
-
-def _correlation(result: OrderingResult) -> str:
-    value = result.correlation.value if result.correlation else 0.0
-    words = f"rank correlation {value:+.2f} over {len(result.losses)} losses"
-    return words.replace("-", "−")
+    return "contradicted" if parts & set(_REFUTES) else "undecided"

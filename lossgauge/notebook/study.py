@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment
 
-from lossgauge.claims.sensitivity import movements
-from lossgauge.claims.verdicts import verdicts
+from lossgauge.claims.own_claims import claims_of, read_claims
+from lossgauge.claims.records import ClaimRecord, all_records, records_on
 from lossgauge.errors import InputError, nearest
-from lossgauge.notebook.claim_record import ClaimRecord, claim_record
 from lossgauge.notebook.plots import Plots
 from lossgauge.results.columns import COLUMNS, Kind
 from lossgauge.results.frames import as_frame, frame_library
@@ -129,14 +128,18 @@ class Study:
             rows.append({"dataset": row.dataset, "loss": row.loss, "seeds": row.seeds, **numbers})
         return as_frame(as_table(rows, _LEADING), self._library)
 
-    def claims(self, dataset: str | None = None) -> list[ClaimRecord]:
-        """The paper's claims, with the verdict of this study on one of its datasets."""
-        dataset = self.dataset_named(dataset)
-        moves = {move.claim.key: move for move in movements(self.view, dataset)}
-        return [
-            claim_record(verdict, moves.get(verdict.claim.key))
-            for verdict in verdicts(self.view, dataset)
-        ]
+    def claims(
+        self, dataset: str | None = None, *, claims: str | Path | None = None
+    ) -> list[ClaimRecord]:
+        """The verdict of this study on each claim of the paper and of its own, on one dataset.
+
+        Without `dataset`: on each dataset, then over all of them. `claims` is a YAML file with more claims. Raises
+        InputError for an unknown dataset, and PlanError for a file with an unknown loss or column.
+        """
+        stated = claims_of(self.view, read_claims(Path(claims)) if claims is not None else ())
+        if dataset is None:
+            return all_records(self.view, stated)
+        return records_on(self.view, self.dataset_named(dataset), stated)
 
     def findings(self, dataset: str | None = None) -> list[Finding]:
         """What the losses do to one dataset's space, by topic: `sentence` says what, `evidence` has the numbers."""

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lossgauge.errors import nearest
+from lossgauge.plan.claim import ClaimPlan
 from lossgauge.plan.loss import LEARNING_RATE, Choices, LossPlan, Range
 from lossgauge.plan.rules import MOST_SHOWN, broken_rule, shown
 from lossgauge.plan.study import Tune
@@ -37,7 +38,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
         if problem["type"] == "missing":
             yield f"the key {where[:MOST_SHOWN]!r} is missing"
         elif problem["type"] == "extra_forbidden":
-            known = _MODELS.get(str(above[-1]) if above else "", LossPlan).model_fields
+            known = _model_at(above).model_fields
             yield f"unknown key {where!r}{nearest(str(last), known)}"
         elif "value" in above:
             # one line per setting, not one per type it could have had
@@ -76,6 +77,13 @@ def _problems(error: ValidationError) -> Iterator[str]:
         else:
             example = " (as in {trials: 20})" if where == "tune" else ""
             yield f"{where} {broken_rule(problem)}{example}"
+
+
+def _model_at(path: list[int | str]) -> type[BaseModel]:
+    """The model whose keys are known at a path of keys."""
+    if path[:1] == ["claims"]:
+        return ClaimPlan
+    return _MODELS.get(str(path[-1]) if path else "", LossPlan)
 
 
 _TAGS = ("value", "range", "choices")

@@ -18,6 +18,7 @@ from pydantic_core import PydanticKnownError
 
 from lossgauge.errors import PlanError
 from lossgauge.plan.backbone import BackbonePlan, backbones
+from lossgauge.plan.claim import Claims
 from lossgauge.plan.loss import LossPlan, Range, Setting, Text, check_rate, named
 
 MOST_EPOCHS, MOST_ROWS, MOST_UNITS, MOST_TRIALS = 1_000_000, 1_000_000, 65_536, 100_000
@@ -226,6 +227,8 @@ class Plan(BaseModel):
         Field(max_length=MOST_ENTRIES),
     ] = []
     """Each loss is run again with its margin, temperature or scale multiplied by these factors."""
+    claims: Claims = []
+    """Claims of your own that the report tests beside those of the paper."""
 
     @field_validator("*", mode="before")
     @classmethod

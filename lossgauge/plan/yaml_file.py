@@ -6,9 +6,9 @@ import stat
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lossgauge.errors import PlanError, nearest
 from lossgauge.plan.overrides import apply_overrides, parse_overrides, plain
@@ -30,13 +30,29 @@ def load_plan(source: str | Path | Mapping[str, Any], overrides: Overrides = ())
     if isinstance(source, Mapping):
         return _plan(plain(source), overrides, source="the study")
     built_in = isinstance(source, str) and source in built_in_studies()
-    text = _built_in(str(source)) if built_in else _text(Path(source))
+    text = _built_in(str(source)) if built_in else _study_text(Path(source))
     return _parsed(text, overrides, source=str(source), built_in=built_in)
 
 
 def parse_plan(text: str, overrides: Overrides = (), *, source: str = "the study") -> Plan:
     """A plan from YAML text."""
     return _parsed(text, overrides, source=source)
+
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+def read_model(path: Path, model: type[Content]) -> Content:
+    """A YAML file that is not a study, as its model. Raises PlanError in one line with the key and the rule."""
+    name = str(path)
+    content = read_yaml(_text(path, f"there is no file {shown(name)}"), source=name)
+    if not isinstance(content, dict):
+        raise PlanError(f"{name} must contain keys and values, got {type(content).__name__}")
+    _check_keys(content, model, name)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise PlanError(in_words(error, name)) from None
 
 
 def schema() -> dict[str, Any]:
@@ -69,38 +85,48 @@ def _plan(
     content: dict[Any, Any], overrides: Overrides, *, source: str, built_in: bool = False
 ) -> Plan:
     apply_overrides(content, list(parse_overrides(overrides)), built_in=built_in)
-    for key in content:
-        if not isinstance(key, str):
-            raise PlanError(f"{source}: a key must be text, got {shown_key(key)}")
-    unknown = [key for key in content if key not in Plan.model_fields]
-    if unknown:
-        raise PlanError(
-            f"unknown key {shown(unknown[0])} in {source}"
-            f"{nearest(unknown[0][:MOST_SHOWN], Plan.model_fields)}"
-        )
+    _check_keys(content, Plan, source)
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
         raise PlanError(in_words(error, source)) from None
 
 
+def _check_keys(content: dict[Any, Any], model: type[BaseModel], source: str) -> None:
+    """PlanError for the first key that is not a key of the model."""
+    for key in content:
+        if not isinstance(key, str):
+            raise PlanError(f"{source}: a key must be text, got {shown_key(key)}")
+    unknown = [key for key in content if key not in model.model_fields]
+    if unknown:
+        raise PlanError(
+            f"unknown key {shown(unknown[0])} in {source}"
+            f"{nearest(unknown[0][:MOST_SHOWN], model.model_fields)}"
+        )
+
+
 def _built_in(name: str) -> str:
     return (files("lossgauge") / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _text(path: Path) -> str:
+def _study_text(path: Path) -> str:
+    name = str(path)
+    unknown = f"no study is named {shown(name)} and there is no such file"
+    return _text(path, unknown + nearest(name, built_in_studies()))
+
+
+def _text(path: Path, unknown: str) -> str:
+    """The text of a regular file of at most MOST_BYTES; `unknown` is the error if it is not there."""
     name = str(path)
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        raise PlanError(
-            f"no study is named {shown(name)} and there is no such file{nearest(name, built_in_studies())}"
-        ) from None
+        raise PlanError(unknown) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PlanError(f"{shown(name)} cannot be read: {reason}") from None
     if not regular:  # reading a pipe may wait for ever, and a device may have no end
-        raise PlanError(f"{name} is not a regular file: give a YAML file or the name of a study")
+        raise PlanError(f"{name} is not a regular file: give a YAML file")
     try:
         with path.open("rb") as file:
             return file.read(MOST_BYTES + 1).decode("utf-8-sig")

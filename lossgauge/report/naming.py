@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from lossgauge.portable import without_folders
 from lossgauge.results.view import BASELINE, Loss, in_order
 
 COLORS = {
@@ -50,12 +51,6 @@ def display_name(loss: Loss) -> str:
     """The name that a reader sees: `triplet`, `my_loss.py:Pull`, `triplet, tuned`."""
     name = without_folders(loss.base)
     return f"{name}, tuned" if loss.tuned else name
-
-
-def without_folders(title: str) -> str:
-    """The title of a loss from a file, without the folders of the file: `a/my_loss.py:Pull` is `my_loss.py:Pull`."""
-    path, colon, attribute = title.partition(".py:")
-    return path.replace("\\", "/").rpartition("/")[2] + colon + attribute if colon else title
 
 
 def key_of(loss: Loss) -> str:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from lossgauge.errors import DiskError, InputError
 from lossgauge.files import atomic_file, remove_leftovers
+from lossgauge.plan.claim import ClaimPlan
 from lossgauge.report.page import page
 from lossgauge.results.view import StudyView
 
 
-def write_page(view: StudyView, path: Path) -> Path:
+def write_page(view: StudyView, path: Path, claims: Sequence[ClaimPlan] = ()) -> Path:
     """`path`, which now holds the whole report, or is as it was before. The same results give the same bytes.
+
+    `claims` are tested beside those of the paper and of the study's file; PlanError for an unknown loss or column.
 
     Raises InputError where `path` exists and is not a regular file, and where rows of one dataset come from different
     splits; DiskError where it cannot be written.
     """
     try:
         _check_place(path)
-        html = page(view)
+        html = page(view, claims)
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
         with atomic_file(path) as temporary:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -16,6 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from lossgauge.plan.claim import ClaimPlan
 from lossgauge.report.embed_json import plain
 from lossgauge.report.figures.style import plot_text
 from lossgauge.report.naming import display_name
@@ -40,7 +42,7 @@ from lossgauge.types import Record
 OVERVIEW = ("recall_at_1", "test_intra", "compaction_epochs")
 
 
-def page(view: StudyView) -> str:
+def page(view: StudyView, own_claims: Sequence[ClaimPlan] = ()) -> str:
     """The report as HTML; about 5 MB, nearly all of it plotly.js. The same results give the same bytes.
 
     Raises InputError where rows of one dataset come from different splits.
@@ -58,7 +60,7 @@ def page(view: StudyView) -> str:
             overview=overview(view, [COLUMNS[column] for column in OVERVIEW]),
             tunings=tuning_sections(view),
             budget=budget(view),
-            claims=claims(view),
+            claims=claims(view, own_claims),
             sensitivities=sensitivity_sections(view),
             sections=dataset_sections(view),
             health_warnings=grouped(health_warnings(view)),

@@ -13,12 +13,11 @@ from markupsafe import Markup
 from lossgauge.report.embed_json import embed_json
 from lossgauge.report.figures import search_trials, sensitivity, tradeoff, training_curves
 from lossgauge.report.figures.style import Chart
-from lossgauge.report.figures.training_curves import FROZEN
 from lossgauge.report.naming import GREY, color_of, display_name, key_of
 from lossgauge.report.tables import Table, loss_table
 from lossgauge.report.text.tuning import Tuning, tuning
 from lossgauge.results.columns import FURTHER, GREEDINESS, RETRIEVAL, VARIANCE, Column
-from lossgauge.results.view import BASELINE, Loss, StudyView
+from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView
 from lossgauge.stats.intervals import known
 
 DATASET_CHARTS = (training_curves.CHART, tradeoff.CHART)

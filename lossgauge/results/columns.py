@@ -28,46 +28,49 @@ class Column(NamedTuple):
     group: Group = "variance"
     by_clock: bool = False
     """Whether it is a measured time. All other columns are equal for the same run on the same machine."""
+    margin: float | None = None
+    """Differences below it do not matter in practice, in the unit of the column: our choice. None where no number fits
+    all studies, as for gradients and loss values, which temperature and scale multiply."""
 
 
 # measured on embeddings of one side of the split: `test_intra` in a run, `train_intra` of its training side,
 # `validation_intra` in a trial, and `intra` in a row of a reference space or a class
 _SPACE = (
-    Column("intra", "intra", "number", "Mean squared distance of test samples to their class mean, from 0 (each class is a point) to 1. Low means compact; near 0 the differences inside a class are lost, but unseen classes may need them."),
-    Column("inter", "inter", "number", "Mean squared distance between two class means, from 0 (all at one point) to about 2. High means well separated; read it together with intra."),
-    Column("offset", "offset", "number", "Squared length of the mean of the class means: 0 means that the sphere is used evenly, 1 that all embeddings have one direction. On the sphere, intra + offset + a share of inter is exactly 1, so a low offset leaves more for the other two."),
-    Column("spacing_mean", "spacing", "number", "Mean distance between two class means."),
-    Column("spacing_cv", "spacing CV", "percent", "Standard deviation of the distances between class means, divided by their mean. 0 % means evenly spaced classes; a high value means that some classes are much closer than others."),
-    Column("spacing_min_ratio", "closest pair", "percent", "Distance between the two closest class means, divided by the mean distance: near 0 % two classes have almost the same mean."),
-    Column("margin", "margin", "number", "Distance of a class mean to the nearest other class mean, minus two standard deviations of the class, averaged over classes. Above 0 a class is separated from its nearest class; below 0 they overlap."),
-    Column("intra_inter_ratio", "intra / inter", "number", "Variance inside classes divided by the squared distance between them; low means well clustered."),
-    Column("cdnv", "CDNV", "number", "Class-distance normalised variance, the mean over pairs of classes; low means well clustered, 0 means neural collapse."),
-    Column("effective_rank", "effective rank", "number", "How many directions the test embeddings use. Below 2 the space has collapsed to about one direction; a value near the number of classes minus one is usual."),
-    Column("alignment", "alignment", "number", "Mean squared distance between two samples of one class; low means aligned."),
-    Column("uniformity", "uniformity", "number", "How evenly the sphere is filled: −4 means nearly uniform, 0 means one point. It does not show a collapse to few directions."),
-    Column("smallest_class_intra", "smallest intra", "number", "intra of the most compact class. At 0 that class has collapsed, which a mean over classes can hide."),
+    Column("intra", "intra", "number", "Mean squared distance of test samples to their class mean, from 0 (each class is a point) to 1. Low means compact; near 0 the differences inside a class are lost, but unseen classes may need them.", margin=0.01),
+    Column("inter", "inter", "number", "Mean squared distance between two class means, from 0 (all at one point) to about 2. High means well separated; read it together with intra.", margin=0.02),
+    Column("offset", "offset", "number", "Squared length of the mean of the class means: 0 means that the sphere is used evenly, 1 that all embeddings have one direction. On the sphere, intra + offset + a share of inter is exactly 1, so a low offset leaves more for the other two.", margin=0.01),
+    Column("spacing_mean", "spacing", "number", "Mean distance between two class means.", margin=0.01),
+    Column("spacing_cv", "spacing CV", "percent", "Standard deviation of the distances between class means, divided by their mean. 0 % means evenly spaced classes; a high value means that some classes are much closer than others.", margin=0.01),
+    Column("spacing_min_ratio", "closest pair", "percent", "Distance between the two closest class means, divided by the mean distance: near 0 % two classes have almost the same mean.", margin=0.01),
+    Column("margin", "margin", "number", "Distance of a class mean to the nearest other class mean, minus two standard deviations of the class, averaged over classes. Above 0 a class is separated from its nearest class; below 0 they overlap.", margin=0.02),
+    Column("intra_inter_ratio", "intra / inter", "number", "Variance inside classes divided by the squared distance between them; low means well clustered.", margin=0.01),
+    Column("cdnv", "CDNV", "number", "Class-distance normalised variance, the mean over pairs of classes; low means well clustered, 0 means neural collapse.", margin=0.01),
+    Column("effective_rank", "effective rank", "number", "How many directions the test embeddings use. Below 2 the space has collapsed to about one direction; a value near the number of classes minus one is usual.", margin=0.5),
+    Column("alignment", "alignment", "number", "Mean squared distance between two samples of one class; low means aligned.", margin=0.02),
+    Column("uniformity", "uniformity", "number", "How evenly the sphere is filled: −4 means nearly uniform, 0 means one point. It does not show a collapse to few directions.", margin=0.05),
+    Column("smallest_class_intra", "smallest intra", "number", "intra of the most compact class. At 0 that class has collapsed, which a mean over classes can hide.", margin=0.01),
     Column("class_count", "classes", "count", "Number of classes."),
     Column("sample_count", "samples", "count", "Number of samples."),
     Column("singleton_count", "single samples", "count", "Number of classes with one sample, which have no variance. Near 0 is good.", "lower"),
 )  # fmt: skip
 _RANKING = (
-    Column("recall_at_1", "R@1", "percent", "Share of test samples whose nearest other sample has the same class. 100 % is perfect; compare it with the untrained head.", "higher", "retrieval"),
-    Column("recall_at_2", "R@2", "percent", "Share of test samples with a sample of the same class among the 2 nearest. 100 % is perfect.", "higher", "retrieval"),
-    Column("recall_at_4", "R@4", "percent", "Like R@2, among the 4 nearest.", "higher", "retrieval"),
-    Column("recall_at_8", "R@8", "percent", "Like R@2, among the 8 nearest.", "higher", "retrieval"),
-    Column("r_precision", "R-precision", "percent", "Share of the R nearest samples that have the same class, in any order. 100 % is perfect.", "higher", "retrieval"),
-    Column("map_at_r", "MAP@R", "percent", "Mean average precision over the R nearest samples, where R is the number of other samples in the class. Stricter than R@1: the whole class must come first. 100 % is perfect.", "higher", "retrieval"),
+    Column("recall_at_1", "R@1", "percent", "Share of test samples whose nearest other sample has the same class. 100 % is perfect; compare it with the untrained head.", "higher", "retrieval", margin=0.005),
+    Column("recall_at_2", "R@2", "percent", "Share of test samples with a sample of the same class among the 2 nearest. 100 % is perfect.", "higher", "retrieval", margin=0.005),
+    Column("recall_at_4", "R@4", "percent", "Like R@2, among the 4 nearest.", "higher", "retrieval", margin=0.005),
+    Column("recall_at_8", "R@8", "percent", "Like R@2, among the 8 nearest.", "higher", "retrieval", margin=0.005),
+    Column("r_precision", "R-precision", "percent", "Share of the R nearest samples that have the same class, in any order. 100 % is perfect.", "higher", "retrieval", margin=0.005),
+    Column("map_at_r", "MAP@R", "percent", "Mean average precision over the R nearest samples, where R is the number of other samples in the class. Stricter than R@1: the whole class must come first. 100 % is perfect.", "higher", "retrieval", margin=0.005),
 )  # fmt: skip
 _DYNAMICS = (
     Column("loss_value", "loss", "number", "The loss at the end. Not comparable between losses.", None, "greediness"),
     Column("term_count", "terms", "count", "Terms of the loss in a batch (pairs, triplets, samples), mean over training.", None, "greediness"),
     Column("active_count", "active term count", "count", "Terms of a batch that are above zero, mean over training.", None, "greediness"),
-    Column("term_active_ratio", "active terms", "percent", "Share of the loss's terms (pairs, triplets, samples) that are above zero, mean over training. Softmax losses stay near 100 % by construction.", None, "greediness"),
-    Column("gradient_active_ratio", "active gradients", "percent", "Share of samples whose gradient is above 1 % of the run's starting gradient, mean over training. It changes for every loss: high means many updates, low means few. By definition, N-pair updates only two samples of each class.", None, "greediness"),
-    Column("gradient_active_ratio_low", "active at 0.1 %", "percent", "The gradient rule with a threshold ten times lower: how much the result depends on our choice of 1 %.", None, "greediness"),
-    Column("gradient_active_ratio_high", "active at 10 %", "percent", "The gradient rule with a threshold ten times higher.", None, "greediness"),
-    Column("mean_weight", "W", "percent", "The share of a full-strength update that a term gets, mean over training: 100 % means the full force, 0 % means no force.", None, "greediness"),
-    Column("effective_share", "effective share", "percent", "Effective number of pairs in the update, divided by all pairs: low means that a few pairs dominate.", None, "greediness"),
+    Column("term_active_ratio", "active terms", "percent", "Share of the loss's terms (pairs, triplets, samples) that are above zero, mean over training. Softmax losses stay near 100 % by construction.", None, "greediness", margin=0.02),
+    Column("gradient_active_ratio", "active gradients", "percent", "Share of samples whose gradient is above 1 % of the run's starting gradient, mean over training. It changes for every loss: high means many updates, low means few. By definition, N-pair updates only two samples of each class.", None, "greediness", margin=0.02),
+    Column("gradient_active_ratio_low", "active at 0.1 %", "percent", "The gradient rule with a threshold ten times lower: how much the result depends on our choice of 1 %.", None, "greediness", margin=0.02),
+    Column("gradient_active_ratio_high", "active at 10 %", "percent", "The gradient rule with a threshold ten times higher.", None, "greediness", margin=0.02),
+    Column("mean_weight", "W", "percent", "The share of a full-strength update that a term gets, mean over training: 100 % means the full force, 0 % means no force.", None, "greediness", margin=0.02),
+    Column("effective_share", "effective share", "percent", "Effective number of pairs in the update, divided by all pairs: low means that a few pairs dominate.", None, "greediness", margin=0.02),
     Column("embedding_gradient", "gradient at the embedding", "small", "Length of the gradient that one embedding gets, mean over samples and training: the size of an update. Temperature and scale multiply it, so a comparison of losses is valid only for the given settings.", None, "greediness"),
     Column("embedding_gradient_p10", "gradient, tenth", "small", "A tenth of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
     Column("embedding_gradient_p50", "gradient, median", "small", "Half of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
@@ -78,10 +81,10 @@ _DYNAMICS = (
     Column("gradient_per_active", "gradient / active", "small", "Gradient at the embedding divided by the active ratio of terms: the size of an update if only active terms were averaged.", None, "greediness"),
     Column("pull", "pull", "small", "Length of the part of the gradient that pulls a sample to its own class, mean over training.", None, "greediness"),
     Column("push", "push", "small", "Length of the part of the gradient that pushes a sample away from other classes, mean over training. Compare it with pull to see what the loss uses its force for.", None, "greediness"),
-    Column("skipped_anchor_ratio", "skipped anchors", "percent", "Share of samples without a positive in their batch, which the loss does not use as anchors. Near 0 % is good.", "lower", "greediness"),
-    Column("decay_epochs", "decay", "epochs", "Epochs until the loss has fallen to 10 % of its first value. Losses with a floor (SCL, N-pair) often never reach it, so “not reached” is normal for them.", None, "greediness"),
-    Column("floor_decay_epochs", "decay to floor", "epochs", "Epochs until the loss has done 90 % of its total fall: also useful for losses with a floor.", None, "greediness"),
-    Column("compaction_epochs", "compaction", "epochs", "Epochs until intra on the training side has done 90 % of its total fall. Few epochs means greedy: the classes become compact early.", None, "greediness"),
+    Column("skipped_anchor_ratio", "skipped anchors", "percent", "Share of samples without a positive in their batch, which the loss does not use as anchors. Near 0 % is good.", "lower", "greediness", margin=0.02),
+    Column("decay_epochs", "decay", "epochs", "Epochs until the loss has fallen to 10 % of its first value. Losses with a floor (SCL, N-pair) often never reach it, so “not reached” is normal for them.", None, "greediness", margin=0.5),
+    Column("floor_decay_epochs", "decay to floor", "epochs", "Epochs until the loss has done 90 % of its total fall: also useful for losses with a floor.", None, "greediness", margin=0.5),
+    Column("compaction_epochs", "compaction", "epochs", "Epochs until intra on the training side has done 90 % of its total fall. Few epochs means greedy: the classes become compact early.", None, "greediness", margin=0.5),
 )  # fmt: skip
 _CLOCK = (
     Column("step_milliseconds", "step", "milliseconds", "Time of one training step on this machine.", "lower", "timing", True),

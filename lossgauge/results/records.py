@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from lossgauge.files import damaged
+from lossgauge.plan.claim import ClaimPlan
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.rules import first_problem
 from lossgauge.results.columns import QUERY_COLUMNS, RUN, TABLES
@@ -129,6 +130,7 @@ class PlanRecord(Model):
     validation_share: Number
     tune: Budget | None
     sensitivity: list[float]
+    claims: list[ClaimPlan] = []
 
 
 class Study(Model):

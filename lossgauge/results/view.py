@@ -6,6 +6,7 @@ no colours, no files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,12 @@ class Loss(NamedTuple):
 
 BASELINE = Loss(UNTRAINED, UNTRAINED)
 """The same initial head, never trained."""
+
+FROZEN = "frozen features"
+"""The reference space that is not projected by any head."""
+
+Group = Sequence[Mapping[int, Record]]
+"""Losses that are compared together: for each loss its runs, seed → row."""
 
 _NOTHING: Mapping[int, Record] = MappingProxyType({})
 
@@ -111,6 +118,11 @@ class StudyView:
         present = dict.fromkeys(str(row["dataset"]) for row in rows)
         planned = [str(name) for name in self.plan.get("datasets") or () if str(name) in present]
         return tuple(dict.fromkeys([*planned, *present]))
+
+    @property
+    def planned_names(self) -> Mapping[str, str]:
+        """Title of each loss of the plan → its name without settings."""
+        return self._names
 
     @cached_property
     def losses(self) -> tuple[Loss, ...]:
@@ -207,12 +219,31 @@ class StudyView:
         """`left` − `right` in a column, paired by seed; None if no shared seed has both values."""
         key = dataset, left, right, column
         if key not in self._differences:
-            a, b = self.values(dataset, left, column), self.values(dataset, right, column)
-            pairs = [(a[seed], b[seed]) for seed in a.keys() & b.keys()]
-            self._differences[key] = interval(
-                x - y for x, y in pairs if x is not None and y is not None
-            )
+            groups = [self.runs(dataset, left)], [self.runs(dataset, right)]
+            self._differences[key] = self.contrast(*groups, column)
         return self._differences[key]
+
+    def contrast(self, left: Group, right: Group, column: str) -> Interval | None:
+        """Mean of the losses of `left` − mean of those of `right`, paired by seed; None if no shared seed has all values.
+
+        A loss is given by its runs, so that tuned and varied losses can be compared too. Every interval of a difference
+        is computed here.
+        """
+        check_column(column)
+        shared = set.intersection(*(set(runs) for runs in (*left, *right)))
+        differences = []
+        for seed in sorted(shared):
+            sides = [[known(runs[seed].get(column)) for runs in group] for group in (left, right)]
+            a, b = ([value for value in side if value is not None] for side in sides)
+            if len(a) == len(left) and len(b) == len(right):
+                differences.append(math.fsum(a) / len(a) - math.fsum(b) / len(b))
+        return interval(differences)
+
+    def reference_runs(self, dataset: str, loss: Loss, reference: str) -> Mapping[int, Record]:
+        """A reference space, which no seed changes, as runs with the seeds of a loss; empty if it was not measured."""
+        rows = (row for row in self.references(dataset) if row["reference"] == reference)
+        row = next(rows, None)
+        return {} if row is None else dict.fromkeys(self.runs(dataset, loss), row)
 
     def complete(self, dataset: str, losses: Iterable[Loss], column: str) -> list[Loss]:
         """The losses that have a column in all `settled_seeds`. Only these are ranked."""

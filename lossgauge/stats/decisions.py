@@ -1,115 +1,118 @@
-"""What an interval decides, and how many seeds or queries an open comparison would take.
+"""What intervals decide: higher, lower, equivalent or open, corrected over a whole family of comparisons.
 
-Equivalence is tested first: the 95 % interval inside ± margin is stricter than two one-sided tests at 5 % (Schuirmann 1987).
+Holm 1979 for the correction; Schuirmann 1987 for equivalence, as two one-sided tests.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
-from lossgauge.stats.crossed import Crossed, total
-from lossgauge.stats.intervals import Interval, t_quantile
-from lossgauge.stats.seed_variance import Variance
+from scipy import special
 
-Decision = Literal["equivalent", "better", "worse", "open"]
+from lossgauge.stats.intervals import Interval, holm
+from lossgauge.stats.number_format import counted, in_p
 
-POWER = 0.8
-"""Chance that a planned comparison finds a difference, if it is as large as stated."""
+LEVEL = 0.05
+"""Of every corrected p-value; intervals are 95 % accordingly."""
 
-MOST_SEEDS, MOST_QUERIES = 1_000, 10_000_000
-"""Larger numbers are given as "never": nobody runs them."""
+MOST_SEEDS = 1_000
+"""No larger number of seeds is proposed: our choice."""
 
-
-class Components(NamedTuple):
-    """Variances of a difference: of one seed, one query and one answer; they give the variance for any number of each."""
-
-    seed: float
-    query: float
-    """If classes are drawn, for more classes of the same sizes."""
-    both: float
-    seed_degrees: float = 1.0
-    """Degrees of freedom for each seed after the first; above 1 if other losses inform the variance."""
-    query_degrees: float = 1.0
-    """Degrees of freedom for each query; below 1 if classes are drawn."""
+Side = Literal["higher", "lower", "equivalent", "open"]
 
 
-ASSUMED = Components(seed=2 * 0.007**2, query=0.03, both=0.05)
-"""For a plan without earlier runs, our choice: R@1 of a loss spreads by 0.7 points between seeds, and two losses
-disagree on 8 % of the queries."""
+class Decision(NamedTuple):
+    """What one interval of a family decides."""
+
+    side: Side
+    reason: str = ""
+    """Why it is open; empty otherwise."""
+    p_value: float | None = None
+    """For a difference of 0, corrected over the family; None without an interval."""
+    equivalence_p_value: float | None = None
+    """For a difference outside the margin, corrected over the family; None without an interval or a margin."""
+    family: int = 0
+    """How many comparisons the correction is for."""
 
 
-def decide(of: Interval | None, margin: float, *, p_value: float | None = None) -> Decision:
-    """`equivalent` if both ends are inside ± `margin`, else `better` (above 0) or `worse`, else `open`.
+def decide(family: Sequence[Interval | None], margin: float | None) -> list[Decision]:
+    """A decision for each difference of a family, all in one quantity.
 
-    `p_value` is the one after correction for the family, if there is a family: a difference then needs both to be below 0.05.
+    `equivalent`: the interval lies inside ± `margin`, also after Holm's correction over the family. Else `higher` or
+    `lower`: it excludes 0 after the correction. Else `open`. So the chance of any false `higher` or `lower` in the
+    family is at most 5 %, and the chance of any false `equivalent` too. Comparisons without an interval are open, and
+    do not count in the correction.
     """
-    if of is None or of.half_width is None:
-        return "open"
-    if -margin < of.low and of.high < margin:
-        return "equivalent"
-    if not of.excludes_zero or (p_value is not None and p_value >= 0.05):
-        return "open"
-    return "better" if of.mean > 0 else "worse"
+    p_values = _corrected([one.p_value if one else None for one in family])
+    outside = _corrected([_outside_p_value(one, margin) for one in family])
+    tested = sum(p is not None for p in p_values)
+    return [
+        _decision(one, p, p_outside, tested)
+        for one, p, p_outside in zip(family, p_values, outside, strict=True)
+    ]
 
 
-def components(of: Crossed) -> Components | None:
-    """The components of a measured difference; None with one seed or without a query part: they cannot be separated."""
-    if of.seeds == 1 or not of.query_part.degrees:
-        return None
-    both = float(of.both_part.variance)
-    return Components(
-        max(float(of.seed_part.variance) - both, 0.0) * of.seeds,
-        max(float(of.query_part.variance) - both, 0.0) * of.queries,
-        both * of.seeds * of.queries,
-        float(of.seed_part.degrees) / (of.seeds - 1),
-        float(of.query_part.degrees) / of.queries,
-    )
+def seeds_needed(of: Interval, margin: float | None, *, family: int = 1) -> int | None:
+    """The number of seeds at which the difference would be decided, if its mean and its spread stayed as they are.
 
-
-def detectable_difference(of: Components, seeds: int, queries: int, power: float = POWER) -> float:
-    """The true difference that is found with this chance; with one seed, by these heads on new queries."""
-    variance = _planned(of, seeds, queries)
-    degrees, error = float(variance.degrees), math.sqrt(variance.variance)
-    return error * (t_quantile(degrees) + t_quantile(degrees, power))
-
-
-def seeds_needed(of: Components, mean: float, queries: int, margin: float = 0.0) -> int | None:
-    """Seeds, at least two, that decide a comparison if the true difference is `mean`; None above `MOST_SEEDS`.
-
-    It is decided as better or worse, or as equivalent if that takes fewer.
+    Decided as clear or as equivalent, whichever takes fewer seeds, after a correction for `family` comparisons. A new
+    study with this number decides about every second time. None without a spread, and above 1,000.
     """
-    wanted = _wanted(mean, margin)
-    return _least(2, MOST_SEEDS, lambda seeds: detectable_difference(of, seeds, queries) <= wanted)
-
-
-def queries_needed(of: Components, mean: float, seeds: int, margin: float = 0.0) -> int | None:
-    """Queries that decide a comparison with the same number of seeds; None above `MOST_QUERIES`."""
-    wanted = _wanted(mean, margin)
-    least = max(2, int(2 / of.query_degrees))
-    return _least(least, MOST_QUERIES, lambda q: detectable_difference(of, seeds, q) <= wanted)
-
-
-def _wanted(mean: float, margin: float) -> float:
-    return max(abs(mean), margin - abs(mean))
-
-
-def _planned(of: Components, seeds: int, queries: int) -> Variance:
-    both = of.both / (seeds * queries)
-    query_degrees = max(of.query_degrees * queries, 1.0)
-    query_part = Variance(of.query / queries + both, query_degrees)
-    if seeds == 1:
-        return query_part
-    seed_part = Variance(of.seed / seeds + both, of.seed_degrees * (seeds - 1))
-    return total(seed_part, query_part, Variance(both, (seeds - 1) * query_degrees))
-
-
-def _least(low: int, high: int, enough: Callable[[int], bool]) -> int | None:
-    """The least whole number that is enough, by halving; more is never worse."""
-    if not enough(high):
+    degrees = of.degrees_of_freedom
+    if of.half_width is None or degrees is None:
         return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    return low
+    distance = max(abs(of.mean), (margin or 0.0) - abs(of.mean))
+    spread = of.half_width / _quantile(LEVEL, degrees) * math.sqrt(of.size)
+    level = LEVEL / max(family, 1)
+    for size in range(of.size + 1, MOST_SEEDS + 1):
+        if _quantile(level, size - 1) * spread / math.sqrt(size) < distance:
+            return size
+    return None
+
+
+def _decision(
+    of: Interval | None,
+    p_value: float | None,
+    p_outside: float | None,
+    tested: int,
+) -> Decision:
+    if of is None:
+        return Decision("open", "not measured")
+    if p_value is None:
+        return Decision("open", "one seed shows no spread" if of.size == 1 else of.why_none)
+    decided = Decision("open", "", p_value, p_outside, tested)
+    if p_outside is not None and p_outside < LEVEL:
+        return decided._replace(side="equivalent")
+    if p_value < LEVEL:
+        return decided._replace(side="higher" if of.mean > 0 else "lower")
+    reason = "no clear difference"
+    if of.p_value is not None and of.p_value < LEVEL:
+        reason = (
+            f"clear alone ({in_p('p', of.p_value)}), but not after the correction for "
+            f"{counted(tested, 'comparison')}"
+        )
+    return decided._replace(reason=reason)
+
+
+def _outside_p_value(of: Interval | None, margin: float | None) -> float | None:
+    """Below 0.05 if and only if the 95 % interval lies inside ± `margin`."""
+    if of is None or margin is None or not of.half_width:
+        return None
+    degrees = of.degrees_of_freedom
+    if degrees is None:
+        return None
+    error = of.half_width / _quantile(LEVEL, degrees)
+    return min(1.0, 2 * float(special.stdtr(degrees, (abs(of.mean) - margin) / error)))
+
+
+def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(corrected) for p in p_values]
+
+
+@cache
+def _quantile(level: float, degrees: float) -> float:
+    return float(special.stdtrit(degrees, 1 - level / 2))

@@ -33,13 +33,20 @@ class Interval(NamedTuple):
     p_value: float | None = None
     """Two-sided p-value for a mean of 0: Student's t-test, paired if the values are differences; None without spread."""
     degrees: float | None = None
-    """Degrees of freedom of Student's t; None without an interval."""
+    """Degrees of freedom of Student's t, where they are not the number of values minus one."""
     over: str = "new seeds"
     """What would be drawn again: "new seeds and new queries", "these trained heads on new queries"."""
     approximate: str = ""
     """Why the true coverage may be outside of 93 to 97 %, in words; empty where simulations say that it is inside."""
     missing: str = ""
     """Why there is no interval, where seeds are not the reason; empty if there is one."""
+
+    @property
+    def degrees_of_freedom(self) -> float | None:
+        """None without an interval."""
+        if self.half_width is None:
+            return None
+        return self.size - 1 if self.degrees is None else self.degrees
 
     @property
     def low(self) -> float:

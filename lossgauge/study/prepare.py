@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from lossgauge.backbones import load_backbone
+from lossgauge.claims.own_claims import statements
 from lossgauge.data import EMBEDDINGS, check_dataset_name, load_dataset
 from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import centered
@@ -50,6 +51,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
             raise PlanError(
                 f"backbone: {name} takes none, because its rows are already features; remove this entry"
             )
+    statements(plan.claims, [name for loss in plan.losses for name in (loss.title, loss.name)])
     if plan.tune is not None:
         import_optuna()
     _check_files([loss.name for loss in plan.losses if ":" in loss.name])

@@ -17,7 +17,7 @@ QUANTITIES = tuple(
         column
         for claim in CLAIMS
         for column in (
-            *(comparison.column for comparison in claim.comparisons),
+            *(contrast.column for contrast in claim.contrasts),
             *(column for ordering in claim.orderings for column in (ordering.x, ordering.y)),
         )
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lossgauge.claims.sensitivity import Flip, Shares
-from lossgauge.claims.sentences import correction, evidence, shares, summary, turning
-from lossgauge.claims.statements import Comparison
+from lossgauge.claims.sentences import evidence, family, margin, shares, summary, turning
+from lossgauge.claims.statements import CLAIMS, Contrast
 from lossgauge.claims.verdicts import verdicts
+from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import Interval
 from tests.claims.conftest import CLAIM, LOSSES, random_study, set_column
@@ -22,7 +23,7 @@ def test_a_share_is_told_in_points_with_seeds_p_and_side():
     set_column(
         results, "recall_at_1", {"triplet": (0.6, 0.7, 0.8), "contrastive": (0.5, 0.59, 0.7)}
     )
-    line = evidence(told(results, "3"))[0]
+    line = evidence(told(results, "3"))[1]  # the first is the contrast of the groups
     assert line.startswith(
         "triplet − contrastive in R@1, claimed above 0: +10.3 ± 1.4 points, 3 paired seeds, p = 0.001"
     )
@@ -48,28 +49,29 @@ def test_every_quantity_is_told_in_its_unit(column, told_as):
     values = {"triplet": (0.6, 0.7, 0.8), "contrastive": (0.5, 0.59, 0.7)}
     set_column(results, column, values)
     claim = CLAIM["1"]._replace(
-        comparisons=(Comparison("triplet", "contrastive", column, "higher"),)
+        contrasts=(Contrast(("triplet",), ("contrastive",), column, "higher"),)
     )
     found = verdicts(StudyView(results), "d", [claim])[0]
     assert f": {told_as}, 3 paired seeds" in evidence(found)[0]
-    # of one comparison there is nothing to correct
-    assert correction(found) == ""
+    assert "corrected" not in evidence(found)[0]
+    title = COLUMNS[column].title
+    assert family(found).endswith(f"that the claims make on this dataset: 1 in {title}.")
 
 
 def test_a_claim_of_both_kinds_is_counted_and_not_told_by_its_correlation():
     claim = CLAIM["1"]._replace(orderings=CLAIM["7a"].orderings)
     found = verdicts(StudyView(random_study()), "d", [claim])[0]
-    assert len(found.parts) == 5
+    assert (len(found.results), len(found.sides)) == (5, 2)
     assert summary(found) == found.counts
 
 
 def test_a_difference_below_0_has_a_true_minus_and_an_open_one_its_reason():
     results = random_study()
     set_column(results, "compaction_epochs", {"contrastive": (3, 4, 5), "triplet": (9, 10, 11.4)})
-    line = evidence(told(results, "4"))[0]
+    line = evidence(told(results, "4"))[1]
     assert "claimed below 0: −6.13 ± 0.57 epochs" in line
     set_column(results, "compaction_epochs", {"contrastive": (3, None, 5)})
-    assert "in 1 of 3 seeds" in evidence(told(results, "4"))[0]
+    assert "in 1 of 3 seeds" in evidence(told(results, "4"))[1]
 
 
 def test_an_ordering_names_its_losses():
@@ -77,30 +79,55 @@ def test_an_ordering_names_its_losses():
     assert f"n = 7 losses ({', '.join(LOSSES)})" in line
 
 
-def test_a_correction_that_takes_something_is_told():
+def test_the_family_of_the_correction_is_stated_for_each_quantity():
     results = random_study()
-    for r in results.summaries:
-        r["test_inter"] = r["test_spacing_cv"] = 0.5 + 0.01 * (r["loss"] == "n_pair") * (
-            5 + r["seed"]
-        )
-    found = told(results, "6")
-    assert found.status == "supported"
-    assert found.holding_up == 0
-    assert correction(found) == "0 of 12 clear comparisons stay clear after Holm's correction."
-    assert correction(told(random_study(seeds=(0,)), "6")) == ""
-    assert correction(told(results, "7a")) == ""
+    assert family(told(results, "6")) == (
+        "Corrected (Holm) for all comparisons that the claims make on this dataset: "
+        "7 in inter, 7 in spacing CV."
+    )
+    # claim 8 compares in inter too
+    of_all = {v.claim.key: v for v in verdicts(StudyView(results), "d", CLAIMS)}
+    assert "8 in inter, " in family(of_all["6"])
+    assert "8 in inter, " in family(of_all["8"])
+    assert family(told(random_study(seeds=(0,)), "6")) == ""
+    assert family(told(results, "7a")) == ""
 
 
-def test_a_tally_counts_sides_and_says_where_they_are_mixed():
+def test_a_corrected_p_value_and_what_it_takes_are_told():
+    results = random_study()
+    values = {"triplet": (0.6, 0.7, 0.8), "contrastive": (0.5, 0.59, 0.7)}
+    set_column(
+        results, "recall_at_1", {**values, "scl": (0.1, 0.9, 0.5), "info_nce": (0.3, 0.2, 0.9)}
+    )
+    line = evidence(told(results, "3"))[1]
+    assert "p = 0.001" in line
+    assert ", corrected = 0.005" in line
+    set_column(results, "recall_at_1", {"contrastive": (0.5, 0.56, 0.7)})
+    line = evidence(told(results, "3"))[1]
+    assert ": clear alone (p = 0.01" in line
+    assert line.endswith("but not after the correction for 5 comparisons")
+
+
+def test_a_difference_inside_the_margin_is_said_with_the_margin():
+    results = random_study()
+    set_column(results, "recall_at_1", dict.fromkeys(LOSSES, (0.5, 0.6, 0.7)))
+    set_column(results, "recall_at_1", {"triplet": (0.5001, 0.6002, 0.7001)})
+    line = evidence(told(results, "3"))[1]
+    assert line.endswith(": equivalent, inside ± 0.5 points")
+    assert margin("test_intra") == "± 0.01"
+    assert margin("compaction_epochs") == "± 0.5 epochs"
+    assert margin("embedding_gradient") == ""
+
+
+def test_a_summary_is_the_effect_of_one_contrast_and_the_counts_of_several():
     results = random_study()
     level = {"triplet": (0.6, 0.7, 0.81), "scl": (0.1, 0.2, 0.31)}
     middle = {"contrastive": (0.3, 0.4, 0.5), "info_nce": (0.3, 0.4, 0.5)}
     set_column(results, "test_intra", level | middle)
-    found = told(results, "1")
-    assert summary(found) == "mixed: 2 for, 2 against"
-    assert found.reason == "mixed: 2 for, 2 against, of 4 comparisons"
-    set_column(results, "test_intra", {"scl": (0.6, 0.7, 0.81)})
-    assert summary(told(results, "1")) == "4 for"
+    assert summary(told(results, "1")).startswith("+0.0533 ± ")
+    found = told(results, "8")
+    assert summary(found) == found.counts
+    assert sum(int(part.split()[0]) for part in found.counts.split(", ")) == 5
     assert summary(told(random_study(losses=("scl",)), "1")) == ""
     assert summary(told(random_study(), "7a")).lstrip("+−").startswith("0.")
 
@@ -117,9 +144,8 @@ def test_small_and_large_numbers_are_told_without_an_exponent():
 
 
 def test_turns_are_told_up_to_three():
-    comparison = CLAIM["1"].comparisons[0]
     turn = Flip(
-        comparison,
+        CLAIM["1"].contrasts[0].members[0],
         "triplet(margin=0.05)",
         "info_nce(temperature=0.4)",
         "against",
@@ -134,4 +160,5 @@ def test_turns_are_told_up_to_three():
 
 def test_shares_leave_out_what_is_not_there():
     assert shares(Shares(3, 0, 1)) == "75 % for, 25 % open, of 4"
+    assert shares(Shares(2, 1, 0, 1)) == "50 % for, 25 % against, 25 % equivalent, of 4"
     assert shares(Shares(0, 0, 0)) == "none"

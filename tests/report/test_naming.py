@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lossgauge.losses.registry import LOSSES
+from lossgauge.portable import without_folders
 from lossgauge.report.naming import (
     COLORS,
     GREY,
@@ -14,7 +15,6 @@ from lossgauge.report.naming import (
     display_name,
     key_of,
     listed,
-    without_folders,
 )
 from lossgauge.results.view import BASELINE, Loss, in_order
 

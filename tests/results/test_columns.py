@@ -85,3 +85,12 @@ def test_an_unknown_column_is_one_line_with_the_nearest_name(folder):
         view.difference("digits", loss, view.losses[-1], "test_intro")
     assert check_column("setting_margin") == "setting_margin"
     assert view.values("digits", loss, "setting_margin")
+
+
+def test_a_margin_is_above_0_and_gradients_have_none():
+    for name, column in COLUMNS.items():
+        assert column.margin is None or column.margin > 0
+        if "gradient" in name and column.unit == "small":
+            assert column.margin is None
+    assert COLUMNS["recall_at_1"].margin == COLUMNS["map_at_r"].margin == 0.005
+    assert COLUMNS["test_intra"].margin == COLUMNS["validation_intra"].margin == 0.01

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from lossgauge.errors import InputError
-from lossgauge.results.view import BASELINE, Loss, StudyView, in_order
+from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView, in_order
 from lossgauge.types import Record, Results
 
 LOSSES = [
@@ -111,6 +111,48 @@ def test_a_difference_pairs_seeds_that_both_losses_know():
     assert one is not None
     assert one.size == 1
     assert view.difference("d", SCL, Loss("ccl", "ccl"), "recall_at_1") is None
+
+
+def test_a_contrast_is_that_of_a_slow_loop_over_means_of_groups():
+    view = StudyView(made_up(seeds=(0, 1, 2, 3)))
+    value = {
+        (r["base"], r["seed"]): r["test_intra"] for r in view.results.summaries if "test_intra" in r
+    }
+    differences = []
+    for seed in (0, 1, 2, 3):
+        left = [value["scl", seed], value["untrained", seed]]
+        right = [value["a/my.py:Pull", seed], value["triplet(margin=0.1)", seed]]
+        differences.append(sum(left) / 2 - sum(right) / 2)
+    groups = [[view.runs("d", loss) for loss in of] for of in ((SCL, BASELINE), (OWN, TRIPLET))]
+    found = view.contrast(*groups, "test_intra")
+    assert found is not None
+    low, high = stats.t.interval(0.95, 3, np.mean(differences), stats.sem(differences))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    exchanged = view.contrast(*groups[::-1], "test_intra")
+    assert exchanged is not None
+    assert (exchanged.mean, exchanged.half_width) == pytest.approx((-found.mean, found.half_width))
+    turned = [group[::-1] for group in groups]
+    assert view.contrast(*turned, "test_intra") == found
+    assert view.contrast(groups[0], [{}], "test_intra") is None
+
+
+def test_a_contrast_leaves_out_a_seed_that_one_loss_lacks():
+    results = made_up(seeds=(0, 1, 2, 3))
+    for r in results.summaries:
+        if (r["base"], r["seed"]) == ("scl", 2):
+            r["test_intra"] = None
+    view = StudyView(results)
+    groups = [view.runs("d", SCL), view.runs("d", BASELINE)], [view.runs("d", OWN)]
+    found = view.contrast(*groups, "test_intra")
+    assert found is not None
+    assert found.size == 3
+
+
+def test_a_reference_is_the_same_for_every_seed_of_a_loss():
+    row = {"dataset": "d", "reference": FROZEN, "recall_at_1": 0.5}
+    view = StudyView(made_up()._replace(references=[row]))
+    assert view.reference_runs("d", SCL, FROZEN) == dict.fromkeys((0, 1, 2), row)
+    assert view.reference_runs("d", SCL, "random unit vectors") == {}
 
 
 def test_only_losses_with_a_value_in_every_settled_seed_are_complete():

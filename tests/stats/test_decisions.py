@@ -1,118 +1,157 @@
-"""What an interval decides, and the seeds and queries that an open one would take."""
+"""What a family of intervals decides, against scipy and by its own rules."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
-from lossgauge.stats.crossed import crossed, total
-from lossgauge.stats.decisions import (
-    ASSUMED,
-    Components,
-    components,
-    decide,
-    detectable_difference,
-    queries_needed,
-    seeds_needed,
-)
-from lossgauge.stats.intervals import Interval, t_quantile
+from lossgauge.stats.decisions import LEVEL, MOST_SEEDS, decide, seeds_needed
+from lossgauge.stats.intervals import Interval, holm, interval
+
+VALUES = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=1, max_size=6)
+FAMILIES = st.lists(VALUES, min_size=1, max_size=8)
+MARGINS = st.one_of(st.none(), st.floats(0.001, 1.5))
 
 
-@pytest.mark.parametrize(
-    ("mean", "half_width", "decision"),
-    [
-        (0.002, 0.001, "equivalent"),  # excludes zero too: equivalence is tested first
-        (0.0, 0.0049, "equivalent"),
-        (0.0, 0.0051, "open"),
-        (0.004, 0.002, "better"),  # below the margin, but not all of it
-        (0.02, 0.01, "better"),
-        (-0.02, 0.01, "worse"),
-        (0.02, 0.03, "open"),
-    ],
-)
-def test_an_interval_decides_equivalence_first(mean, half_width, decision):
-    assert decide(Interval(mean, half_width, 3, 0.01, 4.0), 0.005) == decision
+def of(*values: float) -> Interval:
+    made = interval(values)
+    assert made is not None
+    return made
 
 
-def test_without_an_interval_all_is_open():
-    assert decide(None, 0.005) == "open"
-    assert decide(Interval(0.0, None, 3), 0.005) == "open"
+@settings(deadline=None)
+@given(families=FAMILIES, margin=MARGINS)
+def test_a_decision_never_contradicts_its_own_correction(families, margin):
+    family = [of(*values) for values in families]
+    decided = decide(family, margin)
+    tested = [one.p_value for one in family if one.p_value is not None]
+    corrected = iter(holm(tested))
+    for one, decision in zip(family, decided, strict=True):
+        if one.p_value is None:
+            assert (decision.side, decision.p_value, decision.family) == ("open", None, 0)
+            assert decision.reason
+            continue
+        assert decision.p_value == next(corrected)
+        assert decision.family == len(tested)
+        outside = decision.equivalence_p_value
+        if decision.side == "equivalent":
+            assert outside is not None
+            assert outside < LEVEL
+            assert margin is not None
+            assert -margin < one.low <= one.high < margin
+        elif decision.side == "open":
+            assert decision.p_value >= LEVEL
+            assert outside is None or outside >= LEVEL
+            assert decision.reason
+        else:
+            assert decision.p_value < LEVEL
+            assert one.excludes_zero
+            assert decision.side == ("higher" if one.mean > 0 else "lower")
+            assert decision.reason == ""
 
 
-def test_a_correction_can_only_take_a_difference_away():
-    clear = Interval(0.02, 0.01, 3, 0.01, 4.0)
-    assert decide(clear, 0.005, p_value=0.049) == "better"
-    assert decide(clear, 0.005, p_value=0.05) == "open"
-    assert decide(Interval(0.0, 0.001, 3, 0.9, 4.0), 0.005, p_value=1.0) == "equivalent"
+@settings(deadline=None)
+@given(families=FAMILIES, margin=MARGINS)
+def test_exchanged_signs_exchange_higher_and_lower_and_the_order_does_not_matter(families, margin):
+    turned = {"higher": "lower", "lower": "higher"}
+    sides = [d.side for d in decide([of(*values) for values in families], margin)]
+    minus = decide([of(*(-value for value in values)) for values in families], margin)
+    assert [d.side for d in minus] == [turned.get(side, side) for side in sides]
+    back = decide([of(*values) for values in reversed(families)], margin)
+    assert [d.side for d in back] == sides[::-1]
 
 
-def measured(seeds: int, queries: int) -> np.ndarray:
-    generator = np.random.default_rng(3)
-    return (
-        0.3 * generator.standard_normal((seeds, 1))
-        + 0.5 * generator.standard_normal((1, queries))
-        + 0.3 * generator.standard_normal((seeds, queries))
+def test_alone_it_is_equivalent_where_scipys_interval_lies_inside_the_margin():
+    generator = np.random.default_rng(0)
+    seen = set()
+    for _ in range(300):
+        values = generator.normal(0.02, 0.05, 4)
+        low, high = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
+        expected = "open"
+        if low > -0.1 and high < 0.1:
+            expected = "equivalent"
+        elif low > 0 or high < 0:
+            expected = "higher" if low > 0 else "lower"
+        (decision,) = decide([of(*values)], 0.1)
+        assert decision.side == expected
+        seen.add(expected)
+    assert seen >= {"open", "equivalent", "higher"}
+
+
+def test_the_p_value_of_equivalence_is_twice_that_of_scipys_one_sided_tests():
+    values = [0.01, 0.03, -0.02, 0.02, 0.0]
+    upper = stats.ttest_1samp(values, 0.05, alternative="less").pvalue
+    lower = stats.ttest_1samp(values, -0.05, alternative="greater").pvalue
+    (decision,) = decide([of(*values)], 0.05)
+    assert decision.equivalence_p_value == pytest.approx(2 * max(upper, lower))
+
+
+def test_equivalence_comes_before_a_clear_difference_and_needs_a_margin():
+    small = of(0.0010, 0.0012, 0.0011)
+    assert decide([small], 0.005)[0].side == "equivalent"
+    assert decide([small], None)[0].side == "higher"
+    assert decide([small], 0.0011)[0].side == "higher"
+
+
+def test_what_is_clear_alone_says_so_where_the_correction_takes_it():
+    clear = of(0.10, 0.16, 0.12)
+    noise = [of(0.1, -0.2, 0.05 * k) for k in range(1, 6)]
+    assert decide([clear], None)[0].side == "higher"
+    decision = decide([clear, *noise], None)[0]
+    assert decision.side == "open"
+    assert decision.reason == (
+        f"clear alone (p = {clear.p_value:.2g}), but not after the correction for 6 comparisons"
     )
 
 
-def test_components_give_back_the_variance_that_was_measured():
-    of = crossed(measured(4, 60))
-    parts = components(of)
-    assert parts is not None
-    whole = total(of.seed_part, of.query_part, of.both_part)
-    degrees = float(whole.degrees)
-    wanted = whole.variance**0.5 * (t_quantile(degrees) + t_quantile(degrees, 0.8))
-    assert detectable_difference(parts, 4, 60) == pytest.approx(wanted)
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "not measured"),
+        (of(0.3), "one seed shows no spread"),
+        (of(0.3, 0.3), "no spread between the seeds"),
+        (of(0.0, 0.0, 0.0), "no spread between the seeds"),
+    ],
+)
+def test_without_an_interval_it_is_open_and_not_in_the_family(value, reason):
+    first, second = decide([value, of(0.1, 0.12)], 0.01)
+    assert (first.side, first.reason) == ("open", reason)
+    assert second.family == 1
 
 
-def test_components_of_one_seed_or_one_query_are_not_known():
-    assert components(crossed(measured(1, 60))) is None
-    assert components(crossed(measured(3, 1))) is None
+def slowly(values: list[float], margin: float, family: int) -> int | None:
+    """Each larger number of seeds tried in turn, with scipy's quantile."""
+    mean, spread = np.mean(values), np.std(values, ddof=1)
+    for size in range(len(values) + 1, MOST_SEEDS + 1):
+        half = stats.t.ppf(1 - LEVEL / (2 * family), size - 1) * spread / math.sqrt(size)
+        if half < abs(mean) or (abs(mean) + half) < margin:
+            return size
+    return None
 
 
-def test_the_detectable_difference_is_found_with_the_power_that_was_asked_for():
-    generator = np.random.default_rng(0)
-    of, seeds, queries = Components(1e-4, 0.02, 0.05), 8, 100
-    effect = detectable_difference(of, seeds, queries)
-    found = 0
-    for _ in range(600):
-        values = (
-            effect
-            + of.seed**0.5 * generator.standard_normal((seeds, 1))
-            + of.query**0.5 * generator.standard_normal((1, queries))
-            + of.both**0.5 * generator.standard_normal((seeds, queries))
-        )
-        parts = crossed(values)
-        whole = total(parts.seed_part, parts.query_part, parts.both_part)
-        found += values.mean() > t_quantile(float(whole.degrees)) * whole.variance**0.5
-    assert found / 600 == pytest.approx(
-        0.8, abs=0.06
-    )  # 0.016 is a standard error; cautious at few seeds
+@pytest.mark.parametrize("family", [1, 5])
+@pytest.mark.parametrize("margin", [0.001, 0.2])
+def test_the_seeds_needed_are_those_of_a_slow_loop(margin, family):
+    generator = np.random.default_rng(3)
+    for _ in range(10):
+        values = list(generator.normal(0.05, 0.1, 3))
+        assert seeds_needed(of(*values), margin, family=family) == slowly(values, margin, family)
 
 
-def test_more_seeds_and_queries_detect_less():
-    by_seeds = [detectable_difference(ASSUMED, seeds, 1_000) for seeds in (2, 3, 5, 10, 100)]
-    by_queries = [detectable_difference(ASSUMED, 3, queries) for queries in (50, 200, 2_000)]
-    assert by_seeds == sorted(by_seeds, reverse=True)
-    assert by_queries == sorted(by_queries, reverse=True)
+def test_no_number_of_seeds_is_given_above_a_thousand_or_without_a_spread():
+    assert seeds_needed(of(-1.0, 1.0, 1e-9), None) is None
+    assert seeds_needed(of(0.5), 0.1) is None
+    assert seeds_needed(of(0.5, 0.5), 0.1) is None
 
 
-def test_the_seeds_that_are_needed_are_the_least_that_are_enough():
-    seeds = seeds_needed(ASSUMED, 0.02, 2_000)
-    assert seeds is not None
-    assert detectable_difference(ASSUMED, seeds, 2_000) <= 0.02
-    assert detectable_difference(ASSUMED, seeds - 1, 2_000) > 0.02
-    queries = queries_needed(ASSUMED, 0.02, 5)
-    assert queries is not None
-    assert detectable_difference(ASSUMED, 5, queries) <= 0.02
-    assert detectable_difference(ASSUMED, 5, queries - 1) > 0.02
-
-
-def test_no_number_of_seeds_replaces_queries_and_the_reverse():
-    assert seeds_needed(ASSUMED, 0.001, 100) is None
-    assert queries_needed(ASSUMED, 0.001, 3) is None
-
-
-def test_a_margin_makes_a_small_difference_decidable():
-    assert seeds_needed(ASSUMED, 0.0, 100_000) is None
-    assert seeds_needed(ASSUMED, 0.0, 100_000, margin=0.005) is not None
+def test_degrees_of_freedom_that_are_given_are_used():
+    narrow = Interval(0.02, 0.01, 3, 0.001, degrees=30.0)
+    error = 0.01 / stats.t.ppf(0.975, 30)
+    expected = 2 * stats.t.sf((0.05 - 0.02) / error, 30)
+    (decision,) = decide([narrow], 0.05)
+    assert decision.equivalence_p_value == pytest.approx(expected)

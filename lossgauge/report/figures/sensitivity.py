@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lossgauge.claims.variants import SETTINGS, LossVariant, loss_variants
+from lossgauge.portable import without_folders
 from lossgauge.report.figures.style import (
     Chart,
     Figure,
@@ -17,7 +18,7 @@ from lossgauge.report.figures.style import (
     stacked_panels,
     transparent,
 )
-from lossgauge.report.naming import color_of, display_name, key_of, without_folders
+from lossgauge.report.naming import color_of, display_name, key_of
 from lossgauge.results.columns import COLUMNS, Column
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.intervals import interval

@@ -1,30 +1,42 @@
 """The answer in words: what the losses do to a space, each sentence with its evidence and its uncertainty.
 
-A difference is called clear only if the 95 % interval of the differences, paired by seed, excludes 0.
+A difference is called clear only if the 95 % interval of the differences, paired by seed, excludes 0; compared with not
+training, only if it is so after Holm's correction.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lossgauge.report.text.findings import (
     Finding,
     by_compaction,
     by_intra,
-    by_recall,
+    by_retrieval,
     compaction,
-    gain_over_untrained,
+    gain_over_not_training,
     retrieval,
     tradeoff,
     updates,
     variance,
 )
 from lossgauge.report.text.health_warnings import still_falling
+from lossgauge.report.text.not_training import comparisons, sentences
 from lossgauge.report.text.tuning import tuned_finding
+from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
 
 NO_ANSWER = "No run has finished, so there is no answer yet."
-FINDINGS = (retrieval, gain_over_untrained, tuned_finding, variance, compaction, updates, tradeoff)
+FINDINGS = (
+    gain_over_not_training,
+    retrieval,
+    tuned_finding,
+    variance,
+    compaction,
+    updates,
+    tradeoff,
+)
 """In the order of the page; each returns None if the study cannot answer it."""
 _NUMBERS = ("no", "this", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -58,13 +70,21 @@ def _answer(view: StudyView, dataset: str) -> Answer:
 
 
 def _headline(view: StudyView, dataset: str) -> str:
-    soonest = by_compaction(view, dataset)
-    rankings = (
-        ("Best retrieval", by_recall(view, dataset)),
-        ("Most variance kept", by_intra(view, dataset)),
-        ("First to compact", soonest),
-    )
-    sentences = [f"{topic}: {ranking.leading()}" for topic, ranking in rankings if ranking]
-    if soonest and still_falling(view, dataset, soonest.losses[0]):
-        sentences[-1] += " (intra was still falling at the end)"
-    return " ".join(f"{sentence}." for sentence in sentences) or NO_ANSWER
+    """First whether training is worth it; then which losses lead, where there are several and some gain by training."""
+    words = sentences(view, dataset)
+    lead = next(iter(comparisons(view, dataset)), None)
+    ranked = by_retrieval(view, dataset)
+    if ranked and len(view.losses) > 1 and (lead is None or lead.gained("better")):
+        words.append(f"Best by {COLUMNS[ranked.column].title}: {ranked.leading()}")
+    if len(view.losses) > 1:
+        words += _leading(view, dataset)
+    return " ".join(f"{sentence}." for sentence in words) or NO_ANSWER
+
+
+def _leading(view: StudyView, dataset: str) -> Iterator[str]:
+    if kept := by_intra(view, dataset):
+        yield f"Most variance kept: {kept.leading()}"
+    if soonest := by_compaction(view, dataset):
+        falling = still_falling(view, dataset, soonest.losses[0])
+        doubt = " (intra was still falling at the end)" if falling else ""
+        yield f"First to compact: {soonest.leading()}{doubt}"

@@ -1,13 +1,17 @@
-"""The claims of the paper as the page shows them: a verdict for each dataset, its evidence, and how it moves."""
+"""The claims as the page shows them: a verdict for each dataset, its evidence, how it moves, and all datasets together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from lossgauge.claims.over_datasets import over_datasets
+from lossgauge.claims.own_claims import claims_of
 from lossgauge.claims.sensitivity import Movement, movements
-from lossgauge.claims.sentences import correction, evidence, shares, summary, turning
-from lossgauge.claims.statements import CLAIMS
+from lossgauge.claims.sentences import evidence, family, shares, summary, turning
+from lossgauge.claims.statements import CLAIMS, Claim
 from lossgauge.claims.verdicts import Verdict, verdicts
+from lossgauge.plan.claim import ClaimPlan
 from lossgauge.results.view import StudyView
 
 
@@ -17,8 +21,11 @@ class ShownVerdict(NamedTuple):
     key: str
     words: str
     status: str
+    effect: str
+    """The difference of a claim with one contrast, or how many pairs are on which side; empty if not tested."""
     reason: str
-    correction: str
+    family: str
+    """What the correction is for."""
     caution: str
     evidence: tuple[str, ...]
 
@@ -29,7 +36,7 @@ class ShownMovement(NamedTuple):
     key: str
     words: str
     cells: tuple[tuple[str, str], ...]
-    """Status, and what it rests on: counts of sides, or why it was not tested."""
+    """Status, and its effect or counts of sides, or why it was not tested."""
     shares: str
     turning: str
 
@@ -50,34 +57,48 @@ class ClaimLine(NamedTuple):
     key: str
     words: str
     statuses: tuple[tuple[str, str], ...]
-    """Status and counts of sides, for each dataset."""
+    """Status, and effect or counts of sides, for each dataset."""
+    over: tuple[str, str]
+    """Status over all datasets, and its reason."""
 
 
 class Claims(NamedTuple):
     datasets: tuple[DatasetClaims, ...]
     lines: tuple[ClaimLine, ...]
+    has_own: bool
+    """Whether there are claims beside those of the paper."""
 
 
-def claims(view: StudyView) -> Claims | None:
-    """All claims on all datasets; None where the study has none of the paper's losses."""
-    needed = {loss for claim in CLAIMS for loss in claim.losses}
-    if not needed & {loss.name for loss in view.losses}:
+def claims(view: StudyView, own: Sequence[ClaimPlan] = ()) -> Claims | None:
+    """All claims on all datasets; None if the study has none of the paper's losses and no claims of its own.
+
+    Raises PlanError for an own claim about an unknown loss or column.
+    """
+    stated = claims_of(view, own)
+    of_paper = {loss for claim in CLAIMS for loss in claim.losses}
+    if len(stated) == len(CLAIMS) and not of_paper & {loss.name for loss in view.losses}:
         return None
-    by_dataset = {dataset: verdicts(view, dataset) for dataset in view.datasets}
+    by_dataset = {dataset: verdicts(view, dataset, stated) for dataset in view.datasets}
     lines = tuple(
-        ClaimLine(
-            claim.key,
-            claim.words,
-            tuple((of[number].status, summary(of[number])) for of in by_dataset.values()),
-        )
-        for number, claim in enumerate(CLAIMS)
+        _line([of_dataset[number] for of_dataset in by_dataset.values()])
+        for number in range(len(stated))
+        if by_dataset
     )
-    return Claims(tuple(_dataset_claims(view, *item) for item in by_dataset.items()), lines)
+    datasets = tuple(_dataset_claims(view, *item, stated) for item in by_dataset.items())
+    return Claims(datasets, lines, len(stated) > len(CLAIMS))
 
 
-def _dataset_claims(view: StudyView, dataset: str, of_dataset: list[Verdict]) -> DatasetClaims:
+def _line(on_each: list[Verdict]) -> ClaimLine:
+    over, claim = over_datasets(on_each), on_each[0].claim
+    statuses = tuple((verdict.status, summary(verdict)) for verdict in on_each)
+    return ClaimLine(claim.key, claim.words, statuses, (over.status, over.reason))
+
+
+def _dataset_claims(
+    view: StudyView, dataset: str, of_dataset: list[Verdict], stated: Sequence[Claim]
+) -> DatasetClaims:
     ordered = sorted(of_dataset, key=lambda verdict: verdict.status == "not tested")
-    moves = movements(view, dataset)
+    moves = movements(view, dataset, stated)
     if not any(move.combinations.total for move in moves):
         moves = []
     columns = _columns(moves)
@@ -95,8 +116,9 @@ def _shown(verdict: Verdict) -> ShownVerdict:
         claim.key,
         claim.words,
         verdict.status,
+        summary(verdict),
         verdict.reason,
-        correction(verdict),
+        family(verdict),
         claim.caution,
         tuple(evidence(verdict)),
     )

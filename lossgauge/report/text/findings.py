@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-from lossgauge.claims.comparisons import order
+from lossgauge.claims.contrasts import order
 from lossgauge.claims.statements import Ordering
 from lossgauge.report.naming import display_name, key_of, listed
 from lossgauge.report.text.health_warnings import still_falling
+from lossgauge.report.text.not_training import comparisons, evidence, groups, measures
 from lossgauge.report.text.rankings import Ranking, clearly_different, in_points, ranking
+from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.number_format import in_p, rounded
 
@@ -24,9 +26,9 @@ class Finding(NamedTuple):
     evidence: str
 
 
-def by_recall(view: StudyView, dataset: str) -> Ranking | None:
-    """Losses by R@1, the highest first."""
-    return ranking(view, dataset, "recall_at_1", highest_first=True)
+def by_retrieval(view: StudyView, dataset: str) -> Ranking | None:
+    """Losses by R@1, or by MAP@R where R@1 is at its ceiling, the highest first."""
+    return ranking(view, dataset, measures(view, dataset)[0], highest_first=True)
 
 
 def by_intra(view: StudyView, dataset: str) -> Ranking | None:
@@ -40,62 +42,40 @@ def by_compaction(view: StudyView, dataset: str) -> Ranking | None:
 
 
 def retrieval(view: StudyView, dataset: str) -> Finding | None:
-    """Which loss has the highest R@1, and whether it differs clearly from the second."""
-    ranked = by_recall(view, dataset)
+    """Which loss has the highest R@1 or MAP@R, and whether it differs clearly from the second."""
+    ranked = by_retrieval(view, dataset)
     if ranked is None:
         return None
+    title = COLUMNS[ranked.column].title
     best = display_name(ranked.losses[0])
     if len(ranked.losses) == 1:
         sentence = f"{best} is the only loss measured{' in every seed' if ranked.partial else ''}."
     elif ranked.seed_count == 1:
         sentence = (
-            f"{best} has the highest R@1, but one seed shows no spread, "
+            f"{best} has the highest {title}, but one seed shows no spread, "
             "so it is not known whether the difference is due to chance."
         )
     elif ranked.ties:
         sentence = (
-            f"{best} has the highest mean R@1, but {ranked.seed_count} seeds show no clear "
+            f"{best} has the highest mean {title}, but {ranked.seed_count} seeds show no clear "
             f"difference from {listed(ranked.ties)}."
         )
     else:
         gap = view.difference(dataset, ranked.losses[0], ranked.losses[1], ranked.column)
         by = f", by {in_points(gap).lstrip('+')} points over {gap.size} paired seeds" if gap else ""
-        sentence = f"{best} has the highest R@1, clearly above {display_name(ranked.losses[1])}, the second{by}."
-    return Finding("Retrieval", sentence, "R@1: " + ranked.values())
+        sentence = f"{best} has the highest {title}, clearly above {display_name(ranked.losses[1])}, the second{by}."
+    return Finding("Retrieval", sentence, f"{title}: {ranked.values()}")
 
 
-def gain_over_untrained(view: StudyView, dataset: str) -> Finding | None:
-    """The difference of each loss from the untrained head in R@1."""
-    ranked = by_recall(view, dataset)
-    untrained = view.interval(dataset, BASELINE, "recall_at_1")
-    if ranked is None or untrained is None:
+def gain_over_not_training(view: StudyView, dataset: str) -> Finding | None:
+    """The difference of each loss from the frozen features and from the untrained head, by both measures."""
+    of_all = comparisons(view, dataset)
+    if not of_all:
         return None
-    losses = (*ranked.losses, *ranked.partial)
-    gaps = {loss: view.difference(dataset, loss, BASELINE, ranked.column) for loss in losses}
-    clear = {loss: gap for loss, gap in gaps.items() if gap and gap.excludes_zero}
-    groups = (
-        ("better than the untrained head", [loss for loss in clear if clear[loss].mean > 0]),
-        ("worse than the untrained head", [loss for loss in clear if clear[loss].mean < 0]),
-        (
-            "not clearly different from the untrained head",
-            [loss for loss in gaps if loss not in clear],
-        ),
-    )
-    if not clear and len(gaps) > 1:
-        parts = [f"none of the {len(gaps)} losses is clearly different from the untrained head"]
-    else:
-        parts = [
-            f"all {len(group)} losses are {verdict}"
-            if len(group) == len(losses) > 1
-            else f"{listed(group)} {'is' if len(group) == 1 else 'are'} {verdict}"
-            for verdict, group in groups
-            if group
-        ]
     return Finding(
         "Compared with no training",
-        _sentence(parts),
-        f"R@1 of the untrained head {100 * untrained.mean:.1f} %; differences in points: "
-        + ", ".join(f"{display_name(loss)} {in_points(gap)}" for loss, gap in gaps.items() if gap),
+        " ".join(f"By {of.title}, {'; '.join(groups(of))}." for of in of_all),
+        ". ".join(map(evidence, of_all)),
     )
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lossgauge.diagnostics.health import CLASS_POINT, COLLAPSED, LEAST_RANK, ONE_WAY
+from lossgauge.report.text.not_training import MEASURES, UNTRAINED_HEAD, compared
 from lossgauge.report.text.rankings import in_points
-from lossgauge.results.view import BASELINE, Loss, StudyView
+from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.intervals import known
 from lossgauge.types import Record
 
@@ -144,13 +145,19 @@ def _rank(of: _Measured) -> HealthWarning | None:
 
 
 def _harm(of: _Measured) -> HealthWarning | None:
-    over = of.view.difference(of.dataset, of.loss, BASELINE, "recall_at_1")
-    if over is None or over.mean >= 0 or not over.excludes_zero:
-        return None
+    losses = of.view.tuned if of.loss.tuned else of.view.losses
+    evidence = []
+    for column in MEASURES:
+        by = compared(of.view, of.dataset, column, losses)
+        decision = by and by.decisions.get((of.loss, UNTRAINED_HEAD))
+        if by is None or decision is None or decision.side != "lower":
+            return None  # one measure alone may fall where the other gains
+        over = by.differences[of.loss, UNTRAINED_HEAD]
+        evidence.append(f"{by.title} {in_points(over)} points over {over.size} paired seeds")
     return of.warn(
         "bad",
-        "training makes retrieval worse: R@1 is below that of the untrained head",
-        f"difference {in_points(over)} points over {over.size} paired seeds",
+        "training makes retrieval worse: R@1 and MAP@R are both below those of the untrained head",
+        "; ".join(evidence),
         "fewer epochs, a lower learning rate or a higher temperature",
     )
 

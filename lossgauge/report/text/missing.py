@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lossgauge.report.naming import display_name, without_folders
+from lossgauge.portable import without_folders
+from lossgauge.report.naming import display_name
 from lossgauge.results.view import Loss, StudyView, in_order
 from lossgauge.stats.number_format import counted
 from lossgauge.types import Record

@@ -17,7 +17,7 @@ from lossgauge.stats.number_format import counted, rounded, shown, shown_interva
 from lossgauge.types import Record
 
 RANKED = "recall_at_1"
-"""What the answer ranks losses by."""
+"""The order of losses before and after tuning is by this column."""
 COMPARED = ("map_at_r", RANKED)
 ALIKE = "no clear difference"
 

@@ -12,9 +12,11 @@ from tests.support.made_up_study import columns_of, make_results, no_results
 
 
 def set_recall(results: Results, recalls: dict[str, tuple[float, ...]]) -> None:
+    """R@1 of each seed; MAP@R is 15 points less."""
     for r in results.summaries:
         if r["loss"] in recalls:
             r["recall_at_1"] = recalls[r["loss"]][r["seed"]]
+            r["map_at_r"] = r["recall_at_1"] - 0.15
 
 
 def set_column(results: Results, loss: str, **columns: float | None) -> None:
@@ -40,6 +42,9 @@ def three() -> Results:
             "scl": (0.65, 0.751, 0.85),
         },
     )
+    for row in results.references:
+        if row["reference"] == "frozen features":
+            row["recall_at_1"] = row["map_at_r"] = None
     return results
 
 
@@ -67,7 +72,7 @@ def test_an_unresolved_difference_is_not_called_ahead(three):
     assert "but 3 seeds show no clear difference from triplet" in told
     assert "clearly above" not in told
     assert (
-        "Best retrieval: scl and triplet (no clear difference)"
+        "Best by R@1: scl and triplet (no clear difference)"
         in answers(StudyView(three))[1].headline
     )
 
@@ -79,17 +84,42 @@ def test_one_seed_claims_nothing_about_who_is_ahead():
 
 
 def test_losses_are_set_against_no_training(three):
-    assert sentence(three, "Compared with no training") == (
-        "scl and triplet are better than the untrained head; "
-        "contrastive is worse than the untrained head."
+    set_recall(three, {"triplet": (0.65, 0.752, 0.851), "scl": (0.66, 0.761, 0.86)})
+    told = sentence(three, "Compared with no training")
+    assert told.startswith(
+        "By R@1, triplet and scl are better than the untrained head; "
+        "contrastive is worse than the untrained head. By MAP@R, triplet"
     )
 
 
 def test_gains_that_no_loss_can_show_are_said_of_all(three):
     set_recall(three, dict.fromkeys(("contrastive", "triplet", "scl"), (0.7, 0.5, 0.6)))
-    assert sentence(three, "Compared with no training") == (
-        "None of the 3 losses is clearly different from the untrained head."
+    assert sentence(three, "Compared with no training").startswith(
+        "By R@1, none of the 3 losses is clearly different from the untrained head."
     )
+
+
+def test_the_first_sentence_is_about_not_training_and_the_first_finding_too(three):
+    answer = answers(StudyView(three))[1]
+    assert answer.headline.startswith(("Training helps by R@1", "No loss is clearly better"))
+    assert answer.findings[0].topic == "Compared with no training"
+    assert "corrected (Holm) for 3 comparisons" in answer.findings[0].evidence
+
+
+def test_nothing_is_best_where_no_loss_is_better_than_not_training(three):
+    for row in three.references:
+        if row["reference"] == "frozen features":
+            row["recall_at_1"] = 0.90
+    headline = answers(StudyView(three))[1].headline
+    assert "Best" not in headline
+    assert "Most variance kept" in headline
+
+
+def test_a_single_loss_is_not_called_best():
+    headline = answers(StudyView(make_results(datasets=("b",), losses=("scl",))))[0].headline
+    for words in ("Best", "Most variance", "First to compact"):
+        assert words not in headline
+    assert "scl" in headline
 
 
 def test_variance_and_compaction_name_both_ends(results):
@@ -138,19 +168,19 @@ def test_one_seed_says_nothing_of_updates_and_of_the_least():
         one, "Trade-off", "orl-faces"
     )
     set_recall(one, dict.fromkeys(("scl", "ccl"), (1.0,)))
-    assert "Best retrieval: scl and ccl, equal (one seed)" in answers(StudyView(one))[1].headline
+    assert "Best" not in answers(StudyView(one))[1].headline
 
 
 def test_a_loss_that_lacks_a_seed_leads_nothing(three):
     whole = answers(StudyView(three))[1].headline
-    assert "Best retrieval: scl" in whole
+    assert "Best by R@1: scl" in whole
     rows = [r for r in three.summaries if (r["loss"], r["seed"]) != ("scl", 2)]
     for r in rows:
         if r["loss"] == "triplet":  # sooner than all, where it came there
             r["compaction_epochs"] = None if r["seed"] == 1 else 0.5
     lost = {**columns_of("b", "scl", 2), "error": "NaN"}
     part = answers(StudyView(three._replace(summaries=rows, failures=[lost])))[1]
-    assert "Best retrieval: triplet" in part.headline
+    assert "Best by R@1: triplet" in part.headline
     assert "First to compact: contrastive" in part.headline
     topics = {f.topic: f for f in part.findings}
     assert "scl 70.0" in topics["Retrieval"].evidence
@@ -222,8 +252,16 @@ def test_a_bad_warning_has_words_evidence_and_one_thing_to_try(results, columns,
     assert first.remedy
 
 
-def test_a_head_that_harms_is_named_only_where_it_is_resolved(three):
+def test_a_head_that_harms_is_named_only_where_both_measures_are_clearly_worse(three):
+    worse = (0.30, 0.402, 0.501)
+    set_recall(three, {"contrastive": worse, "scl": (0.9, 0.905, 0.95)})
     assert "makes retrieval worse" in warnings_of(three, "contrastive")[0].words
+    assert "R@1 −19.9 ± " in warnings_of(three, "contrastive")[0].evidence
+    assert "MAP@R −19.9 ± " in warnings_of(three, "contrastive")[0].evidence
+    for r in three.summaries:
+        if r["loss"] == "contrastive":
+            r["map_at_r"] += 0.4
+    assert warnings_of(three, "contrastive") == []
     set_recall(three, {"contrastive": (0.45, 0.65, 0.69)})
     assert warnings_of(three, "contrastive") == []
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lossgauge.claims.statements import CLAIMS
-from lossgauge.claims.verdicts import verdicts
+from lossgauge.claims.verdicts import STATUSES, verdicts
+from lossgauge.plan.claim import ClaimPlan
 from lossgauge.report.text.claims import Claims, claims
 from lossgauge.results.view import StudyView
 from lossgauge.types import Results
@@ -43,9 +44,10 @@ def test_the_verdicts_move_over_default_tuned_and_each_multiple(varied):
     assert of.columns == ("default", "tuned", "× 0.25", "× 0.5", "× 2", "× 4")
     assert all(len(row.cells) == len(of.columns) for row in of.movements)
     third = next(row for row in of.movements if row.key == "3")
-    assert [status for status, _ in third.cells[:2]] == ["supported", "undecided"]
+    assert third.cells[0] == ("supported", "+2.63 ± 0.31 points")
+    assert third.cells[1] == ("supported", "+0.89 ± 0.24 points")
     assert "against the claim in R@1 with scl(temperature=" in third.turning
-    assert third.cells[0][1] == "4 for"
+    assert next(row for row in of.movements if row.key == "5").cells[0][1] == "4 for"
     assert third.shares.endswith("of 144")
 
 
@@ -53,6 +55,32 @@ def test_a_study_without_variants_shows_no_movement(results):
     assert all(of.movements == () for of in shown(results).datasets)
     only_tuned = shown(make_results(tuned=True)).datasets[1]
     assert only_tuned.columns == ("default", "tuned")
+
+
+def test_own_claims_are_shown_after_the_others_and_alone(results):
+    own = ClaimPlan(
+        claim="Mine.", losses=["scl"], than=["ccl"], column="map_at_r", direction="higher"
+    )
+    made = claims(StudyView(results), [own])
+    assert made is not None
+    assert made.has_own
+    assert (made.lines[-1].key, made.lines[-1].words) == ("own 1", "Mine.")
+    assert not shown(results).has_own
+    for r in [*results.summaries, *results.epochs, *results.failures]:
+        r["loss"] = r["base"] = f"my.py:{r['base']}"
+    plan = [{"name": name, "settings": {}} for name in ("my.py:scl", "my.py:ccl")]
+    results = results._replace(plan={**results.plan, "losses": plan})
+    assert claims(StudyView(results)) is None
+    mine = own.model_copy(update={"losses": ["my.py:scl"], "than": ["my.py:ccl"]})
+    alone = claims(StudyView(results), [mine])
+    assert alone is not None
+    assert alone.lines[-1].statuses[1][0] != "not tested"
+
+
+def test_what_all_datasets_say_stands_beside_each_claim(varied):
+    for line in shown(varied).lines:
+        assert line.over[0] in STATUSES
+        assert "of 2 datasets" in line.over[1]
 
 
 def test_a_study_of_other_losses_has_no_claims():

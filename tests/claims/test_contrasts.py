@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lossgauge.claims.comparisons import OrderingResult, Runs, compare, order
-from lossgauge.claims.statements import Comparison, Ordering
+from lossgauge.claims.contrasts import ContrastResult, OrderingResult, Runs, compare, order
+from lossgauge.claims.statements import Contrast, Ordering
+from lossgauge.results.view import StudyView
+from lossgauge.stats.intervals import holm
 from lossgauge.types import Record
+from tests.support.made_up_study import no_results
 
 ORDERING = Ordering("compaction_epochs", "test_intra", ("a", "b", "c", "d", "e", "f", "g"))
 
@@ -75,25 +78,87 @@ def test_what_an_ordering_is_open_for():
     assert open_because(order(ORDERING, four)) == "not distinguishable from chance"
 
 
+VIEW = StudyView(no_results())
+"""Contrasts of given runs need no rows."""
+
+
+def runs_in(column: str, **values: list[float | None]) -> Runs:
+    return {
+        loss: {seed: {column: value} for seed, value in enumerate(of_loss)}
+        for loss, of_loss in values.items()
+    }
+
+
+def alone(contrast: Contrast, runs: Runs) -> ContrastResult:
+    return compare([contrast], runs, VIEW)[contrast]
+
+
 def side_of(direction: str, left: list[float | None], right: list[float | None]) -> str:
     column = "decay_epochs"
-    runs: Runs = {
-        "a": {seed: {column: value} for seed, value in enumerate(left)},
-        "b": {seed: {column: value} for seed, value in enumerate(right)},
-    }
-    return compare(Comparison("a", "b", column, direction), runs).side  # type: ignore[arg-type]
+    contrast = Contrast(("a",), ("b",), column, direction)  # type: ignore[arg-type]
+    return alone(contrast, runs_in(column, a=left, b=right)).side
 
 
 def test_it_is_told_of_each_side_in_how_many_seeds_its_number_is_not_known():
-    values = {"a": [None, 2.0, 3.0, 4.0], "b": [1.0, None, None, 4.0]}
-    runs = {
-        loss: {seed: {"decay_epochs": value} for seed, value in enumerate(of_loss)}
-        for loss, of_loss in values.items()
-    }
-    assert compare(Comparison("a", "b", "decay_epochs", "higher"), runs).reason == (
+    runs = runs_in("decay_epochs", a=[None, 2.0, 3.0, 4.0], b=[1.0, None, None, 4.0])
+    found = alone(Contrast(("a",), ("b",), "decay_epochs", "higher"), runs)
+    assert (found.side, found.difference) == ("open", None)
+    assert found.reason == (
         "decay of a was not reached or not measured in 1 of 4 seeds; "
         "decay of b was not reached or not measured in 2 of 4 seeds"
     )
+
+
+INTRA = "test_intra"
+
+
+def test_a_contrast_without_all_its_losses_is_left_out():
+    contrasts = [
+        Contrast(("a", "b"), ("c",), INTRA, "higher"),
+        Contrast(("a",), ("c",), INTRA, "lower"),
+    ]
+    runs = runs_in(INTRA, a=[0.1, 0.2], c=[0.3, 0.5])
+    assert list(compare(contrasts, runs, VIEW)) == contrasts[1:]
+
+
+def test_the_family_is_every_comparison_of_one_quantity_once():
+    runs = runs_in(INTRA, a=[0.1, 0.22, 0.3], b=[0.4, 0.45, 0.6], c=[0.3, 0.5, 0.41])
+    for of_loss in runs.values():
+        for r in of_loss.values():
+            r["test_inter"] = r[INTRA] ** 2
+    groups = Contrast(("a", "b"), ("c",), INTRA, "higher")
+    again = Contrast(("c",), ("a",), INTRA, "lower")  # a member of it, with its groups exchanged
+    other = Contrast(("a",), ("b",), "test_inter", "higher")
+    found = compare([groups, *groups.members, again, other], runs, VIEW)
+    assert {found[c].decision.family for c in (groups, *groups.members, again)} == {3}
+    assert found[other].decision.family == 1
+    p_values = [found[c].difference.p_value for c in (groups, *groups.members)]  # type: ignore[union-attr]
+    corrected = [found[c].decision.p_value for c in (groups, *groups.members)]
+    assert corrected == holm(p_values)  # type: ignore[arg-type]
+    member = found[groups.members[0]]
+    assert found[again].decision.p_value == member.decision.p_value
+    assert (found[again].side, member.side) in (
+        ("open", "open"),
+        ("for", "for"),
+        ("against", "against"),
+    )
+
+
+def test_exchanged_groups_exchange_the_sides():
+    runs = runs_in(INTRA, a=[0.1, 0.12, 0.14], b=[0.6, 0.61, 0.65], c=[0.5, 0.52, 0.51])
+    one = Contrast(("a",), ("b", "c"), INTRA, "higher")
+    back = Contrast(("c", "b"), ("a",), INTRA, "higher")
+    assert (alone(one, runs).side, alone(back, runs).side) == ("against", "for")
+    together = compare([one, back], runs, VIEW)
+    assert (together[one].side, together[back].side) == ("against", "for")
+    assert together[one].decision.family == 1
+
+
+def test_a_difference_inside_the_margin_is_equivalent_whatever_is_claimed():
+    runs = runs_in(INTRA, a=[0.5, 0.51, 0.52], b=[0.501, 0.5105, 0.521])
+    for direction in ("higher", "lower"):
+        found = alone(Contrast(("a",), ("b",), INTRA, direction), runs)  # type: ignore[arg-type]
+        assert (found.side, found.reason) == ("equivalent", "")
 
 
 @pytest.mark.parametrize(("direction", "side"), [("higher", "for"), ("lower", "against")])

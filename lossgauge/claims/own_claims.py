@@ -1,0 +1,74 @@
+"""Claims of a user, from a study file or from a file of claims, as statements about one study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lossgauge.claims.statements import CLAIMS, Claim, Contrast
+from lossgauge.errors import PlanError, nearest
+from lossgauge.losses.registry import LOSSES
+from lossgauge.plan.claim import ClaimPlan, ClaimsFile
+from lossgauge.plan.loss import UNTRAINED
+from lossgauge.plan.yaml_file import read_model
+from lossgauge.portable import without_folders
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import StudyView
+
+
+def claims_of(view: StudyView, own: Sequence[ClaimPlan] = ()) -> tuple[Claim, ...]:
+    """The paper's claims, then those of the study's file, then `own`.
+
+    Raises PlanError for an own claim about an unknown loss or column, with the nearest name.
+    """
+    of_study = [ClaimPlan.model_validate(claim) for claim in view.plan.get("claims") or ()]
+    return (*CLAIMS, *statements([*of_study, *own], _names(view)))
+
+
+def _names(view: StudyView) -> list[str]:
+    """Titles of the losses of the plan, and their names without settings."""
+    return [*view.planned_names, *view.planned_names.values()]
+
+
+def read_claims(path: Path) -> list[ClaimPlan]:
+    """The claims of a YAML file. Raises PlanError, in one line, for anything else."""
+    return list(read_model(path, ClaimsFile).claims)
+
+
+def statements(plans: Iterable[ClaimPlan], planned: Iterable[str]) -> tuple[Claim, ...]:
+    """Claims that can be tested on a study with the `planned` losses, by title or name; their keys are `own 1`, `own 2`, …
+
+    Raises PlanError for an unknown loss or column, with the nearest name. A loss of this package that the study does not
+    have is known: its claims are not tested.
+    """
+    titles = list(dict.fromkeys(planned))
+    return tuple(
+        _statement(plan, f"own {number}", titles) for number, plan in enumerate(plans, start=1)
+    )
+
+
+def _statement(plan: ClaimPlan, key: str, titles: Sequence[str]) -> Claim:
+    if plan.column not in COLUMNS:
+        raise PlanError(
+            f"the claim {plan.claim!r}: unknown column {plan.column!r}{nearest(plan.column, COLUMNS)}"
+        )
+    left, right = (
+        tuple(_loss(loss, plan, titles) for loss in group) for group in (plan.losses, plan.than)
+    )
+    contrast = Contrast(left, right, plan.column, plan.direction)
+    return Claim(key, plan.claim, (contrast,), protocol=plan.split)
+
+
+def _loss(name: str, plan: ClaimPlan, titles: Sequence[str]) -> str:
+    """The loss as the study names it: a file may be given with its folders or without."""
+    if name in (*titles, *LOSSES, UNTRAINED):
+        return name
+    same = [title for title in titles if without_folders(title) == without_folders(name)]
+    if len(same) == 1:
+        return same[0]
+    if (
+        name.partition("(")[0] in LOSSES
+    ):  # of this package, with settings that this study does not have
+        return name
+    known = dict.fromkeys([*titles, *LOSSES, UNTRAINED])
+    raise PlanError(f"the claim {plan.claim!r}: unknown loss {name!r}{nearest(name, known)}")

@@ -1,0 +1,209 @@
+"""Every loss compared with not training: with the frozen features and with the untrained head, by MAP@R and R@1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from lossgauge.report.naming import display_name, listed
+from lossgauge.report.text.rankings import in_points
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView
+from lossgauge.stats.decisions import Decision, decide
+from lossgauge.stats.intervals import Interval, known
+from lossgauge.stats.number_format import counted, shown
+
+MEASURES = ("recall_at_1", "map_at_r")
+CEILING = 0.95
+"""R@1 of the frozen features or the untrained head from which on MAP@R leads: our choice."""
+
+UNTRAINED_HEAD = "untrained head"
+Gain = Literal["better", "worse", "equivalent", "open"]
+
+
+class Compared(NamedTuple):
+    """All losses against all ways of not training, by one measure: one family, corrected together."""
+
+    column: str
+    levels: Mapping[str, float]
+    """Mean of each reference: `frozen features`, `untrained head`; only those that were measured."""
+    means: Mapping[Loss, float]
+    differences: Mapping[tuple[Loss, str], Interval]
+    decisions: Mapping[tuple[Loss, str], Decision]
+    """Of the loss minus the reference."""
+
+    @property
+    def title(self) -> str:
+        return COLUMNS[self.column].title
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        return tuple(self.means)
+
+    @property
+    def references(self) -> str:
+        """`the frozen features and the untrained head`."""
+        return " and ".join(f"the {name}" for name in self.levels)
+
+    @property
+    def either(self) -> str:
+        """`the frozen features or the untrained head`."""
+        return " or ".join(f"the {name}" for name in self.levels)
+
+    @property
+    def family(self) -> int:
+        """How many comparisons the correction is for."""
+        return max((decision.family for decision in self.decisions.values()), default=0)
+
+    def gain(self, loss: Loss) -> Gain:
+        """`better` than every reference, or `worse` than one of them."""
+        sides = [self.decisions[loss, name].side for name in self.levels]
+        if "lower" in sides:
+            return "worse"
+        if "open" in sides:
+            return "open"
+        return "better" if set(sides) == {"higher"} else "equivalent"
+
+    def gained(self, gain: Gain) -> list[Loss]:
+        return [loss for loss in self.losses if self.gain(loss) == gain]
+
+    def beats_all(self, reference: str) -> bool:
+        """Whether a reference is clearly better than every loss."""
+        return reference in self.levels and all(
+            self.decisions[loss, reference].side == "lower" for loss in self.losses
+        )
+
+
+def compared(
+    view: StudyView, dataset: str, column: str, losses: Sequence[Loss] | None = None
+) -> Compared | None:
+    """The comparison of `losses` by one measure; of all losses of the plan if not given. None without a loss and a reference."""
+    losses = view.losses if losses is None else losses
+    runs = {loss: view.runs(dataset, loss) for loss in losses}
+    means = {loss: of.mean for loss in losses if (of := view.interval(dataset, loss, column))}
+    levels: dict[str, float] = {}
+    frozen = next((r for r in view.references(dataset) if r["reference"] == FROZEN), {})
+    if (level := known(frozen.get(column))) is not None:
+        levels[FROZEN] = level
+    if (untrained := view.interval(dataset, BASELINE, column)) is not None:
+        levels[UNTRAINED_HEAD] = untrained.mean
+    differences = {}
+    for loss in means:
+        others = {
+            FROZEN: view.reference_runs(dataset, loss, FROZEN),
+            UNTRAINED_HEAD: view.runs(dataset, BASELINE),
+        }
+        for name in levels:
+            difference = view.contrast([runs[loss]], [others[name]], column)
+            if difference is not None:
+                differences[loss, name] = difference
+    means = {
+        loss: mean for loss, mean in means.items() if all((loss, n) in differences for n in levels)
+    }
+    if not means or not levels:
+        return None
+    keys = [key for key in differences if key[0] in means]
+    decided = decide([differences[key] for key in keys], COLUMNS[column].margin)
+    return Compared(column, levels, means, differences, dict(zip(keys, decided, strict=True)))
+
+
+def at_ceiling(view: StudyView, dataset: str) -> float | None:
+    """R@1 without training, if it leaves little to gain; otherwise None."""
+    by_recall = compared(view, dataset, MEASURES[0])
+    level = max(by_recall.levels.values()) if by_recall else 0.0
+    return level if level >= CEILING else None
+
+
+def measures(view: StudyView, dataset: str) -> tuple[str, ...]:
+    """The columns that losses are judged by: R@1 leads, or MAP@R if R@1 is at its ceiling."""
+    return MEASURES if at_ceiling(view, dataset) is None else MEASURES[::-1]
+
+
+def comparisons(view: StudyView, dataset: str) -> list[Compared]:
+    """By each measure that is known; the one that leads comes first."""
+    every = (compared(view, dataset, column) for column in measures(view, dataset))
+    return [of for of in every if of is not None]
+
+
+def sentences(view: StudyView, dataset: str) -> list[str]:
+    """Whether training is worth it, one sentence for each measure; none if nothing can be compared."""
+    of_all = comparisons(view, dataset)
+    if not of_all:
+        return []
+    gains = any(of.gained("better") for of in of_all[1:])
+    words = [_by_the_first(of_all[0], gains_otherwise=gains), *map(_by_another, of_all[1:])]
+    ceiling = at_ceiling(view, dataset)
+    if ceiling is not None and len(of_all) > 1:
+        words.append(
+            f"R@1 is at its ceiling ({shown(ceiling, 'percent')} without training), so MAP@R leads"
+        )
+    return words
+
+
+def _by_the_first(of: Compared, *, gains_otherwise: bool) -> str:
+    """With the advice not to train, unless some loss gains by the other measure."""
+    if all(decision.p_value is None for decision in of.decisions.values()):
+        reason = next(iter(of.decisions.values())).reason
+        return f"It is open whether training helps by {of.title}: {reason}"
+    if better := of.gained("better"):
+        words = f"Training helps by {of.title}: {_are(better, of)} better than {of.references}"
+        worse = of.gained("worse")
+        return f"{words}; {_are(worse, of)} worse than {of.either}" if worse else words
+    for reference in of.levels:
+        if of.beats_all(reference):
+            every = "every loss" if len(of.losses) > 1 else display_name(of.losses[0])
+            best = "at most " if len(of.losses) > 1 else ""
+            numbers = f"{shown(of.levels[reference], 'percent')} against {best}{shown(max(of.means.values()), 'percent')}"
+            verb = "are" if reference == FROZEN else "is"
+            start = "The" if gains_otherwise else "Do not train: the"
+            return f"{start} {reference} {verb} better than {every} by {of.title} ({numbers})"
+    if len(of.losses) == 1:
+        return (
+            f"{display_name(of.losses[0])} is not clearly better than {of.references} by {of.title}"
+        )
+    words = f"No loss is clearly better than {of.references} by {of.title}"
+    worse = of.gained("worse")
+    return f"{words}; {_are(worse, of)} worse than {of.either}" if worse else words
+
+
+def _by_another(of: Compared) -> str:
+    return f"By {of.title}, {'; '.join(groups(of))}"
+
+
+def groups(of: Compared) -> Iterator[str]:
+    """`scl and triplet are better than the frozen features and the untrained head`: one text for each kind of result."""
+    gains: tuple[tuple[Gain, str], ...] = (
+        ("better", f"better than {of.references}"),
+        ("worse", f"worse than {of.either}"),
+        ("equivalent", f"equivalent to {of.either}"),
+        ("open", f"not clearly different from {of.either}"),
+    )
+    for gain, words in gains:
+        losses = of.gained(gain)
+        if gain == "open" and len(losses) == len(of.losses) > 1:
+            yield f"none of the {len(losses)} losses is clearly different from {of.either}"
+        elif losses:
+            yield f"{_are(losses, of)} {words}"
+
+
+def _are(losses: Sequence[Loss], of: Compared) -> str:
+    verb = "is" if len(losses) == 1 else "are"
+    if len(losses) == len(of.losses) > 1:
+        return f"all {len(losses)} losses {verb}"
+    if len(losses) <= 3:
+        return f"{listed(losses)} {verb}"
+    return f"{len(losses)} of {counted(len(of.losses), 'loss')} {verb}"
+
+
+def evidence(of: Compared) -> str:
+    """The levels without training, and each difference from them in points."""
+    levels = ", ".join(f"{name} {shown(level, 'percent')}" for name, level in of.levels.items())
+    parts = [
+        f"minus {name}: "
+        + ", ".join(
+            f"{display_name(loss)} {in_points(of.differences[loss, name])}" for loss in of.losses
+        )
+        for name in of.levels
+    ]
+    corrected = f"; corrected (Holm) for {counted(of.family, 'comparison')}" if of.family else ""
+    return f"{of.title}: {levels}; in points, {'; '.join(parts)}{corrected}"

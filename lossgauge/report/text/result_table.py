@@ -1,0 +1,59 @@
+"""The result of a study as a short table for a terminal: retrieval of each loss, and its difference from no training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lossgauge.report.naming import display_name
+from lossgauge.report.text.rankings import in_points
+from lossgauge.results.columns import RETRIEVAL
+from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView
+from lossgauge.stats.intervals import Interval, known
+from lossgauge.stats.number_format import rounded, shown_half_width
+
+NAME, CELL = 24, 14
+"""Widths of the columns: 24 + 4 × 14 = 80."""
+
+
+def result_lines(view: StudyView) -> Iterator[str]:
+    """For each dataset: R@1 and MAP@R in percent with their 95 % half widths, and both minus those of the untrained head."""
+    titles = [column.title for column in RETRIEVAL]
+    header = [f"{title} %" for title in titles] + [f"{title} gain" for title in titles]
+    for dataset in view.datasets:
+        losses = [loss for loss in (*view.losses_and_tuned, BASELINE) if view.runs(dataset, loss)]
+        if not losses:
+            continue
+        yield ""
+        yield _line(dataset, header)
+        for loss in losses:
+            yield _line(display_name(loss), _cells(view, dataset, loss))
+        for row in view.references(dataset):
+            if row["reference"] == FROZEN:
+                values = [known(row.get(column.name)) for column in RETRIEVAL]
+                yield _line(FROZEN, ["" if v is None else rounded(100 * v, 1) for v in values])
+    if view.datasets:
+        yield "gain: points above the untrained head, paired by seed; ±: 95 % interval"
+
+
+def _cells(view: StudyView, dataset: str, loss: Loss) -> list[str]:
+    cells = [_level(view.interval(dataset, loss, column.name)) for column in RETRIEVAL]
+    if loss == BASELINE:
+        return cells
+    gains = [view.difference(dataset, loss, BASELINE, column.name) for column in RETRIEVAL]
+    return cells + ["" if gain is None else in_points(gain) for gain in gains]
+
+
+def _level(of: Interval | None) -> str:
+    if of is None:
+        return "—"
+    half = (
+        "" if of.half_width is None else f" ± {shown_half_width(of.half_width, of.mean, 'percent')}"
+    )
+    return rounded(100 * of.mean, 1) + half
+
+
+def _line(name: str, cells: list[str]) -> str:
+    """A name that is too long is shortened in its middle."""
+    if len(name) >= NAME:
+        name = f"{name[: NAME // 2 - 1]}…{name[-(NAME - NAME // 2 - 2) :]}"
+    return (name.ljust(NAME) + "".join(cell.rjust(CELL) for cell in cells)).rstrip()
