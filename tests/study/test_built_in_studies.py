@@ -39,8 +39,18 @@ def test_two_losses_gives_the_published_numbers_of_the_toy_study(tmp_path, quiet
     epochs = read_study(tmp_path).results.epochs
     last = [row for row in epochs if row["epoch"] == 100]
     targets = {
-        CONTRASTIVE: {"intra": (0.010, 0.002), "spacing": (1.21, 0.06), "active": (0.63, 0.04)},
-        TRIPLET: {"intra": (0.036, 0.008), "spacing": (1.44, 0.02), "active": (0.09, 0.04)},
+        CONTRASTIVE: {
+            "intra": (0.010, 0.002),
+            "spacing": (1.21, 0.06),
+            "active": (0.63, 0.04),
+            "gradient": (0.46, 0.1),
+        },
+        TRIPLET: {
+            "intra": (0.036, 0.008),
+            "spacing": (1.44, 0.02),
+            "active": (0.09, 0.04),
+            "gradient": (1.09, 0.2),
+        },
     }
     for loss, target in targets.items():
         rows = rows_of(tmp_path, "toy:gaussians", loss)
@@ -49,9 +59,14 @@ def test_two_losses_gives_the_published_numbers_of_the_toy_study(tmp_path, quiet
             "intra": average(rows, "train_intra"),
             "spacing": average(rows, "train_spacing_mean"),
             "active": average(ended, "term_active_ratio"),
+            "gradient": average(ended, "head_gradient"),
         }
         for name, (value, tolerance) in target.items():
             assert found[name] == pytest.approx(value, abs=tolerance), (loss, name)
+    decay = {
+        loss: average(rows_of(tmp_path, "toy:gaussians", loss), "decay_epochs") for loss in targets
+    }
+    assert decay[TRIPLET] < decay[CONTRASTIVE]  # the reverse of the published order
 
 
 def test_the_conventions_of_the_authors_run_on_a_small_copy_and_name_what_is_not_there(
@@ -70,3 +85,21 @@ def test_the_conventions_of_the_authors_run_on_a_small_copy_and_name_what_is_not
     assert list(quiet.missing) == ["cifar10", "cars196-official"]
     (row,) = rows_of(tmp_path / "out", "cub200-official", TRIPLET)
     assert row["protocol"] == "official"
+
+
+@pytest.mark.slow
+def test_on_a_held_out_half_the_raw_rows_retrieve_best_and_the_losses_follow_in_the_order_of_intra(
+    tmp_path, quiet
+):
+    changes = ["datasets=['toy:gaussians-halves']", "retrieval_every=100"]
+    losses = "[{contrastive: {margin: 1}}, {triplet: {margin: 1, power: 1}}, {triplet: {margin: 1, power: 2}}]"
+    run_study(load_plan("two-losses", [*changes, f"losses={losses}"]), tmp_path, progress=quiet)
+    references = read_study(tmp_path).results.references
+    (raw,) = (r for r in references if r["reference"] == "frozen features")
+    rows = {
+        loss: rows_of(tmp_path, "toy:gaussians-halves", loss)
+        for loss in (SQUARED, TRIPLET, CONTRASTIVE)
+    }
+    for column, frozen in (("recall_at_1", raw["recall_at_1"]), ("test_intra", raw["intra"])):
+        order = [frozen, *(average(of_loss, column) for of_loss in rows.values())]
+        assert order == sorted(order, reverse=True), column
