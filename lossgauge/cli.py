@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WRONG, FAILED = 2, 1
 """Exit codes: 2 for a mistake of the user, named in the message; 1 for a failed run or a broken rule."""
 
-STUDIES = ("demo", "paper")
+STUDIES = ("author-conventions", "claims", "demo", "paper", "two-losses")
 BACKBONES = ("efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k")
 FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")
 VERDICTS = ("supported", "contradicted", "mixed", "undecided", "not tested")

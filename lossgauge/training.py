@@ -109,11 +109,14 @@ def train_epoch(
     training: Training,
     features: Float[Tensor, "rows width"],
     labels: Int[Tensor, " rows"],
-    batches: Sequence[Int[Tensor, " batch"]],
+    batches: Sequence[Int[Tensor, "..."]],
     *,
     on_step: Callable[[Step], None],
 ) -> None:
-    """One pass over `batches` of row numbers; `on_step` sees each step after backward, before the update."""
+    """One pass over `batches` of row numbers; `on_step` sees each step after backward, before the update.
+
+    A batch of two dimensions has one column for each drawn term: see `drawn_batches`.
+    """
     head_parameters = tuple(training.head.parameters())
     loss_parameters = tuple(training.loss.parameters())
     for number, rows in enumerate(batches):
@@ -121,7 +124,7 @@ def train_epoch(
         rate = training.schedule(training.epoch + (number + 0.5) / len(batches))
         for group in training.optimizer.param_groups:
             group["lr"] = rate
-        embeddings = training.head(features.index_select(0, rows))
+        embeddings = training.head(features.index_select(0, rows.flatten()))
         embeddings.retain_grad()
         try:
             evaluation = evaluate(training.loss, embeddings, labels[rows])
@@ -148,7 +151,9 @@ def train_epoch(
         training.step += 1
     # no loss is computed after the last update, so its result is checked here
     with torch.no_grad():
-        after = [training.head(features.index_select(0, rows[:1])) for rows in batches[-1:]]
+        after = [
+            training.head(features.index_select(0, rows.flatten()[:1])) for rows in batches[-1:]
+        ]
     if not all(numbers.isfinite().all() for numbers in (*after, *loss_parameters)):
         raise _diverged(training, "its last update gave numbers that are not finite", rate)
     training.epoch += 1
@@ -162,8 +167,12 @@ def _diverged(training: Training, evidence: str, rate: float) -> RunError:
 
 
 def evaluate(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> Evaluation:
-    """`loss.evaluate` if the loss has it, else only the value of the loss, with all other fields None."""
-    own: Callable[[Tensor, Tensor], Evaluation] | None = getattr(loss, "evaluate", None)
+    """`loss.evaluate` if the loss has it, else only the value of the loss, with all other fields None.
+
+    Labels of two dimensions are those of drawn terms, for `loss.evaluate_drawn`.
+    """
+    name = "evaluate" if labels.ndim == 1 else "evaluate_drawn"
+    own: Callable[[Tensor, Tensor], Evaluation] | None = getattr(loss, name, None)
     return own(embeddings, labels) if own else Evaluation(value=loss(embeddings, labels))
 
 

@@ -108,6 +108,10 @@ LINES: dict[str, Line] = {
     "lossgauge study paper --set epochs=10 --set seeds=2": Line(
         (f"lossgauge study paper --set epochs=10 --set seeds=2 {QUICK}",), whole=True
     ),
+    "lossgauge study two-losses": Line(
+        (f"lossgauge study two-losses {ONE_EPOCH} --set datasets=toy:gaussians-halves",), whole=True
+    ),
+    "lossgauge study author-conventions": Line((f"lossgauge study author-conventions {QUICK}",)),
     "lossgauge study my.yaml --out results --jobs 2": Line(),
     "lossgauge study my.yaml --dry-run": Line(),
     "lossgauge study mine.yaml": Line((f"lossgauge study mine.yaml {ONE_EPOCH}",), whole=True),

@@ -9,14 +9,17 @@ from pathlib import Path
 
 from lossgauge.data import (
     cars196,
+    cars196_official,
     cifar10,
     cub200,
+    cub200_official,
     digits,
     fashion_mnist,
     folder,
     hub,
     orl_faces,
     tiny_imagenet,
+    toy,
 )
 from lossgauge.data.dataset import Dataset, Outline
 from lossgauge.data.locations import NotFound
@@ -30,13 +33,18 @@ _DATASETS: tuple[Dataset, ...] = (
     cifar10.DATASET,
     cars196.DATASET,
     cub200.DATASET,
+    cars196_official.DATASET,
+    cub200_official.DATASET,
     tiny_imagenet.DATASET,
 )
 _BY_NAME = {dataset.name: dataset for dataset in _DATASETS}
 DATASETS = tuple(_BY_NAME)
 
-FOLDER, EMBEDDINGS = "folder:", "embeddings:"
-"""The names of a user's own data begin with one of these: images, or embeddings that need no backbone."""
+FOLDER, EMBEDDINGS, TOY = "folder:", "embeddings:", "toy:"
+"""The names of a user's own data begin with one of the first two: images, or embeddings. `toy:` is made up."""
+
+WITHOUT_BACKBONE = (EMBEDDINGS, TOY)
+"""Data whose rows are features already."""
 
 
 def load_dataset(
@@ -52,11 +60,12 @@ def load_dataset(
     check_dataset_name(name)
     if name.startswith(FOLDER):
         return folder.load(Path(name.removeprefix(FOLDER)), split=split)
-    if name.startswith(EMBEDDINGS):
+    if name.startswith(WITHOUT_BACKBONE):
         raise InputError(
-            f"{name} has embeddings, not images: use it in a study, where it needs no backbone"
+            f"{name} has {'features' if name.startswith(TOY) else 'embeddings'}, not images: use it in a study, where it needs no backbone"
         )
-    dataset, place = named_dataset(name), _root(name, root)
+    dataset = named_dataset(name)
+    place = _root(dataset, root)
     try:
         with _readable(name):
             return dataset.load(place)
@@ -79,10 +88,13 @@ def named_dataset(name: str) -> Dataset:
 
 
 def check_dataset_name(name: str) -> None:
-    """InputError, with the nearest name, unless it is a named dataset, `folder:PATH` or `embeddings:PATH`."""
+    """InputError, with the nearest name, unless it is a named dataset, `folder:PATH`, `embeddings:PATH` or a toy set."""
     kind, colon, path = name.partition(":")
     if not colon:
         named_dataset(name)
+    elif f"{kind}:" == TOY:
+        if path not in toy.NAMES:
+            raise InputError(f"unknown toy set {path!r}{nearest(path, toy.NAMES)}")
     elif f"{kind}:" not in (FOLDER, EMBEDDINGS):
         raise InputError(
             f"unknown kind of data {name!r}{nearest(f'{kind}:', (FOLDER, EMBEDDINGS))}"
@@ -111,7 +123,7 @@ def describe_datasets() -> Iterator[str]:
 
 
 def _outline(dataset: Dataset) -> Outline:
-    place = _root(dataset.name, None)
+    place = _root(dataset, None)
     try:
         with _readable(dataset.name):
             return dataset.outline(place)
@@ -133,6 +145,7 @@ def _readable(name: str) -> Iterator[None]:
         ) from None
 
 
-def _root(name: str, root: Path | None) -> Path | None:
+def _root(dataset: Dataset, root: Path | None) -> Path | None:
+    name = dataset.copy_of or dataset.name
     variable = os.environ.get("LOSSGAUGE_" + name.upper().replace("-", "_"))
     return root or (Path(variable) if variable else None)

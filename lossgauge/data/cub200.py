@@ -67,9 +67,9 @@ def _is_complete(folder: Path) -> bool:
 
 def _rows(folder: Path) -> tuple[tuple[LabelledImage, ...], dict[int, str]]:
     """The images by the tables, and the names of the classes."""
-    paths = _table(folder / "images.txt")
-    classes = _table(folder / "image_class_labels.txt")
-    names = _table(folder / "classes.txt")
+    paths = read_table(folder / "images.txt")
+    classes = read_table(folder / "image_class_labels.txt")
+    names = read_table(folder / "classes.txt")
     unlabelled = sorted(paths.keys() - classes.keys())
     if unlabelled:
         raise DataError(
@@ -89,7 +89,7 @@ def _rows(folder: Path) -> tuple[tuple[LabelledImage, ...], dict[int, str]]:
     return tuple(rows), names
 
 
-def _table(path: Path) -> dict[int, str]:
+def read_table(path: Path) -> dict[int, str]:
     """Lines of a number and a word."""
     table: dict[int, str] = {}
     for line in read_text(path).splitlines():

@@ -54,6 +54,8 @@ class Dataset(ABC):
     """
 
     name: ClassVar[str]
+    copy_of: ClassVar[str | None] = None
+    """The dataset whose files it reads, if it is another split of that dataset."""
     expected: ClassVar[Counts]
     """Counts of a complete copy: another copy is refused."""
     protocol: ClassVar[str]

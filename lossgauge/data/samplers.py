@@ -1,7 +1,7 @@
 """Samplers: pure functions of seed and epoch that return the rows of each batch.
 
 So every loss of a seed sees the same batches, and a stopped run continues without a sampler state to restore.
-Within an epoch no row appears twice, unless small classes are repeated. `docs/samplers.md` compares the samplers.
+Within an epoch no row appears twice, unless small classes are repeated or single terms are drawn. `docs/samplers.md` compares the samplers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from lossgauge.errors import InputError, MissingExtra, nearest
 
 SMALL_CLASSES = ("leave-out", "repeat")
 """The options for a class with fewer rows than an M-per-class batch needs."""
+
+DRAWN_TERMS = ("pair", "triplet")
+"""The terms of `drawn_batches`."""
 
 TOLERATED_SHARE = 0.05
 """A larger share of anchors without a positive gives a warning: our choice."""
@@ -216,6 +219,57 @@ def kmeans_cells(features: Float[Tensor, "rows width"], k: int, seed: int) -> In
         ) from None
     cells = MiniBatchKMeans(n_clusters=k, random_state=seed, n_init=1, batch_size=4096)
     return torch.from_numpy(cells.fit_predict(features.numpy()).astype(np.int64))
+
+
+def drawn_batches(
+    rows: Int[Tensor, " rows"],
+    labels: Int[Tensor, " rows"],
+    *,
+    terms: str,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+) -> list[Int[Tensor, "parts anchors"]]:
+    """Batches of single terms: a column is one random pair (two rows) or triplet (three rows) of its anchor.
+
+    A `pair` is an anchor and a partner, which has its class with probability ½; a `triplet` is an anchor, a positive and
+    a negative. Partners are drawn uniformly from all of `rows`, not only from the batch. `batch_size` is the number of anchors.
+    Each row is an anchor once per epoch, except a remainder, and rows that are alone in their class. For the same seed and
+    epoch, pairs and triplets have the same anchors, and the partner of a pair is the positive or the negative of the triplet.
+
+    The protocol of arXiv 2510.02161. Raises InputError without two classes, one of them with two rows.
+    """
+    if terms not in DRAWN_TERMS:
+        raise InputError(f"unknown terms {terms!r}{nearest(terms, DRAWN_TERMS)}")
+    _check_size(batch_size)
+    _check_aligned(rows, labels, "labels")
+    numbers = labels.numpy()
+    _, classes, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
+    if len(sizes) < 2 or sizes.max() < 2:
+        raise InputError(
+            f"drawn pairs and triplets need two classes, one of them with two rows, got {len(rows)} rows of "
+            f"{len(sizes)} classes: use more data"
+        )
+    generator = np.random.default_rng([seed, epoch])
+    anchors = generator.permutation(np.flatnonzero(sizes[classes] > 1))
+    size = min(batch_size, len(anchors))
+    anchors = anchors[: len(anchors) // size * size]
+    # rows sorted by class: a class is an interval, which is left out for a negative, and all but the anchor for a positive
+    order = np.argsort(numbers, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    count = sizes[classes[anchors]]
+    begin = (np.cumsum(sizes) - sizes)[classes[anchors]]
+    positive = begin + generator.integers(count - 1)
+    positive += positive >= place[anchors]
+    negative = generator.integers(len(rows) - count)
+    negative += np.where(negative >= begin, count, 0)
+    is_positive = generator.random(len(anchors)) < 0.5
+    others = (
+        (positive, negative) if terms == "triplet" else (np.where(is_positive, positive, negative),)
+    )
+    columns = np.stack([anchors, *(order[other] for other in others)])
+    return list(rows[torch.from_numpy(columns)].split(size, dim=1))
 
 
 def share_without_positive(batches: Sequence[Int[Tensor, " _"]]) -> float:

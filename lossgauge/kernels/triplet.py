@@ -1,4 +1,4 @@
-"""Batch-all triplet loss: [D²_positive − D²_negative + margin]₊ for each pair of a positive and a negative."""
+"""Batch-all triplet loss: [D_positive − D_negative + margin]₊ for each pair of a positive and a negative; D or D²."""
 
 from __future__ import annotations
 
@@ -102,11 +102,29 @@ def _compare_sorted(limits, negatives, tolerance, below, times):
     return active
 
 
+@njit(fastmath=FAST, forceinline=True)
+def _at_squares(counts, distances):
+    """Turns counts, the gradient at D, into the gradient at D², in place; returns Σ|g| and Σg².
+
+    ∂D/∂D² = 1/(2D). Equal points have no direction between them, so no force.
+    """
+    number = counts.dtype.type
+    zero, two = number(0), number(2)
+    total, squares = 0.0, 0.0
+    for j in range(len(counts)):
+        distance = distances[j]
+        g = counts[j] / (two * distance) if distance > zero else zero
+        counts[j] = g
+        total += abs(np.float64(g))
+        squares += np.float64(g) * np.float64(g)
+    return total, squares
+
+
 @register_jitable(fastmath=FAST)
-def triplet_rows(task, first, last):
+def _rows(task, first, last, is_squared):
     """A term for each positive and negative of a sample; `matrix` holds dot products.
 
-    The limit of a positive is its squared distance plus the margin: a negative below it is a violated triplet. Then
+    The limit of a positive is its distance plus the margin: a negative below it is a violated triplet. Then
     Σ [limit − negative]₊ = Σ_p below_p · limit_p − Σ_n times_n · negative_n: only the counts need every pair.
     """
     matrix, norms, sums, active = task.matrix, task.norms, task.sums, task.active
@@ -119,6 +137,10 @@ def triplet_rows(task, first, last):
     for i in range(first, last):
         row, a, b, own = matrix[i], start[i], end[i], order[i]
         square_distances(row, norms, norms[i], number(rounding))
+        apart = np.empty(0 if is_squared else n, matrix.dtype)
+        if not is_squared:
+            for j in range(n):
+                row[j] = apart[j] = np.sqrt(row[j])
         positives, negatives = b - a - 1, n - (b - a)
         limits, distances = np.empty(positives, matrix.dtype), np.empty(negatives, matrix.dtype)
         limits[: i - a], limits[i - a :] = row[a:i], row[i + 1 : b]
@@ -141,7 +163,21 @@ def triplet_rows(task, first, last):
             values -= count * np.float64(distances[j])
             squares += count * count
             times[j] = -times[j]
-        row[:a], row[b:] = times[:a], times[a:]
-        row[a:i], row[i], row[i + 1 : b] = below[: i - a], 0, below[i - a :]
         value[own], weight[own] = values, violated
         absolute[own], squared[own] = 2 * violated, squares
+        row[:a], row[b:] = times[:a], times[a:]
+        row[a:i], row[i], row[i + 1 : b] = below[: i - a], 0, below[i - a :]
+        if not is_squared:
+            absolute[own], squared[own] = _at_squares(row, apart)
+
+
+@register_jitable(fastmath=FAST)
+def triplet_rows(task, first, last):
+    """Terms over squared distances."""
+    _rows(task, first, last, True)
+
+
+@register_jitable(fastmath=FAST)
+def unsquared_triplet_rows(task, first, last):
+    """Terms over distances."""
+    _rows(task, first, last, False)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -102,6 +103,8 @@ class Loss(Configurable, nn.Module, ABC):
     """Other names of the same loss. Case, separators and a final "loss" do not matter."""
     near: ClassVar[tuple[Near, ...]] = ()
     """Similar losses that users may look for; this loss is the nearest one."""
+    drawn_terms: ClassVar[Literal["pair", "triplet"] | None] = None
+    """The term that the sampler `drawn` draws for each anchor; None if the loss has no `evaluate_drawn`."""
 
     reduction: str = setting(default="mean", check=one_of("mean", "active"), tunable=False)
     tolerance: float = setting(default=1e-6, check=zero_or_more, tunable=False)
@@ -130,11 +133,16 @@ class Loss(Configurable, nn.Module, ABC):
         """
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             # torch.compile cannot trace a compiled kernel: it breaks its graph here, and this part runs without it
-            evaluation: Evaluation = torch.compiler.disable(self._evaluate)(embeddings, labels)
+            evaluation: Evaluation = torch.compiler.disable(self._evaluate)(
+                embeddings, labels, self.outcome
+            )
             return evaluation
-        return self._evaluate(embeddings, labels)
+        return self._evaluate(embeddings, labels, self.outcome)
 
-    def _evaluate(self, embeddings: ArrayLike, labels: ArrayLike) -> Evaluation:
+    def _evaluate(
+        self, embeddings: ArrayLike, labels: ArrayLike, outcome_of: Callable[..., Outcome]
+    ) -> Evaluation:
+        """The evaluation from `outcome_of`, which is `outcome`, or gives the outcome of other terms of the batch."""
         rows, numbers, largest = checked_batch(embeddings, labels)
         number = torch.promote_types(rows.dtype, torch.float32)
         # autocast would round similarities to half precision
@@ -143,10 +151,10 @@ class Loss(Configurable, nn.Module, ABC):
             usual = not largest or USUAL_ENTRIES[0] <= largest <= USUAL_ENTRIES[1]
             if not usual:
                 self._check_size(largest)
-            reduced = self._reduced(at if usual else at.double(), numbers)
+            reduced = self._reduced(outcome_of(at if usual else at.double(), numbers))
             if usual and not reduced.is_finite():  # a small temperature can cause this
                 usual = False
-                reduced = self._reduced(at.double(), numbers)
+                reduced = self._reduced(outcome_of(at.double(), numbers))
             if not usual and not reduced.fits(number):
                 raise InputError(
                     f"the loss or its gradient is outside the range of {number} for embeddings whose largest entry "
@@ -172,10 +180,7 @@ class Loss(Configurable, nn.Module, ABC):
             effective_share=outcome.effective_share,
         )
 
-    def _reduced(
-        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
-    ) -> _Reduced:
-        outcome = self.outcome(embeddings, labels)
+    def _reduced(self, outcome: Outcome) -> _Reduced:
         counts = torch.stack((outcome.counts.sum(), outcome.active.sum()))
         term_count, active_count = counts.tolist()
         scale = reduction_scale(term_count, active_count, reduction=self.reduction)

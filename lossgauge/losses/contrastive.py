@@ -55,6 +55,7 @@ class Contrastive(PairLoss):
     )
 
     matrix = SQUARED_DISTANCES
+    drawn_terms = "pair"
     margin: float = setting(default=1.0, check=zero_or_more, search=SearchRange(0.1, 2.0))
 
     def terms(

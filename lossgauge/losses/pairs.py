@@ -16,8 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lossgauge.batch import ArrayLike
 from lossgauge.losses.base import Loss, Outcome, Terms, effective_share, forces
 from lossgauge.losses.compiled import KernelSpec, compiled_outcome
+from lossgauge.types import Evaluation
 
 
 def pair_masks(
@@ -27,6 +29,23 @@ def pair_masks(
     negative = labels[:, None] != labels
     positive = ~negative
     return positive.fill_diagonal_(False), negative
+
+
+def drawn_masks(
+    labels: Int[Tensor, "parts anchors"],
+) -> tuple[Bool[Tensor, "batch batch"], Bool[Tensor, "batch batch"]]:
+    """Masks like `pair_masks`, of the drawn pairs alone: an anchor with each other part of its term.
+
+    The batch has the anchors first, then the second parts of all terms, then the third parts.
+    """
+    parts, count = labels.shape
+    anchors = torch.arange(count, device=labels.device)
+    masks = torch.zeros(2, labels.numel(), labels.numel(), dtype=torch.bool, device=labels.device)
+    for part in range(1, parts):
+        same = labels[part] == labels[0]
+        masks[0, anchors, part * count + anchors] = same
+        masks[1, anchors, part * count + anchors] = ~same
+    return masks[0], masks[1]
 
 
 def squared_distances(rows: Float[Tensor, "batch width"]) -> Float[Tensor, "batch batch"]:
@@ -96,6 +115,20 @@ class PairLoss(Loss):
     def entries(self) -> tuple[float, float]:
         return self.matrix.entries
 
+    def evaluate_drawn(
+        self, embeddings: ArrayLike, labels: Int[Tensor, "parts anchors"]
+    ) -> Evaluation:
+        """Like `evaluate`, over drawn terms instead of all terms of the batch: see `drawn_batches`.
+
+        A column of `labels` is a term: an anchor and its partner, or an anchor, its positive and its negative. `embeddings`
+        has the rows of all anchors, then those of the second parts, then those of the third parts.
+        """
+        return self._evaluate(
+            embeddings,
+            labels.flatten(),
+            lambda rows, _: self._over(rows, *drawn_masks(labels), anchors=labels.shape[1]),
+        )
+
     def outcome(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Outcome:
@@ -104,21 +137,32 @@ class PairLoss(Loss):
             outcome = compiled_outcome(spec, embeddings, labels, distances=self.matrix.is_distance)
             if outcome is not None:
                 return outcome
-        positive, negative = pair_masks(labels)
+        return self._over(embeddings, *pair_masks(labels), anchors=len(labels))
+
+    def _over(
+        self,
+        embeddings: Float[Tensor, "batch width"],
+        positive: Bool[Tensor, "batch batch"],
+        negative: Bool[Tensor, "batch batch"],
+        *,
+        anchors: int,
+    ) -> Outcome:
+        """The outcome over these pairs, in plain torch; the first rows of the batch are the anchors."""
         # Distances do not depend on the origin. With the origin at a sample, equal points are exact zeros, so a
         # collapsed batch has a gradient of exactly 0, and rows far from the old origin keep their digits.
         rows = embeddings - embeddings[:1] if self.matrix.is_distance else embeddings
         terms = self.terms(self.matrix.of(rows), positive, negative)
-        share = effective_share(terms.gradient, pairs=len(labels) * (len(labels) - 1))
+        pairs = positive | negative
+        share = effective_share(terms.gradient, pairs=int(pairs.sum()))
         both = terms.gradient + terms.gradient.T
         gradient = self.matrix.at_rows(both, rows)
-        pull = self.matrix.at_rows(both.masked_fill_(negative, 0), rows)
+        pull = self.matrix.at_rows(both.masked_fill_(negative | negative.T, 0), rows)
         return Outcome(
             value=terms.value,
             counts=terms.counts,
             active=terms.active,
             weight=terms.weight,
             forces=forces(pull, gradient - pull, whole=gradient),
-            skipped_anchors=int((terms.counts == 0).sum()),
+            skipped_anchors=int((terms.counts[:anchors] == 0).sum()),
             effective_share=share,
         )

@@ -81,6 +81,21 @@ def settings_of(name: str) -> Mapping[str, Setting]:
     return declared(loss_class(name))
 
 
+def drawn_terms(name: str) -> str:
+    """The term that the sampler `drawn` draws for each anchor of a loss: `pair` or `triplet`.
+
+    Raises InputError for a loss that is not defined for single terms.
+    """
+    terms: str | None = getattr(loss_class(name), "drawn_terms", None)
+    if terms is None:
+        able = [loss for loss in LOSSES if _class(loss).drawn_terms is not None]
+        raise InputError(
+            f"the sampler drawn gives one pair or triplet for each anchor, and {name} needs a whole batch; "
+            f"use {' or '.join(able)}, or another sampler"
+        )
+    return terms
+
+
 def all_settings(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
     """The `fixed` settings of a loss and the defaults of the others, as values that JSON can represent."""
     known = settings_of(name)

@@ -191,8 +191,9 @@ class Plan(BaseModel):
     ]
     epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
     batch_size: Annotated[int, Field(ge=2, le=MOST_ROWS)]
-    sampler: Literal["random", "m_per_class", "stratified", "stratified_kmeans"] = "random"
-    """How the rows of a batch are drawn. Strata are the classes, or k-means cells of the frozen features."""
+    sampler: Literal["random", "m_per_class", "stratified", "stratified_kmeans", "drawn"] = "random"
+    """How the rows of a batch are drawn. Strata are the classes, or k-means cells of the frozen features. `drawn` gives each
+    anchor one random pair (contrastive) or triplet (triplet) from the whole training side."""
     samples_per_class: Annotated[int, Field(ge=2, le=MOST_ROWS)] = 4
     """For `m_per_class`; `batch_size` is rounded down to a multiple of it."""
     small_classes: Literal["leave-out", "repeat"] = "leave-out"

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from lossgauge.backbones import load_backbone
 from lossgauge.claims.own_claims import statements
-from lossgauge.data import EMBEDDINGS, check_dataset_name, load_dataset
+from lossgauge.data import (
+    EMBEDDINGS,
+    TOY,
+    WITHOUT_BACKBONE,
+    check_dataset_name,
+    load_dataset,
+    toy,
+)
 from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import centered
 from lossgauge.data.features import features as features_of
@@ -18,7 +25,7 @@ from lossgauge.data.samplers import (
     warning_of_anchors_without_positive,
 )
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
-from lossgauge.losses.registry import loss_maker
+from lossgauge.losses.registry import drawn_terms, loss_maker
 from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
 from lossgauge.results.writer import Store
@@ -47,7 +54,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
                 f"backbone names a dataset that is not in the study: {name!r}"
                 f"{nearest(name, plan.datasets)}"
             )
-        if name.startswith(EMBEDDINGS):
+        if name.startswith(WITHOUT_BACKBONE):
             raise PlanError(
                 f"backbone: {name} takes none, because its rows are already features; remove this entry"
             )
@@ -61,13 +68,15 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
             loss_maker(at.name, at.fixed, class_count=SOME_CLASSES, embedding_size=size)()
         if plan.tune is not None:
             check_space(loss, plan)
+        if plan.sampler == "drawn":
+            drawn_terms(loss.name)
     if plan.sensitivity and not any(
         list(variants(loss.at({}), plan.sensitivity)) for loss in plan.losses
     ):
         raise PlanError(
             "sensitivity has no effect, because no loss has a margin, temperature or scale; leave it out"
         )
-    images = [name for name in plan.datasets if not name.startswith(EMBEDDINGS)]
+    images = [name for name in plan.datasets if not name.startswith(WITHOUT_BACKBONE)]
     named = {dataset: plan.backbone_of(dataset) for dataset in images}
     loaded = {
         backbone.title: load_backbone(backbone.name, download=download, **backbone.settings)
@@ -180,6 +189,8 @@ def _load(
             labels_name=plan.labels_name,
             split=plan.split,
         )
+    if name.startswith(TOY):
+        return toy.load(name.removeprefix(TOY))
     images = load_dataset(name, download=download, split=plan.split)
     if extract is not None:
         return extract(name, images, backbones[name])
@@ -222,4 +233,6 @@ def _warning(plan: Plan, features: FeatureSet) -> str | None:
             raise PlanError(f"{features.dataset}: {error}") from None
         except InputError as error:
             raise PlanError(f"{features.dataset}, sampler {plan.sampler}: {error}") from None
+    if plan.sampler == "drawn":
+        return None  # each anchor has its own partners
     return warning_of_anchors_without_positive(share_without_positive(batches))

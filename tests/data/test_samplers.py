@@ -11,6 +11,7 @@ from scipy.stats import hypergeom
 from sklearn.decomposition import PCA
 
 from lossgauge.data.samplers import (
+    drawn_batches,
     kmeans_cells,
     m_per_class_batches,
     m_per_class_notes,
@@ -367,3 +368,85 @@ def test_many_anchors_without_a_positive_are_worth_a_warning_with_a_remedy():
     assert words.endswith("Try: sampler: m_per_class with samples_per_class: 4")
     with pytest.raises(InputError, match="share must be in"):
         warning_of_anchors_without_positive(float("nan"))
+
+
+@pytest.mark.parametrize("terms", ["pair", "triplet"])
+def test_drawn_terms_are_a_function_of_seed_and_epoch(terms):
+    labels = labels_of(9, 8, 6)
+
+    def drawn(seed, epoch):
+        batches = drawn_batches(ROWS, labels, terms=terms, batch_size=5, seed=seed, epoch=epoch)
+        return torch.cat(batches, dim=1).tolist()
+
+    assert drawn(1, 2) == drawn(1, 2)
+    assert drawn(1, 2) != drawn(1, 3)
+    assert drawn(1, 2) != drawn(2, 2)
+
+
+def test_each_row_is_an_anchor_once_with_partners_of_the_right_classes_from_all_rows():
+    labels = labels_of(9, 8, 5, 1)
+    label_of = dict(zip(ROWS.tolist(), labels.tolist(), strict=True))
+    lone = next(row for row, label in label_of.items() if label == 30)
+    partners = set()
+    for epoch in range(1, 60):
+        how = {"batch_size": 5, "seed": 0, "epoch": epoch}
+        triplets = drawn_batches(ROWS, labels, terms="triplet", **how)
+        pairs = drawn_batches(ROWS, labels, terms="pair", **how)
+        assert [tuple(batch.shape) for batch in triplets] == [(3, 5)] * 4
+        assert [tuple(batch.shape) for batch in pairs] == [(2, 5)] * 4
+        anchors, positives, negatives = torch.cat(triplets, dim=1).tolist()
+        assert len(set(anchors)) == 20
+        assert lone not in anchors + positives
+        for anchor, positive, negative in zip(anchors, positives, negatives, strict=True):
+            assert anchor != positive
+            assert label_of[anchor] == label_of[positive] != label_of[negative]
+        same, others = torch.cat(pairs, dim=1).tolist()
+        assert same == anchors
+        assert all(
+            other in (positive, negative)
+            for other, positive, negative in zip(others, positives, negatives, strict=True)
+        )
+        partners |= {*positives, *negatives}
+    assert partners == set(ROWS.tolist())
+
+
+def test_partners_are_drawn_uniformly_and_half_of_the_pairs_are_positive():
+    labels = labels_of(5, 12, 3)
+    rows = torch.arange(20)
+    positive, negative = torch.zeros(20, 20), torch.zeros(20, 20)
+    same = total = 0
+    for epoch in range(3000):
+        how = {"batch_size": 20, "seed": 3, "epoch": epoch}
+        (batch,) = drawn_batches(rows, labels, terms="triplet", **how)
+        positive[batch[0], batch[1]] += 1
+        negative[batch[0], batch[2]] += 1
+        (batch,) = drawn_batches(rows, labels, terms="pair", **how)
+        same += int((labels[batch[0]] == labels[batch[1]]).sum())
+        total += 20
+    of_class = labels[:, None] == labels
+    of_class.fill_diagonal_(False)
+    for counts, allowed in ((positive, of_class), (negative, labels[:, None] != labels)):
+        expected = 3000 * allowed / allowed.sum(dim=1, keepdim=True)
+        assert (counts[~allowed] == 0).all()
+        # a count has a standard deviation of at most √expected: no count of 300 is five of them away
+        assert ((counts - expected).abs() <= 5 * expected.sqrt()).all()
+    assert abs(same / total - 0.5) < 5 * 0.5 / total**0.5
+
+
+def test_fewer_anchors_than_a_batch_make_one_batch_of_terms():
+    (batch,) = drawn_batches(
+        ROWS, labels_of(20, 2, 1), terms="pair", batch_size=64, seed=0, epoch=1
+    )
+    assert batch.shape == (2, 22)
+
+
+@pytest.mark.parametrize("sizes", [(23,), (1,) * 23])
+def test_terms_without_a_positive_or_a_negative_are_refused(sizes):
+    words = rf"two classes, one of them with two rows, got 23 rows of {len(sizes)} classes"
+    with pytest.raises(InputError, match=words):
+        drawn_batches(ROWS, labels_of(*sizes), terms="pair", batch_size=4, seed=0, epoch=1)
+
+
+def test_unknown_terms_are_refused_with_the_nearest_ones():
+    with pytest.raises(InputError, match=r"unknown terms 'triplets' \(did you mean 'triplet'"):
+        drawn_batches(ROWS, labels_of(20, 3), terms="triplets", batch_size=4, seed=0, epoch=1)

@@ -15,6 +15,7 @@ from tests.losses.cases import without_kernel
 PAIR_LOSSES = {
     "contrastive": {"margin": 1.2},
     "triplet": {"margin": 0.3},
+    "triplet unsquared": {"margin": 0.3, "power": 1},
     "info_nce": {"temperature": 0.05},
     "scl": {"temperature": 0.05},
 }
@@ -28,16 +29,18 @@ def make_batch(*, batch=200, classes=7, width=16, dtype=torch.float32, seed=0):
     )
 
 
-def assert_same_outcome(found, wanted, *, rtol):
+def assert_same_outcome(found, wanted, *, rtol, ties=0):
+    """`ties`: triplets of an anchor whose side of the margin the rounding of a root decides."""
     for name in ("value", "weight"):
         a, b = getattr(found, name), getattr(wanted, name)
-        torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * float(b.abs().max()))
+        slack = rtol * float(b.abs().max()) + ties * (name == "weight")
+        torch.testing.assert_close(a, b, rtol=rtol, atol=slack)
     assert torch.equal(found.counts, wanted.counts)
-    assert torch.equal(found.active, wanted.active)
+    assert (found.active - wanted.active).abs().max() <= ties
     # a push far smaller than the pull keeps the digits of the whole
     largest = float(wanted.forces.gradient.abs().max())
     for a, b in zip(found.forces, wanted.forces, strict=True):
-        torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * largest)
+        torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * largest + 2 * ties)
     assert found.skipped_anchors == wanted.skipped_anchors
     assert found.effective_share == pytest.approx(
         wanted.effective_share, rel=10 * rtol, nan_ok=True
@@ -51,10 +54,11 @@ def assert_same_outcome(found, wanted, *, rtol):
 @pytest.mark.parametrize("name", PAIR_LOSSES)
 @torch.no_grad()
 def test_a_kernel_gives_what_the_torch_form_gives(name, batch, classes, dtype, rtol):
-    loss = load_loss(name, **PAIR_LOSSES[name])
+    loss = load_loss(name.split()[0], **PAIR_LOSSES[name])
     embeddings, labels = make_batch(batch=batch, classes=classes, dtype=dtype)
     found, wanted = loss.outcome(embeddings, labels), without_kernel(loss, embeddings, labels)
-    assert_same_outcome(found, wanted, rtol=rtol)
+    ties = int(name == "triplet unsquared" and dtype == torch.float32)
+    assert_same_outcome(found, wanted, rtol=rtol, ties=ties)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +81,7 @@ def test_a_class_kernel_gives_what_the_torch_form_gives(name, classes, dtype, rt
 @torch.no_grad()
 def test_the_number_of_threads_does_not_move_a_bit(name):
     before = torch.get_num_threads()
-    loss = load_loss(name, **PAIR_LOSSES[name])
+    loss = load_loss(name.split()[0], **PAIR_LOSSES[name])
     embeddings, labels = make_batch()
     outcomes = []
     try:
@@ -94,7 +98,7 @@ def test_the_number_of_threads_does_not_move_a_bit(name):
 @pytest.mark.parametrize("name", PAIR_LOSSES)
 @torch.no_grad()
 def test_without_gnu_openmp_a_pool_of_threads_gives_the_same(name, monkeypatch):
-    loss = load_loss(name, **PAIR_LOSSES[name])
+    loss = load_loss(name.split()[0], **PAIR_LOSSES[name])
     embeddings, labels = make_batch()
     before = torch.get_num_threads()
     try:

@@ -55,7 +55,8 @@ def test_the_names_of_the_field_work_here_and_in_a_study_whatever_their_case_and
     [
         ("cosface CosFaceLoss am-softmax LMCL", "'ccl': with center_weight: 0 it is CosFace"),
         ("center CenterLoss", "'ccl': beside the pull .* a softmax over all centers"),
-        ("TripletMarginLoss batch_all_triplet BatchAllTripletLoss", "'triplet': .* squares the"),
+        ("TripletMarginLoss", "'triplet': give it power=1"),
+        ("batch_all_triplet BatchAllTripletLoss", "'triplet': .* squares the"),
         ("BatchHardTripletLoss TripletSemiHardLoss FaceNet", "'triplet': .* not only the hard"),
         ("OnlineContrastiveLoss", "'contrastive': it takes all pairs of the batch"),
         ("MultipleNegativesRankingLoss", "'n_pair': it takes its pairs from the labels"),
@@ -133,8 +134,10 @@ def test_a_loss_says_of_each_setting_what_it_is(name):
     assert {"reduction", "tolerance"} < settings.keys()
     for key, known in settings.items():
         assert known.from_data == (key in ("class_count", "embedding_size"))
-        assert known.tunable == (known.search is not None)
-        assert known.kind is (int if known.from_data else str if key == "reduction" else float)
+        assert known.tunable == (known.search is not None or key == "power")
+        assert known.kind is (
+            int if known.from_data or key == "power" else str if key == "reduction" else float
+        )
         assert known.default is REQUIRED or type(known.default) is known.kind
 
 

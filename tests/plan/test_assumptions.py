@@ -14,6 +14,7 @@ from tests.study.schedule.test_runs import plan
         (["center_features=false"], "features", "as the backbone gives them"),
         ([], "features", "minus the mean of the training rows"),
         (["sampler=m_per_class"], "sampler", "the same number of samples of each class"),
+        (["sampler=drawn"], "sampler", "one random pair (half of them positive) or triplet"),
         ([], "selection", "the last epoch: no epoch is selected"),
         (
             ["selection=oracle"],

@@ -19,7 +19,7 @@ TWO = SMALL.replace("[digits]", "[digits, orl-faces]").replace(
 
 
 def test_a_dropped_dataset_takes_its_backbone_with_it():
-    plan = load_plan("demo", ["datasets=digits"])
+    plan = parse_plan(TWO, ["datasets=digits"])
     assert plan.datasets == ["digits"]
     assert plan.backbone == {"digits": BackbonePlan(name="pixels")}
     check_plan(plan)
@@ -27,10 +27,10 @@ def test_a_dropped_dataset_takes_its_backbone_with_it():
 
 
 def test_where_the_file_names_no_backbone_of_the_new_datasets_it_is_the_default():
-    assert load_plan("demo", ["datasets=fashion-mnist"]).backbone == BackbonePlan(
+    assert parse_plan(TWO, ["datasets=fashion-mnist"]).backbone == BackbonePlan(
         name="efficientnet-lite0"
     )
-    plan = load_plan("demo", ["datasets=digits,fashion-mnist"])
+    plan = parse_plan(TWO, ["datasets=digits,fashion-mnist"])
     with pytest.raises(PlanError, match="'fashion-mnist'"):
         plan.backbone_of("fashion-mnist")
 

@@ -27,7 +27,7 @@ learning_rate: 0.001
 
 
 def test_the_built_in_studies_are_what_the_readme_promises():
-    assert built_in_studies() == ["demo", "paper"]
+    assert built_in_studies() == ["author-conventions", "claims", "demo", "paper", "two-losses"]
     demo, paper = load_plan("demo"), load_plan("paper")
     assert demo.datasets == ["digits", "orl-faces"]
     assert demo.seeds == [0, 1, 2]
@@ -652,3 +652,15 @@ def test_a_zero_before_a_number_of_a_plan_changes_nothing():
     )
     assert (plan.epochs, plan.batch_size) == (10, 1000)
     assert plan.losses[0].title == "triplet(margin=1)"
+
+
+def test_the_built_in_studies_of_the_claims_can_test_them():
+    claims, two = load_plan("claims"), load_plan("two-losses")
+    assert [loss.name for loss in claims.losses] == list(LOSSES)
+    assert claims.tune is not None
+    assert claims.sensitivity == [0.25, 0.5, 2.0, 4.0]
+    assert two.sampler == load_plan("author-conventions").sampler == "drawn"
+    assert {loss.title for loss in two.losses} == {
+        "contrastive(margin=1)",
+        "triplet(margin=1, power=1)",
+    }

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from lossgauge.errors import DataError, PlanError
+from lossgauge.errors import DataError, InputError, PlanError
 from lossgauge.export import export_study
 from lossgauge.report.output import write_page
 from lossgauge.results.reader import read_study
@@ -107,3 +107,25 @@ def test_two_files_of_one_name_are_refused_in_one_line(tmp_path, quiet):
         f"losses {first!r} and {second!r} would have the same name in the report, mine.py:pull; rename one of the files"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_drawn_terms_are_for_losses_that_take_them_and_the_others_are_refused(tmp_path, quiet):
+    plan = small_plan(losses="triplet,scl", sampler="drawn")
+    with pytest.raises(InputError) as caught:
+        run_study(plan, tmp_path / "out", progress=quiet)
+    assert str(caught.value) == (
+        "the sampler drawn gives one pair or triplet for each anchor, and scl needs a whole batch; "
+        "use contrastive or triplet, or another sampler"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_drawn_terms_reach_the_statistics_of_a_run(tmp_path, quiet):
+    plan = small_plan(losses="contrastive,triplet", sampler="drawn", batch_size=32, epochs=3)
+    outcome = run_study(plan, tmp_path / "out", progress=quiet)
+    assert (outcome.done, outcome.failed, quiet.warnings) == (3, 0, {})
+    rows = read_study(tmp_path / "out").results.summaries
+    trained = [row for row in rows if row["loss"] != "untrained"]
+    assert {row["term_count"] for row in trained} == {32}
+    assert {row["skipped_anchor_ratio"] for row in trained} == {0}
+    assert all(0 < row["term_active_ratio"] <= 1 for row in trained)

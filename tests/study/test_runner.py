@@ -49,7 +49,7 @@ def test_a_study_leaves_one_whole_directory_a_run(tmp_path, quiet):
         }
     config = json.loads((folders[1] / "config.json").read_text())
     assert len(config["fingerprint"]) == 64
-    assert config["settings"] == {"margin": 0.2, "reduction": "mean", "tolerance": 1e-6}
+    assert config["settings"] == {"margin": 0.2, "power": 2, "reduction": "mean", "tolerance": 1e-6}
     steps = read_rows(folders[1] / "steps.parquet")
     assert len(steps) == 2 * (896 // 64)
     assert steps[-1]["gradient_active_ratio"] is not None
@@ -361,7 +361,7 @@ def test_an_interrupt_that_was_lost_is_heeded_at_the_next_epoch(tmp_path, quiet)
     assert not read_status(tmp_path).failed
 
 
-@pytest.mark.parametrize("sampler", ["m_per_class", "stratified", "stratified_kmeans"])
+@pytest.mark.parametrize("sampler", ["m_per_class", "stratified", "stratified_kmeans", "drawn"])
 def test_a_sampler_makes_other_runs_and_the_same_again_after_a_stop(sampler, tmp_path, quiet):
     changes = {"losses": "triplet", "sampler": sampler}
     if sampler == "m_per_class":

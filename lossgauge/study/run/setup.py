@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from lossgauge.data.samplers import (
+    drawn_batches,
     kmeans_cells,
     m_per_class_batches,
     positions_along_strata,
@@ -18,7 +19,7 @@ from lossgauge.data.samplers import (
 )
 from lossgauge.data.splits import validation_slice
 from lossgauge.heads import LinearHead, MLPHead
-from lossgauge.losses.registry import loss_maker
+from lossgauge.losses.registry import drawn_terms, loss_maker
 from lossgauge.plan.loss import LossPlan
 from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import Run
@@ -29,7 +30,7 @@ KMEANS_CELLS = 64
 """Strata of `stratified_kmeans`: our choice."""
 
 Batches = Callable[[int], list[Tensor]]
-"""From the number of an epoch to its batches, as row numbers."""
+"""From the number of an epoch to its batches, as row numbers; in two dimensions if the sampler draws single terms."""
 
 
 class Setup(NamedTuple):
@@ -118,6 +119,9 @@ def batches_of(config: RunConfig, features: FeatureSet) -> Batches:
         settings["samples_per_class"] = config.samples_per_class
         settings["small_classes"] = config.small_classes
         return lambda epoch: m_per_class_batches(rows, labels, epoch=epoch, **settings)
+    if config.sampler == "drawn":
+        terms = drawn_terms(config.loss)
+        return lambda epoch: drawn_batches(rows, labels, terms=terms, epoch=epoch, **settings)
     if config.sampler == "stratified":
         return lambda epoch: stratified_batches(rows, labels, epoch=epoch, **settings)
     if config.sampler == "stratified_kmeans":

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lossgauge.data.samplers import (
+    drawn_batches,
     kmeans_cells,
     m_per_class_batches,
     positions_along_strata,
@@ -148,7 +149,7 @@ def test_classes_are_those_that_are_trained_on():
 
 
 @pytest.mark.parametrize(
-    "sampler_name", ["random", "stratified", "stratified_kmeans", "m_per_class"]
+    "sampler_name", ["random", "stratified", "stratified_kmeans", "m_per_class", "drawn"]
 )
 def test_batches_are_those_of_the_sampler_by_seed_and_epoch(sampler_name):
     features = fake_features()
@@ -164,6 +165,8 @@ def test_batches_are_those_of_the_sampler_by_seed_and_epoch(sampler_name):
                 expected = random_batches(rows, epoch=epoch, **how)
             elif sampler_name == "stratified":
                 expected = stratified_batches(rows, labels, epoch=epoch, **how)
+            elif sampler_name == "drawn":
+                expected = drawn_batches(rows, labels, terms="triplet", epoch=epoch, **how)
             elif sampler_name == "m_per_class":
                 expected = m_per_class_batches(
                     rows, labels, samples_per_class=2, epoch=epoch, **how
