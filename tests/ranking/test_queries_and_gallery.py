@@ -451,3 +451,26 @@ def test_what_cannot_be_ranked_is_one_clear_line(how, message):
     with pytest.raises(InputError, match=message) as caught:
         retrieval(**how)
     assert "\n" not in str(caught.value)
+
+
+def test_metrics_are_those_of_ir_measures():
+    measures = pytest.importorskip("ir_measures", reason="pip install ir-measures")
+    queries, gallery = make_sides(classes=5)
+    scores = (queries[0] @ gallery[0].T).numpy()
+    right = (queries[1][:, None] == gallery[1]).numpy().astype(int)
+    gains = np.random.default_rng(0).integers(0, 4, (40, 60))
+    gains[:, 0] += 1
+
+    def peer(of, *names):
+        pairs = [(q, g) for q in range(40) for g in range(60)]
+        judged = [measures.Qrel(f"q{q}", f"g{g}", int(of[q, g])) for q, g in pairs]
+        ranked = [measures.ScoredDoc(f"q{q}", f"g{g}", float(scores[q, g])) for q, g in pairs]
+        asked = [measures.parse_measure(name) for name in names]
+        values = measures.pytrec_eval.calc_aggregate(asked, judged, ranked)
+        return [values[measure] for measure in asked]
+
+    found = retrieval(queries=queries, gallery=gallery, full_ranking=True, recall_at=(1, 5))
+    ours = [found.mean_average_precision, found.mrr, found.ndcg, *found.recall_at.values()]
+    assert ours == pytest.approx(peer(right, "AP", "RR", "nDCG", "Success@1", "Success@5"))
+    graded = retrieval(queries=queries, gallery=gallery, relevance=gains)
+    assert [graded.ndcg] == pytest.approx(peer(gains, "nDCG"))

@@ -46,6 +46,9 @@ def test_a_study_leaves_one_whole_directory_a_run(tmp_path, quiet):
             "steps.parquet",
             "manifest.json",
             "classes.parquet",
+            "queries.parquet",
+            "head.safetensors",
+            *(() if "untrained" in folder.name else ("heads.safetensors",)),
         }
     config = json.loads((folders[1] / "config.json").read_text())
     assert len(config["fingerprint"]) == 64
