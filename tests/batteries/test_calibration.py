@@ -39,10 +39,12 @@ def test_intervals_cover_93_to_97_percent_from_three_seeds(rows, seeds, drawn):
         assert 93.0 - 1 <= row["coverage"] <= 97.0 + 1, row  # half a point is a standard error
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_equal_losses_are_called_different_at_most_as_often_as_stated(rows, seeds):
+@pytest.mark.parametrize(("seeds", "most"), [(3, 9.5), (5, 7.5), (10, 6.5)])
+def test_equal_losses_are_called_different_as_rarely_as_docs_say(rows, seeds, most):
     for row in cells(rows, CHOSEN, seeds=seeds, drawn="classes"):
-        assert row["false_claims"] <= 5.0 + 2.5, row
+        assert row["false_claims"] <= most, (
+            row
+        )  # 5 on average; more with one loss at 5 times the spread
 
 
 def test_two_seeds_are_approximate_and_no_disaster(rows):
