@@ -124,7 +124,6 @@ LINES: dict[str, Line] = {
     ),
     "WANDB_MODE=online lossgauge export FOLDER --to wandb": Line(only_parsed="needs a network"),
     # the names of commands
-    "lossgauge status": Line(("lossgauge status FOLDER",)),
     "lossgauge report": Line(("lossgauge report FOLDER",)),
     "lossgauge export": Line(("lossgauge export FOLDER",)),
 }

@@ -34,6 +34,7 @@ STEPS = 12
 """Steps of each loss that are timed."""
 
 STEP_BYTES, EPOCH_BYTES, CLASS_BYTES, RUN_BYTES, UNTRAINED_BYTES = 140, 430, 34, 34_000, 18_000
+QUERY_BYTES = 39
 """Bytes that a run writes, measured on finished studies; right within a few tenths."""
 
 
@@ -165,6 +166,10 @@ def _cost(run: Run, features: FeatureSet) -> Cost:
     classes = rows.labels[torch.cat((rows.train, rows.test))].unique()
     size = RUN_BYTES if epochs else UNTRAINED_BYTES
     size += EPOCH_BYTES * epochs + CLASS_BYTES * 2 * len(classes)
+    if config.measured_on == "test":  # a trial keeps none of these
+        kept = 1 + sum(map(config.keeps_head, range(epochs + 1)))
+        head_bytes = sum(tensor.nbytes for tensor in head.state_dict().values())
+        size += QUERY_BYTES * len(rows.test) + head_bytes * kept
     if not epochs:
         return Cost(with_retrieval, size)
     batches = setup.batches(1)

@@ -187,14 +187,14 @@ def test_a_set_is_described_by_its_tables_without_a_look_at_an_image(
     folder = build(tmp_path)
     monkeypatch.setenv("LOSSGAUGE_" + name.upper().replace("-", "_"), str(folder))
     counts = {"cub200": (5, 3, 4), "cars196": (4, 4, 4), "tiny-imagenet": (6, 4, 3)}
-    (line,) = (line for line in describe_datasets() if line.startswith(name))
+    (line,) = (line for line in describe_datasets() if line.startswith(f"{name}:"))
     if name in counts:  # a copy that is not whole
         assert f"{name}: cannot be used; {name} must have" in line
         monkeypatch.setattr(type(reader.DATASET), "expected", Counts(*counts[name]))
     for image in (path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")):
         image.unlink()
         image.mkdir()
-    (line,) = (line for line in describe_datasets() if line.startswith(name))
+    (line,) = (line for line in describe_datasets() if line.startswith(f"{name}:"))
     assert line.startswith(f"{name}: found in {folder} (")
     assert layout in line
     assert line.endswith(f"split; licence: {reader.DATASET.license}")
@@ -203,7 +203,7 @@ def test_a_set_is_described_by_its_tables_without_a_look_at_an_image(
 def test_an_archive_is_described_and_not_unpacked(tmp_path, monkeypatch, away_from_home):
     archive = layouts.tar_gz(layouts.cub200(tmp_path), tmp_path / "birds.tgz")
     monkeypatch.setenv("LOSSGAUGE_CUB200", str(archive))
-    (line,) = (line for line in describe_datasets() if line.startswith("cub200"))
+    (line,) = (line for line in describe_datasets() if line.startswith("cub200:"))
     assert f"found in {archive} (archive), 5,864 training and 5,924 test images" in line
     assert not (away_from_home / "cache").exists()
 

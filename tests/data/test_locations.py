@@ -51,7 +51,7 @@ def test_a_dataset_whose_files_are_somebody_elses_is_one_error(here, monkeypatch
     monkeypatch.setattr(cub200.CUB200, "outline", refused)
     with pytest.raises(DataError, match=r"cub200 cannot be read: .* /secret/images"):
         load_dataset("cub200", here)
-    (line,) = [line for line in describe_datasets() if line.startswith("cub200")]
+    (line,) = [line for line in describe_datasets() if line.startswith("cub200:")]
     assert line.startswith("cub200: cannot be used; ")
     assert "/secret/images" in line
 

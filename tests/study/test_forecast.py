@@ -167,9 +167,9 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
             running = run.variant if run.config.epochs else "untrained"
             return set_up(run, *rest)
 
-        def measure_slowly(head, features, *, with_retrieval):
+        def measure_slowly(head, features, *, with_retrieval, **more):
             slow(GEOMETRY + RETRIEVAL * with_retrieval)
-            return measure(head, features, with_retrieval=with_retrieval)
+            return measure(head, features, with_retrieval=with_retrieval, **more)
 
         def train_slowly(training, features, labels, batches, *, on_step):
             slow(STEP * len(batches))
@@ -196,7 +196,7 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
 
         def count_measurement(head, features, *, with_retrieval):
             clock.now += GEOMETRY + RETRIEVAL * with_retrieval
-            return Measurement({}, {})
+            return Measurement({}, {}, None, None)
 
         def keep(run, found):
             cost = _cost(run, found)
@@ -231,7 +231,7 @@ def test_more_epochs_seeds_and_trials_take_more_room(tmp_path):
     vectors = write_vectors(tmp_path / "vectors.npz")
     few = "tune={trials: 5, epochs: 3}"
     for less, more in (
-        ([], ["epochs=60"]),
+        ([], ["epochs=100"]),
         ([], ["seeds=20"]),
         ([few], ["tune={trials: 50, epochs: 3}"]),  # of which a study begins with five
     ):
