@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import Literal, NamedTuple
 
 from scipy import special
 
-from lossgauge.stats.intervals import Interval, holm
+from lossgauge.stats.intervals import Interval, holm, t_quantile
 from lossgauge.stats.number_format import counted, in_p
 
 LEVEL = 0.05
@@ -61,14 +60,13 @@ def seeds_needed(of: Interval, margin: float | None, *, family: int = 1) -> int 
     Decided as clear or as equivalent, whichever takes fewer seeds, after a correction for `family` comparisons. A new
     study with this number decides about every second time. None without a spread, and above 1,000.
     """
-    degrees = of.degrees_of_freedom
-    if of.half_width is None or degrees is None:
+    if of.standard_error is None:
         return None
     distance = max(abs(of.mean), (margin or 0.0) - abs(of.mean))
-    spread = of.half_width / _quantile(LEVEL, degrees) * math.sqrt(of.size)
+    spread = of.standard_error * math.sqrt(of.size)
     level = LEVEL / max(family, 1)
     for size in range(of.size + 1, MOST_SEEDS + 1):
-        if _quantile(level, size - 1) * spread / math.sqrt(size) < distance:
+        if t_quantile(size - 1, 1 - level / 2) * spread / math.sqrt(size) < distance:
             return size
     return None
 
@@ -101,18 +99,12 @@ def _outside_p_value(of: Interval | None, margin: float | None) -> float | None:
     """Below 0.05 if and only if the 95 % interval lies inside ± `margin`."""
     if of is None or margin is None or not of.half_width:
         return None
-    degrees = of.degrees_of_freedom
-    if degrees is None:
+    degrees, error = of.degrees_of_freedom, of.standard_error
+    if degrees is None or error is None:
         return None
-    error = of.half_width / _quantile(LEVEL, degrees)
     return min(1.0, 2 * float(special.stdtr(degrees, (abs(of.mean) - margin) / error)))
 
 
 def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
     corrected = iter(holm([p for p in p_values if p is not None]))
     return [None if p is None else next(corrected) for p in p_values]
-
-
-@cache
-def _quantile(level: float, degrees: float) -> float:
-    return float(special.stdtrit(degrees, 1 - level / 2))

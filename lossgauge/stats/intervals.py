@@ -63,9 +63,11 @@ class Interval(NamedTuple):
 
     @property
     def standard_error(self) -> float | None:
-        if self.half_width is None or self.degrees is None:
+        """None without an interval."""
+        degrees = self.degrees_of_freedom
+        if self.half_width is None or degrees is None:
             return None
-        return self.half_width / t_quantile(self.degrees)
+        return self.half_width / t_quantile(degrees)
 
     @property
     def why_none(self) -> str:
