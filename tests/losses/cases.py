@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from unittest.mock import patch
 
 import torch
@@ -33,12 +34,26 @@ def assert_agrees(loss: Loss, slow: SlowLoss, batch: Batch) -> None:
     """Value, gradient and counts of `loss` are those of `slow`, which lists every term: under both reductions,
     by its kernel and by its plain torch form, where it has both.
     """
+    embeddings, labels = batch
+    slow_rows = embeddings.clone().requires_grad_()
+    terms = slow(slow_rows, labels)
+    active = [term for term in terms if term > loss.tolerance]
+    total = torch.stack(terms).sum()
+    of_total = torch.autograd.grad(total, [slow_rows, *loss.parameters()])
     forms = [loss.outcome]
     if isinstance(loss, PairLoss | ProxyLoss):
         forms.append(partial(without_kernel, loss))
-    for form in forms:
+    for form, (reduction, count) in product(forms, (("mean", len(terms)), ("active", len(active)))):
+        loss.reduction = reduction
+        rows = embeddings.clone().requires_grad_()
         with patch.object(loss, "outcome", form):
-            _assert_agrees(loss, slow, batch)
+            evaluation = loss.evaluate(rows, labels)
+        gradient = torch.autograd.grad(evaluation.value, [rows, *loss.parameters()])
+        torch.testing.assert_close(evaluation.value, total / count, rtol=1e-10, atol=1e-12)
+        for found, wanted in zip(gradient, of_total, strict=True):
+            torch.testing.assert_close(found, wanted / count, rtol=1e-8, atol=1e-11)
+        assert evaluation.term_count == len(terms)
+        assert evaluation.active_count == len(active)
 
 
 def without_kernel(loss: Loss, embeddings: Tensor, labels: Tensor) -> Outcome:
@@ -49,25 +64,6 @@ def without_kernel(loss: Loss, embeddings: Tensor, labels: Tensor) -> Outcome:
         patch("lossgauge.losses.pairs.compiled_outcome", nothing),
     ):
         return type(loss).outcome(loss, embeddings, labels)
-
-
-def _assert_agrees(loss: Loss, slow: SlowLoss, batch: Batch) -> None:
-    embeddings, labels = batch
-    for reduction in ("mean", "active"):
-        loss.reduction = reduction
-        expected_rows = embeddings.clone().requires_grad_()
-        terms = slow(expected_rows, labels)
-        active = [term for term in terms if term > loss.tolerance]
-        expected = torch.stack(terms).sum() / len(terms if reduction == "mean" else active)
-        expected_gradient = torch.autograd.grad(expected, [expected_rows, *loss.parameters()])
-        rows = embeddings.clone().requires_grad_()
-        evaluation = loss.evaluate(rows, labels)
-        gradient = torch.autograd.grad(evaluation.value, [rows, *loss.parameters()])
-        torch.testing.assert_close(evaluation.value, expected, rtol=1e-10, atol=1e-12)
-        for found, wanted in zip(gradient, expected_gradient, strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-11)
-        assert evaluation.term_count == len(terms)
-        assert evaluation.active_count == len(active)
 
 
 def assert_same_as_peer(loss: Loss, peer: torch.nn.Module, batch: Batch) -> None:

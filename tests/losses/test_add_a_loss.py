@@ -61,11 +61,13 @@ def slow(rows, labels):
     return terms
 
 
-def test_it_keeps_the_contract_and_is_its_loop(name, batch):
-    loss = load_loss(name).double()
-    check_loss(loss)
+def test_it_keeps_the_contract(name):
+    check_loss(load_loss(name).double())
+
+
+def test_it_is_its_loop(name, batch):
     rows, labels = batch
-    assert_agrees(loss, slow, (torch.nn.functional.normalize(rows), labels))
+    assert_agrees(load_loss(name).double(), slow, (torch.nn.functional.normalize(rows), labels))
 
 
 def test_it_is_tuned_over_the_range_that_it_declares(name):

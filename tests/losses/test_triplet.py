@@ -16,12 +16,14 @@ from tests.losses.cases import assert_agrees, assert_same_as_peer, make_batch, w
 def slow(rows, labels, margin, power=2):
     terms = []
     for a in range(len(rows)):
+        distances = [
+            None if i == a else (rows[a] - rows[i]).square().sum() ** (power / 2)
+            for i in range(len(rows))
+        ]
         for p in range(len(rows)):
             for n in range(len(rows)):
                 if a != p and labels[a] == labels[p] and labels[a] != labels[n]:
-                    to_positive = (rows[a] - rows[p]).square().sum() ** (power / 2)
-                    to_negative = (rows[a] - rows[n]).square().sum() ** (power / 2)
-                    terms.append((to_positive - to_negative + margin).clamp(min=0))
+                    terms.append((distances[p] - distances[n] + margin).clamp(min=0))
     return terms
 
 
