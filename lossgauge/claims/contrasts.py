@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from lossgauge.claims.statements import Contrast, Ordering
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
-from lossgauge.stats.decisions import LEVEL, Decision, decide, seeds_needed
+from lossgauge.stats.decisions import LEVEL, Decision, decide
 from lossgauge.stats.intervals import Correlation, Interval, known, rank_correlation
 from lossgauge.stats.number_format import counted
+from lossgauge.stats.planning import queries_needed, seeds_needed
 from lossgauge.types import Record
 
 Side = Literal["for", "against", "equivalent", "open"]
@@ -32,11 +33,19 @@ class ContrastResult(NamedTuple):
 
     @property
     def seeds_needed(self) -> int | None:
-        """Seeds that would decide an open contrast; see `stats.decisions.seeds_needed`."""
+        """Seeds that would decide an open contrast; see `stats.planning.seeds_needed`."""
+        return self._needed(seeds_needed)
+
+    @property
+    def queries_needed(self) -> int | None:
+        """Queries that would decide an open contrast with the same seeds."""
+        return self._needed(queries_needed)
+
+    def _needed(self, count: Callable[..., int | None]) -> int | None:
         if self.side != "open" or self.difference is None:
             return None
         margin = COLUMNS[self.contrast.column].margin
-        return seeds_needed(self.difference, margin, family=self.decision.family)
+        return count(self.difference, margin, family=self.decision.family)
 
 
 class OrderingResult(NamedTuple):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lossgauge.claims.sentences import amount
 from lossgauge.claims.verdicts import STATUSES, Status, Verdict
+from lossgauge.stats.datasets import FEWEST_DATASETS, Summary, summarize
 from lossgauge.stats.intervals import Interval
-from lossgauge.stats.number_format import counted
-
-FEWEST = 6
-"""With fewer datasets, not even the same side on all of them is significant: 2 · ½⁵ = 0.0625 for five, 0.031 for six."""
+from lossgauge.stats.number_format import counted, in_p
 
 
 class OverDatasets(NamedTuple):
@@ -31,18 +30,23 @@ def over_datasets(verdicts: Sequence[Verdict]) -> OverDatasets:
     words = ", ".join(f"{status} on {count}" for status, count in counts.items() if count)
     tested = len(statuses) - counts["not tested"]
     reason = f"{words} of {counted(len(statuses), 'dataset')}"
-    if 0 < tested < FEWEST:
+    summary = summarize([of for verdict in verdicts if (of := verdict.effect)])
+    if summary is not None:
+        column = next(v.parts[0].contrast.column for v in verdicts if v.effect)
+        reason += f"; {_effect_in_words(column, summary)}"
+    if 0 < tested < FEWEST_DATASETS:
         reason += (
             f"; {counted(tested, 'tested dataset')} cannot show what holds on other datasets: that takes at "
-            f"least {FEWEST}"
+            f"least {FEWEST_DATASETS}"
         )
-    effect = summary_effect([verdict.effect for verdict in verdicts])
-    return OverDatasets(_status(counts, tested), reason, effect)
+    return OverDatasets(_status(counts, tested), reason, summary and summary.interval)
 
 
-def summary_effect(effects: Sequence[Interval | None]) -> Interval | None:
-    """The mean effect over datasets with its interval. Not computed yet: None."""
-    return None
+def _effect_in_words(column: str, of: Summary) -> str:
+    """`mean effect +1.2 ± 0.8 points, I² = 64 % (p = 0.01 for equal effects)`."""
+    words = f"mean effect {amount(column, of.interval)} over {counted(of.interval.size, 'dataset')}"
+    share = f"{100 * of.heterogeneity:.0f} %"
+    return f"{words}, I² = {share} ({in_p('p', of.heterogeneity_p_value)} for equal effects)"
 
 
 def _status(counts: dict[Status, int], tested: int) -> Status:

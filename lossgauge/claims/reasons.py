@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lossgauge.claims.contrasts import OrderingResult, Side
 from lossgauge.results.columns import COLUMNS
+from lossgauge.stats.number_format import counted
 
 if TYPE_CHECKING:
     from lossgauge.claims.verdicts import Part, Verdict
@@ -55,11 +56,24 @@ def _what_is_open(verdict: Verdict) -> str:
     clear = [COLUMNS[p.contrast.column].title for p in verdict.parts if p.side == "for"]
     if clear:
         words = f"for it in {', '.join(clear)}; open in the rest: {words}"
-    if (needed := verdict.seeds_needed) is not None:
-        return f"{words}; about {needed} seeds would decide it, if mean and spread stay the same"
+    if needed := _needed(verdict):
+        return f"{words}; {needed} would decide it, if mean and spread stay the same"
     if any(result.decision.p_value is not None for result in verdict.open_results):
         return f"{words}; it would take more seeds than is practical"
     return words
+
+
+def _needed(verdict: Verdict) -> str:
+    """`about 7 seeds or 3,000 queries`; empty where no practical number is enough."""
+    of = ((verdict.seeds_needed, "seed"), (verdict.queries_needed, "query"))
+    words = [counted(_about(number), noun) for number, noun in of if number is not None]
+    return f"about {' or '.join(words)}" if words else ""
+
+
+def _about(number: int) -> int:
+    """Rounded up to two digits: the estimate is not better than that."""
+    step = int(10 ** max(len(str(number)) - 2, 0))
+    return -(-number // step) * step
 
 
 def _part(part: Part) -> str:

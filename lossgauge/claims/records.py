@@ -149,7 +149,11 @@ def _contrast_numbers(result: ContrastResult, part: str) -> Record:
         "family": decision.family,
         "verdict": result.side,
         "reason": result.reason,
+        "over": difference and difference.over,
+        "approximate": difference and difference.approximate,
+        "queries": difference and difference.queries,
         "seeds_needed": result.seeds_needed,
+        "queries_needed": result.queries_needed,
     }
 
 

@@ -9,7 +9,7 @@ from lossgauge.claims.sensitivity import Flip, Shares
 from lossgauge.claims.verdicts import Verdict
 from lossgauge.results.columns import COLUMNS
 from lossgauge.stats.intervals import Interval
-from lossgauge.stats.number_format import in_p, rounded, short
+from lossgauge.stats.number_format import counted, in_p, rounded, short
 
 
 def evidence(verdict: Verdict) -> list[str]:
@@ -73,13 +73,20 @@ def _compared(result: ContrastResult) -> str:
         return f"{line}{side}"
     line += amount(contrast.column, difference)
     if difference.p_value is not None:
-        line += f", {difference.size} paired seeds, {in_p('p', difference.p_value)}"
+        line += f", {paired(difference)}, {in_p('p', difference.p_value)}"
         corrected = result.decision.p_value
         if corrected is not None and corrected != difference.p_value:
             line += f", {in_p('corrected', corrected)}"
     if result.side == "equivalent":
         side = f"equivalent, inside {margin(contrast.column)}"
     return f"{line}: {side}"
+
+
+def paired(of: Interval) -> str:
+    """What an interval is over: `3 seeds and 360 queries, both paired`; with `approximate` where it is."""
+    counts = f"{counted(of.size, 'seed')}"
+    counts += f" and {counted(of.queries, 'query')}, both paired" if of.queries else ", paired"
+    return f"{counts}{', approximate' if of.approximate else ''}"
 
 
 def margin(column: str) -> str:

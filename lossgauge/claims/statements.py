@@ -10,9 +10,8 @@ from typing import Literal, NamedTuple
 
 from lossgauge.results.columns import COLUMNS
 
-DISJOINT = "class-disjoint"
+UNSEEN_CLASSES = "class-disjoint"
 """The protocol whose test classes are unseen in training: what the paper's fine-grained sets have."""
-
 
 Direction = Literal["higher", "lower"]
 
@@ -82,7 +81,7 @@ class Claim(NamedTuple):
     """Its parts: the claim says all of them."""
     orderings: tuple[Ordering, ...] = ()
     protocol: str | None = None
-    """The split that it is about; None for any split."""
+    """The split that it is about; None for any split. The paper's fine-grained sets have UNSEEN_CLASSES."""
     caution: str = ""
     """What a verdict on it does not say."""
 
@@ -116,7 +115,7 @@ CLAIMS = (
         "3",
         "Triplet and SCL retrieve better than Contrastive and InfoNCE on fine-grained sets.",
         (Contrast(_LOOSE, _GREEDY, "recall_at_1", "higher"),),
-        protocol=DISJOINT,
+        protocol=UNSEEN_CLASSES,
         caution=_FINE_GRAINED,
     ),
     Claim(
@@ -153,7 +152,7 @@ CLAIMS = (
         "7b",
         "Over losses, earlier compaction goes with lower R@1 on fine-grained sets.",
         orderings=(Ordering("compaction_epochs", "recall_at_1", _ALL),),
-        protocol=DISJOINT,
+        protocol=UNSEEN_CLASSES,
         caution="There is only one point for each loss, and the losses are not a random sample. "
         + _FINE_GRAINED,
     ),

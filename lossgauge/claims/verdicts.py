@@ -108,9 +108,17 @@ class Verdict(NamedTuple):
     @property
     def seeds_needed(self) -> int | None:
         """Seeds at which every open part would be decided; None if one would need too many, or if none is open."""
-        needed = [result.seeds_needed for result in self.open_results]
-        known = [number for number in needed if number is not None]
-        return max(known) if known and len(known) == len(needed) else None
+        return _most([result.seeds_needed for result in self.open_results])
+
+    @property
+    def queries_needed(self) -> int | None:
+        """Queries at which every open part would be decided with the same seeds; None as `seeds_needed`."""
+        return _most([result.queries_needed for result in self.open_results])
+
+
+def _most(needed: Sequence[int | None]) -> int | None:
+    known = [number for number in needed if number is not None]
+    return max(known) if known and len(known) == len(needed) else None
 
 
 def verdicts(view: StudyView, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:

@@ -31,7 +31,9 @@ from lossgauge.report.tables import overview
 from lossgauge.report.text.answer import NO_ANSWER, answers, question
 from lossgauge.report.text.claims import claims
 from lossgauge.report.text.health_warnings import grouped, health_warnings
+from lossgauge.report.text.interval_notes import interval_notes
 from lossgauge.report.text.missing import datasets_left_out, missing, notes_on_data
+from lossgauge.report.text.ranks import ranks
 from lossgauge.report.text.selection import selection
 from lossgauge.report.text.tuning import budget
 from lossgauge.results.columns import COLUMNS
@@ -58,6 +60,8 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = ()) -> str:
             answers=answers(view),
             no_answer=NO_ANSWER,
             overview=overview(view, [COLUMNS[column] for column in OVERVIEW]),
+            ranks=ranks(view),
+            intervals=interval_notes(view),
             tunings=tuning_sections(view),
             budget=budget(view),
             claims=claims(view, own_claims),

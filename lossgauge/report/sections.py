@@ -17,7 +17,8 @@ from lossgauge.report.naming import GREY, color_of, display_name, key_of
 from lossgauge.report.tables import Table, loss_table
 from lossgauge.report.text.tuning import Tuning, tuning
 from lossgauge.results.columns import FURTHER, GREEDINESS, RETRIEVAL, VARIANCE, Column
-from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView
+from lossgauge.results.run_files import FROZEN
+from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import known
 
 DATASET_CHARTS = (training_curves.CHART, tradeoff.CHART)

@@ -187,7 +187,5 @@ def _leaders(view: StudyView, dataset: str, column: Column) -> set[Loss]:
     of_best = view.interval(dataset, best, column.name)
     if of_best is None or of_best.size == 1:
         return set()
-    differences = {loss: view.difference(dataset, best, loss, column.name) for loss in means}
-    return {best} | {
-        loss for loss, gap in differences.items() if gap is None or not gap.excludes_zero
-    }
+    decisions = view.decisions_against(dataset, column.name, best)
+    return set(means) - {loss for loss, decided in decisions.items() if decided.differs}

@@ -38,7 +38,8 @@ from lossgauge.results.records import (
     check_epochs,
     checked,
 )
-from lossgauge.results.view import RunFiles, StudyView
+from lossgauge.results.run_files import RunFiles
+from lossgauge.results.view import StudyView
 from lossgauge.types import Record, Results
 
 

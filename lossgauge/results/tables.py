@@ -20,7 +20,8 @@ from lossgauge.files import damaged, read_table
 from lossgauge.portable import portable_value
 from lossgauge.results.columns import CLOCK_COLUMNS, RUN, RUN_TIMES, TABLES, Kind
 from lossgauge.results.layout import RUN_TABLES, Layout
-from lossgauge.results.view import RunFiles, StudyView
+from lossgauge.results.run_files import RunFiles
+from lossgauge.results.view import StudyView
 from lossgauge.types import Record
 
 CHUNK_ROWS = 100_000

@@ -6,25 +6,25 @@ no colours, no files.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from itertools import combinations
 from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
 from pydantic import ValidationError
 
-from lossgauge.errors import InputError, nearest
-from lossgauge.files import read_table
+from lossgauge.errors import InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.rules import first_problem
 from lossgauge.portable import portable_results
-from lossgauge.results.columns import check_column
-from lossgauge.results.layout import Layout
+from lossgauge.results.columns import COLUMNS, check_column
+from lossgauge.results.differences import Differences, Group
 from lossgauge.results.records import PlanRecord
+from lossgauge.results.run_files import RunFiles
+from lossgauge.stats.decisions import Decision, decide
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.types import Record, Results
 
@@ -42,41 +42,7 @@ class Loss(NamedTuple):
 BASELINE = Loss(UNTRAINED, UNTRAINED)
 """The same initial head, never trained."""
 
-FROZEN = "frozen features"
-"""The reference space that is not projected by any head."""
-
-Group = Sequence[Mapping[int, Record]]
-"""Losses that are compared together: for each loss its runs, seed → row."""
-
 _NOTHING: Mapping[int, Record] = MappingProxyType({})
-
-
-class RunFiles(NamedTuple):
-    """Data of the finished runs that only data frames and exports need, in addition to the rows. Trials have no such data."""
-
-    folder: Path
-    """Of the study."""
-    variants: tuple[str, ...]
-    """One row for each finished run, in the order of study.json; `sensitivity` runs are in `results.sensitivity`."""
-    configs: Mapping[str, Record]
-    """Run → everything that it depends on."""
-    epochs: Mapping[str, pa.Table]
-    """Run → its rows of epochs."""
-    schemas: Mapping[str, Mapping[str, pa.Schema]]
-    """Run → `steps`, `classes` and `queries` → its columns; the rows stay on disk, because they are many."""
-
-    def schema(self, run: str, table: str) -> pa.Schema:
-        return self.epochs[run].schema if table == "epochs" else self.schemas[run][table]
-
-    def queries(self, run: str) -> pa.Table:
-        """One row for each test query of a run: the table is read at each call, and not kept."""
-        if run not in self.schemas:
-            raise InputError(f"the study has no finished run {run!r}{nearest(run, self.schemas)}")
-        return read_table(Layout(self.folder).table(run, "queries"))
-
-    def frozen_queries(self, dataset: str) -> pa.Table:
-        """The queries of the frozen features of a dataset, read at each call."""
-        return read_table(Layout(self.folder).frozen_queries(dataset))
 
 
 class StudyView:
@@ -97,7 +63,8 @@ class StudyView:
         self.expected = results.expected
         self._names = _names_in_plan(results.plan)
         self._intervals: dict[tuple[str, Loss, str], Interval | None] = {}
-        self._differences: dict[tuple[str, Loss, Loss, str], Interval | None] = {}
+        self._decisions: dict[tuple[str, str], Mapping[tuple[Loss, Loss], Decision]] = {}
+        self._against: dict[tuple[str, str, Loss], Mapping[Loss, Decision]] = {}
 
     # what the study has
 
@@ -216,28 +183,46 @@ class StudyView:
         return self._intervals[key]
 
     def difference(self, dataset: str, left: Loss, right: Loss, column: str) -> Interval | None:
-        """`left` − `right` in a column, paired by seed; None if no shared seed has both values."""
-        key = dataset, left, right, column
-        if key not in self._differences:
-            groups = [self.runs(dataset, left)], [self.runs(dataset, right)]
-            self._differences[key] = self.contrast(*groups, column)
-        return self._differences[key]
+        """`left` − `right` in a column, as `contrast`; None if no shared seed has both values."""
+        return self.contrast([self.runs(dataset, left)], [self.runs(dataset, right)], column)
 
     def contrast(self, left: Group, right: Group, column: str) -> Interval | None:
         """Mean of the losses of `left` − mean of those of `right`, paired by seed; None if no shared seed has all values.
 
-        A loss is given by its runs, so that tuned and varied losses can be compared too. Every interval of a difference
-        is computed here.
+        A loss is given by its runs, so that tuned and varied losses can be compared too. The interval is over new seeds
+        and, for the columns of PER_QUERY, over new queries; with one seed, for these trained heads on new queries. InputError if
+        two runs were asked different queries.
         """
-        check_column(column)
-        shared = set.intersection(*(set(runs) for runs in (*left, *right)))
-        differences = []
-        for seed in sorted(shared):
-            sides = [[known(runs[seed].get(column)) for runs in group] for group in (left, right)]
-            a, b = ([value for value in side if value is not None] for side in sides)
-            if len(a) == len(left) and len(b) == len(right):
-                differences.append(math.fsum(a) / len(a) - math.fsum(b) / len(b))
-        return interval(differences)
+        return self._compared.contrast(left, right, check_column(column))
+
+    def decisions(self, dataset: str, column: str) -> Mapping[tuple[Loss, Loss], Decision]:
+        """Every pair of losses that have a column in all seeds, in both orders, with what is decided about left − right.
+
+        The pairs are one family: Holm's correction is over all of them.
+        """
+        key = dataset, column
+        if key not in self._decisions:
+            pairs = list(combinations(self.complete(dataset, self.losses, column), 2))
+            family = [self.difference(dataset, *pair, column) for pair in pairs]
+            found = dict(zip(pairs, decide(family, _margin(column)), strict=True))
+            turned = {(right, left): of.turned for (left, right), of in found.items()}
+            self._decisions[key] = {**found, **turned}
+        return self._decisions[key]
+
+    def decisions_against(self, dataset: str, column: str, loss: Loss) -> Mapping[Loss, Decision]:
+        """Each other loss that has a column in all seeds, with what is decided about `loss` minus the other.
+
+        They are one family. For the loss with the best mean this controls the chance that the truly best loss is called worse
+        than another, at 5 % (multiple comparisons with the best, Hsu 1984, https://doi.org/10.1214/aos/1176346584): it needs no
+        correction for all pairs.
+        """
+        key = dataset, column, loss
+        if key not in self._against:
+            others = [o for o in self.complete(dataset, self.losses, column) if o != loss]
+            family = [self.difference(dataset, loss, other, column) for other in others]
+            decided = decide(family, _margin(column))
+            self._against[key] = dict(zip(others, decided, strict=True))
+        return self._against[key]
 
     def reference_runs(self, dataset: str, loss: Loss, reference: str) -> Mapping[int, Record]:
         """A reference space, which no seed changes, as runs with the seeds of a loss; empty if it was not measured."""
@@ -295,6 +280,12 @@ class StudyView:
         """The same study, without folders of this machine in its texts."""
         return StudyView(portable_results(self.results), self.files, self.damage)
 
+    @cached_property
+    def _compared(self) -> Differences:
+        return Differences(
+            self.files, lambda dataset: [self.runs(dataset, loss) for loss in self.losses]
+        )
+
     def _rows(self) -> Iterator[Record]:
         for rows in (self.results.summaries, self.results.epochs, self.results.failures):
             yield from rows
@@ -317,6 +308,10 @@ class StudyView:
         """The loss of a row of any variant (for example a trial), with the settings of the plan."""
         base = str(row["base"])
         return Loss(base, self._names.get(base, base))
+
+
+def _margin(column: str) -> float | None:
+    return COLUMNS[column].margin if column in COLUMNS else None
 
 
 def in_order(losses: Iterable[Loss]) -> list[Loss]:

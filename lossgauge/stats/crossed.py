@@ -19,7 +19,7 @@ from jaxtyping import Float, Shaped
 from scipy import special
 
 from lossgauge.errors import InputError
-from lossgauge.stats.intervals import ROUNDING, Interval, student
+from lossgauge.stats.intervals import ROUNDING, Components, Interval, student
 from lossgauge.stats.seed_variance import Numbers, Variance
 
 Drawn = Literal["queries", "queries within classes", "classes"]
@@ -117,18 +117,37 @@ def crossed(
 
 def crossed_interval(of: Crossed) -> Interval:
     """The 95 % interval of a mean difference, with what it is over and whether it is approximate."""
+    none = Interval(of.mean, None, of.seeds, over=of.over, queries=of.queries)
     if of.differing == 0:
         same = "the two losses answer every query the same" if of.mean == 0 else "no spread"
-        return Interval(of.mean, None, of.seeds, over=of.over, missing=same)
+        return none._replace(missing=same)
     if not of.seed_part.degrees and not of.query_part.degrees:
-        return Interval(
-            of.mean, None, of.seeds, over=of.over, missing="one seed and one query or class"
-        )
+        return none._replace(missing="one seed and one query or class")
     whole = total(of.seed_part, of.query_part, of.both_part)
     if whole.variance <= (ROUNDING * of.mean) ** 2:
-        return Interval(of.mean, None, of.seeds, over=of.over, missing="no spread")
+        return none._replace(missing="no spread")
     found = student(of.mean, float(whole.variance) ** 0.5, float(whole.degrees), of.seeds)
-    return found._replace(p_value=_p_value(of), over=of.over, approximate=_why_approximate(of))
+    return found._replace(
+        p_value=_p_value(of),
+        over=of.over,
+        approximate=_why_approximate(of),
+        queries=of.queries,
+        components=components(of),
+    )
+
+
+def components(of: Crossed) -> Components | None:
+    """The components of a measured difference; None with one seed or without a query part: they cannot be separated."""
+    if of.seeds == 1 or not of.query_part.degrees:
+        return None
+    both = float(of.both_part.variance)
+    return Components(
+        max(float(of.seed_part.variance) - both, 0.0) * of.seeds,
+        max(float(of.query_part.variance) - both, 0.0) * of.queries,
+        both * of.seeds * of.queries,
+        float(of.seed_part.degrees) / (of.seeds - 1),
+        float(of.query_part.degrees) / of.queries,
+    )
 
 
 def _p_value(of: Crossed) -> float:

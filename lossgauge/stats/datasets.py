@@ -9,16 +9,21 @@ https://doi.org/10.1186/s12874-015-0091-1).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy import special
 
+from lossgauge.stats.decisions import Decision
 from lossgauge.stats.intervals import Interval, student, t_quantile
 
 FEWEST_DATASETS = 6
 """With five, even a difference of the same sign on every one has p = 0.06 in a sign test."""
+
+
+Loss = TypeVar("Loss")
 
 
 class Summary(NamedTuple):
@@ -38,7 +43,7 @@ class Summary(NamedTuple):
     """What cannot be concluded from so few datasets; empty from six."""
 
 
-def over_datasets(differences: Sequence[Interval]) -> Summary | None:
+def summarize(differences: Sequence[Interval]) -> Summary | None:
     """The summary of one comparison; datasets without an interval are left out; None below two datasets."""
     known = [(d.mean, error) for d in differences if (error := d.standard_error)]
     count = len(known)
@@ -75,22 +80,20 @@ def limit(datasets: int) -> str:
     )
 
 
-def rank_intervals(
-    losses: Sequence[str], corrected: Mapping[tuple[str, str], tuple[float, float]]
-) -> dict[str, tuple[int, int]]:
+def rank_intervals(decisions: Mapping[tuple[Loss, Loss], Decision]) -> dict[Loss, tuple[int, int]]:
     """The best and the worst rank of each loss; 1 is the highest mean.
 
-    `corrected` has a pair's difference and its p-value after correction (Holm) over all pairs. A loss ranks behind
-    all that are clearly better, and before all that are clearly worse. All intervals hold together with 95 % (Al Mohamad,
-    Goeman and van Zwet: "Simultaneous confidence intervals for ranks").
+    `decisions` are those of all pairs, in both orders, corrected together (Holm). A loss ranks behind all that are clearly better, and
+    before all that are clearly worse. All intervals hold together with 95 % (Al Mohamad, Goeman and van Zwet 2022, "Simultaneous
+    confidence intervals for ranks").
     """
-    better, worse = dict.fromkeys(losses, 0), dict.fromkeys(losses, 0)
-    for (left, right), (difference, p_value) in corrected.items():
-        if p_value < 0.05 and difference:
-            first, last = (left, right) if difference > 0 else (right, left)
-            worse[first] += 1
-            better[last] += 1
-    return {loss: (1 + better[loss], len(losses) - worse[loss]) for loss in losses}
+    count = len({left for left, _ in decisions})
+    better: Counter[Loss] = Counter()
+    worse: Counter[Loss] = Counter()
+    for (left, _), decided in decisions.items():
+        better[left] += decided.side == "lower"
+        worse[left] += decided.side == "higher"
+    return {left: (1 + better[left], count - worse[left]) for left, _ in decisions}
 
 
 def _between(means: np.ndarray, variances: np.ndarray) -> float:

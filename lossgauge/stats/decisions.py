@@ -5,22 +5,21 @@ Holm 1979 for the correction; Schuirmann 1987 for equivalence, as two one-sided 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from scipy import special
 
-from lossgauge.stats.intervals import Interval, holm, t_quantile
+from lossgauge.stats.intervals import Interval, holm
 from lossgauge.stats.number_format import counted, in_p
 
 LEVEL = 0.05
 """Of every corrected p-value; intervals are 95 % accordingly."""
 
-MOST_SEEDS = 1_000
-"""No larger number of seeds is proposed: our choice."""
-
 Side = Literal["higher", "lower", "equivalent", "open"]
+
+
+_TURNED: dict[Side, Side] = {"higher": "lower", "lower": "higher"}
 
 
 class Decision(NamedTuple):
@@ -36,39 +35,38 @@ class Decision(NamedTuple):
     family: int = 0
     """How many comparisons the correction is for."""
 
+    @property
+    def differs(self) -> bool:
+        return self.side in ("higher", "lower")
 
-def decide(family: Sequence[Interval | None], margin: float | None) -> list[Decision]:
+    @property
+    def turned(self) -> Decision:
+        """The decision for right − left."""
+        return self._replace(side=_TURNED.get(self.side, self.side))
+
+
+ONE_SEED = "one seed: its interval is for these trained heads only"
+
+
+def decide(
+    family: Sequence[Interval | None], margin: float | None, *, of_heads: bool = False
+) -> list[Decision]:
     """A decision for each difference of a family, all in one quantity.
 
     `equivalent`: the interval lies inside ± `margin`, also after Holm's correction over the family. Else `higher` or
     `lower`: it excludes 0 after the correction. Else `open`. So the chance of any false `higher` or `lower` in the
     family is at most 5 %, and the chance of any false `equivalent` too. Comparisons without an interval are open, and
-    do not count in the correction.
+    do not count in the correction. One seed leaves a comparison of losses open; `of_heads` decides about the trained
+    heads themselves, for which an interval over new queries is enough.
     """
-    p_values = _corrected([one.p_value if one else None for one in family])
-    outside = _corrected([_outside_p_value(one, margin) for one in family])
+    used = [one if one and (one.size > 1 or of_heads) else None for one in family]
+    p_values = _corrected([one.p_value if one else None for one in used])
+    outside = _corrected([_outside_p_value(one, margin) for one in used])
     tested = sum(p is not None for p in p_values)
     return [
         _decision(one, p, p_outside, tested)
         for one, p, p_outside in zip(family, p_values, outside, strict=True)
     ]
-
-
-def seeds_needed(of: Interval, margin: float | None, *, family: int = 1) -> int | None:
-    """The number of seeds at which the difference would be decided, if its mean and its spread stayed as they are.
-
-    Decided as clear or as equivalent, whichever takes fewer seeds, after a correction for `family` comparisons. A new
-    study with this number decides about every second time. None without a spread, and above 1,000.
-    """
-    if of.standard_error is None:
-        return None
-    distance = max(abs(of.mean), (margin or 0.0) - abs(of.mean))
-    spread = of.standard_error * math.sqrt(of.size)
-    level = LEVEL / max(family, 1)
-    for size in range(of.size + 1, MOST_SEEDS + 1):
-        if t_quantile(size - 1, 1 - level / 2) * spread / math.sqrt(size) < distance:
-            return size
-    return None
 
 
 def _decision(
@@ -80,7 +78,8 @@ def _decision(
     if of is None:
         return Decision("open", "not measured")
     if p_value is None:
-        return Decision("open", "one seed shows no spread" if of.size == 1 else of.why_none)
+        seed = "one seed shows no spread" if of.half_width is None else ONE_SEED
+        return Decision("open", seed if of.size == 1 and not of.missing else of.why_none)
     decided = Decision("open", "", p_value, p_outside, tested)
     if p_outside is not None and p_outside < LEVEL:
         return decided._replace(side="equivalent")

@@ -7,7 +7,7 @@ to eight points; Holm 1979 for many p-values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import permutations
 from typing import NamedTuple
@@ -20,6 +20,19 @@ ROUNDING = 1e-9
 
 EXACT_POINTS = 8
 """Up to this many points, every order is tried; 8! is 40,320."""
+
+
+class Components(NamedTuple):
+    """Variances of a difference: of one seed, one query and one answer; they give the variance for any number of each."""
+
+    seed: float
+    query: float
+    """If classes are drawn, for more classes of the same sizes. 0 for a number without queries."""
+    both: float
+    seed_degrees: float = 1.0
+    """Degrees of freedom for each seed after the first; above 1 if other losses inform the variance."""
+    query_degrees: float = 1.0
+    """Degrees of freedom for each query; below 1 if classes are drawn."""
 
 
 class Interval(NamedTuple):
@@ -40,6 +53,10 @@ class Interval(NamedTuple):
     """Why the true coverage may be outside of 93 to 97 %, in words; empty where simulations say that it is inside."""
     missing: str = ""
     """Why there is no interval, where seeds are not the reason; empty if there is one."""
+    queries: int = 0
+    """Queries that the mean is over; 0 for a number that has none."""
+    components: Components | None = None
+    """Where the variance comes from; None with one seed, and where it is not known."""
 
     @property
     def degrees_of_freedom(self) -> float | None:
@@ -117,12 +134,6 @@ def student(mean: float, error: float, degrees: float, size: int) -> Interval:
     """The interval of a mean with this standard error, which is above 0."""
     p_value = float(special.stdtr(degrees, -abs(mean / error)) * 2)
     return Interval(mean, t_quantile(degrees) * error, size, p_value, degrees)
-
-
-def paired_difference(left: Mapping[int, object], right: Mapping[int, object]) -> Interval | None:
-    """`left` − `right` over the seeds that both have; None without a shared seed."""
-    pairs = [(known(left[seed]), known(right[seed])) for seed in sorted(left.keys() & right.keys())]
-    return interval(a - b for a, b in pairs if a is not None and b is not None)
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | None:

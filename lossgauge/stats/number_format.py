@@ -38,9 +38,11 @@ def in_p(name: str, value: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 run`, `1,200 runs`, `7 losses`."""
-    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
-    return f"{count:,} {noun}{ending}"
+    """`1 run`, `1,200 runs`, `7 losses`, `50 queries`."""
+    if count == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else noun + "es" * noun.endswith("s")
+    return f"{count:,} {plural if plural != noun else noun + 's'}"
 
 
 def shown(value: float, unit: Unit) -> str:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy import special
 
 from lossgauge.errors import InputError
-from lossgauge.stats.intervals import ROUNDING, Interval, student
+from lossgauge.stats.intervals import ROUNDING, Components, Interval, student
 
 Numbers = np.ndarray | float
 
@@ -57,14 +57,27 @@ def squeeze(variances: Numbers, degrees: float, prior: Variance) -> Variance:
     return Variance(weight * prior.variance + (1 - weight) * variances, total)
 
 
-def moderated(
-    means: Float[np.ndarray, "*studies losses seeds"],
-    contrasts: Float[np.ndarray, "contrasts losses"],
-) -> Variance:
-    """The variance between seeds of contrasts of losses: one variance for each contrast.
+class Pool(NamedTuple):
+    """All losses of a study together: what they say about the variance between seeds of one of them."""
 
-    A contrast has a weight for each loss, and their sum is 0: 1 and −1 for a pair; 1/2, 1/2 and −1 for a group against one.
-    With two losses, or a contrast whose own variance is larger, nothing is squeezed. All seeds must have all losses.
+    means: Float[np.ndarray, "*studies losses seeds"]
+    weights: Float[np.ndarray, "*studies losses"]
+    """Of a loss in the mean of all losses; a clear outlier has a small one."""
+    prior: Variance
+    """Location, and degrees of freedom up to `most`."""
+    typical: Float[np.ndarray, "*studies losses"]
+    """How well each loss agrees with the others, from 0 (an outlier) to 1."""
+
+    @property
+    def most(self) -> float:
+        """Own and prior degrees of freedom together are at most (losses − 1) · (seeds − 1)."""
+        losses, seeds = self.means.shape[-2:]
+        return float((losses - 2) * (seeds - 1))
+
+
+def pool(means: Float[np.ndarray, "*studies losses seeds"]) -> Pool | None:
+    """The losses of a study, from the mean of each in each seed; None below three losses, which say nothing about each other.
+
     InputError below two seeds, and for a mean that is not finite.
     """
     losses, seeds = means.shape[-2:]
@@ -72,37 +85,79 @@ def moderated(
         raise InputError(f"a variance between seeds needs two seeds at least, got {seeds}")
     if not np.isfinite(means).all():
         raise InputError("means of losses must be finite; leave out a loss or a seed with NaN")
-    own_degrees = seeds - 1
-    scale = (contrasts**2).sum(axis=-1)
-    own = np.var(contrasts @ means, axis=-1, ddof=1) / scale
     if losses < 3:
-        return Variance(own * scale, np.full(own.shape, float(own_degrees)))
-    most = float((losses - 2) * own_degrees)  # own and prior together have (losses − 1)(seeds − 1)
-    typical = _typical(_of_each_loss(means, np.ones(means.shape[:-1])), own_degrees, most)
+        return None
+    most = float((losses - 2) * (seeds - 1))
+    typical = _typical(_of_each_loss(means, np.ones(means.shape[:-1])), seeds - 1, most)
     # a clear outlier is left out of the mean of all losses, where it would add to the variance of each
-    of_loss = _of_each_loss(means, np.minimum(1.0, 10 * typical))
-    prior = fit_prior(of_loss, own_degrees, share=_share(losses))
-    pooled = (typical * of_loss).sum(axis=-1) / typical.sum(axis=-1)
-    in_contrast = np.where(contrasts != 0, typical[..., None, :], 1.0).min(axis=-1)
-    degrees = np.minimum(prior.degrees, most)[..., None] * in_contrast
-    squeezed = squeeze(own, own_degrees, Variance(pooled[..., None], degrees))
+    weights = np.minimum(1.0, 10 * typical)
+    of_loss = _of_each_loss(means, weights)
+    degrees = fit_prior(of_loss, seeds - 1, share=_share(losses)).degrees
+    location = (typical * of_loss).sum(axis=-1) / typical.sum(axis=-1)
+    prior = Variance(location, np.minimum(degrees, most))
+    return Pool(means, weights / weights.sum(axis=-1, keepdims=True), prior, typical)
+
+
+def agreement(of: Pool, means: Float[np.ndarray, " seeds"]) -> float:
+    """How well a loss that is not in the pool (tuned, varied or untrained) agrees with it, as `typical`."""
+    left = means - of.weights @ of.means
+    variance = left.var(ddof=1) / (1 + (of.weights**2).sum())
+    chance = _chance(variance, len(means) - 1, of.prior, of.most)
+    return min(1.0, float(chance) * len(of.weights) / 2)
+
+
+def contrast_variance(
+    values: Float[np.ndarray, "*contrasts seeds"],
+    squares: Numbers,
+    typical: Numbers,
+    of: Pool | None,
+) -> Variance:
+    """The variance between seeds of a contrast of losses, from its value in each seed.
+
+    `squares` is the sum of its squared weights: 2 for a pair. `typical` is the least of its losses. Without a pool, or if its
+    own variance is larger, nothing is squeezed.
+    """
+    own_degrees = float(values.shape[-1] - 1)
+    own = values.var(axis=-1, ddof=1) / squares
+    if of is None:
+        return Variance(own * squares, np.full(np.shape(own), own_degrees))
+    more = (1,) * (np.ndim(own) - np.ndim(of.prior.variance))  # contrasts, after the studies
+    location, degrees = (np.reshape(part, (*np.shape(part), *more)) for part in of.prior)
+    squeezed = squeeze(own, own_degrees, Variance(location, degrees * typical))
     # up, never down: in simulations, worst pairs are covered two points more often, by intervals a tenth wider
-    return Variance(np.maximum(own, squeezed.variance) * scale, squeezed.degrees)
+    return Variance(np.maximum(own, squeezed.variance) * squares, squeezed.degrees)
 
 
-def seed_interval(
-    means: Float[np.ndarray, "losses seeds"], contrast: Float[np.ndarray, " losses"]
-) -> Interval:
-    """The 95 % interval over new seeds of a contrast of scalars that have no queries: a moderated t."""
-    values = contrast @ means
-    spread = np.ptp(values) if values.size else 0.0
-    if spread <= ROUNDING * np.abs(values).max(initial=0.0):
-        return Interval(float(values.mean()), None, len(values))
-    found = moderated(means, contrast[None])
-    variance, degrees = np.ravel(found.variance)[0], np.ravel(found.degrees)[0]
-    error = float(variance / len(values)) ** 0.5
-    interval = student(float(values.mean()), error, float(degrees), len(values))
-    return interval._replace(approximate="two seeds" if len(values) == 2 else "")
+def moderated(
+    means: Float[np.ndarray, "*studies losses seeds"],
+    contrasts: Float[np.ndarray, "contrasts losses"],
+) -> Variance:
+    """The variance between seeds of contrasts of losses of one study, or of many: one variance for each contrast.
+
+    A contrast has a weight for each loss, and their sum is 0: 1 and −1 for a pair; 1/2, 1/2 and −1 for a group against one.
+    All seeds must have all losses. Raises as `pool`.
+    """
+    losses = pool(means)
+    typical = 0.0
+    if losses is not None:
+        typical = np.where(contrasts != 0, losses.typical[..., None, :], 1.0).min(axis=-1)
+    return contrast_variance(contrasts @ means, (contrasts**2).sum(axis=-1), typical, losses)
+
+
+def seed_interval(values: Float[np.ndarray, " seeds"], variance: Variance | None) -> Interval:
+    """The 95 % interval over new seeds of a difference that has no queries: a moderated t.
+
+    `variance` is that between seeds, of `contrast_variance`; None for a single seed.
+    """
+    mean, count = float(values.mean()), len(values)
+    # values that agree, for example whole epochs, do not show that the next seed would agree too
+    if variance is None or np.ptp(values) <= ROUNDING * np.abs(values).max(initial=0.0):
+        return Interval(float(values[0]), None, count)
+    between, degrees = float(variance.variance), float(variance.degrees)
+    return student(mean, (between / count) ** 0.5, degrees, count)._replace(
+        approximate="two seeds" if count == 2 else "",
+        components=Components(between, 0.0, 0.0, degrees / (count - 1)),
+    )
 
 
 def _of_each_loss(
@@ -135,10 +190,16 @@ def _typical(
     chance = np.empty_like(variances)
     for loss in range(losses):
         others = fit_prior(np.delete(variances, loss, axis=-1), degrees, share=_share(losses))
-        ratio = variances[..., loss] / np.maximum(others.variance, np.finfo(float).tiny)
-        chance[..., loss] = special.fdtrc(degrees, np.clip(others.degrees, 0.1, most), ratio)
+        chance[..., loss] = _chance(variances[..., loss], degrees, others, most)
     typical: np.ndarray = np.minimum(1.0, chance * losses / 2)
     return typical
+
+
+def _chance(variance: Numbers, degrees: float, prior: Variance, most: float) -> Numbers:
+    """The chance of a variance as large as this one, for a loss as the others."""
+    ratio = variance / np.maximum(prior.variance, np.finfo(float).tiny)
+    chance: Numbers = special.fdtrc(degrees, np.clip(prior.degrees, 0.1, most), ratio)
+    return chance
 
 
 def _trigamma_inverse(value: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

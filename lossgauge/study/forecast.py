@@ -19,6 +19,7 @@ from lossgauge.machine import torch_threads
 from lossgauge.plan.study import Plan
 from lossgauge.results.writer import Store
 from lossgauge.stats.number_format import counted
+from lossgauge.stats.planning import ASSUMED, detectable_difference
 from lossgauge.study.engines import DEFAULT, Resources, check_resources
 from lossgauge.study.job_count import default_jobs, with_jobs
 from lossgauge.study.prepare import prepare
@@ -45,6 +46,15 @@ class Cost(NamedTuple):
     bytes: int
 
 
+class Detectable(NamedTuple):
+    """The difference in R@1 between two losses that a planned study finds with a chance of 80 %."""
+
+    dataset: str
+    seeds: int
+    queries: int
+    difference: float
+
+
 class Forecast(NamedTuple):
     """Runs, time and disk space of a study."""
 
@@ -60,6 +70,8 @@ class Forecast(NamedTuple):
     """Runs at a time."""
     idle_cores: int
     """Cores that a study of so few runs leaves idle."""
+    detectable: list[Detectable]
+    """For each dataset, unless the study has a single loss."""
 
 
 def forecast(
@@ -132,7 +144,19 @@ def _forecast(
         bytes=sum(one.bytes for one in ahead) + sum(e.bytes for e in missing.values()),
         jobs=jobs,
         idle_cores=max(0, default_jobs(resources) - len(ahead)) if ahead else 0,
+        detectable=[_detectable(plan, of) for of in prepared if len(plan.losses) > 1],
     )
+
+
+def _detectable(plan: Plan, features: FeatureSet) -> Detectable:
+    """As one of the comparisons of the best loss with the others, with the variances that `ASSUMED` states."""
+    queries = len(features.test)
+    parts = ASSUMED
+    seen, asked = (set(features.labels[side].tolist()) for side in (features.train, features.test))
+    if not asked <= seen:
+        parts = parts._replace(query_degrees=(len(asked) - 1) / queries)
+    difference = detectable_difference(parts, len(plan.seeds), queries, family=len(plan.losses) - 1)
+    return Detectable(features.dataset, len(plan.seeds), queries, difference)
 
 
 def _line(plan: Plan, features: FeatureSet, runs: list[Run], missing: Estimate | None) -> str:

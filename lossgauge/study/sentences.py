@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lossgauge.stats.number_format import counted
-from lossgauge.study.forecast import Forecast
+from lossgauge.study.forecast import Detectable, Forecast
 from lossgauge.study.runner import Outcome
 from lossgauge.study.status import Status
 from lossgauge.terminal import one_line
@@ -25,9 +25,22 @@ def forecast_lines(forecast: Forecast, folder: Path) -> Iterator[str]:
     at_best = f"; with {jobs} jobs at least {duration(forecast.seconds / jobs)}" if jobs > 1 else ""
     yield f"about {duration(forecast.seconds)}, one run after the other{at_best}"
     yield f"about {forecast.bytes / 1e6:,.1f} MB"
+    for of in forecast.detectable:
+        yield _detectable(of)
     if forecast.idle_cores:
         cores = counted(forecast.idle_cores, "core")
         yield f"there are fewer runs than cores, so {cores} will be idle; --cpus gives each run more threads"
+
+
+def _detectable(of: Detectable) -> str:
+    """What the planned seeds and queries can show; with one seed, nothing about the losses."""
+    queries = counted(of.queries, "query")
+    if of.seeds == 1:
+        return f"{of.dataset}: one seed shows nothing about the losses, only about the trained heads: plan three seeds or more"
+    return (
+        f"{of.dataset}: with {of.seeds} seeds and {queries}, a difference of {100 * of.difference:.1f} points of R@1 between "
+        "two losses is found with a chance of 80 %, if seeds and queries vary as we assume"
+    )
 
 
 def status_lines(status: Status) -> Iterator[str]:

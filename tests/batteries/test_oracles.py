@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lossgauge.stats.crossed import crossed, total
-from lossgauge.stats.datasets import over_datasets
+from lossgauge.stats.datasets import summarize
 from lossgauge.stats.intervals import student
 from lossgauge.stats.seed_variance import fit_prior, squeeze
 
@@ -79,7 +79,7 @@ def test_a_summary_over_datasets_is_metafors():
         f"m <- rma(yi={in_r(means)}, sei={in_r(errors)}, method='PM', test='knha');"
         " cat(m$b, m$ci.lb, m$ci.ub, m$tau2, m$I2, m$QEp)",
     )
-    found = over_datasets([student(m, e, 1e6, 3) for m, e in zip(means, errors, strict=True)])
+    found = summarize([student(m, e, 1e6, 3) for m, e in zip(means, errors, strict=True)])
     assert found is not None
     assert (found.interval.mean, found.interval.low, found.interval.high) == pytest.approx(
         (mean, low, high), rel=1e-4

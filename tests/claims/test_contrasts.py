@@ -84,7 +84,7 @@ VIEW = StudyView(no_results())
 
 def runs_in(column: str, **values: list[float | None]) -> Runs:
     return {
-        loss: {seed: {column: value} for seed, value in enumerate(of_loss)}
+        loss: {seed: {"dataset": "d", column: value} for seed, value in enumerate(of_loss)}
         for loss, of_loss in values.items()
     }
 

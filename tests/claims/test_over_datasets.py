@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lossgauge.claims.over_datasets import over_datasets
-from lossgauge.claims.verdicts import STATUSES, Verdict
-from tests.claims.conftest import CLAIM
+from lossgauge.claims.verdicts import STATUSES, Verdict, verdicts
+from lossgauge.results.view import StudyView
+from lossgauge.stats.datasets import summarize
+from tests.claims.conftest import CLAIM, random_study
 
 
 def on(*statuses: str) -> list[Verdict]:
@@ -42,6 +44,22 @@ def test_the_reason_counts_the_verdicts():
     assert over.reason.startswith(
         "supported on 2, undecided on 1, not tested on 1 of 4 datasets; 3 tested datasets cannot show"
     )
+
+
+def test_the_mean_effect_is_that_of_the_random_effects_summary():
+    studies = [random_study(seed) for seed in range(3)]
+    told = [verdicts(StudyView(results), "d", [CLAIM["3"]])[0] for results in studies]
+    over = over_datasets(told)
+    summary = summarize([verdict.effect for verdict in told])
+    assert over.effect == summary.interval
+    mean = 100 * summary.interval.mean
+    assert f"mean effect {'+' if mean > 0 else '−'}{abs(mean):.3g} ± " in over.reason
+    assert " points over 3 datasets, I² = " in over.reason
+    assert over_datasets(told[:1]).effect is None
+    # a dataset where it was not tested, and a claim of several parts, have no effect
+    assert over_datasets([*told, *on("not tested")]).effect == summary.interval
+    several = [verdicts(StudyView(results), "d", [CLAIM["8"]])[0] for results in studies]
+    assert over_datasets(several).effect is None
 
 
 def test_below_six_datasets_it_is_said_what_cannot_be_concluded():

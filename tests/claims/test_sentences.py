@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from lossgauge.claims.sensitivity import Flip, Shares
-from lossgauge.claims.sentences import evidence, family, margin, shares, summary, turning
+from lossgauge.claims.sentences import (
+    evidence,
+    family,
+    margin,
+    paired,
+    shares,
+    summary,
+    turning,
+)
 from lossgauge.claims.statements import CLAIMS, Contrast
 from lossgauge.claims.verdicts import verdicts
 from lossgauge.results.columns import COLUMNS
@@ -25,9 +33,10 @@ def test_a_share_is_told_in_points_with_seeds_p_and_side():
     )
     line = evidence(told(results, "3"))[1]  # the first is the contrast of the groups
     assert line.startswith(
-        "triplet − contrastive in R@1, claimed above 0: +10.3 ± 1.4 points, 3 paired seeds, p = 0.001"
+        "triplet − contrastive in R@1, claimed above 0: +10.3 ± 8.6 points, 3 seeds, paired, p = 0.025"
     )
-    assert line.endswith(": for")
+    difference = told(results, "3").results[1].difference._replace(queries=360, approximate="x")
+    assert paired(difference) == "3 seeds and 360 queries, both paired, approximate"
 
 
 @pytest.mark.parametrize(
@@ -45,14 +54,14 @@ def test_a_share_is_told_in_points_with_seeds_p_and_side():
     ],
 )
 def test_every_quantity_is_told_in_its_unit(column, told_as):
-    results = random_study()
+    results = random_study(losses=("triplet", "contrastive"))
     values = {"triplet": (0.6, 0.7, 0.8), "contrastive": (0.5, 0.59, 0.7)}
     set_column(results, column, values)
     claim = CLAIM["1"]._replace(
         contrasts=(Contrast(("triplet",), ("contrastive",), column, "higher"),)
     )
     found = verdicts(StudyView(results), "d", [claim])[0]
-    assert f": {told_as}, 3 paired seeds" in evidence(found)[0]
+    assert f": {told_as}, 3 seeds, paired" in evidence(found)[0]
     assert "corrected" not in evidence(found)[0]
     title = COLUMNS[column].title
     assert family(found).endswith(f"that the claims make on this dataset: 1 in {title}.")
@@ -69,7 +78,7 @@ def test_a_difference_below_0_has_a_true_minus_and_an_open_one_its_reason():
     results = random_study()
     set_column(results, "compaction_epochs", {"contrastive": (3, 4, 5), "triplet": (9, 10, 11.4)})
     line = evidence(told(results, "4"))[1]
-    assert "claimed below 0: −6.13 ± 0.57 epochs" in line
+    assert "claimed below 0: −6.13 ± 0.72 epochs" in line
     set_column(results, "compaction_epochs", {"contrastive": (3, None, 5)})
     assert "in 1 of 3 seeds" in evidence(told(results, "4"))[1]
 
@@ -95,17 +104,17 @@ def test_the_family_of_the_correction_is_stated_for_each_quantity():
 
 def test_a_corrected_p_value_and_what_it_takes_are_told():
     results = random_study()
-    values = {"triplet": (0.6, 0.7, 0.8), "contrastive": (0.5, 0.59, 0.7)}
-    set_column(
-        results, "recall_at_1", {**values, "scl": (0.1, 0.9, 0.5), "info_nce": (0.3, 0.2, 0.9)}
-    )
+    set_column(results, "recall_at_1", dict.fromkeys(LOSSES, (0.5, 0.6, 0.7)))
+    level = {"triplet": (0.6, 0.701, 0.8), "contrastive": (0.5, 0.602, 0.7)}
+    set_column(results, "recall_at_1", level | {"scl": (0.5, 0.601, 0.7)})
+    first = told(results, "3").results[1]
     line = evidence(told(results, "3"))[1]
-    assert "p = 0.001" in line
-    assert ", corrected = 0.005" in line
-    set_column(results, "recall_at_1", {"contrastive": (0.5, 0.56, 0.7)})
-    line = evidence(told(results, "3"))[1]
-    assert ": clear alone (p = 0.01" in line
-    assert line.endswith("but not after the correction for 5 comparisons")
+    assert line.endswith(", p < 0.0001, corrected < 0.0001: for")
+    assert first.decision.p_value > first.difference.p_value
+    lines = [line for seed in range(20) for line in evidence(told(random_study(seed), "3"))]
+    taken = [line for line in lines if ": clear alone (p = 0.0" in line]
+    assert taken
+    assert all(li.endswith("but not after the correction for 5 comparisons") for li in taken)
 
 
 def test_a_difference_inside_the_margin_is_said_with_the_margin():

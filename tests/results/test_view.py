@@ -9,8 +9,10 @@ import pytest
 from scipy import stats
 
 from lossgauge.errors import InputError
-from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView, in_order
+from lossgauge.results.run_files import FROZEN
+from lossgauge.results.view import BASELINE, Loss, StudyView, in_order
 from lossgauge.types import Record, Results
+from tests.support.slow_seeds import over_seeds
 
 LOSSES = [
     {"name": "scl", "settings": {}},
@@ -92,11 +94,10 @@ def test_values_intervals_and_differences_are_those_of_a_loop():
         low, high = stats.t.interval(0.95, 2, np.mean(numbers), stats.sem(numbers))
         assert (over.low, over.high) == pytest.approx((low, high))
     paired = view.difference("d", SCL, OWN, "recall_at_1")
-    test = stats.ttest_rel(
-        list(by_loss["scl"].values()), list(by_loss["a/my.py:Pull"].values())
-    ).confidence_interval(0.95)
+    values = {title: list(of.values()) for title, of in by_loss.items()}
+    slow = over_seeds([values["scl"]], [values["a/my.py:Pull"]], [values[t] for t in TITLES])
     assert paired is not None
-    assert (paired.low, paired.high) == pytest.approx(tuple(test))
+    assert (paired.low, paired.high) == pytest.approx((slow.low, slow.high))
 
 
 def test_a_difference_pairs_seeds_that_both_losses_know():
@@ -118,16 +119,16 @@ def test_a_contrast_is_that_of_a_slow_loop_over_means_of_groups():
     value = {
         (r["base"], r["seed"]): r["test_intra"] for r in view.results.summaries if "test_intra" in r
     }
-    differences = []
-    for seed in (0, 1, 2, 3):
-        left = [value["scl", seed], value["untrained", seed]]
-        right = [value["a/my.py:Pull", seed], value["triplet(margin=0.1)", seed]]
-        differences.append(sum(left) / 2 - sum(right) / 2)
+    values = {base: [value[base, seed] for seed in range(4)] for base in ("untrained", *TITLES)}
+    slow = over_seeds(
+        [values["scl"], values["untrained"]],
+        [values["a/my.py:Pull"], values["triplet(margin=0.1)"]],
+        [values[title] for title in TITLES],
+    )
     groups = [[view.runs("d", loss) for loss in of] for of in ((SCL, BASELINE), (OWN, TRIPLET))]
     found = view.contrast(*groups, "test_intra")
     assert found is not None
-    low, high = stats.t.interval(0.95, 3, np.mean(differences), stats.sem(differences))
-    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (found.low, found.high) == pytest.approx((slow.low, slow.high))
     exchanged = view.contrast(*groups[::-1], "test_intra")
     assert exchanged is not None
     assert (exchanged.mean, exchanged.half_width) == pytest.approx((-found.mean, found.half_width))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lossgauge.stats.decisions import LEVEL, MOST_SEEDS, decide, seeds_needed
+from lossgauge.stats.decisions import LEVEL, ONE_SEED, decide
 from lossgauge.stats.intervals import Interval, holm, interval
 
 VALUES = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=1, max_size=6)
@@ -124,29 +122,21 @@ def test_without_an_interval_it_is_open_and_not_in_the_family(value, reason):
     assert second.family == 1
 
 
-def slowly(values: list[float], margin: float, family: int) -> int | None:
-    """Each larger number of seeds tried in turn, with scipy's quantile."""
-    mean, spread = np.mean(values), np.std(values, ddof=1)
-    for size in range(len(values) + 1, MOST_SEEDS + 1):
-        half = stats.t.ppf(1 - LEVEL / (2 * family), size - 1) * spread / math.sqrt(size)
-        if half < abs(mean) or (abs(mean) + half) < margin:
-            return size
-    return None
+def test_one_seed_decides_about_trained_heads_and_not_about_losses():
+    heads = Interval(0.1, 0.02, 1, 1e-6, degrees=500, over="these trained heads on new queries")
+    (losses,) = decide([heads], None)
+    assert (losses.side, losses.reason, losses.family) == ("open", ONE_SEED, 0)
+    (of_heads,) = decide([heads], None, of_heads=True)
+    assert (of_heads.side, of_heads.family) == ("higher", 1)
 
 
-@pytest.mark.parametrize("family", [1, 5])
-@pytest.mark.parametrize("margin", [0.001, 0.2])
-def test_the_seeds_needed_are_those_of_a_slow_loop(margin, family):
-    generator = np.random.default_rng(3)
-    for _ in range(10):
-        values = list(generator.normal(0.05, 0.1, 3))
-        assert seeds_needed(of(*values), margin, family=family) == slowly(values, margin, family)
-
-
-def test_no_number_of_seeds_is_given_above_a_thousand_or_without_a_spread():
-    assert seeds_needed(of(-1.0, 1.0, 1e-9), None) is None
-    assert seeds_needed(of(0.5), 0.1) is None
-    assert seeds_needed(of(0.5, 0.5), 0.1) is None
+def test_the_same_decision_the_other_way_round():
+    first, second = decide([of(0.10, 0.12, 0.11), of(0.3)], None)
+    assert (first.side, first.turned.side, first.turned.turned) == ("higher", "lower", first)
+    assert first.differs
+    assert first.turned.differs
+    assert not second.differs
+    assert second.turned == second
 
 
 def test_degrees_of_freedom_that_are_given_are_used():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossgauge.stats.intervals import holm, interval, known, paired_difference, rank_correlation
+from lossgauge.stats.intervals import holm, interval, known, rank_correlation
 
 
 def test_an_interval_is_scipys_t_interval():
@@ -43,17 +43,6 @@ def test_equal_seeds_have_no_interval_and_resolve_nothing(value):
     assert found.why_none == "no spread between the seeds"
 
 
-def test_differences_that_are_equal_but_for_rounding_are_equal():
-    left, right = {0: 0.6, 1: 0.7, 2: 0.8}, {0: 0.5, 1: 0.6, 2: 0.7}
-    assert len({left[s] - right[s] for s in left}) > 1
-    found = paired_difference(left, right)
-    assert found is not None
-    assert found.half_width is None
-    told = paired_difference(left, {**right, 2: 0.7 + 1e-6})
-    assert told is not None
-    assert told.excludes_zero
-
-
 def test_what_is_not_known_is_left_out_and_never_zero():
     found = interval([None, 0.4, math.nan, 0.6])
     assert found is not None
@@ -62,22 +51,6 @@ def test_what_is_not_known_is_left_out_and_never_zero():
     assert known(True) is None
     assert known(math.inf) is known(-math.inf) is None
     assert known("0.5") is None
-
-
-def test_pairing_by_seed_resolves_what_the_seeds_spread_hides():
-    left = {0: 0.50, 1: 0.70, 2: 0.90}
-    right = {2: 0.88, 1: 0.68, 0: 0.481}
-    paired = paired_difference(left, right)
-    assert paired is not None
-    assert paired.excludes_zero
-    expected = stats.ttest_rel([0.50, 0.70, 0.90], [0.481, 0.68, 0.88])
-    assert paired.low == pytest.approx(expected.confidence_interval().low, rel=1e-9)
-
-
-def test_pairing_uses_only_seeds_that_both_have():
-    paired = paired_difference({0: 1.0, 1: None, 2: 3.0}, {0: 0.5, 1: 0.0, 7: 9.0})
-    assert paired is not None
-    assert (paired.mean, paired.size) == (0.5, 1)
 
 
 def test_rank_correlation_is_scipys_with_an_exact_p_value():
@@ -146,7 +119,7 @@ def test_rank_correlation_of_a_constant_or_of_two_points_is_none():
 def test_the_p_value_of_a_paired_difference_is_that_of_scipys_t_test(size):
     generator = np.random.default_rng(size)
     left, right = np.add(generator.standard_normal((2, size)), [[0.8], [0.0]])
-    found = paired_difference(dict(enumerate(left)), dict(enumerate(right)))
+    found = interval(left - right)
     assert found is not None
     assert found.p_value == pytest.approx(stats.ttest_rel(left, right).pvalue, rel=1e-9)
     assert found.excludes_zero == (found.p_value < 0.05)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lossgauge.stats.crossed import crossed, total
-from lossgauge.stats.intervals import t_quantile
+from lossgauge.stats.crossed import components, crossed, crossed_interval, total
+from lossgauge.stats.intervals import Components, Interval, t_quantile
 from lossgauge.stats.planning import (
     ASSUMED,
-    Components,
-    components,
+    MOST_SEEDS,
     detectable_difference,
     queries_needed,
     seeds_needed,
 )
+from lossgauge.stats.seed_variance import Variance, seed_interval
 
 
 def measured(seeds: int, queries: int) -> np.ndarray:
@@ -68,22 +68,62 @@ def test_more_seeds_and_queries_detect_less():
     assert by_queries == sorted(by_queries, reverse=True)
 
 
-def test_the_seeds_that_are_needed_are_the_least_that_are_enough():
-    seeds = seeds_needed(ASSUMED, 0.02, 2_000)
+def planned(mean: float, seeds: int, queries: int) -> Interval:
+    return Interval(mean, 0.1, seeds, queries=queries, components=ASSUMED)
+
+
+@pytest.mark.parametrize("family", [1, 21])
+def test_the_seeds_that_are_needed_are_the_least_that_are_enough(family):
+    of = planned(0.02, 3, 2_000)
+    seeds = seeds_needed(of, None, family=family)
     assert seeds is not None
-    assert detectable_difference(ASSUMED, seeds, 2_000) <= 0.02
-    assert detectable_difference(ASSUMED, seeds - 1, 2_000) > 0.02
-    queries = queries_needed(ASSUMED, 0.02, 5)
+    assert detectable_difference(ASSUMED, seeds, 2_000, family=family) <= 0.02
+    assert detectable_difference(ASSUMED, seeds - 1, 2_000, family=family) > 0.02
+    queries = queries_needed(planned(0.04, 5, 200), None, family=family)
     assert queries is not None
-    assert detectable_difference(ASSUMED, 5, queries) <= 0.02
-    assert detectable_difference(ASSUMED, 5, queries - 1) > 0.02
+    assert detectable_difference(ASSUMED, 5, queries, family=family) <= 0.04
+    assert detectable_difference(ASSUMED, 5, queries - 1, family=family) > 0.04
+
+
+def test_a_family_takes_more_seeds():
+    alone, corrected = (seeds_needed(planned(0.02, 2, 2_000), None, family=n) for n in (1, 21))
+    assert alone is not None
+    assert corrected is not None
+    assert corrected > alone
+
+
+def test_more_seeds_than_there_are_and_no_number_above_a_thousand():
+    assert seeds_needed(planned(0.5, 7, 2_000), None) == 8
+    assert seeds_needed(planned(1e-9, 3, 2_000), None) is None
+    spread = seed_interval(np.array([-1.0, 1.0, 0.03]), Variance(1.0, 2.0))
+    assert seeds_needed(spread, None) is None
+    assert MOST_SEEDS == 1_000
 
 
 def test_no_number_of_seeds_replaces_queries_and_the_reverse():
-    assert seeds_needed(ASSUMED, 0.001, 100) is None
-    assert queries_needed(ASSUMED, 0.001, 3) is None
+    assert seeds_needed(planned(0.001, 3, 100), None) is None
+    assert queries_needed(planned(0.001, 3, 100), None) is None
 
 
 def test_a_margin_makes_a_small_difference_decidable():
-    assert seeds_needed(ASSUMED, 0.0, 100_000) is None
-    assert seeds_needed(ASSUMED, 0.0, 100_000, margin=0.005) is not None
+    assert seeds_needed(planned(0.0, 3, 100_000), None) is None
+    assert seeds_needed(planned(0.0, 3, 100_000), 0.005) is not None
+
+
+def test_a_number_without_queries_takes_the_seeds_of_its_spread():
+    of = seed_interval(np.array([0.04, 0.06, 0.08]), Variance(0.03**2, 6.0))
+    assert queries_needed(of, None) is None
+    seeds = seeds_needed(of, None)
+    assert seeds is not None
+    for count, enough in ((seeds - 1, False), (seeds, True)):
+        degrees = 3 * (count - 1)  # 6 for three seeds
+        reach = t_quantile(degrees) + t_quantile(degrees, 0.8)
+        assert (reach * 0.03 / count**0.5 <= 0.06) == enough or count <= 3
+
+
+def test_without_a_spread_nothing_is_proposed():
+    for values in ([0.5], [0.5, 0.5]):
+        assert seeds_needed(seed_interval(np.array(values), None), 0.1) is None
+    one_seed = crossed_interval(crossed(measured(1, 60)))
+    assert seeds_needed(one_seed, 0.1) is None
+    assert queries_needed(one_seed, 0.1) is None

@@ -9,7 +9,16 @@ import pytest
 from scipy import special, stats
 
 from lossgauge.errors import InputError
-from lossgauge.stats.seed_variance import fit_prior, moderated, seed_interval, squeeze
+from lossgauge.stats.seed_variance import (
+    Variance,
+    agreement,
+    contrast_variance,
+    fit_prior,
+    moderated,
+    pool,
+    seed_interval,
+    squeeze,
+)
 
 VARIANCES = np.array([0.31, 0.52, 1.7, 0.9, 0.44, 2.6, 0.15])
 
@@ -158,22 +167,48 @@ def test_one_seed_or_a_mean_that_is_not_finite_is_an_error():
 def test_the_interval_of_a_scalar_is_a_moderated_t():
     table = means([1, 1, 1, 1], 3)
     contrast = np.array([1.0, 0, -1, 0])
-    found = seed_interval(table, contrast)
     variance = moderated(table, contrast[None])
+    found = seed_interval(contrast @ table, Variance(variance.variance[0], variance.degrees[0]))
     expected = stats.t(variance.degrees[0], scale=(variance.variance[0] / 3) ** 0.5)
     assert found.mean == pytest.approx((table[0] - table[2]).mean())
     assert found.half_width == pytest.approx(expected.ppf(0.975))
     assert found.p_value == pytest.approx(2 * expected.sf(abs(found.mean)))
     assert (found.over, found.approximate, found.size) == ("new seeds", "", 3)
-    assert seed_interval(table[:, :2], contrast).approximate == "two seeds"
+    assert seed_interval(table[0, :2], Variance(1.0, 1.0)).approximate == "two seeds"
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_scalar_that_differs_equally_in_every_seed_has_no_interval(seeds):
-    table = np.array([[0.6, 0.7, 0.8], [0.5, 0.6, 0.7], [0.1, 0.9, 0.2]])[:, :seeds]
-    found = seed_interval(table, np.array([1.0, -1, 0]))
+    values = np.array([0.6, 0.7, 0.8])[:seeds] - np.array([0.5, 0.6, 0.7])[:seeds]
+    found = seed_interval(values, Variance(1.0, 2.0) if seeds > 1 else None)
     assert (found.half_width, found.p_value) == (None, None)
     assert found.why_none == ("one seed" if seeds == 1 else "no spread between the seeds")
+
+
+def test_one_contrast_of_a_pool_is_that_of_the_whole_table():
+    table = means([1, 2, 1, 9, 1], 3)
+    together = moderated(table, pairs(5))
+    losses = pool(table)
+    for place, contrast in enumerate(pairs(5)):
+        typical = losses.typical[contrast != 0].min()
+        found = contrast_variance(contrast @ table, 2.0, typical, losses)
+        assert found.variance == pytest.approx(together.variance[place])
+        assert found.degrees == pytest.approx(together.degrees[place])
+
+
+def test_a_loss_outside_the_pool_agrees_with_it_unless_it_is_an_outlier():
+    *table, alike, outlier = means([1.0] * 7 + [60.0], 5)
+    losses = pool(np.array(table))
+    assert agreement(losses, alike) > 0.3
+    assert agreement(losses, outlier) < 1e-3
+    # what a seed adds to all losses does not count
+    shift = 100.0 * np.arange(5)
+    shifted = pool(np.array(table) + shift)
+    assert agreement(shifted, alike + shift) == pytest.approx(agreement(losses, alike))
+
+
+def test_two_losses_are_no_pool():
+    assert pool(means([1.0, 1.0], 3)) is None
 
 
 def test_intervals_with_the_moderated_variance_cover():

@@ -2,6 +2,7 @@ import dataclasses
 import shutil
 from collections import Counter
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,10 +12,13 @@ from lossgauge.data.estimate import estimate
 from lossgauge.data.features import features
 from lossgauge.errors import DataError, PlanError
 from lossgauge.results.reader import read_study
+from lossgauge.stats.planning import ASSUMED, detectable_difference
 from lossgauge.study.forecast import Cost, _cost, forecast
+from lossgauge.study.prepare import prepare
 from lossgauge.study.run.measure import Measurement, measure
 from lossgauge.study.run.setup import set_up
 from lossgauge.study.runner import run_study
+from lossgauge.study.sentences import forecast_lines
 from lossgauge.training import train_epoch
 from tests.support.studies import Quiet, small_plan, vectors_plan, write_vectors
 
@@ -53,6 +57,38 @@ def test_a_forecast_of_a_finished_study_changes_no_file_of_it_nor_of_the_cache(t
     found = told(small_plan(epochs=1, seeds=2), tmp_path / "out")
     assert (found.runs, found.there) == (6, 3)
     assert tree(tmp_path) == before
+
+
+def test_a_forecast_says_what_difference_the_planned_seeds_and_queries_can_show(tmp_path):
+    three = told(small_plan(seeds=3, losses="triplet,ccl,scl"), tmp_path / "out")
+    (of,) = three.detectable
+    queries = len(load_dataset("digits").test)
+    assert (of.dataset, of.seeds, of.queries) == ("digits", 3, queries)
+    assert of.difference == detectable_difference(ASSUMED, 3, queries, family=2)
+    (more,) = told(small_plan(seeds=9, losses="triplet,ccl,scl"), tmp_path / "out").detectable
+    assert more.difference < of.difference
+    lines = list(forecast_lines(three, tmp_path / "out"))
+    words = f"digits: with 3 seeds and {queries} queries, a difference of {100 * of.difference:.1f}"
+    assert any(line.startswith(words) for line in lines)
+    one_seed = told(small_plan(losses="triplet,ccl"), tmp_path / "out")
+    assert any("one seed shows nothing" in line for line in forecast_lines(one_seed, tmp_path))
+    assert told(small_plan(losses="triplet"), tmp_path / "out").detectable == []
+
+
+def test_new_classes_count_as_the_units_of_a_class_disjoint_split(tmp_path):
+    vectors = write_vectors(tmp_path / "vectors.npz")
+    arrays = dict(np.load(vectors))
+    arrays["labels"][arrays["split"] == "test"] += 6
+    np.savez(vectors, **arrays)
+    plan = vectors_plan(vectors, "losses=triplet,ccl", "seeds=2")
+    (of,) = told(plan, tmp_path / "out").detectable
+    (prepared,) = prepare(plan, progress=Quiet())[0]
+    assert not set(prepared.labels[prepared.test].tolist()) & set(
+        prepared.labels[prepared.train].tolist()
+    )
+    classes = len(prepared.labels[prepared.test].unique())
+    parts = ASSUMED._replace(query_degrees=(classes - 1) / of.queries)
+    assert of.difference == detectable_difference(parts, 2, of.queries)
 
 
 def test_a_forecast_counts_a_damaged_run_as_to_be_done_and_leaves_it_as_it_is(tmp_path):

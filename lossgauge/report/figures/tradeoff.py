@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from lossgauge.report.figures.labels import Fixed, Offset, Spot, gap, place_labels
 from lossgauge.report.figures.style import TEMPLATE, Chart, Figure, Trace, plot_text, transparent
 from lossgauge.report.naming import GREY, color_of, display_name, key_of
-from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView
+from lossgauge.results.run_files import FROZEN
+from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval
 
 X, Y, SIZE = "compaction_epochs", "test_intra", "recall_at_1"

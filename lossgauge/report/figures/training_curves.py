@@ -19,7 +19,8 @@ from lossgauge.report.figures.style import (
 )
 from lossgauge.report.naming import GREY, OWN_COLORS, color_of, display_name, key_of
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView
+from lossgauge.results.run_files import FROZEN
+from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.stats.number_format import Unit, shown
 from lossgauge.types import Record

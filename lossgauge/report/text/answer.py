@@ -1,7 +1,7 @@
 """The answer in words: what the losses do to a space, each sentence with its evidence and its uncertainty.
 
-A difference is called clear only if the 95 % interval of the differences, paired by seed, excludes 0; compared with not
-training, only if it is so after Holm's correction.
+A difference is called clear only if its 95 % interval excludes 0 after Holm's correction: for comparisons with not training, over
+all losses and both references; for the first and the last loss, over all comparisons with it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from lossgauge.report.text.findings import (
     Finding,
     by_compaction,
     by_intra,
-    by_retrieval,
     compaction,
     gain_over_not_training,
     retrieval,
@@ -22,7 +21,8 @@ from lossgauge.report.text.findings import (
     variance,
 )
 from lossgauge.report.text.health_warnings import still_falling
-from lossgauge.report.text.not_training import comparisons, sentences
+from lossgauge.report.text.not_training import comparisons, measures, nothing_helps, sentences
+from lossgauge.report.text.rankings import ranking
 from lossgauge.report.text.tuning import tuned_finding
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
@@ -72,11 +72,15 @@ def _answer(view: StudyView, dataset: str) -> Answer:
 def _headline(view: StudyView, dataset: str) -> str:
     """First whether training is worth it; then which losses lead, where there are several and some gain by training."""
     words = sentences(view, dataset)
-    lead = next(iter(comparisons(view, dataset)), None)
-    ranked = by_retrieval(view, dataset)
-    if ranked and len(view.losses) > 1 and (lead is None or lead.gained("better")):
-        words.append(f"Best by {COLUMNS[ranked.column].title}: {ranked.leading()}")
-    if len(view.losses) > 1:
+    of_all = comparisons(view, dataset)
+    lead = next(iter(of_all), None)
+    if len(view.losses) > 1 and (lead is None or lead.gained("better")):
+        by_each = (
+            ranking(view, dataset, column, highest_first=True) for column in measures(view, dataset)
+        )
+        best = [f"by {COLUMNS[of.column].title}: {of.leading()}" for of in by_each if of]
+        words += [f"Best {'; '.join(best)}"] if best else []
+    if len(view.losses) > 1 and not (of_all and nothing_helps(of_all)):
         words += _leading(view, dataset)
     return " ".join(f"{sentence}." for sentence in words) or NO_ANSWER
 

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 from lossgauge.report.naming import display_name, listed
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView
+from lossgauge.results.run_files import FROZEN
+from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.decisions import Decision, decide
 from lossgauge.stats.intervals import Interval, known
 from lossgauge.stats.number_format import counted, shown
@@ -103,7 +104,7 @@ def compared(
     if not means or not levels:
         return None
     keys = [key for key in differences if key[0] in means]
-    decided = decide([differences[key] for key in keys], COLUMNS[column].margin)
+    decided = decide([differences[key] for key in keys], COLUMNS[column].margin, of_heads=True)
     return Compared(column, levels, means, differences, dict(zip(keys, decided, strict=True)))
 
 
@@ -130,13 +131,46 @@ def sentences(view: StudyView, dataset: str) -> list[str]:
     of_all = comparisons(view, dataset)
     if not of_all:
         return []
-    gains = any(of.gained("better") for of in of_all[1:])
-    words = [_by_the_first(of_all[0], gains_otherwise=gains), *map(_by_another, of_all[1:])]
+    if nothing_helps(of_all):
+        words = [_by_no_measure(of_all)]
+    else:
+        gains = any(of.gained("better") for of in of_all[1:])
+        words = [_by_the_first(of_all[0], gains_otherwise=gains), *map(_by_another, of_all[1:])]
     ceiling = at_ceiling(view, dataset)
     if ceiling is not None and len(of_all) > 1:
         words.append(
             f"R@1 is at its ceiling ({shown(ceiling, 'percent')} without training), so MAP@R leads"
         )
+    if all(of.size == 1 for of in of_all[0].differences.values()):
+        words.append("With one seed, this holds for these trained heads, not for the losses")
+    return words
+
+
+def nothing_helps(of_all: Sequence[Compared]) -> bool:
+    """Whether several losses were compared, none gains by any measure, and no reference beats all of them by one."""
+    return all(
+        len(of.losses) > 1
+        and any(decision.p_value is not None for decision in of.decisions.values())
+        and not of.gained("better")
+        and not any(map(of.beats_all, of.levels))
+        for of in of_all
+    )
+
+
+def _by_no_measure(of_all: Sequence[Compared]) -> str:
+    titles = " or ".join(of.title for of in of_all)
+    words = f"Training does not help here: no loss is clearly better than {of_all[0].references} by {titles}"
+    gains: tuple[tuple[Gain, str], ...] = (
+        ("worse", "worse than one of them"),
+        ("equivalent", "equivalent to one of them"),
+    )
+    for gain, how in gains:
+        counts = [
+            f"{len(losses)} of {counted(len(of.losses), 'loss')} by {of.title}"
+            for of in of_all
+            if (losses := of.gained(gain))
+        ]
+        words += f"; {how}: {' and '.join(counts)}" if counts else ""
     return words
 
 

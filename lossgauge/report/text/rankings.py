@@ -1,6 +1,7 @@
 """Losses from best to worst in one column, and which of them differ clearly.
 
-A difference is clear if the 95 % interval of the differences, paired by seed, excludes 0.
+A difference from the first or the last is clear if its interval excludes 0, also after Holm's correction for all comparisons
+with that loss in that column. Other pairs are corrected for all pairs.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def ranking(view: StudyView, dataset: str, column: str, *, highest_first: bool) 
         return None
 
     def ties(one: Loss) -> tuple[Loss, ...]:
-        others = [loss for loss in complete if loss != one]
-        return tuple(o for o in others if not clearly_different(view, dataset, one, o, column))
+        decisions = view.decisions_against(dataset, column, one)
+        return tuple(loss for loss in complete if loss != one and not decisions[loss].differs)
 
     return Ranking(
         column,
@@ -104,9 +105,9 @@ def ranking(view: StudyView, dataset: str, column: str, *, highest_first: bool) 
 
 
 def clearly_different(view: StudyView, dataset: str, left: Loss, right: Loss, column: str) -> bool:
-    """Whether the interval of the differences of two losses, paired by seed, excludes 0."""
-    difference = view.difference(dataset, left, right, column)
-    return difference is not None and difference.excludes_zero
+    """Whether two losses differ in a column, after the correction for all pairs."""
+    decision = view.decisions(dataset, column).get((left, right))
+    return decision is not None and decision.differs
 
 
 def in_points(interval: Interval) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from lossgauge.report.naming import display_name
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import RETRIEVAL
-from lossgauge.results.view import BASELINE, FROZEN, Loss, StudyView
+from lossgauge.results.run_files import FROZEN
+from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, known
 from lossgauge.stats.number_format import rounded, shown_half_width
 

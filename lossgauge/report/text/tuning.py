@@ -12,6 +12,7 @@ from lossgauge.report.text.rankings import in_points
 from lossgauge.report.text.selection import judged_by, selection
 from lossgauge.results.columns import COLUMNS, Column
 from lossgauge.results.view import Loss, StudyView, in_order
+from lossgauge.stats.decisions import Decision, decide
 from lossgauge.stats.intervals import Interval, known, rank_correlation
 from lossgauge.stats.number_format import counted, rounded, shown, shown_interval
 from lossgauge.types import Record
@@ -146,9 +147,9 @@ def _moved(view: StudyView, dataset: str, loss: Loss, column: Column) -> Cell:
     of_seeds = f", {gap.size} of {count} seeds" if 1 < gap.size < count else ""
     if gap.half_width is None:
         return Cell(text, f"{in_points(gap)} points, {gap.why_none}{of_seeds}")
-    verdict = "" if gap.excludes_zero else f", {ALIKE}"
-    gains = gap.excludes_zero and gap.mean > 0
-    return Cell(text, f"{in_points(gap)} points{of_seeds}{verdict}", leads=gains)
+    side = _decisions(view, dataset, column.name)[loss].side
+    verdict = "" if side in ("higher", "lower") else f", {ALIKE}"
+    return Cell(text, f"{in_points(gap)} points{of_seeds}{verdict}", leads=side == "higher")
 
 
 def _objective(search: Record) -> Cell:
@@ -171,6 +172,13 @@ def _gaps(view: StudyView, dataset: str, column: str) -> dict[Loss, Interval]:
     }
 
 
+def _decisions(view: StudyView, dataset: str, column: str) -> dict[Loss, Decision]:
+    """What is decided about each of `_gaps`: one family, corrected together."""
+    gaps = _gaps(view, dataset, column)
+    decided = decide(list(gaps.values()), COLUMNS[column].margin)
+    return dict(zip(gaps, decided, strict=True))
+
+
 def _sentences(view: StudyView, dataset: str) -> tuple[str, ...]:
     first, second = compared(view)
     gaps = _gaps(view, dataset, first)
@@ -179,22 +187,22 @@ def _sentences(view: StudyView, dataset: str) -> tuple[str, ...]:
     if all(gap.size == 1 for gap in gaps.values()):
         return ("One seed shows no spread, so no gain can be distinguished from chance.",)
     gains = (
-        f"By {COLUMNS[first].title}, the objective of the search, {_gained(gaps)}",
-        f"By {COLUMNS[second].title}, {_gained(_gaps(view, dataset, second))}",
+        f"By {COLUMNS[first].title}, the objective of the search, {_gained(_decisions(view, dataset, first))}",
+        f"By {COLUMNS[second].title}, {_gained(_decisions(view, dataset, second))}",
     )
     return *gains, *_changed_order(view, dataset, list(gaps))
 
 
-def _gained(gaps: dict[Loss, Interval]) -> str:
+def _gained(decided: dict[Loss, Decision]) -> str:
     """`2 of 3 losses gain by tuning (contrastive and scl); the rest shows no clear difference.`"""
-    gained = [loss for loss, gap in gaps.items() if gap.excludes_zero and gap.mean > 0]
-    lost = [loss for loss, gap in gaps.items() if gap.excludes_zero and gap.mean < 0]
+    gained = [loss for loss, of in decided.items() if of.side == "higher"]
+    lost = [loss for loss, of in decided.items() if of.side == "lower"]
     verb = "gains" if len(gained) == 1 else "gain"
-    text = f"{len(gained)} of {counted(len(gaps), 'loss')} {verb} by tuning"
-    text += f" ({listed(gained)})" if 0 < len(gained) < len(gaps) else ""
+    text = f"{len(gained)} of {counted(len(decided), 'loss')} {verb} by tuning"
+    text += f" ({listed(gained)})" if 0 < len(gained) < len(decided) else ""
     text += f"; {listed(lost)} {'loses' if len(lost) == 1 else 'lose'}" if lost else ""
     return text + (
-        "." if len(gained) + len(lost) == len(gaps) else "; the rest shows no clear difference."
+        "." if len(gained) + len(lost) == len(decided) else "; the rest shows no clear difference."
     )
 
 
@@ -210,14 +218,14 @@ def _changed_order(view: StudyView, dataset: str, losses: list[Loss]) -> tuple[s
         return ()
     pairs = list(combinations(means, 2))
     changes = []
-    for a, b in pairs:
-        before = view.difference(dataset, a, b, RANKED)
-        after = view.difference(dataset, _tuned(a), _tuned(b), RANKED)
-        if before and after and before.excludes_zero and after.excludes_zero:
-            if before.mean < 0 < after.mean:
-                changes.append(f"{display_name(a)} passes {display_name(b)}")
-            elif after.mean < 0 < before.mean:
-                changes.append(f"{display_name(b)} passes {display_name(a)}")
+    of_tuned = [view.difference(dataset, _tuned(a), _tuned(b), RANKED) for a, b in pairs]
+    after = decide(of_tuned, COLUMNS[RANKED].margin)
+    for (a, b), decided in zip(pairs, after, strict=True):
+        before = view.decisions(dataset, RANKED).get((a, b))
+        if before is not None and (before.side, decided.side) == ("lower", "higher"):
+            changes.append(f"{display_name(a)} passes {display_name(b)}")
+        elif before is not None and (before.side, decided.side) == ("higher", "lower"):
+            changes.append(f"{display_name(b)} passes {display_name(a)}")
     title = COLUMNS[RANKED].title
     if changes:
         text = (

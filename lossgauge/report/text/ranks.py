@@ -1,0 +1,54 @@
+"""The rank of each loss on each dataset, as an interval: what all pairs of losses together allow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lossgauge.report.naming import display_name
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import Loss, StudyView
+from lossgauge.stats.datasets import limit, rank_intervals
+
+COLUMN = "map_at_r"
+"""Losses are ranked by this column."""
+
+
+class Ranks(NamedTuple):
+    title: str
+    """Of the column."""
+    datasets: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    """Name of a loss, and its rank on each dataset: `1`, `2–4`; `—` where it was not measured in every seed."""
+    limit: str
+    """What so few datasets cannot show; empty from six."""
+
+
+def ranks(view: StudyView) -> Ranks | None:
+    """None if no dataset has two losses that can be ranked."""
+    by_dataset = {dataset: _on(view, dataset) for dataset in view.datasets}
+    if not any(by_dataset.values()):
+        return None
+    rows = [
+        (display_name(loss), tuple(_cell(of.get(loss)) for of in by_dataset.values()))
+        for loss in view.losses
+    ]
+    return Ranks(
+        COLUMNS[COLUMN].title,
+        view.datasets,
+        tuple(rows),
+        limit(sum(map(bool, by_dataset.values()))),
+    )
+
+
+def _on(view: StudyView, dataset: str) -> dict[Loss, tuple[int, int]]:
+    """Empty below two losses, and with one seed, which leaves every pair open."""
+    decisions = view.decisions(dataset, COLUMN)
+    if all(decided.p_value is None for decided in decisions.values()):
+        return {}
+    return rank_intervals(decisions)
+
+
+def _cell(of: tuple[int, int] | None) -> str:
+    if of is None:
+        return "—"
+    return f"{of[0]}" if of[0] == of[1] else f"{of[0]}–{of[1]}"
