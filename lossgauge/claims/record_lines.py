@@ -18,7 +18,12 @@ def record_lines(records: Sequence[ClaimRecord]) -> Iterator[str]:
             if over
             else datasets[0]
         )
-        for record in of_group:
+        group = list(of_group)
+        reasons = {record.reason for record in group}
+        if not over and len(group) > len(reasons) == 1:  # of a dataset that could not be read
+            yield from (f"  {line}" for line in wrapped(f"{group[0].verdict}: {group[0].reason}."))
+            continue
+        for record in group:
             yield from _lines(record)
 
 

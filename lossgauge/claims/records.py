@@ -64,14 +64,21 @@ def records_on(
 
 def records_over(view: StudyView, claims: Sequence[Claim] = CLAIMS) -> list[ClaimRecord]:
     """One record for each claim over all datasets of a study; none without a dataset."""
-    on_each = [verdicts(view, dataset, claims) for dataset in view.datasets]
+    on_each = [verdicts(view, dataset, claims) for dataset in _datasets(view)]
     return [record_over(of_claim) for of_claim in zip(*on_each, strict=True)]
 
 
 def all_records(view: StudyView, claims: Sequence[Claim] = CLAIMS) -> list[ClaimRecord]:
     """One record for each claim and dataset, then one for each claim over all datasets."""
-    on_each = [record for dataset in view.datasets for record in records_on(view, dataset, claims)]
+    on_each = [
+        record for dataset in _datasets(view) for record in records_on(view, dataset, claims)
+    ]
     return on_each + records_over(view, claims)
+
+
+def _datasets(view: StudyView) -> list[str]:
+    """Those that were measured, then those that could not be read."""
+    return [*view.datasets, *(name for name in view.absent_datasets if name not in view.datasets)]
 
 
 def record_over(on_each: Sequence[Verdict]) -> ClaimRecord:

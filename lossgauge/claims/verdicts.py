@@ -122,7 +122,10 @@ def _most(needed: Sequence[int | None]) -> int | None:
 
 
 def verdicts(view: StudyView, dataset: str, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
-    """A verdict for each claim, on the losses as they are in the plan."""
+    """A verdict for each claim, on the losses as they are in the plan; a dataset that could not be read tests nothing."""
+    if dataset in view.absent_datasets:
+        reason = f"not on this machine: {view.absent_datasets[dataset]}"
+        return [Verdict(claim, dataset, "not tested", reason) for claim in claims]
     of = loss_variants(view, dataset, [loss for claim in claims for loss in claim.losses])
     return verdicts_at(view, claims, of.default(), of)
 

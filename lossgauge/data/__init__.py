@@ -17,6 +17,7 @@ from lossgauge.data import (
     fashion_mnist,
     folder,
     hub,
+    mnist_5k,
     orl_faces,
     tiny_imagenet,
     toy,
@@ -29,6 +30,7 @@ from lossgauge.types import ImageSet
 _DATASETS: tuple[Dataset, ...] = (
     digits.DATASET,
     orl_faces.DATASET,
+    mnist_5k.DATASET,
     fashion_mnist.DATASET,
     cifar10.DATASET,
     cars196.DATASET,

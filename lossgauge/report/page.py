@@ -33,6 +33,7 @@ from lossgauge.report.text.claims import claims
 from lossgauge.report.text.health_warnings import grouped, health_warnings
 from lossgauge.report.text.interval_notes import interval_notes
 from lossgauge.report.text.missing import datasets_left_out, missing, notes_on_data
+from lossgauge.report.text.predictors import predictors
 from lossgauge.report.text.ranks import ranks
 from lossgauge.report.text.selection import selection
 from lossgauge.report.text.tuning import budget
@@ -66,6 +67,7 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = ()) -> str:
             budget=budget(view),
             claims=claims(view, own_claims),
             sensitivities=sensitivity_sections(view),
+            predictors=predictors(view),
             sections=dataset_sections(view),
             health_warnings=grouped(health_warnings(view)),
             glossary=TABLES,

@@ -86,6 +86,15 @@ class StudyView:
         planned = [str(name) for name in self.plan.get("datasets") or () if str(name) in present]
         return tuple(dict.fromkeys([*planned, *present]))
 
+    @cached_property
+    def absent_datasets(self) -> Mapping[str, str]:
+        """Datasets of the plan that could not be read on this machine, and why."""
+        return {
+            str(row["dataset"]): str(row["reason"])
+            for row in self.left_out
+            if row.get("extent", "whole") == "whole"
+        }
+
     @property
     def planned_names(self) -> Mapping[str, str]:
         """Title of each loss of the plan → its name without settings."""

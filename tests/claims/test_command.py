@@ -35,10 +35,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_records_are_printed_as_lines_and_as_json(folder):
     shown = run_cli("claims", folder)
     assert shown.returncode == 0, shown.stderr
-    assert "over 2 datasets: digits, orl-faces" in shown.stdout
+    assert "over 3 datasets: digits, orl-faces, cars196" in shown.stdout
     done = run_cli("claims", folder, "--json", "--claims", "own.yaml")
     records = json.loads(done.stdout)
-    assert len(records) == 3 * (len(CLAIMS) + 1)
+    assert len(records) == 4 * (len(CLAIMS) + 1)
     assert records[len(CLAIMS)]["claim"] == "CCL is ahead."
     assert {"claim", "verdict", "effect", "interval", "datasets", "reason", "members"} <= records[
         0

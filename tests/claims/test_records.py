@@ -19,12 +19,17 @@ def test_there_is_one_record_for_each_claim_and_dataset_and_one_over_all():
     records = all_records(view)
     count = len(CLAIMS)
     assert [r.datasets for r in records[:count]] == [("digits",)] * count
-    assert [r.datasets for r in records[-count:]] == [("digits", "orl-faces")] * count
-    assert [r.key for r in records] == [claim.key for claim in CLAIMS] * 3
+    absent = records[2 * count : 3 * count]
+    assert {r.datasets for r in absent} == {("cars196",)}
+    assert {r.verdict for r in absent} == {"not tested"}
+    assert all(r.reason.startswith("not on this machine: ") for r in absent)
+    everywhere = ("digits", "orl-faces", "cars196")
+    assert [r.datasets for r in records[-count:]] == [everywhere] * count
+    assert [r.key for r in records] == [claim.key for claim in CLAIMS] * 4
     for place, record in enumerate(records[-count:]):
-        on_each = [records[place].verdict, records[count + place].verdict]
+        on_each = [records[number * count + place].verdict for number in range(3)]
         assert [member["verdict"] for member in record.members] == on_each
-        assert "of 2 datasets" in record.reason
+        assert "of 3 datasets" in record.reason
     assert all_records(StudyView(no_results())) == []
 
 
@@ -64,7 +69,9 @@ def test_lines_name_each_dataset_once_and_fit_a_terminal():
     assert [line for line in lines if not line.startswith(" ")] == [
         "digits",
         "orl-faces",
-        "over 2 datasets: digits, orl-faces",
+        "cars196",
+        "over 3 datasets: digits, orl-faces, cars196",
     ]
+    assert lines[lines.index("cars196") + 1].startswith("  not tested: not on this machine: ")
     assert max(map(len, lines)) <= WIDTH + 4
     assert sum(line.startswith("  1  ") for line in lines) == 3

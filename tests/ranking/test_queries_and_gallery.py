@@ -2,6 +2,7 @@
 
 import math
 
+import ir_measures as measures
 import numpy as np
 import pytest
 import torch
@@ -454,7 +455,6 @@ def test_what_cannot_be_ranked_is_one_clear_line(how, message):
 
 
 def test_metrics_are_those_of_ir_measures():
-    measures = pytest.importorskip("ir_measures", reason="pip install ir-measures")
     queries, gallery = make_sides(classes=5)
     scores = (queries[0] @ gallery[0].T).numpy()
     right = (queries[1][:, None] == gallery[1]).numpy().astype(int)
