@@ -144,7 +144,10 @@ def checked(
         if known.default is REQUIRED and key not in given:
             raise InputError(f"{of} needs the setting {key!r}, as in {key}=...")
     checks = {key: known.check for key, known in settings.items()}
-    return {key: check(key, v) if (check := checks.get(key)) else v for key, v in given.items()}
+    return {
+        key: check(f"{key} of {of}", value) if (check := checks.get(key)) else value
+        for key, value in given.items()
+    }
 
 
 def number(name: str, value: Any) -> float:

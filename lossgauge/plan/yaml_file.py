@@ -84,12 +84,15 @@ def _parsed(text: str, overrides: Overrides, *, source: str, built_in: bool = Fa
 def _plan(
     content: dict[Any, Any], overrides: Overrides, *, source: str, built_in: bool = False
 ) -> Plan:
-    apply_overrides(content, list(parse_overrides(overrides)), built_in=built_in)
+    changes = list(parse_overrides(overrides))
+    apply_overrides(content, changes, built_in=built_in)
     _check_keys(content, Plan, source)
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
-        raise PlanError(in_words(error, source)) from None
+        wrong = {part for problem in error.errors() for part in problem["loc"][:1]}
+        blamed = " and ".join(c.text for c in changes if c.path[0] in wrong)
+        raise PlanError(in_words(error, f"{source} with {blamed}" if blamed else source)) from None
 
 
 def _check_keys(content: dict[Any, Any], model: type[BaseModel], source: str) -> None:

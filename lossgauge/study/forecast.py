@@ -19,7 +19,7 @@ from lossgauge.machine import torch_threads
 from lossgauge.plan.study import Plan
 from lossgauge.results.writer import Store
 from lossgauge.stats.number_format import counted
-from lossgauge.stats.planning import ASSUMED, detectable_difference
+from lossgauge.stats.planning import assumed, detectable_difference
 from lossgauge.study.engines import DEFAULT, Resources, check_resources
 from lossgauge.study.job_count import default_jobs, with_jobs
 from lossgauge.study.prepare import prepare
@@ -149,9 +149,9 @@ def _forecast(
 
 
 def _detectable(plan: Plan, features: FeatureSet) -> Detectable:
-    """As one of the comparisons of the best loss with the others, with the variances that `ASSUMED` states."""
+    """As one of the comparisons of the best loss with the others, with the variances that `assumed` states."""
     queries = len(features.test)
-    parts = ASSUMED
+    parts = assumed(len(plan.losses))
     seen, asked = (set(features.labels[side].tolist()) for side in (features.train, features.test))
     if not asked <= seen:
         parts = parts._replace(query_degrees=(len(asked) - 1) / queries)

@@ -267,9 +267,18 @@ def test_distances_of_equal_rows_are_exactly_zero_beyond_the_rows_where_librarie
     [
         ({"name": "tripplet"}, r"unknown loss 'tripplet' \(did you mean 'triplet'"),
         ({"name": "triplet", "margn": 1.0}, r"no setting 'margn' \(did you mean 'margin'"),
-        ({"name": "triplet", "margin": -1.0}, "margin must be at least 0 and finite, got -1.0"),
-        ({"name": "scl", "temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
-        ({"name": "scl", "reduction": "sum"}, r"unknown reduction 'sum' \(known: mean, active"),
+        (
+            {"name": "triplet", "margin": -1.0},
+            "margin of the loss 'triplet' must be at least 0 and finite, got -1.0",
+        ),
+        (
+            {"name": "scl", "temperature": 0.0},
+            "temperature of the loss 'scl' must be positive and finite, got 0.0",
+        ),
+        (
+            {"name": "scl", "reduction": "sum"},
+            r"unknown reduction of the loss 'scl' 'sum' \(known: mean, active",
+        ),
         ({"name": "arcface"}, "needs the setting 'class_count'"),
         (
             {"name": "arcface", "class_count": 3, "embedding_size": 4, "margin": 30.0},

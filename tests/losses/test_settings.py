@@ -41,12 +41,12 @@ def test_a_constructor_that_is_written_out_is_asked_by_its_signature():
     [
         ({}, "Own needs the setting 'size', as in size=..."),
         ({"size": 1, "powr": 2}, r"Own has no setting 'powr' \(did you mean 'power'"),
-        ({"size": 0}, "size must be at least 1, got 0"),
-        ({"size": 1.5}, "size must be a whole number, got 1.5"),
-        ({"size": 1, "power": 0}, "power must be positive and finite, got 0"),
-        ({"size": 1, "power": True}, "power must be a number, got True"),
-        ({"size": 1, "power": "much"}, "power must be a number, got 'much'"),
-        ({"size": 1, "power": float("nan")}, "power must be positive and finite, got nan"),
+        ({"size": 0}, "size of Own must be at least 1, got 0"),
+        ({"size": 1.5}, "size of Own must be a whole number, got 1.5"),
+        ({"size": 1, "power": 0}, "power of Own must be positive and finite, got 0"),
+        ({"size": 1, "power": True}, "power of Own must be a number, got True"),
+        ({"size": 1, "power": "much"}, "power of Own must be a number, got 'much'"),
+        ({"size": 1, "power": float("nan")}, "power of Own must be positive and finite, got nan"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_words(given, message):

@@ -124,7 +124,7 @@ def test_unsquared_an_equal_pair_has_no_force_and_the_rest_of_its_triplets_has(f
 @pytest.mark.parametrize("power", [0, 3, -1, 1.5, "2", True])
 def test_a_power_is_one_or_two(power):
     with pytest.raises(
-        InputError, match=r"^power must be (a whole number|at least 1|1 .distances)"
+        InputError, match=r"^power of Triplet must be (a whole number|at least 1|1 .distances)"
     ):
         Triplet(power=power)
 

@@ -10,6 +10,7 @@ from lossgauge.stats.intervals import Components, Interval, t_quantile
 from lossgauge.stats.planning import (
     ASSUMED,
     MOST_SEEDS,
+    assumed,
     detectable_difference,
     queries_needed,
     seeds_needed,
@@ -83,6 +84,11 @@ def test_the_seeds_that_are_needed_are_the_least_that_are_enough(family):
     assert queries is not None
     assert detectable_difference(ASSUMED, 5, queries, family=family) <= 0.04
     assert detectable_difference(ASSUMED, 5, queries - 1, family=family) > 0.04
+
+
+def test_three_losses_inform_each_other():
+    assert assumed(2) == ASSUMED
+    assert detectable_difference(assumed(3), 3, 2_000) < detectable_difference(ASSUMED, 3, 2_000)
 
 
 def test_a_family_takes_more_seeds():

@@ -12,7 +12,7 @@ from lossgauge.data.estimate import estimate
 from lossgauge.data.features import features
 from lossgauge.errors import DataError, PlanError
 from lossgauge.results.reader import read_study
-from lossgauge.stats.planning import ASSUMED, detectable_difference
+from lossgauge.stats.planning import assumed, detectable_difference
 from lossgauge.study.forecast import Cost, _cost, forecast
 from lossgauge.study.prepare import prepare
 from lossgauge.study.run.measure import Measurement, measure
@@ -64,7 +64,7 @@ def test_a_forecast_says_what_difference_the_planned_seeds_and_queries_can_show(
     (of,) = three.detectable
     queries = len(load_dataset("digits").test)
     assert (of.dataset, of.seeds, of.queries) == ("digits", 3, queries)
-    assert of.difference == detectable_difference(ASSUMED, 3, queries, family=2)
+    assert of.difference == detectable_difference(assumed(3), 3, queries, family=2)
     (more,) = told(small_plan(seeds=9, losses="triplet,ccl,scl"), tmp_path / "out").detectable
     assert more.difference < of.difference
     lines = list(forecast_lines(three, tmp_path / "out"))
@@ -87,7 +87,7 @@ def test_new_classes_count_as_the_units_of_a_class_disjoint_split(tmp_path):
         prepared.labels[prepared.train].tolist()
     )
     classes = len(prepared.labels[prepared.test].unique())
-    parts = ASSUMED._replace(query_degrees=(classes - 1) / of.queries)
+    parts = assumed(2)._replace(query_degrees=(classes - 1) / of.queries)
     assert of.difference == detectable_difference(parts, 2, of.queries)
 
 
