@@ -11,6 +11,7 @@ from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, known
 from lossgauge.stats.number_format import rounded, shown_half_width
+from lossgauge.terminal import wrapped
 
 NAME, CELL = 24, 14
 """Widths of the columns: 24 + 4 × 14 = 80."""
@@ -33,7 +34,21 @@ def result_lines(view: StudyView) -> Iterator[str]:
                 values = [known(row.get(column.name)) for column in RETRIEVAL]
                 yield _line(FROZEN, ["" if v is None else rounded(100 * v, 1) for v in values])
     if view.datasets:
-        yield "gain: points above the untrained head, paired by seed; ±: 95 % interval"
+        yield "gain: points above the untrained head; ±: 95 % intervals, of levels over seeds,"
+        for over, datasets in _gains_are_over(view).items():
+            yield from wrapped(f"of gains over {over}: {', '.join(datasets)}")
+
+
+def _gains_are_over(view: StudyView) -> dict[str, list[str]]:
+    """What the intervals of gains are over → the datasets where they are."""
+    found: dict[str, list[str]] = {}
+    for dataset in view.datasets:
+        gains = (
+            view.difference(dataset, loss, BASELINE, RETRIEVAL[0].name) for loss in view.losses
+        )
+        if first := next((gain for gain in gains if gain is not None), None):
+            found.setdefault(first.over, []).append(dataset)
+    return found
 
 
 def _cells(view: StudyView, dataset: str, loss: Loss) -> list[str]:

@@ -46,7 +46,8 @@ def test_a_long_name_is_shortened_and_one_seed_has_no_interval():
     (own,) = (line for line in lines if "Pull" in line)
     assert own.startswith("quite_a_lon…")
     assert own[23] == " "
-    assert not any("±" in line for line in lines[:-1])
+    assert not any("±" in line for line in lines[:-2])
+    assert lines[-1] == "of gains over new seeds: d"
 
 
 def test_a_loss_without_a_number_has_a_dash_and_nothing_has_no_table():
