@@ -25,7 +25,7 @@ MOST_EPOCHS, MOST_ROWS, MOST_UNITS, MOST_TRIALS = 1_000_000, 1_000_000, 65_536, 
 """Larger values are treated as typos."""
 
 MOST_ENTRIES = 1_000
-"""Datasets, losses or factors of one study."""
+"""Datasets, losses, seeds or factors of one study."""
 
 FIRST_TRIAL_SEED = 1_000_000
 """Trials use seeds from here on, so that a tuned setting has never been tried with the seeds of the study."""
@@ -52,10 +52,8 @@ def _parts(value: Any) -> Any:
 def _seeds(value: Any) -> Any:
     """`3` as the seeds 0, 1, 2; `4,7` as those two."""
     if isinstance(value, int) and not isinstance(value, bool):
-        if not 0 <= value <= FIRST_TRIAL_SEED:
-            raise ValueError(
-                f"the number of seeds must be from 1 to {FIRST_TRIAL_SEED}, got {value}"
-            )
+        if not 0 <= value <= MOST_ENTRIES:
+            raise ValueError(f"the number of seeds must be from 1 to {MOST_ENTRIES:,}, got {value}")
         return list(range(value))
     return _parts(value)
 
@@ -183,11 +181,9 @@ class Plan(BaseModel):
         list[_Seed],
         BeforeValidator(
             _seeds,
-            json_schema_input_type=Annotated[int, Field(ge=1, le=FIRST_TRIAL_SEED)]
-            | str
-            | list[_Seed],
+            json_schema_input_type=Annotated[int, Field(ge=1, le=MOST_ENTRIES)] | str | list[_Seed],
         ),
-        Field(min_length=1),
+        Field(min_length=1, max_length=MOST_ENTRIES),
     ]
     epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
     batch_size: Annotated[int, Field(ge=2, le=MOST_ROWS)]
