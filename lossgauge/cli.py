@@ -212,11 +212,11 @@ def claims(
     ] = False,
     own: ClaimsFile = None,
     fail_on: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="VERDICT",
             help="End with exit code 1 if any claim has this verdict: supported, contradicted, mixed, undecided or "
-            "'not tested'.",
+            "'not tested'. May be given several times.",
             autocompletion=_completes(*VERDICTS),
         ),
     ] = None,
@@ -231,8 +231,10 @@ def claims(
         from lossgauge.claims.verdicts import STATUSES
         from lossgauge.results.reader import read_study
 
-    if fail_on is not None and fail_on not in STATUSES:
-        raise InputError(f"--fail-on takes a verdict, got {fail_on!r}{nearest(fail_on, STATUSES)}")
+    for verdict in fail_on or ():
+        if verdict not in STATUSES:
+            near = nearest(verdict, STATUSES)
+            raise InputError(f"--fail-on takes a verdict, got {verdict!r}{near}")
     plans = read_claims(own) if own else []
     view = read_study(folder)
     _say_damage(view)
@@ -243,7 +245,7 @@ def claims(
     else:
         for line in record_lines(records):
             say(line)
-    if fail_on in [record.verdict for record in records]:
+    if {record.verdict for record in records} & set(fail_on or ()):
         raise typer.Exit(FAILED)
 
 

@@ -52,6 +52,7 @@ def build(kind: str, source: Path, target: Path) -> Path:
 
 
 def install(wheel: Path, target: Path) -> Path:
+    target.mkdir(exist_ok=True)
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps")
     run(*pip, "--disable-pip-version-check", "--target", str(target), str(wheel), cwd=target)
     return target

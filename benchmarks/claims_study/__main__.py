@@ -97,12 +97,10 @@ def _verdicts(move: Movement) -> Iterator[dict[str, object]]:
 
 
 def _ranks(view: StudyView) -> list[dict[str, str]]:
-    found = ranks(view)
-    if found is None:
-        return []
     return [
-        {"loss": name, **dict(zip(found.datasets, cells, strict=True))}
-        for name, cells in found.rows
+        {"by": table.title, "loss": name, **dict(zip(table.datasets, cells, strict=True))}
+        for table in ranks(view)
+        for name, cells in table.rows
     ]
 
 
@@ -137,7 +135,7 @@ def page(tables: dict[str, pa.Table]) -> str:
                 "## Claim by claim",
                 _VERDICTS_NOTE,
                 *_by_claim(rows["verdicts"], rows["turning"]),
-                "## Ranks by MAP@R",
+                "## Ranks",
                 _RANKS_NOTE,
                 _table(list(rows["ranks"][0]), [list(row.values()) for row in rows["ranks"]]),
                 "## Which diagnostic goes with retrieval?",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from lossgauge.claims.statements import CLAIMS, Claim, Contrast
 from lossgauge.errors import PlanError, nearest
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.claim import ClaimPlan, ClaimsFile
 from lossgauge.plan.loss import UNTRAINED
+from lossgauge.plan.overrides import plain
+from lossgauge.plan.problems import in_words
 from lossgauge.plan.yaml_file import read_model
 from lossgauge.portable import without_folders
 from lossgauge.results.columns import COLUMNS
@@ -19,10 +24,18 @@ from lossgauge.results.view import StudyView
 def claims_of(view: StudyView, own: Sequence[ClaimPlan] = ()) -> tuple[Claim, ...]:
     """The paper's claims, then those of the study's file, then `own`.
 
-    Raises PlanError for an own claim about an unknown loss or column, with the nearest name.
+    Raises PlanError for an own claim about an unknown loss or column, with the nearest name, and for a column that no run of
+    the study has.
     """
     of_study = [ClaimPlan.model_validate(claim) for claim in view.plan.get("claims") or ()]
-    return (*CLAIMS, *statements([*of_study, *own], _names(view)))
+    made = statements([*of_study, *own], _names(view))
+    measured = {name for row in view.results.summaries for name in row}
+    for claim in made:
+        column = claim.contrasts[0].column
+        if measured and column not in measured:
+            near = nearest(column, sorted(measured & COLUMNS.keys()))
+            raise PlanError(f"{claim.key}: no run of this study has the column {column!r}{near}")
+    return (*CLAIMS, *made)
 
 
 def _names(view: StudyView) -> list[str]:
@@ -30,9 +43,14 @@ def _names(view: StudyView) -> list[str]:
     return [*view.planned_names, *view.planned_names.values()]
 
 
-def read_claims(path: Path) -> list[ClaimPlan]:
-    """The claims of a YAML file. Raises PlanError, in one line, for anything else."""
-    return list(read_model(path, ClaimsFile).claims)
+def read_claims(source: str | Path | Sequence[Mapping[str, Any]]) -> list[ClaimPlan]:
+    """The claims of a YAML file, or of a list of dicts with its keys. Raises PlanError, in one line, for anything else."""
+    if isinstance(source, str | Path):
+        return list(read_model(Path(source), ClaimsFile).claims)
+    try:
+        return list(ClaimsFile.model_validate({"claims": plain(source)}).claims)
+    except ValidationError as error:
+        raise PlanError(in_words(error, "the claims")) from None
 
 
 def statements(plans: Iterable[ClaimPlan], planned: Iterable[str]) -> tuple[Claim, ...]:
@@ -49,17 +67,18 @@ def statements(plans: Iterable[ClaimPlan], planned: Iterable[str]) -> tuple[Clai
 
 def _statement(plan: ClaimPlan, key: str, titles: Sequence[str]) -> Claim:
     if plan.column not in COLUMNS:
-        raise PlanError(
-            f"the claim {plan.claim!r}: unknown column {plan.column!r}{nearest(plan.column, COLUMNS)}"
-        )
+        titled = [name for name, of in COLUMNS.items() if of.title == plan.column]
+        near = f" (did you mean {titled[0]!r}?)" if titled else nearest(plan.column, COLUMNS)
+        raise PlanError(f"{key} ({plan.claim!r}): unknown column {plan.column!r}{near}")
     left, right = (
-        tuple(_loss(loss, plan, titles) for loss in group) for group in (plan.losses, plan.than)
+        tuple(_loss(loss, plan, key, titles) for loss in group)
+        for group in (plan.losses, plan.than)
     )
     contrast = Contrast(left, right, plan.column, plan.direction)
     return Claim(key, plan.claim, (contrast,), protocol=plan.split)
 
 
-def _loss(name: str, plan: ClaimPlan, titles: Sequence[str]) -> str:
+def _loss(name: str, plan: ClaimPlan, key: str, titles: Sequence[str]) -> str:
     """The loss as the study names it: a file may be given with its folders or without."""
     if name in (*titles, *LOSSES, UNTRAINED):
         return name
@@ -71,4 +90,4 @@ def _loss(name: str, plan: ClaimPlan, titles: Sequence[str]) -> str:
     ):  # of this package, with settings that this study does not have
         return name
     known = dict.fromkeys([*titles, *LOSSES, UNTRAINED])
-    raise PlanError(f"the claim {plan.claim!r}: unknown loss {name!r}{nearest(name, known)}")
+    raise PlanError(f"{key} ({plan.claim!r}): unknown loss {name!r}{nearest(name, known)}")

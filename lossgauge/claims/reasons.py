@@ -59,7 +59,7 @@ def _what_is_open(verdict: Verdict) -> str:
     if needed := _needed(verdict):
         return f"{words}; {needed} would decide it, if mean and spread stay the same"
     if any(result.decision.p_value is not None for result in verdict.open_results):
-        return f"{words}; it would take more seeds than is practical"
+        return f"{words}; more seeds alone, or more queries alone, would not decide it"
     return words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from lossgauge.claims.contrasts import ContrastResult, OrderingResult
@@ -109,12 +110,19 @@ def _ordered(result: OrderingResult) -> str:
     return f"{line}{value}, {points}, {in_p('p', correlation.p_value)}: {side}"
 
 
+LEAST_HALF_WIDTH = 1e-3
+"""Below it, numbers are written with powers of ten."""
+
 _SCALES = {"percent": (100, " points"), "epochs": (1, " epochs")}
 
 
 def amount(column: str, of: Interval) -> str:
     """A difference in its unit, with its interval: `+10.3 ± 1.4 points`."""
     scale, word = _SCALES.get(COLUMNS[column].unit, (1, ""))
-    half = "" if of.half_width is None else f" ± {short(scale * of.half_width, 2)}"
     mean = scale * of.mean
-    return f"{'+' if mean > 0 else ''}{short(mean, 3)}{half}{word}"
+    if of.half_width is None or scale * of.half_width < LEAST_HALF_WIDTH:
+        half = "" if of.half_width is None else f" ± {short(scale * of.half_width, 2)}"
+        return f"{'+' if mean > 0 else ''}{short(mean, 3)}{half}{word}"
+    # both with the same decimals: two digits of the half width
+    digits = max(0, 1 - math.floor(math.log10(scale * of.half_width)))
+    return f"{rounded(mean, digits, signed=True)} ± {rounded(scale * of.half_width, digits)}{word}"

@@ -14,10 +14,13 @@ SETTINGS = ("margin", "temperature", "scale")
 
 _GAPS = {
     "": "{loss} has no run {kind}",
-    "failed": "every run of {loss} {kind} failed",
+    "failed": "every run of {loss} {kind} failed or is damaged",
     "waiting": "no run of {loss} {kind} has finished yet",
 }
-_ABSENT = {"failed": "every run of {base} failed", "waiting": "{base} has not finished yet"}
+_ABSENT = {
+    "failed": "every run of {base} failed or is damaged",
+    "waiting": "{base} has not finished yet",
+}
 
 
 class LossVariant(NamedTuple):
@@ -107,6 +110,7 @@ def loss_variants(view: StudyView, dataset: str, losses: Iterable[str]) -> LossV
     If `triplet(margin=0.1)` is the only triplet in the plan, it is used as `triplet`. If there are two, and no plain
     one, neither is used.
     """
+    view.check_one_split()
     results = view.results
     rows = [row for row in (*results.summaries, *results.sensitivity) if row["dataset"] == dataset]
     searches = [{**row, "variant": "tuned"} for row in results.tuned if row.get("error")]

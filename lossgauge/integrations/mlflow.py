@@ -34,7 +34,7 @@ _NO_TELEMETRY = ("MLFLOW_DISABLE_TELEMETRY", "true")
 
 def import_mlflow() -> Any:
     """MLflow, without telemetry in this process. Raises MissingExtra, which says how to install it."""
-    with variable(*_NO_TELEMETRY):
+    with variable(*_NO_TELEMETRY), _a_home():
         try:
             import_module("sqlalchemy")
             return import_module("mlflow")
@@ -42,6 +42,18 @@ def import_mlflow() -> Any:
             raise MissingExtra(
                 "export to mlflow needs MLflow and SQLAlchemy: pip install 'lossgauge[mlflow]'"
             ) from None
+
+
+@contextmanager
+def _a_home() -> Iterator[None]:
+    """MLflow looks for a home folder when it is imported, and fails where there is none; it writes nothing there."""
+    try:
+        Path.home()
+    except RuntimeError:
+        with variable("HOME", os.sep):
+            yield
+    else:
+        yield
 
 
 def write_mlflow(export: Export) -> None:
@@ -52,21 +64,30 @@ def write_mlflow(export: Export) -> None:
     mlflow, sqlalchemy = import_mlflow(), import_module("sqlalchemy")
     folder = export.folder
     uri = os.environ[SERVER] if folder is None else _local_uri(folder)
+    without_tables = folder is not None and not os.path.lexists(folder / DATABASE)
     with variable(*_NO_TELEMETRY), _quiet():
         try:
             # the registry too: by default it opens a database in the working directory
             client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
             experiment = _experiment(client, export.study)
+            without_tables = False
             finished = _finished(client, experiment)
             for run in export.runs():
                 if run.id not in finished:
                     _write_run(mlflow.entities, client, experiment, run)
         except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
             words = _words(error)
-            if folder is not None and "already exists" in words:
-                # a full disk stopped it while it created its tables, and it cannot continue from there
+            if folder is not None and without_tables:
+                _remove_database(folder)  # with a part of its tables, no export could continue
+            elif folder is not None and "already exists" in words:
+                # something ended an export while it created its tables, and it cannot continue from there
                 words += f"; delete {folder / DATABASE} and export again"
             raise StudyError(f"MLflow cannot be written: {words}") from None
+
+
+def _remove_database(folder: Path) -> None:
+    for ending in ("", "-journal", "-wal", "-shm"):
+        (folder / f"{DATABASE}{ending}").unlink(missing_ok=True)
 
 
 def _words(error: Exception) -> str:

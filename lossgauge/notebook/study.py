@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -129,14 +129,17 @@ class Study:
         return as_frame(as_table(rows, _LEADING), self._library)
 
     def claims(
-        self, dataset: str | None = None, *, claims: str | Path | None = None
+        self,
+        dataset: str | None = None,
+        *,
+        claims: str | Path | Sequence[Mapping[str, Any]] | None = None,
     ) -> list[ClaimRecord]:
         """The verdict of this study on each claim of the paper and of its own, on one dataset.
 
-        Without `dataset`: on each dataset, then over all of them. `claims` is a YAML file with more claims. Raises
+        Without `dataset`: on each dataset, then over all of them. `claims` is a YAML file with more claims, or a list of dicts with its keys. Raises
         InputError for an unknown dataset, and PlanError for a file with an unknown loss or column.
         """
-        stated = claims_of(self.view, read_claims(Path(claims)) if claims is not None else ())
+        stated = claims_of(self.view, read_claims(claims) if claims is not None else ())
         if dataset is None:
             return all_records(self.view, stated)
         return records_on(self.view, self.dataset_named(dataset), stated)

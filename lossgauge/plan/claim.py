@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from lossgauge.losses.registry import our_name
 from lossgauge.plan.loss import Text
@@ -20,6 +28,14 @@ def _parts(value: Any) -> Any:
     return [value] if "(" in value else [part.strip() for part in value.split(",")]
 
 
+def _one_line(text: str) -> str:
+    """The words with single spaces: a YAML text may be folded."""
+    words = " ".join(text.split())
+    if not words:
+        raise ValueError("say what is claimed, got an empty text")
+    return words
+
+
 Losses = Annotated[
     list[Text],
     BeforeValidator(_parts, json_schema_input_type=str | list[str]),
@@ -32,7 +48,7 @@ class ClaimPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    claim: Text
+    claim: Annotated[Text, AfterValidator(_one_line)]
     """The claim in words, for the page."""
     losses: Losses
     """Names, or titles with settings as the report shows them; `untrained` is the head without training."""
@@ -41,8 +57,10 @@ class ClaimPlan(BaseModel):
     column: Text
     """A column of the runs, such as map_at_r or test_intra."""
     direction: Literal["higher", "lower"]
-    split: Text | None = None
-    """The split that the claim is about, such as class-disjoint; any split if not given."""
+    split: (
+        Literal["official", "class-disjoint", "halves", "given", "stratified", "same rows"] | None
+    ) = None
+    """The split that the claim is about; any split if not given."""
 
     @field_validator("losses", "than")
     @classmethod

@@ -187,5 +187,4 @@ def _leaders(view: StudyView, dataset: str, column: Column) -> set[Loss]:
     of_best = view.interval(dataset, best, column.name)
     if of_best is None or of_best.size == 1:
         return set()
-    decisions = view.decisions_against(dataset, column.name, best)
-    return set(means) - {loss for loss, decided in decisions.items() if decided.differs}
+    return {best, *view.candidates(dataset, column.name, highest=column.better == "higher")}

@@ -216,6 +216,9 @@ QUERY_COLUMNS = (*(column.name for column in _QUERIES), "r_precision")
 PER_QUERY = {"recall_at_1": "hit_at_1", "map_at_r": "ap_at_r", "r_precision": "r_precision"}
 """Columns of `runs` that are the mean of a column of `queries` over the queries of the run."""
 
+HIT_WITHIN = {f"recall_at_{k}": k for k in (2, 4, 8)}
+"""Columns of `runs` that are the share of queries whose `first_right_rank` is at most this."""
+
 
 def group_of(column: str) -> Group:
     """The group of a column; `greediness` for one that a user's own loss or a later version added."""

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from lossgauge.errors import InputError
-from lossgauge.results.columns import COLUMNS, PER_QUERY
+from lossgauge.results.columns import COLUMNS, HIT_WITHIN, PER_QUERY
 from lossgauge.results.run_files import RunFiles
 from lossgauge.stats.answers import Answers, differences, group_mean
 from lossgauge.stats.crossed import Drawn, crossed, crossed_interval
@@ -139,7 +139,7 @@ class Differences:
         self, losses: Sequence[Runs], column: str, seeds: tuple[int, ...]
     ) -> _Queries | None:
         """The queries that all these runs were asked; None if the column has none, or if a run did not keep them."""
-        if self._files is None or column not in PER_QUERY:
+        if self._files is None or column not in (*PER_QUERY, *HIT_WITHIN):
             return None
         rows = [row for runs in losses for row in _rows_of(runs, seeds)]
         if not all(self._files.has_queries(row) for row in rows):
@@ -147,10 +147,9 @@ class Differences:
         first = self._read(rows[0])
         for row in rows[1:]:
             if not np.array_equal(first.ids, (other := self._read(row)).ids):
-                count = len(np.setxor1d(first.ids, other.ids))
                 raise InputError(
-                    f"runs that are compared must be asked the same queries, but on {row['dataset']!r} "
-                    f"{_name(rows[0])} and {_name(row)} differ in {count}: report them as two studies"
+                    f"runs that are compared must be asked the same queries in the same order, but on {row['dataset']!r} "
+                    f"those of {_name(rows[0])} and {_name(row)} differ: {_how_they_differ(first.ids, other.ids)}"
                 )
         return first if len(first.ids) else None
 
@@ -175,13 +174,30 @@ class Differences:
         name = _name(row)
         if name not in self._queries:
             assert self._files is not None
-            table = self._files.queries_of(row, ["query", "label", *PER_QUERY.values()])
-            self._queries[name] = _Queries(
-                table["query"].to_numpy(),
-                table["label"].to_numpy(),
-                {of: table[query].to_numpy() for of, query in PER_QUERY.items()},
-            )
+            self._queries[name] = _queries_of(row, self._files)
         return self._queries[name]
+
+
+def _queries_of(row: Record, files: RunFiles) -> _Queries:
+    """InputError unless their means are the numbers of the run: then one of its files does not belong to the other."""
+    table = files.queries_of(row, ["query", "label", "first_right_rank", *PER_QUERY.values()])
+    values = {of: table[query].to_numpy().astype(float) for of, query in PER_QUERY.items()}
+    rank = table["first_right_rank"].to_numpy()
+    values |= {of: (rank <= within).astype(float) for of, within in HIT_WITHIN.items()}
+    for column, of_queries in values.items():
+        stated, mean = known(row.get(column)), float(of_queries.mean()) if len(rank) else math.nan
+        if stated is not None and len(rank) and not abs(mean - stated) <= 1e-9:
+            raise InputError(
+                f"{_name(row)} is damaged: its {COLUMNS[column].title} is {stated:.6g}, and the mean over its queries is "
+                f"{mean:.6g}; delete its folder in runs, and run the same study again"
+            )
+    return _Queries(table["query"].to_numpy(), table["label"].to_numpy(), values)
+
+
+def _how_they_differ(first: np.ndarray, other: np.ndarray) -> str:
+    if count := len(np.setxor1d(first, other)):
+        return f"{count} are on one side only; report them as two studies"
+    return "their order differs, or one is there twice; a file is damaged, so delete the folder of that run and run the study again"
 
 
 def _difference(left: Group, right: Group, column: str, seed: int) -> float | None:

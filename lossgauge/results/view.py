@@ -199,7 +199,7 @@ class StudyView:
         """Mean of the losses of `left` − mean of those of `right`, paired by seed; None if no shared seed has all values.
 
         A loss is given by its runs, so that tuned and varied losses can be compared too. The interval is over new seeds
-        and, for the columns of PER_QUERY, over new queries; with one seed, for these trained heads on new queries. InputError if
+        and, for the columns of PER_QUERY and HIT_WITHIN, over new queries; with one seed, for these trained heads on new queries. InputError if
         two runs were asked different queries.
         """
         return self._compared.contrast(left, right, check_column(column))
@@ -221,9 +221,7 @@ class StudyView:
     def decisions_against(self, dataset: str, column: str, loss: Loss) -> Mapping[Loss, Decision]:
         """Each other loss that has a column in all seeds, with what is decided about `loss` minus the other.
 
-        They are one family. For the loss with the best mean this controls the chance that the truly best loss is called worse
-        than another, at 5 % (multiple comparisons with the best, Hsu 1984, https://doi.org/10.1214/aos/1176346584): it needs no
-        correction for all pairs.
+        They are one family; `candidates` needs no correction for all pairs.
         """
         key = dataset, column, loss
         if key not in self._against:
@@ -232,6 +230,21 @@ class StudyView:
             decided = decide(family, _margin(column))
             self._against[key] = dict(zip(others, decided, strict=True))
         return self._against[key]
+
+    def candidates(self, dataset: str, column: str, *, highest: bool) -> list[Loss]:
+        """The losses that may have the highest (or lowest) true mean: no other loss is clearly higher (or lower).
+
+        Each loss is compared with all others as one family, so the truly best loss is among them with 95 % (multiple
+        comparisons with the best, Hsu 1984, https://doi.org/10.1214/aos/1176346584).
+        """
+        out = "lower" if highest else "higher"
+        return [
+            loss
+            for loss in self.complete(dataset, self.losses, column)
+            if not any(
+                of.side == out for of in self.decisions_against(dataset, column, loss).values()
+            )
+        ]
 
     def reference_runs(self, dataset: str, loss: Loss, reference: str) -> Mapping[int, Record]:
         """A reference space, which no seed changes, as runs with the seeds of a loss; empty if it was not measured."""

@@ -176,7 +176,7 @@ def _why_approximate(of: Crossed) -> str:
     if queries.degrees and of.units < FEW_UNITS:
         return f"{of.units} {'classes' if of.drawn == 'classes' else 'queries'}"
     if of.differing < FEW_DIFFERING:
-        return f"the losses differ on {of.differing} queries only"
+        return f"the losses differ on fewer than {FEW_DIFFERING} queries"
     return ""
 
 

@@ -52,6 +52,8 @@ def test_it_fails_on_a_verdict_that_is_there(folder):
         done = run_cli("claims", folder, "--fail-on", verdict)
         assert done.returncode == (1 if verdict in verdicts else 0), verdict
         assert "digits" in done.stdout
+    given = ("--fail-on", "supported", "--fail-on", "undecided")
+    assert run_cli("claims", folder, *given).returncode == 1
 
 
 def test_a_mistake_is_one_line(folder):

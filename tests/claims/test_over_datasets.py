@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lossgauge.claims.over_datasets import over_datasets
+from lossgauge.claims.sentences import amount
 from lossgauge.claims.verdicts import STATUSES, Verdict, verdicts
 from lossgauge.results.view import StudyView
 from lossgauge.stats.datasets import summarize
@@ -52,8 +53,7 @@ def test_the_mean_effect_is_that_of_the_random_effects_summary():
     over = over_datasets(told)
     summary = summarize([verdict.effect for verdict in told])
     assert over.effect == summary.interval
-    mean = 100 * summary.interval.mean
-    assert f"mean effect {'+' if mean > 0 else '−'}{abs(mean):.3g} ± " in over.reason
+    assert f"mean effect {amount('recall_at_1', summary.interval)} over 3" in over.reason
     assert " points over 3 datasets, I² = " in over.reason
     assert over_datasets(told[:1]).effect is None
     # a dataset where it was not tested, and a claim of several parts, have no effect

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lossgauge.claims.own_claims import claims_of, read_claims, statements
 from lossgauge.claims.statements import CLAIMS, Contrast
@@ -48,11 +49,13 @@ def test_own_claims_come_after_those_of_the_paper_and_of_the_study():
             "claim": "A.",
             "losses": ["ccl"],
             "than": ["scl"],
-            "column": "map_at_r",
+            "column": "recall_at_1",
             "direction": "lower",
         }
     ]
-    own = ClaimPlan(claim="B.", losses=["scl"], than=["ccl"], column="map_at_r", direction="higher")
+    own = ClaimPlan(
+        claim="B.", losses=["scl"], than=["ccl"], column="recall_at_1", direction="higher"
+    )
     stated = claims_of(StudyView(results), [own])
     assert stated[: len(CLAIMS)] == CLAIMS
     assert [(c.key, c.words) for c in stated[len(CLAIMS) :]] == [("own 1", "A."), ("own 2", "B.")]
@@ -117,13 +120,16 @@ def test_the_untrained_head_can_be_compared():
     [
         (
             ("triplet", "triplett"),
-            "the claim 'Mine.': unknown loss 'triplett' (did you mean 'triplet'?)",
+            "own 1 ('Mine.'): unknown loss 'triplett' (did you mean 'triplet'?)",
         ),
         (("test_intra", "test_intro"), "unknown column 'test_intro' (did you mean 'test_intra'?)"),
         (
             ("direction: higher", "direction: up"),
             "claims.0.direction must be 'higher' or 'lower', got 'up'",
         ),
+        (("test_intra", "R@1"), "unknown column 'R@1' (did you mean 'recall_at_1'?)"),
+        (("claim: Mine.", "claim: ' '"), "say what is claimed, got an empty text"),
+        (("split: class-disjoint", "split: class_disjoint"), "claims.0.split must be "),
         (("column:", "colum:"), "unknown key 'claims.0.colum' (did you mean 'column'?)"),
         (("claims:", "claim:"), "unknown key 'claim'"),
         (("[triplet, scl]", "[info_nce]"), "info_nce is in losses and in than"),
@@ -141,6 +147,29 @@ def test_a_mistake_is_one_line(tmp_path, change, words):
         statements(read_claims(path), ["triplet", "scl"])
     assert words in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_folded_text_is_one_line(tmp_path):
+    folded = CLAIM.replace("claim: Mine.", "claim: >\n      Mine is\n      longer.")
+    (plan,) = read_claims(file_of(tmp_path, folded))
+    assert plan.claim == "Mine is longer."
+
+
+def test_claims_may_be_given_as_a_list_of_dicts(tmp_path):
+    path = file_of(tmp_path, CLAIM)
+    assert read_claims(yaml.safe_load(CLAIM)["claims"]) == read_claims(path)
+    for wrong in (3, [3], [{"claim": "x"}], {}):
+        with pytest.raises(PlanError, match=r"^the claims: ") as raised:
+            read_claims(wrong)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_column_that_no_run_has_is_an_error(tmp_path):
+    view = StudyView(random_study())
+    own = read_claims(file_of(tmp_path, CLAIM.replace("test_intra", "validation_map_at_r")))
+    with pytest.raises(PlanError, match=r"^own 1: no run of this study has the column") as raised:
+        claims_of(view, own)
+    assert "recall_at_1" in str(raised.value)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):

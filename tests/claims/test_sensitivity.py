@@ -219,8 +219,8 @@ def lost_at(results: Results, gap: str) -> Results:
     [
         (
             "failures",
-            "every run of scl with tuned settings failed",
-            "every run of scl at × 2 failed",
+            "every run of scl with tuned settings failed or is damaged",
+            "every run of scl at × 2 failed or is damaged",
         ),
         (
             "waiting",
@@ -245,7 +245,7 @@ def test_a_loss_that_failed_at_its_margin_is_not_stood_for_by_its_scale():
     failed = [r for r in results.sensitivity if (r["base"], r["setting"]) == ("arcface", "margin")]
     varied = [r for r in results.sensitivity if r not in failed]
     found = moved(results._replace(sensitivity=varied, failures=failed), "6")
-    assert dict(found.at_factors)[2.0].reason == "every run of arcface at × 2 failed"
+    assert dict(found.at_factors)[2.0].reason == "every run of arcface at × 2 failed or is damaged"
 
 
 def test_the_clearest_turn_comes_first_and_shares_are_of_all_pairs():

@@ -6,6 +6,7 @@ import pytest
 
 from lossgauge.claims.sensitivity import Flip, Shares
 from lossgauge.claims.sentences import (
+    amount,
     evidence,
     family,
     margin,
@@ -117,6 +118,21 @@ def test_a_corrected_p_value_and_what_it_takes_are_told():
     assert all(li.endswith("but not after the correction for 5 comparisons") for li in taken)
 
 
+@pytest.mark.parametrize(
+    ("mean", "half", "told_as"),
+    [
+        (0.102, 0.006, "+0.1020 ± 0.0060"),
+        (0.387, 0.1, "+0.39 ± 0.10"),
+        (-0.0068, 0.006, "−0.0068 ± 0.0060"),
+        (0.0, 1.2, "0.0 ± 1.2"),
+        (57.7, 23.4, "+58 ± 23"),
+        (2e-4, 3e-5, "+2.0·10⁻⁴ ± 3·10⁻⁵"),
+    ],
+)
+def test_a_difference_and_its_half_width_have_the_same_decimals(mean, half, told_as):
+    assert amount("test_intra", Interval(mean, half, 3)) == told_as
+
+
 def test_a_difference_inside_the_margin_is_said_with_the_margin():
     results = random_study()
     set_column(results, "recall_at_1", dict.fromkeys(LOSSES, (0.5, 0.6, 0.7)))
@@ -133,7 +149,7 @@ def test_a_summary_is_the_effect_of_one_contrast_and_the_counts_of_several():
     level = {"triplet": (0.6, 0.7, 0.81), "scl": (0.1, 0.2, 0.31)}
     middle = {"contrastive": (0.3, 0.4, 0.5), "info_nce": (0.3, 0.4, 0.5)}
     set_column(results, "test_intra", level | middle)
-    assert summary(told(results, "1")).startswith("+0.0533 ± ")
+    assert summary(told(results, "1")).startswith("+0.053 ± 0.0")
     found = told(results, "8")
     assert summary(found) == found.counts
     assert sum(int(part.split()[0]) for part in found.counts.split(", ")) == 5

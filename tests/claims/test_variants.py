@@ -67,7 +67,7 @@ def test_a_trial_that_failed_or_waits_stands_for_nothing(part):
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ("failures", "every run of triplet failed"),
+        ("failures", "every run of triplet failed or is damaged"),
         ("waiting", "triplet has not finished yet"),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_multiple_is_listed_where_some_loss_has_a_run_of_it():
     results = results._replace(sensitivity=[*varied(2.0), *varied(0.5, (1,))], failures=gone)
     found = of(results)
     assert found.factors() == [0.5, 2.0]
-    assert found.absent_at(4.0)["scl"] == "every run of scl at × 4 failed"
+    assert found.absent_at(4.0)["scl"] == "every run of scl at × 4 failed or is damaged"
     assert found.absent_at(8.0)["scl"] == "scl has no run at × 8"
     assert found.at_factor(4.0) == {}
     (movement,) = movements(StudyView(results), "d", [CLAIM["7a"]])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy import stats
 
@@ -208,16 +210,59 @@ def test_runs_that_were_asked_different_queries_are_an_error_that_names_both(vie
     last = view.runs("digits", scl)[2]["run"]
     read = type(view.files).queries
 
-    def one_query_less(self, run):
+    def with_another_query(self, run):
         table = read(self, run)
-        return table.slice(1) if run == last else table
+        ids = pa.array([*table["query"].to_pylist()[1:], 10**6], pa.int32())
+        return table.set_column(0, "query", ids) if run == last else table
 
-    monkeypatch.setattr(type(view.files), "queries", one_query_less)
+    monkeypatch.setattr(type(view.files), "queries", with_another_query)
     with pytest.raises(InputError, match="same queries") as caught:
         view.difference("digits", triplet, scl, "recall_at_1")
     assert last in str(caught.value)
-    assert "differ in 1: report them as two studies" in str(caught.value)
+    assert "differ: 2 are on one side only; report them as two studies" in str(caught.value)
     assert view.difference("digits", triplet, scl, "test_intra") is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda table: table.slice(1),
+            r"is damaged: its \S+ is 0\.\d+, and the mean over its queries",
+        ),
+        (
+            lambda table: table.set_column(3, "ap_at_r", pa.array([math.nan] * len(table))),
+            "is damaged: its MAP@R is .*, and the mean over its queries is nan; delete its folder",
+        ),
+        (lambda table: table.take(list(range(len(table)))[::-1]), "their order differs"),
+    ],
+    ids=["a row less", "NaN", "another order"],
+)
+def test_queries_that_are_not_those_of_the_run_name_it(view, monkeypatch, change, message):
+    triplet, _, scl = view.losses
+    last = view.runs("digits", scl)[2]["run"]
+    read = type(view.files).queries
+    monkeypatch.setattr(
+        type(view.files),
+        "queries",
+        lambda self, run: change(read(self, run)) if run == last else read(self, run),
+    )
+    with pytest.raises(InputError, match=message) as caught:
+        view.difference("digits", triplet, scl, "recall_at_1")
+    assert last in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("within", [2, 4, 8])
+def test_a_hit_within_k_is_known_by_query(view, within):
+    triplet, ccl, _ = view.losses
+    found = view.difference("digits", triplet, ccl, f"recall_at_{within}")
+    assert found.queries == len(view.queries(view.runs("digits", triplet)[0]["run"]))
+    means = [
+        np.mean([row[f"recall_at_{within}"] for row in view.runs("digits", loss).values()])
+        for loss in (triplet, ccl)
+    ]
+    assert found.mean == pytest.approx(means[0] - means[1])
 
 
 def test_the_decisions_of_all_pairs_are_one_family(view):

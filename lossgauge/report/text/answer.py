@@ -75,10 +75,13 @@ def _headline(view: StudyView, dataset: str) -> str:
     of_all = comparisons(view, dataset)
     lead = next(iter(of_all), None)
     if len(view.losses) > 1 and (lead is None or lead.gained("better")):
-        by_each = (
-            ranking(view, dataset, column, highest_first=True) for column in measures(view, dataset)
-        )
-        best = [f"by {COLUMNS[of.column].title}: {of.leading()}" for of in by_each if of]
+        gained = {of.column: of.gained("better") for of in of_all}
+        best = [
+            f"by {COLUMNS[column].title}: {leading}"
+            for column in measures(view, dataset)
+            if (of := ranking(view, dataset, column, highest_first=True))
+            and (leading := of.leading(gained.get(column)))
+        ]
         words += [f"Best {'; '.join(best)}"] if best else []
     if len(view.losses) > 1 and not (of_all and nothing_helps(of_all)):
         words += _leading(view, dataset)

@@ -6,22 +6,50 @@ from itertools import combinations
 
 from lossgauge.report.text.not_training import MEASURES
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.view import StudyView
+from lossgauge.results.run_files import FROZEN
+from lossgauge.results.view import BASELINE, StudyView
+from lossgauge.stats.intervals import Interval
+from lossgauge.stats.number_format import counted
 
 
 def interval_notes(view: StudyView) -> list[str]:
-    """One sentence for each dataset with two losses: over what, from how many seeds and queries, and what to be careful with."""
+    """One sentence for each dataset: over what, from how many seeds and queries, and which reasons make some approximate."""
     return [note for dataset in view.datasets if (note := _note(view, dataset))]
 
 
 def _note(view: StudyView, dataset: str) -> str:
+    found = _differences(view, dataset)
+    if not found:
+        return ""
     titles = " and ".join(COLUMNS[column].title for column in MEASURES)
-    for left, right in combinations(view.losses, 2):
-        of = view.difference(dataset, left, right, MEASURES[0])
-        if of is None:
-            continue
-        counts = f"{of.size} seed{'s' * (of.size > 1)}"
-        counts += f", {of.queries:,} queries" if of.queries else ""
-        note = f"{dataset}: differences in {titles} are over {of.over} ({counts})"
-        return f"{note}; approximate: {of.approximate}" if of.approximate else note
-    return ""
+    over = " or ".join(dict.fromkeys(of.over for of in found))
+    counts = [_counts([of.size for of in found], "seed")]
+    if queries := [of.queries for of in found if of.queries]:
+        counts.append(_counts(queries, "query"))
+    note = f"{dataset}: differences in {titles} are over {over} ({', '.join(counts)})"
+    why = dict.fromkeys(of.approximate for of in found if of.approximate)
+    return f"{note}; some are approximate: {'; '.join(why)}" if why else note
+
+
+def _differences(view: StudyView, dataset: str) -> list[Interval]:
+    """All that the page shows in R@1 and MAP@R: of two losses, of a loss and the untrained head or the frozen features."""
+    pairs = [
+        (view.runs(dataset, left), view.runs(dataset, right))
+        for left, right in combinations((*view.losses, BASELINE), 2)
+    ]
+    pairs += [
+        (view.runs(dataset, loss), view.reference_runs(dataset, loss, FROZEN))
+        for loss in view.losses
+    ]
+    return [
+        of
+        for left, right in pairs
+        for column in MEASURES
+        if left and right and (of := view.contrast([left], [right], column)) is not None
+    ]
+
+
+def _counts(numbers: list[int], noun: str) -> str:
+    """`3 seeds`, `2 to 3 seeds`, `901 queries`."""
+    least, most = min(numbers), max(numbers)
+    return counted(most, noun) if least == most else f"{least:,} to {counted(most, noun)}"

@@ -141,8 +141,11 @@ def sentences(view: StudyView, dataset: str) -> list[str]:
         words.append(
             f"R@1 is at its ceiling ({shown(ceiling, 'percent')} without training), so MAP@R leads"
         )
-    if all(of.size == 1 for of in of_all[0].differences.values()):
+    sizes = {of.size for of in of_all[0].differences.values()}
+    if sizes == {1}:
         words.append("With one seed, this holds for these trained heads, not for the losses")
+    elif 2 in sizes:
+        words.append("With two seeds, intervals are approximate: three seeds are safer")
     return words
 
 

@@ -1,11 +1,12 @@
 """Losses from best to worst in one column, and which of them differ clearly.
 
-A difference from the first or the last is clear if its interval excludes 0, also after Holm's correction for all comparisons
-with that loss in that column. Other pairs are corrected for all pairs.
+A loss may be the first or the last unless another loss is clearly before or behind it: the interval of their difference excludes 0, also after
+Holm's correction for all comparisons of that loss in that column. Other pairs are corrected for all pairs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from lossgauge.report.naming import display_name, listed
@@ -21,9 +22,9 @@ class Ranking(NamedTuple):
     """Best mean first. A loss without the number in every seed is in `partial` instead."""
     intervals: dict[Loss, Interval]
     ties: tuple[Loss, ...]
-    """Losses without a clear difference from the first."""
+    """Other losses that may be the first."""
     last_ties: tuple[Loss, ...]
-    """Losses without a clear difference from the last."""
+    """Other losses that may be the last."""
     partial: tuple[Loss, ...]
     """Losses with the number in some seeds only, best mean first: they are neither first nor last."""
     seeds: int
@@ -46,9 +47,11 @@ class Ranking(NamedTuple):
         losses = (*self.losses, *self.partial)
         return ", ".join(f"{display_name(loss)} {self.value(loss)}" for loss in losses)
 
-    def leading(self) -> str:
-        """The best loss, with all losses that are not clearly worse."""
-        group = [self.losses[0], *self.ties]
+    def leading(self, among: Container[Loss] | None = None) -> str:
+        """The losses that may be the first; with `among`, only those of them. Empty if there is none."""
+        group = [loss for loss in (self.losses[0], *self.ties) if among is None or loss in among]
+        if not group:
+            return ""
         if len(group) == 1:
             return display_name(group[0])
         if self.seed_count == 1:
@@ -89,16 +92,16 @@ def ranking(view: StudyView, dataset: str, column: str, *, highest_first: bool) 
     if not complete:
         return None
 
-    def ties(one: Loss) -> tuple[Loss, ...]:
-        decisions = view.decisions_against(dataset, column, one)
-        return tuple(loss for loss in complete if loss != one and not decisions[loss].differs)
+    def ties(one: Loss, *, highest: bool) -> tuple[Loss, ...]:
+        may_be = view.candidates(dataset, column, highest=highest)
+        return tuple(loss for loss in complete if loss != one and loss in may_be)
 
     return Ranking(
         column,
         tuple(complete),
         intervals,
-        ties(complete[0]),
-        ties(complete[-1]),
+        ties(complete[0], highest=highest_first),
+        ties(complete[-1], highest=not highest_first),
         tuple(loss for loss in ordered if loss not in complete),
         len(view.seeds(dataset)),
     )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lossgauge.report.naming import display_name
+from lossgauge.report.text.not_training import MEASURES
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.datasets import limit, rank_intervals
-
-COLUMN = "map_at_r"
-"""Losses are ranked by this column."""
 
 
 class Ranks(NamedTuple):
@@ -23,9 +21,13 @@ class Ranks(NamedTuple):
     """What so few datasets cannot show; empty from six."""
 
 
-def ranks(view: StudyView) -> Ranks | None:
-    """None if no dataset has two losses that can be ranked."""
-    by_dataset = {dataset: _on(view, dataset) for dataset in view.datasets}
+def ranks(view: StudyView) -> list[Ranks]:
+    """One by R@1 and one by MAP@R; none if no dataset has two losses that can be ranked."""
+    return [found for column in MEASURES if (found := _by(view, column)) is not None]
+
+
+def _by(view: StudyView, column: str) -> Ranks | None:
+    by_dataset = {dataset: _on(view, dataset, column) for dataset in view.datasets}
     if not any(by_dataset.values()):
         return None
     rows = [
@@ -33,16 +35,16 @@ def ranks(view: StudyView) -> Ranks | None:
         for loss in view.losses
     ]
     return Ranks(
-        COLUMNS[COLUMN].title,
+        COLUMNS[column].title,
         view.datasets,
         tuple(rows),
         limit(sum(map(bool, by_dataset.values()))),
     )
 
 
-def _on(view: StudyView, dataset: str) -> dict[Loss, tuple[int, int]]:
+def _on(view: StudyView, dataset: str, column: str) -> dict[Loss, tuple[int, int]]:
     """Empty below two losses, and with one seed, which leaves every pair open."""
-    decisions = view.decisions(dataset, COLUMN)
+    decisions = view.decisions(dataset, column)
     if all(decided.p_value is None for decided in decisions.values()):
         return {}
     return rank_intervals(decisions)

@@ -38,11 +38,12 @@ def write_features_file(features: FeatureSet, path: Path) -> None:
         **{name: getattr(features, name) for name in _WORDS},
         "identity": json.dumps(dict(features.identity)),
     }
-    tensors = {
-        name: tensor.contiguous()
-        for name in (*_TENSORS, _GROUPS)
-        if (tensor := getattr(features, name)) is not None
-    }
+    tensors: dict[str, torch.Tensor] = {}
+    for name in (*_TENSORS, _GROUPS):
+        if (tensor := getattr(features, name)) is not None:
+            # both sides may be the same rows (`toy:gaussians`); safetensors refuses tensors that share memory
+            shared = any(tensor.data_ptr() == other.data_ptr() for other in tensors.values())
+            tensors[name] = tensor.clone() if shared else tensor.contiguous()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as temporary:
