@@ -62,7 +62,7 @@ def write_wandb(export: Export) -> None:
     wandb = import_wandb()
     # not one of wandb's own errors: a run that could not be finished keeps its id in use until this process ends
     answers = import_module("wandb.sdk.mailbox.mailbox_handle")
-    with variable(*_NO_REPORTS), _quiet(), _beside(folder) as place:
+    with variable(*_NO_REPORTS), _quiet(), _beside(folder) as place, _temporary(place):
         for run in export.runs():
             if not is_online() and _is_exported(folder, run):
                 continue
@@ -172,6 +172,21 @@ def _beside(folder: Path) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _temporary(place: Path) -> Iterator[None]:
+    """`place` as the folder for temporary files, where this machine has none that can be written: wandb needs one."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        with variable("TMPDIR", str(place.resolve())):
+            try:
+                yield
+            finally:
+                tempfile.tempdir = None  # it is cached, and removed
+    else:
+        yield
 
 
 @contextmanager

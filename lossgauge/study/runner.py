@@ -113,6 +113,8 @@ class _Runs:
         self._waiting: deque[Run] = deque()
         self._summaries: dict[str, Record] = {}
         """Of every run so far; {} where it failed or has not ended."""
+        self._stated: Record = {}
+        """What study.json says of the searches."""
         self.done: set[str] = set()
         self.reused: set[str] = set()
         self.failed: set[str] = set()
@@ -131,6 +133,9 @@ class _Runs:
                 engine.start(run)
                 running += 1
             if not running:
+                # a search whose last trial failed asks for no run, but it is over
+                if self._stated != self._searches():
+                    self._write_study()
                 return
             for end in engine.wait():
                 self._end(end)
@@ -184,15 +189,12 @@ class _Runs:
 
     def _write_study(self) -> None:
         rows = [{**run.columns, "epochs_planned": run.config.epochs} for run in self._ledger.runs]
-        self._store.write_study(
-            {
-                **self._header,
-                "runs": rows,
-                "expected": self._ledger.expected,
-                "tuned": self._ledger.tuned(),
-            }
-        )
+        self._stated = self._searches()
+        self._store.write_study({**self._header, "runs": rows, **self._stated})
         self._watchers.study(self._ledger.expected)
+
+    def _searches(self) -> Record:
+        return {"expected": self._ledger.expected, "tuned": self._ledger.tuned()}
 
 
 @contextmanager

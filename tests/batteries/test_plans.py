@@ -18,7 +18,7 @@ from lossgauge.plan.yaml_file import load_plan, parse_plan
 from lossgauge.study.prepare import check_plan
 from tests.support.waiting import PATIENCE
 
-SECONDS = 10
+SECONDS = 120
 
 BASE = {
     "datasets": "[digits]",

@@ -1,5 +1,7 @@
 import json
+import os
 import struct
+import tempfile
 
 import pytest
 
@@ -122,3 +124,22 @@ def test_the_project_is_the_users_or_the_studys(monkeypatch):
     assert project_name("a/b: 50%") == "a-b- 50-"
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     assert project_name("demo") == "mine"
+
+
+def test_a_machine_without_a_temporary_folder_has_one_beside_the_export(tmp_path, monkeypatch):
+    from lossgauge.integrations import wandb as module
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    found = tempfile._get_default_tempdir
+
+    def only_tmpdir(*_):
+        if "TMPDIR" in os.environ:
+            return found()
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", only_tmpdir)
+    with module._temporary(tmp_path):
+        assert tempfile.gettempdir() == str(tmp_path.resolve())
+    with pytest.raises(FileNotFoundError):
+        tempfile.gettempdir()

@@ -559,6 +559,17 @@ def test_where_all_trials_of_a_loss_fail_it_has_no_tuned_runs_and_the_study_goes
     assert watcher.total == outcome.done + outcome.failed
 
 
+def test_a_search_whose_last_trial_fails_last_of_all_is_in_the_study(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(FRAGILE.format(condition="len(y) < 170"))
+    outcome, found, watcher = tuned_study(
+        tmp_path, "out", f"losses=['{file}:Fragile']", "batch_size=1000", "tune.trials=2"
+    )
+    (row,) = found.tuned
+    assert row["error"] == "all 2 trials failed"
+    assert found.expected == watcher.total == outcome.done + outcome.failed == 4
+
+
 def test_a_black_box_without_settings_is_tuned_by_its_learning_rate_alone(tmp_path):
     file = tmp_path / "own.py"
     file.write_text("def pull(z, y):\n    return -((y[:, None] == y) * (z @ z.T)).mean()\n")
