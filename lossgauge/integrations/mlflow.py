@@ -64,30 +64,21 @@ def write_mlflow(export: Export) -> None:
     mlflow, sqlalchemy = import_mlflow(), import_module("sqlalchemy")
     folder = export.folder
     uri = os.environ[SERVER] if folder is None else _local_uri(folder)
-    without_tables = folder is not None and not os.path.lexists(folder / DATABASE)
     with variable(*_NO_TELEMETRY), _quiet():
         try:
             # the registry too: by default it opens a database in the working directory
             client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
             experiment = _experiment(client, export.study)
-            without_tables = False
             finished = _finished(client, experiment)
             for run in export.runs():
                 if run.id not in finished:
                     _write_run(mlflow.entities, client, experiment, run)
         except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
             words = _words(error)
-            if folder is not None and without_tables:
-                _remove_database(folder)  # with a part of its tables, no export could continue
-            elif folder is not None and "already exists" in words:
+            if folder is not None and "already exists" in words:
                 # something ended an export while it created its tables, and it cannot continue from there
                 words += f"; delete {folder / DATABASE} and export again"
             raise StudyError(f"MLflow cannot be written: {words}") from None
-
-
-def _remove_database(folder: Path) -> None:
-    for ending in ("", "-journal", "-wal", "-shm"):
-        (folder / f"{DATABASE}{ending}").unlink(missing_ok=True)
 
 
 def _words(error: Exception) -> str:

@@ -37,7 +37,10 @@ _NO_REPORTS = ("WANDB_ERROR_REPORTING", "false")
 def import_wandb() -> Any:
     """wandb. Raises MissingExtra, which says how to install it."""
     try:
-        return import_module("wandb")
+        with _temporary(
+            Path(os.sep)
+        ):  # it asks for the folder when it is imported, and writes nothing then
+            return import_module("wandb")
     except ImportError:
         raise MissingExtra("export to wandb needs wandb: pip install 'lossgauge[wandb]'") from None
 
@@ -176,15 +179,16 @@ def _beside(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _temporary(place: Path) -> Iterator[None]:
-    """`place` as the folder for temporary files, where this machine has none that can be written: wandb needs one."""
+    """`place` as the folder for temporary files, where this machine has none that can be written: wandb asks for one."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
         with variable("TMPDIR", str(place.resolve())):
+            tempfile.tempdir = str(place.resolve())
             try:
                 yield
             finally:
-                tempfile.tempdir = None  # it is cached, and removed
+                tempfile.tempdir = None
     else:
         yield
 

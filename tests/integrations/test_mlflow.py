@@ -206,29 +206,6 @@ def test_a_deleted_experiment_is_said(study, exported):
     client.restore_experiment(experiment)
 
 
-@pytest.mark.parametrize("existed", [False, True])
-def test_a_database_with_a_part_of_its_tables_is_removed_and_one_that_was_there_is_not(
-    tmp_path, monkeypatch, existed
-):
-    from mlflow.exceptions import MlflowException
-
-    from lossgauge.integrations import mlflow as module
-
-    database = tmp_path / "mlflow.db"
-    if existed:
-        database.write_bytes(b"of before")
-
-    def full(client, name):
-        database.write_bytes(b"half of the tables")
-        raise MlflowException("database or disk is full")
-
-    monkeypatch.setattr(module, "_experiment", full)
-    monkeypatch.setattr("mlflow.MlflowClient", lambda **_: None)
-    with pytest.raises(StudyError, match="database or disk is full"):
-        module.write_mlflow(SimpleNamespace(folder=tmp_path, study="s"))
-    assert database.exists() == existed
-
-
 def test_mlflow_is_imported_without_a_home(monkeypatch):
     from lossgauge.integrations import mlflow as module
 

@@ -361,7 +361,7 @@ def test_the_space_of_a_loss_is_its_own_ranges_over_the_usual_ones_less_what_is_
         ),
         (
             "{triplet: {margin: {low: -0.1, high: 1}}}",
-            "the range of margin of triplet includes -0.1, which is not valid: margin must be",
+            "the range of margin of triplet includes -0.1, which is not valid: margin of the loss",
         ),
         (
             "{arcface: {margin: {low: 0, high: 4}}}",
@@ -370,7 +370,7 @@ def test_the_space_of_a_loss_is_its_own_ranges_over_the_usual_ones_less_what_is_
         ("{scl: {temperature: {low: 0, high: 1}}}", "the range of temperature of scl includes 0.0"),
         (
             "{ccl: {scale: {choices: [1, warm]}}}",
-            "the range of scale of ccl includes warm, which is not valid: scale must be a number",
+            "the range of scale of ccl includes warm, which is not valid: scale of the loss",
         ),
         ("{triplet: {margin: 0.1, learning_rate: 0.1}}", "has no setting left to tune"),
     ],
