@@ -11,6 +11,7 @@ import lossgauge
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.files import read_json, read_rows
 from lossgauge.notebook import load_study
+from lossgauge.portable import without_folders
 from lossgauge.report.output import write_page
 from lossgauge.results.columns import CLOCK_COLUMNS, TABLES
 from lossgauge.results.layout import RUN_TABLES
@@ -82,7 +83,12 @@ def test_rows_of_runs_carry_the_columns_of_their_run(folder, name):
 def test_trials_and_what_came_of_them(folder):
     tables = StudyTables(read_study(folder))
     study = json.loads((folder / "study.json").read_text())
-    assert_holds(tables.table("tuned"), study["tuned"])
+    searches = [
+        {**row, **{name: without_folders(row[name]) for name in ("base", "loss")}}
+        for row in study["tuned"]
+    ]
+    assert [row["error"] for row in searches] == [None, None, "all 2 trials failed"]
+    assert_holds(tables.table("tuned"), searches)
     trials = tables.table("trials").to_pylist()
     named = [row["run"] for row in study["runs"] if row["variant"] == "trial"]
     assert [row["run"] for row in trials] == named

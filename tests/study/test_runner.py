@@ -149,7 +149,11 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
         ({"datasets": "digit"}, PlanError, "did you mean 'digits'"),
         ({"losses": "tripplet"}, InputError, "did you mean 'triplet'"),
         ({"losses": "[{triplet: {margn: 1}}]"}, InputError, "no setting 'margn'"),
-        ({"losses": "[{triplet: {margin: -1}}]"}, InputError, "margin must be at least 0"),
+        (
+            {"losses": "[{triplet: {margin: -1}}]"},
+            InputError,
+            "margin of the loss 'triplet' must be at least 0",
+        ),
         ({"backbone": "pixel"}, InputError, "did you mean 'pixels'"),
         ({"backbone": "{digits: pixels, oorl: pixels}"}, PlanError, "not in the study: 'oorl'"),
         (
@@ -160,7 +164,7 @@ def test_a_dataset_that_is_not_there_is_left_out_with_its_reason(tmp_path, quiet
         (
             {"losses": "[{scl: {temperature: warm}}]"},
             InputError,
-            "temperature must be a number, got 'warm'",
+            "temperature of the loss '[a-z_]+' must be a number, got 'warm'",
         ),
         ({"losses": "[{arcface: {class_count: 0}}]"}, InputError, "must be at least 1"),
     ],
