@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,10 @@ _NO_REPORTS = ("WANDB_ERROR_REPORTING", "false")
 """wandb sends its own errors to its makers, offline too."""
 
 
-def import_wandb() -> Any:
-    """wandb. Raises MissingExtra, which says how to install it."""
-    try:
-        with _temporary(
-            Path(os.sep)
-        ):  # it asks for the folder when it is imported, and writes nothing then
-            return import_module("wandb")
-    except ImportError:
-        raise MissingExtra("export to wandb needs wandb: pip install 'lossgauge[wandb]'") from None
+def check_installed() -> None:
+    """Raises MissingExtra, which says how to install wandb. It is not imported: that makes a temporary folder."""
+    if find_spec("wandb") is None:
+        raise MissingExtra("export to wandb needs wandb: pip install 'lossgauge[wandb]'")
 
 
 def is_online() -> bool:
@@ -62,10 +58,11 @@ def write_wandb(export: Export) -> None:
     full disk, wandb ends without an error.
     """
     folder = export.folder or Path()
-    wandb = import_wandb()
-    # not one of wandb's own errors: a run that could not be finished keeps its id in use until this process ends
-    answers = import_module("wandb.sdk.mailbox.mailbox_handle")
+    check_installed()
     with variable(*_NO_REPORTS), _quiet(), _beside(folder) as place, _temporary(place):
+        wandb = import_module("wandb")
+        # not one of wandb's own errors: a run that could not be finished keeps its id in use until this process ends
+        answers = import_module("wandb.sdk.mailbox.mailbox_handle")
         for run in export.runs():
             if not is_online() and _is_exported(folder, run):
                 continue
@@ -211,5 +208,5 @@ def _location(export: Export) -> str:
 
 
 EXPORTER = Exporter(
-    write=write_wandb, check_installed=import_wandb, adds_runs=True, location=_location
+    write=write_wandb, check_installed=check_installed, adds_runs=True, location=_location
 )
