@@ -56,7 +56,8 @@ def missing(view: StudyView) -> Missing:
 
 def datasets_left_out(view: StudyView) -> list[Record]:
     """`dataset` and `reason` of datasets that are not in the study at all."""
-    return [row for row in view.left_out if row.get("extent", "whole") == "whole"]
+    absent = view.absent_datasets.items()
+    return [{"dataset": dataset, "reason": reason} for dataset, reason in absent]
 
 
 def notes_on_data(view: StudyView) -> list[Record]:
