@@ -54,14 +54,20 @@ def handle_signals() -> None:
 
     A SIGINT that was ignored, as in a background job of a script, is not ignored any more.
     """
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
     _State.handling = True
+    restore_handlers()
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     _thread.start_new_thread(_watch, (read,))
     os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)
+
+
+def restore_handlers() -> None:
+    """Set our handlers, also after a library has set its own. No effect in a process that does not handle signals."""
+    if _State.handling:
+        for number in SIGNALS:
+            signal.signal(number, _interrupt)
 
 
 def default_signals() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lossgauge import stopping
 from lossgauge.errors import InputError, StudyError
 from lossgauge.results.reader import read_study
 from lossgauge.study.engines import Resources
@@ -63,10 +64,15 @@ def test_a_cluster_comes_to_the_same_numbers_and_survives_the_death_of_a_worker(
 
     killer = threading.Thread(target=kill)
     killer.start()
+    # as in a command, whose handler must be in place again once Ray has set its own
+    monkeypatch.setattr(stopping._State, "handling", True)
+    before = signal.getsignal(signal.SIGTERM)
     plan = small_plan(losses="triplet,own.py:Waits,own.py:Fails,own.py:Deadly")
     small = small_plan(losses="triplet,own.py:Waits")
     outcome = run_study(plan, Path("ray"), progress=quiet, resources=Resources("ray", jobs=2))
     killer.join()
+    assert signal.signal(signal.SIGTERM, before) is stopping._interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert killed
     assert (outcome.done, outcome.failed) == (3, 2)
     # what fails on its own account is not tried again; what takes its worker along is

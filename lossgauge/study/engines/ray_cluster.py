@@ -15,6 +15,7 @@ from typing import Any
 
 from lossgauge.errors import InputError, MissingExtra, StudyError
 from lossgauge.results.writer import Store
+from lossgauge.stopping import restore_handlers
 from lossgauge.study.engines.base import TRIES, Engine, Resources, Setup
 from lossgauge.study.engines.features_file import read_features_file, write_features_files
 from lossgauge.study.run.guarded import End, failed, run_guarded
@@ -64,6 +65,7 @@ class RayCluster(Engine):
                 )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise StudyError(f"could not start Ray: {error}") from None
+        restore_handlers()  # Ray sets its own for SIGTERM
         self._check_can(ray.nodes())
         threads = dict.fromkeys(THREADS, str(self._resources.threads))
         self._task = ray.remote(
