@@ -57,7 +57,9 @@ _RANKING = (
     Column("recall_at_1", "R@1", "percent", "Share of test samples whose nearest other sample has the same class. 100 % is perfect; compare it with the untrained head.", "higher", "retrieval", margin=0.005),
     Column("recall_at_2", "R@2", "percent", "Share of test samples with a sample of the same class among the 2 nearest. 100 % is perfect.", "higher", "retrieval", margin=0.005),
     Column("recall_at_4", "R@4", "percent", "Like R@2, among the 4 nearest.", "higher", "retrieval", margin=0.005),
+    Column("recall_at_5", "R@5", "percent", "Like R@2, among the 5 nearest.", "higher", "retrieval", margin=0.005),
     Column("recall_at_8", "R@8", "percent", "Like R@2, among the 8 nearest.", "higher", "retrieval", margin=0.005),
+    Column("recall_at_10", "R@10", "percent", "Like R@2, among the 10 nearest.", "higher", "retrieval", margin=0.005),
     Column("r_precision", "R-precision", "percent", "Share of the R nearest samples that have the same class, in any order. 100 % is perfect.", "higher", "retrieval", margin=0.005),
     Column("map_at_r", "MAP@R", "percent", "Mean average precision over the R nearest samples, where R is the number of other samples in the class. Stricter than R@1: the whole class must come first. 100 % is perfect.", "higher", "retrieval", margin=0.005),
 )  # fmt: skip
@@ -171,8 +173,9 @@ GREEDINESS = _selected(
     *("head_gradient", "loss_gradient", "pull", "push", "decay_epochs", "compaction_epochs"),
 )
 FURTHER = _selected(
-    *("recall_at_2", "recall_at_4", "recall_at_8", "r_precision", "test_spacing_min_ratio"),
-    *("test_intra_inter_ratio", "test_cdnv", "test_effective_rank", "test_alignment"),
+    *("recall_at_2", "recall_at_4", "recall_at_5", "recall_at_8", "recall_at_10"),
+    *("r_precision", "test_spacing_min_ratio", "test_intra_inter_ratio", "test_cdnv"),
+    *("test_effective_rank", "test_alignment"),
     *("test_uniformity", "train_intra", "train_inter", "gradient_active_ratio_low"),
     *("gradient_active_ratio_high", "effective_share", "gradient_per_active"),
     *("skipped_anchor_ratio", "floor_decay_epochs", "loss_value", "selected_epoch"),
@@ -216,7 +219,7 @@ QUERY_COLUMNS = (*(column.name for column in _QUERIES), "r_precision")
 PER_QUERY = {"recall_at_1": "hit_at_1", "map_at_r": "ap_at_r", "r_precision": "r_precision"}
 """Columns of `runs` that are the mean of a column of `queries` over the queries of the run."""
 
-HIT_WITHIN = {f"recall_at_{k}": k for k in (2, 4, 8)}
+HIT_WITHIN = {f"recall_at_{k}": k for k in (2, 4, 5, 8, 10)}
 """Columns of `runs` that are the share of queries whose `first_right_rank` is at most this."""
 
 

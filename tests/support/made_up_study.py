@@ -186,9 +186,11 @@ def _geometry(intra: float) -> Record:
 
 def _retrieval(recall: float | None) -> Record:
     if recall is None:
-        return dict.fromkeys((*(f"recall_at_{k}" for k in (1, 2, 4, 8)), "r_precision", "map_at_r"))
+        return dict.fromkeys(
+            (*(f"recall_at_{k}" for k in (1, 2, 4, 5, 8, 10)), "r_precision", "map_at_r")
+        )
     return {
-        **{f"recall_at_{k}": min(1.0, recall + 0.01 * k) for k in (1, 2, 4, 8)},
+        **{f"recall_at_{k}": min(1.0, recall + 0.01 * k) for k in (1, 2, 4, 5, 8, 10)},
         "r_precision": recall - 0.1,
         "map_at_r": recall - 0.15,
     }

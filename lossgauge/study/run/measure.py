@@ -27,6 +27,9 @@ from lossgauge.study.run.queries import query_table
 from lossgauge.training import embed
 from lossgauge.types import FeatureSet, Record
 
+RECALL_AT = (1, 2, 4, 5, 8, 10)
+"""The k of R@k: those of the paper, and 5 and 10 of arXiv 2510.02161."""
+
 GEOMETRY_COLUMNS = [
     field.name for field in dataclasses.fields(Geometry) if field.name != "per_class"
 ]
@@ -109,7 +112,7 @@ def ranked(embeddings: Tensor, labels: Tensor, *, per_query: bool = False) -> Re
     """Retrieval by cosine similarity; an embedding of zeros is equally similar to all others."""
     # directions in float64: in a narrow cone, the rounding of a float32 norm would change the order of neighbours
     _, directions = norms_and_directions(embeddings)
-    return retrieval(directions, labels, per_query=per_query)
+    return retrieval(directions, labels, recall_at=RECALL_AT, per_query=per_query)
 
 
 def retrieval_columns(scores: Retrieval) -> Record:

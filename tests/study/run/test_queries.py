@@ -13,7 +13,7 @@ from lossgauge.data.features import centered
 from lossgauge.errors import CacheError, InputError
 from lossgauge.files import read_table
 from lossgauge.heads import LinearHead
-from lossgauge.results.columns import PER_QUERY, QUERY_COLUMNS
+from lossgauge.results.columns import HIT_WITHIN, PER_QUERY, QUERY_COLUMNS
 from lossgauge.results.layout import HEAD, HEADS, Layout
 from lossgauge.results.reader import read_run, read_study
 from lossgauge.results.view import StudyView
@@ -77,8 +77,8 @@ def test_means_over_the_queries_are_the_numbers_of_the_run_to_the_last_bit(view)
             values = queries[of_query].to_pylist()
             assert math.fsum(values) / len(values) == row[column], (row["run"], column)
         ranks = queries["first_right_rank"].to_numpy()
-        for k in (1, 2, 4, 8):
-            assert (ranks <= k).mean() == row[f"recall_at_{k}"]
+        for column, k in HIT_WITHIN.items():
+            assert (ranks <= k).mean() == row[column]
 
 
 def test_the_queries_are_those_of_the_kept_head_and_name_rows_of_the_dataset(made, view):
