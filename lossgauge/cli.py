@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -49,9 +49,13 @@ def _completes(*words: str) -> Callable[[], list[str]]:
 Download = Annotated[
     bool, typer.Option(help="Download missing data and weights from the Hugging Face hub.")
 ]
-ClaimsFile = Annotated[
-    Path | None,
-    typer.Option("--claims", metavar="FILE", help="A YAML file with claims of your own."),
+ClaimsFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--claims",
+        metavar="FILE",
+        help="A YAML file with claims of your own. May be given several times.",
+    ),
 ]
 Folder = Annotated[Path, typer.Argument(help="The folder of a study.")]
 Quiet = Annotated[
@@ -196,21 +200,28 @@ def report(
         Path | None,
         typer.Option(help="The HTML file to write. Default: report.html in the study's folder."),
     ] = None,
-    own: ClaimsFile = None,
+    own: ClaimsFiles = None,
 ) -> None:
     """Write the report of a study again, from the runs that are done so far."""
     say(f"report: {_write_report(folder, out, own)[1]}")
 
 
 @app.command(
-    epilog="Examples: `lossgauge claims lossgauge-results/demo` · `lossgauge claims FOLDER --claims my_claims.yaml --fail-on contradicted`"
+    epilog="Examples: `lossgauge claims lossgauge-results/demo` · `lossgauge claims FOLDER --claims my_claims.yaml --fail-on contradicted` · "
+    "`lossgauge claims FOLDER OTHER`"
 )
 def claims(
-    folder: Folder,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER",
+            help="The folder of a study; several compare the verdicts of their studies.",
+        ),
+    ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the records as one JSON list.")
     ] = False,
-    own: ClaimsFile = None,
+    own: ClaimsFiles = None,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
@@ -221,12 +232,16 @@ def claims(
         ),
     ] = None,
 ) -> None:
-    """Test the paper's claims, and your own, on the runs of a study: on each dataset and over all."""
+    """Test the paper's claims, and your own, on the runs of a study: on each dataset and over all.
+
+    With several folders, show the verdicts of the studies side by side, and what differs between their plans.
+    """
     import json
 
     with startup.imports():
+        from lossgauge.claims.across_studies import across_studies, plan_differences
         from lossgauge.claims.own_claims import claims_of, read_claims
-        from lossgauge.claims.record_lines import record_lines
+        from lossgauge.claims.record_lines import across_lines, record_lines
         from lossgauge.claims.records import all_records
         from lossgauge.claims.verdicts import STATUSES
         from lossgauge.results.reader import read_study
@@ -235,17 +250,26 @@ def claims(
         if verdict not in STATUSES:
             near = nearest(verdict, STATUSES)
             raise InputError(f"--fail-on takes a verdict, got {verdict!r}{near}")
-    plans = read_claims(own) if own else []
-    view = read_study(folder)
-    _say_damage(view)
-    records = all_records(view, claims_of(view, plans))
+    plans = [claim for file in own or () for claim in read_claims(file)]
+    names, views = list(map(str, folders)), [read_study(folder) for folder in folders]
+    for view in views:
+        _say_damage(view)
+    records = [all_records(view, claims_of(view, plans)) for view in views]
+    lines: Iterable[str]
     if as_json:
-        for line in json.dumps([record.plain for record in records], indent=1).splitlines():
-            say(line)
+        plain = [
+            {"study": name, **record.plain}
+            for name, of_study in zip(names, records, strict=True)
+            for record in of_study
+        ]
+        lines = json.dumps(plain, indent=1).splitlines()
+    elif len(folders) == 1:
+        lines = record_lines(records[0])
     else:
-        for line in record_lines(records):
-            say(line)
-    if {record.verdict for record in records} & set(fail_on or ()):
+        lines = across_lines(across_studies(records), names, plan_differences(views))
+    for line in lines:
+        say(line)
+    if {record.verdict for of_study in records for record in of_study} & set(fail_on or ()):
         raise typer.Exit(FAILED)
 
 
@@ -516,7 +540,7 @@ def _check_loss(name: str) -> None:
 
 
 def _write_report(
-    folder: Path, out: Path | None = None, own: Path | None = None
+    folder: Path, out: Path | None = None, own: list[Path] | None = None
 ) -> tuple[StudyView, Path]:
     """The study, and where its page is."""
     with startup.imports():
@@ -526,7 +550,7 @@ def _write_report(
 
     if out is not None:
         check_replaceable(out)
-    claims = read_claims(own) if own else []
+    claims = [claim for file in own or () for claim in read_claims(file)]
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():

@@ -72,6 +72,7 @@ LINES: dict[str, Line] = {
     ),
     "lossgauge claims FOLDER": Line(),
     "lossgauge claims FOLDER --json": Line(),
+    "lossgauge claims FOLDER OTHER": Line(("lossgauge claims FOLDER FOLDER",)),
     "lossgauge claims FOLDER --fail-on contradicted": Line(),
     "lossgauge claims FOLDER --claims my_claims.yaml": Line(),
     "lossgauge report FOLDER --claims my_claims.yaml": Line(),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+from lossgauge.claims.across_studies import Verdicts
 from lossgauge.claims.records import ClaimRecord
 from lossgauge.stats.number_format import counted
 from lossgauge.terminal import wrapped
+
+KEY, VERDICT = 10, 14
+"""Widths of the columns of verdicts side by side."""
 
 
 def record_lines(records: Sequence[ClaimRecord]) -> Iterator[str]:
@@ -28,7 +32,7 @@ def record_lines(records: Sequence[ClaimRecord]) -> Iterator[str]:
 
 
 def _group(record: ClaimRecord) -> tuple[bool, tuple[str, ...]]:
-    return any(member["kind"] == "dataset" for member in record.members), record.datasets
+    return record.is_over_datasets, record.datasets
 
 
 def _lines(record: ClaimRecord) -> Iterator[str]:
@@ -38,3 +42,40 @@ def _lines(record: ClaimRecord) -> Iterator[str]:
     for member, line in zip(record.members, record.evidence, strict=False):
         if member["kind"] != "pair":
             yield from (f"    {part}" for part in wrapped(line))
+
+
+def across_lines(
+    rows: Sequence[Verdicts], folders: Sequence[str], differences: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """The studies with a number each, what differs between their plans, and a table of the verdicts for each dataset."""
+    for number, folder in enumerate(folders, start=1):
+        yield from wrapped(f"{number}  {folder}")
+    for key, values in differences.items():
+        where: dict[str, list[str]] = {}
+        for number, value in enumerate(values, start=1):
+            where.setdefault(value, []).append(str(number))
+        of_each = (f"{value} in {', '.join(numbers)}" for value, numbers in where.items())
+        yield from (f"   {line}" for line in wrapped(f"{key}: {'; '.join(of_each)}"))
+    for dataset, of_dataset in groupby(rows, key=lambda row: row.dataset):
+        group = list(of_dataset)
+        yield ""
+        yield dataset
+        yield _row("", [str(number) for number, _ in enumerate(folders, start=1)])
+        for row in group:
+            if row.tested:
+                line = _row(f"claim {row.key}", [verdict or "–" for verdict in row.of_studies])
+                yield line + "  differs" * row.differs
+        if untested := [row.key for row in group if not row.tested]:
+            yield from (
+                f"  {line}" for line in wrapped(f"tested in no study: {', '.join(untested)}")
+            )
+    tested = [row for row in rows if len(row.tested) > 1]
+    differing = [row for row in tested if row.differs]
+    yield ""
+    yield f"verdicts that differ between the studies: {len(differing)} of {len(tested)}"
+    for key, claim in dict.fromkeys((row.key, row.claim) for row in rows if row.tested):
+        yield from wrapped(f"claim {key}: {claim}")
+
+
+def _row(name: str, verdicts: Sequence[str]) -> str:
+    return (f"  {name:{KEY}}" + "".join(f"{verdict:{VERDICT}}" for verdict in verdicts)).rstrip()

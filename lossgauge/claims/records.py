@@ -44,6 +44,11 @@ class ClaimRecord(NamedTuple):
     """How the verdict moves with the settings; None if the study varies none."""
 
     @property
+    def is_over_datasets(self) -> bool:
+        """Whether it is over datasets, not on one."""
+        return any(member["kind"] == "dataset" for member in self.members)
+
+    @property
     def plain(self) -> Record:
         """Everything but the movement, as JSON can represent it."""
         fields = self._asdict()

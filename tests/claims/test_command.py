@@ -39,6 +39,8 @@ def test_the_records_are_printed_as_lines_and_as_json(folder):
     done = run_cli("claims", folder, "--json", "--claims", "own.yaml")
     records = json.loads(done.stdout)
     assert len(records) == 4 * (len(CLAIMS) + 1)
+    done = run_cli("claims", folder, "--json", "--claims", "own.yaml", "--claims", "own.yaml")
+    assert len(json.loads(done.stdout)) == 4 * (len(CLAIMS) + 2)
     assert records[len(CLAIMS)]["claim"] == "CCL is ahead."
     assert {"claim", "verdict", "effect", "interval", "datasets", "reason", "members"} <= records[
         0

@@ -140,7 +140,7 @@ def _rank(of: _Measured) -> HealthWarning | None:
         "bad",
         "the space uses little more than one direction",
         f"effective rank {rank:.2f}",
-        "a higher temperature, a smaller margin or a lower learning rate",
+        "a lower learning rate, or a softer loss: a higher temperature or a smaller margin, if it has one",
     )
 
 
@@ -158,7 +158,7 @@ def _harm(of: _Measured) -> HealthWarning | None:
         "bad",
         "training makes retrieval worse: R@1 and MAP@R are both below those of the untrained head",
         "; ".join(evidence),
-        "fewer epochs, a lower learning rate or a higher temperature",
+        "fewer epochs or a lower learning rate",
     )
 
 
