@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lossgauge.errors import MissingExtra, StudyError
+from lossgauge.files import atomic_file, remove_leftovers
 from lossgauge.integrations.environ import variable
 from lossgauge.integrations.exporter import Export, Exporter
 from lossgauge.integrations.tracked import TrackedRun
@@ -63,22 +64,31 @@ def write_mlflow(export: Export) -> None:
     """
     mlflow, sqlalchemy = import_mlflow(), import_module("sqlalchemy")
     folder = export.folder
-    uri = os.environ[SERVER] if folder is None else _local_uri(folder)
+    uri = os.environ[SERVER] if folder is None else _local_uri(folder / DATABASE)
     with variable(*_NO_TELEMETRY), _quiet():
         try:
-            # the registry too: by default it opens a database in the working directory
-            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+            if folder is not None and not (folder / DATABASE).exists():
+                _create(folder / DATABASE)
+            client = _client(uri)
             experiment = _experiment(client, export.study)
             finished = _finished(client, experiment)
             for run in export.runs():
                 if run.id not in finished:
                     _write_run(mlflow.entities, client, experiment, run)
         except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-            words = _words(error)
-            if folder is not None and "already exists" in words:
-                # something ended an export while it created its tables, and it cannot continue from there
-                words += f"; delete {folder / DATABASE} and export again"
-            raise StudyError(f"MLflow cannot be written: {words}") from None
+            raise StudyError(f"MLflow cannot be written: {_words(error)}") from None
+
+
+def _create(database: Path) -> None:
+    """A new database with all its tables: MLflow does not continue with one that a killed export left half made."""
+    remove_leftovers(database)
+    with atomic_file(database) as new:
+        _client(_local_uri(new)).search_experiments(max_results=1)
+
+
+def _client(uri: str) -> Any:
+    # the registry too: by default it opens a database in the working directory
+    return import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _words(error: Exception) -> str:
@@ -87,10 +97,10 @@ def _words(error: Exception) -> str:
     return re.sub(r"://[^/@\s]+@", "://", words.partition("[SQL:")[0].strip())
 
 
-def _local_uri(folder: Path) -> str:
+def _local_uri(database: Path) -> str:
     # built by SQLAlchemy, which escapes special characters
     url = import_module("sqlalchemy.engine").URL
-    place = str((folder / DATABASE).resolve())
+    place = str(database.resolve())
     uri: str = url.create("sqlite", database=place).render_as_string(hide_password=False)
     return uri
 

@@ -68,12 +68,15 @@ class Differences:
 
         None if no shared seed has all values. InputError if two runs were asked different queries.
         """
-        rows = [[row for _, row in sorted(runs.items())] for runs in (*left, *right)]
-        key = column, len(left), tuple(tuple(map(id, of_loss)) for of_loss in rows)
-        if key not in self._found:
-            # with the rows, so that no other row gets the id of one of them
-            self._found[key] = rows, self._contrast(left, right, column)
-        return self._found[key][1]
+        key = column, _ids(left), _ids(right)
+        if key in self._found:
+            return self._found[key][1]
+        turned = self._found.get((column, _ids(right), _ids(left)))
+        found = turned[1] and turned[1].turned if turned else self._contrast(left, right, column)
+        # with the rows, so that no other row gets the id of one of them
+        rows = [[*runs.values()] for runs in (*left, *right)]
+        self._found[key] = rows, found
+        return found
 
     def _contrast(self, left: Group, right: Group, column: str) -> Interval | None:
         shared = set.intersection(*(set(runs) for runs in (*left, *right)))
@@ -176,6 +179,10 @@ class Differences:
             assert self._files is not None
             self._queries[name] = _queries_of(row, self._files)
         return self._queries[name]
+
+
+def _ids(losses: Group) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(id(row) for _, row in sorted(runs.items())) for runs in losses)
 
 
 def _queries_of(row: Record, files: RunFiles) -> _Queries:

@@ -154,7 +154,12 @@ def _p_value(of: Crossed) -> float:
     """The least level at which the interval excludes 0: with many comparisons, levels far below 5 % count."""
     excess = max(of.seed_part.variance - of.both_part.variance, 0.0)
     parts = [(excess, of.seed_part.degrees), (of.query_part.variance, of.query_part.degrees)]
-    low, high = _LEAST_P_LOGARITHM, 0.0
+    # with the degrees of freedom of one part for the whole variance, the level is too low or too high
+    t = abs(of.mean) / math.sqrt(sum(variance for variance, degrees in parts if degrees))
+    ends = [2 * special.stdtr(degrees, -t) for _, degrees in parts if degrees]
+    low, high = (
+        max(math.log(max(end, 5e-324)), _LEAST_P_LOGARITHM) for end in (min(ends), max(ends))
+    )
     while high - low > 1e-9:
         middle = (low + high) / 2
         squares = sum(

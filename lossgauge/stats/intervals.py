@@ -59,6 +59,11 @@ class Interval(NamedTuple):
     """Where the variance comes from; None with one seed, and where it is not known."""
 
     @property
+    def turned(self) -> Interval:
+        """The same of right − left, for a difference left − right."""
+        return self._replace(mean=-self.mean)
+
+    @property
     def degrees_of_freedom(self) -> float | None:
         """None without an interval."""
         if self.half_width is None:

@@ -6,7 +6,7 @@ import pytest
 
 from lossgauge.errors import StudyError
 from lossgauge.export import export_study
-from lossgauge.integrations.mlflow import _finished, _write_run
+from lossgauge.integrations.mlflow import _create, _finished, _write_run
 from lossgauge.integrations.tracked import TrackedRun
 from tests.integrations import expected
 
@@ -84,6 +84,17 @@ def test_a_second_export_adds_nothing_and_a_half_written_run_is_written_anew(
     assert sorted(after.values()) == sorted(before.values())
     assert set(before) - set(after) == {half}
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_database_whose_tables_are_not_all_made_is_never_there(tmp_path, monkeypatch):
+    def killed(uri):
+        Path(uri.removeprefix("sqlite:///")).write_text("half of the tables")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lossgauge.integrations.mlflow._client", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _create(tmp_path / "mlflow.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 class Pages(list):
