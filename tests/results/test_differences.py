@@ -205,6 +205,16 @@ def test_a_loss_against_itself_answers_every_query_the_same(view):
     assert found.why_none == "the two losses answer every query the same"
 
 
+@pytest.mark.parametrize("column", ["recall_at_1", "test_intra"])
+def test_the_other_order_is_the_negative_whether_it_is_computed_first_or_second(view, column):
+    dataset, (one, other) = view.datasets[0], view.losses[:2]
+    first = view.difference(dataset, one, other, column)
+    second = view.difference(dataset, other, one, column)
+    alone = StudyView(view.results, view.files).difference(dataset, other, one, column)
+    assert second == alone == first._replace(mean=-first.mean)
+    assert (second.low, second.high) == (-first.high, -first.low)
+
+
 def test_runs_that_were_asked_different_queries_are_an_error_that_names_both(view, monkeypatch):
     triplet, _, scl = view.losses
     last = view.runs("digits", scl)[2]["run"]
