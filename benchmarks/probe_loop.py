@@ -62,10 +62,10 @@ CASES: dict[
     str, tuple[Callable[[], nn.Module], tuple[int, ...], Callable[[], nn.Module], int, int]
 ] = {
     # model, shape of a batch, loss, turns, steps of a turn: the probe turns 32 updates into rows together
-    "head, triplet": (head, (512, 1280), lambda: load_loss("triplet", margin=0.2), 12, 32),
-    "head, scl": (head, (512, 1280), lambda: load_loss("scl"), 12, 32),
-    "head, cross entropy": (head, (512, 1280), nn.CrossEntropyLoss, 12, 32),
-    "network, triplet": (network, (32, 3, 64, 64), lambda: load_loss("triplet"), 4, 4),
+    "head, triplet": (head, (512, 1280), lambda: load_loss("triplet", margin=0.2), 8, 32),
+    "head, scl": (head, (512, 1280), lambda: load_loss("scl"), 8, 32),
+    "head, cross entropy": (head, (512, 1280), nn.CrossEntropyLoss, 8, 32),
+    "network, triplet": (network, (32, 3, 64, 64), lambda: load_loss("triplet"), 3, 4),
 }
 
 

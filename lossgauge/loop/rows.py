@@ -128,15 +128,15 @@ class Rows:
         norms = None
         if arrived is not None:
             norms, tangents = arrived
-            row["embedding_gradient"] = _known(float(norms.mean()))
-            row["tangent_gradient"] = _known(float(np.minimum(tangents, norms).mean()))
+            row["embedding_gradient"] = _known(_average(norms))
+            row["tangent_gradient"] = _known(_average(np.minimum(tangents, norms)))
             norms.sort()
             row |= {name: _known(_quantile(norms, share)) for name, share in QUANTILES.items()}
             active = row["term_active_ratio"]
             if active and row["embedding_gradient"] is not None:
                 row["gradient_per_active"] = row["embedding_gradient"] / active
         row |= self._at_parameters(update.optimizers, read)
-        return row, None if norms is None or not np.isfinite(norms).all() else norms
+        return row, None if row["embedding_gradient"] is None else norms
 
     def _values(self, calls: Sequence[Call], losses: _Losses, read: Read) -> Record:
         """The value of the sum in units of the first loss; of several losses, the value and the weight of each."""
@@ -236,10 +236,20 @@ def _at_embeddings(parts: Sequence[Part], read: Read) -> tuple[Numbers, Numbers]
         if part.arrival is None:
             continue
         factor = abs(_factor_of(part, read))
-        if factor > 0:  # not for NaN
+        if 0 < factor < math.inf:  # not for NaN
             norms.append(read(part.arrival.norms) / factor)
             tangents.append(read(part.arrival.tangent_norms) / factor)
-    return (np.concatenate(norms), np.concatenate(tangents)) if norms else None
+    return (_joined(norms), _joined(tangents)) if norms else None
+
+
+def _joined(arrays: Sequence[Numbers]) -> Numbers:
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.empty(0)
+
+
+def _average(values: Numbers) -> float:
+    return float(values.sum()) / len(values)
 
 
 def _quantile(ascending: Numbers, share: float) -> float:
@@ -254,10 +264,10 @@ def _batch(update: Update, read: Read) -> Record:
     """What the batch is: rows, classes, norms of the embeddings."""
     parts = update.parts
     lengths = [read(part.arrival.embedding_norms) for part in parts if part.arrival is not None]
-    norms = np.concatenate(lengths) if lengths else np.empty(0)
+    norms = _joined(lengths)
     row: Record = {
         "batch_size": sum(part.size for part in parts or update.calls),
-        "embedding_norm": _known(float(norms.mean())) if len(norms) else None,
+        "embedding_norm": _known(_average(norms)) if len(norms) else None,
         "embedding_norm_min": _known(float(norms.min())) if len(norms) else None,
         "embedding_norm_max": _known(float(norms.max())) if len(norms) else None,
         "batch_class_count": None,
@@ -282,14 +292,15 @@ def _terms(calls: Sequence[Call], first: int | None, read: Read) -> Record:
     active = _sum([e.active_count for e in evaluations])
     skipped = _sum([e.skipped_anchors for e in evaluations])
     weights = [read(e.anchor_weight) for e in evaluations if e.anchor_weight is not None]
-    anchors = np.concatenate(weights) if weights else np.empty(0)
-    anchors = anchors[~np.isnan(anchors)]
+    anchors = _joined(weights)
+    if math.isnan(anchors.sum()):  # of samples that are no anchors
+        anchors = anchors[~np.isnan(anchors)]
     return {
         "term_count": terms,
         "active_count": active,
         "term_active_ratio": active / terms if terms and active is not None else None,
         "skipped_anchor_ratio": skipped / row_count if skipped is not None and row_count else None,
-        "mean_weight": float(anchors.mean()) if len(anchors) else None,
+        "mean_weight": _average(anchors) if len(anchors) else None,
         "effective_share": _mean([e.effective_share for e in evaluations], rows),
         "pull": _mean([_number(e.pull, read) for e in evaluations], rows),
         "push": _mean([_number(e.push, read) for e in evaluations], rows),
@@ -305,15 +316,17 @@ def _not_finite(update: Update, losses: Sequence[str], read: Read) -> str | None
             ("the embedding", part.arrival.embedding_norms),
             ("the gradient at the embedding", part.arrival.norms),
         ):
-            bad = np.flatnonzero(~np.isfinite(read(values)))
-            if len(bad):
-                return f"{what} of row {bad[0]}"
+            numbers = read(values)
+            if not math.isfinite(numbers.sum()):
+                bad = np.flatnonzero(~np.isfinite(numbers))
+                if len(bad):
+                    return f"{what} of row {bad[0]}"
     for call in update.calls:
-        if not np.isfinite(read(call.value)).all():
+        if not math.isfinite(read(call.value)[0]):
             return f"the value of the loss {losses[call.loss]!r}"
     for of in update.optimizers:
         for what, norm in (("model", of.head_norms), ("loss", of.loss_norms)):
-            if norm is not None and not np.isfinite(read(norm)).all():
+            if norm is not None and not math.isfinite(read(norm).sum()):
                 return f"the gradient at the parameters of the {what}"
     return None
 
