@@ -85,6 +85,11 @@ def page(
             f"{len(rows)} recorded updates",
             *([f"{skipped} of them skipped"] if skipped else []),
             f"{len(epochs)} measured epochs",
+            *(
+                ["gradients only: the terms of this loss are not known"]
+                if rows and all(row["term_count"] is None for row in rows)
+                else []
+            ),
         ],
         findings=findings,
         figure=None if figure is None else embed_json(figure),

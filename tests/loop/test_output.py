@@ -124,6 +124,7 @@ def test_a_page_without_epochs_and_of_skipped_updates():
     html = pages.page([row], [], [], ["a", "b"])
     assert "The probe of a + b" in html
     assert "1 of them skipped" in html
+    assert "the terms of this loss are not known" in html
     assert "curves-figure" not in html
 
 
