@@ -1,7 +1,7 @@
 """Our numbers, the peers' and the floors, side by side.   make bench
 
 python -m benchmarks                    all of it, about ten minutes on two cores
-python -m benchmarks --only step        losses, growth, step, ranking, geometry or features
+python -m benchmarks --only step        losses, growth, step, probe, ranking, geometry or features
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import features, geometry, losses, ranking, step
+from benchmarks import features, geometry, losses, probe_loop, ranking, step
 
 PARTS = {
     "losses": losses.measure,
     "memory": losses.out_of_memory,
     "growth": losses.growth,
     "step": step.measure,
+    "probe": probe_loop.measure,
     "ranking": ranking.measure,
     "geometry": geometry.measure,
     "features": features.measure,
