@@ -1,14 +1,30 @@
 """Score thresholds: which similarity says that two rows are of one class, and how often that is wrong.
 
 ISO/IEC 19795-1 for the error rates. A *genuine* pair is of one class, an *impostor* pair of two. FAR is the share of impostor
-pairs at or above the threshold, TPR the share of genuine pairs there; at the EER, FAR = 1 − TPR.
+pairs at or above the threshold, TPR the share of genuine pairs there; at the EER, FAR = 1 − TPR. Pairs that share a row or
+a class are alike, so the intervals draw whole classes again (Owen 2007, arXiv 0712.1111, for two-way resampling).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from lossgauge.stats.intervals import Interval
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int, Int64
+from torch import Tensor
+
+from lossgauge.errors import InputError
+from lossgauge.stats.intervals import Interval, interval, t_quantile
+
+FARS = (1e-2, 1e-3)
+RESAMPLES = 200
+FEW_CLASSES = 10
+"""With fewer classes, rows inside the classes are drawn again instead of classes."""
+LEAST_ROWS = 4
+"""Rows of a class that can choose a threshold of its own on one half and be measured on the other."""
 
 
 class OperatingPoint(NamedTuple):
@@ -17,6 +33,7 @@ class OperatingPoint(NamedTuple):
     far: float
     """The largest share of impostor pairs that may reach it."""
     threshold: float
+    """Infinite if even the highest score of an impostor pair is too frequent."""
     tpr: Interval
 
 
@@ -24,7 +41,7 @@ class Thresholds(NamedTuple):
     """Thresholds over all pairs of some rows, with 95 % intervals over new classes, or new rows where classes are few."""
 
     eer: Interval
-    """Equal error rate, in [0, 0.5] for a useful space: the error of both kinds where they are equal."""
+    """Equal error rate: 0 if every genuine pair is more similar than every impostor pair, about 0.5 by chance."""
     eer_threshold: float
     at_far: tuple[OperatingPoint, ...]
     """The strictest last."""
@@ -33,8 +50,211 @@ class Thresholds(NamedTuple):
     best_accuracy: Interval
     """(TPR + 1 − FAR) / 2 at that threshold, in [0.5, 1]."""
     per_class_gain: Interval | None
-    """What a threshold for each class adds to that accuracy, measured on rows that did not choose it. None if no class has four rows."""
+    """What a threshold for each class adds to that accuracy, measured on rows that did not choose it. None if fewer
+    than two classes have four rows."""
     genuine_count: int
     impostor_count: int
     row_count: int
     class_count: int
+
+
+class _Curve(NamedTuple):
+    """Rates at each distinct score, from the highest down."""
+
+    score: Float64[np.ndarray, " scores"]
+    tpr: Float64[np.ndarray, " scores"]
+    far: Float64[np.ndarray, " scores"]
+
+
+def thresholds(
+    similarity: Float[Tensor, "rows rows"],
+    labels: Int[Tensor, " rows"],
+    *,
+    fars: Sequence[float] = FARS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Thresholds:
+    """Thresholds for a symmetric matrix of similarities; the diagonal is not used. Higher is more alike.
+
+    Time grows as rows² × `resamples`: 1,000 rows take about 2 s. Raises InputError unless there is a genuine and an impostor pair.
+    """
+    numbers, classes = labels.unique(return_inverse=True)
+    first, second = np.triu_indices(len(labels), k=1)
+    of = classes.numpy()
+    scores = similarity.detach().double().numpy()[first, second]
+    genuine = of[first] == of[second]
+    if genuine.all() or not genuine.any():
+        what = "two rows of one class" if len(numbers) > 1 else "two classes"
+        raise InputError(f"thresholds need {what}, got {len(labels)} rows of {len(numbers)}")
+    order = np.argsort(-scores, kind="stable")
+    first, second, scores, genuine = (part[order] for part in (first, second, scores, genuine))
+    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+
+    def curve(weights: np.ndarray | None) -> _Curve:
+        of_genuine = genuine.astype(float) if weights is None else weights * genuine
+        of_impostor = (~genuine).astype(float) if weights is None else weights - of_genuine
+        tpr, far = (np.cumsum(part)[ends] for part in (of_genuine, of_impostor))
+        with np.errstate(invalid="ignore"):
+            return _Curve(scores[ends], tpr / tpr[-1], far / far[-1])
+
+    whole = curve(None)
+    best = int(np.argmax(whole.tpr - whole.far))
+    few = len(numbers) < FEW_CLASSES
+    draws = []
+    for weight in _row_weights(of, resamples, seed):
+        both = weight[first] * weight[second]
+        # a class that is drawn twice brings its own pairs twice, and no pairs between its two copies
+        again = curve(both if few else np.where(genuine, weight[first], both))
+        if not (math.isnan(again.tpr[-1]) or math.isnan(again.far[-1])):
+            draws.append(_numbers(again, fars, best))
+    spread = np.std(draws, axis=0, ddof=1) if len(draws) > 1 else np.zeros(2 + len(fars))
+    units = len(labels) - len(numbers) if few else len(numbers) - 1
+    over = "new rows of the same classes" if few else "new classes"
+    intervals = [
+        _interval(value, error, units, over)
+        for value, error in zip(_numbers(whole, fars, best), spread.tolist(), strict=True)
+    ]
+    return Thresholds(
+        eer=intervals[0],
+        eer_threshold=_eer(whole)[1],
+        at_far=tuple(
+            OperatingPoint(far, _at_far(whole, far)[1], of_far)
+            for far, of_far in zip(fars, intervals[2:], strict=True)
+        ),
+        best_threshold=float(whole.score[best]),
+        best_accuracy=intervals[1],
+        per_class_gain=per_class_gain(similarity, labels, seed=seed),
+        genuine_count=int(genuine.sum()),
+        impostor_count=int((~genuine).sum()),
+        row_count=len(labels),
+        class_count=len(numbers),
+    )
+
+
+def _numbers(of: _Curve, fars: Sequence[float], best: int) -> list[float]:
+    """EER, balanced accuracy at the `best` score, and the TPR at each FAR."""
+    accuracy = (of.tpr[best] + 1 - of.far[best]) / 2
+    return [_eer(of)[0], float(accuracy), *(_at_far(of, far)[0] for far in fars)]
+
+
+def _eer(of: _Curve) -> tuple[float, float]:
+    """The error where FAR and 1 − TPR cross, on the line between the two scores around the crossing; and the threshold there."""
+    gap = of.far - (1 - of.tpr)  # ascends from below 0 to 1
+    at = int(np.searchsorted(gap, 0))
+    if gap[at] == 0 or at == 0:
+        # above the first score nothing is accepted: FAR is 0 and TPR is 0
+        share = 1.0 if at else 1 / (1 + gap[at])
+        return float(share * of.far[at]), float(of.score[at])
+    share = -gap[at - 1] / (gap[at] - gap[at - 1])
+    far = of.far[at - 1] + share * (of.far[at] - of.far[at - 1])
+    return float(far), float(of.score[at])
+
+
+def _at_far(of: _Curve, most: float) -> tuple[float, float]:
+    """TPR at the lowest score whose FAR is at most `most`, and that score."""
+    at = int(np.searchsorted(of.far, most * (1 + 1e-12), side="right")) - 1
+    return (float(of.tpr[at]), float(of.score[at])) if at >= 0 else (0.0, math.inf)
+
+
+def _row_weights(
+    classes: Int64[np.ndarray, " rows"], resamples: int, seed: int
+) -> list[Float64[np.ndarray, " rows"]]:
+    """How often each row is drawn: with its class, or, where classes are few, alone inside its class."""
+    generator = np.random.default_rng(seed)
+    count = int(classes.max()) + 1
+    if count >= FEW_CLASSES:
+        even = np.full(count, 1 / count)
+        return [generator.multinomial(count, even)[classes].astype(float) for _ in range(resamples)]
+    sizes = np.bincount(classes)
+    places = [np.flatnonzero(classes == label) for label in range(count)]
+    drawn = []
+    for _ in range(resamples):
+        weight = np.zeros(len(classes))
+        for place, size in zip(places, sizes, strict=True):
+            weight[place] = generator.multinomial(size, np.full(size, 1 / size))
+        drawn.append(weight)
+    return drawn
+
+
+def _interval(value: float, error: float, degrees: int, over: str) -> Interval:
+    if not error > 0 or degrees < 1:
+        missing = "no spread between resamples"
+        return Interval(value, None, degrees + 1, over=over, missing=missing)
+    return Interval(value, t_quantile(degrees) * error, degrees + 1, degrees=degrees, over=over)
+
+
+def per_class_gain(
+    similarity: Float[Tensor, "rows rows"], labels: Int[Tensor, " rows"], *, seed: int = 0
+) -> Interval | None:
+    """Mean gain in balanced accuracy if each class has its own threshold instead of the one best for all.
+
+    Thresholds are chosen on one half of the rows of each class and measured on the other, and the reverse: on the
+    same pairs, more thresholds would always seem to help. It can be negative. Classes of fewer than four rows take no part.
+    """
+    numbers, classes, sizes = labels.unique(return_inverse=True, return_counts=True)
+    chosen = (sizes >= LEAST_ROWS).nonzero().flatten()
+    if len(chosen) < 2:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    halves = torch.empty(len(labels), dtype=torch.bool)
+    for label in range(len(numbers)):
+        rows = (classes == label).nonzero().flatten()
+        halves[rows[torch.randperm(len(rows), generator=generator)]] = (
+            torch.arange(len(rows)) % 2 == 0
+        )
+    gains = torch.zeros(2, len(chosen), dtype=torch.float64)
+    for turn, half in enumerate((halves, ~halves)):
+        fit, test = half.nonzero().flatten(), (~half).nonzero().flatten()
+        fit_parts, test_parts = (
+            _by_class(similarity[rows][:, rows].double(), classes[rows], chosen)
+            for rows in (fit, test)
+        )
+        one = best_threshold(
+            torch.cat([genuine for genuine, _ in fit_parts]),
+            torch.cat([impostor for _, impostor in fit_parts]),
+        )
+        for place, (fitted, measured) in enumerate(zip(fit_parts, test_parts, strict=True)):
+            own = best_threshold(*fitted)
+            gains[turn, place] = _accuracy(*measured, own) - _accuracy(*measured, one)
+    return _over_classes(interval(gains.mean(dim=0).tolist()), len(chosen))
+
+
+def _over_classes(of: Interval | None, classes: int) -> Interval | None:
+    if of is None or of.half_width is not None:
+        return of and of._replace(over="new classes")
+    return of._replace(size=classes, over="new classes", missing="the same gain in each class")
+
+
+def _by_class(
+    similarity: Float64[Tensor, "rows rows"],
+    classes: Int[Tensor, " rows"],
+    chosen: Int[Tensor, " some"],
+) -> list[tuple[Float64[Tensor, " genuine"], Float64[Tensor, " impostor"]]]:
+    """For each class, the scores of its own pairs, and of the pairs with one end in it."""
+    parts = []
+    for label in chosen:
+        inside: Bool[Tensor, " rows"] = classes == label
+        own = similarity[inside][:, inside]
+        upper = torch.ones_like(own, dtype=torch.bool).triu(diagonal=1)
+        parts.append((own[upper], similarity[inside][:, ~inside].flatten()))
+    return parts
+
+
+def best_threshold(
+    genuine: Float64[Tensor, " genuine"], impostor: Float64[Tensor, " impostor"]
+) -> float:
+    """The score t for which TPR − FAR of `score ≥ t` is largest, in the middle of the gap below it; the highest of several."""
+    scores, order = torch.cat([genuine, impostor]).sort(descending=True)
+    is_genuine = order < len(genuine)
+    gain = torch.where(is_genuine, 1 / len(genuine), -1 / len(impostor)).double().cumsum(0)
+    last_of_ties = torch.ones_like(is_genuine)
+    last_of_ties[:-1] = scores[1:] != scores[:-1]
+    at = int(torch.where(last_of_ties, gain, -torch.inf).argmax())
+    below = scores[at + 1] if at + 1 < len(scores) else scores[at]
+    return float((scores[at] + below) / 2)
+
+
+def _accuracy(genuine: Tensor, impostor: Tensor, threshold: float) -> float:
+    """Balanced accuracy of `score ≥ threshold`."""
+    right = (genuine >= threshold).double().mean() + (impostor < threshold).double().mean()
+    return float(right) / 2

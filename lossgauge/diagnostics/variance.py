@@ -17,9 +17,10 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch
-from lossgauge.diagnostics.moments import Moments, moments, overall_mean
+from lossgauge.diagnostics.moments import Moments, moments
 from lossgauge.diagnostics.scale import LARGEST_ENTRY, LEAST_ENTRY, power_of_two
 from lossgauge.diagnostics.spacing import spacing
+from lossgauge.diagnostics.spectrum import effective_rank
 from lossgauge.diagnostics.uniformity import uniformity as uniformity_of
 from lossgauge.errors import InputError
 
@@ -168,20 +169,6 @@ def geometry_of(of: Moments, *, uniformity: float = math.nan) -> Geometry:
             distance=between.distance,
         ),
     )
-
-
-def effective_rank(of: Moments) -> float:
-    """exp of the entropy of the covariance's spectrum, in [1, width]; NaN if the rows do not vary."""
-    spread = of.spread
-    matrix = spread @ spread.T if len(spread) < spread.shape[1] else spread
-    spectrum = torch.linalg.eigvalsh(matrix).clamp(min=0)
-    total = spectrum.sum()
-    # with equal rows, only the rounding of their mean remains, which is not variance
-    size = float(of.sizes.sum()) * float(overall_mean(of).square().sum())
-    if float(total) <= 1e-28 * size:
-        return math.nan
-    share = spectrum / total
-    return float(torch.special.entr(share).sum().exp())
 
 
 def _unit(rows: Float[Tensor, "rows width"]) -> float:
