@@ -52,7 +52,7 @@ def measure_part(
     width = array.shape[1]
     center = _center(array)
     drawn = np.random.default_rng(0).integers(0, 2**63, width, dtype=np.uint64)
-    keys: np.ndarray = drawn | np.uint64(1)
+    keys = np.bitwise_or(drawn, np.uint64(1), dtype=np.uint64)
     hashes = np.empty(len(array), np.uint64)
     count = LANES if class_count * width * 8 <= LANE_BYTES else 1
     block_rows = max(1, min(BLOCK_BYTES // (4 * width), -(-len(array) // count)))

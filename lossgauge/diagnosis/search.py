@@ -33,6 +33,8 @@ class Search(NamedTuple):
     """Similarity of the nearest row of another class; NaN without one."""
     searched: int
     """Rows that were searched."""
+    ap_at_r: Float64[np.ndarray, " queries"] | None = None
+    """Each query's part of MAP@R, NaN without another row of its class; None for a sample of queries."""
 
 
 def search_all(
@@ -64,8 +66,13 @@ def search_all(
     )
 
 
+def with_queries(search: Search, known: dict[str, Float64[np.ndarray, " queries"]]) -> Search:
+    """The search with `right`, `wrong` and `ap_at_r` of its queries."""
+    return search._replace(right=known["right"], wrong=known["wrong"], ap_at_r=known["ap_at_r"])
+
+
 def search_candidates(
-    source: Source, queries: Queries, candidates: Candidates, groups: np.ndarray, searched: int
+    source: Source, queries: Queries, candidates: Candidates, searched: int
 ) -> Search:
     """The exact order of what was kept: cosines in float64. A search that found fewer rows than k has as many columns."""
     order, similarity = _in_order(source, queries, candidates.any)

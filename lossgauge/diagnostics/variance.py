@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch
-from lossgauge.diagnostics.moments import Moments, moments
+from lossgauge.diagnostics.moments import Moments, moments, overall_mean
 from lossgauge.diagnostics.scale import LARGEST_ENTRY, LEAST_ENTRY, power_of_two
 from lossgauge.diagnostics.spacing import spacing
 from lossgauge.diagnostics.spectrum import effective_rank
@@ -167,6 +167,32 @@ def geometry_of(of: Moments, *, uniformity: float = math.nan) -> Geometry:
             nearest=of.labels[between.nearest],
             spacing=between.of_class,
             distance=between.distance,
+        ),
+    )
+
+
+def geometry_without_classes(of: Moments, *, uniformity: float = math.nan) -> Geometry:
+    """The numbers that need no classes: offset of the mean of all rows, effective rank and uniformity; the others are NaN."""
+    names = [field.name for field in fields(Geometry) if field.type == "float"]
+    nothing = of.scatter[:0]
+    known = {
+        "offset": float(overall_mean(of).square().sum()),
+        "effective_rank": effective_rank(of),
+        "uniformity": uniformity,
+    }
+    return Geometry(
+        **dict.fromkeys(names, math.nan) | known,
+        class_count=0,
+        sample_count=int(of.sizes.sum()),
+        singleton_count=0,
+        per_class=PerClass(
+            label=nothing.long(),
+            size=nothing.long(),
+            intra=nothing,
+            margin=nothing,
+            nearest=nothing.long(),
+            spacing=nothing,
+            distance=nothing,
         ),
     )
 
