@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from lossgauge.batch import as_batch
 from lossgauge.data.embeddings import GivenEmbeddings, read_embeddings
-from lossgauge.diagnostics.health import KnownProblem, known_problems
 from lossgauge.diagnostics.variance import Geometry, geometry
 from lossgauge.errors import InputError
+from lossgauge.health.finding import Finding
+from lossgauge.health.space import space_findings
+from lossgauge.health.titles import TITLES
 from lossgauge.ranking.metrics import Retrieval, retrieval
 from lossgauge.ranking.scores import norms_and_directions
 
@@ -24,8 +26,8 @@ class EmbeddingHealth(NamedTuple):
     geometry: Geometry
     retrieval: Retrieval
     """By cosine if the rows are normalized, else by dot product."""
-    warnings: list[KnownProblem]
-    """Known problems of the normalized rows."""
+    findings: list[Finding]
+    """Of the normalized rows."""
     is_normalized: bool
     norms: tuple[float, float]
     """The smallest and the largest norm."""
@@ -59,7 +61,7 @@ def _health(given: GivenEmbeddings) -> EmbeddingHealth:
     return EmbeddingHealth(
         geometry=measured,
         retrieval=retrieval(embeddings, labels, similarity="cosine" if is_normalized else "dot"),
-        warnings=known_problems(of_directions, given.class_names),
+        findings=space_findings(of_directions, names=given.class_names, width=embeddings.shape[1]),
         is_normalized=is_normalized,
         norms=(float(norms.min()), float(norms.max())),
         zero_rows=tuple((norms == 0).nonzero().flatten().tolist()),
@@ -92,9 +94,10 @@ def health_lines(health: EmbeddingHealth) -> Iterator[str]:
             f"{len(health.zero_rows)} of {health.row_count} rows are all zeros, the first is row "
             f"{health.zero_rows[0]}: they have no direction"
         )
-    for warning in health.warnings:
-        yield f"{warning.words}: {warning.evidence}. Try: {warning.remedy}."
-    if not health.warnings:
+    warnings = [finding for finding in health.findings if finding.level != "ok"]
+    for finding in warnings:
+        yield f"{TITLES[finding.name]}: {finding.sentence}"
+    if not warnings:
         yield "no known problem found"
 
 

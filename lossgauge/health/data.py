@@ -81,6 +81,8 @@ def _label_errors(of: LabelErrors, names: Mapping[int, str] | None) -> Finding:
 def _copies(of: Copies, names: Mapping[int, str] | None) -> list[Finding]:
     findings = []
     count = max(of.row_count, 1)
+    rows = ", ".join(map(str, of.row[:MOST_SHOWN].tolist()))
+    first = f"; the first of all copies: rows {rows}" if rows else ""
     if of.inside_classes is not None:
         worst = sorted(of.by_class, key=lambda label: -of.by_class[label])
         findings.append(
@@ -88,7 +90,7 @@ def _copies(of: Copies, names: Mapping[int, str] | None) -> list[Finding]:
                 "copies",
                 level_of(of.inside_classes / count, COPIES_INSIDE),
                 classes_in_words(worst, names) if worst else "the rows",
-                f"{counted(of.inside_classes, 'row')} of {count:,} are copies of an earlier row of their class",
+                f"{counted(of.inside_classes, 'row')} of {count:,} are copies of an earlier row of their class{first}",
                 f"up to {COPIES_INSIDE[0]:.0%} changes little",
                 why="Copies are found first, so retrieval looks better than it is, and their class looks more compact.",
                 advice="keep one row of each: `_, keep = numpy.unique(embeddings, axis=0, return_index=True)`",
@@ -100,7 +102,7 @@ def _copies(of: Copies, names: Mapping[int, str] | None) -> list[Finding]:
                 "copies-between-classes",
                 level_of(of.between_classes / count, COPIES_BETWEEN),
                 "the labels",
-                f"{counted(of.between_classes, 'row')} of {count:,} equal a row with another label",
+                f"{counted(of.between_classes, 'row')} of {count:,} equal a row with another label{first}",
                 "none should: one of the two labels is wrong",
                 why="The same input has two labels, so no loss can satisfy both.",
                 advice="look at these rows, and give them one label",
@@ -112,7 +114,7 @@ def _copies(of: Copies, names: Mapping[int, str] | None) -> list[Finding]:
                 "copies-across-split",
                 level_of(of.across_split / count, COPIES_ACROSS),
                 "the split",
-                f"{counted(of.across_split, 'test row')} of {count:,} equal a training row",
+                f"{counted(of.across_split, 'test row')} of {count:,} equal a training row{first}",
                 "none should: the test then repeats the training",
                 why="The test side has rows of the training side, so its numbers are too good.",
                 advice="remove these rows from the test side, or split by groups: all copies on one side",

@@ -42,6 +42,10 @@ SAME_CLASS = 2.0
 """… and so are two whose squared distance is below this multiple of its sampling error: one class with two labels."""
 HUBS = (2.0, 5.0)
 """Skew of how often rows are found above this: watch, act."""
+NORMS = (0.01, 0.1)
+"""R@1 by cosine minus R@1 by dot product above this: watch, act."""
+EQUAL_NORMS = 1e-3
+"""Row norms whose largest is above the smallest by at most this share are equal."""
 FEW_ROWS = 10
 """A finding about a class with fewer rows is never `act`: chance alone gives such classes in a large set."""
 
@@ -73,6 +77,36 @@ def space_findings(
     if hubness is not None:
         findings.append(_hubs(hubness))
     return worst_first(found for found in findings if found is not None)
+
+
+def norm_findings(
+    norms: tuple[float, float], *, cosine_recall: float, dot_recall: float
+) -> list[Finding]:
+    """Whether the norms of the rows matter: R@1 by cosine beside R@1 by dot product, of rows that are not normalised.
+
+    `norms` are the smallest and the largest. An empty list if they are equal, where both rank alike.
+    """
+    smallest, largest = norms
+    if not largest > smallest * (1 + EQUAL_NORMS):
+        return []
+    lost = cosine_recall - dot_recall
+    by_norm = lost < 0
+    return [
+        finding(
+            "norms",
+            level_of(abs(lost), NORMS),
+            "the space",
+            f"R@1 is {cosine_recall:.1%} by cosine and {dot_recall:.1%} by dot product; row norms are between {smallest:.3g} "
+            f"and {largest:.3g}",
+            f"a difference of up to {100 * NORMS[0]:g} points is small",
+            why="The norms carry information that cosine drops."
+            if by_norm
+            else "Rows with a large norm are near to everything by dot product, so they push the right rows back.",
+            advice='search by dot product: `lg.retrieval(z, y, similarity="dot")`, an index of inner products'
+            if by_norm
+            else "normalise the rows before you index or compare them: `z = torch.nn.functional.normalize(z)`",
+        )
+    ]
 
 
 def chance_ratio(geometry: Geometry) -> float:
@@ -221,7 +255,8 @@ def _not_separated(of: Geometry) -> Finding | None:
 def _same_place(of: Geometry, names: Mapping[int, str] | None) -> Finding | None:
     classes = of.per_class
     if (
-        math.isnan(of.spacing_mean)
+        len(classes) == 0
+        or math.isnan(of.spacing_mean)
         or of.spacing_mean == 0
         or level_of(chance_ratio(of), CHANCE) != "ok"
     ):

@@ -317,6 +317,17 @@ def _dead_gradient(of: _Run) -> Finding | None:
     if of.values is not None and (last := of.end("loss_value")) is not None:
         learned = learned or last - of.values.perfect < LEARNED * of.values.range
     level: Level = "ok" if not is_dead else "watch" if learned and start > 0 else "act"
+    if end > 0 and of.end("head_gradient") == 0:
+        return finding(
+            "dead-gradient",
+            "act",
+            of.subject,
+            f"the gradient at the embeddings is {end:.2g}, but 0 at the weights",
+            "a gradient at the embeddings must reach the weights",
+            why="Something between the weights and the embeddings stops the gradient: a rounding, a dead activation, a frozen part.",
+            advice="look for `.round()`, `.detach()`, `torch.no_grad()` and `requires_grad_(False)` between the weights and `z`; for dead "
+            "ReLUs, a lower learning rate and a new start",
+        )
     return finding(
         "dead-gradient",
         level,

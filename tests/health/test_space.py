@@ -11,7 +11,7 @@ import torch
 from lossgauge.diagnostics.hubness import Hubness
 from lossgauge.diagnostics.variance import geometry
 from lossgauge.health.finding import LEVELS
-from lossgauge.health.space import chance_ratio, space_findings
+from lossgauge.health.space import chance_ratio, norm_findings, space_findings
 
 
 def make_space(*, classes=6, samples=12, width=16, spread=0.3, seed=0):
@@ -224,3 +224,19 @@ def test_hubs_are_named_by_their_row(skew, level):
     assert "row 17 is among the 10 nearest of 310 of 2,000 rows, and 25%" in record.evidence
     alike = of._replace(skew=float("nan"))
     assert "hubs" not in by_name(geometry(*make_space()), hubness=alike)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "dot", "level", "advice"),
+    [
+        (0.905, 0.9, "ok", ""),
+        (0.915, 0.9, "watch", "normalise"),
+        (0.99, 0.72, "act", "normalise"),
+        (0.72, 0.99, "act", "search by dot product"),
+    ],
+)
+def test_norms_matter_where_cosine_and_dot_product_rank_otherwise(cosine, dot, level, advice):
+    (record,) = norm_findings((1.0, 9.0), cosine_recall=cosine, dot_recall=dot)
+    assert record.level == level
+    assert record.advice.startswith(advice)
+    assert norm_findings((1.0, 1.0009), cosine_recall=cosine, dot_recall=dot) == []

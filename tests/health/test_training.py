@@ -173,6 +173,15 @@ def test_a_gradient_that_vanished_is_a_fault_unless_the_loss_did_too(gradient, l
     assert level("dead-gradient", rows_of(embedding_gradient=gradient, loss_value=loss)) == expected
 
 
+def test_a_gradient_that_does_not_reach_the_weights_is_named():
+    found = by_name(rows_of(head_gradient=0.0))["dead-gradient"]
+    assert (found.level, found.evidence) == (
+        "act",
+        "the gradient at the embeddings is 0.03, but 0 at the weights",
+    )
+    assert level("dead-gradient", rows_of(head_gradient=None)) == "ok"
+
+
 def test_a_loss_at_its_floor_has_learned():
     rows = rows_of(embedding_gradient=(0.1, 1e-5), loss_value=(4.0, 2.0))
     assert level("dead-gradient", rows) == "act"
