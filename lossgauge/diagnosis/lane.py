@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, UInt64
+from jaxtyping import Float32, Float64, Int64, UInt64
 from torch import Tensor
 
 from lossgauge.diagnosis.parts import Candidates, Nearest, Norms, Queries, merge_norms, norms_of
@@ -18,6 +18,9 @@ PRODUCT_ROWS = 4096
 """Rows of one matrix product: the scores of 256 queries fit in the cache."""
 SPARE = 8
 """Rows kept beyond those that are needed: float32 scores may order close ones wrongly, and float64 decides."""
+
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Lane:
@@ -36,8 +39,10 @@ class Lane:
         covariance: bool,
     ) -> None:
         self.rows: Float32[np.ndarray, "block width"] = np.empty((block_rows, width), np.float32)
+        self.exponents: Int64[np.ndarray, " block"] | None = None
+        """Of the powers of two by which the rows were divided."""
         self.pending: Future[None] | None = None
-        self.norms = Norms(0, 0.0, 0.0, np.inf, 0.0, 0, -1)
+        self.norms = Norms(0, 0.0, np.inf, 0.0, 0, -1)
         self.zero: list[np.ndarray] = [np.empty(0, np.int64)]
         self._centered = np.empty_like(self.rows)
         self._center, self._keys = center, keys
@@ -77,6 +82,9 @@ class Lane:
         )
         if (bad := pass_rows(block)) >= 0:
             return bad
+        if self.exponents is not None:
+            norms = np.ldexp(norms, self.exponents[:count].astype(np.int32))
+            hashes += self.exponents[:count].view(np.uint64) * _ODD
         zero = np.flatnonzero(group < 0)
         self.zero.append(zero + first_row)
         self.norms = merge_norms(self.norms, norms_of(norms, zero + first_row))

@@ -48,8 +48,6 @@ from lossgauge.health.space import norm_findings, space_findings
 from lossgauge.ranking.scores import norms_and_directions
 
 ENGINES = ("local", "ray")
-EQUAL_NORMS = 1e-3
-"""Rows whose norms vary by less (standard deviation over mean) are ranked alike by cosine and by dot product."""
 Progress = Callable[[int, int], None]
 """Is called with the rows that are done, and all."""
 
@@ -117,7 +115,7 @@ def _diagnose(
 
     rows = np.flatnonzero(keep) if every else None
     directions = None if rows is None else directions_of(source, rows)
-    differ = parts.norms.variation > EQUAL_NORMS
+    differ = parts.norms.differ
     ranked: list[Ranked] = []
     if directions is not None and rows is not None:
         search = search_all(directions, rows, groups[rows])

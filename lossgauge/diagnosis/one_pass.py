@@ -76,7 +76,7 @@ def measure_part(
         for number, first in enumerate(range(0, len(array), block_rows)):
             lane, last = lanes[number % count], min(first + block_rows, len(array))
             lane.finish()
-            read(lane.rows[: last - first], first)
+            lane.exponents = read(lane.rows[: last - first], first)
             lane.pending = pool.submit(work, lane, first, last)
         for lane in lanes:
             lane.finish()
