@@ -72,6 +72,27 @@ def block_reader(array: np.ndarray) -> Iterator[Read]:
         yield copy
 
 
+def some_rows(array: np.ndarray, numbers: Int64[np.ndarray, " some"]) -> np.ndarray:
+    """Some rows in their own type, best asked for in ascending order. A file is read, because a mapped page that has gone ends the process."""
+    if not is_whole_file(array):
+        return np.asarray(array[numbers])
+    mapped = cast(Any, array)
+    size = mapped.shape[1] * array.dtype.itemsize
+    with FileIO(mapped.filename) as file:
+        parts = []
+        for number in numbers.tolist():
+            file.seek(mapped.offset + number * size)
+            parts.append(file.read(size))
+    data = b"".join(parts)
+    if len(data) != len(numbers) * size:
+        raise _shorter(mapped.filename)
+    return np.frombuffer(data, array.dtype).reshape(len(numbers), mapped.shape[1])
+
+
+def _shorter(name: str) -> DataError:
+    return DataError(f"{name} ends before its last row: it has changed since it was opened")
+
+
 def _scaled(out: np.ndarray, rows: np.ndarray) -> Int64[np.ndarray, " rows"]:
     largest = np.abs(rows).max(axis=1)
     exponent = np.frexp(np.where(np.isfinite(largest), largest, 1))[1].astype(np.int64)
@@ -84,5 +105,5 @@ def _fill(out: np.ndarray, file: FileIO, name: str) -> None:
     while len(left):
         size = file.readinto(left)
         if not size:
-            raise DataError(f"{name} ends before its last row: it has changed since it was opened")
+            raise _shorter(name)
         left = left[size:]

@@ -7,7 +7,6 @@ from concurrent.futures import Future
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, UInt64
-from torch import Tensor
 
 from lossgauge.diagnosis.parts import Candidates, Nearest, Norms, Queries, merge_norms, norms_of
 from lossgauge.diagnostics.moments import Moments
@@ -106,25 +105,32 @@ class Lane:
                 keep_nearest(task, first_row + start)
         return -1
 
-    def moments(self, center: Float64[np.ndarray, " width"]) -> Moments | None:
-        """The moments of all blocks; None without a row that is not zero."""
+    def joined(self, other: Lane) -> Lane:
+        """This lane, with the sums of another one; Chan, Golub, LeVeque 1979."""
+        sizes = self._sizes + other._sizes
+        share = np.divide(other._sizes, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        gap = other._mean - self._mean
+        self._scatter += other._scatter + np.square(gap).sum(axis=1) * self._sizes * share
+        self._mean += gap * share[:, None]
+        self._sizes = sizes
+        if self._product is not None and other._product is not None:
+            self._product += other._product
+        self.norms = merge_norms(self.norms, other.norms)
+        self.zero += other.zero
+        return self
+
+    def moments(self) -> Moments:
+        """The moments of the blocks, which have at least as many rows as the width."""
         assert self._product is not None
         labels = np.flatnonzero(self._sizes)
-        if not len(labels):
-            return None
         sizes, mean = self._sizes[labels], self._mean[labels]
-        rows = float(sizes.sum())
-        away = torch.from_numpy(sizes @ mean / rows - center)
-        spread = self._product - rows * torch.outer(away, away)
-        if rows < len(away):
-            # few rows are kept as such by `moments`: a root of the matrix has the same products
-            spread = _root(spread, int(rows))
+        away = torch.from_numpy(sizes @ mean / sizes.sum() - self._center)
         return Moments(
             torch.from_numpy(labels),
             torch.from_numpy(sizes).long(),
             torch.from_numpy(mean),
             torch.from_numpy(self._scatter[labels]),
-            spread,
+            self._product - float(sizes.sum()) * torch.outer(away, away),
         )
 
     def candidates(self, offset: Float64[np.ndarray, " queries"]) -> Candidates:
@@ -133,10 +139,3 @@ class Lane:
         for score, row in zip(self._nearest[::2], self._nearest[1::2], strict=True):
             found.append(Nearest(score.astype(np.float64) + offset[:, None], row))
         return Candidates(*found)
-
-
-def _root(matrix: Tensor, rows: int) -> Tensor:
-    """`rows` rows whose sum of outer products is `matrix`, which has no higher rank."""
-    values, vectors = torch.linalg.eigh(matrix)
-    root: Tensor = (vectors * values.clamp(min=0).sqrt()).T[-rows:]
-    return root

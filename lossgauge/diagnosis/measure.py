@@ -77,6 +77,8 @@ def diagnose(
     """
     if queries is not None and queries < 1:
         raise InputError(f"queries must be at least 1, got {queries}")
+    if engine not in ENGINES:
+        raise InputError(f"engine must be local or ray, got {engine!r}")
     read = partial(from_files, embeddings_name=embeddings_name, labels_name=labels_name)
     if isinstance(embeddings, str | Path):
         if labels is not None:
@@ -84,14 +86,15 @@ def diagnose(
         source = read(Path(embeddings))
     else:
         source = from_arrays(embeddings, labels)
-    diagnosis = _diagnose(source, queries=queries, seed=seed, engine=engine, progress=progress)
+    run = partial(_diagnose, seed=seed, engine=engine, progress=progress)
     if against is None:
-        return diagnosis
-
+        return run(source, queries=queries)
     other = read(Path(against)) if isinstance(against, str | Path) else from_arrays(against, labels)
     other = same_items(source, other)
-    after = _diagnose(other, queries=queries, seed=seed, engine=engine, progress=progress)
-    return replace(diagnosis, against=compare(diagnosis, after, source, other))
+    # both search for the same queries, though the widths may differ
+    count = min(query_count(of.row_count, of.width, queries) for of in (source, other))
+    before, after = run(source, queries=count), run(other, queries=count)
+    return replace(before, against=compare(before, after, source, other))
 
 
 def _diagnose(
