@@ -67,13 +67,13 @@ def diagnose(
     """What a table of embeddings is like, and what is wrong with it: `print(lg.diagnose("x.npz"))`.
 
     `embeddings` is a file or folder (see docs/your-own-data.md), or an array with its `labels`. Labels are not needed, but much
-    is measured with labels only. Where all rows are too many to be compared with each other, `queries` of them (256 or more
+    is measured with labels only. Where all rows are too many to be compared with each other, `queries` of them (128 or more
     by default) are compared with all, and the numbers have an interval; `seed` draws them. `against` has the
     same rows of another model, and `diagnosis.against` what has changed. `engine="ray"` reads each file of a folder
     on a Ray cluster.
 
-    Rows are normalised, rows of zeros are left out. Reads .npy and .safetensors files once from the disk, and needs 24 bytes of
-    memory for each row and 64 MB. Raises DataError or InputError, in one line, for what cannot be read or compared.
+    Rows are normalised, rows of zeros are left out. Reads .npy and .safetensors files once from the disk, and needs about 50 bytes of
+    memory for each row, and 100 MB. Raises DataError or InputError, in one line, for what cannot be read or compared.
     """
     if queries is not None and queries < 1:
         raise InputError(f"queries must be at least 1, got {queries}")
