@@ -270,3 +270,12 @@ def test_the_function_is_public_and_takes_tensors():
     assert half.ranked[0].recall_at[1].mean == pytest.approx(
         of.ranked[0].recall_at[1].mean, abs=0.05
     )
+
+
+def test_a_sample_of_rows_of_zeros_has_no_query():
+    rows, labels = table()
+    rows[lg.diagnose(rows, labels, queries=2).search.rows] = 0
+    of = lg.diagnose(rows, labels, queries=2)
+    assert (len(of.search.rows), of.ranked[0].query_count) == (0, 0)
+    assert "retrieval by cosine: R@1 —" in str(of)
+    json.dumps(of.plain, allow_nan=False)
