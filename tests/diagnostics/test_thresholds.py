@@ -7,12 +7,14 @@ import torch
 from torch.nn.functional import normalize
 
 from lossgauge.diagnostics.thresholds import (
+    _row_weights,
     best_threshold,
     per_class_gain,
     threshold_difference,
     thresholds,
 )
 from lossgauge.errors import InputError
+from lossgauge.stats.intervals import t_quantile
 
 
 def make(*, classes=12, size=6, noise=1.0, seed=0, digits=None):
@@ -51,15 +53,36 @@ def test_thresholds_equal_a_loop_over_scores(digits):
     best = max(range(len(scores)), key=lambda n: (rates[n][0] - rates[n][1], scores[n]))
     assert of.best_threshold == scores[best]
     assert of.best_accuracy.mean == pytest.approx((rates[best][0] + 1 - rates[best][1]) / 2)
-    # on the line between the two scores around the crossing of FAR and 1 − TPR
+    assert of.eer.mean == pytest.approx(slow_eer(genuine, impostor), abs=1e-12)
+
+
+def slow_eer(genuine, impostor):
+    """On the line between the two scores around the crossing of FAR and 1 − TPR."""
+    scores = sorted({*genuine, *impostor}, reverse=True)
+    rates = [(0.0, 0.0)] + [(np.mean(genuine >= t), np.mean(impostor >= t)) for t in scores]
     before, after = next(
-        (a, b)
-        for a, b in itertools.pairwise([(0.0, 0.0), *rates])
-        if a[1] < 1 - a[0] and b[1] >= 1 - b[0]
+        (a, b) for a, b in itertools.pairwise(rates) if a[1] < 1 - a[0] and b[1] >= 1 - b[0]
     )
     one, two = before[1] - (1 - before[0]), after[1] - (1 - after[0])
-    crossing = before[1] + (after[1] - before[1]) * -one / (two - one)
-    assert of.eer.mean == pytest.approx(crossing, abs=1e-12)
+    return before[1] + (after[1] - before[1]) * -one / (two - one)
+
+
+@pytest.mark.parametrize("classes", [10, 3])
+def test_the_interval_is_that_of_sets_that_are_drawn_again(classes):
+    """A class that is drawn twice is two classes with the same rows; where classes are few, rows are drawn inside them."""
+    similarity, labels = make(classes=classes, size=4, noise=1.5)
+    of = thresholds(similarity, labels, resamples=6)
+    drawn = []
+    for weight in _row_weights(labels.numpy(), 6, 0):
+        genuine, impostor = [], []
+        for i, j in itertools.combinations(range(len(labels)), 2):
+            both = int(weight[i] * weight[j])
+            if labels[i] == labels[j]:
+                genuine += [float(similarity[i, j])] * (both if classes < 10 else int(weight[i]))
+            else:
+                impostor += [float(similarity[i, j])] * both
+        drawn.append(slow_eer(np.array(genuine), np.array(impostor)))
+    assert of.eer.half_width / t_quantile(of.eer.degrees) == pytest.approx(np.std(drawn, ddof=1))
 
 
 def test_rates_are_those_of_scikit_learn():
