@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch
 from lossgauge.data.embedding_shards import Shard, read_shards
-from lossgauge.data.row_checks import checked_rows
+from lossgauge.data.embeddings import check_widths
+from lossgauge.data.row_checks import check_range, checked_rows
 from lossgauge.diagnosis.block_reader import some_rows
 from lossgauge.errors import DataError, InputError
 
@@ -84,6 +85,7 @@ def from_files(
     )
     for shard in shards:
         _check(shard)
+    check_widths(shards)
     where = Source(str(path), *_parts(shards), None, {}, None, None, ()).where
     given = _column(shards, "labels")
     labels: np.ndarray | None
@@ -159,9 +161,15 @@ def _column(shards: Sequence[Shard], name: str) -> Any:
                 f"{shard.path} holds {len(shard.embeddings)} embeddings, but {column_name} has shape {shape}: "
                 "give one entry per row"
             )
-    if all(isinstance(column, np.ndarray) for column in columns):
+    # numpy would join integers of two kinds to floats, and integers and text to text
+    kinds = {column.dtype.kind if isinstance(column, np.ndarray) else "" for column in columns}
+    if len(kinds) == 1 and "" not in kinds:
         return columns[0] if len(columns) == 1 else np.concatenate(columns)
-    return [entry for column in columns for entry in column]
+    return [
+        entry
+        for column in columns
+        for entry in (column.tolist() if isinstance(column, np.ndarray) else column)
+    ]
 
 
 def _labels(
@@ -169,10 +177,8 @@ def _labels(
 ) -> tuple[Int64[np.ndarray, " rows"], dict[int, str], tuple[str, ...]]:
     """Labels as numbers, the names of text labels, and notes. Only different texts are checked one by one."""
     if isinstance(given, np.ndarray) and given.dtype.kind in "iu":
-        if given.dtype == np.uint64 and len(given) and given.max() >= 2**63:
-            raise DataError(
-                f"labels must be below 2^63, got {given.max()} in {source}: number the classes from 0"
-            )
+        if given.dtype == np.uint64 and len(given):
+            check_range([int(given.max())])
         return given.astype(np.int64), {}, ()
     if isinstance(given, np.ndarray) and given.dtype.kind == "U":
         words, first, number = np.unique(given, return_index=True, return_inverse=True)
@@ -180,7 +186,8 @@ def _labels(
         entries = given.tolist() if isinstance(given, np.ndarray) else given
         kinds = set(map(type, entries))
         if kinds == {int}:
-            return _labels(np.array(entries), where, source)
+            check_range([min(entries), max(entries)])
+            return np.array(entries, dtype=np.int64), {}, ()
         words, first, number = np.array(entries, dtype=object), None, None
     if len(words) == 1:
         return np.zeros(len(given), np.int64), {0: str(words[0])}, ()
@@ -210,15 +217,10 @@ def _trains(sides: Any, where: Any) -> Bool[np.ndarray, " rows"]:
 
 
 def _checked(source: Source) -> Source:
-    """`source`, if it has at least two rows of one width. Raises InputError."""
-    widths = sorted({array.shape[1] for array in source.arrays})
-    if len(widths) > 1:
-        raise InputError(
-            f"{source.name}: all shards must have the same width, got {widths[0]} and {widths[-1]}"
-        )
-    if source.row_count < 2 or not widths[0]:
+    """`source`, if it has at least two rows. Raises InputError."""
+    if source.row_count < 2 or not source.width:
         raise InputError(
             f"{source.name}: a diagnosis compares rows and needs at least two, got shape "
-            f"({source.row_count}, {widths[0]})"
+            f"({source.row_count}, {source.width})"
         )
     return source
