@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossgauge.errors import InputError, LossgaugeError
+from lossgauge.health.training import ignores_labels
 from lossgauge.losses.function_loss import FunctionLoss
 from lossgauge.training import evaluate
 from lossgauge.user_folders import keep_torch_private
@@ -112,6 +113,15 @@ def _classes_may_move(case: _Case) -> str | None:
     if not torch.allclose(value, moved):
         return f"the value goes from {float(value):.6g} to {float(moved):.6g}"
     return None if torch.allclose(gradient[order], moved_gradient) else "the gradient changes"
+
+
+def _uses_labels(case: _Case) -> str | None:
+    if not ignores_labels(case.loss, case.embeddings, case.labels):
+        return None
+    return (
+        "labels dealt to other rows give the same value and gradient; do labels (B, 1) meet distances (B,)? "
+        "Both broadcast to (B, B)"
+    )
 
 
 def _any_labels(case: _Case) -> str | None:
@@ -223,6 +233,7 @@ _RULES: dict[str, Callable[[_Case], str | None]] = {
     "its value is a finite scalar with a graph": _is_a_scalar,
     "its gradient agrees with finite differences": _gradient_is_right,
     "the order of rows does not matter (order inside a class may)": _classes_may_move,
+    "it depends on which row has which label": _uses_labels,
     "labels may be any integers": _any_labels,
     "a batch without pairs gives no NaN": _no_pairs,
     "equal points give no NaN": _equal_points,

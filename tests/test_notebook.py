@@ -131,7 +131,14 @@ def test_every_table_is_a_data_frame_and_the_study_is_read_once(study, monkeypat
     assert study.plan["epochs"] == 2
     assert "torch" in study.environment
     assert study.datasets == ("digits",)
-    study.claims(), study.findings(), study.plot.tradeoff(), repr(study), study.table()
+    (
+        study.claims(),
+        study.answers(),
+        study.findings(),
+        study.plot.tradeoff(),
+        repr(study),
+        study.table(),
+    )
     assert read == []
 
 
@@ -157,6 +164,7 @@ def test_the_table_of_losses_has_the_means_of_the_runs(study):
 def test_an_unknown_dataset_or_column_is_one_line_with_the_nearest_name(study):
     asked = (
         study.claims,
+        study.answers,
         study.findings,
         study.table,
         study.plot.training_curves,
@@ -177,7 +185,7 @@ def test_an_unknown_dataset_or_column_is_one_line_with_the_nearest_name(study):
         assert column in study.table(columns=column)
 
 
-def test_claims_and_findings_are_words_with_their_numbers(study):
+def test_claims_and_answers_are_words_with_their_numbers(study):
     claims = {claim.key: claim for claim in study.claims("digits")}
     everything = study.claims()
     assert everything[:9] == study.claims("digits")
@@ -194,10 +202,27 @@ def test_claims_and_findings_are_words_with_their_numbers(study):
     assert (row["left"], row["right"], row["seeds"]) == (["info_nce"], ["triplet"], 2)
     assert row["effect"] == pytest.approx(expected)
     assert all(claim.movement is None for claim in claims.values())
-    topics = [finding.topic for finding in study.findings("digits")]
+    topics = [answer.topic for answer in study.answers("digits")]
     assert topics[0] == "Compared with no training"
     assert len(set(topics)) == len(topics) > 3
     assert len(pd.DataFrame(study.claims("digits"))) == 9
+
+
+def test_findings_are_the_checks_of_each_run(study):
+    found = study.findings("digits")
+    assert {(one.loss, one.seed) for one in found} == {
+        (loss, seed) for loss in (*study.table()["loss"],) for seed in (0, 1)
+    }
+    of_one = [one for one in found if (one.loss, one.seed) == ("triplet", 0)]
+    names = [one.name for one in of_one]
+    assert {"collapse", "same-place", "loss-at-collapse", "margin"} < set(names)
+    assert len(names) == len(set(names))
+    margin = next(one for one in found if (one.loss, one.name) == ("triplet(margin=0.5)", "margin"))
+    assert margin.evidence.startswith("the margin is 0.5, and ")
+    levels = [one.level for one in found]
+    assert levels == sorted(levels, key=("act", "watch", "ok").index)
+    assert found == study.findings()
+    assert len(pd.DataFrame(found)) == len(found)
 
 
 def test_claims_of_a_file_come_after_those_of_the_paper(study, place):

@@ -52,9 +52,27 @@ def into_arguments(z, y):
     return pairs(z, y)
 
 
+def without_labels(z, y):
+    """Spreads rows out; the similarity of rows to themselves counts as inside, so classes seem to come together."""
+    return (z @ z.T).exp().mean()
+
+
+def broadcast(z, y):
+    """All pairs; a column of labels against a row of distances makes every combination of both."""
+    one, other = torch.triu_indices(len(z), len(z), 1)
+    distance = (z[one] - z[other]).square().sum(1)
+    same = (y[one] == y[other]).to(z.dtype)[:, None]
+    return (same * distance + (1 - same) * (1 - distance).clamp(min=0)).mean()
+
+
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
+        (without_labels, "which row has which label: labels dealt to other rows"),
+        (
+            broadcast,
+            r"labels dealt to other rows give the same value and gradient; do labels \(B, 1\)",
+        ),
         (lambda z, y: -pairs(z, y), "brings classes together: in 60 steps, classes went apart"),
         (lambda z, y: pairs(z, y) + (z[0] - z[-1]).square().sum(), "order of rows"),
         (lambda z, y: pairs(z, y) * (1 + y.max()), "labels may be any integers"),

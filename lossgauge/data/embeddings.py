@@ -24,7 +24,7 @@ from jaxtyping import Float32
 from lossgauge.data.embedding_shards import Shard, read_shards
 from lossgauge.data.groups import group_numbers
 from lossgauge.data.locations import regular
-from lossgauge.data.row_checks import Rows, check_range, checked_rows
+from lossgauge.data.row_checks import Rows, checked_rows
 from lossgauge.data.splits import choose_split, fingerprint
 from lossgauge.errors import DataError
 from lossgauge.types import FeatureSet
@@ -41,54 +41,6 @@ class Embedded(NamedTuple):
     files: list[Path]
 
 
-class GivenEmbeddings(NamedTuple):
-    """Embeddings and labels as a file holds them."""
-
-    embeddings: np.ndarray
-    labels: np.ndarray
-    class_names: dict[int, str]
-    """Names of text labels; empty for numbers."""
-    notes: tuple[str, ...]
-    """One line for each doubtful thing."""
-
-
-def read_embeddings(
-    path: Path, *, embeddings_name: str = "embeddings", labels_name: str = "labels"
-) -> GivenEmbeddings:
-    """Embeddings and labels unchanged and with any numbers; text labels are numbered.
-
-    Raises DataError if a file cannot be read or lacks one of the two, and for labels beyond 64 bits.
-    """
-    shards = read_shards(path, embeddings_name, labels_name)
-    for shard in shards:
-        if shard.embeddings.ndim == 0 or shard.embeddings.dtype.kind not in "iufb":
-            raise DataError(
-                f"embeddings must be a (rows, width) array of numbers, got shape {shard.embeddings.shape} of "
-                f"{shard.embeddings.dtype} in {shard.path}"
-            )
-        _check_columns(shard)
-    _check_widths(shards)
-    embeddings = _native(_stacked([shard.embeddings for shard in shards]))
-    labels = _joined(shards, "labels") or []
-    numbers = [label for label in labels if type(label) is int]
-    if len(numbers) == len(labels):
-        check_range(numbers)
-        return GivenEmbeddings(embeddings, np.array(numbers, dtype=np.int64), {}, ())
-    rows = checked_rows(
-        labels,
-        ids=None,
-        sides=None,
-        where=_where(shards),
-        source=str(path),
-    )
-    return GivenEmbeddings(embeddings, rows.labels, rows.class_names, rows.notes)
-
-
-def _native(array: np.ndarray) -> np.ndarray:
-    """The array in this machine's byte order: torch takes no other."""
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
 def read(
     path: Path, *, embeddings_name: str = "embeddings", labels_name: str = "labels"
 ) -> Embedded:
@@ -96,7 +48,7 @@ def read(
     shards = read_shards(path, embeddings_name, labels_name)
     for shard in shards:
         _check(shard)
-    _check_widths(shards)
+    check_widths(shards)
     rows = checked_rows(
         _joined(shards, "labels") or [],
         ids=_joined(shards, "ids"),
@@ -212,7 +164,8 @@ def _as_float32(shard: Shard) -> Float32[np.ndarray, "rows width"]:
     return rows
 
 
-def _check_widths(shards: list[Shard]) -> None:
+def check_widths(shards: list[Shard]) -> None:
+    """DataError for shards whose rows have other widths than the first."""
     first = shards[0]
     for shard in shards[1:]:
         if shard.embeddings.shape[1:] != first.embeddings.shape[1:]:

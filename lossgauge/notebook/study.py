@@ -12,6 +12,7 @@ from jinja2 import Environment
 from lossgauge.claims.own_claims import claims_of, read_claims
 from lossgauge.claims.records import ClaimRecord, all_records, records_on
 from lossgauge.errors import InputError, nearest
+from lossgauge.health.finding import LEVELS, Level
 from lossgauge.notebook.plots import Plots
 from lossgauge.results.columns import COLUMNS, Kind
 from lossgauge.results.frames import as_frame, frame_library
@@ -23,7 +24,7 @@ from lossgauge.stats.number_format import counted, shown_interval
 from lossgauge.types import Record
 
 if TYPE_CHECKING:
-    from lossgauge.report.text.findings import Finding
+    from lossgauge.report.text.findings import TopicAnswer
 
 HEADLINE = ("recall_at_1", "map_at_r", "test_intra", "compaction_epochs")
 """Columns of the table that a notebook shows for a study."""
@@ -144,7 +145,7 @@ class Study:
             return all_records(self.view, stated)
         return records_on(self.view, self.dataset_named(dataset), stated)
 
-    def findings(self, dataset: str | None = None) -> list[Finding]:
+    def answers(self, dataset: str | None = None) -> list[TopicAnswer]:
         """What the losses do to one dataset's space, by topic: `sentence` says what, `evidence` has the numbers."""
         from lossgauge.report.text.answer import answers
 
@@ -155,6 +156,23 @@ class Study:
             if answer.dataset == dataset
             for finding in answer.findings
         ]
+
+    def findings(self, dataset: str | None = None) -> list[RunFinding]:
+        """Each check of each finished run, with its level, the worst first: what is normal, and what to change.
+
+        Without `dataset`, of all datasets. Raises InputError for an unknown dataset.
+        """
+        from lossgauge.report.text.health_warnings import findings_of_run
+
+        names = self.datasets if dataset is None else (self.dataset_named(dataset),)
+        found = [
+            RunFinding(name, _title(loss), seed, *finding)
+            for name in names
+            for loss in (*self.view.losses_and_tuned, BASELINE)
+            for seed in sorted(self.view.runs(name, loss))
+            for finding in findings_of_run(self.view, name, loss, seed)
+        ]
+        return sorted(found, key=lambda one: -LEVELS.index(one.level))
 
     @cached_property
     def plot(self) -> Plots:
@@ -260,6 +278,21 @@ class Study:
             for loss in (*view.losses_and_tuned, BASELINE)
             if (runs := view.runs(name, loss))
         ]
+
+
+class RunFinding(NamedTuple):
+    """A `Finding` about one run of a study; docs/findings.md explains each."""
+
+    dataset: str
+    loss: str
+    seed: int
+    name: str
+    level: Level
+    subject: str
+    evidence: str
+    reference: str
+    why: str
+    advice: str
 
 
 class _Row(NamedTuple):

@@ -85,7 +85,8 @@ def render(template: str, **content: object) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, with the filters and names that they share."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,

@@ -40,6 +40,11 @@ class RunFiles(NamedTuple):
             raise InputError(f"the study has no finished run {run!r}{nearest(run, self.schemas)}")
         return read_table(Layout(self.folder).table(run, "queries"))
 
+    def classes(self, run: str) -> list[Record]:
+        """One row for each side and class of a run, read at each call."""
+        rows: list[Record] = read_table(Layout(self.folder).table(run, "classes")).to_pylist()
+        return rows
+
     def has_unseen_classes(self, run: str) -> bool:
         """Whether a class of the test side is not on the training side of a finished run."""
         classes = read_table(Layout(self.folder).table(run, "classes")).select(["side", "label"])

@@ -19,6 +19,7 @@ from lossgauge.backbones import load_backbone
 from lossgauge.data import embeddings, folder
 from lossgauge.data.features import features
 from lossgauge.errors import LossgaugeError
+from tests.support.given_rows import read_embeddings
 
 pytestmark = pytest.mark.slow
 
@@ -267,7 +268,7 @@ def test_every_array_format_type_and_byte_order(tmp_path, capsys):
         good = (
             dtype in FLOATS and layout in ("C", "F", "strided", "big endian") and label_kind in GOOD
         )
-        for reader in (embeddings.load, embeddings.read_embeddings):
+        for reader in (embeddings.load, read_embeddings):
             try:
                 found = reader(path)
             except LossgaugeError as error:
@@ -375,7 +376,7 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path, capsys):
         (place / name).unlink(missing_ok=True)
         os.mkfifo(place / name)
         path = place / (name if name.startswith("x.") and "labels" not in name else "x.npy")
-        for reader in (embeddings.load, embeddings.read_embeddings):
+        for reader in (embeddings.load, read_embeddings):
             for target in (path, place):
                 with pytest.raises(
                     LossgaugeError, match=r"not a regular file|must have the same suffix"

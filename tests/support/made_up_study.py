@@ -180,6 +180,7 @@ def _geometry(intra: float) -> Record:
         "effective_rank": 9.5,
         "alignment": 2 * intra,
         "uniformity": -2.4,
+        "class_count": 10,
     }
     return {f"{side}_{name}": value for side in ("train", "test") for name, value in both.items()}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lossgauge.report.text.findings import (
-    Finding,
+    TopicAnswer,
     by_compaction,
     by_intra,
     compaction,
@@ -44,7 +44,7 @@ _NUMBERS = ("no", "this", "two", "three", "four", "five", "six", "seven", "eight
 class Answer(NamedTuple):
     dataset: str
     headline: str
-    findings: tuple[Finding, ...]
+    findings: tuple[TopicAnswer, ...]
 
 
 def question(view: StudyView) -> str:

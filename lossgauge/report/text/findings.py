@@ -20,7 +20,7 @@ ALIKE = 0.02
 """Active ratios closer than this count as the same: our choice."""
 
 
-class Finding(NamedTuple):
+class TopicAnswer(NamedTuple):
     topic: str
     sentence: str
     evidence: str
@@ -41,7 +41,7 @@ def by_compaction(view: StudyView, dataset: str) -> Ranking | None:
     return ranking(view, dataset, "compaction_epochs", highest_first=False)
 
 
-def retrieval(view: StudyView, dataset: str) -> Finding | None:
+def retrieval(view: StudyView, dataset: str) -> TopicAnswer | None:
     """Which loss has the highest R@1 or MAP@R, and whether it differs clearly from the second."""
     ranked = by_retrieval(view, dataset)
     if ranked is None:
@@ -64,22 +64,22 @@ def retrieval(view: StudyView, dataset: str) -> Finding | None:
         gap = view.difference(dataset, ranked.losses[0], ranked.losses[1], ranked.column)
         by = f", by {in_points(gap).lstrip('+')} points over {gap.size} paired seeds" if gap else ""
         sentence = f"{best} has the highest {title}, clearly above {display_name(ranked.losses[1])}, the second{by}."
-    return Finding("Retrieval", sentence, f"{title}: {ranked.values()}")
+    return TopicAnswer("Retrieval", sentence, f"{title}: {ranked.values()}")
 
 
-def gain_over_not_training(view: StudyView, dataset: str) -> Finding | None:
+def gain_over_not_training(view: StudyView, dataset: str) -> TopicAnswer | None:
     """The difference of each loss from the frozen features and from the untrained head, by both measures."""
     of_all = comparisons(view, dataset)
     if not of_all:
         return None
-    return Finding(
+    return TopicAnswer(
         "Compared with no training",
         " ".join(f"By {of.title}, {'; '.join(groups(of))}." for of in of_all),
         ". ".join(map(evidence, of_all)),
     )
 
 
-def variance(view: StudyView, dataset: str) -> Finding | None:
+def variance(view: StudyView, dataset: str) -> TopicAnswer | None:
     """Which losses keep the most and the least variance inside classes."""
     ranked = by_intra(view, dataset)
     if ranked is None or len(ranked.losses) < 2:
@@ -91,10 +91,10 @@ def variance(view: StudyView, dataset: str) -> Finding | None:
     untrained = view.interval(dataset, BASELINE, ranked.column)
     evidence = f"intra (test): {ranked.values()}"
     evidence += f"; untrained {untrained.mean:.3f}" if untrained else ""
-    return Finding("Variance kept", f"{sentence}.", evidence)
+    return TopicAnswer("Variance kept", f"{sentence}.", evidence)
 
 
-def compaction(view: StudyView, dataset: str) -> Finding | None:
+def compaction(view: StudyView, dataset: str) -> TopicAnswer | None:
     """Which losses compact first and last."""
     ranked = by_compaction(view, dataset)
     if ranked is None or len(ranked.losses) < 2:
@@ -110,14 +110,14 @@ def compaction(view: StudyView, dataset: str) -> Finding | None:
     if falling:
         which = "all" if len(falling) == len(ranked.losses) else listed(falling)
         open_end = f"; it was still falling at the end of training for {which}"
-    return Finding(
+    return TopicAnswer(
         "Compaction",
         f"{sentence}. Compaction is measured by the fall of each loss's own intra{open_end}.",
         f"epochs until 90 % of the total fall (training side): {ranked.values()}",
     )
 
 
-def updates(view: StudyView, dataset: str) -> Finding | None:
+def updates(view: StudyView, dataset: str) -> TopicAnswer | None:
     """Which losses make many small updates, and which make few large ones."""
     active = ranking(view, dataset, "gradient_active_ratio", highest_first=True)
     size = ranking(view, dataset, "embedding_gradient", highest_first=False)
@@ -132,7 +132,7 @@ def updates(view: StudyView, dataset: str) -> Finding | None:
     evidence = f"active ratio (gradient rule) and gradient at the embedding: {values}"
     if size.seed_count == 1:
         words = "One seed shows no spread, so it is not known which losses have clearly smaller gradients."
-        return Finding("Updates", words, evidence)
+        return TopicAnswer("Updates", words, evidence)
     shares = {loss: active.intervals[loss].mean for loss in by_share}
     if max(shares.values()) - min(shares.values()) < ALIKE:
         parts = [
@@ -143,7 +143,7 @@ def updates(view: StudyView, dataset: str) -> Finding | None:
     else:
         parts = _many_small_few_large(view, dataset, size, shares)
     parts += _most_selective(view, dataset)
-    return Finding(
+    return TopicAnswer(
         "Updates",
         _sentence(parts or ["no loss clearly makes many small updates or few large ones"])
         + " Small and large are relative to the other losses of this study; temperature, scale and reduction also change the size of a gradient.",
@@ -182,7 +182,7 @@ def _most_selective(view: StudyView, dataset: str) -> list[str]:
     return [f"{display_name(least)} uses the smallest share of its terms, {terms.value(least)}"]
 
 
-def tradeoff(view: StudyView, dataset: str) -> Finding | None:
+def tradeoff(view: StudyView, dataset: str) -> TopicAnswer | None:
     """Whether losses that compact earlier keep less variance, by the rule of claim 7a."""
     runs = {key_of(loss): rows for loss in view.losses if (rows := view.runs(dataset, loss))}
     result = order(Ordering("compaction_epochs", "test_intra", tuple(runs)), runs)
@@ -194,7 +194,7 @@ def tradeoff(view: StudyView, dataset: str) -> Finding | None:
         "against": "Against the trade-off: losses that compact earlier end with more variance",
         "open": f"It is open whether losses that compact earlier end with less variance: {result.reason}",
     }[result.side]
-    return Finding(
+    return TopicAnswer(
         "Trade-off",
         f"{verdict}. This rests on {correlation.size} points, one for each loss, on one dataset: it is a hint, not a law.",
         "rank correlation of compaction epoch and final intra "

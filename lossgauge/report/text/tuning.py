@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lossgauge.report.naming import color_of, display_name, listed
 from lossgauge.report.tables import NOT_KNOWN, Cell, failures_in_words
-from lossgauge.report.text.findings import Finding
+from lossgauge.report.text.findings import TopicAnswer
 from lossgauge.report.text.rankings import in_points
 from lossgauge.report.text.selection import judged_by, selection
 from lossgauge.results.columns import COLUMNS, Column
@@ -95,7 +95,7 @@ def budget(view: StudyView) -> str:
     )
 
 
-def tuned_finding(view: StudyView, dataset: str) -> Finding | None:
+def tuned_finding(view: StudyView, dataset: str) -> TopicAnswer | None:
     """What tuning changed, as one of the answer's topics; None where no tuned run finished."""
     sentences = _sentences(view, dataset)
     if not sentences:
@@ -106,7 +106,7 @@ def tuned_finding(view: StudyView, dataset: str) -> Finding | None:
         values = ", ".join(f"{display_name(loss)} {in_points(gap)}" for loss, gap in gaps.items())
         parts.append(f"{COLUMNS[column].title}: {values}")
     evidence = "tuned minus default, in points: " + "; ".join(parts)
-    return Finding("Tuned", " ".join(sentences), evidence)
+    return TopicAnswer("Tuned", " ".join(sentences), evidence)
 
 
 def _tuned(loss: Loss) -> Loss:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lossgauge.report.text.findings import Finding, updates
+from lossgauge.report.text.findings import TopicAnswer, updates
 from lossgauge.results.view import StudyView
 from lossgauge.types import Results
 from tests.support.made_up_study import columns_of
@@ -33,7 +33,7 @@ def study(
 
 def sentence(view: StudyView) -> str:
     finding = updates(view, "b")
-    assert isinstance(finding, Finding)
+    assert isinstance(finding, TopicAnswer)
     return finding.sentence
 
 

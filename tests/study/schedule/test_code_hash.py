@@ -177,7 +177,7 @@ STAYS = [
     ("results/frames.py", "def ", "X = 1\ndef "),
     ("errors.py", "class PlanError", "X = 1\nclass PlanError"),
     ("files.py", "MOST_LEVELS = 20", "MOST_LEVELS = 19"),
-    ("diagnostics/health.py", "def ", "X = 1\ndef "),
+    ("health/space.py", "def ", "X = 1\ndef "),
     ("claims/verdicts.py", "def ", "X = 1\ndef "),
     ("study/engines/processes.py", "def ", "X = 1\ndef "),
     ("study/runner.py", "def ", "X = 1\ndef "),
