@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COLLAPSED = 1e-4
 """intra and inter below this: every sample is at one point. Above this, a narrow cone may still rank correctly."""
-CONE = (0.5, 0.9)
+CONE = (0.6, 0.9)
 """Mean similarity of two samples (`offset`) above this: watch, act."""
 FEW_DIRECTIONS = (0.5, 0.3)
 """Effective rank below this share of the usable directions: watch, act."""
