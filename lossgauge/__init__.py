@@ -17,6 +17,7 @@ TYPE_CHECKING = (
 if TYPE_CHECKING:
     from typing import Any
 
+    from lossgauge.diagnosis.measure import diagnose as diagnose
     from lossgauge.diagnostics.probe import Probe as Probe
     from lossgauge.diagnostics.variance import geometry as geometry
     from lossgauge.losses.registry import LOSSES as LOSSES
@@ -40,6 +41,7 @@ _MODULE = {
     "Step": "types",
     "Study": "notebook",
     "check_loss": "testing",
+    "diagnose": "diagnosis.measure",
     "forecast": "notebook",
     "geometry": "diagnostics.variance",
     "load_features": "notebook",

@@ -505,21 +505,106 @@ def check(
         str, typer.Option(help="Name of the array or column with the labels.")
     ] = "labels",
 ) -> None:
-    """Check that a loss keeps the rules of all losses; or check embeddings for known problems.
+    """Check that a loss keeps the rules of all losses; or embeddings, as `lossgauge diagnose` does.
 
-    Exit code 1 if a loss breaks a rule. Problems of embeddings are printed and do not change the exit code.
+    Exit code 1 if a loss breaks a rule. Findings about embeddings are printed and do not change the exit code.
     """
     if target.endswith((".npz", ".npy", ".safetensors", ".parquet")) or Path(target).is_dir():
-        with startup.imports():
-            from lossgauge.embedding_health import embedding_health, health_lines
-
-        health = embedding_health(
-            Path(target), embeddings_name=embeddings_name, labels_name=labels_name
-        )
-        for line in health_lines(health):
-            say(line)
+        diagnose(Path(target), embeddings_name=embeddings_name, labels_name=labels_name)
     else:
         _check_loss(target)
+
+
+@app.command(
+    epilog="Examples: `lossgauge diagnose embeddings.npz` · `lossgauge diagnose before.npz --against after.npz --page page.html` · "
+    "`lossgauge diagnose x.npy --json --fail-on act`"
+)
+def diagnose(
+    embeddings: Annotated[
+        Path,
+        typer.Argument(
+            help="A file with embeddings, and labels if there are any (npz, npy, safetensors, parquet), or a folder of "
+            "such files."
+        ),
+    ],
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="The same rows in another file: show what changed, and which queries got worse."
+        ),
+    ] = None,
+    embeddings_name: Annotated[
+        str, typer.Option(help="Name of the array or column with the embeddings.")
+    ] = "embeddings",
+    labels_name: Annotated[
+        str, typer.Option(help="Name of the array or column with the labels.")
+    ] = "labels",
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of rows to search for among all. Default: all where that takes seconds, else at least 256."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the samples.")] = 0,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="Where the files of a folder are read. local: on this machine; ray: on a Ray cluster.",
+            autocompletion=_completes("local", "ray"),
+        ),
+    ] = "local",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all numbers and findings as JSON.")
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page.")
+    ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="End with exit code 1 if a finding has this level or a worse one: watch or act.",
+            autocompletion=_completes("watch", "act"),
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure stored embeddings: retrieval, geometry, thresholds, hubs, confusable classes, suspicious labels, copies.
+
+    Labels are not needed, but much is measured with labels only.
+    """
+    import json
+
+    stopping.describe = _stopped
+    if fail_on not in (None, "watch", "act"):
+        raise InputError(f"--fail-on takes watch or act, got {fail_on!r}")
+    with startup.imports():
+        from lossgauge.diagnosis.measure import diagnose as measure
+        from lossgauge.diagnosis.page import write_diagnosis
+        from lossgauge.diagnosis.progress_bar import show_rows
+        from lossgauge.health.finding import reached
+        from lossgauge.report.output import check_replaceable
+
+    if page is not None:
+        check_replaceable(page)
+    with stopping.orderly(), show_rows(quiet=quiet) as progress:
+        found = measure(
+            embeddings,
+            against=against,
+            embeddings_name=embeddings_name,
+            labels_name=labels_name,
+            queries=queries,
+            seed=seed,
+            engine=engine,
+            progress=progress,
+        )
+    for line in json.dumps(found.plain, indent=1).splitlines() if as_json else found.lines():
+        say(line)
+    if page is not None:
+        say(f"page: {write_diagnosis(found, page)}", err=as_json)
+    last = found.against.after if found.against is not None else found
+    if fail_on is not None and reached(last.findings, cast(Any, fail_on)):
+        raise typer.Exit(FAILED)
 
 
 def _check_loss(name: str) -> None:

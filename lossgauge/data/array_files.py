@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tokenize
 import zipfile
 import zlib
@@ -37,11 +38,33 @@ def _read_npz(path: Path, names: Sequence[str]) -> _Reading:
     except DataError:
         raise
     except _NOT_ARRAYS as error:
-        raise DataError(f"{path} cannot be read as .npz: {reason_of(error)}") from None
+        raise _not_read(path, error) from None
+
+
+def _not_read(path: Path, error: Exception) -> DataError:
+    if "Object arrays" in str(error):
+        return DataError(
+            f"{path} holds an array of Python objects, which is not unpickled: save text with labels.astype(str), "
+            "and numbers with .astype(float) or .astype(int)"
+        )
+    return DataError(f"{path} cannot be read as {path.suffix}: {reason_of(error)}")
 
 
 def _read_npy(path: Path, names: Sequence[str]) -> _Reading:
     return {names[0]: load_npy(path)}, [names[0]]
+
+
+def _map_npy(path: Path, names: Sequence[str]) -> _Reading:
+    """The array stays in the file, and its parts are read when they are used."""
+    try:
+        array = np.load(regular(path), mmap_mode="r", allow_pickle=False)
+    except DataError:
+        raise
+    except _NOT_ARRAYS:  # an empty array cannot be mapped, and another error is said there
+        array = load_npy(path)
+    if not isinstance(array, np.ndarray):
+        array = load_npy(path)
+    return {names[0]: array}, [names[0]]
 
 
 def load_npy(path: Path) -> np.ndarray:
@@ -55,7 +78,7 @@ def load_npy(path: Path) -> np.ndarray:
     except DataError:
         raise
     except _NOT_ARRAYS as error:
-        raise DataError(f"{path} cannot be read as .npy: {reason_of(error)}") from None
+        raise _not_read(path, error) from None
 
 
 def _read_safetensors(path: Path, names: Sequence[str]) -> _Reading:
@@ -79,6 +102,22 @@ def _read_safetensors(path: Path, names: Sequence[str]) -> _Reading:
         name: (tensor.float() if name in small else tensor).numpy()
         for name, tensor in tensors_by_name.items()
     }, there
+
+
+def _map_safetensors(path: Path, names: Sequence[str]) -> _Reading:
+    """The first of `names` stays in the file, if numpy knows its type."""
+    arrays, there = _read_safetensors(path, names[1:])
+    if names[0] not in there:
+        return arrays, there
+    with regular(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        head = json.loads(file.read(length))[names[0]]
+    dtype = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}.get(head["dtype"])
+    first, last = head["data_offsets"]
+    if dtype is None or last == first:
+        return arrays | _read_safetensors(path, names[:1])[0], there
+    mapped = np.memmap(path, dtype, "r", 8 + length + first, tuple(head["shape"]))
+    return arrays | {names[0]: mapped}, there
 
 
 def has_array(path: Path, name: str) -> bool:
@@ -174,3 +213,9 @@ READERS: dict[str, Callable[[Path, Sequence[str]], _Reading]] = {
     ".safetensors": _read_safetensors,
     ".parquet": _read_parquet,
 }
+
+MAPPERS: dict[str, Callable[[Path, Sequence[str]], _Reading]] = READERS | {
+    ".npy": _map_npy,
+    ".safetensors": _map_safetensors,
+}
+"""The same, but the first array stays in the file where the format allows it."""

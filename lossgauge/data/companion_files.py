@@ -12,24 +12,32 @@ from typing import Any
 
 import numpy as np
 
-from lossgauge.data.array_files import READERS, has_array, load_npy
+from lossgauge.data.array_files import MAPPERS, READERS, has_array, load_npy
 from lossgauge.errors import DataError, nearest
 
 MAY_HAVE_COMPANIONS = (".npy", ".safetensors")
 
 
 def read_arrays(
-    path: Path, names: Sequence[str], *, needed: int, beside: Mapping[str, np.ndarray] | None = None
+    path: Path,
+    names: Sequence[str],
+    *,
+    needed: int,
+    beside: Mapping[str, np.ndarray] | None = None,
+    mapped: bool = False,
 ) -> tuple[dict[str, Any], list[Path]]:
     """The arrays in `names` that the file or its companions have, and the files that were read.
 
     The first of `names` are the embeddings, always an array; the others are arrays, or lists with None for a
-    missing entry. `beside` has this file's part of a shared `labels.npy` and the like. Raises DataError for a
+    missing entry. If `mapped`, the embeddings of .npy and .safetensors files stay on disk until they are used. `beside` has this file's part of a shared `labels.npy` and the like. Raises DataError for a
     suffix not in READERS, a file that cannot be read, and where one of the first `needed` names is missing.
     """
     if path.suffix not in READERS:
-        raise DataError(f"{path} has an unknown suffix{nearest(path.suffix, READERS)}")
-    arrays, there = READERS[path.suffix](path, names)
+        raise DataError(
+            f"{path} has an unknown suffix (known: {', '.join(READERS)}, and folders of them): save the rows with "
+            "numpy.savez('x.npz', embeddings=…, labels=…)"
+        )
+    arrays, there = (MAPPERS if mapped else READERS)[path.suffix](path, names)
     files = [path]
     for name in names[1:] if path.suffix in MAY_HAVE_COMPANIONS else ():
         if name in arrays:

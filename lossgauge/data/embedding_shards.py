@@ -33,21 +33,32 @@ class Shard(NamedTuple):
     """All files that were read: this one and its companions."""
 
 
-def read_shards(path: Path, embeddings_name: str, labels_name: str) -> list[Shard]:
+def read_shards(
+    path: Path,
+    embeddings_name: str,
+    labels_name: str,
+    *,
+    needs_labels: bool = True,
+    mapped: bool = False,
+) -> list[Shard]:
     """The arrays of a file, or of all files of a folder in the order of their names.
 
-    Raises DataError for a file that cannot be read or lacks embeddings or labels, and for a companion file that may
+    If `mapped`, the embeddings of .npy and .safetensors files stay on disk until they are used. Raises DataError for a file that cannot be read or lacks embeddings or labels, and for a companion file that may
     belong to another array.
     """
     names = (embeddings_name, labels_name, "ids", "split", "group")
     paths = _files(path, names)
     if not path.is_dir():
         _check_shared(path, names)
+    needed = 2 if needs_labels else 1
     if len(paths) == 1:
-        shards = [_shard(paths[0], names, None)]
+        shards = [_shard(paths[0], names, None, needed, mapped)]
     else:
         parts, shared = _parts(paths, names)
-        shards = [_shard(file, names, part) for file, part in zip(paths, parts, strict=True)]
+        shards = [
+            _shard(file, names, part, needed, mapped)
+            for file, part in zip(paths, parts, strict=True)
+        ]
         shards[0].files.extend(shared)
     if path.is_dir():
         _check_all_read(path, names, shards)
@@ -182,8 +193,12 @@ def _is_data(file: Path, names: tuple[str, ...]) -> bool:
 
 
 def _shard(
-    path: Path, names: tuple[str, str, str, str, str], beside: dict[str, np.ndarray] | None
+    path: Path,
+    names: tuple[str, str, str, str, str],
+    beside: dict[str, np.ndarray] | None,
+    needed: int,
+    mapped: bool,
 ) -> Shard:
-    arrays, files = read_arrays(path, names, needed=2, beside=beside)
+    arrays, files = read_arrays(path, names, needed=needed, beside=beside, mapped=mapped)
     embeddings, labels, ids, sides, groups = (arrays.get(name) for name in names)
-    return Shard(path, np.asarray(embeddings), labels, ids, sides, groups, files)
+    return Shard(path, np.asanyarray(embeddings), labels, ids, sides, groups, files)

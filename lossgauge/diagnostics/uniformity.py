@@ -18,7 +18,7 @@ def uniformity(rows: Float[Tensor, "rows width"]) -> float:
     """log of the mean of e^{−2‖z − z'‖²} over pairs of at most `UNIFORMITY_ROWS` rows, evenly spaced."""
     if len(rows) < 2:
         return math.nan
-    some = rows.detach()[_evenly_spaced(len(rows)).to(rows.device)]
+    some = rows.detach()[evenly_spaced(len(rows)).to(rows.device)]
     kind = torch.promote_types(some.dtype, torch.float32)
     unit = power_of_two(some)
     some = some.double() / unit
@@ -29,6 +29,6 @@ def uniformity(rows: Float[Tensor, "rows width"]) -> float:
     return float((-2 * distances.square_()).logsumexp(dim=0)) - math.log(len(distances))
 
 
-def _evenly_spaced(count: int) -> Int[Tensor, " picked"]:
+def evenly_spaced(count: int) -> Int[Tensor, " picked"]:
     picked = min(count, UNIFORMITY_ROWS)
     return torch.arange(picked) * (count - 1) // (picked - 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from lossgauge.batch import ArrayLike, as_batch
 from lossgauge.diagnostics.moments import Moments, moments, overall_mean
 from lossgauge.diagnostics.scale import LARGEST_ENTRY, LEAST_ENTRY, power_of_two
 from lossgauge.diagnostics.spacing import spacing
+from lossgauge.diagnostics.spectrum import effective_rank
 from lossgauge.diagnostics.uniformity import uniformity as uniformity_of
 from lossgauge.errors import InputError
 
@@ -170,18 +171,30 @@ def geometry_of(of: Moments, *, uniformity: float = math.nan) -> Geometry:
     )
 
 
-def effective_rank(of: Moments) -> float:
-    """exp of the entropy of the covariance's spectrum, in [1, width]; NaN if the rows do not vary."""
-    spread = of.spread
-    matrix = spread @ spread.T if len(spread) < spread.shape[1] else spread
-    spectrum = torch.linalg.eigvalsh(matrix).clamp(min=0)
-    total = spectrum.sum()
-    # with equal rows, only the rounding of their mean remains, which is not variance
-    size = float(of.sizes.sum()) * float(overall_mean(of).square().sum())
-    if float(total) <= 1e-28 * size:
-        return math.nan
-    share = spectrum / total
-    return float(torch.special.entr(share).sum().exp())
+def geometry_without_classes(of: Moments, *, uniformity: float = math.nan) -> Geometry:
+    """The numbers that need no classes: offset of the mean of all rows, effective rank and uniformity; the others are NaN."""
+    names = [field.name for field in fields(Geometry) if field.type == "float"]
+    nothing = of.scatter[:0]
+    known = {
+        "offset": float(overall_mean(of).square().sum()),
+        "effective_rank": effective_rank(of),
+        "uniformity": uniformity,
+    }
+    return Geometry(
+        **dict.fromkeys(names, math.nan) | known,
+        class_count=0,
+        sample_count=int(of.sizes.sum()),
+        singleton_count=0,
+        per_class=PerClass(
+            label=nothing.long(),
+            size=nothing.long(),
+            intra=nothing,
+            margin=nothing,
+            nearest=nothing.long(),
+            spacing=nothing,
+            distance=nothing,
+        ),
+    )
 
 
 def _unit(rows: Float[Tensor, "rows width"]) -> float:

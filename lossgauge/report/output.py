@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lossgauge.errors import DiskError, InputError
@@ -21,17 +21,22 @@ def write_page(view: StudyView, path: Path, claims: Sequence[ClaimPlan] = ()) ->
     Raises InputError where `path` exists and is not a regular file, and where rows of one dataset come from different
     splits; DiskError where it cannot be written.
     """
+    return write_html(path, lambda: page(view, claims))
+
+
+def write_html(path: Path, make: Callable[[], str]) -> Path:
+    """`path`, which now holds what `make` returns, or is as it was before. Raises as `write_page`."""
     try:
         _check_place(path)
-        html = page(view, claims)
+        html = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
         with atomic_file(path) as temporary:
             temporary.write_text(html, encoding="utf-8")
     except OSError as error:
         raise DiskError(
-            f"the report cannot be written to {path} ({error.strerror or error}); fix that and run `lossgauge report`, "
-            "or give another path (--out)"
+            f"the report cannot be written to {path} ({error.strerror or error}); fix that and run the same command "
+            "again, or give another path"
         ) from None
     return path
 

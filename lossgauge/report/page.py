@@ -53,7 +53,7 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = ()) -> str:
     view = view.portable()
     view.check_one_split()
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             question=question(view),
@@ -83,7 +83,8 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = ()) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, with the filters and names that they share."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,

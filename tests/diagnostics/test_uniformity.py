@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lossgauge.diagnostics.uniformity import _evenly_spaced, uniformity
+from lossgauge.diagnostics.uniformity import evenly_spaced, uniformity
 
 
 def unit_rows(count, width, *, seed=0):
@@ -20,7 +20,7 @@ def test_uniformity_of_many_rows_sorted_by_class_is_near_that_of_all():
 
 def test_the_rows_that_uniformity_looks_at_reach_the_last_one_of_any_number():
     for count in (2, 2048, 2049, 2**24 + 1, 2**24 + 3, 10**8 + 1):
-        picked = _evenly_spaced(count)
+        picked = evenly_spaced(count)
         assert (picked[0], picked[-1]) == (0, count - 1)
         assert len(picked) == min(count, 2048)
         steps = picked.diff()

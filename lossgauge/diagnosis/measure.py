@@ -1,0 +1,284 @@
+"""The diagnosis of a table of embeddings: linear numbers over all rows, numbers over pairs over all rows or a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from lossgauge.batch import ArrayLike
+from lossgauge.diagnosis.comparison import compare, same_items
+from lossgauge.diagnosis.one_pass import measure_part
+from lossgauge.diagnosis.over_pairs import (
+    Classes,
+    confused_of,
+    directions_of,
+    hubness_of,
+    label_errors_of,
+    open_set_of,
+    thresholds_of,
+)
+from lossgauge.diagnosis.parts import PartMeasures, Queries, merge_parts
+from lossgauge.diagnosis.ranked import ranked_all, ranked_by_dot, ranked_of
+from lossgauge.diagnosis.records import Diagnosis, Ranked
+from lossgauge.diagnosis.sampling import (
+    draw,
+    query_count,
+)
+from lossgauge.diagnosis.search import NEIGHBORS, search_all, search_candidates, with_queries
+from lossgauge.diagnosis.source import LABELS_NAME, Source, from_arrays, from_files
+from lossgauge.diagnostics.copies import Copies, copies
+from lossgauge.diagnostics.hubness import Hubness
+from lossgauge.diagnostics.label_errors import LabelErrors
+from lossgauge.diagnostics.moments import Moments
+from lossgauge.diagnostics.spectrum import spectrum
+from lossgauge.diagnostics.uniformity import evenly_spaced, uniformity
+from lossgauge.diagnostics.variance import Geometry, geometry_of, geometry_without_classes
+from lossgauge.errors import InputError
+from lossgauge.health.data import data_findings
+from lossgauge.health.finding import Finding, worst_first
+from lossgauge.health.space import norm_findings, space_findings
+from lossgauge.ranking.scores import norms_and_directions
+
+ENGINES = ("local", "ray")
+EQUAL_NORMS = 1e-3
+"""Rows whose norms vary by less (standard deviation over mean) are ranked alike by cosine and by dot product."""
+Progress = Callable[[int, int], None]
+"""Is called with the rows that are done, and all."""
+
+
+def diagnose(
+    embeddings: str | Path | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    against: str | Path | ArrayLike | None = None,
+    embeddings_name: str = "embeddings",
+    labels_name: str = LABELS_NAME,
+    queries: int | None = None,
+    seed: int = 0,
+    engine: str = "local",
+    progress: Progress = lambda done, rows: None,
+) -> Diagnosis:
+    """What a table of embeddings is like, and what is wrong with it: `print(lg.diagnose("x.npz"))`.
+
+    `embeddings` is a file or folder (see docs/your-own-data.md), or an array with its `labels`. Labels are not needed, but much
+    is measured with labels only. Where all rows are too many to be compared with each other, `queries` of them (256 or more
+    by default) are compared with all, and the numbers have an interval; `seed` draws them. `against` has the
+    same rows of another model, and `diagnosis.against` what has changed. `engine="ray"` reads each file of a folder
+    on a Ray cluster.
+
+    Rows are normalised, rows of zeros are left out. Reads .npy and .safetensors files once from the disk, and needs 24 bytes of
+    memory for each row and 64 MB. Raises DataError or InputError, in one line, for what cannot be read or compared.
+    """
+    if queries is not None and queries < 1:
+        raise InputError(f"queries must be at least 1, got {queries}")
+    read = partial(from_files, embeddings_name=embeddings_name, labels_name=labels_name)
+    if isinstance(embeddings, str | Path):
+        if labels is not None:
+            raise InputError("the labels are read from the file: give either a file, or two arrays")
+        source = read(Path(embeddings))
+    else:
+        source = from_arrays(embeddings, labels)
+    diagnosis = _diagnose(source, queries=queries, seed=seed, engine=engine, progress=progress)
+    if against is None:
+        return diagnosis
+
+    other = read(Path(against)) if isinstance(against, str | Path) else from_arrays(against, labels)
+    other = same_items(source, other)
+    after = _diagnose(other, queries=queries, seed=seed, engine=engine, progress=progress)
+    return replace(diagnosis, against=compare(diagnosis, after, source, other))
+
+
+def _diagnose(
+    source: Source, *, queries: int | None, seed: int, engine: str, progress: Progress
+) -> Diagnosis:
+    classes = Classes.of(source)
+    count = query_count(source.row_count, source.width, queries)
+    every = count == source.row_count
+    drawn = None if every else _queries(source, classes, draw(source.row_count, count, seed))
+    parts = _parts(source, classes, drawn, exact=every, engine=engine, progress=progress)
+    if parts.moments is None:
+        raise InputError(
+            f"{source.name}: all {source.row_count} rows are zero, so none has a direction"
+        )
+    keep = np.ones(source.row_count, dtype=bool)
+    keep[parts.zero] = False
+    groups = np.where(keep, classes.groups, -1)
+    classes = classes._replace(groups=groups)
+    if keep.sum() < 2:
+        raise InputError(f"{source.name}: all rows but one are zero, and a diagnosis compares rows")
+
+    rows = np.flatnonzero(keep) if every else None
+    directions = None if rows is None else directions_of(source, rows)
+    differ = parts.norms.variation > EQUAL_NORMS
+    ranked: list[Ranked] = []
+    if directions is not None and rows is not None:
+        search = search_all(directions, rows, groups[rows])
+        if classes.usable:
+            first, of_queries = ranked_all(directions, groups[rows], "cosine")
+            ranked = [first]
+            search = with_queries(search, of_queries)
+            if differ:
+                ranked.append(ranked_all(source.rows(rows), groups[rows], "dot")[0])
+    else:
+        assert drawn is not None
+        assert parts.candidates is not None
+        search = search_candidates(source, drawn, parts.candidates, int(keep.sum()))
+        if classes.usable:
+            ranked = [ranked_of(search, groups)]
+            if differ:
+                ranked += ranked_by_dot(source, classes.groups, seed=seed)
+    measured = _geometry(source, classes, parts.moments, directions, keep)
+    hubs, hub_intervals = hubness_of(source, search, keep, every=every, seed=seed)
+    suspects = label_errors_of(search, classes) if classes.usable else None
+    copied = _copies(source, parts, keep)
+    names = source.class_names
+    findings = _findings(measured, source, classes, hubs, suspects, copied, parts, ranked)
+    return Diagnosis(
+        name=source.name,
+        row_count=source.row_count,
+        width=source.width,
+        class_count=0 if source.labels is None else len(classes.labels),
+        class_names=names,
+        notes=(*source.notes, *_notes(source, classes, parts)),
+        norms=parts.norms,
+        geometry=measured,
+        spectrum=spectrum(parts.moments),
+        ranked=tuple(ranked),
+        thresholds=thresholds_of(source, classes, seed) if classes.usable else None,
+        open_set=open_set_of(search) if classes.usable else None,
+        hubness=hubs,
+        hubness_intervals=hub_intervals,
+        confused=tuple(confused_of(search, classes)) if classes.usable else (),
+        label_errors=suspects,
+        copies=copied,
+        findings=tuple(findings),
+        search=search,
+        labels=source.labels,
+        ids=source.ids,
+    )
+
+
+def _queries(source: Source, classes: Classes, rows: Int64[np.ndarray, " queries"]) -> Queries:
+    """Rows of zeros are no queries."""
+    norms, directions = norms_and_directions(source.rows(rows))
+    known = ((norms > 0) & torch.isfinite(norms)).numpy()
+    return Queries(rows[known], classes.groups[rows[known]], directions.numpy()[known])
+
+
+def _parts(
+    source: Source,
+    classes: Classes,
+    queries: Queries | None,
+    *,
+    exact: bool,
+    engine: str,
+    progress: Progress,
+) -> PartMeasures:
+    done = [0]
+
+    def step(rows: int) -> None:
+        done[0] += rows
+        progress(done[0], source.row_count)
+
+    measure = partial(
+        measure_part,
+        class_count=len(classes.labels),
+        queries=queries,
+        neighbors=NEIGHBORS,
+        exact=exact,
+    )
+    starts = source.starts
+    ranges = list(pairwise(starts))
+    if engine == "ray":
+        from lossgauge.diagnosis.on_ray import measure_on_ray
+
+        return merge_parts(
+            measure_on_ray(source, [classes.groups[a:b] for a, b in ranges], measure, step)
+        )
+    parts = [
+        measure(array, classes.groups[a:b], first_row=a, where=source.where, progress=step)
+        for array, (a, b) in zip(source.arrays, ranges, strict=True)
+    ]
+    return merge_parts(parts)
+
+
+def _geometry(
+    source: Source,
+    classes: Classes,
+    of: Moments,
+    directions: Tensor | None,
+    keep: Bool[np.ndarray, " rows"],
+) -> Geometry:
+    if directions is None:
+        spaced = evenly_spaced(source.row_count).numpy()
+        directions = directions_of(source, spaced[keep[spaced]])
+    even = uniformity(directions)
+    if not classes.usable or len(of.labels) < 2 or bool((of.sizes == 1).all()):
+        return geometry_without_classes(of, uniformity=even)
+    labels = torch.from_numpy(classes.labels)[of.labels]
+    return geometry_of(of._replace(labels=labels), uniformity=even)
+
+
+def _copies(source: Source, parts: PartMeasures, keep: Bool[np.ndarray, " rows"]) -> Copies:
+    """Rows of zeros are left out: they are counted as such."""
+    known = slice(None) if keep.all() else np.flatnonzero(keep)
+    found = copies(
+        torch.from_numpy(parts.hashes[known].view(np.int64)),
+        None if source.labels is None else torch.from_numpy(source.labels[known]),
+        None if source.trains is None else torch.from_numpy(source.trains[known]),
+    )
+    if isinstance(known, slice):
+        return found
+    numbers = torch.from_numpy(known)
+    return found._replace(row=numbers[found.row], of=numbers[found.of])
+
+
+def _findings(
+    measured: Geometry,
+    source: Source,
+    classes: Classes,
+    hubs: Hubness | None,
+    suspects: LabelErrors | None,
+    copied: Copies,
+    parts: PartMeasures,
+    ranked: Sequence[Ranked],
+) -> list[Finding]:
+    """The one place where rules are asked."""
+    names = source.class_names
+    sizes: dict[int, int] = {}
+    if classes.usable:
+        counts = np.bincount(classes.groups[classes.groups >= 0], minlength=len(classes.labels))
+        sizes = dict(zip(classes.labels.tolist(), counts.tolist(), strict=True))
+    found = space_findings(measured, hubness=hubs, names=names, width=source.width)
+    found += data_findings(label_errors=suspects, copies=copied, class_sizes=sizes, names=names)
+    if len(ranked) > 1:
+        dot = ranked[-1]
+        cosine = next(one for one in ranked[-2::-1] if one.searched == dot.searched)
+        found += norm_findings(
+            (parts.norms.least, parts.norms.most),
+            cosine_recall=cosine.recall_at[1].mean,
+            dot_recall=dot.recall_at[1].mean,
+        )
+    return worst_first(found)
+
+
+def _notes(source: Source, classes: Classes, parts: PartMeasures) -> list[str]:
+    notes = []
+    if parts.norms.zero_count:
+        notes.append(
+            f"{parts.norms.zero_count:,} of {source.row_count:,} rows are all zeros and are left out, the first is "
+            f"{source.where(parts.norms.first_zero)}"
+        )
+    if source.labels is not None and len(classes.labels) == 1:
+        notes.append("all rows have one label: nothing that compares classes is measured")
+    elif source.labels is not None and not classes.usable:
+        notes.append("every row has its own label: nothing that compares classes is measured")
+    return notes
