@@ -46,8 +46,8 @@ NORMS = (0.01, 0.1)
 """R@1 by cosine minus R@1 by dot product above this: watch, act."""
 EQUAL_NORMS = 1e-3
 """Row norms whose largest is above the smallest by at most this share are equal."""
-FEW_ROWS = 10
-"""A finding about a class with fewer rows is never `act`: chance alone gives such classes in a large set."""
+FEW_ROWS = 15
+"""A finding about a class with fewer rows is never `act`: chance alone gives such classes."""
 
 
 def space_findings(

@@ -129,13 +129,20 @@ def _run(
 ) -> _Run:
     name = our_name(loss) if loss else ""
     ours = name if name in LOSSES else ""
+    terms = [float(count) for row in rows if (count := row.get("term_count"))]
     return _Run(
         rows=rows,
         subject=loss or "the loss",
         loss=ours,
         settings=all_settings(ours, settings) if ours else settings,
         batch_size=batch_size,
-        values=loss_values(loss, settings, batch_size=batch_size, class_count=class_count),
+        values=loss_values(
+            loss,
+            settings,
+            batch_size=batch_size,
+            class_count=class_count,
+            term_count=fmean(terms) if terms else None,
+        ),
     )
 
 
