@@ -542,7 +542,7 @@ def diagnose(
     queries: Annotated[
         int | None,
         typer.Option(
-            help="Number of rows to search for among all. Default: all where that takes seconds, else at least 256."
+            help="Number of rows to search for among all. Default: all where that takes seconds, else at least 128."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the samples.")] = 0,

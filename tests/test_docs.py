@@ -92,8 +92,17 @@ LINES: dict[str, Line] = {
     ),
     "lossgauge check triplet": Line(),
     "lossgauge check embeddings.npz": Line(),
-    "lossgauge check file.npz": Line(("lossgauge check embeddings.npz",)),
-    "lossgauge check x.npz": Line(),
+    "lossgauge diagnose": Line(("lossgauge diagnose embeddings.npz",)),
+    "lossgauge diagnose embeddings.npz": Line(),
+    "lossgauge diagnose file.npz": Line(("lossgauge diagnose embeddings.npz",)),
+    "lossgauge diagnose x.npz": Line(),
+    "lossgauge diagnose embeddings.npz --against x.npz --page page.html": Line(),
+    "lossgauge diagnose embeddings.npz --json --fail-on act": Line(
+        ("lossgauge diagnose embeddings.npz --json",)  # the rows are random: a finding says so
+    ),
+    "lossgauge diagnose shards --engine ray": Line(
+        only_parsed="starts a cluster: tests/diagnosis/test_on_ray.py does"
+    ),
     "lossgauge check my_loss.py:Pull": Line(),
     "lossgauge cache ls | verify | rm": Line(
         (

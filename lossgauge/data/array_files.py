@@ -44,7 +44,7 @@ def _read_npz(path: Path, names: Sequence[str]) -> _Reading:
 def _not_read(path: Path, error: Exception) -> DataError:
     if "Object arrays" in str(error):
         return DataError(
-            f"{path} holds an array of Python objects, which is not unpickled: save text with labels.astype(str), "
+            f"{path} cannot be read as {path.suffix}: it holds an array of Python objects; save text with labels.astype(str), "
             "and numbers with .astype(float) or .astype(int)"
         )
     return DataError(f"{path} cannot be read as {path.suffix}: {reason_of(error)}")

@@ -72,7 +72,7 @@ def same_items(source: Source, other: Source) -> Source:
         if one is not None and two is not None and (odd := np.flatnonzero(one != two)).size:
             raise InputError(
                 f"both tables must have the same rows, but {source.where(int(odd[0]))} has {what[:-1]} {one[odd[0]]!s} and "
-                f"{other.where(int(odd[0]))} has {two[odd[0]]!s}: sort both alike"
+                f"{other.where(int(odd[0]))} has {what[:-1]} {two[odd[0]]!s}: sort both alike"
             )
     if other.labels is None:
         return other._replace(labels=source.labels, class_names=source.class_names, notes=())

@@ -6,8 +6,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, UInt64
-from torch import Tensor
+from jaxtyping import Float32, Float64, Int64, UInt64
 
 from lossgauge.diagnosis.parts import Candidates, Nearest, Norms, Queries, merge_norms, norms_of
 from lossgauge.diagnostics.moments import Moments
@@ -18,6 +17,9 @@ PRODUCT_ROWS = 4096
 """Rows of one matrix product: the scores of 256 queries fit in the cache."""
 SPARE = 8
 """Rows kept beyond those that are needed: float32 scores may order close ones wrongly, and float64 decides."""
+
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Lane:
@@ -36,8 +38,10 @@ class Lane:
         covariance: bool,
     ) -> None:
         self.rows: Float32[np.ndarray, "block width"] = np.empty((block_rows, width), np.float32)
+        self.exponents: Int64[np.ndarray, " block"] | None = None
+        """Of the powers of two by which the rows were divided."""
         self.pending: Future[None] | None = None
-        self.norms = Norms(0, 0.0, 0.0, np.inf, 0.0, 0, -1)
+        self.norms = Norms(0, 0.0, np.inf, 0.0, 0, -1)
         self.zero: list[np.ndarray] = [np.empty(0, np.int64)]
         self._centered = np.empty_like(self.rows)
         self._center, self._keys = center, keys
@@ -77,6 +81,9 @@ class Lane:
         )
         if (bad := pass_rows(block)) >= 0:
             return bad
+        if self.exponents is not None:
+            norms = np.ldexp(norms, self.exponents[:count].astype(np.int32))
+            hashes += self.exponents[:count].view(np.uint64) * _ODD
         zero = np.flatnonzero(group < 0)
         self.zero.append(zero + first_row)
         self.norms = merge_norms(self.norms, norms_of(norms, zero + first_row))
@@ -98,25 +105,32 @@ class Lane:
                 keep_nearest(task, first_row + start)
         return -1
 
-    def moments(self, center: Float64[np.ndarray, " width"]) -> Moments | None:
-        """The moments of all blocks; None without a row that is not zero."""
+    def joined(self, other: Lane) -> Lane:
+        """This lane, with the sums of another one; Chan, Golub, LeVeque 1979."""
+        sizes = self._sizes + other._sizes
+        share = np.divide(other._sizes, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        gap = other._mean - self._mean
+        self._scatter += other._scatter + np.square(gap).sum(axis=1) * self._sizes * share
+        self._mean += gap * share[:, None]
+        self._sizes = sizes
+        if self._product is not None and other._product is not None:
+            self._product += other._product
+        self.norms = merge_norms(self.norms, other.norms)
+        self.zero += other.zero
+        return self
+
+    def moments(self) -> Moments:
+        """The moments of the blocks, which have at least as many rows as the width."""
         assert self._product is not None
         labels = np.flatnonzero(self._sizes)
-        if not len(labels):
-            return None
         sizes, mean = self._sizes[labels], self._mean[labels]
-        rows = float(sizes.sum())
-        away = torch.from_numpy(sizes @ mean / rows - center)
-        spread = self._product - rows * torch.outer(away, away)
-        if rows < len(away):
-            # few rows are kept as such by `moments`: a root of the matrix has the same products
-            spread = _root(spread, int(rows))
+        away = torch.from_numpy(sizes @ mean / sizes.sum() - self._center)
         return Moments(
             torch.from_numpy(labels),
             torch.from_numpy(sizes).long(),
             torch.from_numpy(mean),
             torch.from_numpy(self._scatter[labels]),
-            spread,
+            self._product - float(sizes.sum()) * torch.outer(away, away),
         )
 
     def candidates(self, offset: Float64[np.ndarray, " queries"]) -> Candidates:
@@ -125,10 +139,3 @@ class Lane:
         for score, row in zip(self._nearest[::2], self._nearest[1::2], strict=True):
             found.append(Nearest(score.astype(np.float64) + offset[:, None], row))
         return Candidates(*found)
-
-
-def _root(matrix: Tensor, rows: int) -> Tensor:
-    """`rows` rows whose sum of outer products is `matrix`, which has no higher rank."""
-    values, vectors = torch.linalg.eigh(matrix)
-    root: Tensor = (vectors * values.clamp(min=0).sqrt()).T[-rows:]
-    return root

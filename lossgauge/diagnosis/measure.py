@@ -48,8 +48,6 @@ from lossgauge.health.space import norm_findings, space_findings
 from lossgauge.ranking.scores import norms_and_directions
 
 ENGINES = ("local", "ray")
-EQUAL_NORMS = 1e-3
-"""Rows whose norms vary by less (standard deviation over mean) are ranked alike by cosine and by dot product."""
 Progress = Callable[[int, int], None]
 """Is called with the rows that are done, and all."""
 
@@ -69,16 +67,18 @@ def diagnose(
     """What a table of embeddings is like, and what is wrong with it: `print(lg.diagnose("x.npz"))`.
 
     `embeddings` is a file or folder (see docs/your-own-data.md), or an array with its `labels`. Labels are not needed, but much
-    is measured with labels only. Where all rows are too many to be compared with each other, `queries` of them (256 or more
+    is measured with labels only. Where all rows are too many to be compared with each other, `queries` of them (128 or more
     by default) are compared with all, and the numbers have an interval; `seed` draws them. `against` has the
     same rows of another model, and `diagnosis.against` what has changed. `engine="ray"` reads each file of a folder
     on a Ray cluster.
 
-    Rows are normalised, rows of zeros are left out. Reads .npy and .safetensors files once from the disk, and needs 24 bytes of
-    memory for each row and 64 MB. Raises DataError or InputError, in one line, for what cannot be read or compared.
+    Rows are normalised, rows of zeros are left out. Reads .npy and .safetensors files once from the disk, and needs about 50 bytes of
+    memory for each row, and 100 MB. Raises DataError or InputError, in one line, for what cannot be read or compared.
     """
     if queries is not None and queries < 1:
         raise InputError(f"queries must be at least 1, got {queries}")
+    if engine not in ENGINES:
+        raise InputError(f"engine must be local or ray, got {engine!r}")
     read = partial(from_files, embeddings_name=embeddings_name, labels_name=labels_name)
     if isinstance(embeddings, str | Path):
         if labels is not None:
@@ -86,14 +86,15 @@ def diagnose(
         source = read(Path(embeddings))
     else:
         source = from_arrays(embeddings, labels)
-    diagnosis = _diagnose(source, queries=queries, seed=seed, engine=engine, progress=progress)
+    run = partial(_diagnose, seed=seed, engine=engine, progress=progress)
     if against is None:
-        return diagnosis
-
+        return run(source, queries=queries)
     other = read(Path(against)) if isinstance(against, str | Path) else from_arrays(against, labels)
     other = same_items(source, other)
-    after = _diagnose(other, queries=queries, seed=seed, engine=engine, progress=progress)
-    return replace(diagnosis, against=compare(diagnosis, after, source, other))
+    # both search for the same queries, though the widths may differ
+    count = min(query_count(of.row_count, of.width, queries) for of in (source, other))
+    before, after = run(source, queries=count), run(other, queries=count)
+    return replace(before, against=compare(before, after, source, other))
 
 
 def _diagnose(
@@ -117,7 +118,7 @@ def _diagnose(
 
     rows = np.flatnonzero(keep) if every else None
     directions = None if rows is None else directions_of(source, rows)
-    differ = parts.norms.variation > EQUAL_NORMS
+    differ = parts.norms.differ
     ranked: list[Ranked] = []
     if directions is not None and rows is not None:
         search = search_all(directions, rows, groups[rows])

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from lossgauge.diagnosis.block_reader import block_reader
+from lossgauge.diagnosis.block_reader import block_reader, some_rows
 from lossgauge.diagnosis.lane import Lane
-from lossgauge.diagnosis.parts import PartMeasures, Queries, merge_candidates, merge_norms
-from lossgauge.diagnostics.moments import Moments, merge_all, moments
+from lossgauge.diagnosis.parts import PartMeasures, Queries, merge_candidates
+from lossgauge.diagnostics.moments import Moments, moments
 from lossgauge.errors import DataError
 from lossgauge.machine import torch_threads, usable_cores
 from lossgauge.ranking.scores import norms_and_directions
@@ -76,39 +76,41 @@ def measure_part(
         for number, first in enumerate(range(0, len(array), block_rows)):
             lane, last = lanes[number % count], min(first + block_rows, len(array))
             lane.finish()
-            read(lane.rows[: last - first], first)
+            lane.exponents = read(lane.rows[: last - first], first)
             lane.pending = pool.submit(work, lane, first, last)
         for lane in lanes:
             lane.finish()
 
-    norms = reduce(merge_norms, (lane.norms for lane in lanes))
-    zero = np.sort(np.concatenate([zeros for lane in lanes for zeros in lane.zero]))
-    if exact:
-        keep = np.setdiff1d(np.arange(len(array)), zero - first_row)
-        found = _exact_moments(array, groups, keep)
-    else:
-        known = [part for lane in lanes if (part := lane.moments(center)) is not None]
-        found = merge_all(known) if known else None
     candidates = None
     if queries is not None:
         offset = queries.directions @ center
         candidates = merge_candidates([lane.candidates(offset) for lane in lanes])
-    return PartMeasures(found, norms, hashes, zero, candidates)
+    whole = reduce(Lane.joined, lanes)
+    zero = np.sort(np.concatenate(whole.zero))
+    # few rows have their moments in another form
+    if exact or whole.norms.rows < width:
+        keep = np.setdiff1d(np.arange(len(array)), zero - first_row)
+        found = _exact_moments(array, groups, keep)
+    else:
+        found = whole.moments()
+    return PartMeasures(found, whole.norms, hashes, zero, candidates)
 
 
 def _exact_moments(array: np.ndarray, groups: np.ndarray, keep: np.ndarray) -> Moments | None:
     if not len(keep):
         return None
-    rows = torch.from_numpy(np.ascontiguousarray(array[keep], dtype=np.float64))
+    rows = torch.from_numpy(some_rows(array, keep).astype(np.float64))
     return moments(norms_and_directions(rows)[1], groups[keep])
 
 
 def _center(array: np.ndarray) -> Float64[np.ndarray, " width"]:
     """The mean direction of the first rows: near the mean of all, so that centred rows are small."""
-    some = np.asarray(array[:CENTER_ROWS], dtype=np.float64)
+    some = np.empty((min(CENTER_ROWS, len(array)), array.shape[1]), np.float32)
+    with block_reader(array) as read:
+        read(some, 0)
     some = some[np.isfinite(some).all(axis=1)]
     if not len(some):
         return np.zeros(array.shape[1])
-    _, directions = norms_and_directions(torch.from_numpy(some))
+    _, directions = norms_and_directions(torch.from_numpy(some).double())
     center: np.ndarray = directions.mean(dim=0).numpy()
     return center

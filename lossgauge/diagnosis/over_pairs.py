@@ -101,7 +101,7 @@ def _hubness_of(search: Search) -> Hubness:
 
 def label_errors_of(search: Search, classes: Classes) -> LabelErrors | None:
     k = min(LABEL_NEIGHBORS, search.neighbors.shape[1])
-    if k < 2 or search.searched < LEAST_ROWS:
+    if k < 2 or search.searched < LEAST_ROWS or not len(search.rows):
         return None
     sizes = np.bincount(classes.groups[classes.groups >= 0], minlength=len(classes.labels))
     found = label_errors(

@@ -11,14 +11,15 @@ from jaxtyping import Float64, Int64, UInt64
 
 from lossgauge.diagnostics.moments import Moments, merge_all
 
+EQUAL_NORMS = 1e-3
+"""Norms whose largest is above the smallest by at most this share are equal."""
+
 
 class Norms(NamedTuple):
     """The lengths of the rows that are not zero, and how many are zero."""
 
     rows: int
     mean: float
-    scatter: float
-    """Σ(norm − mean)²."""
     least: float
     most: float
     zero_count: int
@@ -26,9 +27,9 @@ class Norms(NamedTuple):
     """The number of the first row of zeros; −1 if there is none."""
 
     @property
-    def variation(self) -> float:
-        """Standard deviation over mean: 0 if all rows have one length."""
-        return float((self.scatter / self.rows) ** 0.5 / self.mean) if self.rows else 0.0
+    def differ(self) -> bool:
+        """Whether cosine and dot product may rank differently."""
+        return self.most > self.least * (1 + EQUAL_NORMS)
 
 
 class Queries(NamedTuple):
@@ -87,7 +88,6 @@ def merge_norms(a: Norms, b: Norms) -> Norms:
     return Norms(
         rows=count,
         mean=(a.mean + gap * b.rows / count if a.rows else b.mean) if count else 0.0,
-        scatter=a.scatter + b.scatter + (gap * gap * a.rows * b.rows / count if count else 0.0),
         least=min(a.least, b.least),
         most=max(a.most, b.most),
         zero_count=a.zero_count + b.zero_count,
@@ -113,9 +113,6 @@ def norms_of(norms: Float64[np.ndarray, " rows"], zero: np.ndarray) -> Norms:
     known = norms[norms > 0] if len(zero) else norms
     first = int(zero[0]) if len(zero) else -1
     if not len(known):
-        return Norms(0, 0.0, 0.0, np.inf, 0.0, len(zero), first)
+        return Norms(0, 0.0, np.inf, 0.0, len(zero), first)
     mean = float(known.mean())
-    scatter = float(np.square(known - mean).sum())
-    return Norms(
-        len(known), mean, scatter, float(known.min()), float(known.max()), len(zero), first
-    )
+    return Norms(len(known), mean, float(known.min()), float(known.max()), len(zero), first)

@@ -7,7 +7,8 @@ from jaxtyping import Int64
 
 SEARCH_BUDGET = 2**36
 """Pairs × width of a search that takes some seconds."""
-LEAST_QUERIES = 256
+LEAST_QUERIES = 128
+"""A share of one half is known to 9 points. More would take longer than the disk takes to give 10 million rows."""
 THRESHOLD_ROWS = 1000
 """Rows whose pairs have thresholds: half a million pairs, of which 1 in 1,000 are still 500."""
 ROWS_PER_CLASS = 5

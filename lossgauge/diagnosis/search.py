@@ -76,7 +76,7 @@ def search_candidates(
 ) -> Search:
     """The exact order of what was kept: cosines in float64. A search that found fewer rows than k has as many columns."""
     order, similarity = _in_order(source, queries, candidates.any)
-    k = min(NEIGHBORS, int((order >= 0).sum(axis=1).min()))
+    k = min(NEIGHBORS, int((order >= 0).sum(axis=1).min(initial=NEIGHBORS)))
     return Search(
         queries.rows,
         queries.groups,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from lossgauge.diagnosis.comparison import Comparison
@@ -38,9 +39,9 @@ def size_line(of: Diagnosis) -> str:
         classes += f", {single} with only one row" if single else ""
     norms = of.norms
     lengths = (
-        f"norms from {short(norms.least, 3)} to {short(norms.most, 3)}"
-        if norms.most - norms.least > 1e-3 * norms.most
-        else f"all norms {short(norms.mean, 3)}"
+        f"norms from {_number(norms.least)} to {_number(norms.most)}"
+        if norms.differ
+        else f"all norms {_number(norms.mean)}"
     )
     return f"{counted(of.row_count, 'row')}{classes}, width {of.width}, {lengths}"
 
@@ -64,8 +65,9 @@ def ranked_line(ranked: Ranked) -> str:
 def geometry_line(of: Diagnosis) -> str:
     space = of.geometry
     names = {"intra": space.intra, "inter": space.inter, "offset": space.offset, "CDNV": space.cdnv}
-    known = [f"{name} {short(value, 3)}" for name, value in names.items() if value == value]
-    known.append(f"uniformity {rounded(space.uniformity, 2)}")
+    known = [f"{name} {_number(value)}" for name, value in names.items() if value == value]
+    if not math.isnan(space.uniformity):
+        known.append(f"uniformity {rounded(space.uniformity, 2)}")
     return f"geometry of the normalised rows: {'  '.join(known)}"
 
 
@@ -76,7 +78,7 @@ def spectrum_line(of: Diagnosis) -> str:
         for number, share in spread.top_share.items()
     )
     return (
-        f"spectrum: effective rank {short(spread.effective_rank, 3)} of {spread.width}; {spread.for_90_percent} directions "
+        f"spectrum: effective rank {_number(spread.effective_rank)} of {spread.width}; {spread.for_90_percent} directions "
         f"hold 90 % of the variance{'; ' + top if top else ''}"
     )
 
@@ -205,11 +207,15 @@ def comparison_lines(before: Diagnosis, of: Comparison) -> Iterator[str]:
         f"most: rows {_rows(of.moved)}"
     )
     yield "  " + "  ".join(
-        f"{name} {short(one, 3)} → {short(two, 3)}" for name, (one, two) in of.numbers.items()
+        f"{name} {_number(one)} → {_number(two)}" for name, (one, two) in of.numbers.items()
     )
     for finding in of.after.findings:
         if finding.level != "ok":
             yield f"  {finding.level}: {finding.name}: {finding.sentence}"
+
+
+def _number(value: float) -> str:
+    return short(value, 3) if math.isfinite(value) else "not defined"
 
 
 def _points(of: Interval) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from lossgauge.batch import ArrayLike, as_batch
 from lossgauge.data.embedding_shards import Shard, read_shards
 from lossgauge.data.row_checks import checked_rows
+from lossgauge.diagnosis.block_reader import some_rows
 from lossgauge.errors import DataError, InputError
 
 LABELS_NAME = "labels"
@@ -62,7 +63,7 @@ class Source(NamedTuple):
         part = np.searchsorted(starts, numbers[order], side="right") - 1
         for index, array in enumerate(self.arrays):
             of_part = order[part == index]
-            out[of_part] = array[numbers[of_part] - starts[index]]
+            out[of_part] = some_rows(array, numbers[of_part] - starts[index])
         return torch.from_numpy(out)
 
 
@@ -202,7 +203,7 @@ def _trains(sides: Any, where: Any) -> Bool[np.ndarray, " rows"]:
     odd = np.flatnonzero(~trains & (words != "test"))
     if len(odd):
         raise DataError(
-            f"split must be train or test, got {words[odd[0]]!r} in {where(int(odd[0]))}: "
+            f"split must be train or test, got {str(words[odd[0]])!r} in {where(int(odd[0]))}: "
             "correct it, or remove the row or the whole column"
         )
     return np.asarray(trains, dtype=bool)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Int64
 from torch import Tensor
@@ -47,15 +48,11 @@ def copies(
     Of n rows with 64-bit hashes, two that differ have the same hash with a probability of about n²/2⁶⁵.
     """
     count = len(hashes)
-    order = hashes.argsort(stable=True)
-    ordered = hashes[order]
-    starts = torch.ones(count, dtype=torch.bool, device=hashes.device)
-    starts[1:] = ordered[1:] != ordered[:-1]
-    group = starts.cumsum(0) - 1
-    first = torch.empty_like(order)
-    first[order] = order[starts][group]
-    row = (first != torch.arange(count, device=first.device)).nonzero().flatten()
-    of = first[row]
+    ordered = np.sort(hashes.numpy())
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    rows, group, first = _groups(hashes.numpy(), repeated)
+    row = torch.from_numpy(rows[rows != first[group]])
+    of = torch.from_numpy(first[group][rows != first[group]])
     inside = between = across = None
     by_class: dict[int, int] = {}
     if labels is not None:
@@ -64,7 +61,22 @@ def copies(
         label, size = labels[row][same].unique(return_counts=True)
         by_class = dict(zip(label.tolist(), size.tolist(), strict=True))
     if trains is not None:
-        in_training = torch.zeros(int(starts.sum()), dtype=torch.bool, device=hashes.device)
-        in_training[group[trains[order]]] = True
-        across = int((in_training[group] & ~trains[order]).sum())
+        trained = np.zeros(len(repeated), dtype=bool)
+        trained[group[trains.numpy()[rows]]] = True
+        across = int((trained[group] & ~trains.numpy()[rows]).sum())
     return Copies(row, of, inside, between, across, by_class, count)
+
+
+def _groups(
+    hashes: Int64[np.ndarray, " rows"], repeated: Int64[np.ndarray, " groups"]
+) -> tuple[Int64[np.ndarray, " some"], Int64[np.ndarray, " some"], Int64[np.ndarray, " groups"]]:
+    """The rows with one of the repeated hashes, ascending, the group of each, and the first row of each group."""
+    if not len(repeated):
+        nothing = np.empty(0, np.int64)
+        return nothing, nothing, nothing
+    place = np.searchsorted(repeated, hashes).clip(max=len(repeated) - 1)
+    rows = np.flatnonzero(repeated[place] == hashes)
+    group = place[rows]
+    first = np.full(len(repeated), len(hashes))
+    np.minimum.at(first, group, rows)
+    return rows, group, first

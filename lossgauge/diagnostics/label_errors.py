@@ -1,8 +1,9 @@
 """Labels that look wrong: rows whose neighbours agree with confidence on another class.
 
 Confident learning (Northcutt, Jiang, Chuang 2021, arXiv 1911.00068) with the shares of the k nearest neighbours as probabilities:
-another class is believed if its share reaches the share that rows of that class usually have. Two rules are added, because a
-row on a border is no error: no neighbour has the row's own label, and the row is inside the other class, not beside it.
+another class is believed if its share reaches the share that rows of that class usually have. Three rules are added, because a
+row on a border is no error: no neighbour has the row's own label, the row is inside the other class and not beside it, and that class
+is a group at all.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ TOLERANCE = 0.15
 """Errors among the neighbours lower the shares: a share this far below the usual one is enough."""
 INSIDE = 0.1
 """A row is inside a class if its mean similarity to its neighbours is not among this lowest share of that class."""
+COHERENT = 0.2
+"""A class is believed only if the share of its rows' neighbours with its label exceeds its frequency by this part of what is possible."""
 LEAST_SIZE = 3
 """Rows of smaller classes are not judged: they have too few neighbours of their own class."""
 _FEW_QUERIES = 5
@@ -73,6 +76,8 @@ def label_errors(
     suspect &= share_other > 0.5
     suspect &= share_other >= usual_share[suggested] - TOLERANCE - 1e-12
     suspect &= closeness >= least_closeness[suggested]
+    frequency = around.flatten().bincount(minlength=len(classes)) / around.numel()
+    suspect &= (usual_share - frequency >= COHERENT * (1 - frequency))[suggested]
     suspect &= ~_not_separated(own, suggested, suspect, len(classes))
     rows = suspect.nonzero().flatten()
     rows = rows[torch.argsort(-closeness[rows], stable=True)]

@@ -1,0 +1,44 @@
+import numpy as np
+import torch
+
+from lossgauge.diagnostics.copies import copies
+
+
+def slow(hashes, labels, trains):
+    found = []
+    for row, value in enumerate(hashes):
+        first = hashes.index(value)
+        if first != row:
+            found.append((row, first))
+    across = sum(
+        not trains[row] and any(trains[o] for o in range(len(hashes)) if hashes[o] == hashes[row])
+        for row in range(len(hashes))
+    )
+    inside = sum(labels[row] == labels[first] for row, first in found)
+    return found, inside, len(found) - inside, across
+
+
+def test_copies_equal_a_loop_over_pairs():
+    generator = np.random.default_rng(0)
+    for seed in range(20):
+        hashes = generator.integers(-6 - seed, 7 + seed, 40)
+        labels, trains = generator.integers(0, 3, 40), generator.integers(0, 2, 40) == 1
+        of = copies(*map(torch.from_numpy, (hashes, labels, trains)))
+        found, inside, between, across = slow(hashes.tolist(), labels.tolist(), trains.tolist())
+        assert list(zip(of.row.tolist(), of.of.tolist(), strict=True)) == found
+        assert (of.inside_classes, of.between_classes, of.across_split) == (inside, between, across)
+        assert sum(of.by_class.values()) == inside
+        assert of.share == len(found) / 40
+
+
+def test_copies_of_a_class_are_counted_under_its_label():
+    of = copies(torch.tensor([5, 5, 5, 9, 9]), torch.tensor([7, 7, 8, 8, 8]))
+    assert of.by_class == {7: 1, 8: 1}
+    assert (of.inside_classes, of.between_classes, of.across_split) == (2, 1, None)
+
+
+def test_without_labels_and_split_only_the_copies_are_known():
+    of = copies(torch.tensor([3, 4, 3]))
+    assert (of.row.tolist(), of.of.tolist()) == ([2], [0])
+    assert (of.inside_classes, of.between_classes, of.by_class) == (None, None, {})
+    assert copies(torch.tensor([1, 2])).share == 0
