@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lossgauge.diagnostics.copies import Copies
     from lossgauge.diagnostics.label_errors import LabelErrors
 
-SUSPECTS = (0.005, 0.05)
+SUSPECTS = (0.01, 0.05)
 """Share of rows whose label looks wrong above this: watch, act."""
 COPIES_INSIDE = (0.01, 0.1)
 """Share of rows that are a copy of another row of their class above this: watch, act."""
@@ -71,7 +71,7 @@ def _label_errors(of: LabelErrors, names: Mapping[int, str] | None) -> Finding:
         level_of(of.share, SUSPECTS),
         subject,
         f"{of.share:.1%} of {of.row_count:,} rows have {of.k} neighbours that agree on another class{most}",
-        f"up to {SUSPECTS[0]:.1%} is usual in clean data",
+        f"up to {SUSPECTS[0]:.0%} is usual in clean data",
         why="Their labels look wrong, or the two classes cannot be told apart by these embeddings. A wrong label pulls a sample to the "
         "wrong class, and counts as a miss in retrieval.",
         advice="look at these rows, and correct or remove them before you train",

@@ -32,10 +32,12 @@ def loss_values(
     *,
     batch_size: float | None = None,
     class_count: int | None = None,
+    term_count: float | None = None,
 ) -> LossValues | None:
     """The two values of one of the seven losses; None for another loss, and where a number that it needs is not known.
 
-    A setting that is not given has its default. Classes have equal shares of the batch, and at least a pair each.
+    A setting that is not given has its default. Classes have equal shares of the batch, and at least a pair each. The
+    mean number of terms in a batch tells how many classes n_pair really has there.
     """
     name = our_name(loss) if loss else ""
     if name not in LOSSES:
@@ -43,17 +45,18 @@ def loss_values(
     taken = all_settings(name, settings or {})
     if name == "triplet" and class_count is None:
         # its collapsed value needs no counts; two classes can be the farthest apart
-        return _triplet(taken, _Batch(math.nan, 2))
+        return _triplet(taken, _Batch(math.nan, 2, None))
     if class_count is None or class_count < 2:
         return None
     if batch_size is None and name not in ("triplet", "arcface", "ccl"):
         return None
-    return _FORMULAS[name](taken, _Batch(batch_size or math.nan, class_count))
+    return _FORMULAS[name](taken, _Batch(batch_size or math.nan, class_count, term_count))
 
 
 class _Batch(NamedTuple):
     rows: float
     classes: int
+    terms: float | None
 
     @property
     def positives(self) -> float:
@@ -83,7 +86,8 @@ def _triplet(of: Mapping[str, Any], batch: _Batch) -> LossValues:
 
 
 def _n_pair(of: Mapping[str, Any], batch: _Batch) -> LossValues:
-    others = max(1.0, min(batch.classes, batch.rows / 2) - 1)
+    # a term is a class with a pair: in a random batch, some classes have none
+    others = max(1.0, (batch.terms or min(batch.classes, batch.rows / 2)) - 1)
     extra = of["norm_weight"] / 2
     return LossValues(
         math.log1p(others) + extra,

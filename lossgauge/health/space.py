@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COLLAPSED = 1e-4
 """intra and inter below this: every sample is at one point. Above this, a narrow cone may still rank correctly."""
-CONE = (0.5, 0.9)
+CONE = (0.6, 0.9)
 """Mean similarity of two samples (`offset`) above this: watch, act."""
 FEW_DIRECTIONS = (0.5, 0.3)
 """Effective rank below this share of the usable directions: watch, act."""
@@ -46,8 +46,8 @@ NORMS = (0.01, 0.1)
 """R@1 by cosine minus R@1 by dot product above this: watch, act."""
 EQUAL_NORMS = 1e-3
 """Row norms whose largest is above the smallest by at most this share are equal."""
-FEW_ROWS = 10
-"""A finding about a class with fewer rows is never `act`: chance alone gives such classes in a large set."""
+FEW_ROWS = 15
+"""A finding about a class with fewer rows is never `act`: chance alone gives such classes."""
 
 
 def space_findings(

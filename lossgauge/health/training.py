@@ -24,7 +24,7 @@ from lossgauge.types import Record
 
 MOST_ROWS = 10
 """Rows at the start, and at the end, that are averaged: a tenth of all, at most this many."""
-AT_COLLAPSE = 0.02
+AT_COLLAPSE = 0.03
 """A loss this near to its value for a space at one point, as a share of its range, is at it."""
 HAS_FLOOR = 0.1
 """A loss whose value in a perfect space is above this share of its first value cannot fall to a tenth of it."""
@@ -43,7 +43,7 @@ LEARNED = 0.1
 EXPLODING = (20.0, 100.0)
 """Gradient at the end above this multiple of the first: watch, act."""
 SPIKE = 1000.0
-"""Largest gradient above this multiple of the median: act."""
+"""Largest gradient above this multiple of the first and of the median: act."""
 INACTIVE = 0.05
 """Share of samples with a gradient at the end below this share of the first: almost no sample has one."""
 GAP = (10.0, 100.0)
@@ -129,13 +129,20 @@ def _run(
 ) -> _Run:
     name = our_name(loss) if loss else ""
     ours = name if name in LOSSES else ""
+    terms = [float(count) for row in rows if (count := row.get("term_count"))]
     return _Run(
         rows=rows,
         subject=loss or "the loss",
         loss=ours,
         settings=all_settings(ours, settings) if ours else settings,
         batch_size=batch_size,
-        values=loss_values(loss, settings, batch_size=batch_size, class_count=class_count),
+        values=loss_values(
+            loss,
+            settings,
+            batch_size=batch_size,
+            class_count=class_count,
+            term_count=fmean(terms) if terms else None,
+        ),
     )
 
 
@@ -169,12 +176,16 @@ def _at_collapse(of: _Run) -> Finding | None:
     if of.values is None or end is None or of.values.range <= 0:
         return None
     collapsed, perfect = of.values
-    near = abs(end - collapsed) <= AT_COLLAPSE * of.values.range
+    near, stayed = (
+        value is not None and abs(value - collapsed) <= AT_COLLAPSE * of.values.range
+        for value in (end, start)
+    )
     gradient = of.ratio("embedding_gradient")
     no_force = gradient is None and not of.end("embedding_gradient")
     level: Level = "ok"
     if near:
-        level = "act" if no_force or (gradient is not None and gradient <= LEARNED) else "watch"
+        lost = no_force or (gradient is not None and gradient <= LEARNED)
+        level = "act" if lost or (stayed and len(of.rows) >= MOST_ROWS) else "watch"
     force = "" if gradient is None else f", and its gradient {gradient:.2g} times its first size"
     return finding(
         "loss-at-collapse",
@@ -187,6 +198,11 @@ def _at_collapse(of: _Run) -> Finding | None:
         advice="look at the finding `collapse` of the embeddings; start again with a tenth of the learning rate, and with "
         "normalised embeddings",
     )
+
+
+def _is_collapsed(of: _Run) -> bool:
+    found = _at_collapse(of)
+    return found is not None and found.level == "act"
 
 
 def _floor(of: _Run) -> Finding | None:
@@ -227,8 +243,7 @@ def _margin(of: _Run) -> Finding | None:
     low, high = _usual(of.loss, "margin")
     beyond = of.values is not None and of.values.perfect > 0
     # at its collapse value every term is active too, which is another finding
-    at_collapse = (found := _at_collapse(of)) is not None and found.level == "act"
-    all_active = active is not None and active > ALL_ACTIVE and not at_collapse
+    all_active = active is not None and active > ALL_ACTIVE and not _is_collapsed(of)
     few = _few_active(of)
     none_left = few is not None and few.level != "ok"
     level: Level = "ok"
@@ -346,16 +361,18 @@ def _dead_gradient(of: _Run) -> Finding | None:
 def _exploding_gradient(of: _Run) -> Finding | None:
     worst: tuple[float, str] | None = None
     level: Level = "ok"
+    if _is_collapsed(of):
+        return None  # what is left of the gradient is rounding
     for column, where in (("embedding_gradient", "embeddings"), ("head_gradient", "weights")):
-        numbers = sorted(of.numbers(column))
-        ratio = of.ratio(column)
-        if ratio is None:
+        # a step whose batch has no term has no gradient, and says nothing about its size
+        numbers = [number for number in of.numbers(column) if number > 0]
+        if not numbers:
             continue
-        middle = numbers[len(numbers) // 2]
-        spike = numbers[-1] / middle if middle else 0.0
-        found: Level = "act" if spike > SPIKE else level_of(ratio, EXPLODING)
+        start, end = fmean(numbers[: _part(numbers)]), fmean(numbers[-_part(numbers) :])
+        spike = max(numbers) / max(start, sorted(numbers)[len(numbers) // 2])
+        found: Level = "act" if spike > SPIKE else level_of(end / start, EXPLODING)
         if worst is None or _RANK.index(found) > _RANK.index(level):
-            level, worst = found, (max(ratio, spike) if found != "ok" else ratio, where)
+            level, worst = found, (spike if spike > SPIKE else end / start, where)
     if worst is None:
         return None
     return finding(
@@ -458,9 +475,12 @@ def label_findings(loss: object, embeddings: Tensor, labels: Tensor) -> list[Fin
 def ignores_labels(loss: object, embeddings: Tensor, labels: Tensor) -> bool:
     """Whether a loss has the same value and gradient when labels are dealt to other rows, so that other pairs are equal.
 
-    At least two classes must have rows, and one of them two, or no order of the labels makes other pairs.
+    At least two classes must have rows, and one of them two, or no order of the labels makes other pairs. A batch that
+    gives no gradient shows nothing: the answer is no.
     """
     expected = _value_and_gradient(loss, embeddings, labels)
+    if not expected[1].any():
+        return False
     same = labels[:, None] == labels
     generator = torch.Generator().manual_seed(0)
     for _ in range(_DEALS):

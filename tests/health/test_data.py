@@ -57,7 +57,9 @@ def test_clean_data_has_only_records_that_say_ok():
     assert not any(record.advice for record in records.values())
 
 
-@pytest.mark.parametrize(("count", "level"), [(5, "ok"), (6, "watch"), (50, "watch"), (51, "act")])
+@pytest.mark.parametrize(
+    ("count", "level"), [(10, "ok"), (11, "watch"), (50, "watch"), (51, "act")]
+)
 def test_labels_that_look_wrong_are_counted_and_named(count, level):
     record = by_name(label_errors=errors(count), names={1: "cup", 0: "mug"})["label-errors"]
     assert record.level == level

@@ -61,3 +61,10 @@ def test_another_loss_and_missing_numbers_have_no_values():
     assert loss_values("scl", class_count=4) is None
     assert loss_values("triplet").collapsed == 0.2
     assert loss_values("SupConLoss", batch_size=33, class_count=4).collapsed == math.log(32)
+
+
+def test_n_pair_is_compared_by_the_classes_that_are_in_the_batch():
+    labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 4, 5])
+    rows = simplex()[:1].expand(len(labels), -1)
+    values = loss_values("n_pair", batch_size=len(labels), class_count=CLASSES, term_count=3)
+    assert float(load_loss("n_pair")(rows, labels)) == pytest.approx(values.collapsed, rel=1e-9)

@@ -73,14 +73,24 @@ def test_there_is_nothing_to_say_without_rows_and_little_of_an_unknown_loss():
         (0.2, (0.0, 0.0), "act"),
         (0.2, (0.1, 0.009), "act"),
         (0.2, (0.1, 0.02), "watch"),
-        (0.2039, (0.1, 0.0), "act"),
-        (0.2041, (0.1, 0.0), "ok"),
-        (0.1959, (0.1, 0.0), "ok"),
+        (0.2059, (0.1, 0.0), "act"),
+        (0.2061, (0.1, 0.0), "ok"),
+        (0.2059, (0.1, 0.1), "watch"),
+        (0.1939, (0.1, 0.0), "ok"),
     ],
 )
 def test_a_triplet_loss_at_its_margin_has_collapsed(end, gradient, expected):
     rows = rows_of(loss_value=(0.3, end), embedding_gradient=gradient)
     assert level("loss-at-collapse", rows, loss="triplet") == expected
+
+
+def test_a_loss_that_never_leaves_its_value_at_one_point_has_learned_nothing():
+    """Where all rows are equal from the start, the gradient is rounding only, and does not fall."""
+    rows = rows_of(loss_value=0.2, embedding_gradient=1e-9)
+    assert level("loss-at-collapse", rows, loss="triplet") == "act"
+    rounding = rows_of(loss_value=0.2, embedding_gradient=(1e-12, 1e-9))
+    assert "exploding-gradient" not in by_name(rounding, loss="triplet")
+    assert level("loss-at-collapse", rows[:9], loss="triplet") == "watch"
 
 
 def test_the_value_at_one_point_follows_settings_batch_and_classes():
@@ -203,6 +213,13 @@ def test_a_gradient_that_grows_is_exploding(column, values, expected):
     assert ("weights" if column == "head_gradient" else "embeddings") in found.evidence
 
 
+def test_steps_without_a_term_and_a_gradient_that_vanishes_are_not_spikes():
+    rows = rows_of(embedding_gradient=0.0, head_gradient=(1.0, 1e-6))
+    for step in (2, 25, 38):
+        rows[step]["embedding_gradient"] = 0.1
+    assert level("exploding-gradient", rows) == "ok"
+
+
 @pytest.mark.parametrize(("spike", "expected"), [(900, "ok"), (1100, "act")])
 def test_one_spike_is_enough(spike, expected):
     rows = rows_of(embedding_gradient=0.1)
@@ -270,5 +287,9 @@ def test_labels_that_do_not_enter_the_loss_are_noticed():
     assert (found.level, found.subject) == ("ok", "Triplet")
     (found,) = label_findings(broadcast, z, y)
     assert (found.level, found.subject) == ("act", "broadcast")
+    # a batch without a valid term shows nothing
+    n_pair, one_pair = load_loss("n_pair"), torch.tensor([0] * 11 + [1])
+    assert not n_pair(z, one_pair).any()
+    assert not ignores_labels(n_pair, z, one_pair)
     assert label_findings(load_loss("triplet"), z, torch.zeros(12)) == []
     assert label_findings(load_loss("triplet"), z, torch.arange(12)) == []
