@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lossgauge import distributed as distributed
-    from lossgauge.diagnostics.probe import Probe as Probe
     from lossgauge.diagnostics.variance import geometry as geometry
+    from lossgauge.loop.probe import Probe as Probe
     from lossgauge.losses.registry import LOSSES as LOSSES
     from lossgauge.losses.registry import load_loss as load_loss
     from lossgauge.notebook import Study as Study
@@ -36,7 +36,7 @@ __version__ = "0.1.0"
 
 _MODULE = {
     "LOSSES": "losses.registry",
-    "Probe": "diagnostics.probe",
+    "Probe": "loop.probe",
     "Progress": "study.progress",
     "Step": "types",
     "Study": "notebook",

@@ -9,6 +9,7 @@ A folder is replaced only if it contains nothing but an earlier export, whose fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lossgauge.errors import CacheError, InputError, StudyError, nearest
@@ -47,28 +48,32 @@ def export_study(
         return exporter.location(export)
     target = (Layout(tables.folder).export(to) if out is None else out).resolve()
     export = Export(tables, name, target, quote_formulas)
-    about = {
-        "export": to,
-        "study": name,
-        "plan": tables.view.plan,
-        "environment": tables.view.environment,
-    }
+    about = {"study": name, "plan": tables.view.plan, "environment": tables.view.environment}
+    write_folder(to, target, lambda folder: exporter.write(export._replace(folder=folder)), about)
+    return exporter.location(export)
+
+
+def write_folder(to: str, target: Path, write: Callable[[Path], None], about: Record) -> None:
+    """Let `write` fill the folder of an export, which is new, empty or an earlier export to the same tool.
+
+    Raises InputError for any other folder, and StudyError if it cannot be written.
+    """
+    marker = {"export": to, **about}
     try:
-        if exporter.adds_runs:
+        if EXPORTERS[to].adds_runs:
             _check_earlier(target, to)
             target.mkdir(parents=True, exist_ok=True)
-            write_json(target / MARKER, about)
-            exporter.write(export)
+            write_json(target / MARKER, marker)
+            write(target)
         else:
             _check_replaceable(target, to)
             target.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(target)
             with atomic_folder(target) as temporary:
-                exporter.write(export._replace(folder=temporary))
-                write_json(temporary / MARKER, {**about, "files": _files(temporary)})
+                write(temporary)
+                write_json(temporary / MARKER, {**marker, "files": _files(temporary)})
     except OSError as error:
         raise StudyError(f"{target} cannot be written: {error.strerror or error}") from None
-    return exporter.location(export)
 
 
 def exporter_to(to: str, *, quote_formulas: bool = False) -> Exporter:

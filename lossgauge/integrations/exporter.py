@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from lossgauge.integrations.tracked import TrackedRun, track
 from lossgauge.results.tables import StudyTables
+
+
+class RunSource(Protocol):
+    """What a tracker writes: the runs of a study, or that of a probe."""
+
+    @property
+    def study(self) -> str:
+        """The name of the experiment or project."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """The target folder; None for a server that the user's environment names."""
+        ...
+
+    def runs(self) -> Iterator[TrackedRun]:
+        """The runs, in their order."""
+        ...
 
 
 class Export(NamedTuple):

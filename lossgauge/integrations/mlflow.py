@@ -18,7 +18,7 @@ from typing import Any
 
 from lossgauge.errors import MissingExtra, StudyError
 from lossgauge.integrations.environ import variable
-from lossgauge.integrations.exporter import Export, Exporter
+from lossgauge.integrations.exporter import Exporter, RunSource
 from lossgauge.integrations.tracked import TrackedRun
 
 DATABASE = "mlflow.db"
@@ -56,7 +56,7 @@ def _a_home() -> Iterator[None]:
         yield
 
 
-def write_mlflow(export: Export) -> None:
+def write_mlflow(export: RunSource) -> None:
     """Add missing runs to the experiment `export.study`, in the folder or, without one, at MLFLOW_TRACKING_URI.
 
     Raises StudyError with the message of MLflow or the database if the store cannot be written.
@@ -158,7 +158,7 @@ def without_password(uri: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
-def _location(export: Export) -> str:
+def _location(export: RunSource) -> str:
     if export.folder is None:
         return f"experiment {export.study!r} at {without_password(os.environ[SERVER])}"
     return str(export.folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lossgauge.errors import MissingExtra
-from lossgauge.integrations.exporter import Export, Exporter
+from lossgauge.integrations.exporter import Exporter, RunSource
 from lossgauge.integrations.tracked import TrackedRun
 
 FILE = "events.out.tfevents.0.lossgauge"
@@ -31,7 +31,7 @@ def import_writer() -> Any:
         ) from None
 
 
-def write_tensorboard(export: Export) -> None:
+def write_tensorboard(export: RunSource) -> None:
     """Writes one event file for each run into an empty folder. Scalars are float32, as in TensorBoard."""
     record_writer = import_writer()
     for run in export.runs():
@@ -59,7 +59,8 @@ def _events(run: TrackedRun) -> Iterator[Any]:
 
 def run_folder(run: TrackedRun) -> Path:
     """`digits/triplet(margin=0.4)/seed-0-3f9c…`: the hash is the end of the run's id."""
-    names = (run.dataset, run.loss, f"seed-{run.tags['seed']}-{run.id.rpartition('_')[2]}")
+    seed = f"seed-{run.tags['seed']}-" if "seed" in run.tags else ""
+    names = (run.dataset, run.loss, f"{seed}{run.id.rpartition('_')[2]}")
     # no separator, no hidden name, no character that a file system refuses
     cleaned = (re.sub(r'[/\\:*?"<>|\x00-\x1f]+', "-", name).lstrip(".") for name in names)
     return Path(*(name[:200] or "-" for name in cleaned))

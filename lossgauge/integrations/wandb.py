@@ -22,7 +22,7 @@ from typing import Any
 
 from lossgauge.errors import MissingExtra, StudyError
 from lossgauge.integrations.environ import variable
-from lossgauge.integrations.exporter import Export, Exporter
+from lossgauge.integrations.exporter import Exporter, RunSource
 from lossgauge.integrations.tracked import EPOCH, TrackedRun
 
 RUNS = "wandb"
@@ -51,7 +51,7 @@ def project_name(study: str) -> str:
     return os.environ.get("WANDB_PROJECT") or re.sub(r"[/\\#?%:]+", "-", study)[:128]
 
 
-def write_wandb(export: Export) -> None:
+def write_wandb(export: RunSource) -> None:
     """Add missing runs: in the folder, or online, where a run of the same id is replaced.
 
     Raises StudyError with the message of wandb if it cannot be written, and if the log of a run lacks its end: on a
@@ -201,7 +201,7 @@ def _quiet() -> Iterator[None]:
         logging.raiseExceptions = before
 
 
-def _location(export: Export) -> str:
+def _location(export: RunSource) -> str:
     if is_online():
         return f"project {project_name(export.study)!r} at Weights & Biases; its logs in {export.folder}"
     return str(export.folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lossgauge.errors import DiskError, InputError
@@ -21,17 +21,26 @@ def write_page(view: StudyView, path: Path, claims: Sequence[ClaimPlan] = ()) ->
     Raises InputError where `path` exists and is not a regular file, and where rows of one dataset come from different
     splits; DiskError where it cannot be written.
     """
+    advice = "fix that and run `lossgauge report`, or give another path (--out)"
+    return write_html(lambda: page(view, claims), path, advice=advice)
+
+
+def write_html(make: Callable[[], str], path: Path, *, advice: str) -> Path:
+    """`path`, which now holds the page that `make` returns, or is as it was before.
+
+    Raises InputError where `path` exists and is not a regular file, and DiskError, with the advice, where it cannot be
+    written.
+    """
     try:
         _check_place(path)
-        html = page(view, claims)
+        html = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
         with atomic_file(path) as temporary:
             temporary.write_text(html, encoding="utf-8")
     except OSError as error:
         raise DiskError(
-            f"the report cannot be written to {path} ({error.strerror or error}); fix that and run `lossgauge report`, "
-            "or give another path (--out)"
+            f"the report cannot be written to {path} ({error.strerror or error}); {advice}"
         ) from None
     return path
 

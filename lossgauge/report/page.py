@@ -52,34 +52,36 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = ()) -> str:
     """
     view = view.portable()
     view.check_one_split()
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            question=question(view),
-            selection=selection(view),
-            answers=answers(view),
-            no_answer=NO_ANSWER,
-            overview=overview(view, [COLUMNS[column] for column in OVERVIEW]),
-            ranks=ranks(view),
-            intervals=interval_notes(view),
-            tunings=tuning_sections(view),
-            budget=budget(view),
-            claims=claims(view, own_claims),
-            sensitivities=sensitivity_sections(view),
-            predictors=predictors(view),
-            sections=dataset_sections(view),
-            health_warnings=grouped(health_warnings(view)),
-            glossary=TABLES,
-            missing=missing(view),
-            left_out=datasets_left_out(view),
-            notes=notes_on_data(view),
-            plan=_readable(view.plan),
-            assumptions=view.assumptions,
-            environment=view.environment,
-            has_tuned=bool(view.tuned),
-        )
+    return render(
+        "report.html",
+        question=question(view),
+        selection=selection(view),
+        answers=answers(view),
+        no_answer=NO_ANSWER,
+        overview=overview(view, [COLUMNS[column] for column in OVERVIEW]),
+        ranks=ranks(view),
+        intervals=interval_notes(view),
+        tunings=tuning_sections(view),
+        budget=budget(view),
+        claims=claims(view, own_claims),
+        sensitivities=sensitivity_sections(view),
+        predictors=predictors(view),
+        sections=dataset_sections(view),
+        health_warnings=grouped(health_warnings(view)),
+        glossary=TABLES,
+        missing=missing(view),
+        left_out=datasets_left_out(view),
+        notes=notes_on_data(view),
+        plan=_readable(view.plan),
+        assumptions=view.assumptions,
+        environment=view.environment,
+        has_tuned=bool(view.tuned),
     )
+
+
+def render(template: str, **content: object) -> str:
+    """A page of `templates/`, with the scripts, the style and the policy of the report."""
+    return _environment().get_template(template).render(**content)
 
 
 @cache

@@ -1,0 +1,381 @@
+"""Updates as rows of numbers: the gradients divided by the factor of their loss, so that each is ∂loss/∂·.
+
+`docs/probe.md` defines every column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossgauge.diagnostics.greediness import (
+    GRADIENT_SHARES,
+    START_STEPS,
+    gradient_active_ratio,
+    start_gradient,
+)
+from lossgauge.loop.numbers import Numbers, read_all
+from lossgauge.loop.records import Call, OfOptimizer, Part, Update
+from lossgauge.types import Evaluation, Record
+
+Read = Callable[[Tensor], Numbers]
+
+QUANTILES = {
+    "embedding_gradient_p10": 0.1,
+    "embedding_gradient_p50": 0.5,
+    "embedding_gradient_p90": 0.9,
+}
+
+_ROUNDING = 1e-3
+"""Two norms nearer than this share are the same gradient: nothing was clipped between them."""
+
+
+class Rows:
+    """Collects updates, and turns many of them into rows together.
+
+    g₀ is known after ten rows with gradients. Until then, ratios to it are computed from the rows so far.
+    """
+
+    def __init__(self, losses: Sequence[str]) -> None:
+        self.losses = losses
+        """The name of each loss; the list may grow."""
+        self.unclear_scale = False
+        """Whether a clipped gradient was left out because its scale is not known."""
+        self._rows: list[Record] = []
+        self._norms: list[Numbers | None] = []
+        self._updates: list[Update] = []
+        self._start: float | None = None
+        self._rated = 0
+
+    def __len__(self) -> int:
+        return len(self._rows) + len(self._updates)
+
+    @property
+    def waiting(self) -> int:
+        """Updates that are not rows yet."""
+        return len(self._updates)
+
+    def add(self, update: Update) -> None:
+        """Keep an update for later."""
+        self._updates.append(update)
+
+    def settle(self) -> list[Record]:
+        """Turn the updates into rows, with one wait for the device; the new rows."""
+        updates, self._updates = self._updates, []
+        read = read_all(tensor for update in updates for tensor in _tensors(update))
+        first = len(self._rows)
+        for update in updates:
+            row, norms = self._row(update, read)
+            self._rows.append(row)
+            self._norms.append(norms)
+        return self._rows[first:]
+
+    def remove(self, row: Record) -> None:
+        """Leave out a row of the last `settle`."""
+        place = next(i for i in reversed(range(len(self._rows))) if self._rows[i] is row)
+        del self._rows[place], self._norms[place]
+
+    def rated(self) -> list[Record]:
+        """All rows, with the ratios to g₀."""
+        known = [norms for norms in self._norms if norms is not None]
+        if self._start is None and known:
+            start = start_gradient(torch.from_numpy(np.concatenate(known[:START_STEPS])))
+            if len(known) >= START_STEPS:
+                self._start = start
+            else:
+                self._rate(0, start)
+                return self._rows
+        if self._start is not None:
+            self._rate(self._rated, self._start)
+            for place in range(self._rated, len(self._norms)):
+                self._norms[place] = None  # not needed any more
+            self._rated = len(self._rows)
+        return self._rows
+
+    def _rate(self, first: int, start: float) -> None:
+        for row, norms in zip(self._rows[first:], self._norms[first:], strict=True):
+            if norms is not None:
+                of = torch.from_numpy(norms)
+                for column, share in GRADIENT_SHARES.items():
+                    row[column] = _known(gradient_active_ratio(of, start=start, share=share))
+
+    def _row(self, update: Update, read: Read) -> tuple[Record, Numbers | None]:
+        losses = _factors(((call.loss, call.factor) for call in update.calls), read)
+        first = min(losses, default=None)
+        row: Record = {
+            "step": update.step,
+            "epoch": update.epoch,
+            "skipped": update.skipped or any(_is_skipped(of, read) for of in update.optimizers),
+            "not_finite": None,
+            "loss_value": None,
+            "loss_factor": None if first is None else _known(losses[first].total),
+            "micro_batch_count": len(update.calls) if first is None else losses[first].calls,
+            **self._values(update.calls, losses, read),
+            **_batch(update, read),
+            **_terms(update.calls, first, read),
+        }
+        row["not_finite"] = _not_finite(update, self.losses, read)
+        row |= dict.fromkeys((*_GRADIENTS, *GRADIENT_SHARES))
+        if row["skipped"]:
+            return row, None
+        arrived = _at_embeddings(update.parts, read)
+        norms = None
+        if arrived is not None:
+            norms, tangents = arrived
+            row["embedding_gradient"] = _known(float(norms.mean()))
+            row["tangent_gradient"] = _known(float(tangents.mean()))
+            at = np.quantile(norms, list(QUANTILES.values()))
+            row |= {name: _known(float(value)) for name, value in zip(QUANTILES, at, strict=True)}
+            active = row["term_active_ratio"]
+            if active and row["embedding_gradient"] is not None:
+                row["gradient_per_active"] = row["embedding_gradient"] / active
+        row |= self._at_parameters(update.optimizers, read)
+        return row, None if norms is None or not np.isfinite(norms).all() else norms
+
+    def _values(self, calls: Sequence[Call], losses: _Losses, read: Read) -> Record:
+        """The value of the sum in units of the first loss; of several losses, the value and the weight of each."""
+        values: dict[int, float] = {}
+        for number in losses:
+            of = [call for call in calls if call.loss == number and call.factor is not None]
+            weights = [float(read(call.factor)[0]) for call in of if call.factor is not None]
+            total = sum(weights)
+            shares = [w / total for w in weights] if total else [1 / len(of)] * len(of)
+            values[number] = sum(
+                share * float(read(call.value)[0]) for share, call in zip(shares, of, strict=True)
+            )
+        if not values:
+            alone = [float(read(call.value)[0]) for call in calls]
+            return {"loss_value": _known(sum(alone) / len(alone))} if alone else {}
+        first = min(values)
+        unit = losses[first].total
+        weight = {number: losses[number].total / unit if unit else math.nan for number in values}
+        if len(values) == 1:
+            row: Record = {"loss_value": _known(values[first])}
+        else:
+            row = {"loss_value": _known(sum(weight[n] * values[n] for n in values))}
+        if len(self.losses) > 1:
+            for number, name in enumerate(self.losses):
+                row[f"loss_value_{name}"] = _known(values.get(number))
+                row[f"loss_weight_{name}"] = _known(weight.get(number))
+        return row
+
+    def _at_parameters(self, optimizers: Sequence[OfOptimizer], read: Read) -> Record:
+        norms: dict[str, list[float | None]] = defaultdict(list)
+        for of in optimizers:
+            factors = _factors(of.factors, read)
+            if not factors:
+                continue
+            first = factors[min(factors)]
+            unscaled = 1.0 if of.unscaled_by is None else float(read(of.unscaled_by)[0])
+            for part, before, after in (
+                ("head", of.head_norm, of.clipped_head_norm),
+                ("loss", of.loss_norm, of.clipped_loss_norm),
+            ):
+                if before is None:
+                    continue
+                whole = _divided(float(read(before)[0]), first.total)
+                norms[f"{part}_gradient"].append(whole)
+                if after is None:
+                    continue
+                clipped = _divided(float(read(after)[0]) * unscaled, first.total)
+                if of.unscaled_by is None and first.may_be_scaled and _differ(whole, clipped):
+                    self.unclear_scale = True
+                    clipped = None
+                norms[f"clipped_{part}_gradient"].append(clipped)
+        return {column: _together(values) for column, values in norms.items()}
+
+
+_GRADIENTS = (
+    "embedding_gradient",
+    *QUANTILES,
+    "tangent_gradient",
+    "gradient_per_active",
+    *("head_gradient", "loss_gradient", "clipped_head_gradient", "clipped_loss_gradient"),
+)
+
+
+class _OfLoss(NamedTuple):
+    total: float
+    """The sum of the factors of its calls."""
+    calls: int
+
+    @property
+    def may_be_scaled(self) -> bool:
+        """Whether a scaler may be in play: a mean over micro-batches and a weight make factors of at most 1."""
+        return abs(self.total) > self.calls * (1 + _ROUNDING)
+
+
+_Losses = dict[int, _OfLoss]
+
+
+def _factors(factors: Iterator[tuple[int, Tensor | None]] | Sequence, read: Read) -> _Losses:
+    """The number of each loss that got a gradient, with its factors."""
+    of: dict[int, list[float]] = defaultdict(list)
+    for loss, factor in factors:
+        if factor is not None:
+            of[loss].append(float(read(factor)[0]))
+    return {loss: _OfLoss(math.fsum(values), len(values)) for loss, values in of.items()}
+
+
+def _factor_of(part: Part, read: Read) -> float:
+    """The factor of the first of the losses that use these embeddings."""
+    losses = _factors(((call.loss, call.factor) for call in part.calls), read)
+    return losses[min(losses)].total if losses else math.nan
+
+
+def _at_embeddings(parts: Sequence[Part], read: Read) -> tuple[Numbers, Numbers] | None:
+    """The norms of ∂loss/∂z of all rows, and of their tangent parts; None where no gradient is known."""
+    norms, tangents = [], []
+    for part in parts:
+        if part.arrival is None:
+            continue
+        factor = abs(_factor_of(part, read))
+        if factor > 0:  # not for NaN
+            norms.append(read(part.arrival.norms) / factor)
+            tangents.append(read(part.arrival.tangent_norms) / factor)
+    return (np.concatenate(norms), np.concatenate(tangents)) if norms else None
+
+
+def _batch(update: Update, read: Read) -> Record:
+    """What the batch is: rows, classes, norms of the embeddings."""
+    parts = update.parts
+    lengths = [read(part.arrival.embedding_norms) for part in parts if part.arrival is not None]
+    norms = np.concatenate(lengths) if lengths else np.empty(0)
+    row: Record = {
+        "batch_size": sum(part.size for part in parts or update.calls),
+        "embedding_norm": _known(float(norms.mean())) if len(norms) else None,
+        "embedding_norm_min": _known(float(norms.min())) if len(norms) else None,
+        "embedding_norm_max": _known(float(norms.max())) if len(norms) else None,
+        "batch_class_count": None,
+        "lone_ratio": None,
+    }
+    labels = [read(part.labels) for part in parts if part.labels is not None]
+    if labels:
+        sizes = [np.unique(of, return_counts=True)[1] for of in labels]
+        row["batch_class_count"] = sum(len(of) for of in sizes) / len(sizes)
+        lone = sum(np.count_nonzero(of == 1) for of in sizes)
+        row["lone_ratio"] = lone / sum(len(of) for of in labels)
+    return row
+
+
+def _terms(calls: Sequence[Call], first: int | None, read: Read) -> Record:
+    """What the first loss says about its terms, over all micro-batches; None for what it does not say."""
+    of = [call for call in calls if call.loss == first and call.evaluation is not None]
+    evaluations = [call.evaluation for call in of if call.evaluation is not None]
+    rows = [call.size for call in of]
+    row_count = sum(rows)
+    terms = _sum([e.term_count for e in evaluations])
+    active = _sum([e.active_count for e in evaluations])
+    skipped = _sum([e.skipped_anchors for e in evaluations])
+    weights = [read(e.anchor_weight) for e in evaluations if e.anchor_weight is not None]
+    anchors = np.concatenate(weights) if weights else np.empty(0)
+    anchors = anchors[~np.isnan(anchors)]
+    return {
+        "term_count": terms,
+        "active_count": active,
+        "term_active_ratio": active / terms if terms and active is not None else None,
+        "skipped_anchor_ratio": skipped / row_count if skipped is not None and row_count else None,
+        "mean_weight": float(anchors.mean()) if len(anchors) else None,
+        "effective_share": _mean([e.effective_share for e in evaluations], rows),
+        "pull": _mean([_number(e.pull, read) for e in evaluations], rows),
+        "push": _mean([_number(e.push, read) for e in evaluations], rows),
+    }
+
+
+def _not_finite(update: Update, losses: Sequence[str], read: Read) -> str | None:
+    """What of an update is not finite, with the first row of it; None if all is finite."""
+    for part in update.parts:
+        if part.arrival is None:
+            continue
+        for what, values in (
+            ("the embedding", part.arrival.embedding_norms),
+            ("the gradient at the embedding", part.arrival.norms),
+        ):
+            bad = np.flatnonzero(~np.isfinite(read(values)))
+            if len(bad):
+                return f"{what} of row {bad[0]}"
+    for call in update.calls:
+        if not np.isfinite(read(call.value)).all():
+            return f"the value of the loss {losses[call.loss]!r}"
+    for of in update.optimizers:
+        for what, norm in (("model", of.head_norm), ("loss", of.loss_norm)):
+            if norm is not None and not np.isfinite(read(norm)).all():
+                return f"the gradient at the parameters of the {what}"
+    return None
+
+
+def _is_skipped(of: OfOptimizer, read: Read) -> bool:
+    return of.found_inf is not None and float(read(of.found_inf)[0]) > 0
+
+
+def _tensors(update: Update) -> Iterator[Tensor]:
+    for part in update.parts:
+        if part.labels is not None:
+            yield part.labels
+        if part.arrival is not None:
+            yield from part.arrival[1:]
+    for call in update.calls:
+        yield call.value
+        if call.factor is not None:
+            yield call.factor
+        if call.evaluation is not None:
+            yield from _of_evaluation(call.evaluation)
+    for part in update.parts:
+        for call in part.calls:
+            if call.factor is not None:
+                yield call.factor
+    for of in update.optimizers:
+        yield from (factor for _, factor in of.factors)
+        yield from (value for value in of[1:] if value is not None)
+
+
+def _of_evaluation(evaluation: Evaluation) -> Iterator[Tensor]:
+    values = (evaluation.anchor_weight, evaluation.pull, evaluation.push)
+    yield from (value for value in values if value is not None)
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
+    """The mean over micro-batches by their rows, of the values that are known."""
+    pairs = [
+        (value, weight)
+        for value, weight in zip(values, weights, strict=True)
+        if value is not None and not math.isnan(value)
+    ]
+    total = sum(weight for _, weight in pairs)
+    if len(pairs) == 1:
+        return pairs[0][0]
+    return sum(value * weight / total for value, weight in pairs) if total else None
+
+
+def _number(value: Tensor | None, read: Read) -> float | None:
+    return None if value is None else float(read(value)[0])
+
+
+def _known(value: float | None) -> float | None:
+    """`value`, or None where it is not finite: a row has one way to say "not known"."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _divided(norm: float, factor: float) -> float | None:
+    return _known(norm / abs(factor)) if factor else None
+
+
+def _differ(one: float | None, other: float | None) -> bool:
+    return one is None or other is None or abs(one - other) > _ROUNDING * abs(one)
+
+
+def _together(norms: Sequence[float | None]) -> float | None:
+    """The norm over all parts; None if one of them is not known."""
+    known = [norm for norm in norms if norm is not None]
+    return math.hypot(*known) if known and len(known) == len(norms) else None
