@@ -175,7 +175,9 @@ def test_what_is_not_known_has_no_reader():
 def test_the_criterion_is_as_before_when_nobody_reads_it():
     criterion = sentence_losses.MultipleNegativesRankingLoss(None)
     columns = columns_of(3)
-    wanted = sentence_losses.MultipleNegativesRankingLoss(None).compute_loss_from_embeddings(columns, None)
+    wanted = sentence_losses.MultipleNegativesRankingLoss(None).compute_loss_from_embeddings(
+        columns, None
+    )
     readers = [reader_for(criterion), reader_for(criterion)]
     for other in (
         criterion,
