@@ -2,7 +2,9 @@
 
 import ast
 import json
+import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.support.command_line import run_cli
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
+    "mixed_precision.py": ["mixed_precision.py"],
     "my_backbone.py": [
         "lossgauge",
         "features",
@@ -26,16 +29,23 @@ COMMANDS = {
     "own_loop.py": ["own_loop.py"],
     "sampler_variance.py": ["sampler_variance.py", "8"],
     "text_embeddings.py": ["text_embeddings.py", "1"],
+    "two_processes.py": ["two_processes.py"],
 }
 """What is run in the folder of the examples."""
 
 SHOWN = {
+    "mixed_precision.py": "float16, 4 micro-batches, last step",
     "my_backbone.py": "orl-faces: 400 rows of 192 features by my_backbone.py:Model",
     "my_loss.py": "ok      it",
     "own_loop.py": "step 199: active triplets",
     "sampler_variance.py": "| strata: 60 k-means cells, antithetic |",
     "text_embeddings.py": "info_nce       1",
+    "two_processes.py": "rank 0 of 1, step 11: local loss",
 }
+
+
+ONE_RANK = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+"""What torchrun sets, for one process on a free port."""
 
 
 def test_no_example_is_forgotten():
@@ -46,6 +56,8 @@ def test_no_example_is_forgotten():
 def test_an_example_runs_and_shows_what_it_is_for(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path))
     monkeypatch.chdir(EXAMPLES)
+    for key, value in ONE_RANK.items():
+        monkeypatch.setenv(key, value)
     program, *arguments = COMMANDS[name]
     if program == "lossgauge":
         done = run_cli(*arguments)
@@ -55,6 +67,32 @@ def test_an_example_runs_and_shows_what_it_is_for(name, tmp_path, monkeypatch, c
         monkeypatch.setattr(sys, "argv", COMMANDS[name])
         runpy.run_path(name, run_name="__main__")
         assert SHOWN[name] in capsys.readouterr().out
+
+
+def test_mixed_precision_gives_the_numbers_of_a_plain_loop(monkeypatch, capsys):
+    monkeypatch.chdir(EXAMPLES)
+    runpy.run_path("mixed_precision.py", run_name="__main__")
+    plain, mixed = (line.split()[5:] for line in capsys.readouterr().out.splitlines()[1:])
+    assert [float(x) for x in mixed[:3]] == pytest.approx([float(x) for x in plain[:3]], rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_two_processes_have_one_gradient_at_the_weights(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", str(EXAMPLES / "two_processes.py")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"rank (\d) of 2, .* local loss (\S+), .*: (\S+)", done.stdout)
+    assert {rank for rank, _, _ in found} == {"0", "1"}
+    assert len({loss for _, loss, _ in found}) == 2
+    assert len({gradient for _, _, gradient in found}) == 1
 
 
 def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch, capsys):

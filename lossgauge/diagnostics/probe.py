@@ -1,4 +1,7 @@
-"""The probe: reads each `Step` of any training loop, and stores one row of GREEDINESS for each step."""
+"""The recorder of steps: reads each `Step` of a training loop, and stores one row of GREEDINESS for each step.
+
+Studies use it, and `lg.Probe()` without an optimizer. `lg.Probe(optimizer, …)` is `lossgauge/loop/probe.py`, which sees the steps itself.
+"""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def read_all(tensors: Iterable[Tensor]) -> Callable[[Tensor], Numbers]:
         groups[tensor.device, tensor.dtype][id(tensor)] = tensor
     arrays: dict[int, Numbers] = {}
     for group in groups.values():
-        flat = [tensor.detach().reshape(-1) for tensor in group.values()]
-        whole = torch.cat(flat).cpu()
+        flat = [tensor if tensor.ndim == 1 else tensor.reshape(-1) for tensor in group.values()]
+        whole = torch.cat(flat).detach().cpu()
         numbers = (whole.double() if whole.is_floating_point() else whole).numpy()
         end = 0
         for key, part in zip(group, flat, strict=True):

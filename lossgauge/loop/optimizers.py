@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lossgauge.errors import InputError
-from lossgauge.loop.parameter_gradients import gradient_norm, is_sharded
+from lossgauge.loop.parameter_gradients import gradient_norms, is_sharded
 from lossgauge.loop.records import OfOptimizer
 
 _FRAMES = 16
@@ -30,7 +30,7 @@ class WatchedOptimizer:
         self.loss_parameters: set[int] = set()
         """Ids of the parameters that belong to a loss."""
         self.factors: list[tuple[int, Tensor]] = []
-        self._norms: dict[str, Float[Tensor, ""] | None] = {}
+        self._norms: dict[str, Float[Tensor, " parts"] | None] = {}
         self._unscaled_by: Float[Tensor, ""] | None = None
         self._found_inf: Float[Tensor, ""] | None = None
         self._marks: list[int | None] = []
@@ -56,7 +56,7 @@ class WatchedOptimizer:
         """Read the gradients as they are before any clipping."""
         self.factors += factors
         head, own = self._split()
-        self._norms["head"], self._norms["loss"] = gradient_norm(head), gradient_norm(own)
+        self._norms["head"], self._norms["loss"] = gradient_norms(head), gradient_norms(own)
         self._had_gradients = [p for p in self.parameters() if p.grad is not None]
         self._marks = [_mark(parameter) for parameter in self._had_gradients]
 
@@ -79,27 +79,26 @@ class WatchedOptimizer:
         """Read the gradients that the update uses, and what they are scaled by."""
         head, own = self._split()
         self._norms["clipped_head"], self._norms["clipped_loss"] = (
-            gradient_norm(head),
-            gradient_norm(own),
+            gradient_norms(head),
+            gradient_norms(own),
         )
         self._found_inf = getattr(self.optimizer, "found_inf", None)
         scaler = _running_scaler() if scaler is None else scaler
-        near = next((p.grad for p in self.parameters() if p.grad is not None), torch.ones(()))
-        one = torch.ones((), device=near.device)
         if getattr(self.optimizer, "grad_scale", None) is not None:
-            self._unscaled_by = one  # they are still scaled: the optimiser divides them
+            self._unscaled_by = torch.ones(())  # they are still scaled: the optimiser divides them
         elif scaler is not None:
-            self._unscaled_by = scaler.scale(one)
+            near = next((p.grad for p in self.parameters() if p.grad is not None), torch.ones(()))
+            self._unscaled_by = scaler.scale(torch.ones((), device=near.device))
 
     def take(self) -> OfOptimizer:
         """What was seen since the last update; the next one begins."""
         norms = self._norms
         taken = OfOptimizer(
             factors=self.factors,
-            head_norm=norms.get("head"),
-            loss_norm=norms.get("loss"),
-            clipped_head_norm=norms.get("clipped_head"),
-            clipped_loss_norm=norms.get("clipped_loss"),
+            head_norms=norms.get("head"),
+            loss_norms=norms.get("loss"),
+            clipped_head_norms=norms.get("clipped_head"),
+            clipped_loss_norms=norms.get("clipped_loss"),
             unscaled_by=self._unscaled_by,
             found_inf=self._found_inf,
         )

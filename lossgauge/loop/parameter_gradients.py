@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def gradient_norm(parameters: Iterable[Tensor]) -> Float[Tensor, ""] | None:
-    """The Euclidean norm over all existing gradients, in float32 or float64; None where no parameter has one.
+def gradient_norms(parameters: Iterable[Tensor]) -> Float[Tensor, " parts"] | None:
+    """The norms of all existing gradients, whose norm is that over all parameters; None where no parameter has one.
 
-    Of sharded gradients (DTensor) it is the norm over all ranks, and every rank must call it: one small all-reduce for each
-    way of sharding. The result stays on the device of the first gradient.
+    In float32 or float64, on the device of the first gradient. Sharded gradients (DTensor) have one norm, over all ranks,
+    for each way of sharding: one small all-reduce, so every rank must call it.
     """
     whole: list[Tensor] = []
     sharded: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
@@ -42,7 +42,7 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Float[Tensor, ""] | None:
         norms.append(squares.sqrt())
     if not norms:
         return None
-    return torch.linalg.vector_norm(torch.stack(norms)) if len(norms) > 1 else norms[0]
+    return torch.stack(norms) if len(norms) > 1 else norms[0].reshape(1)
 
 
 def is_sharded(tensor: Tensor) -> bool:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
@@ -321,7 +322,7 @@ class Probe:
         if evaluation is not None:  # without its graph, which would stay in memory
             evaluation = evaluation._replace(value=evaluation.value.detach())
         if number == 0:
-            self._batch = _embeddings_and_labels(inputs) if self._modules[0] else None
+            self._batch = _embeddings_and_labels(inputs)
         self._recorder.take_value(number, inputs, value, evaluation)
 
     def _model_returned(self, inputs: tuple[Any, ...], output: Any) -> None:
@@ -415,10 +416,9 @@ def _all_finite(update: Update) -> bool:
         of.found_inf is not None and bool(of.found_inf) for of in update.optimizers
     ):
         return True
-    sums = [call.value for call in update.calls] + [
-        values.sum()
+    return all(math.isfinite(call.value) for call in update.calls) and all(
+        # one product for both: where it overflows, the rows are looked at, and nothing is wrong
+        math.isfinite(part.arrival.norms.dot(part.arrival.embedding_norms))
         for part in update.parts
         if part.arrival is not None
-        for values in (part.arrival.norms, part.arrival.embedding_norms)
-    ]
-    return all(bool(value.isfinite()) for value in sums)
+    )

@@ -21,7 +21,7 @@ from lossgauge.loop.optimizers import WatchedOptimizer
 from lossgauge.loop.records import Arrival, Call, Part, Update
 from lossgauge.types import Evaluation
 
-MOST_PARTS = 256
+MOST_PARTS = 64
 """Calls of `probe.embeddings` without a call of the loss, or updates skipped in a row, after which it is an error."""
 
 
@@ -266,13 +266,16 @@ def arrival_of(gradient: Tensor, embeddings: Tensor) -> Arrival:
     """
     number = torch.promote_types(gradient.dtype, torch.float32)
     at, rows = gradient.to(number), embeddings.to(number)
-    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    directions = rows / lengths.clamp_min(torch.finfo(number).tiny)
-    along = torch.linalg.vecdot(at, directions)[:, None]
-    across = torch.addcmul(at, directions, along, value=-1)
-    norms = torch.linalg.vector_norm(at, dim=1)
-    tangent_norms = torch.linalg.vector_norm(across, dim=1)
-    return Arrival(gradient, norms, torch.minimum(tangent_norms, norms), lengths[:, 0])
+    lengths = torch.linalg.vector_norm(rows, dim=1)
+    divisors = lengths.clamp_min(torch.finfo(number).tiny)
+    along = torch.linalg.vecdot(at, rows).div_(divisors).div_(divisors)
+    across = torch.addcmul(at, rows, along[:, None], value=-1)
+    return Arrival(
+        gradient,
+        norms=torch.linalg.vector_norm(at, dim=1),
+        tangent_norms=torch.linalg.vector_norm(across, dim=1),
+        embedding_norms=lengths,
+    )
 
 
 def _both(part: Part, one: Arrival, other: Arrival) -> Arrival:

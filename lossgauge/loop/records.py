@@ -61,11 +61,12 @@ class OfOptimizer(NamedTuple):
 
     factors: Sequence[tuple[int, Tensor]]
     """The number of each loss that was called since the last update of this optimiser, and its factor."""
-    head_norm: Float[Tensor, ""] | None
-    loss_norm: Float[Tensor, ""] | None
+    head_norms: Float[Tensor, " parts"] | None
+    """The norm of the gradient of each parameter."""
+    loss_norms: Float[Tensor, " parts"] | None
     """Of the parameters of the losses."""
-    clipped_head_norm: Float[Tensor, ""] | None
-    clipped_loss_norm: Float[Tensor, ""] | None
+    clipped_head_norms: Float[Tensor, " parts"] | None
+    clipped_loss_norms: Float[Tensor, " parts"] | None
     unscaled_by: Float[Tensor, ""] | None
     """What the clipped norms have been divided by already; None where no scaler is known."""
     found_inf: Float[Tensor, ""] | None

@@ -17,7 +17,6 @@ from torch import Tensor
 from lossgauge.diagnostics.greediness import (
     GRADIENT_SHARES,
     START_STEPS,
-    gradient_active_ratio,
     start_gradient,
 )
 from lossgauge.loop.numbers import Numbers, read_all
@@ -49,6 +48,7 @@ class Rows:
         """Whether a clipped gradient was left out because its scale is not known."""
         self._rows: list[Record] = []
         self._norms: list[Numbers | None] = []
+        """Of the samples of each row, ascending."""
         self._updates: list[Update] = []
         self._start: float | None = None
         self._rated = 0
@@ -100,10 +100,10 @@ class Rows:
 
     def _rate(self, first: int, start: float) -> None:
         for row, norms in zip(self._rows[first:], self._norms[first:], strict=True):
-            if norms is not None:
-                of = torch.from_numpy(norms)
+            if norms is not None and not math.isnan(start):
                 for column, share in GRADIENT_SHARES.items():
-                    row[column] = _known(gradient_active_ratio(of, start=start, share=share))
+                    below = norms.searchsorted(share * start, side="right")
+                    row[column] = 1 - int(below) / len(norms)
 
     def _row(self, update: Update, read: Read) -> tuple[Record, Numbers | None]:
         losses = _factors(((call.loss, call.factor) for call in update.calls), read)
@@ -129,9 +129,9 @@ class Rows:
         if arrived is not None:
             norms, tangents = arrived
             row["embedding_gradient"] = _known(float(norms.mean()))
-            row["tangent_gradient"] = _known(float(tangents.mean()))
-            at = np.quantile(norms, list(QUANTILES.values()))
-            row |= {name: _known(float(value)) for name, value in zip(QUANTILES, at, strict=True)}
+            row["tangent_gradient"] = _known(float(np.minimum(tangents, norms).mean()))
+            norms.sort()
+            row |= {name: _known(_quantile(norms, share)) for name, share in QUANTILES.items()}
             active = row["term_active_ratio"]
             if active and row["embedding_gradient"] is not None:
                 row["gradient_per_active"] = row["embedding_gradient"] / active
@@ -174,16 +174,16 @@ class Rows:
             first = factors[min(factors)]
             unscaled = 1.0 if of.unscaled_by is None else float(read(of.unscaled_by)[0])
             for part, before, after in (
-                ("head", of.head_norm, of.clipped_head_norm),
-                ("loss", of.loss_norm, of.clipped_loss_norm),
+                ("head", of.head_norms, of.clipped_head_norms),
+                ("loss", of.loss_norms, of.clipped_loss_norms),
             ):
                 if before is None:
                     continue
-                whole = _divided(float(read(before)[0]), first.total)
+                whole = _divided(float(np.linalg.norm(read(before))), first.total)
                 norms[f"{part}_gradient"].append(whole)
                 if after is None:
                     continue
-                clipped = _divided(float(read(after)[0]) * unscaled, first.total)
+                clipped = _divided(float(np.linalg.norm(read(after))) * unscaled, first.total)
                 if of.unscaled_by is None and first.may_be_scaled and _differ(whole, clipped):
                     self.unclear_scale = True
                     clipped = None
@@ -230,7 +230,7 @@ def _factor_of(part: Part, read: Read) -> float:
 
 
 def _at_embeddings(parts: Sequence[Part], read: Read) -> tuple[Numbers, Numbers] | None:
-    """The norms of ∂loss/∂z of all rows, and of their tangent parts; None where no gradient is known."""
+    """The norms of ∂loss/∂z of all rows, and of their tangent parts; None where no gradient is known. Both are new arrays."""
     norms, tangents = [], []
     for part in parts:
         if part.arrival is None:
@@ -240,6 +240,14 @@ def _at_embeddings(parts: Sequence[Part], read: Read) -> tuple[Numbers, Numbers]
             norms.append(read(part.arrival.norms) / factor)
             tangents.append(read(part.arrival.tangent_norms) / factor)
     return (np.concatenate(norms), np.concatenate(tangents)) if norms else None
+
+
+def _quantile(ascending: Numbers, share: float) -> float:
+    """Interpolated linearly between two values."""
+    at = share * (len(ascending) - 1)
+    low = int(at)
+    value = float(ascending[low])
+    return value + (at - low) * (float(ascending[low + 1]) - value) if at > low else value
 
 
 def _batch(update: Update, read: Read) -> Record:
@@ -304,7 +312,7 @@ def _not_finite(update: Update, losses: Sequence[str], read: Read) -> str | None
         if not np.isfinite(read(call.value)).all():
             return f"the value of the loss {losses[call.loss]!r}"
     for of in update.optimizers:
-        for what, norm in (("model", of.head_norm), ("loss", of.loss_norm)):
+        for what, norm in (("model", of.head_norms), ("loss", of.loss_norms)):
             if norm is not None and not np.isfinite(read(norm)).all():
                 return f"the gradient at the parameters of the {what}"
     return None

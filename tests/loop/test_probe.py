@@ -140,6 +140,48 @@ def test_a_closure_that_is_called_several_times_gives_the_last_gradient():
     assert [(row["step"], row["micro_batch_count"]) for row in trained.rows] == [(0, 1), (1, 1)]
 
 
+def compiled_loop(criterion, *, probed, whole=False):
+    """With `whole`, the step of the loop itself is compiled, with the calls of the probe in it."""
+    network = seeded_network()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    probe = Probe(optimizer, loss=criterion) if probed else None
+
+    def value_of(x, y):
+        z = network(x)
+        if probe is not None:
+            z = probe.embeddings(z, y)
+        return criterion(z, y)
+
+    forward = torch.compile(value_of, backend="eager") if whole else value_of
+    for step in range(2):
+        forward(*batch(step)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return probe, list(network.parameters())
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor"
+)  # by dynamo, of what it traces
+@pytest.mark.parametrize("make", [triplet, nn.CrossEntropyLoss], ids=["ours", "torch"])
+@pytest.mark.parametrize("how", [pytest.param("model", marks=pytest.mark.slow), "loss", "step"])
+def test_what_is_compiled_is_watched_too(make, how):
+    plain, weights = compiled_loop(make(), probed=True)
+    if how == "model":
+        rows = train(probed=True, compiled=True, steps=2, loss=make()).rows
+        plain = train(probed=True, steps=2, loss=make()).probe
+    else:
+        criterion = torch.compile(make(), backend="eager") if how == "loss" else make()
+        probe, compiled = compiled_loop(criterion, probed=True, whole=how == "step")
+        rows = probe.rows
+        assert all(map(torch.equal, compiled, weights))
+    assert len(rows) == 2
+    for row, wanted in zip(rows, plain.rows, strict=True):
+        for column in ("embedding_gradient", "head_gradient", "loss_value", "pull"):
+            near = None if wanted[column] is None else pytest.approx(wanted[column], rel=1e-5)
+            assert row[column] == near, column
+
+
 def test_our_losses_tell_their_terms_without_a_second_computation(monkeypatch):
     loss, calls = triplet(), []
     outcome = type(loss).outcome
