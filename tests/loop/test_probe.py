@@ -164,7 +164,14 @@ def compiled_loop(criterion, *, probed, whole=False):
     "ignore:The .grad attribute of a Tensor"
 )  # by dynamo, of what it traces
 @pytest.mark.parametrize("make", [triplet, nn.CrossEntropyLoss], ids=["ours", "torch"])
-@pytest.mark.parametrize("how", [pytest.param("model", marks=pytest.mark.slow), "loss", "step"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("model", marks=pytest.mark.slow),
+        pytest.param("loss", marks=pytest.mark.slow),
+        "step",
+    ],
+)
 def test_what_is_compiled_is_watched_too(make, how):
     plain, weights = compiled_loop(make(), probed=True)
     if how == "model":
