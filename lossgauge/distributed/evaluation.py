@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lossgauge.batch import ArrayLike
 from lossgauge.diagnostics.moments import Moments, merge_all, moments
-from lossgauge.diagnostics.uniformity import _evenly_spaced as evenly_spaced
+from lossgauge.diagnostics.uniformity import evenly_spaced
 from lossgauge.diagnostics.uniformity import uniformity as uniformity_of
 from lossgauge.diagnostics.variance import Geometry, geometry_of
 from lossgauge.distributed.batches import checked_rows, rank_batches

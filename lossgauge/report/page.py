@@ -85,7 +85,7 @@ def render(template: str, **content: object) -> str:
 
 
 @cache
-def environment() -> Environment:
+def _environment() -> Environment:
     """The templates, with the filters and names that they share."""
     environment = Environment(
         autoescape=True,
