@@ -580,12 +580,14 @@ def diagnose(
         raise InputError(f"--fail-on takes watch or act, got {fail_on!r}")
     with startup.imports():
         from lossgauge.diagnosis.measure import diagnose as measure
-        from lossgauge.diagnosis.page import write_diagnosis
         from lossgauge.diagnosis.progress_bar import show_rows
         from lossgauge.health.finding import reached
-        from lossgauge.report.output import check_replaceable
 
     if page is not None:
+        with startup.imports():  # with plotly, which takes a second
+            from lossgauge.diagnosis.page import write_diagnosis
+            from lossgauge.report.output import check_replaceable
+
         check_replaceable(page)
     with stopping.orderly(), show_rows(quiet=quiet) as progress:
         found = measure(

@@ -12,7 +12,7 @@ from lossgauge.report.output import write_html
 from lossgauge.report.page import render
 from lossgauge.stats.number_format import shown, shown_interval
 
-MOST_LISTED = 100
+MOST_LISTED = 25
 """Rows in one table."""
 
 
