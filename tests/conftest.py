@@ -34,6 +34,7 @@ from tests.support.finished import (  # noqa: E402, F401  # fixtures for all tes
     small_study,
     whole_study,
 )
+from tests.support.forking import forked_workers  # noqa: E402, F401
 
 if (kept := private_folder("compiled")) is not None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(kept))

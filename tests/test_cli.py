@@ -23,8 +23,9 @@ from lossgauge.plan.yaml_file import built_in_studies
 from lossgauge.results import reader
 from lossgauge.results.reader import read_study
 from lossgauge.study.runner import run_study
-from tests.support.command_line import assert_refused
+from tests.support.command_line import LOSSGAUGE, assert_refused
 from tests.support.command_line import run_cli as run
+from tests.support.forking import fork_script
 from tests.support.studies import SMALL, Quiet, small_plan
 from tests.support.waiting import PATIENCE, wait_for
 
@@ -77,36 +78,17 @@ def in_the_middle_of_a_run() -> bool:
     )
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path, jobs: str):
-    command = [
-        sys.executable,
-        "-m",
-        "lossgauge",
-        "study",
-        "small.yaml",
-        "--out",
-        "out",
-        "--set",
-        "epochs=400",
-        "--jobs",
-        jobs,
-    ]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(place: Path):
+    """With two jobs: tests/test_stopping.py."""
+    words = ["study", "small.yaml", "--out", "out", "--set", "epochs=400", "--jobs", "1"]
+    process = fork_script("from lossgauge.__main__ import main; main()", *words)
     wait_for(in_the_middle_of_a_run, process=process)
-    # as a terminal does: to the study and to its workers
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 130
+    errors = process.output
     assert errors.endswith(
         "lossgauge: stopped; finished runs are kept in out. To continue, run the same command: "
-        f"lossgauge study small.yaml --out out --set epochs=400 --jobs {jobs}\n"
+        "lossgauge study small.yaml --out out --set epochs=400 --jobs 1\n"
     )
     assert "Traceback" not in errors
     assert not list(Path("out").glob("**/.new-*"))
@@ -515,14 +497,14 @@ def test_all_that_is_printed_goes_through_one_function():
 
 def test_an_output_that_lacks_a_character_stops_no_command(place):
     code = subprocess.run(
-        [sys.executable, "-m", "lossgauge", "status", "η"],
+        [*LOSSGAUGE, "status", "η"],
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
         capture_output=True,
     )
     assert code.returncode == 2
     assert rb"\u03b7" in code.stderr
     losses = subprocess.run(
-        [sys.executable, "-m", "lossgauge", "datasets"],
+        [*LOSSGAUGE, "datasets"],
         env={**os.environ, "PYTHONIOENCODING": "latin-1", "LOSSGAUGE_CUB200": "η"},
         capture_output=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -86,6 +87,24 @@ def try_command(installed: Path, place: Path, *arguments: str) -> str:
     ).stdout
 
 
+def try_commands(installed: Path, place: Path, *commands: list[str]) -> list[str]:
+    """The same for several commands in one process, which imports torch once."""
+    code = """
+import json, sys
+from lossgauge.__main__ import main
+for command in json.loads(sys.argv[1]):
+    sys.argv[1:] = command
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+    print("\\0")
+"""
+    environment = {"PYTHONPATH": str(installed), "LOSSGAUGE_CACHE": str(place / "cache")}
+    done = run(sys.executable, "-c", code, json.dumps(commands), cwd=place, **environment)
+    return done.stdout.split("\0\n")[:-1]
+
+
 def package_files(folder: Path) -> set[str]:
     """Paths of the package's files below a folder that holds it."""
     return {
@@ -117,14 +136,14 @@ def test_an_installed_wheel_runs_its_built_in_study_and_writes_its_page(
     assert (installed / "bin" / "lossgauge").is_file()
     version = try_command(installed, tmp_path, "--version")
     assert version == f"lossgauge {lossgauge.__version__}\n"
-    assert '"tune"' in try_command(installed, tmp_path, "schema")
     # a loss without a kernel: a new place of the package means compiling them again, which takes half a minute
     (tmp_path / "own.py").write_text("def pull(z, y):\n    return (z @ z.T).mean()\n")
     small = [f"--set={change}" for change in ("datasets=digits", "backbone=pixels", "seeds=1")]
     small += ["--set=epochs=1", "--set=losses=own.py:pull", "--set=question=Does the wheel work?"]
-    dry = try_command(installed, tmp_path, "study", "demo", "--dry-run", *small)
+    study = ["study", "demo", *small]
+    schema, dry, done = try_commands(installed, tmp_path, ["schema"], [*study, "--dry-run"], study)
+    assert '"tune"' in schema
     assert "2 runs, 0 of them done in lossgauge-results/demo" in dry
-    done = try_command(installed, tmp_path, "study", "demo", *small)
     assert done.splitlines()[0] == "2 runs done, 0 reused, 0 failed"
     page = tmp_path / "lossgauge-results" / "demo" / "report.html"
     assert "Does the wheel work?" in page.read_text()

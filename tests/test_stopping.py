@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.command_line import run_cli
 from tests.support.waiting import PATIENCE, wait_for
 
 BOUND = 60.0
@@ -155,18 +156,32 @@ def test_a_short_command_ends_with_one_line_too(place: Path, arguments):
 
 
 @pytest.mark.process
-def test_a_study_that_a_script_started_in_the_background_stops_and_more_signals_change_nothing(
+def test_a_study_that_a_script_started_in_the_background_stops_whole_and_the_same_command_goes_on(
     place: Path,
 ):
+    """Signals reach the study and its two workers, as in a terminal; a second and a third change nothing."""
     process = start("study", "small.yaml", "--set", "epochs=9000", "--jobs", "2", ignored=True)
-    wait_for_epochs(process)
+    wait_for(in_the_middle_of_a_run, process=process)
     for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
         os.killpg(process.pid, number)
     stopped = stop(process, signal.SIGINT, PATIENCE)
     # the kernel may deliver what is sent together in any order
     assert stopped.code - 128 in BOTH
     assert_one_line(stopped, stopped.code - 128)
-    assert not list(Path("lossgauge-results/small").glob("**/.new-*"))
+    assert stopped.errors[-1].endswith(
+        "stopped; finished runs are kept in lossgauge-results/small. To continue, run the same command: "
+        "lossgauge study small.yaml --set epochs=9000 --jobs 2"
+    )
+    folder = Path("lossgauge-results/small")
+    done = len(list(folder.glob("runs/*untrained*")))
+    status = run_cli("status", folder).stdout
+    assert f"done     {done}" in status
+    assert "no study is running here; to continue, run the same `lossgauge study` command" in status
+    # with fewer epochs, to be done soon: a baseline is there already
+    again = run_cli("study", "small.yaml", "--set", "epochs=1")
+    assert f"{6 - done} runs done, {done} reused, 0 failed" in again.stdout
+    # on a busy machine the clean-up of a stopped study may have no time
+    assert not list(folder.glob("**/.new-*"))
 
 
 @pytest.mark.process
@@ -214,12 +229,12 @@ print(os.WTERMSIG(status))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{int(signal.SIGTERM)}\n", "")
 
 
-def wait_for_epochs(process: subprocess.Popen[str]) -> None:
-    """Until a run of the study has finished an epoch."""
-    path = Path("lossgauge-results/small/.work/running.json")
-    wait_for(
-        lambda: path.is_file() and any(json.loads(path.read_text())["running"].values()),
-        process=process,
+def in_the_middle_of_a_run() -> bool:
+    """Whether a baseline is done and a loss has come some epochs far."""
+    folder = Path("lossgauge-results/small")
+    status = folder / ".work" / "running.json"
+    return bool(list(folder.glob("runs/*untrained*"))) and any(
+        json.loads(status.read_text())["running"].values() if status.is_file() else ()
     )
 
 

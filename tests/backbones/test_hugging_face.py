@@ -256,9 +256,12 @@ def watch(event, args):
         tried.append(args[0])
 sys.addaudithook(watch)
 sys.modules["torchvision"] = sys.modules["timm"] = None
-import torch
-from PIL import Image
-from lossgauge.backbones import load_backbone
+from lossgauge import startup
+startup.end_quickly()
+with startup.imports():
+    import torch
+    from PIL import Image
+    from lossgauge.backbones import load_backbone
 for folder in sys.argv[1:]:
     backbone = load_backbone("hf:" + folder)
     backbone.extract(backbone.prepare(Image.new("RGB", (50, 40)))[None])

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from multiprocessing import connection
@@ -19,6 +17,7 @@ from lossgauge.data import extraction_jobs, load_dataset
 from lossgauge.data.extraction_jobs import extract_rows
 from lossgauge.errors import DataError
 from lossgauge.user_file import import_file
+from tests.support.forking import fork_script
 from tests.support.waiting import PATIENCE, wait_for
 
 BACKBONE = """
@@ -90,7 +89,7 @@ def rows_of(images, backbone, jobs):
 
 
 def test_the_rows_are_the_same_bits_for_any_number_of_processes(digits, workers, monkeypatch):
-    """Three here, two in the tests below. A deleted file of another import stops none of them."""
+    """Three real processes here; two, forked, in the tests below. A deleted file of another import stops none of them."""
     Path("gone.py").write_text("X = 1")
     import_file(Path("gone.py"), shown="gone.py")
     Path("gone.py").unlink()
@@ -105,6 +104,7 @@ def test_the_rows_are_the_same_bits_for_any_number_of_processes(digits, workers,
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_images_that_cannot_be_read_are_the_same_for_any_number_of_processes(workers):
     for number in range(400):
         path = Path(f"images/{number % 2}/{number:03}.png")
@@ -121,6 +121,7 @@ def test_images_that_cannot_be_read_are_the_same_for_any_number_of_processes(wor
     assert sum(map(len, skipped)) == 3
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_the_rest_is_done_here_where_a_worker_is_killed(digits, workers, caplog):
     alone, _ = rows_of(digits, own(), 1)
     together, _ = rows_of(digits, own(dies=True), 2)
@@ -132,6 +133,7 @@ def test_the_rest_is_done_here_where_a_worker_is_killed(digits, workers, caplog)
     )
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_what_fails_in_a_worker_alone_costs_its_time_alone(digits, workers, caplog):
     alone, _ = rows_of(digits, own(), 1)
     together, _ = rows_of(digits, own(fails=True), 2)
@@ -139,6 +141,7 @@ def test_what_fails_in_a_worker_alone_costs_its_time_alone(digits, workers, capl
     assert "ended by exit code 1" in caplog.text
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_an_error_in_a_worker_is_the_error_it_would_be_here(workers, caplog):
     for number in range(200):
         path = Path(f"images/{number % 2}/{number:03}.png")
@@ -164,6 +167,7 @@ def test_images_that_cannot_be_sent_stay_in_this_process(digits, workers):
     assert torch.equal(here, alone)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_workers_that_cannot_start_leave_the_work_to_this_process(digits, workers):
     backbone = own()
     alone, _ = rows_of(digits, backbone, 1)
@@ -183,11 +187,15 @@ def test_little_work_and_little_memory_start_no_process(digits, workers, monkeyp
 
 
 STUCK = """
+import os
+os.environ["EXTRACTS_HERE"] = str(os.getpid())  # where nothing waits
 from pathlib import Path
 from multiprocessing import connection
 from lossgauge.data import extraction_jobs, load_dataset
 from lossgauge.data.features import features
 from lossgauge.backbones import load_backbone
+from tests.support.forking import fork_workers
+fork_workers()
 extraction_jobs.SINGLE_PROCESS_SECONDS = -1.0
 are_ready = extraction_jobs._Workers.are_ready
 def wait_until_ready(self):
@@ -203,14 +211,8 @@ features(load_dataset("digits"), backbone, cache=Path("cache"), jobs=2)
 
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_the_extraction_whatever_ends_it(workers, ended_by):
-    # in the process that was started here nothing waits
-    script = "import os\nos.environ['EXTRACTS_HERE'] = str(os.getpid())\n" + STUCK
     Path("own.py").write_text(BACKBONE.format(parent="int(os.environ['EXTRACTS_HERE'])"))
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stderr=subprocess.DEVNULL,
-    )
+    process = fork_script(STUCK)
     try:
         wait_for(lambda: workers() == 2, process=process)
         ids = [int(path.name.removeprefix("worker-")) for path in Path().glob("worker-*")]

@@ -1,10 +1,7 @@
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ from lossgauge.data.cache import default_cache
 from lossgauge.data.features import centered, features
 from lossgauge.data.locations import Unreachable
 from lossgauge.errors import CacheError, DataError
+from tests.support.forking import fork_script, forked_pool
 
 
 @pytest.fixture
@@ -344,8 +342,8 @@ module.features(load_dataset("digits"), load_backbone("pixels"), cache=Path(sys.
 
 
 def test_a_killed_extraction_is_taken_up_by_the_next(digits, tmp_path):
-    done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), "40"], check=False)
-    assert done.returncode == -9
+    process = fork_script(_KILLED, tmp_path, 40)
+    assert process.wait() == -9, process.output
     seen = []
     found = extract(digits, tmp_path, progress=lambda done, total: seen.append(done))
     assert seen[0] > 1000
@@ -395,7 +393,7 @@ def _extract_at_once(cache: str) -> float:
 
 
 def test_two_processes_at_once_end_with_one_good_entry(tmp_path):
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+    with forked_pool(2) as pool:
         sums = pool.map(_extract_at_once, [str(tmp_path)] * 2)
     assert sums[0] == sums[1]
     assert len(entries_in(tmp_path)) == 1

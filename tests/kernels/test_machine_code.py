@@ -195,30 +195,33 @@ def test_other_sources_compilers_or_processors_have_code_of_their_own(tmp_path, 
     assert key("double") == keys[-1]
 
 
-ONE = """
-import sys
+FOUR = """
+import os
 from tests.kernels.test_machine_code import double, triple, result
 from lossgauge.kernels.machine_code import address_of
-for name in sys.argv[1:]:
-    function = {"double": double, "triple": triple}[name]
-    function.__qualname__ = function.__name__ = "pieces"
-    print(result(address_of(function, name=name)))
+for names in (["double"], ["triple"], ["double", "triple"], ["triple", "double"]):
+    child = os.fork()
+    if child == 0:
+        for name in names:
+            function = {"double": double, "triple": triple}[name]
+            function.__qualname__ = function.__name__ = "pieces"
+            print(name, result(address_of(function, name=name)), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
 """
 
 
 def test_code_of_two_processes_does_not_mix_in_a_third(folder):
-    """Each was the first that its process compiled: numba numbers their symbols alike."""
+    """Each was the first that its process compiled: numba numbers their symbols alike.
+
+    The processes are forked from one that has compiled nothing.
+    """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder.parent)}
-    for names in (["double"], ["triple"], ["double", "triple"], ["triple", "double"]):
-        done = subprocess.run(
-            [sys.executable, "-c", ONE, *names],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        expected = {"double": "14", "triple": "21"}
-        assert done.stdout.split() == [expected[name] for name in names]
+    done = subprocess.run(
+        [sys.executable, "-c", FOUR], env=environment, capture_output=True, text=True, check=True
+    )
+    double, triple = "double 14", "triple 21"
+    assert done.stdout.splitlines() == [double, triple, double, triple, triple, double]
     assert len(visible(folder)) == 2
 
 

@@ -1,8 +1,6 @@
 """The edge rules, which all seven share."""
 
 import math
-import subprocess
-import sys
 from contextlib import nullcontext
 from functools import partial
 from unittest.mock import patch
@@ -15,6 +13,7 @@ from lossgauge.losses.base import effective_share
 from lossgauge.losses.pairs import squared_distances
 from lossgauge.losses.registry import LOSSES, load_loss
 from tests.losses.cases import BATCHES, make_batch, without_kernel
+from tests.support.forking import fork_script
 
 PAIR_LOSSES = [name for name in LOSSES if name not in ("arcface", "ccl")]
 
@@ -348,7 +347,8 @@ for name, sizes in (("triplet", {}), ("arcface", {"class_count": 3, "embedding_s
 
 def test_a_compiled_training_step_gives_the_same_value_and_gradient_and_an_export_is_refused():
     # in a process without checks of shapes, which torch.compile would trace as well
-    subprocess.run([sys.executable, "-c", COMPILED], check=True)
+    process = fork_script(COMPILED)
+    assert process.wait() == 0, process.output
 
 
 @pytest.mark.parametrize("form", ["kernel", "torch"])

@@ -1,9 +1,6 @@
 import errno
 import os
-import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,9 @@ from lossgauge.files import atomic_file, atomic_folder, remove_leftovers
 from lossgauge.report import output
 from lossgauge.report.output import GENERATOR, check_replaceable, write_page
 from lossgauge.results.view import StudyView
+from tests.support.forking import fork_script
 from tests.support.made_up_study import no_results
+from tests.support.waiting import wait_for
 
 EMPTY = StudyView(no_results())
 
@@ -126,35 +125,35 @@ def test_the_temporary_name_cannot_be_foreseen_and_a_planted_link_is_not_followe
 
 
 BREAKS_OFF = """
-import sys
+import signal, sys
 from pathlib import Path
 from lossgauge.files import atomic_file, atomic_folder
 target = Path(sys.argv[1])
 with (atomic_folder if sys.argv[2] == "folder" else atomic_file)(target) as made:
     (made / "part" if sys.argv[2] == "folder" else made).write_text("half")
-    print("ready", flush=True)
-    sys.stdin.read()
+    Path(sys.argv[3]).touch()
+    signal.pause()
 """
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path, kind):
-    target = tmp_path / "page"
-    with subprocess.Popen(
-        [sys.executable, "-c", BREAKS_OFF, str(target), kind],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as writer:
-        assert writer.stdout.readline() == b"ready\n"
-        (left,) = tmp_path.iterdir()
-        (tmp_path / ".new-other").write_text("another's")
+    folder, ready = tmp_path / "folder", tmp_path / "ready"
+    folder.mkdir()
+    target = folder / "page"
+    writer = fork_script(BREAKS_OFF, target, kind, ready)
+    try:
+        wait_for(ready.exists, process=writer)
+        (left,) = folder.iterdir()
+        (folder / ".new-other").write_text("another's")
         remove_leftovers(target)
         assert left.exists()
-        writer.send_signal(signal.SIGKILL)
+    finally:
+        writer.kill()
         writer.wait()
-        assert left.exists()
-        remove_leftovers(target)
-    assert [path.name for path in tmp_path.iterdir()] == [".new-other"]
+    assert left.exists()
+    remove_leftovers(target)
+    assert [path.name for path in folder.iterdir()] == [".new-other"]
 
 
 def test_a_writer_whose_new_file_is_taken_for_a_leftover_makes_another(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ from lossgauge.study.schedule.runs import plan_runs
 from lossgauge.study.status import read_status
 from lossgauge.worker_process import exit_cause
 from tests.study.schedule.test_runs import plan
+from tests.support.forking import ForkedProcess, fork_script
 from tests.support.studies import Quiet, fake_features, small_plan
 from tests.support.waiting import PATIENCE, wait_for
 
@@ -152,11 +153,14 @@ ONE_CORE = """
 import os
 from pathlib import Path
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-import torch
-from lossgauge.study.job_count import default_jobs
-from lossgauge.study.engines import Resources
-from lossgauge.study.runner import run_study
-from tests.support.studies import Quiet, small_plan
+from lossgauge import startup
+startup.end_quickly()
+with startup.imports():
+    import torch
+    from lossgauge.study.job_count import default_jobs
+    from lossgauge.study.engines import Resources
+    from lossgauge.study.runner import run_study
+    from tests.support.studies import Quiet, small_plan
 assert default_jobs(Resources()) == 1
 run_study(small_plan(), Path("one-core"), progress=Quiet())
 """
@@ -171,6 +175,7 @@ def test_a_study_on_one_core_comes_to_the_same_numbers(tmp_path, small_study, mo
     assert numbers(Path("one-core")) == numbers(small_study)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_what_a_loss_prints_and_a_worker_that_is_killed_cost_no_run(own, quiet):
     """A killed worker's run is done by another, unless it is already in its place."""
     plan = small_plan(losses="own.py:Loud,own.py:Once,own.py:Published", epochs=1)
@@ -180,6 +185,7 @@ def test_what_a_loss_prints_and_a_worker_that_is_killed_cost_no_run(own, quiet):
     assert len((own / "batches").read_text()) == 14  # once
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
     ("loss", "cause", "trace", "tries"),
     [("Deadly", "SIGKILL", "", TRIES), ("Crash", "SIGSEGV", "own.py", 1)],
@@ -188,6 +194,7 @@ def test_a_run_that_kills_its_workers_is_given_up_with_what_they_left(
     own, quiet, monkeypatch, loss, cause, trace, tries
 ):
     monkeypatch.setattr("lossgauge.study.engines.processes.TRIES", tries)
+    monkeypatch.setattr("lossgauge.study.engines.processes.SILENT_SECONDS", 0.1)
     plan = small_plan(losses=f"own.py:{loss},triplet")
     (own / "stay").touch()
     try:
@@ -204,6 +211,7 @@ def test_a_run_that_kills_its_workers_is_given_up_with_what_they_left(
     assert failure["error"] in read_status(own / "out").failed.values()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_that_gets_further_between_two_deaths_is_not_given_up(own, quiet, monkeypatch):
     monkeypatch.setenv("LOSSGAUGE_CHECKPOINT_SECONDS", "0")
     monkeypatch.setattr("lossgauge.study.engines.processes.TRIES", 2)
@@ -268,25 +276,25 @@ def test_a_study_in_this_process_has_one_thread_or_those_that_were_asked_for(
 
 
 STUDY = """
-import sys
 from pathlib import Path
-import lossgauge.study.run.execute as run
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
+from tests.support.forking import fork_workers
 from tests.support.studies import Quiet, small_plan
+fork_workers()
 run_study(small_plan(losses="own.py:Slow", epochs=4000, seeds=2), Path("out"), progress=Quiet(), resources=Resources(jobs=2))
 """
 
 
-def workers_of(folder: Path) -> list[int]:
-    """Processes that are workers of the study in a folder."""
+def workers_of(study: ForkedProcess) -> list[int]:
+    """Processes in the folder of this test, other than the study's and this one."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
+            here = Path.cwd() == (entry / "cwd").readlink()
         except OSError:
             continue
-        if b"lossgauge.study.engines.worker" in words and str(folder).encode() in words:
+        if here and entry.name.isdecimal() and int(entry.name) not in (study.pid, os.getpid()):
             found.append(int(entry.name))
     return found
 
@@ -294,28 +302,25 @@ def workers_of(folder: Path) -> list[int]:
 @pytest.fixture
 def at_work(own):
     """A study with two workers in the middle of its runs."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", STUDY],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = fork_script(STUDY)
     running = own / "out" / ".work" / "running.json"
-    wait_for(
-        lambda: running.is_file() and len(read_status(Path("out")).running) == 2, process=process
-    )
-    # a run is said to have started before its worker's process has the worker's name
-    wait_for(lambda: len(workers_of(Path("out"))) == 2, process=process)
-    yield process
-    process.kill()
-    process.communicate()
+    try:
+        wait_for(
+            lambda: running.is_file() and len(read_status(Path("out")).running) == 2,
+            process=process,
+        )
+        # a run is said to have started before its worker is in this folder
+        wait_for(lambda: len(workers_of(process)) == 2, process=process)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_workers_end_with_a_study_that_is_killed(at_work):
     at_work.send_signal(signal.SIGKILL)
     at_work.wait()
-    wait_for(lambda: not workers_of(Path("out")))
+    wait_for(lambda: not workers_of(at_work))
 
 
 def test_a_study_at_work_is_not_disturbed_until_it_is_interrupted(at_work, quiet):
@@ -325,7 +330,7 @@ def test_a_study_at_work_is_not_disturbed_until_it_is_interrupted(at_work, quiet
     wait_for(lambda: list(Path("out/runs").glob("*untrained*")), process=at_work)
     at_work.send_signal(signal.SIGINT)
     at_work.wait(timeout=PATIENCE)
-    assert not workers_of(Path("out"))
+    assert not workers_of(at_work)
     assert not Store(Path("out")).is_locked()
     assert not list(Path("out").rglob(".new-*"))
     assert list(Path("out/runs").glob("*untrained*"))
@@ -347,14 +352,14 @@ def goes_on_after_an_interrupt_of_its_workers(at_work):
         return {run: epoch for run, (epoch, _) in read_status(Path("out")).running.items()}
 
     wait_for(lambda: sum(epoch > 0 for epoch in reached().values()) == 2, process=at_work)
-    before, workers = reached(), set(workers_of(Path("out")))
+    before, workers = reached(), set(workers_of(at_work))
     for worker in workers:
         os.kill(worker, signal.SIGINT)
     wait_for(
         lambda: all(reached().get(run, 0) > epoch + 1 for run, epoch in before.items()),
         process=at_work,
     )
-    assert set(workers_of(Path("out"))) == workers
+    assert set(workers_of(at_work)) == workers
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@ import contextlib
 import fcntl
 import json
 import signal
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -16,6 +14,7 @@ from lossgauge.results.writer import Store
 from lossgauge.study.runner import run_study
 from lossgauge.study.status import read_status
 from lossgauge.training import training_state
+from tests.support.forking import fork_script
 from tests.support.studies import Quiet, small_plan
 
 CLOCK_COLUMNS = ("seconds", "step_milliseconds", "probe_milliseconds", "probe_share")
@@ -220,8 +219,8 @@ run_study(small_plan(losses="ccl", epochs=12), Path(sys.argv[1]), progress=Kille
 
 def test_a_run_killed_with_sigkill_goes_on_to_the_same_numbers(tmp_path, quiet):
     out = tmp_path / "killed"
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
-    assert ended.returncode == -signal.SIGKILL
+    process = fork_script(KILLED, out)
+    assert process.wait() == -signal.SIGKILL, process.output
     assert [path.name for path in (out / "partial").glob("*ccl*/[0-9]*")] == ["5"]
     run_study(small_plan(losses="ccl", epochs=12), out, progress=quiet)
     run_study(small_plan(losses="ccl", epochs=12), tmp_path / "whole", progress=Quiet())

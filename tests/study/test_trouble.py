@@ -48,6 +48,7 @@ def test_a_full_disk_fails_runs_in_words_and_with_room_the_same_command_goes_on(
     gone_on_with(plan, small_disk, here)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_no_room_for_what_workers_need_is_one_clear_error(small_disk, quiet, monkeypatch):
     monkeypatch.setenv("LOSSGAUGE_CHECKPOINT_SECONDS", "0")
     (small_disk / "ballast").write_bytes(b"x" * 100_000)
@@ -221,6 +222,7 @@ def assert_as_if_never_stopped(folder, stopped_and_whole):
     assert found["map_at_r"] == whole["map_at_r"]
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
     ("name", "damage", "resources"),
     [
@@ -353,6 +355,7 @@ def test_a_changed_width_writes_the_references_again(tmp_path, quiet):
     assert quiet.warnings == {}
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("resources", [DEFAULT, Resources(jobs=2)])
 def test_runs_that_are_removed_while_the_study_works_are_told_and_counted(
     tmp_path, quiet, resources
@@ -385,6 +388,7 @@ def test_runs_that_are_removed_while_the_study_works_are_told_and_counted(
     assert (outcome.done, outcome.failed) == (len(missing), 0)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_damaged_features_for_workers_fail_their_runs_in_words(tmp_path, quiet, monkeypatch):
     def hand_over_and_flip(features, path):
         write_features_file(features, path)

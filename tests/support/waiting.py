@@ -6,11 +6,15 @@ import subprocess
 import time
 from collections.abc import Callable
 
+from tests.support.forking import ForkedProcess
+
 PATIENCE = 900.0
 """Seconds after which something that normally takes a second or two will never happen."""
 
 
-def wait_for(condition: Callable[[], object], *, process: subprocess.Popen | None = None) -> None:
+def wait_for(
+    condition: Callable[[], object], *, process: subprocess.Popen | ForkedProcess | None = None
+) -> None:
     """Return as soon as `condition` holds; fail where it never does, or where `process` ends first."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
