@@ -59,6 +59,15 @@ DISTANCES: dict[str, tuple[nn.Module, Callable[[Tensor, Tensor], float], int]] =
 """The library's distance, ours for one pair, and 1 where it grows as things differ."""
 
 
+EACH_DISTANCE = pytest.mark.parametrize(
+    "distance",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("squared", "SNR") else ())
+        for name in DISTANCES
+    ],
+)
+
+
 def between(name: str, rows: Tensor) -> list[list[float]]:
     """The distance of every pair, one by one."""
     of = DISTANCES[name][1]
@@ -131,7 +140,7 @@ def mined_by(miner: str, rows: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("miner", MINERS)
-@pytest.mark.parametrize("distance", DISTANCES)
+@EACH_DISTANCE
 def test_contrastive(distance, miner):
     module, _, sign = DISTANCES[distance]
     rows = embeddings_of()
@@ -152,7 +161,7 @@ def test_contrastive(distance, miner):
 
 
 @pytest.mark.parametrize("miner", MINERS)
-@pytest.mark.parametrize("distance", DISTANCES)
+@EACH_DISTANCE
 @pytest.mark.parametrize("smooth", [False, True])
 def test_triplet(distance, miner, smooth):
     module, _, sign = DISTANCES[distance]
@@ -174,7 +183,7 @@ def test_triplet(distance, miner, smooth):
 
 
 @pytest.mark.parametrize("miner", MINERS)
-@pytest.mark.parametrize("distance", DISTANCES)
+@EACH_DISTANCE
 def test_ntxent(distance, miner):
     module, _, sign = DISTANCES[distance]
     rows = embeddings_of()
