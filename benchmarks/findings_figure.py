@@ -28,19 +28,21 @@ def main() -> None:
     left = _panel(
         0,
         "triplet loss over the steps; the margin is 0.2",
-        [(np.arange(len(curve)), curve) for curve in curves],
+        [(np.arange(1, len(curve) + 1), curve) for curve in curves],
+        x_range=(0, len(curves[0])),
         y_range=(0.0, 0.25),
         names=("learns", "collapsed: loss = margin"),
     )
     edges = np.linspace(-1, 1, 61)
     histograms = [
-        (edges[:-1], np.histogram(_similarities(run, rows), edges)[0] / 0.5e4)
+        ((edges[:-1] + edges[1:]) / 2, np.histogram(_similarities(run, rows), edges)[0] / 0.5e4)
         for run, rows in ((good, digits.test), (cone, shifted(digits, 3.0).test))
     ]
     right = _panel(
         WIDTH + GAP,
         "cosine similarity of random pairs",
         histograms,
+        x_range=(-1, 1),
         y_range=(0.0, max(float(y.max()) for _, y in histograms) * 1.1),
         names=("healthy", "a cone"),
     )
@@ -65,10 +67,11 @@ def _panel(
     title: str,
     lines: Sequence[tuple[np.ndarray, Sequence[float]]],
     *,
+    x_range: tuple[float, float],
     y_range: tuple[float, float],
     names: tuple[str, str],
 ) -> str:
-    x_low, x_high = float(lines[0][0][0]), float(lines[0][0][-1])
+    x_low, x_high = x_range
 
     def x_to(x: float) -> float:
         return left + MARGIN + (x - x_low) / (x_high - x_low) * WIDTH
