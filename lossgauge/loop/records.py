@@ -50,8 +50,10 @@ class Call:
     """Its number in `probe.losses`."""
     value: Float[Tensor, ""]
     size: int
-    """Rows of the embeddings that it uses. It does not name them: each of those names its calls."""
+    """Rows of the embeddings that it uses, on all ranks. It does not name them: each of those names its calls."""
     evaluation: Evaluation | None = None
+    gradient_multiple: int = 1
+    """The gradient at the embeddings is this many times factor × ∂value/∂embeddings: see `Gathered.gradient_multiple`."""
     factor: Float[Tensor, ""] | None = None
     """The gradient that arrived at the value: the scale of a GradScaler × 1 / accumulated micro-batches × a weight."""
 

@@ -224,9 +224,12 @@ def _factors(factors: Iterator[tuple[int, Tensor | None]] | Sequence, read: Read
 
 
 def _factor_of(part: Part, read: Read) -> float:
-    """The factor of the first of the losses that use these embeddings."""
+    """What the gradient was multiplied by: the factor of the first of the losses that use these embeddings, for each rank."""
     losses = _factors(((call.loss, call.factor) for call in part.calls), read)
-    return losses[min(losses)].total if losses else math.nan
+    if not losses:
+        return math.nan
+    first = min(losses)
+    return losses[first].total * max(c.gradient_multiple for c in part.calls if c.loss == first)
 
 
 def _at_embeddings(parts: Sequence[Part], read: Read) -> tuple[Numbers, Numbers] | None:
