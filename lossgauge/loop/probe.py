@@ -439,8 +439,8 @@ def _all_finite(update: Update) -> bool:
     ):
         return True
     return all(math.isfinite(call.value) for call in update.calls) and all(
-        # one product for both: where it overflows, the rows are looked at, and nothing is wrong
-        math.isfinite(part.arrival.norms.dot(part.arrival.embedding_norms))
+        # one sum for all: where it overflows, the rows are looked at, and nothing is wrong
+        math.isfinite(part.arrival.numbers.sum())
         for part in update.parts
         if part.arrival is not None
     )

@@ -278,12 +278,8 @@ def arrival_of(gradient: Tensor, embeddings: Tensor) -> Arrival:
     divisors = lengths.clamp_min(torch.finfo(number).tiny)
     along = torch.linalg.vecdot(at, rows).div_(divisors).div_(divisors)
     across = torch.addcmul(at, rows, along[:, None], value=-1)
-    return Arrival(
-        gradient,
-        norms=torch.linalg.vector_norm(at, dim=1),
-        tangent_norms=torch.linalg.vector_norm(across, dim=1),
-        embedding_norms=lengths,
-    )
+    norms, tangent_norms = (torch.linalg.vector_norm(of, dim=1) for of in (at, across))
+    return Arrival(gradient, torch.stack((norms, tangent_norms, lengths)))
 
 
 def _both(part: Part, one: Arrival, other: Arrival) -> Arrival:

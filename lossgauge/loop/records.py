@@ -17,10 +17,8 @@ class Arrival(NamedTuple):
 
     gradient: Float[Tensor, "batch width"] | None
     """None once the update is complete: only numbers for each row are kept."""
-    norms: Float[Tensor, " batch"]
-    tangent_norms: Float[Tensor, " batch"]
-    """Of the part across the embedding: what would rotate it."""
-    embedding_norms: Float[Tensor, " batch"]
+    numbers: Float[Tensor, "3 batch"]
+    """For each row the norm of the gradient, that of its part across the embedding, which would rotate it, and that of the embedding."""
 
 
 @dataclass
