@@ -49,6 +49,59 @@ def assert_equals_one_process(
             torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+def assert_probed_like_one_process(group: Ranks) -> None:
+    """Rows of the probe: gradients at a rank's own embeddings, and terms of the batches of all ranks."""
+    batches = ((8, 5), (1, 6), (0, 7))
+    model = OneStep("triplet", over_all_ranks=False)
+    evaluations, norms, tangents = [], ([], []), ([], [])
+    for sizes in batches:
+        features, labels = batch_of(sizes)
+        rows = model.embed(features)
+        rows.retain_grad()
+        evaluations.append(model.loss.evaluate(rows, labels))
+        (evaluations[-1].value / len(batches)).backward()
+        for rank, (own, gradient) in enumerate(
+            zip(rows.split(sizes), rows.grad.split(sizes), strict=True)
+        ):
+            for row, pull in zip(own.detach(), gradient * len(batches), strict=True):
+                norms[rank].append(float(pull.norm()))
+                tangents[rank].append(float((pull - (pull @ row) * row).norm()))
+    total = sum(map(sum, batches))
+    terms = sum(e.term_count for e in evaluations)
+    active = sum(e.active_count for e in evaluations)
+    by_rows = [(e, sum(sizes) / total) for e, sizes in zip(evaluations, batches, strict=True)]
+    weights = torch.cat([e.anchor_weight for e in evaluations])
+    shared = {
+        "loss_value": sum(float(e.value.detach()) for e in evaluations) / len(batches),
+        "loss_factor": 1,
+        "micro_batch_count": len(batches),
+        "term_count": terms,
+        "active_count": active,
+        "term_active_ratio": active / terms,
+        "skipped_anchor_ratio": sum(e.skipped_anchors for e in evaluations) / total,
+        "mean_weight": float(weights.nanmean()),
+        "effective_share": sum(share * e.effective_share for e, share in by_rows),
+        "pull": sum(share * float(e.pull) for e, share in by_rows),
+        "push": sum(share * float(e.push) for e, share in by_rows),
+        "clipped_head_gradient": float(
+            torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+        ),
+    }
+    assert shared["skipped_anchor_ratio"] > 0
+    for rank, row in enumerate(group.call(rank_cases.probed, "triplet", batches)):
+        own = torch.tensor(norms[rank], dtype=torch.float64)
+        mean = float(own.mean())
+        wanted = {
+            **shared,
+            "batch_size": sum(sizes[rank] for sizes in batches),
+            "embedding_gradient": mean,
+            "embedding_gradient_p90": float(own.quantile(0.9)),
+            "tangent_gradient": sum(tangents[rank]) / len(own),
+            "gradient_per_active": mean / shared["term_active_ratio"],
+        }
+        assert {name: row[name] for name in wanted} == pytest.approx(wanted, rel=1e-12)
+
+
 def assert_same_geometry(found: Geometry, wanted: Geometry) -> None:
     for name, value in vars(wanted).items():
         if name != "per_class":
@@ -74,6 +127,7 @@ def test_two_ranks_equal_one_process(two):
         assert_same_geometry(geometry, wanted)
         assert torch.equal(rows[0], embeddings)
         assert torch.equal(rows[1], labels)
+    assert_probed_like_one_process(two)
     errors = two.call(rank_cases.refused, "NaN")
     assert "got NaN in row 0" in errors[1]
     assert errors[0] == "the batch of rank 1 breaks a rule; the error of that rank says which one"

@@ -41,6 +41,11 @@ class Gathered(nn.Module):
         self.group = group
         self._compared = False
 
+    @property
+    def gradient_multiple(self) -> int:
+        """The number of ranks: backward gives a rank's embeddings this many times ∂value/∂embeddings, as DDP divides later."""
+        return rank_count(self.group)
+
     def evaluate(self, embeddings: ArrayLike, labels: ArrayLike) -> Evaluation:
         """The loss's own evaluation of the batch of all ranks, the same on every rank; see `Evaluation`.
 

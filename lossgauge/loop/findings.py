@@ -6,12 +6,14 @@ import copy
 from collections.abc import Sequence
 from importlib import import_module
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lossgauge.distributed.gathered_loss import Gathered
 from lossgauge.health.finding import Finding, worst_first
+from lossgauge.loop.hooks import unwrapped_loss
 from lossgauge.losses.base import Loss
 from lossgauge.types import Record
 
@@ -37,7 +39,9 @@ def findings(
 ) -> list[Finding]:
     """All findings, the worst first. `batch` is what the first loss was called with last, if it takes embeddings and labels."""
     training, of_space = (import_module(f"lossgauge.health.{n}") for n in ("training", "space"))
-    first = modules[0] if modules else None
+    first: Any = unwrapped_loss(modules[0]) if modules else None
+    if isinstance(first, Gathered):
+        first = first.loss  # alone: the other ranks may not ask for findings
     ours = first if isinstance(first, Loss) else None
     made = [row for row in rows if not row["skipped"]]
     found: list[Finding] = training.training_findings(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossgauge.distributed.gathered_loss import Gathered
 from lossgauge.losses.base import Loss
 from lossgauge.types import Evaluation
 
@@ -27,10 +28,21 @@ def after_forward(module: nn.Module, on_output: OnOutput) -> Callable[[], None]:
     return module.register_forward_hook(hook, with_kwargs=True).remove
 
 
-def after_evaluation(loss: Loss, on_evaluation: OnEvaluation) -> Callable[[], None]:
+def unwrapped_loss(module: nn.Module) -> nn.Module:
+    """The loss inside torch.compile and DistributedDataParallel, which may be a gathered one."""
+    while True:
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        else:
+            return module
+
+
+def after_evaluation(loss: Loss | Gathered, on_evaluation: OnEvaluation) -> Callable[[], None]:
     """Call `on_evaluation` with each Evaluation that `loss` computes, also in its `forward`; returns what ends this.
 
-    Nothing is computed twice. `Loss` itself knows no observers: its code is part of the id of every run of a study.
+    The inputs are those of this rank, and the Evaluation of a gathered loss is of all ranks. Nothing is computed twice. `Loss` itself knows no observers: its code is part of the id of every run of a study.
     """
     attributes = vars(loss)
     if "_evaluate" not in attributes:
@@ -77,11 +89,12 @@ class _AfterForward:
 
 
 class _Evaluate:
-    def __init__(self, loss: Loss, observers: list[OnEvaluation]) -> None:
+    def __init__(self, loss: Loss | Gathered, observers: list[OnEvaluation]) -> None:
         self.loss, self.observers = loss, observers
 
-    def evaluate(self, embeddings: Any, labels: Any, outcome_of: Callable[..., Any]) -> Evaluation:
-        evaluation = type(self.loss)._evaluate(self.loss, embeddings, labels, outcome_of)
+    def evaluate(self, embeddings: Any, labels: Any, *outcome_of: Any) -> Evaluation:
+        compute: Callable[..., Evaluation] = type(self.loss)._evaluate
+        evaluation = compute(self.loss, embeddings, labels, *outcome_of)
         for observer in self.observers:
             observer((embeddings, labels), evaluation)
         return evaluation

@@ -16,8 +16,11 @@ SENTENCE_EMBEDDING = "sentence_embedding"
 """The key under which a model of sentence-transformers returns its embeddings."""
 
 
-def check_embeddings(embeddings: Any) -> Tensor:
-    """The embeddings of a batch: rows of floats that a gradient can reach. Raises InputError."""
+def check_embeddings(embeddings: Any, *, may_be_empty: bool = False) -> Tensor:
+    """The embeddings of a batch: rows of floats that a gradient can reach. Raises InputError.
+
+    They may be empty, (0, width), if the loss compares the rows of several ranks.
+    """
     if not isinstance(embeddings, Tensor):
         raise InputError(
             f"the embeddings must be the tensor that the model returned, got {_kind(embeddings)}"
@@ -27,7 +30,7 @@ def check_embeddings(embeddings: Any) -> Tensor:
         or embeddings.is_meta
         or not embeddings.is_floating_point()
         or embeddings.ndim == 0
-        or embeddings.numel() == 0
+        or (embeddings.numel() == 0 and not (may_be_empty and embeddings.shape[:1] == (0,)))
     ):
         raise InputError(
             "the embeddings must be a dense (rows, width) tensor of floats, got shape "
@@ -42,7 +45,9 @@ def check_embeddings(embeddings: Any) -> Tensor:
     return embeddings
 
 
-def check_labels(labels: Any, embeddings: Tensor) -> Int[Tensor, " batch"]:
+def check_labels(
+    labels: Any, embeddings: Tensor, *, need_pair: bool = True
+) -> Int[Tensor, " batch"]:
     """The labels of a batch: one integer for each row, on the device of the embeddings. Raises InputError."""
     if embeddings.ndim != 2:
         raise InputError(
@@ -69,7 +74,7 @@ def check_labels(labels: Any, embeddings: Tensor) -> Int[Tensor, " batch"]:
             f"labels must be on the device of the embeddings, {embeddings.device}, got {labels.device}; "
             f"move them with labels.to({str(embeddings.device)!r})"
         )
-    if len(numbers) == 1:
+    if need_pair and len(numbers) == 1:
         raise InputError(
             "the batch has one row, so it has no pair; use drop_last=True in the DataLoader, or larger batches"
         )

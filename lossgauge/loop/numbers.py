@@ -28,6 +28,6 @@ def read_all(tensors: Iterable[Tensor]) -> Callable[[Tensor], Numbers]:
         numbers = (whole.double() if whole.is_floating_point() else whole).numpy()
         end = 0
         for key, part in zip(group, flat, strict=True):
-            start, end = end, end + part.numel()
+            start, end = end, end + len(part)
             arrays[key] = numbers[start:end]
     return lambda tensor: arrays[id(tensor)]

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from lossgauge.diagnostics.probe import TOGETHER
 from lossgauge.diagnostics.probe import Probe as StepRecorder
+from lossgauge.distributed.gathered_loss import Gathered
 from lossgauge.errors import InputError, RunError, nearest
-from lossgauge.loop.hooks import after_evaluation, after_forward
+from lossgauge.loop.hooks import after_evaluation, after_forward, unwrapped_loss
 from lossgauge.loop.inputs import check_embeddings, check_labels, check_value, output_embeddings
 from lossgauge.loop.optimizers import WatchedOptimizer, unwrapped
 from lossgauge.loop.recorder import LoopRecorder, is_recomputed
@@ -132,8 +133,11 @@ class Probe:
             return embeddings
         self._recorder.start_batch()
         if self._recorder.is_recording:
-            check_embeddings(embeddings)
-            numbers = None if labels is None else check_labels(labels, embeddings)
+            shared = any(_rank_count(module) > 1 for module in self._modules)
+            check_embeddings(embeddings, may_be_empty=shared)
+            numbers = (
+                None if labels is None else check_labels(labels, embeddings, need_pair=not shared)
+            )
             self._recorder.take_embeddings(embeddings, numbers)
         return embeddings
 
@@ -291,11 +295,13 @@ class Probe:
         own = {id(parameter) for parameter in module.parameters()} - of_model
         for watched in self._watched:
             watched.loss_parameters |= own
-        plain = getattr(module, "_orig_mod", module)  # of torch.compile
-        if isinstance(plain, Loss):
+        plain = unwrapped_loss(module)
+        if isinstance(plain, Loss | Gathered):
 
             def evaluated(inputs: tuple[Any, ...], evaluation: Evaluation) -> None:
-                self._loss_returned(number, inputs, evaluation.value, evaluation)
+                self._loss_returned(
+                    number, inputs, evaluation.value, evaluation, _rank_count(plain)
+                )
 
             self._remove.append(after_evaluation(plain, evaluated))
             return number
@@ -308,7 +314,12 @@ class Probe:
         return number
 
     def _loss_returned(
-        self, number: int, inputs: tuple[Any, ...], value: Any, known: Evaluation | Reader | None
+        self,
+        number: int,
+        inputs: tuple[Any, ...],
+        value: Any,
+        known: Evaluation | Reader | None,
+        gradient_multiple: int = 1,
     ) -> None:
         if not self._recorder.is_recording or is_recomputed():
             return
@@ -323,7 +334,7 @@ class Probe:
             evaluation = evaluation._replace(value=evaluation.value.detach())
         if number == 0:
             self._batch = _embeddings_and_labels(inputs)
-        self._recorder.take_value(number, inputs, value, evaluation)
+        self._recorder.take_value(number, inputs, value, evaluation, gradient_multiple)
 
     def _model_returned(self, inputs: tuple[Any, ...], output: Any) -> None:
         if is_recomputed() or not torch.is_grad_enabled():
@@ -386,8 +397,19 @@ def _named(loss: Any) -> Iterable[tuple[str | None, nn.Module]]:
 
 
 def _name_of(module: nn.Module | None) -> str:
-    plain = getattr(module, "_orig_mod", module)
-    return type(plain).__name__
+    if module is None:
+        return "loss"
+    plain: Any = unwrapped_loss(module)
+    if isinstance(plain, Gathered):
+        plain = plain.loss
+    kind = type(plain).__name__
+    return kind if isinstance(plain, nn.Module) else getattr(plain, "__name__", kind)
+
+
+def _rank_count(module: nn.Module | None) -> int:
+    """The ranks whose rows a loss compares with each other: 1 unless it is a gathered one."""
+    plain = None if module is None else unwrapped_loss(module)
+    return plain.gradient_multiple if isinstance(plain, Gathered) else 1
 
 
 def _reader_for(criterion: nn.Module) -> Reader | None:
@@ -417,8 +439,8 @@ def _all_finite(update: Update) -> bool:
     ):
         return True
     return all(math.isfinite(call.value) for call in update.calls) and all(
-        # one product for both: where it overflows, the rows are looked at, and nothing is wrong
-        math.isfinite(part.arrival.norms.dot(part.arrival.embedding_norms))
+        # one sum for all: where it overflows, the rows are looked at, and nothing is wrong
+        math.isfinite(part.arrival.numbers.sum())
         for part in update.parts
         if part.arrival is not None
     )

@@ -88,7 +88,12 @@ class LoopRecorder:
         embeddings.register_hook(lambda gradient: self._gradient_arrived(part, gradient))
 
     def take_value(
-        self, loss: int, inputs: Sequence[Any], value: Tensor, evaluation: Evaluation | None
+        self,
+        loss: int,
+        inputs: Sequence[Any],
+        value: Tensor,
+        evaluation: Evaluation | None,
+        gradient_multiple: int = 1,
     ) -> None:
         """Watch the gradient of a loss value; it belongs to the embeddings among the inputs, else to the whole batch."""
         if (
@@ -97,7 +102,10 @@ class LoopRecorder:
             self._called_alone = True
             return
         parts = [part for part in self._group if _is_among(part, inputs)] or list(self._group)
-        call = Call(loss, value.detach(), sum(part.size for part in parts), evaluation)
+        size = sum(part.size for part in parts)
+        if gradient_multiple > 1 and evaluation is not None and evaluation.anchor_value is not None:
+            size = len(evaluation.anchor_value)  # the rows of the other ranks, too
+        call = Call(loss, value.detach(), size, evaluation, gradient_multiple)
         for part in parts:
             part.calls.append(call)
         self._calls.append(call)
@@ -270,12 +278,8 @@ def arrival_of(gradient: Tensor, embeddings: Tensor) -> Arrival:
     divisors = lengths.clamp_min(torch.finfo(number).tiny)
     along = torch.linalg.vecdot(at, rows).div_(divisors).div_(divisors)
     across = torch.addcmul(at, rows, along[:, None], value=-1)
-    return Arrival(
-        gradient,
-        norms=torch.linalg.vector_norm(at, dim=1),
-        tangent_norms=torch.linalg.vector_norm(across, dim=1),
-        embedding_norms=lengths,
-    )
+    norms, tangent_norms = (torch.linalg.vector_norm(of, dim=1) for of in (at, across))
+    return Arrival(gradient, torch.stack((norms, tangent_norms, lengths)))
 
 
 def _both(part: Part, one: Arrival, other: Arrival) -> Arrival:

@@ -17,10 +17,8 @@ class Arrival(NamedTuple):
 
     gradient: Float[Tensor, "batch width"] | None
     """None once the update is complete: only numbers for each row are kept."""
-    norms: Float[Tensor, " batch"]
-    tangent_norms: Float[Tensor, " batch"]
-    """Of the part across the embedding: what would rotate it."""
-    embedding_norms: Float[Tensor, " batch"]
+    numbers: Float[Tensor, "3 batch"]
+    """For each row the norm of the gradient, that of its part across the embedding, which would rotate it, and that of the embedding."""
 
 
 @dataclass
@@ -50,8 +48,10 @@ class Call:
     """Its number in `probe.losses`."""
     value: Float[Tensor, ""]
     size: int
-    """Rows of the embeddings that it uses. It does not name them: each of those names its calls."""
+    """Rows of the embeddings that it uses, on all ranks. It does not name them: each of those names its calls."""
     evaluation: Evaluation | None = None
+    gradient_multiple: int = 1
+    """The gradient at the embeddings is this many times factor × ∂value/∂embeddings: see `Gathered.gradient_multiple`."""
     factor: Float[Tensor, ""] | None = None
     """The gradient that arrived at the value: the scale of a GradScaler × 1 / accumulated micro-batches × a weight."""
 

@@ -21,15 +21,16 @@ from lossgauge.diagnostics.greediness import (
 )
 from lossgauge.loop.numbers import Numbers, read_all
 from lossgauge.loop.records import Call, OfOptimizer, Part, Update
+from lossgauge.loop.samples import (
+    QUANTILES,
+    class_counts,
+    finite,
+    gradient_columns,
+    length_columns,
+)
 from lossgauge.types import Evaluation, Record
 
 Read = Callable[[Tensor], Numbers]
-
-QUANTILES = {
-    "embedding_gradient_p10": 0.1,
-    "embedding_gradient_p50": 0.5,
-    "embedding_gradient_p90": 0.9,
-}
 
 _ROUNDING = 1e-3
 """Two norms nearer than this share are the same gradient: nothing was clipped between them."""
@@ -69,12 +70,11 @@ class Rows:
         """Turn the updates into rows, with one wait for the device; the new rows."""
         updates, self._updates = self._updates, []
         read = read_all(tensor for update in updates for tensor in _tensors(update))
-        first = len(self._rows)
-        for update in updates:
-            row, norms = self._row(update, read)
-            self._rows.append(row)
-            self._norms.append(norms)
-        return self._rows[first:]
+        rows = [self._row(update, read) for update in updates]
+        _add_batches(rows, updates, read)
+        self._norms += _add_gradients(rows, updates, read)
+        self._rows += rows
+        return rows
 
     def remove(self, row: Record) -> None:
         """Leave out a row of the last `settle`."""
@@ -105,7 +105,8 @@ class Rows:
                     below = norms.searchsorted(share * start, side="right")
                     row[column] = 1 - int(below) / len(norms)
 
-    def _row(self, update: Update, read: Read) -> tuple[Record, Numbers | None]:
+    def _row(self, update: Update, read: Read) -> Record:
+        """All but the columns over the samples, which are there already, in their place."""
         losses = _factors(((call.loss, call.factor) for call in update.calls), read)
         first = min(losses, default=None)
         row: Record = {
@@ -114,29 +115,18 @@ class Rows:
             "skipped": update.skipped or any(_is_skipped(of, read) for of in update.optimizers),
             "not_finite": None,
             "loss_value": None,
-            "loss_factor": None if first is None else _known(losses[first].total),
+            "loss_factor": None if first is None else finite(losses[first].total),
             "micro_batch_count": len(update.calls) if first is None else losses[first].calls,
             **self._values(update.calls, losses, read),
-            **_batch(update, read),
+            "batch_size": sum(part.size for part in update.parts or update.calls),
+            **dict.fromkeys(_OF_BATCH),
             **_terms(update.calls, first, read),
         }
         row["not_finite"] = _not_finite(update, self.losses, read)
         row |= dict.fromkeys((*_GRADIENTS, *GRADIENT_SHARES))
-        if row["skipped"]:
-            return row, None
-        arrived = _at_embeddings(update.parts, read)
-        norms = None
-        if arrived is not None:
-            norms, tangents = arrived
-            row["embedding_gradient"] = _known(_average(norms))
-            row["tangent_gradient"] = _known(_average(np.minimum(tangents, norms)))
-            norms.sort()
-            row |= {name: _known(_quantile(norms, share)) for name, share in QUANTILES.items()}
-            active = row["term_active_ratio"]
-            if active and row["embedding_gradient"] is not None:
-                row["gradient_per_active"] = row["embedding_gradient"] / active
-        row |= self._at_parameters(update.optimizers, read)
-        return row, None if row["embedding_gradient"] is None else norms
+        if not row["skipped"]:
+            row |= self._at_parameters(update.optimizers, read)
+        return row
 
     def _values(self, calls: Sequence[Call], losses: _Losses, read: Read) -> Record:
         """The value of the sum in units of the first loss; of several losses, the value and the weight of each."""
@@ -151,18 +141,18 @@ class Rows:
             )
         if not values:
             alone = [float(read(call.value)[0]) for call in calls]
-            return {"loss_value": _known(sum(alone) / len(alone))} if alone else {}
+            return {"loss_value": finite(sum(alone) / len(alone))} if alone else {}
         first = min(values)
         unit = losses[first].total
         weight = {number: losses[number].total / unit if unit else math.nan for number in values}
         if len(values) == 1:
-            row: Record = {"loss_value": _known(values[first])}
+            row: Record = {"loss_value": finite(values[first])}
         else:
-            row = {"loss_value": _known(sum(weight[n] * values[n] for n in values))}
+            row = {"loss_value": finite(sum(weight[n] * values[n] for n in values))}
         if len(self.losses) > 1:
             for number, name in enumerate(self.losses):
-                row[f"loss_value_{name}"] = _known(values.get(number))
-                row[f"loss_weight_{name}"] = _known(weight.get(number))
+                row[f"loss_value_{name}"] = finite(values.get(number))
+                row[f"loss_weight_{name}"] = finite(weight.get(number))
         return row
 
     def _at_parameters(self, optimizers: Sequence[OfOptimizer], read: Read) -> Record:
@@ -179,11 +169,11 @@ class Rows:
             ):
                 if before is None:
                     continue
-                whole = _divided(float(np.linalg.norm(read(before))), first.total)
+                whole = _divided(_norm(read(before)), first.total)
                 norms[f"{part}_gradient"].append(whole)
                 if after is None:
                     continue
-                clipped = _divided(float(np.linalg.norm(read(after))) * unscaled, first.total)
+                clipped = _divided(_norm(read(after)) * unscaled, first.total)
                 if of.unscaled_by is None and first.may_be_scaled and _differ(whole, clipped):
                     self.unclear_scale = True
                     clipped = None
@@ -191,6 +181,10 @@ class Rows:
         return {column: _together(values) for column, values in norms.items()}
 
 
+_OF_BATCH = (
+    *("embedding_norm", "embedding_norm_min", "embedding_norm_max"),
+    *("batch_class_count", "lone_ratio"),
+)
 _GRADIENTS = (
     "embedding_gradient",
     *QUANTILES,
@@ -224,62 +218,81 @@ def _factors(factors: Iterator[tuple[int, Tensor | None]] | Sequence, read: Read
 
 
 def _factor_of(part: Part, read: Read) -> float:
-    """The factor of the first of the losses that use these embeddings."""
+    """What the gradient was multiplied by: the factor of the first of the losses that use these embeddings, for each rank."""
     losses = _factors(((call.loss, call.factor) for call in part.calls), read)
-    return losses[min(losses)].total if losses else math.nan
+    if not losses:
+        return math.nan
+    first = min(losses)
+    return losses[first].total * max(c.gradient_multiple for c in part.calls if c.loss == first)
 
 
-def _at_embeddings(parts: Sequence[Part], read: Read) -> tuple[Numbers, Numbers] | None:
-    """The norms of ∂loss/∂z of all rows, and of their tangent parts; None where no gradient is known. Both are new arrays."""
-    norms, tangents = [], []
+def _add_batches(rows: Sequence[Record], updates: Sequence[Update], read: Read) -> None:
+    """Add what the batches are: norms of the embeddings, and classes."""
+    lengths = [
+        [_samples(part, read)[2] for part in update.parts if part.arrival is not None]
+        for update in updates
+    ]
+    labels = [
+        [read(part.labels) for part in update.parts if part.labels is not None]
+        for update in updates
+    ]
+    counts = iter(class_counts([of for batches in labels for of in batches]))
+    columns = length_columns([_joined(of) if of else None for of in lengths])
+    for row, batches, of_lengths in zip(rows, labels, columns, strict=True):
+        row |= of_lengths
+        if batches:
+            of_batches = [next(counts) for _ in batches]
+            row["batch_class_count"] = sum(count for count, _ in of_batches) / len(batches)
+            row_count = sum(map(len, batches))
+            row["lone_ratio"] = (
+                sum(lone for _, lone in of_batches) / row_count if row_count else None
+            )
+
+
+def _add_gradients(
+    rows: Sequence[Record], updates: Sequence[Update], read: Read
+) -> list[Numbers | None]:
+    """Add the columns of the gradient at the embeddings; its norms for each row, ascending."""
+    arrived = [
+        None if row["skipped"] else _at_embeddings(update.parts, read)
+        for row, update in zip(rows, updates, strict=True)
+    ]
+    norms: list[Numbers | None] = []
+    for row, (columns, ascending) in zip(rows, gradient_columns(arrived), strict=True):
+        row |= columns
+        gradient, active = row["embedding_gradient"], row["term_active_ratio"]
+        if active and gradient is not None:
+            row["gradient_per_active"] = gradient / active
+        norms.append(None if gradient is None else ascending)
+    return norms
+
+
+def _at_embeddings(parts: Sequence[Part], read: Read) -> Numbers | None:
+    """The norms of ∂loss/∂z of all samples, and of their tangent parts, 2 × samples; None where no gradient is known."""
+    found = []
     for part in parts:
-        if part.arrival is None:
-            continue
-        factor = abs(_factor_of(part, read))
-        if 0 < factor < math.inf:  # not for NaN
-            norms.append(read(part.arrival.norms) / factor)
-            tangents.append(read(part.arrival.tangent_norms) / factor)
-    return (_joined(norms), _joined(tangents)) if norms else None
+        if part.arrival is not None:
+            factor = abs(_factor_of(part, read))
+            if 0 < factor < math.inf:  # not for NaN
+                found.append(_samples(part, read)[:2] / factor)
+    return _joined(found) if found else None
+
+
+def _samples(part: Part, read: Read) -> Numbers:
+    """Three numbers for each sample of a part whose gradient has arrived: see `Arrival.numbers`."""
+    assert part.arrival is not None
+    return read(part.arrival.numbers).reshape(3, -1)
 
 
 def _joined(arrays: Sequence[Numbers]) -> Numbers:
+    """Arrays as one along the samples."""
     if len(arrays) == 1:
         return arrays[0]
-    return np.concatenate(arrays) if arrays else np.empty(0)
+    return np.concatenate(arrays, axis=-1) if arrays else np.empty(0)
 
 
-def _average(values: Numbers) -> float:
-    return float(values.sum()) / len(values)
-
-
-def _quantile(ascending: Numbers, share: float) -> float:
-    """Interpolated linearly between two values."""
-    at = share * (len(ascending) - 1)
-    low = int(at)
-    value = float(ascending[low])
-    return value + (at - low) * (float(ascending[low + 1]) - value) if at > low else value
-
-
-def _batch(update: Update, read: Read) -> Record:
-    """What the batch is: rows, classes, norms of the embeddings."""
-    parts = update.parts
-    lengths = [read(part.arrival.embedding_norms) for part in parts if part.arrival is not None]
-    norms = _joined(lengths)
-    row: Record = {
-        "batch_size": sum(part.size for part in parts or update.calls),
-        "embedding_norm": _known(_average(norms)) if len(norms) else None,
-        "embedding_norm_min": _known(float(norms.min())) if len(norms) else None,
-        "embedding_norm_max": _known(float(norms.max())) if len(norms) else None,
-        "batch_class_count": None,
-        "lone_ratio": None,
-    }
-    labels = [read(part.labels) for part in parts if part.labels is not None]
-    if labels:
-        sizes = [np.unique(of, return_counts=True)[1] for of in labels]
-        row["batch_class_count"] = sum(len(of) for of in sizes) / len(sizes)
-        lone = sum(np.count_nonzero(of == 1) for of in sizes)
-        row["lone_ratio"] = lone / sum(len(of) for of in labels)
-    return row
+def _norm(values: Numbers) -> float:
+    return math.sqrt(values.dot(values))
 
 
 def _terms(calls: Sequence[Call], first: int | None, read: Read) -> Record:
@@ -293,14 +306,16 @@ def _terms(calls: Sequence[Call], first: int | None, read: Read) -> Record:
     skipped = _sum([e.skipped_anchors for e in evaluations])
     weights = [read(e.anchor_weight) for e in evaluations if e.anchor_weight is not None]
     anchors = _joined(weights)
-    if math.isnan(anchors.sum()):  # of samples that are no anchors
+    total = float(anchors.sum())
+    if math.isnan(total):  # of samples that are no anchors
         anchors = anchors[~np.isnan(anchors)]
+        total = float(anchors.sum())
     return {
         "term_count": terms,
         "active_count": active,
         "term_active_ratio": active / terms if terms and active is not None else None,
         "skipped_anchor_ratio": skipped / row_count if skipped is not None and row_count else None,
-        "mean_weight": _average(anchors) if len(anchors) else None,
+        "mean_weight": total / len(anchors) if len(anchors) else None,
         "effective_share": _mean([e.effective_share for e in evaluations], rows),
         "pull": _mean([_number(e.pull, read) for e in evaluations], rows),
         "push": _mean([_number(e.push, read) for e in evaluations], rows),
@@ -310,17 +325,16 @@ def _terms(calls: Sequence[Call], first: int | None, read: Read) -> Record:
 def _not_finite(update: Update, losses: Sequence[str], read: Read) -> str | None:
     """What of an update is not finite, with the first row of it; None if all is finite."""
     for part in update.parts:
-        if part.arrival is None:
+        if part.arrival is None or math.isfinite(read(part.arrival.numbers).sum()):
             continue
-        for what, values in (
-            ("the embedding", part.arrival.embedding_norms),
-            ("the gradient at the embedding", part.arrival.norms),
+        norms, _, lengths = _samples(part, read)
+        for what, numbers in (
+            ("the embedding", lengths),
+            ("the gradient at the embedding", norms),
         ):
-            numbers = read(values)
-            if not math.isfinite(numbers.sum()):
-                bad = np.flatnonzero(~np.isfinite(numbers))
-                if len(bad):
-                    return f"{what} of row {bad[0]}"
+            bad = np.flatnonzero(~np.isfinite(numbers))
+            if len(bad):
+                return f"{what} of row {bad[0]}"
     for call in update.calls:
         if not math.isfinite(read(call.value)[0]):
             return f"the value of the loss {losses[call.loss]!r}"
@@ -340,7 +354,7 @@ def _tensors(update: Update) -> Iterator[Tensor]:
         if part.labels is not None:
             yield part.labels
         if part.arrival is not None:
-            yield from part.arrival[1:]
+            yield part.arrival.numbers
     for call in update.calls:
         yield call.value
         if call.factor is not None:
@@ -383,13 +397,8 @@ def _number(value: Tensor | None, read: Read) -> float | None:
     return None if value is None else float(read(value)[0])
 
 
-def _known(value: float | None) -> float | None:
-    """`value`, or None where it is not finite: a row has one way to say "not known"."""
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _divided(norm: float, factor: float) -> float | None:
-    return _known(norm / abs(factor)) if factor else None
+    return finite(norm / abs(factor)) if factor else None
 
 
 def _differ(one: float | None, other: float | None) -> bool:

@@ -120,6 +120,28 @@ def averaged_step(
     return value.detach(), [gradient / len(sizes) for gradient in gradients]
 
 
+def probed(rank: int, name: str, batches: tuple[tuple[int, ...], ...]) -> dict[str, Any]:
+    """The probe's row of one update of several micro-batches, with gradients averaged by hand and losses in plain torch."""
+    from lossgauge.loop.probe import Probe
+
+    model = OneStep(name, over_all_ranks=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    probe = Probe(optimizer, loss=model.loss)
+    with patch("lossgauge.losses.pairs.compiled_outcome", lambda *_, **__: None):
+        for sizes in batches:
+            features, labels = (part_of(rank, sizes, whole) for whole in batch_of(sizes))
+            rows = probe.embeddings(model.embed(features), labels)
+            (model.loss(rows, labels) / len(batches)).backward()
+    for parameter in model.parameters():
+        torch.distributed.all_reduce(parameter.grad)
+        parameter.grad /= len(batches[0])
+    optimizer.step()
+    if rank == 0:
+        assert probe.findings()  # without the other ranks
+    (row,) = probe.rows
+    return row
+
+
 def evaluation(rank: int, name: str, sizes: tuple[int, ...]) -> Evaluation:
     """The evaluation of all ranks' batch, without a graph."""
     model = Trained(name, over_all_ranks=True)
