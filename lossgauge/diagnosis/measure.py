@@ -64,7 +64,7 @@ def diagnose(
     engine: str = "local",
     progress: Progress = lambda done, rows: None,
 ) -> Diagnosis:
-    """What a table of embeddings is like, and what is wrong with it: `print(lg.diagnose("x.npz"))`.
+    """What a table of embeddings is like, and what is wrong with it. `str` of the result is the text of `lossgauge diagnose`.
 
     `embeddings` is a file or folder (see docs/your-own-data.md), or an array with its `labels`. Labels are not needed, but much
     is measured with labels only. Where all rows are too many to be compared with each other, `queries` of them (128 or more
