@@ -19,7 +19,7 @@ def view() -> StudyView:
 
 
 def test_every_verdict_of_a_study_stands_on_its_page(view):
-    tables = study.made(view)
+    tables = study.made(view, "1234abc")
     page = study.page(tables)
     for dataset in view.datasets:
         for move in movements(view, dataset):
@@ -39,7 +39,7 @@ def test_every_verdict_of_a_study_stands_on_its_page(view):
 
 
 def test_the_tables_survive_a_file(view, tmp_path):
-    tables = study.made(view)
+    tables = study.made(view, "1234abc")
     for name, table in tables.items():
         pq.write_table(table, tmp_path / f"{name}.parquet")
     read = {name: pq.read_table(tmp_path / f"{name}.parquet") for name in study.MADE}
@@ -47,7 +47,7 @@ def test_the_tables_survive_a_file(view, tmp_path):
 
 
 def test_a_page_without_a_table_of_diagnostics_is_a_page(view):
-    tables = study.made(view) | {"predictors": pa.Table.from_pylist([])}
+    tables = study.made(view, "1234abc") | {"predictors": pa.Table.from_pylist([])}
     assert "## Which diagnostic" in study.page(tables)
 
 

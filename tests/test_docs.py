@@ -121,6 +121,9 @@ LINES: dict[str, Line] = {
     "lossgauge study two-losses": Line(
         (f"lossgauge study two-losses {ONE_EPOCH} --set datasets=toy:gaussians-halves",), whole=True
     ),
+    "lossgauge study claims": Line(  # an hour: tests/plan reads its file, tests/study runs its keys
+        (f"lossgauge study claims {QUICK} --dry-run",)
+    ),
     "lossgauge study author-conventions": Line((f"lossgauge study author-conventions {QUICK}",)),
     "lossgauge study my.yaml --out results --jobs 2": Line(),
     "lossgauge study my.yaml --dry-run": Line(),

@@ -1,13 +1,12 @@
-"""The tables of docs/claims-measured.md from a finished `lossgauge study claims`.   python -m benchmarks.claims_study FOLDER
+"""The tables of docs/claims-measured.md from a finished `lossgauge study claims`.   python -m benchmarks.claims_study FOLDER COMMIT
 
-python -m benchmarks.claims_study FOLDER     writes the tables beside this file, then the page
-python -m benchmarks.claims_study            writes the page again, from the tables
+python -m benchmarks.claims_study FOLDER COMMIT     writes the tables beside this file, then the page
+python -m benchmarks.claims_study                   writes the page again, from the tables
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -35,7 +34,7 @@ MADE = ("verdicts", "turning", "headlines", "ranks", "predictors", "machine")
 """Tables that the page shows."""
 
 
-def made(view: StudyView) -> dict[str, pa.Table]:
+def made(view: StudyView, commit: str) -> dict[str, pa.Table]:
     """What the page shows, as tables of text."""
     moves = [move for dataset in view.datasets for move in movements(view, dataset)]
     return {
@@ -59,22 +58,15 @@ def made(view: StudyView) -> dict[str, pa.Table]:
         ),
         "ranks": pa.Table.from_pylist(_ranks(view)),
         "predictors": pa.Table.from_pylist(_predictors(view)),
-        "machine": pa.Table.from_pylist(_machine(view)),
+        "machine": pa.Table.from_pylist(_machine(view, commit)),
     }
 
 
-def _machine(view: StudyView) -> list[dict[str, str]]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def _machine(view: StudyView, commit: str) -> list[dict[str, str]]:
     environment = {
         **view.environment,
         "date": date.today().strftime("%d %B %Y").lstrip("0"),
-        "commit": commit.stdout.strip(),
+        "commit": commit,
         "cores": usable_cores(),
     }
     return [{"key": str(key), "value": str(value)} for key, value in environment.items()]
@@ -222,11 +214,14 @@ def read() -> dict[str, pa.Table]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("   ")[0])
     parser.add_argument("folder", type=Path, nargs="?", help="of a finished study")
-    folder = parser.parse_args().folder
+    parser.add_argument("commit", nargs="?", help="that its runs were trained with")
+    folder, commit = (getattr(parser.parse_args(), name) for name in ("folder", "commit"))
+    if folder is not None and commit is None:
+        parser.error("name the commit that the runs were trained with")
     if folder is not None:
         view = read_study(folder).portable()
         study = StudyTables(view)
-        tables = {name: pa.concat_tables(study.chunks(name)) for name in KEPT} | made(view)
+        tables = {name: pa.concat_tables(study.chunks(name)) for name in KEPT} | made(view, commit)
         for name, table in tables.items():
             pq.write_table(table, HERE / f"{name}.parquet", compression="zstd")
     PAGE.write_text(page(read()), encoding="utf-8")
