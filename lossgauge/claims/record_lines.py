@@ -10,12 +10,18 @@ from lossgauge.claims.records import ClaimRecord
 from lossgauge.stats.number_format import counted
 from lossgauge.terminal import wrapped
 
+CORRECTION = (
+    "Verdicts are after Holm's correction over all comparisons in one quantity on one dataset; a p-value without a corrected one "
+    "was not changed by it. --json has each comparison and the size of its family."
+)
+
 KEY, VERDICT = 10, 14
 """Widths of the columns of verdicts side by side."""
 
 
 def record_lines(records: Sequence[ClaimRecord]) -> Iterator[str]:
-    """Below the name of a dataset, or `over 2 datasets`, each claim with its verdict, reason and effect."""
+    """The verdicts in short; then, below the name of a dataset or `over 2 datasets`, each claim with its verdict, reason and effect."""
+    yield from _in_short(records)
     for (over, datasets), of_group in groupby(records, key=_group):
         yield (
             f"over {counted(len(datasets), 'dataset')}: {', '.join(datasets)}"
@@ -29,6 +35,18 @@ def record_lines(records: Sequence[ClaimRecord]) -> Iterator[str]:
             continue
         for record in group:
             yield from _lines(record)
+
+
+def _in_short(records: Sequence[ClaimRecord]) -> Iterator[str]:
+    """One line for each claim: its verdict on each dataset."""
+    verdicts: dict[str, list[str]] = {}
+    for record in records:
+        if not record.is_over_datasets:
+            verdicts.setdefault(record.key, []).append(f"{record.datasets[0]} {record.verdict}")
+    for key, on_each in verdicts.items():
+        yield from wrapped(f"claim {key}: {', '.join(on_each)}")
+    if verdicts:
+        yield from wrapped(CORRECTION)
 
 
 def _group(record: ClaimRecord) -> tuple[bool, tuple[str, ...]]:

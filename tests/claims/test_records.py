@@ -66,7 +66,11 @@ def test_records_are_plain_json():
 def test_lines_name_each_dataset_once_and_fit_a_terminal():
     records = all_records(StudyView(make_results()))
     lines = list(record_lines(records))
-    assert [line for line in lines if not line.startswith(" ")] == [
+    first = lines.index("digits")
+    assert lines[0] == "claim 1: digits supported, orl-faces supported, cars196 not tested"
+    keys = [line.split(":")[0] for line in lines[:first] if line.startswith("claim ")]
+    assert keys == [f"claim {claim.key}" for claim in CLAIMS]
+    assert [line for line in lines[first:] if not line.startswith(" ")] == [
         "digits",
         "orl-faces",
         "cars196",
