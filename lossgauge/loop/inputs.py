@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +79,20 @@ def check_labels(
             "the batch has one row, so it has no pair; use drop_last=True in the DataLoader, or larger batches"
         )
     return numbers
+
+
+def labels_among(inputs: Sequence[Any], size: int) -> Int[Tensor, " batch"] | None:
+    """What a loss was called with as labels: its second input, if that is one integer for each of `size` rows."""
+    labels = inputs[1] if len(inputs) > 1 else None
+    if (
+        not isinstance(labels, Tensor)
+        or labels.shape != (size,)
+        or labels.dtype == torch.bool
+        or labels.is_floating_point()
+        or labels.is_complex()
+    ):
+        return None
+    return labels
 
 
 def check_value(value: Any, name: str) -> Tensor:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lossgauge.health.finding import Finding
     from lossgauge.loop.findings import Space
 
-OnNan = Literal["raise", "skip", "record"]
+OnNan = Literal["raise", "leave-out", "record"]
 Reader = Callable[[tuple[Any, ...], Tensor], Evaluation]
 
 
@@ -50,7 +50,8 @@ class Probe:
     values are added up. The gradient at the embeddings is that of the sum, in units of the first loss. `model`, if the loss
     calls it inside itself, is the module whose output is the embeddings. `every=n` records each n-th update. `scaler` is
     needed for a scaler that does not call `optimizer.step` itself. `on_nan` says what a number that is not finite does:
-    `raise` (RunError before the update; on a GPU up to 32 updates late), `skip` (no row), or `record` (a row with None).
+    `raise` (RunError before the update; on a GPU up to 32 updates late), `leave-out` (no row) or `record` (a row with None).
+    The last two let the optimizer make its update, and `findings` names the first such step.
 
     Without an optimizer it is called with each `lg.Step` instead. Nothing waits for a GPU in between: numbers are computed
     for 32 updates together. The trained weights are the same to the bit.
@@ -93,6 +94,8 @@ class Probe:
         self._batch: tuple[Tensor, Tensor] | None = None
         """What the first loss was called with last: embeddings and labels."""
         self._told = False
+        self._left_out: list[Record] = []
+        """Rows that are not finite, with `on_nan="leave-out"`."""
         for watched in self._watched:
             self._watch_steps(watched)
         if model is not None:
@@ -228,10 +231,13 @@ class Probe:
             optimizers=[watched.optimizer for watched in self._watched],
             batch=self._batch,
             space=self._space,
+            left_out=self._left_out,
+            never_stepped=self._recorder.never_stepped(),
+            relabelled=self._rows.relabelled,
         )
 
     def report(self, path: str | Path) -> Path:
-        """Write a page with the curves of the rows, the epochs and the findings; its path."""
+        """Write a page with the curves of the rows, the epochs and the findings; its path. Makes missing folders."""
         from lossgauge.loop.page import write_report
 
         return write_report(self.rows, self.epochs, self.findings(), self.losses, Path(path))
@@ -239,7 +245,7 @@ class Probe:
     def log_to(self, tracker: str, folder: str | Path | None = None, name: str = "probe") -> str:
         """Write rows and epochs to `tensorboard`, `wandb` or `mlflow` as one run; where it is, in words.
 
-        `folder` is `lossgauge-probe/<tracker>` by default. Raises MissingExtra if the library is not installed.
+        `folder` is `lossgauge-probe/<tracker>` in the current folder by default, and is made. Raises MissingExtra if the library is not installed.
         """
         from lossgauge.loop.tracking import log_to
 
@@ -361,10 +367,11 @@ class Probe:
             if self._on_nan == "raise":
                 raise RunError(
                     f"step {row['step']}: {bad} is not finite; lower the learning rate, or give lg.Probe "
-                    "on_nan='record' or 'skip' to go on"
+                    "on_nan='record' or 'leave-out' to go on"
                 )
-            if self._on_nan == "skip":
+            if self._on_nan == "leave-out":
                 self._rows.remove(row)
+                self._left_out.append(row)
         if self._rows.unclear_scale and not self._told:
             self._told = True
             warnings.warn(

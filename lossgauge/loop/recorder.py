@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lossgauge.errors import InputError
 from lossgauge.loop.hooks import is_in_backward, tensors_in
-from lossgauge.loop.inputs import as_rows
+from lossgauge.loop.inputs import as_rows, labels_among
 from lossgauge.loop.optimizers import WatchedOptimizer
 from lossgauge.loop.records import Arrival, Call, Part, Update
 from lossgauge.types import Evaluation
@@ -58,6 +58,7 @@ class LoopRecorder:
         self._pass: _Pass | None = None
         self._passes: list[_Pass] = []
         self._stepped: list[WatchedOptimizer] = []
+        self._ever_stepped: set[WatchedOptimizer] = set()
         self._in_closure = False
         self._arrived = self._came_through_loss = False
         self._without_parameters = self._called_alone = False
@@ -105,7 +106,12 @@ class LoopRecorder:
         size = sum(part.size for part in parts)
         if gradient_multiple > 1 and evaluation is not None and evaluation.anchor_value is not None:
             size = len(evaluation.anchor_value)  # the rows of the other ranks, too
-        call = Call(loss, value.detach(), size, evaluation, gradient_multiple)
+        # with several parts, or with other rows, which label belongs to which row is not known
+        one = len(parts) == 1 and parts[0].labels is not None and _is_among(parts[0], inputs)
+        labels = labels_among(inputs, parts[0].size) if one else None
+        if one and labels is parts[0].labels:
+            labels = None  # nothing to compare
+        call = Call(loss, value.detach(), size, evaluation, gradient_multiple, labels)
         for part in parts:
             part.calls.append(call)
         self._calls.append(call)
@@ -189,6 +195,7 @@ class LoopRecorder:
         if self._recording:
             watched.before_update(self._scaler)
         self._stepped.append(watched)
+        self._ever_stepped.add(watched)
         self.updated = True
         if len(self._stepped) == len(self.optimizers):
             self._commit()
@@ -234,6 +241,16 @@ class LoopRecorder:
             for part in parts:
                 part.let_go()
             self._on_update(Update(step, self.epoch, parts, calls, taken, skipped))
+
+    def never_stepped(self) -> list[int]:
+        """The places of the optimisers that made no update although another one did."""
+        if not self.updated:
+            return []
+        return [
+            place
+            for place, watched in enumerate(self.optimizers)
+            if watched not in self._ever_stepped
+        ]
 
     def missing(self) -> str | None:
         """What a loop has not done that has led to no row; None if nothing is wrong."""

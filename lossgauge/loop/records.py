@@ -52,6 +52,8 @@ class Call:
     evaluation: Evaluation | None = None
     gradient_multiple: int = 1
     """The gradient at the embeddings is this many times factor × ∂value/∂embeddings: see `Gathered.gradient_multiple`."""
+    labels: Int[Tensor, " batch"] | None = None
+    """What the loss was called with as labels, where they are those of one part, row by row."""
     factor: Float[Tensor, ""] | None = None
     """The gradient that arrived at the value: the scale of a GradScaler × 1 / accumulated micro-batches × a weight."""
 

@@ -25,6 +25,7 @@ from lossgauge.loop.samples import (
     QUANTILES,
     class_counts,
     finite,
+    first_other_class,
     gradient_columns,
     length_columns,
 )
@@ -47,6 +48,8 @@ class Rows:
         """The name of each loss; the list may grow."""
         self.unclear_scale = False
         """Whether a clipped gradient was left out because its scale is not known."""
+        self.relabelled: list[tuple[int, int]] = []
+        """Updates whose loss got other classes than `probe.embeddings`: the step, and the first row that shows it."""
         self._rows: list[Record] = []
         self._norms: list[Numbers | None] = []
         """Of the samples of each row, ascending."""
@@ -72,6 +75,7 @@ class Rows:
         read = read_all(tensor for update in updates for tensor in _tensors(update))
         rows = [self._row(update, read) for update in updates]
         _add_batches(rows, updates, read)
+        self.relabelled += _relabelled(updates, read)
         self._norms += _add_gradients(rows, updates, read)
         self._rows += rows
         return rows
@@ -249,6 +253,20 @@ def _add_batches(rows: Sequence[Record], updates: Sequence[Update], read: Read) 
             )
 
 
+def _relabelled(updates: Sequence[Update], read: Read) -> list[tuple[int, int]]:
+    """Updates in which the first loss got other classes than the probe: the step, and the first row that shows it."""
+    found = []
+    for update in updates:
+        for part in update.parts:
+            of = next((call.labels for call in part.calls if call.loss == 0), None)
+            if part.labels is not None and of is not None:
+                row = first_other_class(read(part.labels), read(of))
+                if row is not None:
+                    found.append((update.step, row))
+                    break
+    return found
+
+
 def _add_gradients(
     rows: Sequence[Record], updates: Sequence[Update], read: Read
 ) -> list[Numbers | None]:
@@ -365,6 +383,8 @@ def _tensors(update: Update) -> Iterator[Tensor]:
         for call in part.calls:
             if call.factor is not None:
                 yield call.factor
+            if call.labels is not None:
+                yield call.labels
     for of in update.optimizers:
         yield from (factor for _, factor in of.factors)
         yield from (value for value in of[1:] if value is not None)

@@ -51,6 +51,24 @@ def class_counts(of_batches: Sequence[Int[Numbers, " rows"]]) -> list[tuple[int,
     return [(0, 0) if counts is None else counts for counts in _stacked(of_batches, _classes)]
 
 
+def first_other_class(one: Int[Numbers, " rows"], other: Int[Numbers, " rows"]) -> int | None:
+    """The first row that shows that two labels of the same rows make other classes; None if they only name them differently.
+
+    Rows with a negative label in `other` are left out: losses such as cross-entropy ignore them.
+    """
+    if np.array_equal(one, other):
+        return None
+    kept = np.flatnonzero(other >= 0)
+    # of each row, the first row of its class
+    differ = np.flatnonzero(_first_of_class(one[kept]) != _first_of_class(other[kept]))
+    return int(kept[differ[0]]) if len(differ) else None
+
+
+def _first_of_class(labels: Int[Numbers, " rows"]) -> Int[Numbers, " rows"]:
+    _, first, place = np.unique(labels, return_index=True, return_inverse=True)
+    return first[place]
+
+
 def finite(value: float | None) -> float | None:
     """`value`, or None where it is not finite: a row has one way to say "not known"."""
     return value if value is not None and math.isfinite(value) else None

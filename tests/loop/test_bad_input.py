@@ -232,7 +232,9 @@ def test_every_is_a_whole_number(every):
 
 
 def test_on_nan_is_one_of_three():
-    with pytest.raises(InputError, match="on_nan must be one of raise, skip, record, got 'rais'"):
+    with pytest.raises(
+        InputError, match="on_nan must be one of raise, leave-out, record, got 'rais'"
+    ):
         parts(on_nan="rais")
 
 
@@ -282,9 +284,18 @@ def test_a_nan_is_recorded():
     assert rows[2]["embedding_gradient"] is None
 
 
-def test_a_nan_is_skipped():
-    rows = nan_loop("skip", in_row=5, steps=3).rows
+def test_a_nan_is_left_out():
+    rows = nan_loop("leave-out", in_row=5, steps=3).rows
     assert [row["step"] for row in rows] == [0, 1]
+
+
+@pytest.mark.parametrize("on_nan", ["raise", "record", "leave-out"])
+def test_our_losses_refuse_a_nan_themselves(on_nan):
+    network, _, loss, probe = parts(load_loss("triplet"), on_nan=on_nan)
+    x, y = batch(0)
+    z = probe.embeddings(network(x) * torch.nan, y)
+    with pytest.raises(InputError, match=r"finite|NaN"):
+        loss(z, y)
 
 
 def test_the_loss_that_is_not_finite_is_named():
