@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from lossgauge.diagnostics.hubness import Hubness
 
 COLLAPSED = 1e-4
-"""intra and inter below this: every sample is at one point. Above this, a narrow cone may still rank correctly."""
+"""intra and inter below this: every sample is at one point, unless classes are apart inside it (a very narrow cone)."""
+APART = 0.5
+"""intra below this share of inter: classes are apart, however narrow the cone around all of them …"""
+ROUNDING = 1e-10
+"""… if inter is above this: below it, float32 rows are too coarse for class means to be told from rounding."""
 CONE = (0.6, 0.9)
 """Mean similarity of two samples (`offset`) above this: watch, act."""
 FEW_DIRECTIONS = (0.5, 0.3)
@@ -125,15 +129,19 @@ def chance_ratio(geometry: Geometry) -> float:
 def _collapse(of: Geometry) -> Finding | None:
     if math.isnan(of.intra) or math.isnan(of.inter):
         return None
-    found = of.intra < COLLAPSED and of.inter < COLLAPSED
+    small = of.intra < COLLAPSED and of.inter < COLLAPSED
+    apart = of.inter > ROUNDING and of.intra < APART * of.inter
     return finding(
         "collapse",
-        "act" if found else "ok",
+        "act" if small and not apart else "ok",
         "the space",
         f"intra {of.intra:.2g} and inter {of.inter:.2g}",
-        f"both below {COLLAPSED:g} mean that all samples are at one point",
-        why="All samples are at one point, so nothing can be told apart. A triplet loss then stays at its margin with every triplet "
-        "active and a gradient of exactly 0, so it does not recover by itself.",
+        f"both below {COLLAPSED:g} mean that all samples are at one point, unless intra is below {APART:g} of inter: classes are then "
+        "apart in a narrow cone"
+        if small and apart
+        else f"both below {COLLAPSED:g} mean that all samples are at one point",
+        why="All samples are at one point, so nothing can be told apart. Equal points have no direction to leave in, so the training "
+        "does not recover by itself.",
         advice="start again with a tenth of the learning rate, or with a loss that has no such resting point, such as scl",
     )
 
@@ -145,7 +153,7 @@ def _cone(of: Geometry) -> Finding | None:
         "cone",
         level_of(of.offset, CONE),
         "the space",
-        f"two samples of different classes have a similarity of about {of.offset:.2f} on average",
+        f"two samples{' of different classes' if of.class_count > 1 else ''} have a similarity of about {of.offset:.2f} on average",
         f"0 if the sphere is used evenly; from {CONE[1]:g} on any two look the same",
         why="All embeddings point in nearly the same direction, so every similarity is high and no threshold on it means much.",
         advice="subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`; "
@@ -178,10 +186,15 @@ UNKNOWN_WIDTH = 16
 
 
 def _usable_directions(class_count: int, width: int | None) -> int | None:
-    """Directions that a space needs to keep its classes equally apart: a simplex of C classes has C − 1."""
+    """Directions that a space needs to keep its classes equally apart: a simplex of C classes has C − 1.
+
+    None without classes: how many directions rows need depends on what they shall tell apart.
+    """
+    if class_count < 2:
+        return None
     if width is None:
         return class_count - 1 if class_count <= UNKNOWN_WIDTH + 1 else None
-    return min(width, class_count - 1) if class_count > 1 else width
+    return min(width, class_count - 1)
 
 
 def _class_collapse(of: Geometry, names: Mapping[int, str] | None) -> Finding | None:

@@ -71,6 +71,32 @@ def test_a_space_has_collapsed_below_a_ten_thousandth_in_both(intra, inter, seen
     assert ([(r.name, r.level) for r in records] == [("collapse", "act")]) == seen
 
 
+@pytest.mark.parametrize(
+    ("intra", "inter", "seen"),
+    [(1e-6, 2.1e-6, False), (1e-6, 1.9e-6, True), (1e-12, 2.1e-10, False), (1e-12, 0.9e-10, True)],
+)
+def test_classes_that_are_apart_in_a_narrow_cone_have_not_collapsed(intra, inter, seen):
+    width, gap = intra**0.5, inter**0.5
+    rows = torch.tensor([[0, width], [0, -width], [gap, width], [gap, -width]], dtype=torch.float64)
+    record = found("collapse", rows, torch.tensor([0, 0, 1, 1]))
+    assert record.level == ("act" if seen else "ok")
+    assert ("narrow cone" in record.reference) != seen
+
+
+def test_a_common_offset_is_called_a_cone():
+    rows, labels = make_space()
+    rows = torch.nn.functional.normalize(rows.double() + 100)
+    assert levels(rows, labels)["cone"] == "act"
+    assert "collapse" not in levels(rows, labels)
+
+
+def test_without_classes_directions_are_not_judged_and_classes_not_spoken_of():
+    of = replace(geometry(*make_space()), effective_rank=1.0, offset=0.95, class_count=0)
+    records = by_name(of, width=64)
+    assert "few-directions" not in records
+    assert records["cone"].evidence == "two samples have a similarity of about 0.95 on average"
+
+
 def in_plane(*centers, spread=0.0, samples=15):
     """`samples` unit vectors in each class, in the plane at these angles and `spread` on either side."""
     angles = torch.tensor(
