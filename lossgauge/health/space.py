@@ -18,9 +18,11 @@ from torch import Tensor
 from lossgauge.diagnostics.variance import Geometry
 from lossgauge.health.finding import Finding, Level, worst_first
 from lossgauge.health.records import classes_in_words, finding, level_of
+from lossgauge.stats.number_format import rounded
 
 if TYPE_CHECKING:
     from lossgauge.diagnostics.hubness import Hubness
+    from lossgauge.stats.intervals import Interval
 
 COLLAPSED = 1e-4
 """intra and inter below this: every sample is at one point, unless classes are apart inside it (a very narrow cone)."""
@@ -84,25 +86,33 @@ def space_findings(
 
 
 def norm_findings(
-    norms: tuple[float, float], *, cosine_recall: float, dot_recall: float
+    norms: tuple[float, float],
+    *,
+    cosine_recall: float,
+    dot_recall: float,
+    difference: Interval | None = None,
 ) -> list[Finding]:
     """Whether the norms of the rows matter: R@1 by cosine beside R@1 by dot product, of rows that are not normalised.
 
-    `norms` are the smallest and the largest. An empty list if they are equal, where both rank alike.
+    `norms` are the smallest and the largest. An empty list if they are equal, where both rank alike. `difference` is that of
+    the two, paired by query: if it has an interval with 0 inside, it may be chance, and the level is `ok`.
     """
     smallest, largest = norms
     if not largest > smallest * (1 + EQUAL_NORMS):
         return []
     lost = cosine_recall - dot_recall
     by_norm = lost < 0
+    paired = difference is not None and difference.half_width is not None
+    by_chance = difference is not None and paired and not difference.excludes_zero
+    sure = f" (difference {_points(difference)}, paired by query)" if difference and paired else ""
     return [
         finding(
             "norms",
-            level_of(abs(lost), NORMS),
+            "ok" if by_chance else level_of(abs(lost), NORMS),
             "the space",
-            f"R@1 is {cosine_recall:.1%} by cosine and {dot_recall:.1%} by dot product; row norms are between {smallest:.3g} "
-            f"and {largest:.3g}",
-            f"a difference of up to {100 * NORMS[0]:g} points is small",
+            f"R@1 is {cosine_recall:.1%} by cosine and {dot_recall:.1%} by dot product{sure}; row norms are between "
+            f"{' and '.join(_told_apart(smallest, largest))}",
+            f"a difference of up to {100 * NORMS[0]:g} points is small, and one whose interval contains 0 may be chance",
             why="The norms carry information that cosine drops."
             if by_norm
             else "Rows with a large norm are near to everything by dot product, so they push the right rows back.",
@@ -111,6 +121,19 @@ def norm_findings(
             else "normalise the rows before you index or compare them: `z = torch.nn.functional.normalize(z)`",
         )
     ]
+
+
+def _points(of: Interval) -> str:
+    return f"{rounded(100 * of.mean, 1)} ± {rounded(100 * (of.half_width or 0.0), 1)} points"
+
+
+def _told_apart(smallest: float, largest: float) -> tuple[str, str]:
+    """Two numbers with three significant digits, or with as many as it takes to tell them apart."""
+    for digits in range(3, 17):
+        low, high = f"{smallest:.{digits}g}", f"{largest:.{digits}g}"
+        if low != high:
+            break
+    return low, high
 
 
 def chance_ratio(geometry: Geometry) -> float:

@@ -12,6 +12,7 @@ from lossgauge.diagnostics.hubness import Hubness
 from lossgauge.diagnostics.variance import geometry
 from lossgauge.health.finding import LEVELS
 from lossgauge.health.space import chance_ratio, norm_findings, space_findings
+from lossgauge.stats.intervals import Interval
 
 
 def make_space(*, classes=6, samples=15, width=16, spread=0.3, seed=0):
@@ -266,3 +267,22 @@ def test_norms_matter_where_cosine_and_dot_product_rank_otherwise(cosine, dot, l
     assert record.level == level
     assert record.advice.startswith(advice)
     assert norm_findings((1.0, 1.0009), cosine_recall=cosine, dot_recall=dot) == []
+
+
+@pytest.mark.parametrize(
+    ("half_width", "level"), [(0.021, "ok"), (0.019, "watch"), (None, "watch")]
+)
+def test_a_difference_by_norms_that_may_be_chance_is_ok(half_width, level):
+    (record,) = norm_findings(
+        (113.02, 113.49),
+        cosine_recall=0.94,
+        dot_recall=0.92,
+        difference=Interval(0.02, half_width, 300),
+    )
+    assert record.level == level
+    assert ("difference 2.0 ± " in record.evidence) == (half_width is not None)
+
+
+def test_norms_are_shown_with_the_digits_that_differ():
+    (record,) = norm_findings((113.02, 113.47), cosine_recall=0.9, dot_recall=0.1)
+    assert record.evidence.endswith("row norms are between 113 and 113.5")
