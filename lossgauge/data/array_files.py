@@ -47,6 +47,11 @@ def _not_read(path: Path, error: Exception) -> DataError:
             f"{path} cannot be read as {path.suffix}: it holds an array of Python objects; save text with labels.astype(str), "
             "and numbers with .astype(float) or .astype(int)"
         )
+    if "pickled" in str(error):  # numpy takes all bytes that it does not know for a pickle
+        return DataError(
+            f"{path} cannot be read as {path.suffix}: it is not a {path.suffix} file; write it with "
+            f"numpy.save{'z' if path.suffix == '.npz' else ''}"
+        )
     return DataError(f"{path} cannot be read as {path.suffix}: {reason_of(error)}")
 
 

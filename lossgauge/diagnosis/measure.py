@@ -26,7 +26,7 @@ from lossgauge.diagnosis.over_pairs import (
     thresholds_of,
 )
 from lossgauge.diagnosis.parts import PartMeasures, Queries, merge_parts
-from lossgauge.diagnosis.ranked import ranked_all, ranked_by_dot, ranked_of
+from lossgauge.diagnosis.ranked import ranked_all, ranked_by_dot, ranked_of, recall_difference
 from lossgauge.diagnosis.records import Diagnosis, Ranked
 from lossgauge.diagnosis.sampling import (
     draw,
@@ -46,6 +46,7 @@ from lossgauge.health.data import data_findings
 from lossgauge.health.finding import Finding, worst_first
 from lossgauge.health.space import norm_findings, space_findings
 from lossgauge.ranking.scores import norms_and_directions
+from lossgauge.stats.intervals import Interval
 
 ENGINES = ("local", "ray")
 Progress = Callable[[int, int], None]
@@ -120,6 +121,7 @@ def _diagnose(
     directions = None if rows is None else directions_of(source, rows)
     differ = parts.norms.differ
     ranked: list[Ranked] = []
+    lost: Interval | None = None
     if directions is not None and rows is not None:
         search = search_all(directions, rows, groups[rows])
         if classes.usable:
@@ -127,7 +129,9 @@ def _diagnose(
             ranked = [first]
             search = with_queries(search, of_queries)
             if differ:
-                ranked.append(ranked_all(source.rows(rows), groups[rows], "dot")[0])
+                by_dot, of_dot = ranked_all(source.rows(rows), groups[rows], "dot")
+                ranked.append(by_dot)
+                lost = recall_difference(of_queries, of_dot)
     else:
         assert drawn is not None
         assert parts.candidates is not None
@@ -135,13 +139,14 @@ def _diagnose(
         if classes.usable:
             ranked = [ranked_of(search, groups)]
             if differ:
-                ranked += ranked_by_dot(source, classes.groups, seed=seed)
+                both, lost = ranked_by_dot(source, classes.groups, seed=seed)
+                ranked += both
     measured = _geometry(source, classes, parts.moments, directions, keep)
     hubs, hub_intervals = hubness_of(source, search, keep, every=every, seed=seed)
     suspects = label_errors_of(search, classes) if classes.usable else None
     copied = _copies(source, parts, keep)
     names = source.class_names
-    findings = _findings(measured, source, classes, hubs, suspects, copied, parts, ranked)
+    findings = _findings(measured, source, classes, hubs, suspects, copied, parts, ranked, lost)
     return Diagnosis(
         name=source.name,
         row_count=source.row_count,
@@ -251,6 +256,7 @@ def _findings(
     copied: Copies,
     parts: PartMeasures,
     ranked: Sequence[Ranked],
+    lost: Interval | None,
 ) -> list[Finding]:
     """The one place where rules are asked."""
     names = source.class_names
@@ -267,6 +273,7 @@ def _findings(
             (parts.norms.least, parts.norms.most),
             cosine_recall=cosine.recall_at[1].mean,
             dot_recall=dot.recall_at[1].mean,
+            difference=lost,
         )
     return worst_first(found)
 

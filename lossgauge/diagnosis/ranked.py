@@ -23,7 +23,10 @@ COMPARED_ROWS = 5000
 def ranked_all(
     rows: Float[Tensor, "rows width"], groups: np.ndarray, similarity: str
 ) -> tuple[Ranked, dict[str, Float64[np.ndarray, " rows"]]]:
-    """Every row against all others; and the fields `right`, `wrong` and `ap_at_r` of its search."""
+    """Every row against all others; and, for each row, the fields `right`, `wrong` and `ap_at_r` of its search.
+
+    `hit` is whether the nearest row is of its class. All are NaN for a row without another of its class.
+    """
     found = retrieval(rows, torch.from_numpy(groups), recall_at=RECALL_AT, similarity=similarity)
     of = found.per_query
     assert of is not None
@@ -31,6 +34,7 @@ def ranked_all(
         "right": of.nearest_right_similarity,
         "wrong": of.nearest_wrong_similarity,
         "ap_at_r": of.ap_at_r,
+        "hit": of.first_right_rank <= 1,
     }
     of_rows = {name: np.full(len(rows), np.nan) for name in given}
     for name, values in given.items():
@@ -62,19 +66,33 @@ def ranked_of(search: Search, groups: np.ndarray) -> Ranked:
     )
 
 
-def ranked_by_dot(source: Source, groups: np.ndarray, *, seed: int) -> list[Ranked]:
-    """Cosine and dot product on the same sample of rows; empty if it has no two rows of a class, or one class."""
+def ranked_by_dot(
+    source: Source, groups: np.ndarray, *, seed: int
+) -> tuple[list[Ranked], Interval | None]:
+    """Cosine and dot product on the same sample of rows, and the difference of their R@1.
+
+    Empty, and None, if it has no two rows of a class, or one class.
+    """
     known = np.flatnonzero(groups >= 0)
     rows = known[draw(len(known), COMPARED_ROWS, seed)]
     some = groups[rows]
     if not 1 < len(np.unique(some)) < len(rows):
-        return []
+        return [], None
     of_rows = source.rows(rows)
     directions = norms_and_directions(of_rows)[1]
-    return [
-        ranked_all(directions, some, "cosine")[0],
-        ranked_all(of_rows, some, "dot")[0],
-    ]
+    (cosine, by_cosine), (dot, by_dot) = (
+        ranked_all(directions, some, "cosine"),
+        ranked_all(of_rows, some, "dot"),
+    )
+    return [cosine, dot], recall_difference(by_cosine, by_dot)
+
+
+def recall_difference(
+    cosine: dict[str, Float64[np.ndarray, " rows"]], dot: dict[str, Float64[np.ndarray, " rows"]]
+) -> Interval:
+    """R@1 by cosine minus R@1 by dot product, paired by query. A row of zeros has no cosine, and is no query of either."""
+    change = cosine["hit"] - dot["hit"]
+    return mean(change[~np.isnan(change)])
 
 
 def mean(values: np.ndarray) -> Interval:

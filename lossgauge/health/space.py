@@ -18,12 +18,18 @@ from torch import Tensor
 from lossgauge.diagnostics.variance import Geometry
 from lossgauge.health.finding import Finding, Level, worst_first
 from lossgauge.health.records import classes_in_words, finding, level_of
+from lossgauge.stats.number_format import rounded
 
 if TYPE_CHECKING:
     from lossgauge.diagnostics.hubness import Hubness
+    from lossgauge.stats.intervals import Interval
 
 COLLAPSED = 1e-4
-"""intra and inter below this: every sample is at one point. Above this, a narrow cone may still rank correctly."""
+"""intra and inter below this: every sample is at one point, unless classes are apart inside it (a very narrow cone)."""
+APART = 0.5
+"""intra below this share of inter: classes are apart, however narrow the cone around all of them …"""
+ROUNDING = 1e-10
+"""… if inter is above this: below it, float32 rows are too coarse for class means to be told from rounding."""
 CONE = (0.6, 0.9)
 """Mean similarity of two samples (`offset`) above this: watch, act."""
 FEW_DIRECTIONS = (0.5, 0.3)
@@ -80,25 +86,33 @@ def space_findings(
 
 
 def norm_findings(
-    norms: tuple[float, float], *, cosine_recall: float, dot_recall: float
+    norms: tuple[float, float],
+    *,
+    cosine_recall: float,
+    dot_recall: float,
+    difference: Interval | None = None,
 ) -> list[Finding]:
     """Whether the norms of the rows matter: R@1 by cosine beside R@1 by dot product, of rows that are not normalised.
 
-    `norms` are the smallest and the largest. An empty list if they are equal, where both rank alike.
+    `norms` are the smallest and the largest. An empty list if they are equal, where both rank alike. `difference` is that of
+    the two, paired by query: if it has an interval with 0 inside, it may be chance, and the level is `ok`.
     """
     smallest, largest = norms
     if not largest > smallest * (1 + EQUAL_NORMS):
         return []
     lost = cosine_recall - dot_recall
     by_norm = lost < 0
+    paired = difference is not None and difference.half_width is not None
+    by_chance = difference is not None and paired and not difference.excludes_zero
+    sure = f" (difference {_points(difference)}, paired by query)" if difference and paired else ""
     return [
         finding(
             "norms",
-            level_of(abs(lost), NORMS),
+            "ok" if by_chance else level_of(abs(lost), NORMS),
             "the space",
-            f"R@1 is {cosine_recall:.1%} by cosine and {dot_recall:.1%} by dot product; row norms are between {smallest:.3g} "
-            f"and {largest:.3g}",
-            f"a difference of up to {100 * NORMS[0]:g} points is small",
+            f"R@1 is {cosine_recall:.1%} by cosine and {dot_recall:.1%} by dot product{sure}; row norms are between "
+            f"{' and '.join(_told_apart(smallest, largest))}",
+            f"a difference of up to {100 * NORMS[0]:g} points is small, and one whose interval contains 0 may be chance",
             why="The norms carry information that cosine drops."
             if by_norm
             else "Rows with a large norm are near to everything by dot product, so they push the right rows back.",
@@ -107,6 +121,19 @@ def norm_findings(
             else "normalise the rows before you index or compare them: `z = torch.nn.functional.normalize(z)`",
         )
     ]
+
+
+def _points(of: Interval) -> str:
+    return f"{rounded(100 * of.mean, 1)} ± {rounded(100 * (of.half_width or 0.0), 1)} points"
+
+
+def _told_apart(smallest: float, largest: float) -> tuple[str, str]:
+    """Two numbers with three significant digits, or with as many as it takes to tell them apart."""
+    for digits in range(3, 17):
+        low, high = f"{smallest:.{digits}g}", f"{largest:.{digits}g}"
+        if low != high:
+            break
+    return low, high
 
 
 def chance_ratio(geometry: Geometry) -> float:
@@ -125,15 +152,19 @@ def chance_ratio(geometry: Geometry) -> float:
 def _collapse(of: Geometry) -> Finding | None:
     if math.isnan(of.intra) or math.isnan(of.inter):
         return None
-    found = of.intra < COLLAPSED and of.inter < COLLAPSED
+    small = of.intra < COLLAPSED and of.inter < COLLAPSED
+    apart = of.inter > ROUNDING and of.intra < APART * of.inter
     return finding(
         "collapse",
-        "act" if found else "ok",
+        "act" if small and not apart else "ok",
         "the space",
         f"intra {of.intra:.2g} and inter {of.inter:.2g}",
-        f"both below {COLLAPSED:g} mean that all samples are at one point",
-        why="All samples are at one point, so nothing can be told apart. A triplet loss then stays at its margin with every triplet "
-        "active and a gradient of exactly 0, so it does not recover by itself.",
+        f"both below {COLLAPSED:g} mean that all samples are at one point, unless intra is below {APART:g} of inter: classes are then "
+        "apart in a narrow cone"
+        if small and apart
+        else f"both below {COLLAPSED:g} mean that all samples are at one point",
+        why="All samples are at one point, so nothing can be told apart. Equal points have no direction to leave in, so the training "
+        "does not recover by itself.",
         advice="start again with a tenth of the learning rate, or with a loss that has no such resting point, such as scl",
     )
 
@@ -145,7 +176,7 @@ def _cone(of: Geometry) -> Finding | None:
         "cone",
         level_of(of.offset, CONE),
         "the space",
-        f"two samples of different classes have a similarity of about {of.offset:.2f} on average",
+        f"two samples{' of different classes' if of.class_count > 1 else ''} have a similarity of about {of.offset:.2f} on average",
         f"0 if the sphere is used evenly; from {CONE[1]:g} on any two look the same",
         why="All embeddings point in nearly the same direction, so every similarity is high and no threshold on it means much.",
         advice="subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`; "
@@ -178,10 +209,15 @@ UNKNOWN_WIDTH = 16
 
 
 def _usable_directions(class_count: int, width: int | None) -> int | None:
-    """Directions that a space needs to keep its classes equally apart: a simplex of C classes has C − 1."""
+    """Directions that a space needs to keep its classes equally apart: a simplex of C classes has C − 1.
+
+    None without classes: how many directions rows need depends on what they shall tell apart.
+    """
+    if class_count < 2:
+        return None
     if width is None:
         return class_count - 1 if class_count <= UNKNOWN_WIDTH + 1 else None
-    return min(width, class_count - 1) if class_count > 1 else width
+    return min(width, class_count - 1)
 
 
 def _class_collapse(of: Geometry, names: Mapping[int, str] | None) -> Finding | None:

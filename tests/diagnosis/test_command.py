@@ -14,6 +14,7 @@ def place(tmp_path, monkeypatch):
     rows, labels = table(noise=0.3)
     np.savez("good.npz", embeddings=rows, labels=labels)
     np.savez("cone.npz", embeddings=rows + 2, labels=labels)
+    Path("junk.npz").write_bytes(b"junk")
     return tmp_path
 
 
@@ -80,6 +81,7 @@ def test_the_page_is_one_file_that_shows_hostile_names_as_text(place):
     ("arguments", "words"),
     [
         (("none.npz",), "none.npz cannot be read"),
+        (("junk.npz",), "it is not a .npz file; write it with numpy.savez"),
         (("good.npz", "--fail-on", "bad"), "--fail-on takes watch or act, got 'bad'"),
         (("good.npz", "--engine", "dask"), "engine must be local or ray, got 'dask'"),
         (("good.npz", "--embeddings-name", "z"), "--embeddings-name"),

@@ -281,3 +281,21 @@ def test_a_sample_of_rows_of_zeros_has_no_query():
     assert (len(of.search.rows), of.ranked[0].query_count) == (0, 0)
     assert "retrieval by cosine: R@1 —" in str(of)
     json.dumps(of.plain, allow_nan=False)
+
+
+@pytest.mark.parametrize("queries", [None, 150])
+def test_the_norms_are_judged_by_the_paired_difference(queries):
+    rows, labels = table(noise=1.0, norms=True)
+    of = diagnose(rows, labels, queries=queries)
+    unit = rows / np.linalg.norm(rows.astype(float), axis=1, keepdims=True)
+    change = []
+    for query in range(200):
+        nearest = []
+        for table_ in (unit, rows.astype(float)):
+            scores = table_ @ table_[query]
+            scores[query] = -np.inf
+            nearest.append(labels[scores.argmax()] == labels[query])
+        change.append(float(nearest[0]) - float(nearest[1]))
+    half = 1.971957 * np.std(change, ddof=1) / 200**0.5  # t of 199 degrees
+    (found,) = (one for one in of.findings if one.name == "norms")
+    assert f"difference {100 * np.mean(change):.1f} ± {100 * half:.1f} points" in found.evidence

@@ -12,6 +12,7 @@ from lossgauge.diagnostics.hubness import Hubness
 from lossgauge.diagnostics.variance import geometry
 from lossgauge.health.finding import LEVELS
 from lossgauge.health.space import chance_ratio, norm_findings, space_findings
+from lossgauge.stats.intervals import Interval
 
 
 def make_space(*, classes=6, samples=15, width=16, spread=0.3, seed=0):
@@ -69,6 +70,32 @@ def test_a_space_has_collapsed_below_a_ten_thousandth_in_both(intra, inter, seen
     records = space_findings(geometry(rows, torch.tensor([0, 0, 1, 1])))
     # nothing else is said of a space in one point
     assert ([(r.name, r.level) for r in records] == [("collapse", "act")]) == seen
+
+
+@pytest.mark.parametrize(
+    ("intra", "inter", "seen"),
+    [(1e-6, 2.1e-6, False), (1e-6, 1.9e-6, True), (1e-12, 2.1e-10, False), (1e-12, 0.9e-10, True)],
+)
+def test_classes_that_are_apart_in_a_narrow_cone_have_not_collapsed(intra, inter, seen):
+    width, gap = intra**0.5, inter**0.5
+    rows = torch.tensor([[0, width], [0, -width], [gap, width], [gap, -width]], dtype=torch.float64)
+    record = found("collapse", rows, torch.tensor([0, 0, 1, 1]))
+    assert record.level == ("act" if seen else "ok")
+    assert ("narrow cone" in record.reference) != seen
+
+
+def test_a_common_offset_is_called_a_cone():
+    rows, labels = make_space()
+    rows = torch.nn.functional.normalize(rows.double() + 100)
+    assert levels(rows, labels)["cone"] == "act"
+    assert "collapse" not in levels(rows, labels)
+
+
+def test_without_classes_directions_are_not_judged_and_classes_not_spoken_of():
+    of = replace(geometry(*make_space()), effective_rank=1.0, offset=0.95, class_count=0)
+    records = by_name(of, width=64)
+    assert "few-directions" not in records
+    assert records["cone"].evidence == "two samples have a similarity of about 0.95 on average"
 
 
 def in_plane(*centers, spread=0.0, samples=15):
@@ -240,3 +267,22 @@ def test_norms_matter_where_cosine_and_dot_product_rank_otherwise(cosine, dot, l
     assert record.level == level
     assert record.advice.startswith(advice)
     assert norm_findings((1.0, 1.0009), cosine_recall=cosine, dot_recall=dot) == []
+
+
+@pytest.mark.parametrize(
+    ("half_width", "level"), [(0.021, "ok"), (0.019, "watch"), (None, "watch")]
+)
+def test_a_difference_by_norms_that_may_be_chance_is_ok(half_width, level):
+    (record,) = norm_findings(
+        (113.02, 113.49),
+        cosine_recall=0.94,
+        dot_recall=0.92,
+        difference=Interval(0.02, half_width, 300),
+    )
+    assert record.level == level
+    assert ("difference 2.0 ± " in record.evidence) == (half_width is not None)
+
+
+def test_norms_are_shown_with_the_digits_that_differ():
+    (record,) = norm_findings((113.02, 113.47), cosine_recall=0.9, dot_recall=0.1)
+    assert record.evidence.endswith("row norms are between 113 and 113.5")
