@@ -57,6 +57,10 @@ ClaimsFiles = Annotated[
         help="A YAML file with claims of your own. May be given several times.",
     ),
 ]
+EmbeddingsName = Annotated[
+    str, typer.Option(help="Name of the array or column with the embeddings.")
+]
+LabelsName = Annotated[str, typer.Option(help="Name of the array or column with the labels.")]
 Folder = Annotated[Path, typer.Argument(help="The folder of a study.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show only the result, without progress and warnings.")
@@ -498,12 +502,8 @@ def check(
             "folder of such files."
         ),
     ],
-    embeddings_name: Annotated[
-        str, typer.Option(help="Name of the array or column with the embeddings.")
-    ] = "embeddings",
-    labels_name: Annotated[
-        str, typer.Option(help="Name of the array or column with the labels.")
-    ] = "labels",
+    embeddings_name: EmbeddingsName = "embeddings",
+    labels_name: LabelsName = "labels",
 ) -> None:
     """Check that a loss keeps the rules of all losses; or embeddings, as `lossgauge diagnose` does.
 
@@ -533,12 +533,8 @@ def diagnose(
             help="The same rows in another file: show what changed, and which queries got worse."
         ),
     ] = None,
-    embeddings_name: Annotated[
-        str, typer.Option(help="Name of the array or column with the embeddings.")
-    ] = "embeddings",
-    labels_name: Annotated[
-        str, typer.Option(help="Name of the array or column with the labels.")
-    ] = "labels",
+    embeddings_name: EmbeddingsName = "embeddings",
+    labels_name: LabelsName = "labels",
     queries: Annotated[
         int | None,
         typer.Option(
