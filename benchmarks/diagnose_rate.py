@@ -1,6 +1,6 @@
 """How fast `lossgauge diagnose` goes through a table on disk, beside how fast the disk gives it.
 
-    python benchmarks/diagnose_rate.py [--rows 10_000_000] [--width 128] [--classes 1000] [--folder DIR]
+    python benchmarks/diagnose_rate.py [--rows 10_000_000] [--width 128] [--classes 1000] [--turns 3] [--folder DIR]
 
 Writes one float32 .npy file (5.1 GB by default) and its labels, and deletes them. Before each reading the file is dropped from the
 page cache (posix_fadvise), so both rates are cold. The reading alone is a loop of large reads into one buffer.
@@ -14,6 +14,7 @@ import resource
 import shutil
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -71,22 +72,26 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--turns", type=int, default=3, help="readings and diagnoses")
     parser.add_argument("--show", action="store_true", help="print the diagnosis")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=given.folder))
     try:
-        path = write(folder, given.rows, given.width, given.classes)
+        # in a process of its own, whose memory does not count
+        with ProcessPoolExecutor(1) as pool:
+            shape = (given.rows, given.width, given.classes)
+            path = pool.submit(write, folder, *shape).result()
         size = path.stat().st_size
         warm_up(folder)
-        # before and after: other work on the machine changes the rate of the disk
-        first = read_seconds(path)
-        seconds, text = diagnose_seconds(path)
-        last = read_seconds(path)
-        read = (first + last) / 2
+        # in turns: the rate of a disk depends on what else uses it, and on what its host still holds in memory
+        pairs = [(read_seconds(path), diagnose_seconds(path)) for _ in range(given.turns)]
         print(f"{given.rows:,} × {given.width} float32, {size / 1e9:.2f} GB")
-        print(f"read alone, cold: {size / first / 1e6:.0f} and {size / last / 1e6:.0f} MB/s")
-        print(f"diagnose, cold:   {size / seconds / 1e6:.0f} MB/s in {seconds:.1f} s")
-        print(f"share of the read rate: {read / seconds:.0%}")
+        for reading, (seconds, _) in pairs:
+            print(
+                f"read alone, cold: {size / reading / 1e6:5.0f} MB/s; diagnose, cold: {size / seconds / 1e6:5.0f} MB/s "
+                f"in {seconds:.1f} s: {reading / seconds:.0%} of the read rate"
+            )
+        text = pairs[-1][1][1]
         print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
         if given.show:
             print(text)
