@@ -277,6 +277,36 @@ def claims(
         raise typer.Exit(FAILED)
 
 
+@app.command(
+    epilog="Examples: `lossgauge compare results/before results/after` · `lossgauge compare FOLDER OTHER --json`"
+)
+def compare(
+    first: Folder,
+    second: Annotated[Path, typer.Argument(help="The folder of another study of the same data.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    own: ClaimsFiles = None,
+) -> None:
+    """Compare two studies of the same data: plans, versions, each loss's retrieval and geometry, and verdicts.
+
+    Differences are the second study minus the first, with 95 % intervals, paired where the studies allow it.
+    """
+    import json
+
+    with startup.imports():
+        from lossgauge.claims.own_claims import read_claims
+        from lossgauge.report.comparison import compare as compare_views
+        from lossgauge.results.reader import read_study
+
+    plans = [claim for file in own or () for claim in read_claims(file)]
+    views = [read_study(folder) for folder in (first, second)]
+    for view in views:
+        _say_damage(view)
+    with stopping.orderly():
+        found = compare_views(views[0], views[1], (str(first), str(second)), plans)
+    for line in json.dumps(found.plain, indent=1).splitlines() if as_json else found.lines():
+        say(line)
+
+
 @app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
 def status(folder: Folder) -> None:
     """Show how many runs are done, running, failed and waiting, and the time left. Also works while the study runs."""

@@ -74,6 +74,8 @@ LINES: dict[str, Line] = {
     "lossgauge claims FOLDER --json": Line(),
     "lossgauge claims FOLDER OTHER": Line(("lossgauge claims FOLDER FOLDER",)),
     "lossgauge claims FOLDER --fail-on contradicted": Line(),
+    "lossgauge compare FOLDER OTHER": Line(("lossgauge compare FOLDER FOLDER",)),
+    "lossgauge compare FOLDER OTHER --json": Line(("lossgauge compare FOLDER FOLDER --json",)),
     "lossgauge claims FOLDER --claims my_claims.yaml": Line(),
     "lossgauge report FOLDER --claims my_claims.yaml": Line(),
     "lossgauge export FOLDER --to csv": Line(),

@@ -24,6 +24,7 @@ from lossgauge.stats.number_format import counted, shown_interval
 from lossgauge.types import Record
 
 if TYPE_CHECKING:
+    from lossgauge.report.comparison import StudyComparison
     from lossgauge.report.text.findings import TopicAnswer
 
 HEADLINE = ("recall_at_1", "map_at_r", "test_intra", "compaction_epochs")
@@ -144,6 +145,19 @@ class Study:
         if dataset is None:
             return all_records(self.view, stated)
         return records_on(self.view, self.dataset_named(dataset), stated)
+
+    def compare(self, other: Study | str | Path) -> StudyComparison:
+        """What differs in another study of the same data: its numbers minus those of this one, with 95 % intervals.
+
+        `print` shows it, `.differences` and `.changed` have the parts, `.plain` everything as JSON. `other` is a study or
+        its folder. Reads the queries of all runs that are compared. Raises InputError if the two share no dataset.
+        """
+        from lossgauge.report.comparison import compare
+
+        if not isinstance(other, Study | str | Path):
+            raise InputError(f"compare takes a study or its folder, got {other!r}")
+        second = other if isinstance(other, Study) else Study(Path(other))
+        return compare(self.view, second.view, (str(self.folder), str(second.folder)))
 
     def answers(self, dataset: str | None = None) -> list[TopicAnswer]:
         """What the losses do to one dataset's space, by topic: `sentence` says what, `evidence` has the numbers."""
