@@ -196,17 +196,41 @@ def study(
 
 
 @app.command(
-    epilog="Examples: `lossgauge report lossgauge-results/demo` · `lossgauge report FOLDER --out page.html`"
+    epilog="Examples: `lossgauge report lossgauge-results/demo` · `lossgauge report FOLDER --out page.html` · "
+    "`lossgauge report FOLDER --format latex --figures pdf`"
 )
 def report(
     folder: Folder,
     out: Annotated[
         Path | None,
-        typer.Option(help="The HTML file to write. Default: report.html in the study's folder."),
+        typer.Option(
+            help="The HTML file to write. Default: report.html in the study's folder. With --format or --figures, a "
+            "folder; default: export/paper in the study's folder."
+        ),
     ] = None,
     own: ClaimsFiles = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="Write the paper's tables instead: md, latex or csv. May be given several times.",
+            autocompletion=_completes("md", "latex", "csv"),
+        ),
+    ] = None,
+    figures: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Write the paper's figures instead: pdf, svg or png. May be given several times.",
+            autocompletion=_completes("pdf", "svg", "png"),
+        ),
+    ] = None,
 ) -> None:
-    """Write the report of a study again, from the runs that are done so far."""
+    """Write the report of a study again, or its tables and figures for a paper, from the runs that are done so far."""
+    if formats or figures:
+        if own:
+            raise InputError("--claims has no effect with --format and --figures; leave it out")
+        say(f"written: {_write_paper(folder, out, formats or [], figures or [])}")
+        return
     say(f"report: {_write_report(folder, out, own)[1]}")
 
 
@@ -668,6 +692,19 @@ def _write_report(
     _say_damage(view)
     with stopping.orderly():
         return view, write_page(view, out or folder / "report.html", claims)
+
+
+def _write_paper(folder: Path, out: Path | None, formats: list[str], figures: list[str]) -> Path:
+    with startup.imports():
+        from lossgauge.export import export_paper
+        from lossgauge.report.paper.output import check_paper
+        from lossgauge.results.reader import read_study
+
+    check_paper(formats, figures)  # before the study is read, which may take long
+    view = read_study(folder)
+    _say_damage(view)
+    with stopping.orderly():
+        return export_paper(view, out, formats=formats, figures=figures)
 
 
 def _say_damage(view: StudyView) -> None:

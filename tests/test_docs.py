@@ -70,6 +70,12 @@ LINES: dict[str, Line] = {
     "lossgauge report FOLDER": Line(
         ("lossgauge report FOLDER", "lossgauge report FOLDER --out FILE")
     ),
+    "lossgauge report FOLDER --format latex --figures pdf": Line(
+        ("lossgauge report FOLDER --format latex",)  # tests/report/paper draws
+    ),
+    "lossgauge report FOLDER --format md --format csv --figures svg --out paper": Line(
+        ("lossgauge report FOLDER --format md --format csv --out paper",)
+    ),
     "lossgauge claims FOLDER": Line(),
     "lossgauge claims FOLDER --json": Line(),
     "lossgauge claims FOLDER OTHER": Line(("lossgauge claims FOLDER FOLDER",)),

@@ -204,6 +204,23 @@ class Study:
         check_replaceable(target)
         return write_page(self.view, target)
 
+    def paper(
+        self,
+        out: str | Path | None = None,
+        *,
+        formats: Sequence[str] = ("md",),
+        figures: Sequence[str] = (),
+    ) -> Path:
+        """Write the paper's tables (`formats`: md, latex, csv) and figures (`figures`: pdf, svg, png), and return their folder.
+
+        Without `out`: export/paper in the study's folder. An earlier folder of them is replaced. Raises InputError for an
+        unknown format and for a folder with other content, MissingExtra if figures need matplotlib.
+        """
+        from lossgauge.export import export_paper
+
+        target = None if out is None else Path(out)
+        return export_paper(self.view, target, formats=formats, figures=figures)
+
     def export(
         self, to: str, out: str | Path | None = None, *, quote_formulas: bool = False
     ) -> str:
