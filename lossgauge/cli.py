@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from io import TextIOWrapper
@@ -148,6 +149,12 @@ def study(
             help="Train nothing; show the runs, and estimate their time and disk space.",
         ),
     ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Start no run that would end after this many minutes. The same command continues the study."
+        ),
+    ] = None,
     quiet: Quiet = False,
     download: Download = False,
 ) -> None:
@@ -155,6 +162,7 @@ def study(
 
     After Ctrl-C, run the same command again: it continues where it stopped.
     """
+    began = time.monotonic()
     folder = out or Path("lossgauge-results") / Path(source).stem
     stopping.describe = partial(_stopped_study, folder, dry_run=dry_run)
     with startup.imports():
@@ -169,7 +177,11 @@ def study(
         from lossgauge.study.progress_bars import show_progress
         from lossgauge.study.runner import run_study
         from lossgauge.study.sentences import forecast_lines, outcome_line
+        from lossgauge.study.time_limit import TimeLimit
 
+    if dry_run and minutes is not None:
+        raise InputError("--minutes has no effect with --dry-run; leave it out")
+    limit = TimeLimit(minutes, began=began)
     resources = Resources(engine, jobs, device, cpus, gpus)
     with stopping.orderly():
         with show_progress(quiet=quiet) as progress:
@@ -179,7 +191,12 @@ def study(
                 )
             else:
                 outcome = run_study(
-                    plan, folder, progress=progress, download=download, resources=resources
+                    plan,
+                    folder,
+                    progress=progress,
+                    download=download,
+                    resources=resources,
+                    limit=limit,
                 )
         written = None if dry_run else _write_report(folder)
     if written is None:
@@ -187,7 +204,7 @@ def study(
             say(line)
         return
     view, page = written
-    say(outcome_line(outcome))
+    say(outcome_line(outcome, minutes))
     for line in result_lines(view):
         say(line)
     say(f"report: {page}")

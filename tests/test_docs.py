@@ -60,6 +60,8 @@ LINES: dict[str, Line] = {
             f"lossgauge study demo {QUICK} --dry-run --set sensitivity=0.25,0.5,2,4",
         )
     ),
+    "--minutes 10": Line(("lossgauge study my.yaml --minutes 10",)),
+    "lossgauge study my.yaml --minutes 10": Line(),
     "--jobs 2, --engine ray": Line(  # tests/study/test_engines.py and test_ray.py run studies so
         (
             "lossgauge study my.yaml --dry-run --jobs 2",
