@@ -360,6 +360,25 @@ def status(folder: Folder) -> None:
 
 
 @app.command(
+    epilog="Examples: `lossgauge watch lossgauge-results/demo` · `lossgauge watch FOLDER --port 8000`"
+)
+def watch(
+    folder: Folder,
+    port: Annotated[
+        int | None, typer.Option(help="A port of this machine. Default: a free one.")
+    ] = None,
+) -> None:
+    """Show the report in a browser while the study runs, on this machine only. Ctrl-C ends it.
+
+    It may be started before the study, and it changes nothing in its folder.
+    """
+    with startup.imports():
+        from lossgauge.watch.server import watch as serve
+
+    serve(folder, port, say)
+
+
+@app.command(
     epilog="Examples: `lossgauge export lossgauge-results/demo --to csv` · `lossgauge export results --to mlflow`"
 )
 def export(

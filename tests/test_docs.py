@@ -69,6 +69,7 @@ LINES: dict[str, Line] = {
         )
     ),
     "lossgauge status FOLDER": Line(),
+    "lossgauge watch FOLDER": Line(only_parsed="serves until Ctrl-C: tests/watch"),
     "lossgauge report FOLDER": Line(
         ("lossgauge report FOLDER", "lossgauge report FOLDER --out FILE")
     ),
