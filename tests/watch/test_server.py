@@ -17,7 +17,6 @@ from lossgauge.errors import InputError
 from lossgauge.watch import server
 from lossgauge.watch.live import Live, body
 from lossgauge.watch.server import listen, serve
-from tests.support.browser import browser  # noqa: F401
 from tests.support.command_line import LOSSGAUGE, assert_refused, run_cli
 from tests.support.waiting import PATIENCE, wait_for
 
@@ -200,7 +199,7 @@ def test_the_command_ends_with_exit_code_0(tmp_path, number):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_a_browser_shows_the_report_and_follows_the_study(tmp_path, small_study, browser):  # noqa: F811
+def test_a_browser_shows_the_report_and_follows_the_study(tmp_path, small_study, browser):
     import shutil
 
     found = Served(tmp_path / "study")
