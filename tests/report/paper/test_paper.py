@@ -21,9 +21,9 @@ from pylatexenc.latexwalker import LatexWalker
 
 from lossgauge.errors import InputError
 from lossgauge.export import export_paper
-from lossgauge.report.paper import figures as paper_figures
+from lossgauge.report.paper import output
 from lossgauge.report.paper.csv import cell, csv_table
-from lossgauge.report.paper.figures import curve, curves_figure, save, tradeoff_figure
+from lossgauge.report.paper.figures import curve, curves_figure, tradeoff_figure
 from lossgauge.report.paper.latex import escape, latex
 from lossgauge.report.paper.markdown import code, markdown
 from lossgauge.report.paper.tables import TABLES, paper_tables
@@ -210,7 +210,10 @@ def test_figures_show_the_means_and_intervals_of_the_study(view):
     )
 
 
-def test_files_are_the_same_each_time_and_hold_no_markup(hostile, tmp_path):
+def test_tables_are_the_same_each_time_and_show_the_figures_that_are_written(
+    hostile, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(output, "save", lambda figure, path: path.write_text(path.suffix))
     export_paper(hostile, tmp_path / "one", formats=["md", "csv", "latex"], figures=["svg"])
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == [
@@ -219,14 +222,18 @@ def test_files_are_the_same_each_time_and_hold_no_markup(hostile, tmp_path):
     ]
     assert "](tradeoff-1-digits.svg)" in (tmp_path / "one/tables.md").read_text()
     assert "includegraphics" not in (tmp_path / "one/tables.tex").read_text()  # LaTeX reads no SVG
-    export_paper(hostile, tmp_path / "two", formats=["csv"])
+    export_paper(hostile, tmp_path / "two", formats=["csv", "latex"], figures=["pdf"])
     for name in ("greediness.csv", "retrieval.csv", "variance.csv"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    for name in ("1.svg", "1.pdf", "2.pdf"):
-        save(tradeoff_figure(hostile, "=digits|`$"), tmp_path / name)
-    drawn = (tmp_path / "one/tradeoff-1-digits.svg").read_bytes()
-    assert drawn == (tmp_path / "1.svg").read_bytes()
-    assert (tmp_path / "1.pdf").read_bytes() == (tmp_path / "2.pdf").read_bytes()
+    assert "{tradeoff-1-digits.pdf}" in (tmp_path / "two/tables.tex").read_text()
+
+
+@pytest.mark.slow
+def test_figures_are_the_same_each_time_and_hold_no_markup(hostile, tmp_path):
+    for folder in ("one", "two"):
+        export_paper(hostile, tmp_path / folder, figures=["svg", "pdf", "png"])
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
     for path in (tmp_path / "one").glob("*.svg"):
         tags = {node.tag.rpartition("}")[2] for node in ET.parse(path).iter()}
         assert not tags & {"script", "foreignObject", "image", "a"}
@@ -264,5 +271,5 @@ def test_nothing_to_write_is_an_error(view, tmp_path):
         export_paper(view, tmp_path / "paper")
     with pytest.raises(InputError, match="need a folder to write to"):
         export_paper(view, formats=["md"])
-    assert paper_figures.tradeoff_figure(view, "cars196") is None
-    assert paper_figures.curves_figure(view, "cars196") is None
+    assert tradeoff_figure(view, "cars196") is None
+    assert curves_figure(view, "cars196") is None
