@@ -78,11 +78,14 @@ def read_examples(layout: Layout, dataset: str) -> Examples | None:
     tables = {name: content[f"{name}.parquet"] for name in EXAMPLE_TABLES}
     for name, table in tables.items():
         _check_table(folder / f"{name}.parquet", name, table, len(about["spaces"]))
-    return Examples(
+    examples = Examples(
         ExamplesRecord.model_validate(about),
         **tables,
         thumbnails=Thumbnails.model_validate(images).images,
     )
+    if (why := _contradiction(examples)) is not None:
+        raise damaged(folder, why)
+    return examples
 
 
 def _check_table(path: Path, name: str, table: pa.Table, space_count: int) -> None:
@@ -95,6 +98,29 @@ def _check_table(path: Path, name: str, table: pa.Table, space_count: int) -> No
     for column in ("x", "y"):
         if column in table.schema.names and not _within(table[column], -(2**15), 2**15 - 1):
             raise damaged(path, f"its column {column!r} has numbers of more than 16 bits")
+
+
+def _contradiction(of: Examples) -> str | None:
+    """Why the parts do not belong together; None if they do."""
+    known = set(of.rows.filter(pc.is_valid(of.rows["id"]))["row"].to_pylist())
+    named = (
+        of.queries["query"],
+        of.neighbors["query"],
+        of.neighbors["row"],
+        of.positions["row"],
+    )
+    if any(not set(column.unique().to_pylist()) <= known for column in named):
+        return "it names a row without an id"
+    if not of.thumbnails.keys() <= {str(row) for row in known}:
+        return "it has a picture of a row that is not shown"
+    rows = len(of.positions["row"].unique())
+    counts = dict.fromkeys(range(len(of.about.spaces)), 0)
+    counts |= {
+        one["values"]: one["counts"] for one in of.positions["space"].value_counts().to_pylist()
+    }
+    if any(counts[at] != rows * len(space.epochs) for at, space in enumerate(of.about.spaces)):
+        return "its map does not have each row at each epoch"
+    return None
 
 
 def _within(column: pa.ChunkedArray, low: int, high: int) -> bool:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int
+from scipy.linalg import eigh
 
 MOST_ROWS, MOST_EPOCHS = 600, 8
 """Of a map: a browser still draws eight of them without delay."""
@@ -27,8 +28,10 @@ def embedding_map(spaces: Float64[np.ndarray, "epochs rows width"]) -> Map:
     epochs, rows, width = spaces.shape
     pooled = spaces.reshape(epochs * rows, width)
     centered = pooled - pooled.mean(axis=0)
-    _, directions = np.linalg.eigh(centered.T @ centered)
-    plane = directions[:, ::-1][:, :2]
+    # only the two largest: all of them take seconds for wide features
+    leading = (max(0, width - 2), width - 1)
+    _, directions = eigh(centered.T @ centered, subset_by_index=leading)
+    plane = directions[:, ::-1]
     largest = plane[np.abs(plane).argmax(axis=0), np.arange(plane.shape[1])]
     plane = plane * np.where(largest < 0, -1.0, 1.0)
     flat = centered @ plane

@@ -156,30 +156,30 @@ def _answers(
 def _neighbors(
     features: FeatureSet, of_spaces: Sequence[Space], chosen: Sequence[ChosenQuery]
 ) -> list[Record]:
-    """A row for each space, shown query and rank."""
-    test = features.test
-    queries = sorted({one.query for one in chosen})
-    if not queries:
-        return []
-    places = torch.searchsorted(test, torch.tensor(queries))
+    """A row for each space, query that is shown with it, and rank: of a disagreement, those of its two losses."""
+    test, labels = features.test, features.labels
     rows: list[Record] = []
     for number, space in enumerate(of_spaces):
+        queries = sorted(
+            {one.query for one in chosen if one.right is None or number in (one.right, one.wrong)}
+        )
+        if not queries:
+            continue
+        places = torch.searchsorted(test, torch.tensor(queries))
         directions = space.directions(features, test)
         nearest = nearest_rows(directions, places)
         for query, place, found in zip(queries, places.tolist(), nearest.tolist(), strict=True):
-            for rank, other in enumerate(found, start=1):
-                rows.append(
-                    {
-                        "space": number,
-                        "query": query,
-                        "rank": rank,
-                        "row": int(test[other]),
-                        "is_right": bool(
-                            features.labels[test[other]] == features.labels[test[place]]
-                        ),
-                        "similarity": float(directions[place] @ directions[other]),
-                    }
-                )
+            rows += [
+                {
+                    "space": number,
+                    "query": query,
+                    "rank": rank,
+                    "row": int(test[other]),
+                    "is_right": bool(labels[test[other]] == labels[query]),
+                    "similarity": float(directions[place] @ directions[other]),
+                }
+                for rank, other in enumerate(found, start=1)
+            ]
     return rows
 
 
@@ -244,18 +244,13 @@ def _class_means(
 
 
 def _pictured(chosen: Sequence[ChosenQuery], neighbors: Sequence[Record]) -> list[int]:
-    """Rows that the page shows, in the order in which they get a picture: of a disagreement, those of its two losses."""
+    """Rows that the page shows, in the order in which they get a picture: queries, then the neighbors of each."""
     of_query: dict[int, list[Record]] = {}
     for one in neighbors:
         of_query.setdefault(one["query"], []).append(one)
     rows = dict.fromkeys(one.query for one in chosen)
-    for query in chosen:
-        both = {query.right, query.wrong}
-        rows |= dict.fromkeys(
-            one["row"]
-            for one in of_query[query.query]
-            if query.right is None or one["space"] in both
-        )
+    for query in list(rows):
+        rows |= dict.fromkeys(one["row"] for one in of_query[query])
     return list(rows)
 
 
