@@ -56,7 +56,8 @@ def hardest(answers: Answers, *, most: int = HARDEST_COUNT) -> list[int]:
     Of equal ones the one that fewer runs answer right at rank 1 is harder, then the earlier row. A query that every run
     answers perfectly is not hard.
     """
-    ap, hits = answers.ap_at_r.mean(axis=0), answers.hit_share.mean(axis=0)
+    # rounded: means that differ only by the rounding of their sums are equal
+    ap, hits = (of.mean(axis=0).round(12) for of in (answers.ap_at_r, answers.hit_share))
     order = np.lexsort([answers.query, hits, ap])
     return [int(at) for at in order[:most] if ap[at] < 1]
 
