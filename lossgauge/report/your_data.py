@@ -6,29 +6,30 @@ Its content is data for a script of the page; names and ids are put into the pag
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
 from lossgauge.errors import CacheError
-from lossgauge.report.class_table import ClassRow, RowLabels, class_rows
+from lossgauge.report.class_table import RowLabels, class_rows
 from lossgauge.report.embed_json import embed_json
-from lossgauge.report.figures import class_distances, embedding_map
+from lossgauge.report.figures import embedding_map
 from lossgauge.report.naming import GREY, color_of, display_name
-from lossgauge.results.examples import DISAGREEMENT, HARDEST, ORDINARY, Examples
+from lossgauge.report.your_data_content import (
+    ShownSpace,
+    class_names,
+    classes_shown,
+    examples_content,
+    plain,
+    table_columns,
+)
+from lossgauge.results.examples import Examples
 from lossgauge.results.run_files import FROZEN, RunFiles
-from lossgauge.results.view import Loss, StudyView
+from lossgauge.results.view import StudyView
 from lossgauge.stats.number_format import counted
-from lossgauge.terminal import safe
 from lossgauge.types import Record
-
-MOST_CLASSES = 1_000
-"""Classes in a table of the page: those with the lowest AP@R of the best loss."""
-
-LONGEST = 120
-"""Characters of a name or id on the page."""
 
 
 class DataSection(NamedTuple):
@@ -62,15 +63,6 @@ def your_data(view: StudyView) -> list[DataSection]:
     return [section for section in sections if section is not None]
 
 
-class _Shown(NamedTuple):
-    """A space that the reader can choose."""
-
-    loss: Loss | None
-    """None is the frozen features."""
-    space: int | None
-    """Its place in the examples; None if they do not have it."""
-
-
 def _section(view: StudyView, files: RunFiles, dataset: str) -> DataSection | None:
     examples, damage = _examples(view, files, dataset)
     shown = _spaces(view, dataset, examples)
@@ -79,9 +71,9 @@ def _section(view: StudyView, files: RunFiles, dataset: str) -> DataSection | No
         return None
     tables = [class_rows(view, files, dataset, one.loss, labels) for one in shown]
     chosen = _best(view, dataset, shown)
-    shown_labels = _classes_shown(tables[chosen], examples)
+    shown_labels = classes_shown(tables[chosen], examples)
     place = {label: at for at, label in enumerate(shown_labels)}
-    names = _names(shown_labels, examples)
+    names = class_names(shown_labels, examples)
     content: Record = {
         "dataset": plain(dataset),
         "classes": names,
@@ -89,7 +81,7 @@ def _section(view: StudyView, files: RunFiles, dataset: str) -> DataSection | No
             {
                 "name": plain(FROZEN if one.loss is None else display_name(one.loss)),
                 "color": GREY if one.loss is None else color_of(one.loss, view.losses),
-                "table": _columns(rows, place),
+                "table": table_columns(rows, place),
             }
             for one, rows in zip(shown, tables, strict=True)
         ],
@@ -97,7 +89,7 @@ def _section(view: StudyView, files: RunFiles, dataset: str) -> DataSection | No
     }
     class_count = len(tables[chosen])
     if examples is not None:
-        content |= _content(view, dataset, examples, shown, place)
+        content |= examples_content(examples, shown, place)
     epochs = sorted({e for s in (examples.about.spaces if examples else ()) for e in s.epochs})
     number = view.datasets.index(dataset) + 1
     return DataSection(
@@ -129,19 +121,19 @@ def _examples(
         return None, error
 
 
-def _spaces(view: StudyView, dataset: str, examples: Examples | None) -> list[_Shown]:
+def _spaces(view: StudyView, dataset: str, examples: Examples | None) -> list[ShownSpace]:
     """The frozen features, then the losses that have run."""
     of_run = {
         str(row["run"]): loss for loss in view.losses for row in view.runs(dataset, loss).values()
     }
     if examples is not None:
         return [
-            _Shown(None if space.run is None else of_run[space.run], at)
+            ShownSpace(None if space.run is None else of_run[space.run], at)
             for at, space in enumerate(examples.about.spaces)
             if space.run is None or space.run in of_run
         ]
     losses = [loss for loss in view.losses if view.runs(dataset, loss)]
-    return [_Shown(None, None), *(_Shown(loss, None) for loss in losses)]
+    return [ShownSpace(None, None), *(ShownSpace(loss, None) for loss in losses)]
 
 
 def _labels(
@@ -161,7 +153,7 @@ def _labels(
     return RowLabels(rows[order], labels[order])
 
 
-def _best(view: StudyView, dataset: str, shown: list[_Shown]) -> int:
+def _best(view: StudyView, dataset: str, shown: list[ShownSpace]) -> int:
     """The loss with the highest mean MAP@R: it is chosen at first."""
 
     def mean(at: int) -> float:
@@ -170,114 +162,6 @@ def _best(view: StudyView, dataset: str, shown: list[_Shown]) -> int:
         return -math.inf if of is None else of.mean
 
     return max(range(len(shown)), key=mean)
-
-
-def _classes_shown(rows: list[ClassRow], examples: Examples | None) -> list[int]:
-    """The labels in the table, ascending: all, or those of the map, the heat map and the lowest AP@R."""
-    if len(rows) <= MOST_CLASSES:
-        return [row.label for row in rows]
-    hardest = sorted(rows, key=lambda row: (1.0 if row.ap_at_r is None else row.ap_at_r, row.label))
-    needed = dict.fromkeys(examples.about.classes if examples is not None else ())
-    kept = [*needed, *(row.label for row in hardest if row.label not in needed)][:MOST_CLASSES]
-    return sorted(kept)
-
-
-def _names(labels: Iterable[int], examples: Examples | None) -> list[str]:
-    names: Mapping[str, str] = examples.about.class_names if examples is not None else {}
-    return [plain(names.get(str(label), str(label))) for label in labels]
-
-
-def _columns(rows: list[ClassRow], place: Mapping[int, int]) -> Record:
-    """The columns of a table of classes; classes are places in the list of names."""
-    of = [row for row in rows if row.label in place]
-    return {
-        "recall": [_rounded(row.recall_at_1) for row in of],
-        "ap": [_rounded(row.ap_at_r) for row in of],
-        "intra": [_rounded(row.intra) for row in of],
-        "nearest": [None if row.nearest is None else place.get(row.nearest) for row in of],
-        "confused": [
-            [[place[other], _rounded(share)] for other, share in row.confused if other in place]
-            for row in of
-        ],
-    }
-
-
-def _content(
-    view: StudyView,
-    dataset: str,
-    examples: Examples,
-    shown: list[_Shown],
-    place: Mapping[int, int],
-) -> Record:
-    """The rows, the cards, the map and the heat map."""
-    rows = {
-        row: (label, name)
-        for row, label, name in zip(
-            *(examples.rows[column].to_pylist() for column in ("row", "label", "id")), strict=True
-        )
-        if name is not None
-    }
-    number = {row: at for at, row in enumerate(rows)}
-    extra = sorted({label for label, _ in rows.values()} - place.keys())
-    at = {**place, **{label: len(place) + more for more, label in enumerate(extra)}}
-    of_spaces = [space for _, space in shown if space is not None]
-    flat = class_distances.class_distances(examples)[of_spaces]
-    coded = embedding_map.positions(examples)
-    return {
-        "more_classes": _names(extra, examples),
-        "ids": [plain(name) for _, name in rows.values()],
-        "row_classes": [at[label] for label, _ in rows.values()],
-        "thumbnails": {
-            str(number[int(row)]): [picture.type, picture.data]
-            for row, picture in examples.thumbnails.items()
-        },
-        "cards": _cards(view, dataset, examples, of_spaces, number),
-        "map": {
-            **embedding_map.style(examples),
-            "rows": [number[row] for row in embedding_map.map_rows(examples)],
-            "panels": [
-                {
-                    "epochs": examples.about.spaces[space].epochs,
-                    "shares": [_rounded(share) for share in examples.about.spaces[space].shares],
-                    "positions": coded[space],
-                }
-                for space in of_spaces
-            ],
-        },
-        "heat": {
-            "layout": class_distances.layout(examples),
-            "classes": [at[label] for label in examples.about.classes if label in at],
-            "values": [
-                [[_rounded(value) for value in line] for line in of.tolist()] for of in flat
-            ],
-        },
-    }
-
-
-def _cards(
-    view: StudyView,
-    dataset: str,
-    examples: Examples,
-    of_spaces: list[int],
-    number: Mapping[int, int],
-) -> dict[str, list[Record]]:
-    """Of each kind, the queries with their nearest rows in each space."""
-    nearest: dict[tuple[int, int], list[int]] = {}
-    for one in examples.neighbors.sort_by([("rank", "ascending")]).to_pylist():
-        nearest.setdefault((one["space"], one["query"]), []).append(number[one["row"]])
-    shown_as = {space: at for at, space in enumerate(of_spaces)}
-    cards: dict[str, list[Record]] = {HARDEST: [], DISAGREEMENT: [], ORDINARY: []}
-    for one in examples.queries.to_pylist():
-        right, wrong = shown_as.get(one["right"]), shown_as.get(one["wrong"])
-        is_pair = one["kind"] == DISAGREEMENT
-        if one["kind"] not in cards or (is_pair and None in (right, wrong)):
-            continue
-        card: dict[str, Any] = {
-            "query": number[one["query"]],
-            "nearest": [nearest.get((space, one["query"]), []) for space in of_spaces],
-        }
-        cards[one["kind"]].append({**card, "right": right, "wrong": wrong} if is_pair else card)
-    return cards
 
 
 def _facts(
@@ -320,12 +204,3 @@ def _heat_note(examples: Examples | None) -> str:
     if len(about.classes) < about.class_count:
         return f"The {len(about.classes)} of {about.class_count:,} classes that are confused most often, similar ones side by side."
     return "Similar classes are side by side."
-
-
-def plain(text: str) -> str:
-    """A name as the page shows it: no control or format characters, at most LONGEST characters."""
-    return safe(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 4)

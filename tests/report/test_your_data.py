@@ -215,7 +215,7 @@ def open_all(tab) -> None:
 
 
 @pytest.mark.browser
-def test_a_browser_shows_pictures_map_classes_and_distances(small_study, folder, tmp_path, visit):
+def test_a_browser_shows_pictures_map_classes_and_distances(small_study, tmp_path, visit):
     path = tmp_path / "page.html"
     path.write_text(page(read_study(small_study)), encoding="utf-8")
     tab = (seen := visit(path, width=1366)).tab
@@ -232,7 +232,12 @@ def test_a_browser_shows_pictures_map_classes_and_distances(small_study, folder,
     assert tab.evaluate("document.documentElement.scrollWidth") <= 1366
     assert seen.troubles == []
 
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_hostile_names_and_450_classes_break_nothing(folder, tmp_path, visit):
     write_hostile(Layout(folder), classes=450)
+    path = tmp_path / "page.html"
     path.write_text(page(read_study(folder)), encoding="utf-8")
     tab = (seen := visit(path, width=390, scheme="dark")).tab
     open_all(tab)

@@ -30,7 +30,7 @@ def thumbnail(image: Image.Image) -> Record:
     file = BytesIO()
     lossless = max(small.size) <= _LOSSLESS_SIDE
     if lossless:
-        small.save(file, "PNG", optimize=True)
+        small.save(file, "PNG")
     else:
         small.save(file, "JPEG", quality=75, optimize=True)
     data = base64.b64encode(file.getvalue()).decode("ascii")
