@@ -95,7 +95,7 @@ def _section(view: StudyView, files: RunFiles, dataset: str) -> DataSection | No
     return DataSection(
         dataset=dataset,
         id=f"data-{number}",
-        facts=tuple(_facts(examples, damage, class_count, len(shown_labels))),
+        facts=tuple(_facts(view, examples, damage, class_count, len(shown_labels))),
         has_pictures=bool(examples and examples.thumbnails),
         has_examples=examples is not None,
         seed=examples.about.seed if examples else 0,
@@ -165,15 +165,17 @@ def _best(view: StudyView, dataset: str, shown: list[ShownSpace]) -> int:
 
 
 def _facts(
-    examples: Examples | None, damage: CacheError | None, classes: int, shown: int
+    view: StudyView, examples: Examples | None, damage: CacheError | None, classes: int, shown: int
 ) -> Iterable[str]:
-    if examples is None:
+    if examples is not None:
+        yield from _about_pictures(examples)
+    elif damage is None and view.results.waiting:
+        yield "Pictures, map and class distances are added when all runs have ended."
+    else:
         why = "were not recorded" if damage is None else "cannot be read, because a file is damaged"
         yield (
             f"Pictures, map and class distances {why}. Run the same lossgauge study command again: no finished run is repeated."
         )
-    else:
-        yield from _about_pictures(examples)
     if shown < classes:
         yield f"The table has {shown:,} of {classes:,} classes: those of the heat map, then the lowest AP@R."
 

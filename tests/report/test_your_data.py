@@ -152,6 +152,11 @@ def test_without_examples_the_page_has_the_classes_and_says_what_is_missing(fold
     (content,) = content_of(page(view))
     assert "cards" not in content
     assert content["classes"] == [str(digit) for digit in range(10)]
+    shutil.rmtree(Layout(folder).run(view.results.summaries[-1]["run"]))
+    (section,) = your_data(read_study(folder))
+    assert section.facts == (
+        "Pictures, map and class distances are added when all runs have ended.",
+    )
 
 
 @pytest.mark.parametrize("name", ["record.json", "thumbnails.json", "positions.parquet"])
@@ -268,18 +273,17 @@ def check_the_alt_texts(tab) -> None:
     )
 
 
+TITLES = """[...document.querySelectorAll('[data-cards=hardest] .data-line')].map(
+    (line) => [...line.children].map((tile) => tile.firstElementChild.title))"""
+
+
 def check_the_choice_changes_pictures_and_classes(tab) -> None:
     content = json.loads(tab.locator("script[data-data-set]").text_content())
     for space in (0, 1, 2):
         tab.locator("[data-choice]").select_option(str(space))
-        for at, card in enumerate(content["cards"]["hardest"]):
-            tiles = (
-                tab.locator("[data-cards=hardest] .data-card")
-                .nth(at)
-                .locator(".data-line .data-tile")
-            )
-            names = tiles.evaluate_all("all => all.map((one) => one.firstElementChild.title)")
-            assert names == [content["ids"][row] for row in card["nearest"][space]]
+        cards = content["cards"]["hardest"]
+        expected = [[content["ids"][row] for row in card["nearest"][space]] for card in cards]
+        assert tab.evaluate(TITLES) == expected
         shown = tab.locator(".data-classes tbody tr td:nth-child(4)").all_inner_texts()
         expected = sorted(content["spaces"][space]["table"]["ap"])
         assert shown == [f"{100 * value:.1f} %" for value in expected]
