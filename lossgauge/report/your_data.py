@@ -90,7 +90,14 @@ def _section(view: StudyView, files: RunFiles, dataset: str) -> DataSection | No
     class_count = len(tables[chosen])
     if examples is not None:
         content |= examples_content(examples, shown, place)
-    epochs = sorted({e for s in (examples.about.spaces if examples else ()) for e in s.epochs})
+    epochs = sorted(
+        {
+            epoch
+            for space in (examples.about.spaces if examples else ())
+            if space.run is not None  # the frozen features have no epochs
+            for epoch in space.epochs
+        }
+    )
     number = view.datasets.index(dataset) + 1
     return DataSection(
         dataset=dataset,

@@ -116,6 +116,7 @@ def test_the_page_shows_the_queries_that_were_kept_with_their_rows(small_study):
     assert [space["name"] for space in content["spaces"]] == ["frozen features", "triplet", "ccl"]
     (section,) = your_data(view)
     assert section.chosen in (1, 2)
+    assert section.epochs == (0, 1, 2)
     assert "small pictures of your data" in section.facts[0]
     ids = dict(zip(*(examples.rows[name].to_pylist() for name in ("row", "id")), strict=True))
     shown = {

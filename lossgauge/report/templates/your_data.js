@@ -114,7 +114,7 @@
         disagreement: "No two losses disagree on a nearest row.",
         ordinary: "There is no query.",
       };
-      this.find(`[data-cards="${kind}"]`).replaceChildren(...(cards.length ? cards : [make("p", { class: "muted" }, nothing[kind])]));
+      this.find(`[data-cards="${kind}"]`).replaceChildren(...(cards.length ? cards : [make("p", { class: "method" }, nothing[kind])]));
     }
 
     // map
