@@ -13,7 +13,7 @@ SIDE = 64
 """The longer side of a thumbnail, in pixels; a smaller image keeps its size."""
 
 MOST = 400
-"""Thumbnails of a dataset: about 0.7 MB of a page for photographs in color."""
+"""Thumbnails of a dataset: about 0.6 MB of a page for photographs in color."""
 
 _LOSSLESS_SIDE = 32
 """Up to this side a PNG is as small as a JPEG, and has no blur."""
