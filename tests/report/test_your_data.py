@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lossgauge.report.class_table import RowLabels, rows_of_tables
+from lossgauge.report.class_table import ClassRow, RowLabels, rows_of_tables
 from lossgauge.report.figures.class_distances import class_distances
 from lossgauge.report.page import page
 from lossgauge.report.your_data import your_data
+from lossgauge.report.your_data_content import LONGEST, classes_shown, plain
 from lossgauge.results.examples import (
     DISAGREEMENT,
     HARDEST,
@@ -97,6 +98,20 @@ def test_classes_without_a_wrong_query_are_confused_with_none():
     )
     (row, _) = rows_of_tables([table], [], RowLabels(np.array([0, 1, 2]), np.array([5, 5, 6])))
     assert (row.recall_at_1, row.intra, row.confused) == (1.0, None, ())
+
+
+def test_of_more_than_1000_classes_those_with_the_lowest_ap_are_shown():
+    ap = np.random.default_rng(0).permutation(1_500) / 1_500
+    rows = [ClassRow(n, 2, 0.5, None if n == 7 else ap[n], None, None, ()) for n in range(1_500)]
+    hardest = sorted((n for n in range(1_500) if n != 7), key=lambda n: ap[n])
+    assert classes_shown(rows, None) == sorted(hardest[:1_000])
+    assert classes_shown(rows[:1_000], None) == list(range(1_000))
+
+
+def test_a_name_on_the_page_is_cut_and_shows_its_control_characters():
+    assert plain("x" * 300) == "x" * (LONGEST - 1) + "…"
+    assert plain("a\u202eb\x1b") == r"a\u202eb\x1b"
+    assert plain("y" * LONGEST) == "y" * LONGEST
 
 
 @pytest.fixture
@@ -241,17 +256,17 @@ def test_a_browser_shows_pictures_map_classes_and_distances(small_study, tmp_pat
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_hostile_names_and_450_classes_break_nothing(folder, tmp_path, visit):
-    write_hostile(Layout(folder), classes=450)
+def test_hostile_names_and_900_classes_break_nothing(folder, tmp_path, visit):
+    write_hostile(Layout(folder), classes=900)
     path = tmp_path / "page.html"
     path.write_text(page(read_study(folder)), encoding="utf-8")
     tab = (seen := visit(path, width=390, scheme="dark")).tab
     open_all(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.locator(".data-classes tbody tr").count() == 200
-    assert "450 of 450 classes, the first 200 are shown" in tab.locator("[data-count]").inner_text()
+    assert "900 of 900 classes, the first 200 are shown" in tab.locator("[data-count]").inner_text()
     tab.locator("[data-filter]").fill(HOSTILE.lower())
-    assert tab.locator(".data-classes tbody tr").count() == 75
+    assert tab.locator(".data-classes tbody tr").count() == 150
     assert HOSTILE in tab.locator(".data-classes tbody th").first.inner_text()
     assert tab.locator("[data-heat] .xtick text").first.text_content().startswith("</script><img")
     assert "\u202e" not in tab.locator("#your-data").inner_text()
