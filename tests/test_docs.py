@@ -54,6 +54,7 @@ LINES: dict[str, Line] = {
             f"lossgauge study demo {QUICK} --dry-run --set tune.trials=20",
         )
     ),
+    "--set images=none": Line((f"lossgauge study demo {QUICK} --dry-run --set images=none",)),
     "--set sensitivity=0.25,0.5,2,4": Line(
         (
             f"lossgauge study my.yaml --set losses=triplet --set sensitivity=0.25,2 {ONE_EPOCH}",

@@ -37,6 +37,7 @@ from lossgauge.report.text.predictors import predictors
 from lossgauge.report.text.ranks import ranks
 from lossgauge.report.text.selection import selection
 from lossgauge.report.text.tuning import budget
+from lossgauge.report.your_data import your_data
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
 from lossgauge.terminal import safe
@@ -67,6 +68,7 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = ()) -> str:
         sensitivities=sensitivity_sections(view),
         predictors=predictors(view),
         sections=dataset_sections(view),
+        your_data=your_data(view),
         health_warnings=grouped(health_warnings(view)),
         glossary=TABLES,
         missing=missing(view),
@@ -98,9 +100,10 @@ def _environment() -> Environment:
     environment.filters["plot_text"] = plot_text
     environment.filters["prose"] = lambda text: text.replace(" %", "\u00a0%")
     scripts = {"plotly": get_plotlyjs(), "report": _text("report.js")}
+    scripts["your_data"] = _text("your_data.js")
     # trusted: our own files and plotly's, and nothing from the results
     environment.globals["scripts"] = {name: Markup(text) for name, text in scripts.items()}
-    environment.globals["style"] = Markup(_text("report.css"))
+    environment.globals["style"] = Markup(_text("report.css") + _text("your_data.css"))
     environment.globals["policy"] = _policy(scripts)
     return environment
 
