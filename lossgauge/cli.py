@@ -205,9 +205,12 @@ def report(
         typer.Option(help="The HTML file to write. Default: report.html in the study's folder."),
     ] = None,
     own: ClaimsFiles = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Unfold all parts of the page, not only the answer.")
+    ] = False,
 ) -> None:
     """Write the report of a study again, from the runs that are done so far."""
-    say(f"report: {_write_report(folder, out, own)[1]}")
+    say(f"report: {_write_report(folder, out, own, full=full)[1]}")
 
 
 @app.command(
@@ -623,7 +626,7 @@ def _check_loss(name: str) -> None:
 
 
 def _write_report(
-    folder: Path, out: Path | None = None, own: list[Path] | None = None
+    folder: Path, out: Path | None = None, own: list[Path] | None = None, *, full: bool = False
 ) -> tuple[StudyView, Path]:
     """The study, and where its page is."""
     with startup.imports():
@@ -637,7 +640,7 @@ def _write_report(
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():
-        return view, write_page(view, out or folder / "report.html", claims)
+        return view, write_page(view, out or folder / "report.html", claims, full=full)
 
 
 def _say_damage(view: StudyView) -> None:

@@ -70,6 +70,7 @@ LINES: dict[str, Line] = {
     "lossgauge report FOLDER": Line(
         ("lossgauge report FOLDER", "lossgauge report FOLDER --out FILE")
     ),
+    "lossgauge report FOLDER --full": Line(),
     "lossgauge claims FOLDER": Line(),
     "lossgauge claims FOLDER --json": Line(),
     "lossgauge claims FOLDER OTHER": Line(("lossgauge claims FOLDER FOLDER",)),
