@@ -213,6 +213,7 @@ def _panel_title(text: str, top: float) -> dict[str, Any]:
         "y": top,
         "xanchor": "left",
         "yanchor": "bottom",
+        "align": "left",
         "yshift": 4,
         "showarrow": False,
         "font": {"size": 13},
