@@ -179,8 +179,8 @@ class Study:
         """The figures of the report."""
         return Plots(self)
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the report, one HTML file, to `path` or to report.html in the study's folder.
+    def report(self, path: str | Path | None = None, *, full: bool = False) -> Path:
+        """Write the report, one HTML file, to `path` or to report.html in the study's folder; `full` unfolds all its parts.
 
         Raises InputError if `path` holds anything but a report, DiskError if it cannot be written.
         """
@@ -188,7 +188,7 @@ class Study:
 
         target = Path(path) if path is not None else self.folder / "report.html"
         check_replaceable(target)
-        return write_page(self.view, target)
+        return write_page(self.view, target, full=full)
 
     def export(
         self, to: str, out: str | Path | None = None, *, quote_formulas: bool = False

@@ -42,13 +42,13 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
         return _without_a_reference(view, dataset, where)
     for of in of_all:
         if better := of.gained("better"):
-            take = _best_of(view, dataset, of, better)
-            best = max(of.means[loss] for loss in take)
-            numbers = f"{of.title} {shown(best, 'percent')} against {_without_training(of)} without training"
-            tie = ", with no clear difference between them" if len(take) > 1 else ""
-            return Verdict(
-                dataset, "train", take, f"{where}, train with {_either(take)}: {numbers}{tie}."
-            )
+            take, by = _best_of(view, dataset, of, better)
+            tie = " (no clear difference)" if len(take) > 1 else ""
+            titles = " and ".join(one.title for one in by)
+            best = [max(one.means[loss] for loss in take) for one in by]
+            levels = [max(one.levels.values()) for one in by]
+            words = f"{where}, train with {_either(take)}{tie}: best by {titles}, {_shares(best)} against {_shares(levels)} without training."
+            return Verdict(dataset, "train", take, words)
     lead = of_all[0]
     if all(decision.p_value is None for decision in lead.decisions.values()):
         reason = next(iter(lead.decisions.values())).reason
@@ -60,7 +60,7 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
             numbers = f"{lead.title} {shown(lead.levels[reference], 'percent')} against at most {shown(max(lead.means.values()), 'percent')}"
             words = f"{where}, do not train: the {reference} beat every loss ({numbers})."
             return Verdict(dataset, "do not train", (), words)
-    numbers = f"{lead.title} at most {shown(max(lead.means.values()), 'percent')} against {_without_training(lead)}"
+    numbers = f"{lead.title} at most {shown(max(lead.means.values()), 'percent')} against {_shares([max(lead.levels.values())])}"
     if nothing_helps(of_all):
         words = (
             f"{where}, do not train: no loss is clearly better than {lead.references} ({numbers})."
@@ -105,18 +105,28 @@ def _without_a_reference(view: StudyView, dataset: str, where: str) -> Verdict:
 
 def _best_of(
     view: StudyView, dataset: str, of: Compared, better: Sequence[Loss]
-) -> tuple[Loss, ...]:
-    """The losses that gain and may be the best: by this measure, and among these by the other one too, if some are."""
-    may_be = view.candidates(dataset, of.column, highest=True)
-    take = [loss for loss in better if loss in may_be] or list(better)
+) -> tuple[tuple[Loss, ...], tuple[Compared, ...]]:
+    """The losses that gain and may be the best by a measure, the best first, and the measures by which they are.
+
+    If some of them gain and may be the best by the other measure too, only these.
+    """
+    take = _leading(view, dataset, of, better) or list(better)
+    by = [of]
     for other in comparisons(view, dataset):
-        by_other = view.candidates(dataset, other.column, highest=True)
-        take = [loss for loss in take if loss in by_other] or take
-    return tuple(sorted(take, key=lambda loss: -of.means[loss]))
+        both = _leading(view, dataset, other, other.gained("better"))
+        if other.column != of.column and (shared := [loss for loss in take if loss in both]):
+            take = shared
+            by.append(other)
+    return tuple(sorted(take, key=lambda loss: -of.means[loss])), tuple(by)
 
 
-def _without_training(of: Compared) -> str:
-    return shown(max(of.levels.values()), "percent")
+def _leading(view: StudyView, dataset: str, of: Compared, losses: Sequence[Loss]) -> list[Loss]:
+    may_be = view.candidates(dataset, of.column, highest=True)
+    return [loss for loss in losses if loss in may_be]
+
+
+def _shares(values: Sequence[float]) -> str:
+    return " and ".join(shown(value, "percent") for value in values)
 
 
 def _most_often(verdicts: Sequence[Verdict]) -> str:
