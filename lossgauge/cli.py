@@ -241,6 +241,9 @@ def report(
             autocompletion=_completes("pdf", "svg", "png"),
         ),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Unfold all parts of the page, not only the answer.")
+    ] = False,
 ) -> None:
     """Write the report of a study again, or its tables and figures for a paper, from the runs that are done so far."""
     if formats or figures:
@@ -248,7 +251,7 @@ def report(
             raise InputError("--claims has no effect with --format and --figures; leave it out")
         say(f"written: {_write_paper(folder, out, formats or [], figures or [])}")
         return
-    say(f"report: {_write_report(folder, out, own)[1]}")
+    say(f"report: {_write_report(folder, out, own, full=full)[1]}")
 
 
 @app.command(
@@ -713,7 +716,7 @@ def _check_loss(name: str) -> None:
 
 
 def _write_report(
-    folder: Path, out: Path | None = None, own: list[Path] | None = None
+    folder: Path, out: Path | None = None, own: list[Path] | None = None, *, full: bool = False
 ) -> tuple[StudyView, Path]:
     """The study, and where its page is."""
     with startup.imports():
@@ -727,7 +730,7 @@ def _write_report(
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():
-        return view, write_page(view, out or folder / "report.html", claims)
+        return view, write_page(view, out or folder / "report.html", claims, full=full)
 
 
 def _write_paper(folder: Path, out: Path | None, formats: list[str], figures: list[str]) -> Path:

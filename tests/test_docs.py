@@ -80,6 +80,7 @@ LINES: dict[str, Line] = {
     "lossgauge report FOLDER --format md --format csv --figures svg --out paper": Line(
         ("lossgauge report FOLDER --format md --format csv --out paper",)
     ),
+    "lossgauge report FOLDER --full": Line(),
     "lossgauge claims FOLDER": Line(),
     "lossgauge claims FOLDER --json": Line(),
     "lossgauge claims FOLDER OTHER": Line(("lossgauge claims FOLDER FOLDER",)),

@@ -193,8 +193,8 @@ class Study:
         """The figures of the report."""
         return Plots(self)
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the report, one HTML file, to `path` or to report.html in the study's folder.
+    def report(self, path: str | Path | None = None, *, full: bool = False) -> Path:
+        """Write the report, one HTML file, to `path` or to report.html in the study's folder; `full` unfolds all its parts.
 
         Raises InputError if `path` holds anything but a report, DiskError if it cannot be written.
         """
@@ -202,7 +202,7 @@ class Study:
 
         target = Path(path) if path is not None else self.folder / "report.html"
         check_replaceable(target)
-        return write_page(self.view, target)
+        return write_page(self.view, target, full=full)
 
     def paper(
         self,
