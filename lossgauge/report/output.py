@@ -13,16 +13,19 @@ from lossgauge.report.page import page
 from lossgauge.results.view import StudyView
 
 
-def write_page(view: StudyView, path: Path, claims: Sequence[ClaimPlan] = ()) -> Path:
+def write_page(
+    view: StudyView, path: Path, claims: Sequence[ClaimPlan] = (), *, full: bool = False
+) -> Path:
     """`path`, which now holds the whole report, or is as it was before. The same results give the same bytes.
 
-    `claims` are tested beside those of the paper and of the study's file; PlanError for an unknown loss or column.
+    `claims` are tested beside those of the paper and of the study's file; PlanError for an unknown loss or column. `full` unfolds
+    all parts of the page.
 
     Raises InputError where `path` exists and is not a regular file, and where rows of one dataset come from different
     splits; DiskError where it cannot be written.
     """
     advice = "fix that and run `lossgauge report`, or give another path (--out)"
-    return write_html(lambda: page(view, claims), path, advice=advice)
+    return write_html(lambda: page(view, claims, full=full), path, advice=advice)
 
 
 def write_html(make: Callable[[], str], path: Path, *, advice: str) -> Path:

@@ -10,6 +10,7 @@ partial/<run>/steps/       its step rows up to that epoch
 failed/<run>.json          why a run failed; the same command tries it again
 .work/                     while a study runs: features for workers, their logs, running.json
 .lock, .workers            locked while a study, or a worker, is running
+study.log, study.log.1     what started, ended and failed, and when: for people, and read by nothing
 report.html, export/       created from the other files
 """
 
@@ -77,6 +78,10 @@ class Layout(NamedTuple):
     def workers_lock(self) -> Path:
         """Locked by each running worker."""
         return self.folder / ".workers"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "study.log"
 
     @property
     def work(self) -> Path:

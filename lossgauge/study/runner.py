@@ -30,6 +30,7 @@ from lossgauge.study.engines import (
 from lossgauge.study.examples.row_source import ImageRows
 from lossgauge.study.examples.write import write_examples
 from lossgauge.study.job_count import with_jobs
+from lossgauge.study.log_file import LogFile
 from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.run.guarded import End
@@ -37,6 +38,7 @@ from lossgauge.study.run.summary import environment
 from lossgauge.study.schedule.run_queue import RunQueue
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
+from lossgauge.study.time_limit import TimeLimit
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
 
 
@@ -47,6 +49,8 @@ class Outcome(NamedTuple):
     reused: int
     failed: int
     left_out: list[Record]
+    not_started: int = 0
+    """Runs that were left for the next call, because they would end after the time limit."""
 
 
 def run_study(
@@ -56,12 +60,14 @@ def run_study(
     progress: Progress,
     download: bool = False,
     resources: Resources = DEFAULT,
+    limit: TimeLimit | None = None,
 ) -> Outcome:
     """Do the runs of the plan that are missing in `folder`. A second call with the same plan continues the study.
 
     A dataset that is not there is left out with its reason; a run that fails is kept as failed, and tried
     again next time. `resources` says what does the runs, and how many at a time. `download` lets datasets be
-    fetched that are not here. Raises LossgaugeError where nothing can be done at all.
+    fetched that are not here. With a `limit`, runs that would end after it are not started; a later call does them.
+    Raises LossgaugeError where nothing can be done at all.
     """
     check_resources(resources)
     store = Store(folder)
@@ -93,9 +99,12 @@ def run_study(
                 "left_out": left_out,
                 "environment": environment(resources.device),
             }
-            watchers = ProgressGroup([progress, StatusFile(store, ledger)])
-            runs = _Runs(ledger, store, watchers, header)
-            with _interrupts() as raise_if_interrupted:
+            log = LogFile(store.layout.log, header["environment"])
+            watchers = ProgressGroup([progress, StatusFile(store, ledger), log])
+            runs = _Runs(ledger, store, watchers, header, limit or TimeLimit())
+            with log, _interrupts() as raise_if_interrupted:
+                for row in left_out:
+                    log.left_out(row["dataset"], row["reason"])
 
                 def on_epoch(run: Run, epoch: int) -> None:
                     raise_if_interrupted()
@@ -110,13 +119,24 @@ def run_study(
                 with engine_class(setup.resources.engine)(setup) as engine:
                     runs.do_all(engine)
                 removed = runs.removed()
+                outcome = Outcome(
+                    done=len(runs.done - removed),
+                    reused=len(runs.reused - removed),
+                    failed=len(runs.failed | removed),
+                    left_out=left_out,
+                    not_started=runs.not_started,
+                )
+                log.summary = in_words(outcome)
             _write_examples(plan, prepared, images, store, progress)
-    return Outcome(
-        done=len(runs.done - removed),
-        reused=len(runs.reused - removed),
-        failed=len(runs.failed | removed),
-        left_out=left_out,
-    )
+    return outcome
+
+
+def in_words(outcome: Outcome) -> str:
+    """`3 runs done, 2 reused, 0 failed`."""
+    line = f"{counted(outcome.done, 'run')} done, {outcome.reused} reused, {outcome.failed} failed"
+    if not outcome.not_started:
+        return line
+    return f"{line}, {outcome.not_started} not started"
 
 
 def _write_examples(
@@ -140,8 +160,16 @@ def _write_examples(
 class _Runs:
     """All runs of a study: waiting, running, reused, done or failed."""
 
-    def __init__(self, ledger: RunQueue, store: Store, watchers: Progress, header: Record) -> None:
+    def __init__(
+        self,
+        ledger: RunQueue,
+        store: Store,
+        watchers: Progress,
+        header: Record,
+        limit: TimeLimit,
+    ) -> None:
         self._ledger, self._store, self._watchers, self._header = ledger, store, watchers, header
+        self._limit = limit
         self._waiting: deque[Run] = deque()
         self._summaries: dict[str, Record] = {}
         """Of every run so far; {} where it failed or has not ended."""
@@ -159,10 +187,10 @@ class _Runs:
                 for run in fresh:
                     self._add(run)
                 self._write_study()
-            while self._waiting and running < engine.slots:
-                run = self._waiting.popleft()
-                self._watchers.start(run)
-                engine.start(run)
+            while running < engine.slots and (following := self._next()) is not None:
+                self._watchers.start(following)
+                self._limit.start(following)
+                engine.start(following)
                 running += 1
             if not running:
                 # a search whose last trial failed asks for no run, but it is over
@@ -172,6 +200,22 @@ class _Runs:
             for end in engine.wait():
                 self._end(end)
                 running -= 1
+
+    @property
+    def not_started(self) -> int:
+        """Expected runs that no call has done: they would end after the time limit. Those that a search has not asked for
+        yet are among them."""
+        if not self._waiting:
+            return 0
+        return self._ledger.expected - len(self._summaries) + len(self._waiting)
+
+    def _next(self) -> Run | None:
+        """The first waiting run that would end in time."""
+        for place, run in enumerate(self._waiting):
+            if self._limit.allows(run):
+                del self._waiting[place]
+                return run
+        return None
 
     def removed(self) -> set[str]:
         """Runs that ended well, but are no longer in the folder; the watchers are warned of them."""
@@ -205,6 +249,7 @@ class _Runs:
 
     def _end(self, end: End) -> None:
         name = end.run.name
+        self._limit.end(end.run)
         self._summaries[name] = end.summary
         for note in end.notes:
             self._watchers.warning(name, note)

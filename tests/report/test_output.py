@@ -20,7 +20,7 @@ EMPTY = StudyView(no_results())
 
 @pytest.fixture(autouse=True)
 def short_page(monkeypatch):
-    monkeypatch.setattr(output, "page", lambda view, claims: "the page")
+    monkeypatch.setattr(output, "page", lambda view, claims, full: "the page")
 
 
 def link(path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_file_that_is_not_a_report_is_not_replaced_by_one(tmp_path, content):
 
 
 def test_an_earlier_report_and_a_new_name_are_places_for_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(output, "page", lambda view, claims: f"<head>{GENERATOR.decode()}")
+    monkeypatch.setattr(output, "page", lambda view, claims, full: f"<head>{GENERATOR.decode()}")
     write_page(EMPTY, tmp_path / "page.html")
     check_replaceable(tmp_path / "page.html")
     check_replaceable(tmp_path / "new" / "page.html")
