@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lossgauge.errors import InputError
 from lossgauge.loop.hooks import is_in_backward, tensors_in
 from lossgauge.loop.inputs import as_rows, labels_among
 from lossgauge.loop.optimizers import WatchedOptimizer
+from lossgauge.loop.parameter_gradients import widest
 from lossgauge.loop.records import Arrival, Call, Part, Update
 from lossgauge.types import Evaluation
 
@@ -294,16 +296,31 @@ def arrival_of(gradient: Tensor, embeddings: Tensor) -> Arrival:
     """
     number = torch.promote_types(gradient.dtype, torch.float32)
     at, rows = gradient.to(number), embeddings.to(number)
-    if at.device.type == "cpu" and at.numel() <= _ON_ONE_THREAD:
-        from lossgauge.kernels.gradient_rows import gradient_rows
+    on_cpu = at.device.type == "cpu"
+    if not on_cpu or at.numel() > _ON_ONE_THREAD:
+        numbers = _in_torch(at, rows, added_in=number if on_cpu else widest(at))
+        if not on_cpu or all(_SAFE[0] < most < _SAFE[1] for most in numbers[::2].amax(1).tolist()):
+            return Arrival(gradient, numbers)
+    from lossgauge.kernels.gradient_rows import gradient_rows
 
-        return Arrival(gradient, gradient_rows(at, rows))
-    lengths = torch.linalg.vector_norm(rows, dim=1)
-    divisors = lengths.clamp_min(torch.finfo(number).tiny)
+    return Arrival(gradient, gradient_rows(at, rows))
+
+
+_SAFE = (1e-6, 1e18)
+"""Largest norms whose squares, and those of much shorter rows, fit into float32; beyond it the kernel adds in float64."""
+
+
+def _in_torch(
+    at: Float[Tensor, "batch width"], rows: Float[Tensor, "batch width"], *, added_in: torch.dtype
+) -> Float[Tensor, "3 batch"]:
+    lengths = torch.linalg.vector_norm(rows, dim=1, dtype=added_in)
+    divisors = lengths.clamp_min(torch.finfo(rows.dtype).tiny)
     along = torch.linalg.vecdot(at, rows).div_(divisors).div_(divisors)
     across = torch.addcmul(at, rows, along[:, None], value=-1)
-    norms, tangent_norms = (torch.linalg.vector_norm(of, dim=1) for of in (at, across))
-    return Arrival(gradient, torch.stack((norms, tangent_norms, lengths)))
+    norms, tangent_norms = (
+        torch.linalg.vector_norm(of, dim=1, dtype=added_in) for of in (at, across)
+    )
+    return torch.stack((norms, tangent_norms, lengths))
 
 
 def _both(part: Part, one: Arrival, other: Arrival) -> Arrival:
