@@ -67,6 +67,8 @@ class LoopRecorder:
         self._in_closure = False
         self._arrived = self._came_through_loss = False
         self._without_parameters = self._called_alone = False
+        self._empty_update: str | None = None
+        """Why an update was made without any gradient, while none has ever arrived."""
         self._skipped_in_a_row = 0
 
     @property
@@ -80,8 +82,12 @@ class LoopRecorder:
         """Before the embeddings of a batch: end what the last batch has begun."""
         if self._stepped and not self._in_closure:
             self._commit()
-        if self._recording and self._calls and not self._arrived:
+        if self._arrived or not self._recording:
+            return
+        if self._calls:
             raise InputError(_NO_GRADIENT if self._without_parameters else _NO_BACKWARD)
+        if self._empty_update is not None:
+            raise InputError(self._empty_update)
 
     def take_embeddings(self, embeddings: Tensor, labels: Tensor | None) -> None:
         """Watch the gradient of these embeddings."""
@@ -197,6 +203,7 @@ class LoopRecorder:
     def _take_step(self, watched: WatchedOptimizer) -> None:
         if watched in self._stepped:  # another optimiser does not take part in each update
             self._commit()
+        watched.note_rate()
         if self._recording:
             watched.before_update(self._scaler)
         self._stepped.append(watched)
@@ -233,6 +240,7 @@ class LoopRecorder:
     def _commit(self, *, skipped: bool = False) -> None:
         if not skipped:
             self._skipped_in_a_row = 0
+            self._check_update()
         self._group, self._calls = (self._group, self._calls) if skipped else ([], [])
         passes, self._passes = self._passes, []
         stepped, self._stepped = self._stepped, []
@@ -246,6 +254,21 @@ class LoopRecorder:
             for part in parts:
                 part.let_go()
             self._on_update(Update(step, self.epoch, parts, calls, taken, skipped))
+
+    def _check_update(self) -> None:
+        """Whether a batch was followed by an update without any gradient. Once a gradient has arrived, a loop may skip backward."""
+        if (
+            self._group
+            and not self._arrived
+            and not any(watched.has_gradients() for watched in self.optimizers)
+        ):
+            self._empty_update = (
+                _NO_GRADIENT
+                if self._without_parameters
+                else _NO_BACKWARD
+                if self._calls
+                else _NO_LOSS
+            )
 
     def never_stepped(self) -> list[int]:
         """The places of the optimisers that made no update although another one did."""
@@ -263,6 +286,8 @@ class LoopRecorder:
             return _NO_GRADIENT
         if self._arrived:
             return None if self.updated else _NO_STEP
+        if self._empty_update is not None:
+            return self._empty_update
         if self._calls:
             return _NO_BACKWARD
         if self._group:
