@@ -11,7 +11,7 @@ from lossgauge.health.finding import Finding
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted, rounded, short, shown, shown_interval
 
-MOST_PAIRS, MOST_SUSPECTS = 5, 5
+MOST_PAIRS, MOST_SUSPECTS, MOST_COPIES = 5, 5, 3
 
 
 def lines(of: Diagnosis) -> Iterator[str]:
@@ -166,10 +166,16 @@ def copy_lines(of: Diagnosis) -> Iterator[str]:
     }
     parts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count is not None)
     pairs = ", ".join(
-        f"{row} of {first}"
-        for row, first in zip(copied.row[:3].tolist(), copied.of[:3].tolist(), strict=True)
+        f"row {row} equals row {first}"
+        for row, first in zip(
+            copied.row[:MOST_COPIES].tolist(), copied.of[:MOST_COPIES].tolist(), strict=True
+        )
     )
-    yield f"copies: {counted(len(copied.row), 'row')} equal an earlier one{' (' + parts + ')' if parts else ''}: {pairs}"
+    equal = "equals" if len(copied.row) == 1 else "equal"
+    more = ", …" if len(copied.row) > MOST_COPIES else ""
+    yield (
+        f"copies: {counted(len(copied.row), 'row')} {equal} an earlier row{' (' + parts + ')' if parts else ''}: {pairs}{more}"
+    )
 
 
 def finding_lines(findings: tuple[Finding, ...]) -> Iterator[str]:
