@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lossgauge.diagnosis.over_pairs import Classes, directions_of
 from lossgauge.diagnosis.ranked import RECALL_AT, mean
-from lossgauge.diagnosis.sampling import draw, draw_by_class, number_classes
+from lossgauge.diagnosis.sampling import by_first_row, draw, draw_by_class, number_classes
 from lossgauge.diagnosis.search import Search
 from lossgauge.diagnosis.source import Source
 from lossgauge.diagnostics.thresholds import Difference, threshold_difference
@@ -185,7 +185,8 @@ def _thresholds(source: Source, other: Source, labels: np.ndarray) -> Difference
     if len(np.unique(groups[rows])) < 2:
         return None
     before, after = (directions_of(of, rows) for of in (source, other))
-    return threshold_difference(before @ before.T, after @ after.T, torch.from_numpy(groups[rows]))
+    numbered = torch.from_numpy(by_first_row(groups[rows]))
+    return threshold_difference(before @ before.T, after @ after.T, numbered)
 
 
 def _classes(labels: np.ndarray, was: np.ndarray, now: np.ndarray) -> tuple[ClassChange, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,10 @@ def diagnose(
     Rows are normalised, rows of zeros are left out. Reads .npy and .safetensors files once from the disk, and needs about 50 bytes of
     memory for each row, and 100 MB. Raises DataError or InputError, in one line, for what cannot be read or compared.
     """
-    if queries is not None and queries < 1:
-        raise InputError(f"queries must be at least 1, got {queries}")
+    if queries is not None and (not isinstance(queries, Integral) or queries < 1):
+        raise InputError(f"queries must be a whole number, at least 1, got {queries!r}")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     if engine not in ENGINES:
         raise InputError(f"engine must be local or ray, got {engine!r}")
     read = partial(from_files, embeddings_name=embeddings_name, labels_name=labels_name)
@@ -87,7 +90,7 @@ def diagnose(
         source = read(Path(embeddings))
     else:
         source = from_arrays(embeddings, labels)
-    run = partial(_diagnose, seed=seed, engine=engine, progress=progress)
+    run = partial(_diagnose, seed=int(seed), engine=engine, progress=progress)
     if against is None:
         return run(source, queries=queries)
     other = read(Path(against)) if isinstance(against, str | Path) else from_arrays(against, labels)

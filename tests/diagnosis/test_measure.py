@@ -248,6 +248,14 @@ def test_wrong_arguments_are_one_clear_line(tmp_path):
     np.savez(tmp_path / "x.npz", embeddings=rows, y=labels)
     with pytest.raises(InputError, match="at least 1, got 0"):
         diagnose(rows, labels, queries=0)
+    for seed in (-1, 2**63, 0.5, True):
+        with pytest.raises(
+            InputError, match=r"seed must be a whole number from 0 to 2\^63 - 1, got"
+        ):
+            diagnose(rows, labels, seed=seed)
+    with pytest.raises(InputError, match=r"a whole number, at least 1, got 2\.5"):
+        diagnose(rows, labels, queries=2.5)
+    assert diagnose(rows, labels, seed=2**63 - 1).thresholds
     with pytest.raises(InputError, match="read from the file"):
         diagnose(tmp_path / "x.npz", labels)
     with pytest.raises(InputError, match="local or ray, got 'spark'"):
@@ -299,3 +307,27 @@ def test_the_norms_are_judged_by_the_paired_difference(queries):
     half = 1.971957 * np.std(change, ddof=1) / 200**0.5  # t of 199 degrees
     (found,) = (one for one in of.findings if one.name == "norms")
     assert f"difference {100 * np.mean(change):.1f} ± {100 * half:.1f} points" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("classes", "size", "queries"), [(8, 25, None), (60, 5, 200)]
+)
+def test_the_names_of_the_classes_change_no_number(classes, size, queries):
+    rows, labels = table(classes=classes, size=size, noise=0.9, norms=True)
+    turned = labels.max() - labels
+    other = rows + 0.3 * np.random.default_rng(1).normal(size=rows.shape).astype(np.float32)
+    one, two = (
+        diagnose(rows, given, queries=queries, against=other).plain for given in (labels, turned)
+    )
+    assert one["thresholds"]["eer"]["half_width"] > 0
+    for of in (one, two):  # sums over classes in another order
+        (
+            of.pop("geometry"),
+            of.pop("findings"),
+            of["against"].pop("after"),
+            of["against"].pop("numbers"),
+        )
+        of["confused"] = of["label_errors"] = of["against"]["classes_worse"] = None
+        of["copies"].pop("by_class")
+        of["spectrum"] = None
+    assert one == two
