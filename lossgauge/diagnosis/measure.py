@@ -68,7 +68,7 @@ def diagnose(
 ) -> Diagnosis:
     """What a table of embeddings is like, and what is wrong with it. `str` of the result is the text of `lossgauge diagnose`.
 
-    `embeddings` is a file or folder (see docs/your-own-data.md), or an array with its `labels`. Labels are not needed, but much
+    `embeddings` is a file or folder (see docs/your-own-data.md), or an array with its `labels`, integers or text. Labels are not needed, but much
     is measured with labels only. Where all rows are too many to be compared with each other, `queries` of them (128 or more
     by default) are compared with all, and the numbers have an interval; `seed` draws them. `against` has the
     same rows of another model, and `diagnosis.against` what has changed. `engine="ray"` reads each file of a folder

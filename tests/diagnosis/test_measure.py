@@ -1,7 +1,9 @@
 import json
 import math
+import re
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -207,6 +209,32 @@ def test_classes_are_named_where_they_have_names(tmp_path):
     assert "of class a are nearest to class" in str(diagnose(tmp_path / "x.npz"))
 
 
+@pytest.mark.parametrize("kind", [np.asarray, list, pd.Series, lambda words: words.astype(object)])
+def test_text_labels_keep_their_names_as_those_of_a_file(tmp_path, kind):
+    rows, labels = table(noise=1.2)
+    words = np.array(list("hgfedcba"))[labels // 3]
+    np.savez(tmp_path / "x.npz", embeddings=rows, labels=words)
+    of, file = diagnose(rows, kind(words), against=rows[:, :5]), diagnose(tmp_path / "x.npz")
+    assert of.class_names == file.class_names == dict(enumerate("abcdefgh"))
+    assert of.ranked == file.ranked
+    assert re.search("of class [a-h] are nearest to class [a-h],", str(of))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["a", "b", None], "labels, row 2 has no label"),
+        (["a", "b", 3], "all whole numbers or all text, got int and str"),
+        (["a", "b"], "3 embeddings and 2 labels"),
+        ([["a"], ["b"], ["c"]], "labels must be"),
+        (["a", "é", "e\u0301"], "two Unicode forms"),
+    ],
+)
+def test_text_labels_that_are_not_one_for_each_row_are_refused(given, words):
+    with pytest.raises((DataError, InputError), match=words):
+        diagnose(np.eye(3), given)
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
@@ -309,9 +337,7 @@ def test_the_norms_are_judged_by_the_paired_difference(queries):
     assert f"difference {100 * np.mean(change):.1f} ± {100 * half:.1f} points" in found.evidence
 
 
-@pytest.mark.parametrize(
-    ("classes", "size", "queries"), [(8, 25, None), (60, 5, 200)]
-)
+@pytest.mark.parametrize(("classes", "size", "queries"), [(8, 25, None), (60, 5, 200)])
 def test_the_names_of_the_classes_change_no_number(classes, size, queries):
     rows, labels = table(classes=classes, size=size, noise=0.9, norms=True)
     turned = labels.max() - labels
