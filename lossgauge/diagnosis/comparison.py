@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CKA_ROWS = 2000
 MOST_CLASSES = 5
+SHARES = ("never found", "EER")
+"""Numbers of a comparison that are shares, in [0, 1]."""
 
 
 class ClassChange(NamedTuple):
@@ -72,11 +74,25 @@ def same_items(source: Source, other: Source) -> Source:
         if one is not None and two is not None and (odd := np.flatnonzero(one != two)).size:
             raise InputError(
                 f"both tables must have the same rows, but {source.where(int(odd[0]))} has {what[:-1]} {one[odd[0]]!s} and "
-                f"{other.where(int(odd[0]))} has {what[:-1]} {two[odd[0]]!s}: sort both alike"
+                f"{other.where(int(odd[0]))} has {what[:-1]} {two[odd[0]]!s}: {_remedy(what, one, two)}"
             )
     if other.labels is None:
         return other._replace(labels=source.labels, class_names=source.class_names, notes=())
     return other
+
+
+def _remedy(what: str, one: np.ndarray, two: np.ndarray) -> str:
+    """What to do about two columns that differ: give the labels the same names, if only these are others."""
+    if what == "labels":
+        first, second = (
+            by_first_row(np.unique(column, return_inverse=True)[1]) for column in (one, two)
+        )
+        if np.array_equal(first, second):
+            return (
+                "the same rows are in one class, so only the names of the classes may differ; give both the same names, or sort "
+                "both alike"
+            )
+    return "sort both alike"
 
 
 def _words(source: Source, other: Source) -> list[tuple[str, np.ndarray | None, np.ndarray | None]]:

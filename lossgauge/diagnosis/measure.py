@@ -120,6 +120,11 @@ def _diagnose(
     if keep.sum() < 2:
         raise InputError(f"{source.name}: all rows but one are zero, and a diagnosis compares rows")
 
+    copied, spread = _copies(source, parts, keep), spectrum(parts.moments)
+    # rows in one direction are all equally near, and which comes first is chance
+    differ_at_all = spread.for_90_percent > 0 and len(copied.row) < keep.sum() - 1
+    comparable = classes.usable and differ_at_all
+
     rows = np.flatnonzero(keep) if every else None
     directions = None if rows is None else directions_of(source, rows)
     differ = parts.norms.differ
@@ -127,7 +132,7 @@ def _diagnose(
     lost: Interval | None = None
     if directions is not None and rows is not None:
         search = search_all(directions, rows, groups[rows])
-        if classes.usable:
+        if comparable:
             first, of_queries = ranked_all(directions, groups[rows], "cosine")
             ranked = [first]
             search = with_queries(search, of_queries)
@@ -139,15 +144,16 @@ def _diagnose(
         assert drawn is not None
         assert parts.candidates is not None
         search = search_candidates(source, drawn, parts.candidates, int(keep.sum()))
-        if classes.usable:
+        if comparable:
             ranked = [ranked_of(search, groups)]
             if differ:
                 both, lost = ranked_by_dot(source, classes.groups, seed=seed)
                 ranked += both
     measured = _geometry(source, classes, parts.moments, directions, keep)
-    hubs, hub_intervals = hubness_of(source, search, keep, every=every, seed=seed)
-    suspects = label_errors_of(search, classes) if classes.usable else None
-    copied = _copies(source, parts, keep)
+    hubs, hub_intervals = (
+        hubness_of(source, search, keep, every=every, seed=seed) if differ_at_all else (None, {})
+    )
+    suspects = label_errors_of(search, classes) if comparable else None
     names = source.class_names
     findings = _findings(measured, source, classes, hubs, suspects, copied, parts, ranked, lost)
     return Diagnosis(
@@ -156,16 +162,16 @@ def _diagnose(
         width=source.width,
         class_count=0 if source.labels is None else len(classes.labels),
         class_names=names,
-        notes=(*source.notes, *_notes(source, classes, parts)),
+        notes=(*source.notes, *_notes(source, classes, parts, differ_at_all=differ_at_all)),
         norms=parts.norms,
         geometry=measured,
-        spectrum=spectrum(parts.moments),
+        spectrum=spread,
         ranked=tuple(ranked),
-        thresholds=thresholds_of(source, classes, seed) if classes.usable else None,
-        open_set=open_set_of(search) if classes.usable else None,
+        thresholds=thresholds_of(source, classes, seed) if comparable else None,
+        open_set=open_set_of(search) if comparable else None,
         hubness=hubs,
         hubness_intervals=hub_intervals,
-        confused=tuple(confused_of(search, classes)) if classes.usable else (),
+        confused=tuple(confused_of(search, classes)) if comparable else (),
         label_errors=suspects,
         copies=copied,
         findings=tuple(findings),
@@ -277,16 +283,23 @@ def _findings(
             cosine_recall=cosine.recall_at[1].mean,
             dot_recall=dot.recall_at[1].mean,
             difference=lost,
+            sample=dot.searched if dot.searched < ranked[0].searched else None,
         )
     return worst_first(found)
 
 
-def _notes(source: Source, classes: Classes, parts: PartMeasures) -> list[str]:
+def _notes(
+    source: Source, classes: Classes, parts: PartMeasures, *, differ_at_all: bool
+) -> list[str]:
     notes = []
     if parts.norms.zero_count:
         notes.append(
             f"{parts.norms.zero_count:,} of {source.row_count:,} rows are all zeros and are left out, the first is "
             f"{source.where(parts.norms.first_zero)}"
+        )
+    if not differ_at_all:
+        notes.append(
+            "all rows have the same direction: nothing that compares rows with each other is measured"
         )
     if source.labels is not None and len(classes.labels) == 1:
         notes.append("all rows have one label: nothing that compares classes is measured")

@@ -211,7 +211,7 @@ def test_classes_are_named_where_they_have_names(tmp_path):
 
 @pytest.mark.parametrize("kind", [np.asarray, list, pd.Series, lambda words: words.astype(object)])
 def test_text_labels_keep_their_names_as_those_of_a_file(tmp_path, kind):
-    rows, labels = table(noise=1.2)
+    rows, labels = table(noise=1.2, size=10)
     words = np.array(list("hgfedcba"))[labels // 3]
     np.savez(tmp_path / "x.npz", embeddings=rows, labels=words)
     of, file = diagnose(rows, kind(words), against=rows[:, :5]), diagnose(tmp_path / "x.npz")
@@ -337,7 +337,7 @@ def test_the_norms_are_judged_by_the_paired_difference(queries):
     assert f"difference {100 * np.mean(change):.1f} ± {100 * half:.1f} points" in found.evidence
 
 
-@pytest.mark.parametrize(("classes", "size", "queries"), [(8, 25, None), (60, 5, 200)])
+@pytest.mark.parametrize(("classes", "size", "queries"), [(5, 12, None), (12, 5, 40)])
 def test_the_names_of_the_classes_change_no_number(classes, size, queries):
     rows, labels = table(classes=classes, size=size, noise=0.9, norms=True)
     turned = labels.max() - labels
@@ -357,3 +357,31 @@ def test_the_names_of_the_classes_change_no_number(classes, size, queries):
         of["copies"].pop("by_class")
         of["spectrum"] = None
     assert one == two
+
+
+def test_rows_of_any_size_in_float64_are_those_of_ordinary_size():
+    rows, labels = table(norms=True, size=8)
+    rows = rows.astype(float)
+    one = diagnose(rows, labels)
+    for power in (990, -990):
+        other = diagnose(np.ldexp(rows, power), labels)
+        assert other.ranked == one.ranked
+        assert other.thresholds.eer.mean == pytest.approx(one.thresholds.eer.mean, rel=1e-9)
+        assert other.norms.most == np.ldexp(one.norms.most, power)
+
+
+def test_a_threshold_for_each_class_is_left_out_where_few_rows_choose_it():
+    of = diagnose(*table(classes=6, size=9))
+    assert of.thresholds.per_class_gain is None
+    assert "too few rows of each class (54 rows of 6 classes) to try a threshold for each" in str(
+        of
+    )
+    assert "a threshold for each class changes that by" in str(diagnose(*table(classes=6, size=10)))
+
+
+def test_tables_of_few_rows_are_not_judged_as_a_whole():
+    rows, labels = table(noise=3.0)
+    for count in (2, 5, 10, 19):
+        found = levels(diagnose(rows[:count] + 1, labels[:count] % 2))
+        assert not {"cone", "not-separated", "few-directions"} & set(found)
+    assert levels(diagnose(rows[:20] + 1, labels[:20] % 2))["cone"] != "ok"
