@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lossgauge.batch import ArrayLike, as_batch
+from lossgauge.batch import ArrayLike, as_batch, flattening
 from lossgauge.data.embedding_shards import Shard, read_shards
 from lossgauge.data.embeddings import check_widths
 from lossgauge.data.row_checks import check_range, checked_rows
@@ -183,8 +183,8 @@ def _column(shards: Sequence[Shard], name: str) -> Any:
         shape = np.shape(column)
         if shape != (len(shard.embeddings),):
             raise DataError(
-                f"{shard.path} holds {len(shard.embeddings)} embeddings, but {column_name} has shape {shape}: "
-                "give one entry per row"
+                f"{shard.path} holds {len(shard.embeddings)} embeddings, but {column_name} has shape {shape}"
+                f"{flattening(shape) or ': give one entry per row'}"
             )
     # numpy would join integers of two kinds to floats, and integers and text to text
     kinds = {column.dtype.kind if isinstance(column, np.ndarray) else "" for column in columns}

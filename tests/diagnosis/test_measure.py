@@ -245,7 +245,10 @@ def test_text_labels_that_are_not_one_for_each_row_are_refused(given, words):
         ({"embeddings": np.ones((2, 2)), "labels": np.array([0, None])}, r"labels\.astype\(str\)"),
         ({"embeddings": np.ones((2, 2)), "labels": np.array([0, np.nan])}, "row 1 has no label"),
         ({"embeddings": np.ones((2, 2)), "labels": np.array(["a", ""])}, "row 1 has no label"),
-        ({"embeddings": np.ones((2, 2)), "labels": np.array([0.5, 1])}, "whole numbers or all text"),
+        ({"embeddings": np.ones((2, 2)), "labels": np.array([0.5, 1])}, r"whole numbers or all text, got float, .*convert them, as with labels\.astype\(int\)$"),
+        ({"embeddings": np.ones((3, 2)), "labels": np.zeros((3, 1), int)}, r"labels has shape \(3, 1\): flatten them with \.ravel\(\)$"),
+        ({"embeddings": np.ones((3, 2)), "labels": np.eye(3, dtype=int)}, r"labels has shape \(3, 3\): if these are one-hot rows, take \.argmax\(1\)$"),
+        ({"z": np.ones((2, 2))}, r"must contain the array 'embeddings', got 'z'; set embeddings_name \(--embeddings-name\) for other names$"),
         ({"embeddings": np.ones((2, 2)), "labels": np.array([1, 2**63], np.uint64)}, r"must be between .* got 9223372036854775808"),
         ({"embeddings": np.ones((2, 2)), "split": np.array(["train", "dev"])}, "got 'dev' in .*row 1"),
         ({"z": np.ones((2, 2)), "y": np.zeros(2)}, "--embeddings-name"),
@@ -260,6 +263,17 @@ def test_bad_files_are_one_clear_line(tmp_path, arrays, words):
         diagnose(tmp_path / "x.npz")
     assert "\n" not in str(caught.value)
     assert "x.npz" in str(caught.value) or "labels" in str(caught.value)
+
+
+def test_a_column_for_each_number_is_answered_with_what_a_column_must_hold(tmp_path):
+    columns = {f"e{number}": [0.1, 0.2] for number in range(64)}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    with pytest.raises(
+        DataError,
+        match=r"the column 'embeddings', got 'e0', .* and 56 more; the embeddings must be one column with a list",
+    ) as caught:
+        diagnose(tmp_path / "x.parquet")
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 330
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.csv"])
