@@ -677,7 +677,7 @@ def diagnose(
             from lossgauge.diagnosis.page import write_diagnosis
             from lossgauge.report.output import check_replaceable
 
-        check_replaceable(page)
+        check_replaceable(page, option="--page")
     with stopping.orderly(), show_rows(quiet=quiet) as progress:
         found = measure(
             embeddings,
