@@ -89,7 +89,7 @@ def costs(
     rotated = rows @ basis
     whole = hits(rows, labels, queries)
     coarse = hits(rows, labels, queries, gallery=as_int8(rows))
-    times = search_times(sizes)
+    times = search_times(sizes, numbers=TIMED_NUMBERS)
     found = []
     for size in sizes:
         first, leading = (

@@ -17,6 +17,7 @@ from lossgauge.deployment.rows import rows_for
 from lossgauge.errors import DataError, DiskError, InputError
 from lossgauge.files import atomic_file, remove_leftovers
 from lossgauge.study.progress import Progress
+from lossgauge.user_folders import can_be_written
 
 MARK = "head"
 """The array with the SHA-256 of the head's weights: only files with it are replaced."""
@@ -77,9 +78,13 @@ def embed_data(
 
 
 def check_place(out: Path) -> None:
-    """InputError unless `out` can be written: a new .npz file, or one that an earlier call wrote."""
+    """InputError unless `out` is a new .npz file, or one that an earlier call wrote; DiskError if it cannot be written."""
     if out.suffix != ".npz":
         raise InputError(f"embeddings are written as .npz, got {out}; name a file like out.npz")
+    if not can_be_written(out.parent):
+        raise DiskError(
+            f"{out.parent} is not a folder that can be written; give another file with --out"
+        )
     try:
         mode = out.lstat().st_mode
     except FileNotFoundError:

@@ -31,6 +31,7 @@ from lossgauge.files import (
 from lossgauge.heads import LinearHead, MLPHead
 from lossgauge.plan.rules import first_problem
 from lossgauge.types import Backbone
+from lossgauge.user_folders import can_be_written
 
 WEIGHTS = "head.safetensors"
 CENTER = "center"
@@ -151,7 +152,11 @@ def write_head(
 
 
 def check_replaceable(folder: Path) -> None:
-    """InputError unless `folder` is new, empty, or holds an earlier head and nothing else."""
+    """InputError unless `folder` is new, empty, or holds an earlier head and nothing else; DiskError if it cannot be written."""
+    if not can_be_written(folder.parent):
+        raise DiskError(
+            f"{folder.parent} is not a folder that can be written; give another folder with --out"
+        )
     elsewhere = "give another folder with --out, or move it away"
     if not folder.exists():
         return
