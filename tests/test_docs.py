@@ -92,7 +92,7 @@ LINES: dict[str, Line] = {
     ),
     "lossgauge check triplet": Line(),
     "lossgauge check embeddings.npz": Line(),
-    "lossgauge head FOLDER": Line(only_parsed="the first command of the next line but one"),
+    "lossgauge head FOLDER": Line(only_parsed="run before `embed folder:photos`"),
     "lossgauge head FOLDER --loss triplet --seed 0 --width 8 --onnx --out small": Line(),
     "lossgauge embed folder:photos --head head --out photos.npz": Line(  # its photos are not 8 × 8
         (
@@ -102,8 +102,9 @@ LINES: dict[str, Line] = {
         )
     ),
     "lossgauge embed embeddings:features.npz --backbone pixels --head head --out table.npz": Line(
-        only_parsed="the last command of the line before"
+        only_parsed="run after `embed folder:photos`"
     ),
+    "lossgauge embed DATA": Line(only_parsed="as the line before"),
     "lossgauge diagnose photos.npz": Line(("lossgauge diagnose x.npz",)),
     "lossgauge diagnose": Line(("lossgauge diagnose embeddings.npz",)),
     "lossgauge diagnose embeddings.npz": Line(),
