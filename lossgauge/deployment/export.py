@@ -150,7 +150,7 @@ def export_head(
 
         others[NAME] = as_onnx(ExportedHead(manifest, every))
     head = write_head(out, manifest, every, others)
-    return HeadExport(out, head, costed, (*notes, *_worse_than_frozen(measured)))
+    return HeadExport(out, head, costed, (*notes, *notes_on(measured)))
 
 
 def narrowed(
@@ -331,11 +331,11 @@ def threshold_record(of: Thresholds) -> ThresholdsRecord:
     )
 
 
-def _worse_than_frozen(measured: MeasuredRecord) -> list[str]:
+def notes_on(measured: MeasuredRecord) -> list[str]:
     """A note if the features alone retrieve as well."""
     with_head, without = measured.map_at_r, measured.frozen_map_at_r
     if with_head is None or without is None or with_head > without:
         return []
     return [
-        "the frozen features without any head have a higher MAP@R than this head: normalise them and use them as they are"
+        "the frozen features without any head have no lower MAP@R than this head: normalise them and use them as they are"
     ]

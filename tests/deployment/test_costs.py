@@ -85,6 +85,20 @@ def test_int8_is_rounding_of_the_gallery_only(spaces):
     assert not as_int8(torch.zeros(1, 3)).any()
 
 
+def test_int8_loses_what_is_smaller_than_a_step():
+    """The classes differ only in numbers below 1/254 of the largest: one byte for each number cannot tell them apart."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(40) % 2
+    rows = 1e-3 * torch.randn(40, 4, generator=generator)
+    rows[:, 0], rows[:, 1] = 1.0, 2e-3 * (labels - 0.5)
+    rows[:, 2:] *= 0.1
+    table = costs(rows, rows, labels)
+    coarse = as_int8(rows.double()).numpy()
+    assert table.widths[0].truncated == 1.0
+    assert table.int8 == recall_by_hand(rows.double().numpy(), coarse, labels.numpy()) < 0.9
+    assert table.int8_change.mean == pytest.approx(table.int8 - 1)
+
+
 def test_bytes_of_a_million_rows(spaces):
     table = costs(*spaces)
     assert [(row.width, row.bytes_float32, row.bytes_int8) for row in table.widths] == [

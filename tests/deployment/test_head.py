@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lossgauge as lg
-from lossgauge.deployment.export import export_head
+from lossgauge.deployment.export import export_head, notes_on
 from lossgauge.deployment.head import CENTER, WEIGHTS, load_head, write_head
 from lossgauge.errors import CacheError, DataError, InputError, StudyError
 from lossgauge.files import write_json
@@ -279,3 +279,14 @@ def test_untrained_and_tuned_heads_have_a_form_too(place, tmp_path):
     exported = export_head(place.linear, tmp_path / "head", loss="untrained", seed=0)
     assert exported.head.manifest.trained.epoch == 0
     assert exported.head(rows_of(place)).shape == (360, 8)
+
+
+@pytest.mark.parametrize(
+    ("with_head", "frozen", "told"),
+    [(0.5, 0.6, True), (0.5, 0.5, True), (0.6, 0.5, False), (0.6, None, False), (None, 0.5, False)],
+)
+def test_a_head_that_is_no_better_than_the_features_says_so(with_head, frozen, told, place):
+    measured = load_head(place.head).manifest.measured
+    update = {"map_at_r": with_head, "frozen_map_at_r": frozen}
+    notes = notes_on(measured.model_copy(update=update))
+    assert ["use them as they are" in note for note in notes] == [True] * told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from PIL import Image
 import lossgauge as lg
 from lossgauge.deployment.embedding import embed_data
 from lossgauge.deployment.export import export_head
+from lossgauge.deployment.sentence_transformers_modules import sentence_transformers_modules
 from lossgauge.errors import InputError
 from lossgauge.plan.yaml_file import load_plan
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
+from tests.support.documents import blocks, text_of
 from tests.support.studies import Quiet
 
 pytestmark = pytest.mark.slow
@@ -68,5 +71,12 @@ def test_the_same_weights_in_another_place_and_other_weights(tmp_path, monkeypat
         row = table["ids"].tolist().index("b/5.png")
         expected = head(backbone.extract(backbone.prepare(image)[None]))[0].numpy()
         assert np.abs(table["embeddings"][row] - expected).max() < 1e-5
+    images = [Image.open(path) for path in sorted((tmp_path / "pets").glob("*/*.png"))[:3]]
+    features = backbone.extract(torch.stack([backbone.prepare(image) for image in images]))
+    names: dict[str, Any] = {"sentence_transformers_modules": sentence_transformers_modules}
+    page = next(b.code for b in blocks(text_of("docs/deploy.md")) if "def with_images" in b.code)
+    exec(page, names)
+    model = names["with_images"](str(first), head)
+    assert np.abs(model.encode(images) - head(features).numpy()).max() < 1e-5
     with pytest.raises(InputError, match="is for features of hf:tiny, not of hf:other"):
         embed_data(head, data, tmp_path / "out.npz", backbone=f"hf:{other}")
