@@ -105,6 +105,20 @@ LINES: dict[str, Line] = {
     ),
     "lossgauge check triplet": Line(),
     "lossgauge check embeddings.npz": Line(),
+    "lossgauge head FOLDER": Line(only_parsed="run before `embed folder:photos`"),
+    "lossgauge head FOLDER --loss triplet --seed 0 --width 8 --onnx --out small": Line(),
+    "lossgauge embed folder:photos --head head --out photos.npz": Line(  # its photos are not 8 × 8
+        (
+            "lossgauge head FOLDER",
+            "lossgauge embed digits --head head --out photos.npz",
+            "lossgauge embed embeddings:features.npz --backbone pixels --head head --out table.npz",
+        )
+    ),
+    "lossgauge embed embeddings:features.npz --backbone pixels --head head --out table.npz": Line(
+        only_parsed="run after `embed folder:photos`"
+    ),
+    "lossgauge embed DATA": Line(only_parsed="as the line before"),
+    "lossgauge diagnose photos.npz": Line(("lossgauge diagnose x.npz",)),
     "lossgauge diagnose": Line(("lossgauge diagnose embeddings.npz",)),
     "lossgauge diagnose embeddings.npz": Line(),
     "lossgauge diagnose file.npz": Line(("lossgauge diagnose embeddings.npz",)),
@@ -174,6 +188,7 @@ def desk(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("lossgauge.deployment.costs.TIMED_NUMBERS", 1 << 12)
     for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     for name in ("FOLDER", "results/demo", "lossgauge-results/demo"):
@@ -206,6 +221,7 @@ def write_own_data() -> None:
     labels = np.arange(80) % 4
     for name in ("x.npz", "embeddings.npz"):
         np.savez(name, embeddings=rows, labels=labels, z=rows, who=labels)
+    np.savez("features.npz", embeddings=np.tile(rows, 4), labels=labels)
     columns = {"embeddings": rows.tolist(), "labels": labels}
     pq.write_table(
         pa.table({**columns, "vector": columns["embeddings"], "product": labels}), "x.parquet"

@@ -69,7 +69,11 @@ class Source(NamedTuple):
 
 
 def from_files(
-    path: Path, *, embeddings_name: str = "embeddings", labels_name: str = LABELS_NAME
+    path: Path,
+    *,
+    embeddings_name: str = "embeddings",
+    labels_name: str = LABELS_NAME,
+    least_rows: int = 2,
 ) -> Source:
     """The rows of a file or folder; see `lossgauge.data.embeddings` for the formats. Labels are not needed.
 
@@ -108,7 +112,8 @@ def from_files(
             None if ids is None else np.asarray(ids).astype(str),
             None if sides is None else _trains(sides, where),
             notes,
-        )
+        ),
+        least_rows,
     )
 
 
@@ -241,11 +246,12 @@ def _trains(sides: Any, where: Any) -> Bool[np.ndarray, " rows"]:
     return np.asarray(trains, dtype=bool)
 
 
-def _checked(source: Source) -> Source:
-    """`source`, if it has at least two rows. Raises InputError."""
-    if source.row_count < 2 or not source.width:
+def _checked(source: Source, least_rows: int = 2) -> Source:
+    """`source`, if it has that many rows; a diagnosis needs two. Raises InputError."""
+    if source.row_count < least_rows or not source.width:
+        needs = "a diagnosis compares rows and needs at least two"
         raise InputError(
-            f"{source.name}: a diagnosis compares rows and needs at least two, got shape "
+            f"{source.name}: {needs if least_rows == 2 else 'there must be a row'}, got shape "
             f"({source.row_count}, {source.width})"
         )
     return source
