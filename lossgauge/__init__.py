@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lossgauge import distributed as distributed
+    from lossgauge.deployment.head import load_head as load_head
     from lossgauge.diagnosis.measure import diagnose as diagnose
     from lossgauge.diagnostics.variance import geometry as geometry
     from lossgauge.loop.probe import Probe as Probe
@@ -46,6 +47,7 @@ _MODULE = {
     "forecast": "notebook",
     "geometry": "diagnostics.variance",
     "load_features": "notebook",
+    "load_head": "deployment.head",
     "load_loss": "losses.registry",
     "load_study": "notebook",
     "retrieval": "ranking.metrics",

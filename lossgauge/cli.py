@@ -241,6 +241,9 @@ def report(
             autocompletion=_completes("pdf", "svg", "png"),
         ),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Unfold all parts of the page, not only the answer.")
+    ] = False,
 ) -> None:
     """Write the report of a study again, or its tables and figures for a paper, from the runs that are done so far."""
     if formats or figures:
@@ -248,7 +251,7 @@ def report(
             raise InputError("--claims has no effect with --format and --figures; leave it out")
         say(f"written: {_write_paper(folder, out, formats or [], figures or [])}")
         return
-    say(f"report: {_write_report(folder, out, own)[1]}")
+    say(f"report: {_write_report(folder, out, own, full=full)[1]}")
 
 
 @app.command(
@@ -413,6 +416,125 @@ def export(
     with stopping.orderly():
         place = export_study(view, to, out, quote_formulas=quote_formulas)
     say(f"exported: {place}")
+
+
+@app.command(
+    epilog="Examples: `lossgauge head lossgauge-results/demo --dataset digits` · `lossgauge head FOLDER --loss triplet --seed 0 --out head --onnx`"
+)
+def head(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("head"),
+    dataset: Annotated[
+        str | None, typer.Option(help="The dataset, if the study has several.")
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="The loss, as the report names it. Default: the best by validation, else by the test side."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The seed. Default: the best by validation, else the first."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="folder:PATH|embeddings:PATH",
+            help="Where the dataset lies now, if it is not where the study found it.",
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            help="Export a narrower head: so many principal directions of the embeddings. Default: all."
+        ),
+    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write head.onnx.")] = False,
+    quiet: Quiet = False,
+    download: Download = False,
+) -> None:
+    """Export a trained head: its weights with a manifest; and show its score thresholds and what its width costs.
+
+    The data of the study, or their features in the cache, must be on this machine.
+    """
+    stopping.describe = _stopped
+    with startup.imports():
+        from lossgauge.deployment.export import export_head
+        from lossgauge.results.reader import read_study
+        from lossgauge.study.progress_bars import show_progress
+
+    view = read_study(folder)
+    _say_damage(view)
+    with stopping.orderly(), show_progress(quiet=quiet) as progress:
+        exported = export_head(
+            view,
+            out,
+            dataset=dataset,
+            loss=loss,
+            seed=seed,
+            data=data,
+            width=width,
+            onnx=onnx,
+            download=download,
+            progress=progress,
+        )
+    for line in exported.lines():
+        say(line)
+
+
+@app.command(
+    epilog="Examples: `lossgauge embed folder:photos --head head --out photos.npz` · `lossgauge embed embeddings:features.npy --head head "
+    "--backbone efficientnet-lite0`"
+)
+def embed(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="folder:PATH with images, embeddings:PATH with features, or a name from `lossgauge datasets`."
+        ),
+    ],
+    head_folder: Annotated[
+        Path, typer.Option("--head", help="The folder that `lossgauge head` wrote.")
+    ] = Path("head"),
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("embeddings.npz"),
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="The head's backbone, if it has another place here; or the one that the rows of embeddings:PATH come from.",
+            autocompletion=_completes(*BACKBONES),
+        ),
+    ] = None,
+    embeddings_name: EmbeddingsName = "embeddings",
+    labels_name: LabelsName = "labels",
+    quiet: Quiet = False,
+    download: Download = False,
+) -> None:
+    """Apply an exported head to images or features, and write the embeddings with their labels and ids."""
+    stopping.describe = _stopped_features
+    with startup.imports():
+        from lossgauge.deployment.embedding import embed_data
+        from lossgauge.deployment.head import load_head
+        from lossgauge.study.progress_bars import show_progress
+
+    loaded = load_head(head_folder)
+    with stopping.orderly(), show_progress(quiet=quiet) as progress:
+        written = embed_data(
+            loaded,
+            data,
+            out,
+            backbone=backbone,
+            embeddings_name=embeddings_name,
+            labels_name=labels_name,
+            download=download,
+            progress=progress,
+        )
+    for note in written.notes:
+        say(f"note: {note}")
+    labels = "labels" if written.has_labels else "no labels"
+    say(
+        f"embeddings: {written.path} ({written.row_count:,} rows of {written.embedding_size} numbers, {labels})"
+    )
 
 
 @app.command(epilog="Example: `lossgauge schema > study.schema.json`")
@@ -674,7 +796,7 @@ def diagnose(
             from lossgauge.diagnosis.page import write_diagnosis
             from lossgauge.report.output import check_replaceable
 
-        check_replaceable(page)
+        check_replaceable(page, option="--page")
     with stopping.orderly(), show_rows(quiet=quiet) as progress:
         found = measure(
             embeddings,
@@ -713,7 +835,7 @@ def _check_loss(name: str) -> None:
 
 
 def _write_report(
-    folder: Path, out: Path | None = None, own: list[Path] | None = None
+    folder: Path, out: Path | None = None, own: list[Path] | None = None, *, full: bool = False
 ) -> tuple[StudyView, Path]:
     """The study, and where its page is."""
     with startup.imports():
@@ -727,7 +849,7 @@ def _write_report(
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():
-        return view, write_page(view, out or folder / "report.html", claims)
+        return view, write_page(view, out or folder / "report.html", claims, full=full)
 
 
 def _write_paper(folder: Path, out: Path | None, formats: list[str], figures: list[str]) -> Path:

@@ -54,6 +54,7 @@ LINES: dict[str, Line] = {
             f"lossgauge study demo {QUICK} --dry-run --set tune.trials=20",
         )
     ),
+    "--set images=none": Line((f"lossgauge study demo {QUICK} --dry-run --set images=none",)),
     "--set sensitivity=0.25,0.5,2,4": Line(
         (
             f"lossgauge study my.yaml --set losses=triplet --set sensitivity=0.25,2 {ONE_EPOCH}",
@@ -79,6 +80,7 @@ LINES: dict[str, Line] = {
     "lossgauge report FOLDER --format md --format csv --figures svg --out paper": Line(
         ("lossgauge report FOLDER --format md --format csv --out paper",)
     ),
+    "lossgauge report FOLDER --full": Line(),
     "lossgauge claims FOLDER": Line(),
     "lossgauge claims FOLDER --json": Line(),
     "lossgauge claims FOLDER OTHER": Line(("lossgauge claims FOLDER FOLDER",)),
@@ -103,6 +105,20 @@ LINES: dict[str, Line] = {
     ),
     "lossgauge check triplet": Line(),
     "lossgauge check embeddings.npz": Line(),
+    "lossgauge head FOLDER": Line(only_parsed="run before `embed folder:photos`"),
+    "lossgauge head FOLDER --loss triplet --seed 0 --width 8 --onnx --out small": Line(),
+    "lossgauge embed folder:photos --head head --out photos.npz": Line(  # its photos are not 8 × 8
+        (
+            "lossgauge head FOLDER",
+            "lossgauge embed digits --head head --out photos.npz",
+            "lossgauge embed embeddings:features.npz --backbone pixels --head head --out table.npz",
+        )
+    ),
+    "lossgauge embed embeddings:features.npz --backbone pixels --head head --out table.npz": Line(
+        only_parsed="run after `embed folder:photos`"
+    ),
+    "lossgauge embed DATA": Line(only_parsed="as the line before"),
+    "lossgauge diagnose photos.npz": Line(("lossgauge diagnose x.npz",)),
     "lossgauge diagnose": Line(("lossgauge diagnose embeddings.npz",)),
     "lossgauge diagnose embeddings.npz": Line(),
     "lossgauge diagnose file.npz": Line(("lossgauge diagnose embeddings.npz",)),
@@ -172,6 +188,7 @@ def desk(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("lossgauge.deployment.costs.TIMED_NUMBERS", 1 << 12)
     for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     for name in ("FOLDER", "results/demo", "lossgauge-results/demo"):
@@ -204,6 +221,7 @@ def write_own_data() -> None:
     labels = np.arange(80) % 4
     for name in ("x.npz", "embeddings.npz"):
         np.savez(name, embeddings=rows, labels=labels, z=rows, who=labels)
+    np.savez("features.npz", embeddings=np.tile(rows, 4), labels=labels)
     columns = {"embeddings": rows.tolist(), "labels": labels}
     pq.write_table(
         pa.table({**columns, "vector": columns["embeddings"], "product": labels}), "x.parquet"

@@ -50,8 +50,7 @@ def diagnosis_page(of: Diagnosis) -> str:
 
 def numbers(of: Diagnosis) -> Iterator[str]:
     """One line for each group of numbers."""
-    for ranked in of.ranked:
-        yield sentences.ranked_line(ranked)
+    yield from sentences.ranked_lines(of)
     yield sentences.geometry_line(of)
     yield sentences.spectrum_line(of)
     yield from sentences.threshold_lines(of)
@@ -71,7 +70,7 @@ def tables(of: Diagnosis) -> Iterator[Table]:
                 *(
                     (
                         f"FAR {p.far:g}",
-                        sentences.shown_threshold(p.threshold),
+                        sentences.point_threshold(p).removeprefix("threshold "),
                         sentences.shown_share(p.tpr),
                         shown(p.far, "percent"),
                     )

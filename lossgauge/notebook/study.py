@@ -24,6 +24,7 @@ from lossgauge.stats.number_format import counted, shown_interval
 from lossgauge.types import Record
 
 if TYPE_CHECKING:
+    from lossgauge.deployment.export import HeadExport
     from lossgauge.report.comparison import StudyComparison
     from lossgauge.report.text.findings import TopicAnswer
 
@@ -193,8 +194,8 @@ class Study:
         """The figures of the report."""
         return Plots(self)
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the report, one HTML file, to `path` or to report.html in the study's folder.
+    def report(self, path: str | Path | None = None, *, full: bool = False) -> Path:
+        """Write the report, one HTML file, to `path` or to report.html in the study's folder; `full` unfolds all its parts.
 
         Raises InputError if `path` holds anything but a report, DiskError if it cannot be written.
         """
@@ -202,7 +203,7 @@ class Study:
 
         target = Path(path) if path is not None else self.folder / "report.html"
         check_replaceable(target)
-        return write_page(self.view, target)
+        return write_page(self.view, target, full=full)
 
     def paper(
         self,
@@ -235,6 +236,37 @@ class Study:
             to,
             None if out is None else Path(out),
             quote_formulas=quote_formulas,
+        )
+
+    def export_head(
+        self,
+        out: str | Path = "head",
+        *,
+        dataset: str | None = None,
+        loss: str | None = None,
+        seed: int | None = None,
+        data: str | None = None,
+        width: int | None = None,
+        onnx: bool = False,
+        download: bool = False,
+    ) -> HeadExport:
+        """Export the head of one run into the folder `out`, for `lg.load_head`; `str` of the result says what it is and costs.
+
+        What is not given is chosen: the loss with the best mean, by validation where the study has it. The arguments are the
+        options of `lossgauge head`. Raises a LossgaugeError, and writes nothing, where the head cannot be exported.
+        """
+        from lossgauge.deployment.export import export_head
+
+        return export_head(
+            self.view,
+            Path(out),
+            dataset=dataset,
+            loss=loss,
+            seed=seed,
+            data=data,
+            width=width,
+            onnx=onnx,
+            download=download,
         )
 
     def __repr__(self) -> str:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
 
 from lossgauge.errors import CacheError, StudyError
 from lossgauge.files import (
@@ -26,7 +30,7 @@ from lossgauge.files import (
     read_unverified,
 )
 from lossgauge.results.columns import MEASURED_ON_TEST
-from lossgauge.results.layout import FORMAT, FROZEN_QUERIES, RUN_FILES, Layout
+from lossgauge.results.layout import FORMAT, FROZEN_QUERIES, HEAD, RUN_FILES, Layout
 from lossgauge.results.records import (
     Config,
     Dataset,
@@ -178,6 +182,29 @@ def read_run(layout: Layout, run: str) -> FinishedRun:
         check_columns(layout.table(run, name), name, schema)
     check_epochs(layout.table(run, "epochs"), epochs.to_pylist(), summary["epochs"])
     return FinishedRun({**summary, **timing}, config, epochs, schemas)
+
+
+def read_head(layout: Layout, run: str) -> dict[str, Tensor]:
+    """The tensors of the head of a finished run, at its selected epoch.
+
+    Raises StudyError if the run kept none, as trials and runs of older versions, CacheError if a file is damaged.
+    """
+    folder = layout.run(run)
+    content = check_folder(folder, of=run, needed=RUN_FILES, load={HEAD: _load_tensors})
+    if HEAD not in content:
+        raise StudyError(
+            f"the run {run} kept no {HEAD}: trials keep none, nor do studies of older versions; run the study again "
+            "with --out and a new folder"
+        )
+    tensors: dict[str, Tensor] = content[HEAD]
+    return tensors
+
+
+def _load_tensors(path: Path, file: BufferedReader) -> dict[str, Tensor]:
+    try:
+        return load_tensors(file.read())
+    except (SafetensorError, ValueError) as error:
+        raise damaged(path, str(error)) from None
 
 
 def damage_of(layout: Layout, run: str) -> str | None:

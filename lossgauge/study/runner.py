@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from lossgauge.errors import LossgaugeError
 from lossgauge.files import AGAIN
 from lossgauge.machine import torch_threads
 from lossgauge.plan.assumptions import assumptions
 from lossgauge.plan.study import Plan
+from lossgauge.results.reader import read_study
 from lossgauge.results.writer import Store
 from lossgauge.stats.number_format import counted
 from lossgauge.study.engines import (
@@ -25,6 +27,8 @@ from lossgauge.study.engines import (
     check_resources,
     engine_class,
 )
+from lossgauge.study.examples.row_source import ImageRows
+from lossgauge.study.examples.write import write_examples
 from lossgauge.study.job_count import with_jobs
 from lossgauge.study.log_file import LogFile
 from lossgauge.study.prepare import prepare, write_dataset_record
@@ -35,7 +39,7 @@ from lossgauge.study.schedule.run_queue import RunQueue
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
 from lossgauge.study.time_limit import TimeLimit
-from lossgauge.types import Record
+from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
 
 
 class Outcome(NamedTuple):
@@ -70,8 +74,17 @@ def run_study(
     store.check_format()
     # one number of threads from here on: the references are numbers of the study too
     with torch_threads(resources.threads):
+        images: dict[str, ImageRows] = {}
+
+        def on_images(of: ImageSet, backbone: Backbone) -> None:
+            images[of.name] = ImageRows(of, backbone)
+
         prepared, left_out = prepare(
-            plan, progress=progress, download=download, jobs=resources.jobs
+            plan,
+            progress=progress,
+            download=download,
+            jobs=resources.jobs,
+            on_images=on_images,
         )
         ledger = RunQueue(plan, prepared)
         check_distinct(ledger.given)
@@ -114,6 +127,7 @@ def run_study(
                     not_started=runs.not_started,
                 )
                 log.summary = in_words(outcome)
+            _write_examples(plan, prepared, images, store, progress)
     return outcome
 
 
@@ -123,6 +137,24 @@ def in_words(outcome: Outcome) -> str:
     if not outcome.not_started:
         return line
     return f"{line}, {outcome.not_started} not started"
+
+
+def _write_examples(
+    plan: Plan,
+    prepared: Sequence[FeatureSet],
+    images: Mapping[str, ImageRows],
+    store: Store,
+    progress: Progress,
+) -> None:
+    """What a page shows of each dataset's rows. A problem there costs no run: it becomes a warning."""
+    try:
+        view = read_study(store.folder)
+        for features in prepared:
+            of = images.get(features.dataset)
+            for line in write_examples(plan, view, features, of, store):
+                progress.warning(features.dataset, line)
+    except LossgaugeError as error:
+        progress.warning(store.folder.name, f"the page will show no rows of the data: {error}")
 
 
 class _Runs:

@@ -87,7 +87,13 @@ def test_the_page_is_one_file_that_shows_hostile_names_as_text(place):
         (("good.npz", "--fail-on", "bad"), "--fail-on takes watch or act, got 'bad'"),
         (("good.npz", "--engine", "dask"), "engine must be local or ray, got 'dask'"),
         (("good.npz", "--embeddings-name", "z"), "--embeddings-name"),
+        (
+            ("good.npz", "--page", "."),
+            ". is a folder, and a report can only replace a regular file; give another path (--page)",
+        ),
+        (("good.npz", "--page", "junk.npz"), "delete it, or give another path (--page)"),
         (("good.npz", "--queries", "0"), "at least 1, got 0"),
+        (("good.npz", "--seed", "-1"), "seed must be a whole number from 0 to 2^63 - 1, got -1"),
         (("good.npz", "--against", "none.npz"), "none.npz cannot be read"),
     ],
 )

@@ -38,7 +38,6 @@ def test_a_share_stays_between_0_and_100_percent(mean, half_width, queries, text
         (1.0, "1.000"),
         (0.999875, "0.999875"),
         (0.9999999876, "0.9999999876"),
-        (math.inf, "not known: too few pairs of two classes"),
     ],
 )
 def test_a_threshold_near_1_has_the_digits_that_tell_it_from_1(value, text):
@@ -55,6 +54,59 @@ def test_where_no_threshold_is_strict_enough_there_is_no_interval():
     assert (strict.threshold, strict.tpr.half_width) == (math.inf, None)
     assert plain(strict.tpr)["missing"] == "too few pairs of two classes for this FAR"
     assert "inf" not in str(of).replace("info", "")
+
+
+@pytest.mark.parametrize(("compared", "some"), [(5000, "200 rows"), (120, "a sample of 120 rows")])
+def test_a_sample_is_named_where_its_line_begins(compared, some, monkeypatch):
+    monkeypatch.setattr("lossgauge.diagnosis.ranked.COMPARED_ROWS", compared)
+    rows, labels = table(norms=True)
+    of = diagnose(rows, labels, queries=150)
+    assert [line.split(":")[0] for line in sentences.ranked_lines(of)] == [
+        "retrieval by cosine of 150 queries among all rows",
+        f"retrieval by cosine among {some}",
+        f"retrieval by dot product among {some}",
+    ]
+    (found,) = (one for one in of.findings if one.name == "norms")
+    assert found.evidence.startswith("R@1 among a sample of 120 rows is") == (compared == 120)
+    plain_lines = list(sentences.ranked_lines(diagnose(rows, labels)))
+    assert [line.split(":")[0] for line in plain_lines] == [
+        "retrieval by cosine",
+        "retrieval by dot product",
+    ]
+
+
+def test_equal_rows_have_sensible_lines():
+    _, labels = table()
+    of = diagnose(np.full((200, 12), 1.5), labels)
+    text = str(of)
+    assert "all rows have the same direction: nothing that compares rows" in text
+    assert "spectrum: none, because all rows have the same direction (width 12)" in text
+    assert (of.ranked, of.thresholds, of.open_set, of.hubness) == ((), None, None, None)
+    assert "act: collapse" in text
+    for word in ("not known", "not defined", "—", "hubness", "retrieval by", "open set"):
+        assert word not in text
+    assert "copies: 199 rows equal an earlier row" in text
+
+
+def test_rows_of_two_directions_say_why_there_is_no_threshold():
+    _, labels = table()
+    rows = np.eye(12)[(np.arange(200) % 50 == 0).astype(int)]
+    text = str(diagnose(rows, labels)).replace("\u00a0", " ")
+    assert "at FAR 0.01 (no threshold: " in text
+    assert "pairs of two classes have the highest similarity)" in text
+    assert "open set: no threshold, because too many queries" in text
+    assert "1.0000000" not in text
+
+
+def test_counts_and_verbs_agree():
+    rows, labels = table()
+    rows[150] = rows[1]
+    rows[:, 1:] *= 0.001
+    text = str(diagnose(rows, labels))
+    assert "copies: 1 row equals an earlier row (" in text
+    assert "row 150 equals row 1" in text
+    assert "1 of 200 rows equals an earlier row" in text
+    assert "90 % of the variance is in 1 direction;" in text
 
 
 def test_queries_that_are_all_right_have_a_bound():

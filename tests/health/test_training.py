@@ -185,6 +185,26 @@ def test_a_margin_is_compared_with_distances_on_the_sphere(loss, margin, active,
     assert level("margin", rows, **given) == expected
 
 
+@pytest.mark.parametrize(
+    ("loss", "margin", "advised", "is_large"),
+    [
+        ("contrastive", 1.0, 0.5, False),  # the default: the advice is another value
+        ("contrastive", 0.5, 0.25, False),
+        ("triplet", 0.2, 0.1, False),
+        ("triplet", 0.9, 0.2, True),
+        ("triplet", 2.3, 0.2, True),
+    ],
+)
+def test_the_advice_on_a_margin_is_another_margin_and_a_line_of_code(
+    loss, margin, advised, is_large
+):
+    rows = rows_of(term_active_ratio=(1.0, 1.0), loss_value=(9.0, 3.0))
+    given = {"loss": loss, "settings": {"margin": margin}, "batch_size": 64, "class_count": 9}
+    found = by_name(rows, **given)["margin"]
+    assert f"`lg.load_loss('{loss}', margin={advised:g})`" in found.advice
+    assert ("larger than the distances" in found.why) == is_large
+
+
 def test_a_collapsed_triplet_loss_is_not_told_to_change_its_margin():
     rows = rows_of(loss_value=(0.3, 0.2), embedding_gradient=(0.1, 0.0), term_active_ratio=1.0)
     assert level("margin", rows, loss="triplet", class_count=9) == "ok"

@@ -1,0 +1,1 @@
+"""From a study to a head in production: export it with its manifest, load it, apply it, and say what it costs."""

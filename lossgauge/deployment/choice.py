@@ -1,0 +1,159 @@
+"""Which run of a study gives the head, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from lossgauge.errors import InputError, StudyError, nearest
+from lossgauge.losses.registry import our_name
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import BASELINE, Loss, StudyView
+from lossgauge.stats.intervals import known
+from lossgauge.stats.number_format import counted, shown
+from lossgauge.types import Record
+
+
+class Choice(NamedTuple):
+    """A finished run, and why it was chosen."""
+
+    dataset: str
+    loss: str
+    """As tables show it: `triplet`, `triplet(tuned)`."""
+    seed: int
+    row: Record
+    """The row of the run in the view."""
+    reason: str
+
+
+class _Rule(NamedTuple):
+    """What losses are compared by."""
+
+    column: str
+    title: str
+    on_validation: bool
+
+
+def choose(
+    view: StudyView, *, dataset: str | None = None, loss: str | None = None, seed: int | None = None
+) -> Choice:
+    """The run of this dataset, loss and seed; what is not given is chosen.
+
+    The loss with the highest mean over seeds of the study's selection metric: on the validation slice where the study
+    has one, else on the test side, as the answer of the report. The seed with the highest value on the slice, else the first:
+    the best test score of several seeds would promise too much. Raises InputError for a name that the study does not
+    have, StudyError if no run has finished.
+    """
+    dataset = _dataset(view, dataset)
+    runs = {
+        str(next(iter(rows.values()))["loss"]): (one, rows)
+        for one in (*view.losses_and_tuned, BASELINE)
+        if (rows := view.runs(dataset, one))
+    }
+    if not runs:
+        raise StudyError(
+            f"no run on {dataset} has finished; `lossgauge status FOLDER` shows what is left to do"
+        )
+    rule = _rule(view, [row for _, rows in runs.values() for row in rows.values()])
+    reasons = []
+    if loss is None:
+        loss, reason = _best_loss(view, dataset, runs, rule)
+        reasons.append(reason)
+    else:
+        loss = _named(loss, runs)
+        reasons.append(f"{loss} as asked")
+    rows = runs[loss][1]
+    if seed is None:
+        seed, reason = _best_seed(rows, rule)
+        reasons.append(reason)
+    elif seed not in rows:
+        there = ", ".join(map(str, sorted(rows)))
+        raise InputError(
+            f"{loss} on {dataset} has no finished run of seed {seed} (finished: {there})"
+        )
+    else:
+        reasons.append(f"seed {seed} as asked")
+    return Choice(dataset, loss, seed, rows[seed], "; ".join(reasons))
+
+
+def _dataset(view: StudyView, name: str | None) -> str:
+    if name is None and len(view.datasets) == 1:
+        return view.datasets[0]
+    if name is None:
+        raise InputError(
+            f"the study has {counted(len(view.datasets), 'dataset')}; name one of them with --dataset: {', '.join(view.datasets)}"
+        )
+    if name not in view.datasets:
+        raise InputError(f"the study has no dataset {name!r}{nearest(name, view.datasets)}")
+    return name
+
+
+def _named(asked: str, runs: Mapping[str, object]) -> str:
+    """The title of the loss, also by another name of it."""
+    if asked in runs:
+        return asked
+    try:
+        ours = our_name(asked)
+    except InputError:
+        ours = asked
+    if ours in runs:
+        return ours
+    raise InputError(f"the study has no finished run of the loss {asked!r}{nearest(asked, runs)}")
+
+
+def _rule(view: StudyView, rows: Sequence[Record]) -> _Rule:
+    metric = view.typed_plan.selection_metric
+    title, held_out = COLUMNS[metric].title, f"validation_{metric}"
+    trained = [row for row in rows if row["base"] != BASELINE.base]
+    if trained and all(known(row.get(held_out)) is not None for row in trained):
+        return _Rule(held_out, f"validation {title}", True)
+    return _Rule(metric, f"test {title}", False)
+
+
+def _best_loss(
+    view: StudyView,
+    dataset: str,
+    runs: Mapping[str, tuple[Loss, Mapping[int, Record]]],
+    rule: _Rule,
+) -> tuple[str, str]:
+    settled = view.settled_seeds(dataset)
+    means: dict[str, float] = {}
+    for title, (loss, rows) in runs.items():
+        values = [known(row.get(rule.column)) for row in rows.values()]
+        if loss == BASELINE or not settled <= rows.keys() or None in values:
+            continue
+        means[title] = fmean(value for value in values if value is not None)
+    if not means:
+        raise StudyError(
+            f"no loss has finished all its seeds on {dataset}; run the same `lossgauge study` command again, or name "
+            "a loss with --loss"
+        )
+    best = max(means, key=lambda title: means[title])
+    if len(means) == 1:
+        return best, f"{best} is the only loss with all its seeds"
+    seeds = counted(len(runs[best][1]), "seed")
+    words = f"{best} has the highest {rule.title} of {counted(len(means), 'loss')} ({shown(means[best], 'percent')}, {seeds})"
+    metric = view.typed_plan.selection_metric
+    equal = [
+        one.base
+        for one in view.candidates(dataset, metric, highest=True)
+        if one != runs[best][0] and one.base in means
+    ]
+    if equal:
+        words += (
+            f", not clearly above {', '.join(equal[:3])}{' and others' if len(equal) > 3 else ''}"
+        )
+    return best, words
+
+
+def _best_seed(rows: Mapping[int, Record], rule: _Rule) -> tuple[int, str]:
+    if len(rows) == 1:
+        (seed,) = rows
+        return seed, f"seed {seed} is its only one"
+    if rule.on_validation:
+        values = {seed: known(row.get(rule.column)) for seed, row in rows.items()}
+        best = max(sorted(rows), key=lambda seed: values[seed] or 0.0)
+        return best, f"seed {best} has its highest {rule.title}"
+    first = min(rows)
+    return first, f"seed {first} is the first (the best test score would promise too much)"

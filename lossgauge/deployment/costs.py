@@ -1,0 +1,193 @@
+"""What the width of embeddings costs and gives: R@1 with fewer numbers, bytes for a million rows, time of a search.
+
+Fewer numbers in two ways: the first ones (truncation; Kusupati et al. 2022, arXiv 2205.13147, trains for it, our losses do not), or the
+leading principal directions. These are of the training rows' second moments, without subtracting a mean, so that at full
+width they only rotate the space (our choice). Rows are normalised again after both.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from lossgauge.errors import InputError
+from lossgauge.ranking.metrics import retrieval
+from lossgauge.ranking.scores import norms_and_directions
+from lossgauge.stats.intervals import Interval, interval
+
+MOST_QUERIES = 2_000
+"""Test rows that are searched for among all test rows; more are drawn at random."""
+
+LEAST_WIDTH = 8
+TIMED_NUMBERS, REPEATS = 1 << 24, 7
+"""A search is timed over 64 MB for every width, since a gallery that fits into the processor's cache would be read many times faster."""
+
+MILLION = 1_000_000
+_NEIGHBORS = 10
+
+
+class WidthCost(NamedTuple):
+    """One width of the embeddings."""
+
+    width: int
+    truncated: float
+    """R@1 of the first numbers."""
+    truncated_change: Interval
+    """Of R@1 against the full width, paired by query; the interval is over new queries."""
+    reduced: float
+    """R@1 in the leading principal directions of the training rows."""
+    reduced_change: Interval
+    bytes_float32: int
+    """Of a million rows."""
+    bytes_int8: int
+    """Of a million rows of one byte for each number. A scale for each row, which a dot product needs, takes 4 MB more."""
+    search_milliseconds: float
+    """One query among a million float32 rows on this machine: exact search for the ten nearest."""
+
+
+class Costs(NamedTuple):
+    """Of one head, on the test side of its dataset."""
+
+    widths: tuple[WidthCost, ...]
+    """From the full width down."""
+    int8: float
+    """R@1 at full width if the gallery has one byte for each number, and the queries are float32."""
+    int8_change: Interval
+    queries: int
+    gallery: int
+
+
+def costs(
+    train: Float[Tensor, "train width"],
+    test: Float[Tensor, "test width"],
+    labels: Int[Tensor, " test"],
+    *,
+    widths: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Costs:
+    """Costs of embeddings; principal directions come from the rows of `train`, retrieval is among the rows of `test`.
+
+    `widths` is by default the full width and the powers of two below it, down to 8. `seed` draws the queries where there are
+    more than `MOST_QUERIES`. Time: two searches for each width. Raises InputError for a width that is not in 1 to full,
+    and if no query has a right row.
+    """
+    full = test.shape[1]
+    sizes = sorted({full, *(_halvings(full) if widths is None else widths)}, reverse=True)
+    if sizes[-1] < 1 or sizes[0] > full:
+        wrong = sizes[-1] if sizes[-1] < 1 else sizes[0]
+        raise InputError(f"a width must be from 1 to {full}, got {wrong}")
+    queries = _queries(len(labels), seed)
+    basis = principal_directions(train)
+    rows = test.double()
+    rotated = rows @ basis
+    whole = hits(rows, labels, queries)
+    coarse = hits(rows, labels, queries, gallery=as_int8(rows))
+    times = search_times(sizes, numbers=TIMED_NUMBERS)
+    found = []
+    for size in sizes:
+        first, leading = (
+            whole if size == full else hits(space[:, :size], labels, queries)
+            for space in (rows, rotated)
+        )
+        found.append(
+            WidthCost(
+                width=size,
+                truncated=float(first.mean()),
+                truncated_change=_change(first, whole),
+                reduced=float(leading.mean()),
+                reduced_change=_change(leading, whole),
+                bytes_float32=4 * size * MILLION,
+                bytes_int8=size * MILLION,
+                search_milliseconds=times[size],
+            )
+        )
+    return Costs(
+        widths=tuple(found),
+        int8=float(coarse.mean()),
+        int8_change=_change(coarse, whole),
+        queries=len(whole),
+        gallery=len(labels),
+    )
+
+
+def principal_directions(rows: Float[Tensor, "rows width"]) -> Float64[Tensor, "width width"]:
+    """Orthogonal columns: the eigenvectors of the rows' second moments, the largest eigenvalue first."""
+    wide = rows.double()
+    _, vectors = torch.linalg.eigh(wide.T @ wide)
+    leading_first: Tensor = vectors.flip(1)
+    return leading_first
+
+
+def hits(
+    rows: Float[Tensor, "rows width"],
+    labels: Int[Tensor, " rows"],
+    queries: Int[Tensor, " queries"],
+    *,
+    gallery: Float[Tensor, "rows width"] | None = None,
+) -> Bool[np.ndarray, " counted"]:
+    """For each query that has another row of its class: whether its nearest other row, by cosine, is one."""
+    _, directions = norms_and_directions(rows)
+    _, searched = norms_and_directions(rows if gallery is None else gallery)
+    ids = torch.arange(len(rows))
+    found = retrieval(
+        queries=(directions[queries], labels[queries]),
+        gallery=(searched, labels),
+        query_ids=ids[queries],
+        gallery_ids=ids,
+        recall_at=(1,),
+    )
+    assert found.per_query is not None
+    return np.asarray(found.per_query.first_right_rank == 1)
+
+
+def as_int8(rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+    """Rows whose numbers are rounded to 255 steps between minus and plus the row's largest, as whole numbers."""
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    return (rows * (127 / largest.where(largest > 0, 1))).round()
+
+
+def search_times(widths: Sequence[int], *, numbers: int = TIMED_NUMBERS) -> dict[int, float]:
+    """Width → milliseconds for one query among a million rows: a product by numpy, and the ten largest of it.
+
+    numpy's product reads rows about as fast as the memory gives them; torch's took up to three times as long. The fastest of some queries among random rows of `numbers` numbers, scaled to a million rows: others are slower only because
+    of other work on the machine.
+    """
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(numbers, generator=generator)
+    times = dict.fromkeys(widths, math.inf)
+    for _ in range(
+        REPEATS
+    ):  # all widths in turn: a moment of other work does not slow one of them alone
+        for width in widths:
+            count = max(1, numbers // width)
+            gallery = flat[: count * width].view(count, width).numpy()
+            query = torch.randn(width, generator=generator).numpy()
+            began = time.perf_counter()
+            torch.from_numpy(gallery @ query).topk(min(_NEIGHBORS, count))
+            seconds = time.perf_counter() - began
+            times[width] = min(times[width], 1e3 * seconds * MILLION / count)
+    return times
+
+
+def _halvings(full: int) -> list[int]:
+    return [2**power for power in range(17) if LEAST_WIDTH <= 2**power < full]
+
+
+def _queries(rows: int, seed: int) -> Int[Tensor, " queries"]:
+    if rows <= MOST_QUERIES:
+        return torch.arange(rows)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(rows, generator=generator)[:MOST_QUERIES].sort().values
+
+
+def _change(after: Bool[np.ndarray, " queries"], before: Bool[np.ndarray, " queries"]) -> Interval:
+    difference = interval((after.astype(float) - before).tolist())
+    assert difference is not None  # there is a query
+    return difference._replace(over="new queries", queries=len(after))

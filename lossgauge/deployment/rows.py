@@ -1,0 +1,154 @@
+"""The rows that a head is applied to: features of images, or a table of rows that are features already; in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from lossgauge.data import (
+    EMBEDDINGS,
+    FOLDER,
+    TOY,
+    check_dataset_name,
+    load_dataset,
+    loose_images,
+    toy,
+)
+from lossgauge.data.feature_blocks import feature_blocks
+from lossgauge.data.manifest import SUFFIXES
+from lossgauge.deployment.backbone import check_stated
+from lossgauge.deployment.head import ExportedHead
+from lossgauge.diagnosis.source import Source, from_files
+from lossgauge.errors import DataError, InputError
+from lossgauge.study.progress import Progress
+from lossgauge.types import ImageSet
+
+BLOCK_ROWS = 4096
+"""Rows that the head is applied to at a time."""
+
+
+class FeatureRows(NamedTuple):
+    """Features for a head, not in memory yet."""
+
+    row_count: int
+    labels: np.ndarray | None
+    """Numbers, or the names of the classes; None if they are not known."""
+    ids: np.ndarray | None
+    """As text; None if the rows have none."""
+    blocks: Iterator[Float[Tensor, "block width"]]
+    """All rows in order, finite, float32. Can be used once."""
+    notes: tuple[str, ...]
+
+
+def rows_for(
+    head: ExportedHead,
+    data: str,
+    *,
+    backbone: str | None = None,
+    embeddings_name: str = "embeddings",
+    labels_name: str = "labels",
+    download: bool = False,
+    progress: Progress,
+) -> FeatureRows:
+    """The features of `data` (a dataset's name, folder:PATH, embeddings:PATH) for this head. Extracts those of images.
+
+    Everything that does not need the features is checked first. Raises InputError if they are not those of the head's backbone, DataError
+    for data that cannot be read.
+    """
+    check_dataset_name(data)
+    if data.startswith(EMBEDDINGS):
+        check_stated(head.manifest, backbone, data)
+        path = Path(data.removeprefix(EMBEDDINGS))
+        source = from_files(
+            path, embeddings_name=embeddings_name, labels_name=labels_name, least_rows=1
+        )
+        return _table(head, source)
+    if data.startswith(TOY):
+        return _toy(head, data)
+    loaded = head.load_backbone(backbone, download=download)
+    images, notes = _images(data, download)
+    found = feature_blocks(images, loaded, progress=partial(progress.features, data))
+    _check_width(head, found.width, data)
+    labels = None
+    if images.protocol != loose_images.PROTOCOL:
+        labels = named(images.labels[found.kept], images.class_names)
+    skipped = len(images.ids) - len(found.kept)
+    if skipped:
+        notes = (
+            *notes,
+            f"{skipped:,} of {len(images.ids):,} images cannot be read: they have no row",
+        )
+    ids = np.array(images.ids)[found.kept]
+    blocks = (part for block in found.blocks for part in block.split(BLOCK_ROWS))
+    return FeatureRows(len(found.kept), labels, ids, blocks, (*images.notes, *notes))
+
+
+def named(labels: Int64[np.ndarray, " rows"], names: Mapping[int, str]) -> np.ndarray:
+    """The names of the classes as text, or the labels where names are only their numbers."""
+    numbers, place = np.unique(labels, return_inverse=True)
+    words = [names.get(int(number), str(number)) for number in numbers]
+    if all(word == str(number) for word, number in zip(words, numbers, strict=True)):
+        return labels
+    return np.asarray(np.array(words)[place])
+
+
+def _images(data: str, download: bool) -> tuple[ImageSet, tuple[str, ...]]:
+    """The images; those of a folder without classes have no labels, and a note says why."""
+    path = Path(data.removeprefix(FOLDER))
+    try:
+        return load_dataset(data, download=download), ()
+    except DataError as error:
+        manifests = [path / f"manifest{suffix}" for suffix in SUFFIXES]
+        if not data.startswith(FOLDER) or not path.is_dir() or any(m.exists() for m in manifests):
+            raise
+        images = loose_images.load(path)
+        return images, (f"the rows have no labels: {error}",)
+
+
+def _table(head: ExportedHead, source: Source) -> FeatureRows:
+    if any(array.dtype.kind != "f" for array in source.arrays):
+        raise DataError(f"{source.name}: features must be floats: store them as float32")
+    _check_width(head, source.width, source.name)
+    labels = None if source.labels is None else named(source.labels, source.class_names)
+    notes = ("the rows have no labels",) if labels is None else source.notes
+    return FeatureRows(source.row_count, labels, source.ids, _blocks(source), notes)
+
+
+def _blocks(source: Source) -> Iterator[Tensor]:
+    first = 0
+    for array in source.arrays:
+        for start in range(0, len(array), BLOCK_ROWS):
+            with np.errstate(over="ignore"):
+                rows = np.array(array[start : start + BLOCK_ROWS], dtype=np.float32, order="C")
+            bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+            if len(bad):
+                raise DataError(
+                    f"features must be finite in float32, but {source.where(first + start + int(bad[0]))} is not: remove "
+                    "that row, or compute it again"
+                )
+            yield torch.from_numpy(rows)
+        first += len(array)
+
+
+def _toy(head: ExportedHead, data: str) -> FeatureRows:
+    features = toy.load(data.removeprefix(TOY))
+    check_stated(head.manifest, features.backbone, data)
+    _check_width(head, features.features.shape[1], data)
+    labels = named(features.labels.numpy(), features.class_names)
+    blocks = iter(features.features.split(BLOCK_ROWS))
+    return FeatureRows(len(labels), labels, None, blocks, features.notes)
+
+
+def _check_width(head: ExportedHead, width: int, source: str) -> None:
+    if width != head.feature_width:
+        raise InputError(
+            f"this head takes {head.feature_width} features ({head.manifest.backbone.name}), but the rows of {source} have "
+            f"width {width}: use the features that it was trained on"
+        )

@@ -1,0 +1,133 @@
+"""An exported head in words: what it is, why this one, what it measures, its score thresholds, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lossgauge.deployment.costs import Costs, WidthCost
+from lossgauge.deployment.manifest import Manifest, ThresholdsRecord
+from lossgauge.stats.intervals import Interval
+from lossgauge.stats.number_format import counted, rounded, shown, shown_half_width
+
+if TYPE_CHECKING:
+    from lossgauge.deployment.export import HeadExport
+
+
+def export_lines(of: HeadExport) -> Iterator[str]:
+    """All that `lossgauge head` prints."""
+    manifest = of.head.manifest
+    yield head_line(manifest)
+    yield f"chosen: {manifest.trained.chosen}"
+    yield measured_line(manifest)
+    for note in of.notes:
+        yield f"note: {note}"
+    yield from threshold_lines(manifest.thresholds)
+    yield from cost_lines(of.costs)
+    yield f"head: {of.folder} ({', '.join(sorted(manifest.files))}, manifest.json)"
+
+
+def head_line(of: Manifest) -> str:
+    """`triplet, seed 0, epoch 10, on digits: 64 features by pixels to 16 numbers of length 1`."""
+    layers = "one linear layer"
+    if of.head.kind == "mlp":
+        layers = f"two layers with {of.head.hidden_size} hidden units"
+    if of.head.reduced_from is not None:
+        layers += f" ({of.head.reduced_from} reduced to their principal directions)"
+    trained = of.trained
+    return (
+        f"{trained.loss}, seed {trained.seed}, epoch {trained.epoch}, on {trained.dataset}: {of.head.feature_width} features "
+        f"({of.backbone.name}) to {of.head.embedding_size} numbers of length 1, {layers}"
+    )
+
+
+def measured_line(manifest: Manifest) -> str:
+    """Retrieval of the head, and of the features without it."""
+    of = manifest.measured
+    again = "measured" if manifest.head.reduced_from else "measured again, as in its run"
+    words = f"{again}: R@1 {_percent(of.recall_at_1)}, MAP@R {_percent(of.map_at_r)}"
+    if of.frozen_map_at_r is not None:
+        words += f"; frozen features R@1 {_percent(of.frozen_recall_at_1)}, MAP@R {_percent(of.frozen_map_at_r)}"
+    return f"{words} ({of.test_rows:,} test rows)"
+
+
+def threshold_lines(of: ThresholdsRecord | None) -> Iterator[str]:
+    """Which cosine says that two rows are of one class."""
+    if of is None:
+        yield "no score thresholds: the test side has no pair of one class, or none of two"
+        return
+    for point in of.at_far:
+        one_in = f"1 in {round(1 / point.far):,}"
+        if point.threshold is None:
+            yield (
+                f"no threshold lets at most {one_in} pairs of two classes pass: too many have the highest score"
+            )
+            continue
+        tpr = shown(point.tpr, "percent")
+        if point.tpr_half_width is not None:
+            tpr += f" ± {shown_half_width(point.tpr_half_width, point.tpr, 'percent')}"
+        yield (
+            f"threshold: one class from a cosine of {rounded(point.threshold, 3)}: at most {one_in} pairs of two classes "
+            f"pass, and {tpr} of the pairs of one class"
+        )
+    yield (
+        f"thresholds are from {of.genuine_pairs:,} pairs of one class and {of.impostor_pairs:,} of two, intervals are over "
+        f"{of.intervals_over}"
+    )
+
+
+def cost_lines(of: Costs) -> Iterator[str]:
+    """A table of widths, and what its columns mean."""
+    heads = (
+        *("width", "R@1, first numbers", "R@1, principal directions"),
+        *("float32", "int8", "search"),
+    )
+    rows = [heads, *(_cost_row(row, of.widths[0].width) for row in of.widths)]
+    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.rjust(size) for cell, size in zip(row, columns, strict=True))
+        yield "  ".join(cells)
+    yield (
+        f"R@1 of {counted(of.queries, 'query')} among {of.gallery:,} rows, with its change against the full width; bytes and "
+        f"search time are for a million rows: exact search for one query with numpy on this machine, "
+        "scaled from 64 MB of random rows"
+    )
+    yield (
+        f"with one byte for each number of the gallery R@1 is {_with_change(of.int8, of.int8_change)}"
+    )
+
+
+def _cost_row(of: WidthCost, full: int) -> tuple[str, ...]:
+    first, leading = (
+        shown(value, "percent") if of.width == full else _with_change(value, change)
+        for value, change in (
+            (of.truncated, of.truncated_change),
+            (of.reduced, of.reduced_change),
+        )
+    )
+    return (
+        str(of.width),
+        first,
+        leading,
+        _bytes(of.bytes_float32),
+        _bytes(of.bytes_int8),
+        shown(of.search_milliseconds, "milliseconds"),
+    )
+
+
+def _with_change(value: float, change: Interval) -> str:
+    """`96.1 % (−1.2 ± 0.4)`."""
+    if change.half_width is None:
+        words = "no change" if change.mean == 0 else rounded(100 * change.mean, 1, signed=True)
+    else:
+        half = shown_half_width(change.half_width, change.mean, "percent")
+        words = f"{rounded(100 * change.mean, 1, signed=True)} ± {half}"
+    return f"{shown(value, 'percent')} ({words})"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.2g}\u00a0GB" if count >= 1e9 else f"{count / 1e6:.0f}\u00a0MB"
+
+
+def _percent(value: float | None) -> str:
+    return "—" if value is None else shown(value, "percent")

