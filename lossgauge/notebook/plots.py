@@ -18,6 +18,13 @@ class Plots:
     def __init__(self, study: Study) -> None:
         self._study = study
 
+    def retrieval(self, dataset: str | None = None) -> go.Figure:
+        """R@1 and MAP@R of each loss on one dataset with 95 % intervals; the frozen features and the untrained head as lines."""
+        from lossgauge.report.figures.retrieval import retrieval
+
+        dataset = self._study.dataset_named(dataset)
+        return _figure(retrieval(self._study.view, dataset), dataset)
+
     def training_curves(self, dataset: str | None = None) -> go.Figure:
         """VARIANCE, GREEDINESS and R@1 over the epochs of one dataset: mean over seeds with its 95 % interval."""
         from lossgauge.report.figures.training_curves import training_curves
