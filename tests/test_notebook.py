@@ -251,7 +251,7 @@ def test_every_chart_of_the_page_is_a_method(study, whole_study):
         if hasattr(module, "CHART")
     }
     methods = {name for name in dir(study.plot) if not name.startswith("_")}
-    assert methods == charts.keys()
+    assert methods == charts.keys() | {"embedding_map", "class_distances"}
     tuned = lg.load_study(whole_study)
     for name, chart in charts.items():
         figure = getattr(tuned.plot, name)("digits")
@@ -261,6 +261,35 @@ def test_every_chart_of_the_page_is_a_method(study, whole_study):
     for name in ("sensitivity", "search_trials"):
         with pytest.raises(InputError, match="no run on 'digits' has the values"):
             getattr(study.plot, name)("digits")
+
+
+def test_the_map_and_the_distances_have_the_rows_of_the_examples(study):
+    examples = study.view.files.examples("digits")
+    space = next(at for at, of in enumerate(examples.about.spaces) if of.name == "triplet")
+    label_of = dict(zip(*(examples.rows[n].to_pylist() for n in ("row", "label")), strict=True))
+    for epoch in (0, None):
+        figure = study.plot.embedding_map("digits", loss="triplet", epoch=epoch)
+        wanted = sorted(
+            (str(label_of[row["row"]]), row["x"] / 16_000, row["y"] / 16_000)
+            for row in examples.positions.to_pylist()
+            if row["space"] == space and row["epoch"] == (2 if epoch is None else epoch)
+        )
+        drawn = [(t.name, x, y) for t in figure.data for x, y in zip(t.x, t.y, strict=True)]
+        assert sorted(drawn) == wanted
+        assert len(drawn) > 100
+    cosines = [row for row in examples.cosines.to_pylist() if row["space"] == space]
+    heat = study.plot.class_distances("digits", loss="triplet").data[0]
+    for row in cosines:
+        one, other = (examples.about.classes.index(row[name]) for name in ("label", "other"))
+        assert heat.z[one][other] == heat.z[other][one] == pytest.approx(1 - row["cosine"])
+    assert heat.z[0][0] is None
+    frozen = study.plot.class_distances("digits").data[0]
+    assert frozen.zmax == heat.zmax
+    assert frozen.z != heat.z
+    with pytest.raises(InputError, match="did you mean 'triplet'"):
+        study.plot.embedding_map("digits", loss="tripplet")
+    with pytest.raises(InputError, match="the map has the epochs 0, 1, 2, got 7"):
+        study.plot.embedding_map("digits", loss="triplet", epoch=7)
 
 
 def test_plots_are_plotly_figures_of_the_report(study):

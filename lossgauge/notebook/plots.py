@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lossgauge.errors import InputError
+from lossgauge.errors import InputError, nearest
+from lossgauge.results.run_files import FROZEN
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from lossgauge.notebook.study import Study
+    from lossgauge.results.examples import Examples
 
 
 class Plots:
@@ -62,6 +64,47 @@ class Plots:
 
         dataset = self._study.dataset_named(dataset)
         return _figure(search_trials(self._study.view, dataset), dataset)
+
+    def embedding_map(
+        self, dataset: str | None = None, *, loss: str | None = None, epoch: int | None = None
+    ) -> go.Figure:
+        """A map of some test rows of one dataset under one loss, after one of the kept epochs: the plane of the most variance.
+
+        `loss` is its title in the plan; without it, the frozen features. Without `epoch`, the last one. Raises InputError for
+        another loss or epoch, and if the study kept no examples.
+        """
+        from lossgauge.notebook.example_figures import map_figure
+
+        dataset = self._study.dataset_named(dataset)
+        examples, space = self._space(dataset, loss)
+        epochs = examples.about.spaces[space].epochs
+        if epoch is not None and epoch not in epochs:
+            kept = ", ".join(map(str, epochs))
+            raise InputError(f"the map has the epochs {kept}, got {epoch!r}")
+        return _figure(map_figure(examples, space, epoch), dataset)
+
+    def class_distances(self, dataset: str | None = None, *, loss: str | None = None) -> go.Figure:
+        """The cosine distances between class means of one dataset under one loss, as a heat map: dark is close.
+
+        `loss` as in `embedding_map`.
+        """
+        from lossgauge.notebook.example_figures import distances_figure
+
+        dataset = self._study.dataset_named(dataset)
+        examples, space = self._space(dataset, loss)
+        return _figure(distances_figure(examples, space), dataset)
+
+    def _space(self, dataset: str, loss: str | None) -> tuple[Examples, int]:
+        """The examples of a dataset, and the place of a loss, or of the frozen features, in them."""
+        files = self._study.view.files
+        examples = files.examples(dataset) if files else None
+        if examples is None:
+            raise InputError(f"the study kept no examples of the rows of {dataset!r}")
+        names = [FROZEN if space.run is None else space.name for space in examples.about.spaces]
+        wanted = FROZEN if loss is None else loss
+        if wanted not in names:
+            raise InputError(f"the examples have no loss {wanted!r}{nearest(str(wanted), names)}")
+        return examples, names.index(wanted)
 
 
 def _figure(figure: dict[str, Any] | None, dataset: str) -> go.Figure:
