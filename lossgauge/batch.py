@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Number
 from typing import Any, NamedTuple
 
@@ -64,7 +65,8 @@ def checked_batch(embeddings: ArrayLike, labels: ArrayLike) -> Batch:
         _check_missing(numbers)
         raise InputError(
             f"labels must be one integer per row, got shape {tuple(numbers.shape)} of {numbers.dtype}"
-            f"{'; labels are floats: give whole numbers of an integer type' if numbers.dtype in _FLOATS else ''}"
+            f"{flattening(numbers.shape)}"
+            f"{'; labels are floats: convert whole numbers with .astype(int), or .long() of a tensor' if numbers.dtype in _FLOATS else ''}"
         )
     if len(rows) != len(numbers):
         raise InputError(
@@ -74,6 +76,15 @@ def checked_batch(embeddings: ArrayLike, labels: ArrayLike) -> Batch:
     if rows.numel() == 0:
         raise InputError(f"the batch is empty: embeddings have shape {tuple(rows.shape)}")
     return Batch(rows, _as_int64(numbers), _finite_largest_entry(rows.detach()))
+
+
+def flattening(shape: Sequence[int]) -> str:
+    """How labels of this shape become one for each row, as the end of an error; empty where that is not known."""
+    if len(shape) == 2 and shape[1] == 1:
+        return ": flatten them with .ravel()"
+    if len(shape) == 2 and shape[1] > 1:
+        return ": if these are one-hot rows, take .argmax(1)"
+    return ""
 
 
 def largest_entry(rows: Float[Tensor, "*shape"]) -> float:

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from io import TextIOWrapper
@@ -148,6 +149,12 @@ def study(
             help="Train nothing; show the runs, and estimate their time and disk space.",
         ),
     ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Start no run that would end after this many minutes. The same command continues the study."
+        ),
+    ] = None,
     quiet: Quiet = False,
     download: Download = False,
 ) -> None:
@@ -155,6 +162,7 @@ def study(
 
     After Ctrl-C, run the same command again: it continues where it stopped.
     """
+    began = time.monotonic()
     folder = out or Path("lossgauge-results") / Path(source).stem
     stopping.describe = partial(_stopped_study, folder, dry_run=dry_run)
     with startup.imports():
@@ -169,7 +177,11 @@ def study(
         from lossgauge.study.progress_bars import show_progress
         from lossgauge.study.runner import run_study
         from lossgauge.study.sentences import forecast_lines, outcome_line
+        from lossgauge.study.time_limit import TimeLimit
 
+    if dry_run and minutes is not None:
+        raise InputError("--minutes has no effect with --dry-run; leave it out")
+    limit = TimeLimit(minutes, began=began)
     resources = Resources(engine, jobs, device, cpus, gpus)
     with stopping.orderly():
         with show_progress(quiet=quiet) as progress:
@@ -179,7 +191,12 @@ def study(
                 )
             else:
                 outcome = run_study(
-                    plan, folder, progress=progress, download=download, resources=resources
+                    plan,
+                    folder,
+                    progress=progress,
+                    download=download,
+                    resources=resources,
+                    limit=limit,
                 )
         written = None if dry_run else _write_report(folder)
     if written is None:
@@ -187,7 +204,7 @@ def study(
             say(line)
         return
     view, page = written
-    say(outcome_line(outcome))
+    say(outcome_line(outcome, minutes))
     for line in result_lines(view):
         say(line)
     say(f"report: {page}")
@@ -196,18 +213,45 @@ def study(
 
 
 @app.command(
-    epilog="Examples: `lossgauge report lossgauge-results/demo` · `lossgauge report FOLDER --out page.html`"
+    epilog="Examples: `lossgauge report lossgauge-results/demo` · `lossgauge report FOLDER --out page.html` · "
+    "`lossgauge report FOLDER --format latex --figures pdf`"
 )
 def report(
     folder: Folder,
     out: Annotated[
         Path | None,
-        typer.Option(help="The HTML file to write. Default: report.html in the study's folder."),
+        typer.Option(
+            help="The HTML file to write. Default: report.html in the study's folder. With --format or --figures, a "
+            "folder; default: export/paper in the study's folder."
+        ),
     ] = None,
     own: ClaimsFiles = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="Write the paper's tables instead: md, latex or csv. May be given several times.",
+            autocompletion=_completes("md", "latex", "csv"),
+        ),
+    ] = None,
+    figures: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Write the paper's figures instead: pdf, svg or png. May be given several times.",
+            autocompletion=_completes("pdf", "svg", "png"),
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Unfold all parts of the page, not only the answer.")
+    ] = False,
 ) -> None:
-    """Write the report of a study again, from the runs that are done so far."""
-    say(f"report: {_write_report(folder, out, own)[1]}")
+    """Write the report of a study again, or its tables and figures for a paper, from the runs that are done so far."""
+    if formats or figures:
+        if own:
+            raise InputError("--claims has no effect with --format and --figures; leave it out")
+        say(f"written: {_write_paper(folder, out, formats or [], figures or [])}")
+        return
+    say(f"report: {_write_report(folder, out, own, full=full)[1]}")
 
 
 @app.command(
@@ -277,6 +321,36 @@ def claims(
         raise typer.Exit(FAILED)
 
 
+@app.command(
+    epilog="Examples: `lossgauge compare results/before results/after` · `lossgauge compare FOLDER OTHER --json`"
+)
+def compare(
+    first: Folder,
+    second: Annotated[Path, typer.Argument(help="The folder of another study of the same data.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    own: ClaimsFiles = None,
+) -> None:
+    """Compare two studies of the same data: plans, versions, each loss's retrieval and geometry, and verdicts.
+
+    Differences are the second study minus the first, with 95 % intervals, paired where the studies allow it.
+    """
+    import json
+
+    with startup.imports():
+        from lossgauge.claims.own_claims import read_claims
+        from lossgauge.report.comparison import compare as compare_views
+        from lossgauge.results.reader import read_study
+
+    plans = [claim for file in own or () for claim in read_claims(file)]
+    views = [read_study(folder) for folder in (first, second)]
+    for view in views:
+        _say_damage(view)
+    with stopping.orderly():
+        found = compare_views(views[0], views[1], (str(first), str(second)), plans)
+    for line in json.dumps(found.plain, indent=1).splitlines() if as_json else found.lines():
+        say(line)
+
+
 @app.command(epilog="Example: `lossgauge status lossgauge-results/demo`")
 def status(folder: Folder) -> None:
     """Show how many runs are done, running, failed and waiting, and the time left. Also works while the study runs."""
@@ -286,6 +360,25 @@ def status(folder: Folder) -> None:
 
     for line in status_lines(read_status(folder)):
         say(line)
+
+
+@app.command(
+    epilog="Examples: `lossgauge watch lossgauge-results/demo` · `lossgauge watch FOLDER --port 8000`"
+)
+def watch(
+    folder: Folder,
+    port: Annotated[
+        int | None, typer.Option(help="A port of this machine. Default: a free one.")
+    ] = None,
+) -> None:
+    """Show the report in a browser while the study runs, on this machine only. Ctrl-C ends it.
+
+    It may be started before the study, and it changes nothing in its folder.
+    """
+    with startup.imports():
+        from lossgauge.watch.server import watch as serve
+
+    serve(folder, port, say)
 
 
 @app.command(
@@ -703,7 +796,7 @@ def diagnose(
             from lossgauge.diagnosis.page import write_diagnosis
             from lossgauge.report.output import check_replaceable
 
-        check_replaceable(page)
+        check_replaceable(page, option="--page")
     with stopping.orderly(), show_rows(quiet=quiet) as progress:
         found = measure(
             embeddings,
@@ -742,7 +835,7 @@ def _check_loss(name: str) -> None:
 
 
 def _write_report(
-    folder: Path, out: Path | None = None, own: list[Path] | None = None
+    folder: Path, out: Path | None = None, own: list[Path] | None = None, *, full: bool = False
 ) -> tuple[StudyView, Path]:
     """The study, and where its page is."""
     with startup.imports():
@@ -756,7 +849,20 @@ def _write_report(
     view = read_study(folder)
     _say_damage(view)
     with stopping.orderly():
-        return view, write_page(view, out or folder / "report.html", claims)
+        return view, write_page(view, out or folder / "report.html", claims, full=full)
+
+
+def _write_paper(folder: Path, out: Path | None, formats: list[str], figures: list[str]) -> Path:
+    with startup.imports():
+        from lossgauge.export import export_paper
+        from lossgauge.report.paper.output import check_paper
+        from lossgauge.results.reader import read_study
+
+    check_paper(formats, figures)  # before the study is read, which may take long
+    view = read_study(folder)
+    _say_damage(view)
+    with stopping.orderly():
+        return export_paper(view, out, formats=formats, figures=figures)
 
 
 def _say_damage(view: StudyView) -> None:

@@ -9,13 +9,14 @@ A folder is replaced only if it contains nothing but an earlier export, whose fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lossgauge.errors import CacheError, InputError, StudyError, nearest
 from lossgauge.files import atomic_folder, read_json, remove_leftovers, write_json
 from lossgauge.integrations import EXPORTERS
 from lossgauge.integrations.exporter import Export, Exporter
+from lossgauge.report.paper.output import check_paper, write_paper
 from lossgauge.results.layout import Layout
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables
@@ -25,6 +26,9 @@ from lossgauge.user_folders import some_home
 
 MARKER = "export.json"
 """A file in the folder of every export: its format and its study."""
+
+PAPER = "paper"
+"""The export of the paper's tables and figures."""
 
 
 @some_home()
@@ -53,27 +57,60 @@ def export_study(
     return exporter.location(export)
 
 
+@some_home()  # matplotlib keeps a list of fonts
+def export_paper(
+    view: StudyView,
+    out: Path | None = None,
+    *,
+    formats: Sequence[str] = (),
+    figures: Sequence[str] = (),
+) -> Path:
+    """Write the paper's tables and figures into `out`, by default `export/paper` in the study's folder; an earlier
+    folder of them is replaced.
+
+    `formats` are of md, latex and csv, `figures` of pdf, svg and png. Raises InputError for an unknown one, for rows
+    of one dataset from several splits, and if `out` has other content; MissingExtra if figures need matplotlib;
+    StudyError if it cannot be written.
+    """
+    check_paper(formats, figures)
+    if out is None and view.files is None:
+        raise InputError("results that were not read from a folder need a folder to write to")
+    folder = view.files.folder if view.files else Path()
+    target = (Layout(folder).export(PAPER) if out is None else out).resolve()
+    view = view.portable()
+    view.check_one_split()
+    about = {"study": folder.resolve().name, "plan": view.plan, "environment": view.environment}
+    try:
+        _replace_folder(PAPER, target, lambda new: write_paper(view, new, formats, figures), about)
+    except OSError as error:
+        raise StudyError(f"{target} cannot be written: {error.strerror or error}") from None
+    return target
+
+
 def write_folder(to: str, target: Path, write: Callable[[Path], None], about: Record) -> None:
     """Let `write` fill the folder of an export, which is new, empty or an earlier export to the same tool.
 
     Raises InputError for any other folder, and StudyError if it cannot be written.
     """
-    marker = {"export": to, **about}
     try:
         if EXPORTERS[to].adds_runs:
             _check_earlier(target, to)
             target.mkdir(parents=True, exist_ok=True)
-            write_json(target / MARKER, marker)
+            write_json(target / MARKER, {"export": to, **about})
             write(target)
         else:
-            _check_replaceable(target, to)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(target)
-            with atomic_folder(target) as temporary:
-                write(temporary)
-                write_json(temporary / MARKER, {**marker, "files": _files(temporary)})
+            _replace_folder(to, target, write, about)
     except OSError as error:
         raise StudyError(f"{target} cannot be written: {error.strerror or error}") from None
+
+
+def _replace_folder(to: str, target: Path, write: Callable[[Path], None], about: Record) -> None:
+    _check_replaceable(target, to)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target)
+    with atomic_folder(target) as temporary:
+        write(temporary)
+        write_json(temporary / MARKER, {"export": to, **about, "files": _files(temporary)})
 
 
 def exporter_to(to: str, *, quote_formulas: bool = False) -> Exporter:

@@ -77,6 +77,14 @@ def default_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+def hand_over() -> None:
+    """From now on the caller handles SIGINT and SIGTERM: a server, which ends by them."""
+    if _State.handling and _State.received is None:
+        signal.set_wakeup_fd(-1)
+        default_signals()
+        _State.handling = False
+
+
 def stopped_by(error: BaseException) -> bool:
     """Whether `error` came up because the process is being stopped."""
     return _State.handling and (_State.received is not None or isinstance(error, KeyboardInterrupt))

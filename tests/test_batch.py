@@ -127,7 +127,7 @@ def test_the_gradient_reaches_tensors_in_a_list():
         ([2**70] * 4, "labels must be integers, got list of object"),
         (np.ma.array([0, 1, 0, 1], mask=MASK), "no masked entries, got 1"),
         (SERIES.astype("Int64").where(~MASK), "1 of 4 are missing .NaN., the first in row 0"),
-        (SERIES.astype(float), "labels are floats: give whole numbers"),
+        (SERIES.astype(float), r"labels are floats: convert whole numbers with \.astype\(int\)"),
         (list("abab"), rf"got list of text; {NUMBERED}"),
         (pd.Categorical(list("abab")), rf"got Categorical of text; {NUMBERED}"),
         (SERIES.astype(str), rf"labels must be integers, got Series of text; {NUMBERED}"),
@@ -142,7 +142,15 @@ def test_the_gradient_reaches_tensors_in_a_list():
         (LABELS.numpy().astype(object), r"ndarray of object; convert it with .astype\('int'\)"),
         (np.zeros(4, dtype=[("a", "i4")]), "labels must be integers, got ndarray of void"),
         (np.zeros(4, dtype="M8[s]"), "labels must be integers, got ndarray of datetime64"),
-        (pd.DataFrame(SERIES), r"one integer per row, got shape \(4, 1\)"),
+        (
+            pd.DataFrame(SERIES),
+            r"one integer per row, got shape \(4, 1\) of .*: flatten them with \.ravel\(\)$",
+        ),
+        (
+            torch.eye(4).long(),
+            r"got shape \(4, 4\) of torch\.int64: if these are one-hot rows, take \.argmax\(1\)$",
+        ),
+        (torch.zeros(4), r"convert whole numbers with \.astype\(int\), or \.long\(\) of a tensor$"),
         (LABELS.to("meta"), "labels must have values, got a tensor on the meta device"),
         (LABELS.to_sparse(), "labels must be dense, got torch.sparse_coo"),
         (

@@ -54,12 +54,15 @@ LINES: dict[str, Line] = {
             f"lossgauge study demo {QUICK} --dry-run --set tune.trials=20",
         )
     ),
+    "--set images=none": Line((f"lossgauge study demo {QUICK} --dry-run --set images=none",)),
     "--set sensitivity=0.25,0.5,2,4": Line(
         (
             f"lossgauge study my.yaml --set losses=triplet --set sensitivity=0.25,2 {ONE_EPOCH}",
             f"lossgauge study demo {QUICK} --dry-run --set sensitivity=0.25,0.5,2,4",
         )
     ),
+    "--minutes 10": Line(("lossgauge study my.yaml --minutes 10",)),
+    "lossgauge study my.yaml --minutes 10": Line(),
     "--jobs 2, --engine ray": Line(  # tests/study/test_engines.py and test_ray.py run studies so
         (
             "lossgauge study my.yaml --dry-run --jobs 2",
@@ -67,13 +70,23 @@ LINES: dict[str, Line] = {
         )
     ),
     "lossgauge status FOLDER": Line(),
+    "lossgauge watch FOLDER": Line(only_parsed="serves until Ctrl-C: tests/watch"),
     "lossgauge report FOLDER": Line(
         ("lossgauge report FOLDER", "lossgauge report FOLDER --out FILE")
     ),
+    "lossgauge report FOLDER --format latex --figures pdf": Line(
+        ("lossgauge report FOLDER --format latex",)  # tests/report/paper draws
+    ),
+    "lossgauge report FOLDER --format md --format csv --figures svg --out paper": Line(
+        ("lossgauge report FOLDER --format md --format csv --out paper",)
+    ),
+    "lossgauge report FOLDER --full": Line(),
     "lossgauge claims FOLDER": Line(),
     "lossgauge claims FOLDER --json": Line(),
     "lossgauge claims FOLDER OTHER": Line(("lossgauge claims FOLDER FOLDER",)),
     "lossgauge claims FOLDER --fail-on contradicted": Line(),
+    "lossgauge compare FOLDER OTHER": Line(("lossgauge compare FOLDER FOLDER",)),
+    "lossgauge compare FOLDER OTHER --json": Line(("lossgauge compare FOLDER FOLDER --json",)),
     "lossgauge claims FOLDER --claims my_claims.yaml": Line(),
     "lossgauge report FOLDER --claims my_claims.yaml": Line(),
     "lossgauge export FOLDER --to csv": Line(),

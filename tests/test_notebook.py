@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -14,6 +16,7 @@ import torch
 
 import lossgauge as lg
 from lossgauge.errors import InputError, PlanError, StudyError
+from lossgauge.report import figures
 from lossgauge.results import reader
 from lossgauge.results.columns import COLUMNS, TABLES
 
@@ -236,6 +239,28 @@ def test_claims_of_a_file_come_after_those_of_the_paper(study, place):
     (place / "own.yaml").write_text("claims: []")
     with pytest.raises(PlanError, match="claims must have at least 1 entries"):
         study.claims("digits", claims="own.yaml")
+
+
+def test_every_chart_of_the_page_is_a_method(study, whole_study):
+    modules = (
+        import_module(f"lossgauge.report.figures.{m.name}") for m in iter_modules(figures.__path__)
+    )
+    charts = {
+        module.CHART.key.replace("-", "_"): module.CHART
+        for module in modules
+        if hasattr(module, "CHART")
+    }
+    methods = {name for name in dir(study.plot) if not name.startswith("_")}
+    assert methods == charts.keys()
+    tuned = lg.load_study(whole_study)
+    for name, chart in charts.items():
+        figure = getattr(tuned.plot, name)("digits")
+        assert isinstance(figure, go.Figure)
+        drawn = chart.draw(tuned.view, "digits")
+        assert len(figure.data) == len(drawn["data"]), name
+    for name in ("sensitivity", "search_trials"):
+        with pytest.raises(InputError, match="no run on 'digits' has the values"):
+            getattr(study.plot, name)("digits")
 
 
 def test_plots_are_plotly_figures_of_the_report(study):

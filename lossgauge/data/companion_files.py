@@ -16,6 +16,8 @@ from lossgauge.data.array_files import MAPPERS, READERS, has_array, load_npy
 from lossgauge.errors import DataError, nearest
 
 MAY_HAVE_COMPANIONS = (".npy", ".safetensors")
+MOST_SHOWN = 8
+"""Names in one error."""
 
 
 def read_arrays(
@@ -52,17 +54,30 @@ def read_arrays(
             files.append(shared)
     for name in names[:needed]:
         if name not in arrays:
-            wanted = " and ".join(map(repr, names[:needed]))
-            hint = (
-                f" and no {path.stem}.{name}.npy beside it"
-                if path.suffix in MAY_HAVE_COMPANIONS
-                else nearest(name, there)
-            )
-            raise DataError(
-                f"{path} must contain the arrays {wanted}, got {sorted(there)}{hint}; set embeddings_name and "
-                "labels_name (--embeddings-name, --labels-name) for other names"
-            )
+            raise _missing(path, name, names[:needed], there)
     return arrays, files
+
+
+def _missing(path: Path, name: str, wanted: Sequence[str], there: Sequence[str]) -> DataError:
+    """The error for a file without one of the wanted arrays: what it has, and how to name or store them."""
+    what = "column" if path.suffix == ".parquet" else "array"
+    if path.suffix in MAY_HAVE_COMPANIONS:
+        hint = f" and no {path.stem}.{name}.npy beside it"
+    else:
+        hint = nearest(name, there)
+        hint = hint if "did you mean" in hint else ""
+    if what == "column" and name == wanted[0] and len(there) > MOST_SHOWN:
+        hint += "; the embeddings must be one column with a list of numbers in each row, not one column for each number"
+    option = "embeddings_name (--embeddings-name)"
+    if len(wanted) > 1:
+        option = "embeddings_name and labels_name (--embeddings-name, --labels-name)"
+    known = [*map(repr, sorted(there)[:MOST_SHOWN])]
+    more = len(there) - len(known)
+    got = ", ".join(known) + (f" and {more} more" if more > 0 else "")
+    return DataError(
+        f"{path} must contain the {what}{'s' * (len(wanted) > 1)} {' and '.join(map(repr, wanted))}, got {got or 'none'}{hint}; "
+        f"set {option} for other names"
+    )
 
 
 def is_companion(path: Path, names: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from lossgauge.batch import flattening
 from lossgauge.data.embedding_shards import Shard, read_shards
 from lossgauge.data.groups import group_numbers
 from lossgauge.data.locations import regular
@@ -138,7 +139,8 @@ def _check_columns(shard: Shard) -> None:
         shape = column.shape if isinstance(column, np.ndarray) else (len(column or ()),)
         if column is not None and shape != (rows,):
             raise DataError(
-                f"{shard.path} holds {rows} embeddings, but {name} has shape {shape}: give one entry per row"
+                f"{shard.path} holds {rows} embeddings, but {name} has shape {shape}"
+                f"{flattening(shape) or ': give one entry per row'}"
             )
 
 

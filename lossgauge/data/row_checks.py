@@ -88,7 +88,7 @@ def _classes(
     if not kinds <= {int} and not kinds <= {str}:
         raise DataError(
             f"labels must be all whole numbers or all text, got {_kinds(kinds)}, "
-            f"{labels[0]!r} in {where(0)}: convert them"
+            f"{labels[0]!r} in {where(0)}: convert them, {_conversion(kinds)}"
         )
     words = sorted({str(label) for label in labels})
     if kinds <= {int} or all(_NUMBER.fullmatch(word) for word in words):
@@ -102,6 +102,14 @@ def _classes(
     number = {word: index for index, word in enumerate(words)}
     return np.array([number[str(label)] for label in labels], dtype=np.int64), dict(
         enumerate(words)
+    )
+
+
+def _conversion(kinds: set[type]) -> str:
+    return (
+        "as with labels.astype(int)"
+        if kinds <= {float, int, bool}
+        else "as with labels.astype(str)"
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lossgauge.diagnosis.over_pairs import Classes, directions_of
 from lossgauge.diagnosis.ranked import RECALL_AT, mean
-from lossgauge.diagnosis.sampling import draw, draw_by_class, number_classes
+from lossgauge.diagnosis.sampling import by_first_row, draw, draw_by_class, number_classes
 from lossgauge.diagnosis.search import Search
 from lossgauge.diagnosis.source import Source
 from lossgauge.diagnostics.thresholds import Difference, threshold_difference
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CKA_ROWS = 2000
 MOST_CLASSES = 5
+SHARES = ("never found", "EER")
+"""Numbers of a comparison that are shares, in [0, 1]."""
 
 
 class ClassChange(NamedTuple):
@@ -72,11 +74,25 @@ def same_items(source: Source, other: Source) -> Source:
         if one is not None and two is not None and (odd := np.flatnonzero(one != two)).size:
             raise InputError(
                 f"both tables must have the same rows, but {source.where(int(odd[0]))} has {what[:-1]} {one[odd[0]]!s} and "
-                f"{other.where(int(odd[0]))} has {what[:-1]} {two[odd[0]]!s}: sort both alike"
+                f"{other.where(int(odd[0]))} has {what[:-1]} {two[odd[0]]!s}: {_remedy(what, one, two)}"
             )
     if other.labels is None:
         return other._replace(labels=source.labels, class_names=source.class_names, notes=())
     return other
+
+
+def _remedy(what: str, one: np.ndarray, two: np.ndarray) -> str:
+    """What to do about two columns that differ: give the labels the same names, if only these are others."""
+    if what == "labels":
+        first, second = (
+            by_first_row(np.unique(column, return_inverse=True)[1]) for column in (one, two)
+        )
+        if np.array_equal(first, second):
+            return (
+                "the same rows are in one class, so only the names of the classes may differ; give both the same names, or sort "
+                "both alike"
+            )
+    return "sort both alike"
 
 
 def _words(source: Source, other: Source) -> list[tuple[str, np.ndarray | None, np.ndarray | None]]:
@@ -185,7 +201,8 @@ def _thresholds(source: Source, other: Source, labels: np.ndarray) -> Difference
     if len(np.unique(groups[rows])) < 2:
         return None
     before, after = (directions_of(of, rows) for of in (source, other))
-    return threshold_difference(before @ before.T, after @ after.T, torch.from_numpy(groups[rows]))
+    numbered = torch.from_numpy(by_first_row(groups[rows]))
+    return threshold_difference(before @ before.T, after @ after.T, numbered)
 
 
 def _classes(labels: np.ndarray, was: np.ndarray, now: np.ndarray) -> tuple[ClassChange, ...]:

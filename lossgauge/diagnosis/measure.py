@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def diagnose(
 ) -> Diagnosis:
     """What a table of embeddings is like, and what is wrong with it. `str` of the result is the text of `lossgauge diagnose`.
 
-    `embeddings` is a file or folder (see docs/your-own-data.md), or an array with its `labels`. Labels are not needed, but much
+    `embeddings` is a file or folder (see docs/your-own-data.md), or an array with its `labels`, integers or text. Labels are not needed, but much
     is measured with labels only. Where all rows are too many to be compared with each other, `queries` of them (128 or more
     by default) are compared with all, and the numbers have an interval; `seed` draws them. `against` has the
     same rows of another model, and `diagnosis.against` what has changed. `engine="ray"` reads each file of a folder
@@ -76,8 +77,10 @@ def diagnose(
     Rows are normalised, rows of zeros are left out. Reads .npy and .safetensors files once from the disk, and needs about 50 bytes of
     memory for each row, and 100 MB. Raises DataError or InputError, in one line, for what cannot be read or compared.
     """
-    if queries is not None and queries < 1:
-        raise InputError(f"queries must be at least 1, got {queries}")
+    if queries is not None and (not isinstance(queries, Integral) or queries < 1):
+        raise InputError(f"queries must be a whole number, at least 1, got {queries!r}")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     if engine not in ENGINES:
         raise InputError(f"engine must be local or ray, got {engine!r}")
     read = partial(from_files, embeddings_name=embeddings_name, labels_name=labels_name)
@@ -87,7 +90,7 @@ def diagnose(
         source = read(Path(embeddings))
     else:
         source = from_arrays(embeddings, labels)
-    run = partial(_diagnose, seed=seed, engine=engine, progress=progress)
+    run = partial(_diagnose, seed=int(seed), engine=engine, progress=progress)
     if against is None:
         return run(source, queries=queries)
     other = read(Path(against)) if isinstance(against, str | Path) else from_arrays(against, labels)
@@ -117,6 +120,11 @@ def _diagnose(
     if keep.sum() < 2:
         raise InputError(f"{source.name}: all rows but one are zero, and a diagnosis compares rows")
 
+    copied, spread = _copies(source, parts, keep), spectrum(parts.moments)
+    # rows in one direction are all equally near, and which comes first is chance
+    differ_at_all = spread.for_90_percent > 0 and len(copied.row) < keep.sum() - 1
+    comparable = classes.usable and differ_at_all
+
     rows = np.flatnonzero(keep) if every else None
     directions = None if rows is None else directions_of(source, rows)
     differ = parts.norms.differ
@@ -124,7 +132,7 @@ def _diagnose(
     lost: Interval | None = None
     if directions is not None and rows is not None:
         search = search_all(directions, rows, groups[rows])
-        if classes.usable:
+        if comparable:
             first, of_queries = ranked_all(directions, groups[rows], "cosine")
             ranked = [first]
             search = with_queries(search, of_queries)
@@ -136,15 +144,16 @@ def _diagnose(
         assert drawn is not None
         assert parts.candidates is not None
         search = search_candidates(source, drawn, parts.candidates, int(keep.sum()))
-        if classes.usable:
+        if comparable:
             ranked = [ranked_of(search, groups)]
             if differ:
                 both, lost = ranked_by_dot(source, classes.groups, seed=seed)
                 ranked += both
     measured = _geometry(source, classes, parts.moments, directions, keep)
-    hubs, hub_intervals = hubness_of(source, search, keep, every=every, seed=seed)
-    suspects = label_errors_of(search, classes) if classes.usable else None
-    copied = _copies(source, parts, keep)
+    hubs, hub_intervals = (
+        hubness_of(source, search, keep, every=every, seed=seed) if differ_at_all else (None, {})
+    )
+    suspects = label_errors_of(search, classes) if comparable else None
     names = source.class_names
     findings = _findings(measured, source, classes, hubs, suspects, copied, parts, ranked, lost)
     return Diagnosis(
@@ -153,16 +162,16 @@ def _diagnose(
         width=source.width,
         class_count=0 if source.labels is None else len(classes.labels),
         class_names=names,
-        notes=(*source.notes, *_notes(source, classes, parts)),
+        notes=(*source.notes, *_notes(source, classes, parts, differ_at_all=differ_at_all)),
         norms=parts.norms,
         geometry=measured,
-        spectrum=spectrum(parts.moments),
+        spectrum=spread,
         ranked=tuple(ranked),
-        thresholds=thresholds_of(source, classes, seed) if classes.usable else None,
-        open_set=open_set_of(search) if classes.usable else None,
+        thresholds=thresholds_of(source, classes, seed) if comparable else None,
+        open_set=open_set_of(search) if comparable else None,
         hubness=hubs,
         hubness_intervals=hub_intervals,
-        confused=tuple(confused_of(search, classes)) if classes.usable else (),
+        confused=tuple(confused_of(search, classes)) if comparable else (),
         label_errors=suspects,
         copies=copied,
         findings=tuple(findings),
@@ -274,16 +283,23 @@ def _findings(
             cosine_recall=cosine.recall_at[1].mean,
             dot_recall=dot.recall_at[1].mean,
             difference=lost,
+            sample=dot.searched if dot.searched < ranked[0].searched else None,
         )
     return worst_first(found)
 
 
-def _notes(source: Source, classes: Classes, parts: PartMeasures) -> list[str]:
+def _notes(
+    source: Source, classes: Classes, parts: PartMeasures, *, differ_at_all: bool
+) -> list[str]:
     notes = []
     if parts.norms.zero_count:
         notes.append(
             f"{parts.norms.zero_count:,} of {source.row_count:,} rows are all zeros and are left out, the first is "
             f"{source.where(parts.norms.first_zero)}"
+        )
+    if not differ_at_all:
+        notes.append(
+            "all rows have the same direction: nothing that compares rows with each other is measured"
         )
     if source.labels is not None and len(classes.labels) == 1:
         notes.append("all rows have one label: nothing that compares classes is measured")

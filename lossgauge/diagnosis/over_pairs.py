@@ -14,6 +14,7 @@ from torch import Tensor
 from lossgauge.diagnosis.sampling import (
     HUBNESS_ROWS,
     HUBNESS_SAMPLES,
+    by_first_row,
     draw,
     draw_by_class,
     number_classes,
@@ -56,7 +57,7 @@ def directions_of(source: Source, rows: np.ndarray) -> Float64[Tensor, "rows wid
 
 def thresholds_of(source: Source, classes: Classes, seed: int) -> Thresholds | None:
     rows = draw_by_class(classes.groups, seed=seed)
-    groups = torch.from_numpy(classes.groups[rows])
+    groups = torch.from_numpy(by_first_row(classes.groups[rows]))
     if len(groups.unique()) < 2:
         return None
     directions = directions_of(source, rows)

@@ -10,7 +10,7 @@ from lossgauge.diagnosis import sentences
 from lossgauge.diagnosis.records import Diagnosis
 from lossgauge.report.output import write_html
 from lossgauge.report.page import render
-from lossgauge.stats.number_format import shown, shown_interval
+from lossgauge.stats.number_format import shown
 
 MOST_LISTED = 25
 """Rows in one table."""
@@ -50,8 +50,7 @@ def diagnosis_page(of: Diagnosis) -> str:
 
 def numbers(of: Diagnosis) -> Iterator[str]:
     """One line for each group of numbers."""
-    for ranked in of.ranked:
-        yield sentences.ranked_line(ranked)
+    yield from sentences.ranked_lines(of)
     yield sentences.geometry_line(of)
     yield sentences.spectrum_line(of)
     yield from sentences.threshold_lines(of)
@@ -71,17 +70,17 @@ def tables(of: Diagnosis) -> Iterator[Table]:
                 *(
                     (
                         f"FAR {p.far:g}",
-                        f"{p.threshold:.4f}",
-                        shown_interval(p.tpr, "percent"),
+                        sentences.point_threshold(p).removeprefix("threshold "),
+                        sentences.shown_share(p.tpr),
                         shown(p.far, "percent"),
                     )
                     for p in measured.at_far
                 ),
                 (
                     "EER",
-                    f"{measured.eer_threshold:.4f}",
+                    sentences.shown_threshold(measured.eer_threshold),
                     shown(1 - measured.eer.mean, "percent"),
-                    shown_interval(measured.eer, "percent"),
+                    sentences.shown_share(measured.eer),
                 ),
             ],
         )

@@ -37,9 +37,11 @@ def draw_by_class(
 ) -> Int64[np.ndarray, " some"]:
     """About `count` rows, ascending: equally many of each class, and at least five of each that is drawn, where it has them.
 
-    Classes of one row are left out: they have no pair of one class. Groups below 0 are left out too.
+    Classes of one row are left out: they have no pair of one class. Groups below 0 are left out too. Which rows are drawn
+    depends on the order of the rows, not on the numbers of the groups.
     """
     generator = np.random.default_rng(seed)
+    groups = by_first_row(groups)
     sizes = np.bincount(groups[groups >= 0])
     classes = np.flatnonzero(sizes > 1)
     if not len(classes):
@@ -57,6 +59,20 @@ def draw_by_class(
     place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
     drawn: np.ndarray = np.sort(rows[place < per_class])
     return drawn
+
+
+def by_first_row(groups: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+    """The same groups, numbered from 0 in the order of their first rows; those below 0 stay −1. Linear in rows."""
+    known = np.flatnonzero(groups >= 0)
+    if not len(known):
+        return groups
+    first = np.full(int(groups.max()) + 1, len(groups))
+    first[groups[known[::-1]]] = known[::-1]  # of several writes to one place, the last one stays
+    number = np.empty(len(first) + 1, np.int64)
+    number[np.argsort(first, kind="stable")] = np.arange(len(first))
+    number[-1] = -1
+    numbered: np.ndarray = number[np.maximum(groups, -1)]
+    return numbered
 
 
 def number_classes(

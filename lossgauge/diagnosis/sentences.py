@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from lossgauge.diagnosis.comparison import Comparison
+from lossgauge.diagnosis.comparison import SHARES, Comparison
 from lossgauge.diagnosis.records import Diagnosis, Ranked
+from lossgauge.diagnostics.open_set import OpenSet
+from lossgauge.diagnostics.thresholds import OperatingPoint
 from lossgauge.health.finding import Finding
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted, rounded, short, shown, shown_interval
 
-MOST_PAIRS, MOST_SUSPECTS = 5, 5
+MOST_PAIRS, MOST_SUSPECTS, MOST_COPIES = 5, 5, 3
 
 
 def lines(of: Diagnosis) -> Iterator[str]:
     """What was measured, what it says, and what changed."""
     yield from of.notes
     yield size_line(of)
-    for ranked in of.ranked:
-        yield ranked_line(ranked)
+    yield from ranked_lines(of)
     yield geometry_line(of)
     yield spectrum_line(of)
     yield from threshold_lines(of)
@@ -46,18 +47,30 @@ def size_line(of: Diagnosis) -> str:
     return f"{counted(of.row_count, 'row')}{classes}, width {of.width}, {lengths}"
 
 
-def ranked_line(ranked: Ranked) -> str:
-    parts = [f"R@{k} {shown_interval(value, 'percent')}" for k, value in ranked.recall_at.items()]
+def ranked_lines(of: Diagnosis) -> Iterator[str]:
+    """Where two searches by cosine have other rows, each line begins with the rows it is about."""
+    first, *others = of.ranked or (None,)
+    if first is not None:
+        asked = f" of {counted(first.query_count, 'query')} among all rows" if others[1:] else ""
+        yield ranked_line(first, asked)
+    for ranked in others:
+        drawn = first is not None and ranked.searched < first.searched
+        some = f" among {'a sample of ' if drawn else ''}{ranked.searched:,} rows"
+        yield ranked_line(ranked, some if others[1:] else "")
+
+
+def ranked_line(ranked: Ranked, among: str = "") -> str:
+    parts = [f"R@{k} {shown_share(value)}" for k, value in ranked.recall_at.items()]
     if ranked.map_at_r is not None:
-        parts.append(f"MAP@R {shown_interval(ranked.map_at_r, 'percent')}")
+        parts.append(f"MAP@R {shown_share(ranked.map_at_r)}")
     if ranked.r_precision is not None:
-        parts.append(f"R-precision {shown_interval(ranked.r_precision, 'percent')}")
+        parts.append(f"R-precision {shown_share(ranked.r_precision)}")
     by = "dot product" if ranked.similarity == "dot" else ranked.similarity
     skipped = (
         f", {ranked.skipped_count:,} without one of their class" if ranked.skipped_count else ""
     )
     return (
-        f"retrieval by {by}: {'  '.join(parts)} ({counted(ranked.query_count, 'query')} against "
+        f"retrieval by {by}{among}: {'  '.join(parts)} ({counted(ranked.query_count, 'query')} against "
         f"{ranked.searched:,} rows{skipped})"
     )
 
@@ -73,13 +86,15 @@ def geometry_line(of: Diagnosis) -> str:
 
 def spectrum_line(of: Diagnosis) -> str:
     spread = of.spectrum
+    if not spread.for_90_percent:
+        return f"spectrum: none, because all rows have the same direction (width {spread.width})"
     top = ", ".join(
-        f"{shown(share, 'percent')} in the first {number}"
+        f"{shown(share, 'percent')} in the strongest{f' {number}' if number > 1 else ''}"
         for number, share in spread.top_share.items()
     )
     return (
-        f"spectrum: effective rank {_number(spread.effective_rank)} of {spread.width}; {spread.for_90_percent} directions "
-        f"hold 90 % of the variance{'; ' + top if top else ''}"
+        f"spectrum: effective rank {_number(spread.effective_rank)} of {spread.width}; 90 % of the variance is in "
+        f"{counted(spread.for_90_percent, 'direction')}{'; ' + top if top else ''}"
     )
 
 
@@ -87,11 +102,11 @@ def threshold_lines(of: Diagnosis) -> Iterator[str]:
     measured = of.thresholds
     if measured is not None:
         rates = "  ".join(
-            f"TPR {shown_interval(point.tpr, 'percent')} at FAR {point.far:g} (threshold {rounded(point.threshold, 3)})"
+            f"TPR {shown_share(point.tpr)} at FAR {point.far:g} ({point_threshold(point)})"
             for point in measured.at_far
         )
         yield (
-            f"thresholds on the cosine: EER {shown_interval(measured.eer, 'percent')} at {rounded(measured.eer_threshold, 3)}  "
+            f"thresholds on the cosine: EER {shown_share(measured.eer)} at {shown_threshold(measured.eer_threshold)}  "
             f"{rates} ({measured.genuine_count:,} pairs of one class, {measured.impostor_count:,} of two; intervals over "
             f"{measured.eer.over})"
         )
@@ -99,19 +114,28 @@ def threshold_lines(of: Diagnosis) -> Iterator[str]:
         own = (
             f"; a threshold for each class changes that by {_points(gain)}"
             if gain is not None
-            else ""
+            else f"; too few rows of each class ({counted(measured.row_count, 'row')} of "
+            f"{counted(measured.class_count, 'class')}) to try a threshold for each class"
         )
         yield (
-            f"best single threshold {rounded(measured.best_threshold, 3)}: balanced accuracy "
-            f"{shown_interval(measured.best_accuracy, 'percent')}{own}"
+            f"best single threshold {shown_threshold(measured.best_threshold)}: balanced accuracy "
+            f"{shown_share(measured.best_accuracy)}{own}"
         )
     if of.open_set is not None:
-        opened = of.open_set
-        yield (
-            f"none of the gallery: below {rounded(opened.threshold, 3)}, {shown(opened.false_alarm, 'percent')} of unknown "
-            f"queries pass, and {shown_interval(opened.identified, 'percent')} of known ones are identified "
-            f"({shown(opened.closed_set, 'percent')} without a threshold)"
+        yield open_set_line(of.open_set)
+
+
+def open_set_line(of: OpenSet) -> str:
+    if of.threshold > 1:  # a cosine of 1 is already too frequent
+        return (
+            "open set: no threshold, because too many queries of classes that are not in the gallery have a nearest row with a "
+            f"similarity of 1 ({shown(of.closed_set, 'percent')} of known queries are identified without one)"
         )
+    return (
+        f"open set: a query whose nearest row is below {shown_threshold(of.threshold)} is called unknown: then "
+        f"{shown(of.false_alarm, 'percent')} of the queries whose class is not in the gallery pass, and "
+        f"{shown_share(of.identified)} of the others are identified ({shown(of.closed_set, 'percent')} without a threshold)"
+    )
 
 
 def hubness_lines(of: Diagnosis) -> Iterator[str]:
@@ -122,9 +146,9 @@ def hubness_lines(of: Diagnosis) -> Iterator[str]:
     skew = _or(values["skew"], rounded(hubs.skew, 2), "number")
     never = _or(values["never_found"], shown(hubs.never_found, "percent"), "percent")
     yield (
-        f"hubness: skew {skew} of the {hubs.k}-occurrence, {never} of the rows never found ({hubs.row_count:,} rows"
-        f"{', ' + values['skew'].over if values['skew'] is not None else ''}); row {hubs.most_found_row} is found "
-        f"{hubs.most_found} times"
+        f"hubness: skew {skew}; {never} of the rows are among the {hubs.k} nearest of no other row; row {hubs.most_found_row} is "
+        f"among those of {hubs.most_found:,} ({hubs.row_count:,} rows"
+        f"{', ' + values['skew'].over if values['skew'] is not None else ''})"
     )
 
 
@@ -135,8 +159,9 @@ def pair_lines(of: Diagnosis) -> Iterator[str]:
             f"{row} (nearest {other})" for row, other in zip(pair.rows, pair.nearest, strict=True)
         )
         yield (
-            f"confused: {pair.queries} of the {counted(round(pair.queries / pair.share), 'query')} of class {_name(pair.label, names)} "
-            f"are nearest to class {_name(pair.other, names)}, {pair.back} the other way: look at rows {rows}"
+            f"confused: {pair.queries:,} of {counted(round(pair.queries / pair.share), 'query')} of class {_name(pair.label, names)} "
+            f"{'is' if pair.queries == 1 else 'are'} nearest to class {_name(pair.other, names)}, {pair.back:,} the other way: "
+            f"look at {'row' if len(pair.rows) == 1 else 'rows'} {rows}"
         )
     suspects = of.label_errors
     if suspects is not None and len(suspects.row):
@@ -147,11 +172,11 @@ def pair_lines(of: Diagnosis) -> Iterator[str]:
             strict=False,
         )
         rows = ", ".join(
-            f"{row} ({_name(given, names)}, looks like {_name(other, names)})"
+            f"row {row} (class {_name(given, names)}, looks like {_name(other, names)})"
             for row, given, other in some
         )
         yield (
-            f"suspicious labels: {len(suspects.row):,} of {counted(suspects.row_count, 'row')} looked at; first rows {rows}"
+            f"suspicious labels: {len(suspects.row):,} of the {counted(suspects.row_count, 'row')} that were judged; the first: {rows}"
         )
 
 
@@ -166,10 +191,16 @@ def copy_lines(of: Diagnosis) -> Iterator[str]:
     }
     parts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count is not None)
     pairs = ", ".join(
-        f"{row} of {first}"
-        for row, first in zip(copied.row[:3].tolist(), copied.of[:3].tolist(), strict=True)
+        f"row {row} equals row {first}"
+        for row, first in zip(
+            copied.row[:MOST_COPIES].tolist(), copied.of[:MOST_COPIES].tolist(), strict=True
+        )
     )
-    yield f"copies: {counted(len(copied.row), 'row')} equal an earlier one{' (' + parts + ')' if parts else ''}: {pairs}"
+    equal = "equals" if len(copied.row) == 1 else "equal"
+    more = ", …" if len(copied.row) > MOST_COPIES else ""
+    yield (
+        f"copies: {counted(len(copied.row), 'row')} {equal} an earlier row{' (' + parts + ')' if parts else ''}: {pairs}{more}"
+    )
 
 
 def finding_lines(findings: tuple[Finding, ...]) -> Iterator[str]:
@@ -207,15 +238,58 @@ def comparison_lines(before: Diagnosis, of: Comparison) -> Iterator[str]:
         f"most: rows {_rows(of.moved)}"
     )
     yield "  " + "  ".join(
-        f"{name} {_number(one)} → {_number(two)}" for name, (one, two) in of.numbers.items()
+        f"{name.replace('_', ' ')} {_of_space(name, one)} → {_of_space(name, two)}"
+        for name, (one, two) in of.numbers.items()
     )
     for finding in of.after.findings:
         if finding.level != "ok":
             yield f"  {finding.level}: {finding.name}: {finding.sentence}"
 
 
+def shown_share(of: Interval) -> str:
+    """A share with its interval, whose bounds are shown where mean ± half width would leave 0 to 100 %.
+
+    Where all queries are right, or none, the bound is one-sided: n of n are seen with a probability of 5 % if the share is 0.05^(1/n).
+    """
+    text = shown(of.mean, "percent")
+    if of.half_width is None:
+        if of.queries and of.mean in (0, 1):
+            bound = 0.05 ** (1 / of.queries)
+            return (
+                f"{text} (at least {shown(bound, 'percent')})"
+                if of.mean
+                else f"{text} (at most {shown(1 - bound, 'percent')})"
+            )
+        return text
+    if of.low <= 0 and of.high >= 1:
+        return f"{text} (interval not known: too few rows)"
+    if of.low < 0 or of.high > 1:
+        low, high = (shown(min(max(bound, 0.0), 1.0), "percent") for bound in (of.low, of.high))
+        return f"{text} ({low} to {high})"
+    return shown_interval(of, "percent")
+
+
+def point_threshold(of: OperatingPoint) -> str:
+    """`threshold 0.812`, or why there is none."""
+    if math.isfinite(of.threshold):
+        return f"threshold {shown_threshold(of.threshold)}"
+    return f"no threshold: {of.tpr.missing}"
+
+
+def shown_threshold(value: float) -> str:
+    """A threshold on the cosine with three decimals, or with those that tell it from 1."""
+    gap = abs(1 - value)
+    return rounded(
+        value, 3 if gap >= 0.01 or gap == 0 else min(16, 2 - math.floor(math.log10(gap)))
+    )
+
+
 def _number(value: float) -> str:
     return short(value, 3) if math.isfinite(value) else "not defined"
+
+
+def _of_space(name: str, value: float) -> str:
+    return shown(value, "percent") if name in SHARES else _number(value)
 
 
 def _points(of: Interval) -> str:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lossgauge.batch import ArrayLike, as_batch
+from lossgauge.batch import ArrayLike, as_batch, flattening
 from lossgauge.data.embedding_shards import Shard, read_shards
 from lossgauge.data.embeddings import check_widths
 from lossgauge.data.row_checks import check_range, checked_rows
@@ -118,17 +118,42 @@ def from_files(
 
 
 def from_arrays(embeddings: ArrayLike, labels: ArrayLike | None = None) -> Source:
-    """The rows of arrays. Raises InputError where they break a rule of `as_batch`."""
+    """The rows of arrays; labels are integers, or text as in a file.
+
+    Raises InputError where they break a rule of `as_batch`, and DataError for text labels as for those of a file.
+    """
     nothing = np.zeros(np.shape(embeddings)[:1], int)
+    names: dict[int, str] = {}
+    doubts: tuple[str, ...] = ()
+    if labels is not None and (words := _text(labels)) is not None:
+        labels, names, doubts = _labels(words, "labels, row {}".format, "labels")
     rows, numbers = as_batch(embeddings, nothing if labels is None else labels)
     array = rows.detach().cpu()
     if array.dtype == torch.bfloat16:
         array = array.float()
-    notes = () if labels is not None else ("no labels: all that needs them is left out",)
+    notes = doubts if labels is not None else ("no labels: all that needs them is left out",)
     known = None if labels is None else numbers.cpu().numpy()
     return _checked(
-        Source("embeddings", ("embeddings",), (array.numpy(),), known, {}, None, None, notes)
+        Source("embeddings", ("embeddings",), (array.numpy(),), known, names, None, None, notes)
     )
+
+
+def _text(labels: ArrayLike) -> np.ndarray | None:
+    """Labels of which at least one is text, one for each row; None for any others, which `as_batch` checks."""
+    if isinstance(labels, Tensor):
+        return None
+    try:
+        array = np.asarray(labels)
+        entries = np.asarray(labels, dtype=object)  # numpy writes 1 beside "a" as "1"
+    except Exception:
+        return None
+    if array.ndim != 1 or array.dtype.kind not in "OUT":
+        return None
+    if not any(isinstance(entry, str) for entry in entries):
+        return None
+    if array.dtype.kind == "U" and isinstance(labels, np.ndarray):
+        return array
+    return np.array([str(e) if isinstance(e, str) else e for e in entries], dtype=object)
 
 
 def _parts(shards: Sequence[Shard]) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
@@ -163,8 +188,8 @@ def _column(shards: Sequence[Shard], name: str) -> Any:
         shape = np.shape(column)
         if shape != (len(shard.embeddings),):
             raise DataError(
-                f"{shard.path} holds {len(shard.embeddings)} embeddings, but {column_name} has shape {shape}: "
-                "give one entry per row"
+                f"{shard.path} holds {len(shard.embeddings)} embeddings, but {column_name} has shape {shape}"
+                f"{flattening(shape) or ': give one entry per row'}"
             )
     # numpy would join integers of two kinds to floats, and integers and text to text
     kinds = {column.dtype.kind if isinstance(column, np.ndarray) else "" for column in columns}

@@ -22,9 +22,9 @@ class Copies(NamedTuple):
     of: Int64[Tensor, " copies"]
     """The first row with the same numbers."""
     inside_classes: int | None
-    """Copies of a row of their own class; None without labels."""
+    """Copies of an earlier row of their own class; None without labels."""
     between_classes: int | None
-    """Copies with another label than the first row; None without labels."""
+    """Copies of an earlier row of another class; None without labels. A row may be a copy of both kinds."""
     across_split: int | None
     """Test rows that are equal to a training row; None without a split."""
     by_class: dict[int, int]
@@ -56,9 +56,13 @@ def copies(
     inside = between = across = None
     by_class: dict[int, int] = {}
     if labels is not None:
-        same = labels[row] == labels[of]
-        inside, between = int(same.sum()), int((~same).sum())
-        label, size = labels[row][same].unique(return_counts=True)
+        given = labels.numpy()[rows]
+        same = _has_earlier_of_its_class(group, given)
+        differs = given != labels.numpy()[first[group]]
+        other = np.full(len(repeated), count)
+        np.minimum.at(other, group[differs], rows[differs])  # the first row with a second label
+        inside, between = int(same.sum()), int((differs | (other[group] < rows)).sum())
+        label, size = np.unique(given[same], return_counts=True)
         by_class = dict(zip(label.tolist(), size.tolist(), strict=True))
     if trains is not None:
         trained = np.zeros(len(repeated), dtype=bool)
@@ -80,3 +84,14 @@ def _groups(
     first = np.full(len(repeated), len(hashes))
     np.minimum.at(first, group, rows)
     return rows, group, first
+
+
+def _has_earlier_of_its_class(
+    group: Int64[np.ndarray, " some"], labels: Int[np.ndarray, " some"]
+) -> Bool[np.ndarray, " some"]:
+    """Whether an earlier row of the same group has the same label."""
+    order = np.lexsort((labels, group))  # stable: rows of one group and label keep their order
+    by_group, by_label = group[order], labels[order]
+    earlier = np.zeros(len(group), dtype=bool)
+    earlier[order[1:]] = (by_group[1:] == by_group[:-1]) & (by_label[1:] == by_label[:-1])
+    return earlier

@@ -26,8 +26,8 @@ CURVE_SCORES = 2000
 """Scores at which the rates of a resample are computed, of each kind of pair: fewer make no visible difference."""
 FEW_CLASSES = 10
 """With fewer classes, rows inside the classes are drawn again instead of classes."""
-LEAST_ROWS = 4
-"""Rows of a class that can choose a threshold of its own on one half and be measured on the other."""
+LEAST_ROWS = 10
+"""Rows of a class that can choose a threshold of its own on one half and be measured on the other: five have ten pairs."""
 
 
 class OperatingPoint(NamedTuple):
@@ -54,7 +54,7 @@ class Thresholds(NamedTuple):
     """(TPR + 1 − FAR) / 2 at that threshold, in [0.5, 1]."""
     per_class_gain: Interval | None
     """What a threshold for each class adds to that accuracy, measured on rows that did not choose it. None if fewer
-    than two classes have four rows."""
+    than two classes have ten rows."""
     genuine_count: int
     impostor_count: int
     row_count: int
@@ -93,8 +93,11 @@ def thresholds(
         eer=intervals[0],
         eer_threshold=_eer(sides.whole)[1],
         at_far=tuple(
-            OperatingPoint(far, _at_far(sides.whole, far)[1], of_far)
+            OperatingPoint(
+                far, threshold, of_far if math.isfinite(threshold) else _unknown(of_far, far, sides)
+            )
             for far, of_far in zip(fars, intervals[2:], strict=True)
+            for _, threshold in [_at_far(sides.whole, far)]
         ),
         best_threshold=float(sides.whole.score[sides.best]),
         best_accuracy=intervals[1],
@@ -275,13 +278,26 @@ def _interval(value: float, error: float, degrees: int, over: str) -> Interval:
     return Interval(value, t_quantile(degrees) * error, degrees + 1, degrees=degrees, over=over)
 
 
+def _unknown(of: Interval, far: float, sides: _Sides) -> Interval:
+    """Where no threshold is strict enough, resamples find some by chance, and their spread says nothing."""
+    count = len(sides.impostor.score)
+    highest = int((sides.impostor.score == sides.whole.score[0]).sum())
+    missing = (
+        "too few pairs of two classes for this FAR"
+        if count * far < 1
+        else f"{highest:,} of {count:,} pairs of two classes have the highest similarity"
+    )
+    return of._replace(half_width=None, degrees=None, missing=missing)
+
+
 def per_class_gain(
     similarity: Float[Tensor, "rows rows"], labels: Int[Tensor, " rows"], *, seed: int = 0
 ) -> Interval | None:
     """Mean gain in balanced accuracy if each class has its own threshold instead of the one best for all.
 
     Thresholds are chosen on one half of the rows of each class and measured on the other, and the reverse: on the
-    same pairs, more thresholds would always seem to help. It can be negative. Classes of fewer than four rows take no part.
+    same pairs, more thresholds would always seem to help. It can be negative. Classes of fewer than ten rows take no part: their own
+    threshold would be worse only because so few pairs choose it. None if fewer than two are left.
     """
     numbers, classes, sizes = labels.unique(return_inverse=True, return_counts=True)
     chosen = (sizes >= LEAST_ROWS).nonzero().flatten()

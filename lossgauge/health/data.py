@@ -59,18 +59,19 @@ def data_findings(
 
 def _label_errors(of: LabelErrors, names: Mapping[int, str] | None) -> Finding:
     pairs = Counter(zip(of.given.tolist(), of.suggested.tolist(), strict=True))
-    subject, most = "the labels", ""
+    most = ""
     if pairs:
         (given, suggested), _ = pairs.most_common(1)[0]
-        subject = classes_in_words([given], names)
-        other = classes_in_words([suggested], names)
+        one, other = (classes_in_words([label], names) for label in (given, suggested))
         rows = ", ".join(map(str, of.row[:MOST_SHOWN].tolist()))
-        most = f"; most often {subject} looks like {other}; first rows {rows}"
+        more = " (`--json` lists more)" if len(of.row) > MOST_SHOWN else ""
+        most = f"; most often {one} looks like {other}; first rows {rows}{more}"
     return finding(
         "label-errors",
         level_of(of.share, SUSPECTS),
-        subject,
-        f"{of.share:.1%} of {of.row_count:,} rows have {of.k} neighbours that agree on another class{most}",
+        "the labels",
+        f"{len(of.row):,} of {of.row_count:,} rows ({of.share:.1%}) have another class in most of their {of.k} nearest rows, and "
+        f"their own in none{most}",
         f"up to {SUSPECTS[0]:.0%} is usual in clean data",
         why="Their labels look wrong, or the two classes cannot be told apart by these embeddings. A wrong label pulls a sample to the "
         "wrong class, and counts as a miss in retrieval.",
@@ -90,10 +91,11 @@ def _copies(of: Copies, names: Mapping[int, str] | None) -> list[Finding]:
                 "copies",
                 level_of(of.inside_classes / count, COPIES_INSIDE),
                 classes_in_words(worst, names) if worst else "the rows",
-                f"{counted(of.inside_classes, 'row')} of {count:,} are copies of an earlier row of their class{first}",
+                f"{_equal(of.inside_classes, count)} an earlier row of the same class{first}",
                 f"up to {COPIES_INSIDE[0]:.0%} changes little",
                 why="Copies are found first, so retrieval looks better than it is, and their class looks more compact.",
-                advice="keep one row of each: `_, keep = numpy.unique(embeddings, axis=0, return_index=True)`",
+                advice="keep one row of each: `_, keep = numpy.unique(embeddings, axis=0, return_index=True); keep.sort()`; where copies have "
+                "two labels, correct these first",
             )
         )
     if of.between_classes is not None:
@@ -102,7 +104,7 @@ def _copies(of: Copies, names: Mapping[int, str] | None) -> list[Finding]:
                 "copies-between-classes",
                 level_of(of.between_classes / count, COPIES_BETWEEN),
                 "the labels",
-                f"{counted(of.between_classes, 'row')} of {count:,} equal a row with another label{first}",
+                f"{_equal(of.between_classes, count)} an earlier row with another label{first}",
                 "none should: one of the two labels is wrong",
                 why="The same input has two labels, so no loss can satisfy both.",
                 advice="look at these rows, and give them one label",
@@ -114,13 +116,17 @@ def _copies(of: Copies, names: Mapping[int, str] | None) -> list[Finding]:
                 "copies-across-split",
                 level_of(of.across_split / count, COPIES_ACROSS),
                 "the split",
-                f"{counted(of.across_split, 'test row')} of {count:,} equal a training row{first}",
+                f"{_equal(of.across_split, count)} a training row and {'is' if of.across_split == 1 else 'are'} on the test side{first}",
                 "none should: the test then repeats the training",
                 why="The test side has rows of the training side, so its numbers are too good.",
                 advice="remove these rows from the test side, or split by groups: all copies on one side",
             )
         )
     return findings
+
+
+def _equal(some: int, count: int) -> str:
+    return f"{some:,} of {counted(count, 'row')} {'equals' if some == 1 else 'equal'}"
 
 
 def _small_classes(sizes: Mapping[int, int], names: Mapping[int, str] | None) -> Finding:
@@ -135,7 +141,8 @@ def _small_classes(sizes: Mapping[int, int], names: Mapping[int, str] | None) ->
         "small-classes",
         level,
         classes_in_words(shown, names) if shown and level != "ok" else "the classes",
-        f"{len(single)} of {counted(count, 'class')} have one row, and {len(small)} have fewer than {SMALL}",
+        f"{len(single)} of {counted(count, 'class')} {'has' if len(single) == 1 else 'have'} one row, and {len(small)} "
+        f"{'has' if len(small) == 1 else 'have'} fewer than {SMALL}",
         f"a class of one row has no positive; up to {SINGLES[0]:.0%} of them changes little",
         why="A class of one row is never a positive pair and is left out of retrieval; the spread of one with few rows is uncertain.",
         advice="collect more rows or leave these classes out; with a loss of pairs, `sampler: m_per_class` and `small_classes: repeat`",

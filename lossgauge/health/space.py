@@ -54,6 +54,8 @@ EQUAL_NORMS = 1e-3
 """Row norms whose largest is above the smallest by at most this share are equal."""
 FEW_ROWS = 15
 """A finding about a class with fewer rows is never `act`: chance alone gives such classes."""
+LEAST_ROWS = 20
+"""With fewer rows in all, a cone, few directions and classes that are not separated are not judged: chance gives them."""
 
 
 def space_findings(
@@ -66,20 +68,24 @@ def space_findings(
     """What the geometry of unit vectors says about their space, the worst first.
 
     `names` are the class names by label. Without the `width` of the rows, the check of directions in use is left out
-    where there are more classes than such a width usually has. A space at one point gives that finding only.
+    where there are more classes than such a width usually has. A space at one point gives that finding only. Of fewer than
+    20 rows, a cone, few directions and separation are not judged.
     """
     collapse = _collapse(geometry)
     if collapse is not None and collapse.level == "act":
         return [collapse]
     findings = [
         collapse,
-        _cone(geometry),
-        _few_directions(geometry, width),
         _class_collapse(geometry, names),
         _neural_collapse(geometry),
-        _not_separated(geometry),
         _same_place(geometry, names),
     ]
+    if geometry.sample_count >= LEAST_ROWS:
+        findings += [
+            _cone(geometry),
+            _few_directions(geometry, width),
+            _not_separated(geometry),
+        ]
     if hubness is not None:
         findings.append(_hubs(hubness))
     return worst_first(found for found in findings if found is not None)
@@ -91,11 +97,13 @@ def norm_findings(
     cosine_recall: float,
     dot_recall: float,
     difference: Interval | None = None,
+    sample: int | None = None,
 ) -> list[Finding]:
     """Whether the norms of the rows matter: R@1 by cosine beside R@1 by dot product, of rows that are not normalised.
 
     `norms` are the smallest and the largest. An empty list if they are equal, where both rank alike. `difference` is that of
-    the two, paired by query: if it has an interval with 0 inside, it may be chance, and the level is `ok`.
+    the two, paired by query: if it has an interval with 0 inside, it may be chance, and the level is `ok`. `sample` is the number
+    of rows that were compared, where these are not all.
     """
     smallest, largest = norms
     if not largest > smallest * (1 + EQUAL_NORMS):
@@ -104,15 +112,16 @@ def norm_findings(
     by_norm = lost < 0
     paired = difference is not None and difference.half_width is not None
     by_chance = difference is not None and paired and not difference.excludes_zero
+    of_sample = "" if sample is None else f" among a sample of {sample:,} rows"
     sure = f" (difference {_points(difference)}, paired by query)" if difference and paired else ""
     return [
         finding(
             "norms",
             "ok" if by_chance else level_of(abs(lost), NORMS),
             "the space",
-            f"R@1 is {cosine_recall:.1%} by cosine and {dot_recall:.1%} by dot product{sure}; row norms are between "
+            f"R@1{of_sample} is {cosine_recall:.1%} by cosine and {dot_recall:.1%} by dot product{sure}; row norms are between "
             f"{' and '.join(_told_apart(smallest, largest))}",
-            f"a difference of up to {100 * NORMS[0]:g} points is small, and one whose interval contains 0 may be chance",
+            f"a difference of up to {100 * NORMS[0]:g} point is small, and one whose interval contains 0 may be chance",
             why="The norms carry information that cosine drops."
             if by_norm
             else "Rows with a large norm are near to everything by dot product, so they push the right rows back.",
@@ -137,7 +146,7 @@ def _told_apart(smallest: float, largest: float) -> tuple[str, str]:
 
 
 def chance_ratio(geometry: Geometry) -> float:
-    """Mean squared distance of class means, divided by its expectation if the labels were dealt at random.
+    """Mean squared distance of class means, divided by its expectation if the labels were in random order.
 
     About 1 for labels that have nothing to do with the rows, whatever the sizes of the classes: E‖μ − μ'‖² is then
     σ²/N + σ²/N'. The within-class variance estimates σ², so the ratio is an F statistic. NaN if no class has two rows.
@@ -165,20 +174,25 @@ def _collapse(of: Geometry) -> Finding | None:
         else f"both below {COLLAPSED:g} mean that all samples are at one point",
         why="All samples are at one point, so nothing can be told apart. Equal points have no direction to leave in, so the training "
         "does not recover by itself.",
-        advice="start again with a tenth of the learning rate, or with a loss that has no such resting point, such as scl",
+        advice="start again with a tenth of the learning rate, or with `scl` or `info_nce`, which push apart what differs only a little",
     )
 
 
 def _cone(of: Geometry) -> Finding | None:
     if math.isnan(of.offset):
         return None
+    level = level_of(of.offset, CONE)
     return finding(
         "cone",
-        level_of(of.offset, CONE),
+        level,
         "the space",
         f"two samples{' of different classes' if of.class_count > 1 else ''} have a similarity of about {of.offset:.2f} on average",
-        f"0 if the sphere is used evenly; from {CONE[1]:g} on any two look the same",
-        why="All embeddings point in nearly the same direction, so every similarity is high and no threshold on it means much.",
+        f"0 if the sphere is used evenly; above {CONE[0]:g} the embeddings share a large common part, above {CONE[1]:g} any two look "
+        "the same",
+        why="All embeddings point in nearly the same direction, so every similarity is high and no threshold on it means much."
+        if level == "act"
+        else "A large part of each embedding is common to all, so similarities are high on average, and a threshold from another model "
+        "does not fit.",
         advice="subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`; "
         "or train with a loss that pushes classes apart",
     )
@@ -281,7 +295,7 @@ def _not_separated(of: Geometry) -> Finding | None:
         "not-separated",
         level_of(ratio, CHANCE),
         "the space",
-        f"class means are {ratio:.1f} times as far apart (squared) as with labels dealt at random",
+        f"class means are {ratio:.1f} times as far apart (squared) as with labels in random order",
         f"1 is chance; below {CHANCE[1]:g} the labels have nothing to do with the rows",
         why="Classes are hardly apart. Either the rows and the labels are not in the same order, or nothing has been learned.",
         advice="check that labels[i] belongs to embeddings[i] (a shuffled loader, a sorted file); then train longer",
@@ -330,9 +344,15 @@ def _hubs(of: Hubness) -> Finding | None:
         "hubs",
         level_of(of.skew, HUBS),
         "the space",
-        f"row {of.most_found_row} is among the {of.k} nearest of {of.most_found} of {of.row_count:,} rows, and "
-        f"{of.never_found:.0%} of the rows are among the nearest of none (skew {of.skew:.1f})",
+        f"row {of.most_found_row} is among the {of.k} nearest of {of.most_found} of {of.row_count:,} rows"
+        + (
+            f", and {of.never_found:.1%} of the rows are among the nearest of none"
+            if of.never_found
+            else ""
+        )
+        + f" (skew {of.skew:.2f})",
         f"each row is found {of.k} times on average; a skew below {HUBS[0]:g} is usual",
-        why="A few rows are near to very many others (hubs), so searches return them again and again, and other rows are never found.",
-        advice="look at that row (an empty or blank input?); subtract the mean of the training embeddings and normalise again",
+        why="A few rows are near to very many others (hubs), so searches return them again and again"
+        + (", and other rows are never found." if of.never_found else "."),
+        advice="look at that row, which may be an empty or blank input; subtract the mean of the training embeddings and normalise again",
     )

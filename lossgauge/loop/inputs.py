@@ -45,9 +45,7 @@ def check_embeddings(embeddings: Any, *, may_be_empty: bool = False) -> Tensor:
     return embeddings
 
 
-def check_labels(
-    labels: Any, embeddings: Tensor, *, need_pair: bool = True
-) -> Int[Tensor, " batch"]:
+def check_labels(labels: Any, embeddings: Tensor) -> Int[Tensor, " batch"]:
     """The labels of a batch: one integer for each row, on the device of the embeddings. Raises InputError."""
     if embeddings.ndim != 2:
         raise InputError(
@@ -73,10 +71,6 @@ def check_labels(
         raise InputError(
             f"labels must be on the device of the embeddings, {embeddings.device}, got {labels.device}; "
             f"move them with labels.to({str(embeddings.device)!r})"
-        )
-    if need_pair and len(numbers) == 1:
-        raise InputError(
-            "the batch has one row, so it has no pair; use drop_last=True in the DataLoader, or larger batches"
         )
     return numbers
 

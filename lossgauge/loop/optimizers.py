@@ -7,15 +7,15 @@ A fused optimiser gets scaled gradients, and is called on skipped steps as well:
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossgauge.errors import InputError
-from lossgauge.loop.parameter_gradients import gradient_norms, is_sharded
+from lossgauge.loop.parameter_gradients import gradient_norms, is_sharded, widest
 from lossgauge.loop.records import OfOptimizer
 
 _FRAMES = 16
@@ -29,6 +29,10 @@ class WatchedOptimizer:
         self.optimizer = optimizer
         self.loss_parameters: set[int] = set()
         """Ids of the parameters that belong to a loss."""
+        self.update_count = 0
+        """Updates until one had a learning rate above 0."""
+        self.had_rate = False
+        """Whether a group had a learning rate other than 0 at an update."""
         self.factors: list[tuple[int, Tensor]] = []
         self._norms: dict[str, Float[Tensor, " parts"] | None] = {}
         self._unscaled_by: Float[Tensor, ""] | None = None
@@ -51,6 +55,16 @@ class WatchedOptimizer:
             _mark(parameter) != mark or (mark is not None and is_sharded(parameter))
             for parameter, mark in zip(self.parameters(), self._marks, strict=False)
         ) or any(is_sharded(parameter) for parameter in self.parameters())
+
+    def has_gradients(self) -> bool:
+        """Whether any parameter has a gradient, from whatever loss."""
+        return any(parameter.grad is not None for parameter in self.parameters())
+
+    def note_rate(self) -> None:
+        """Before each update: whether it can move a parameter. A rate that is a tensor of a GPU is not read."""
+        if not self.had_rate:
+            self.update_count += 1
+            self.had_rate = any(_may_move(group.get("lr")) for group in self.optimizer.param_groups)
 
     def after_backward(self, factors: Sequence[tuple[int, Tensor]]) -> None:
         """Read the gradients as they are before any clipping."""
@@ -114,6 +128,29 @@ class WatchedOptimizer:
         return head, own
 
 
+def checksums(
+    modules: Iterable[nn.Module | None], optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[int, Float[Tensor, "2"]]:
+    """By id, sum and norm of the parameters of modules that no optimiser has: they tell whether another one changes them.
+
+    Without waiting for a GPU. Costs nothing where the optimisers have all of them.
+    """
+    trained = {id(p) for of in optimizers for group in of.param_groups for p in group["params"]}
+    return {
+        id(parameter): _checksum(parameter)
+        for module in modules
+        if module is not None
+        for parameter in module.parameters()
+        if parameter.requires_grad and id(parameter) not in trained
+    }
+
+
+def _checksum(parameter: Tensor) -> Float[Tensor, "2"]:
+    values = _local(parameter.detach())
+    wide = widest(values)
+    return torch.stack((values.sum(dtype=wide), torch.linalg.vector_norm(values, dtype=wide)))
+
+
 def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
     """The optimiser of torch inside the wrapper of a library, whose `step` is the one that is called.
 
@@ -150,6 +187,13 @@ def _mark(parameter: Tensor) -> int | None:
     """Changes with the gradient of a parameter: its version; None without one."""
     gradient = parameter.grad
     return None if gradient is None else gradient._version
+
+
+def _may_move(rate: Any) -> bool:
+    """Whether a learning rate may be other than 0; some optimisers have none."""
+    if isinstance(rate, Tensor) and rate.device.type != "cpu":
+        return True
+    return rate is None or bool(rate != 0)
 
 
 def _local(gradient: Tensor) -> Tensor:

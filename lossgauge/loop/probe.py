@@ -28,7 +28,7 @@ from lossgauge.distributed.gathered_loss import Gathered
 from lossgauge.errors import InputError, RunError, nearest
 from lossgauge.loop.hooks import after_evaluation, after_forward, unwrapped_loss
 from lossgauge.loop.inputs import check_embeddings, check_labels, check_value, output_embeddings
-from lossgauge.loop.optimizers import WatchedOptimizer, unwrapped
+from lossgauge.loop.optimizers import WatchedOptimizer, checksums, unwrapped
 from lossgauge.loop.recorder import LoopRecorder, is_recomputed
 from lossgauge.loop.records import Update
 from lossgauge.loop.rows import Rows
@@ -70,10 +70,7 @@ class Probe:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise InputError(f"every must be a whole number of updates from 1, got {every!r}")
         if on_nan not in get_args(OnNan):
-            raise InputError(
-                f"on_nan must be one of {', '.join(get_args(OnNan))}, got {on_nan!r}"
-                f"{nearest(str(on_nan), get_args(OnNan))}"
-            )
+            raise InputError(f"unknown on_nan {on_nan!r}{nearest(str(on_nan), get_args(OnNan))}")
         given = [] if optimizer is None else _several(optimizer)
         self.losses: list[str] = []
         """The names of the losses, the first one first."""
@@ -93,6 +90,8 @@ class Probe:
         self._space: Space | None = None
         self._batch: tuple[Tensor, Tensor] | None = None
         """What the first loss was called with last: embeddings and labels."""
+        self._at_first: dict[int, Tensor] | None = None
+        """Of parameters of losses that are in no optimizer of the probe: what their values were at the first batch."""
         self._told = False
         self._left_out: list[Record] = []
         """Rows that are not finite, with `on_nan="leave-out"`."""
@@ -135,12 +134,12 @@ class Probe:
         if is_recomputed():
             return embeddings
         self._recorder.start_batch()
+        if self._at_first is None:
+            self._at_first = checksums(self._modules, self._optimizers)
         if self._recorder.is_recording:
             shared = any(_rank_count(module) > 1 for module in self._modules)
             check_embeddings(embeddings, may_be_empty=shared)
-            numbers = (
-                None if labels is None else check_labels(labels, embeddings, need_pair=not shared)
-            )
+            numbers = None if labels is None else check_labels(labels, embeddings)
             self._recorder.take_embeddings(embeddings, numbers)
         return embeddings
 
@@ -227,12 +226,18 @@ class Probe:
 
         return findings(
             self.rows,
-            modules=[module for module in self._modules if module is not None],
-            optimizers=[watched.optimizer for watched in self._watched],
+            losses=self.losses,
+            modules=self._modules,
+            model=self._model,
+            optimizers=self._optimizers,
+            at_first=self._at_first or {},
             batch=self._batch,
             space=self._space,
             left_out=self._left_out,
             never_stepped=self._recorder.never_stepped(),
+            without_rate=min((watched.update_count for watched in self._watched), default=0)
+            if not any(watched.had_rate for watched in self._watched)
+            else 0,
             relabelled=self._rows.relabelled,
         )
 
@@ -275,6 +280,10 @@ class Probe:
         self._steps.finish()
 
     # --- hooks
+
+    @property
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        return [watched.optimizer for watched in self._watched]
 
     def _watch_steps(self, watched: WatchedOptimizer) -> None:
         def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

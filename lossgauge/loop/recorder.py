@@ -12,17 +12,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lossgauge.errors import InputError
 from lossgauge.loop.hooks import is_in_backward, tensors_in
 from lossgauge.loop.inputs import as_rows, labels_among
 from lossgauge.loop.optimizers import WatchedOptimizer
+from lossgauge.loop.parameter_gradients import widest
 from lossgauge.loop.records import Arrival, Call, Part, Update
 from lossgauge.types import Evaluation
 
 MOST_PARTS = 64
 """Calls of `probe.embeddings` without a call of the loss, or updates skipped in a row, after which it is an error."""
+
+_ON_ONE_THREAD = 2**18
+"""Numbers in a gradient up to which one compiled pass on one thread is faster than six operations of torch."""
 
 
 @dataclass
@@ -62,6 +67,8 @@ class LoopRecorder:
         self._in_closure = False
         self._arrived = self._came_through_loss = False
         self._without_parameters = self._called_alone = False
+        self._empty_update: str | None = None
+        """Why an update was made without any gradient, while none has ever arrived."""
         self._skipped_in_a_row = 0
 
     @property
@@ -75,8 +82,12 @@ class LoopRecorder:
         """Before the embeddings of a batch: end what the last batch has begun."""
         if self._stepped and not self._in_closure:
             self._commit()
-        if self._recording and self._calls and not self._arrived:
+        if self._arrived or not self._recording:
+            return
+        if self._calls:
             raise InputError(_NO_GRADIENT if self._without_parameters else _NO_BACKWARD)
+        if self._empty_update is not None:
+            raise InputError(self._empty_update)
 
     def take_embeddings(self, embeddings: Tensor, labels: Tensor | None) -> None:
         """Watch the gradient of these embeddings."""
@@ -192,6 +203,7 @@ class LoopRecorder:
     def _take_step(self, watched: WatchedOptimizer) -> None:
         if watched in self._stepped:  # another optimiser does not take part in each update
             self._commit()
+        watched.note_rate()
         if self._recording:
             watched.before_update(self._scaler)
         self._stepped.append(watched)
@@ -228,6 +240,7 @@ class LoopRecorder:
     def _commit(self, *, skipped: bool = False) -> None:
         if not skipped:
             self._skipped_in_a_row = 0
+            self._check_update()
         self._group, self._calls = (self._group, self._calls) if skipped else ([], [])
         passes, self._passes = self._passes, []
         stepped, self._stepped = self._stepped, []
@@ -241,6 +254,21 @@ class LoopRecorder:
             for part in parts:
                 part.let_go()
             self._on_update(Update(step, self.epoch, parts, calls, taken, skipped))
+
+    def _check_update(self) -> None:
+        """Whether a batch was followed by an update without any gradient. Once a gradient has arrived, a loop may skip backward."""
+        if (
+            self._group
+            and not self._arrived
+            and not any(watched.has_gradients() for watched in self.optimizers)
+        ):
+            self._empty_update = (
+                _NO_GRADIENT
+                if self._without_parameters
+                else _NO_BACKWARD
+                if self._calls
+                else _NO_LOSS
+            )
 
     def never_stepped(self) -> list[int]:
         """The places of the optimisers that made no update although another one did."""
@@ -258,6 +286,8 @@ class LoopRecorder:
             return _NO_GRADIENT
         if self._arrived:
             return None if self.updated else _NO_STEP
+        if self._empty_update is not None:
+            return self._empty_update
         if self._calls:
             return _NO_BACKWARD
         if self._group:
@@ -291,12 +321,31 @@ def arrival_of(gradient: Tensor, embeddings: Tensor) -> Arrival:
     """
     number = torch.promote_types(gradient.dtype, torch.float32)
     at, rows = gradient.to(number), embeddings.to(number)
-    lengths = torch.linalg.vector_norm(rows, dim=1)
-    divisors = lengths.clamp_min(torch.finfo(number).tiny)
+    on_cpu = at.device.type == "cpu"
+    if not on_cpu or at.numel() > _ON_ONE_THREAD:
+        numbers = _in_torch(at, rows, added_in=number if on_cpu else widest(at))
+        if not on_cpu or all(_SAFE[0] < most < _SAFE[1] for most in numbers[::2].amax(1).tolist()):
+            return Arrival(gradient, numbers)
+    from lossgauge.kernels.gradient_rows import gradient_rows
+
+    return Arrival(gradient, gradient_rows(at, rows))
+
+
+_SAFE = (1e-6, 1e18)
+"""Largest norms whose squares, and those of much shorter rows, fit into float32; beyond it the kernel adds in float64."""
+
+
+def _in_torch(
+    at: Float[Tensor, "batch width"], rows: Float[Tensor, "batch width"], *, added_in: torch.dtype
+) -> Float[Tensor, "3 batch"]:
+    lengths = torch.linalg.vector_norm(rows, dim=1, dtype=added_in)
+    divisors = lengths.clamp_min(torch.finfo(rows.dtype).tiny)
     along = torch.linalg.vecdot(at, rows).div_(divisors).div_(divisors)
     across = torch.addcmul(at, rows, along[:, None], value=-1)
-    norms, tangent_norms = (torch.linalg.vector_norm(of, dim=1) for of in (at, across))
-    return Arrival(gradient, torch.stack((norms, tangent_norms, lengths)))
+    norms, tangent_norms = (
+        torch.linalg.vector_norm(of, dim=1, dtype=added_in) for of in (at, across)
+    )
+    return torch.stack((norms, tangent_norms, lengths))
 
 
 def _both(part: Part, one: Arrival, other: Arrival) -> Arrival:

@@ -77,6 +77,10 @@ class Rows:
         _add_batches(rows, updates, read)
         self.relabelled += _relabelled(updates, read)
         self._norms += _add_gradients(rows, updates, read)
+        for place, row in enumerate(rows, start=len(self._rows)):
+            if row["not_finite"] is not None and not row["skipped"]:
+                self._norms[place] = None  # nor do they count for g₀
+                row |= dict.fromkeys(column for column in row if _is_spoiled(column))
         self._rows += rows
         return rows
 
@@ -175,10 +179,11 @@ class Rows:
                     continue
                 whole = _divided(_norm(read(before)), first.total)
                 norms[f"{part}_gradient"].append(whole)
-                if after is None:
-                    continue
-                clipped = _divided(_norm(read(after)) * unscaled, first.total)
-                if of.unscaled_by is None and first.may_be_scaled and _differ(whole, clipped):
+                # None: the gradients were cleared between `backward` and the update
+                used = 0.0 if after is None else _norm(read(after)) * unscaled
+                clipped = _divided(used, first.total)
+                unknown = used > 0 and of.unscaled_by is None and first.may_be_scaled
+                if unknown and _differ(whole, clipped):
                     self.unclear_scale = True
                     clipped = None
                 norms[f"clipped_{part}_gradient"].append(clipped)
@@ -196,6 +201,21 @@ _GRADIENTS = (
     "gradient_per_active",
     *("head_gradient", "loss_gradient", "clipped_head_gradient", "clipped_loss_gradient"),
 )
+
+
+_OF_TERMS = (
+    *("term_count", "active_count", "term_active_ratio", "skipped_anchor_ratio"),
+    *("mean_weight", "effective_share", "pull", "push"),
+)
+
+
+def _is_spoiled(column: str) -> bool:
+    """Whether a number means nothing where a part of the update is not finite: a loss may leave NaN rows out, and say 0."""
+    return column.startswith("loss_value") or column in (
+        *_OF_TERMS,
+        *_GRADIENTS,
+        *GRADIENT_SHARES,
+    )
 
 
 class _OfLoss(NamedTuple):

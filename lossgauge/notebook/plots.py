@@ -36,6 +36,26 @@ class Plots:
             return _figure(tradeoff(self._study.view, dataset), dataset)
         return stacked({name: _figure(tradeoff(self._study.view, name), name) for name in names})
 
+    def sensitivity(self, dataset: str | None = None) -> go.Figure:
+        """R@1 and intra of each loss at multiples of its margin, temperature or scale, on one dataset.
+
+        Raises InputError if the study has no key `sensitivity`, or if no such run has ended.
+        """
+        from lossgauge.report.figures.sensitivity import sensitivity
+
+        dataset = self._study.dataset_named(dataset)
+        return _figure(sensitivity(self._study.view, dataset), dataset)
+
+    def search_trials(self, dataset: str | None = None) -> go.Figure:
+        """Each trial of the searches on one dataset: its objective on the validation slice against each setting.
+
+        Raises InputError if the study has no key `tune`, or if no trial has ended.
+        """
+        from lossgauge.report.figures.search_trials import search_trials
+
+        dataset = self._study.dataset_named(dataset)
+        return _figure(search_trials(self._study.view, dataset), dataset)
+
 
 def _figure(figure: dict[str, Any] | None, dataset: str) -> go.Figure:
     """A chart of the report as an object of plotly. Raises InputError where there is nothing to draw."""

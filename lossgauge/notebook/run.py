@@ -14,6 +14,7 @@ from lossgauge.study.engines import Resources
 from lossgauge.study.forecast import Forecast
 from lossgauge.study.progress import Progress
 from lossgauge.study.progress_bars import show_progress
+from lossgauge.study.time_limit import TimeLimit
 from lossgauge.types import FeatureSet
 
 
@@ -28,6 +29,7 @@ def run_study(
     cpus: float | None = None,
     gpus: float = 0.0,
     download: bool = False,
+    minutes: float | None = None,
     progress: bool | Progress = True,
 ) -> Study:
     """Run a study, write its report, and load it. What is done already is not done again.
@@ -35,7 +37,8 @@ def run_study(
     `study` is a built-in name (`demo`, `paper`), a YAML file, or a dict with the keys of such a file. `set` changes
     some of its keys, with dots for nested ones: `{"epochs": 10, "tune.trials": 20}`. Results go to `out`, by default
     lossgauge-results/NAME. `progress` is True for bars or lines, False for silence, or a `Progress` of your own.
-    The other arguments are the options of `lossgauge study`.
+    With `minutes`, no run is started that would end later; the same call continues. The other arguments are the options of
+    `lossgauge study`.
 
     A failed run is a row of `failures`; the other runs continue. Raises a LossgaugeError for a mistake in the study,
     and if no dataset can be used.
@@ -44,6 +47,7 @@ def run_study(
     from lossgauge.study.runner import run_study as run
 
     folder = _folder(study, out)
+    limit = TimeLimit(minutes)
     with _shown(progress) as shown:
         run(
             load_plan(study, set or {}),
@@ -51,6 +55,7 @@ def run_study(
             progress=shown,
             download=download,
             resources=Resources(engine, jobs, device, cpus, gpus),
+            limit=limit,
         )
     loaded = Study(folder)
     write_page(loaded.view, folder / "report.html")

@@ -25,6 +25,7 @@ from lossgauge.types import Record
 
 if TYPE_CHECKING:
     from lossgauge.deployment.export import HeadExport
+    from lossgauge.report.comparison import StudyComparison
     from lossgauge.report.text.findings import TopicAnswer
 
 HEADLINE = ("recall_at_1", "map_at_r", "test_intra", "compaction_epochs")
@@ -146,6 +147,19 @@ class Study:
             return all_records(self.view, stated)
         return records_on(self.view, self.dataset_named(dataset), stated)
 
+    def compare(self, other: Study | str | Path) -> StudyComparison:
+        """What differs in another study of the same data: its numbers minus those of this one, with 95 % intervals.
+
+        `print` shows it, `.differences` and `.changed` have the parts, `.plain` everything as JSON. `other` is a study or
+        its folder. Reads the queries of all runs that are compared. Raises InputError if the two share no dataset.
+        """
+        from lossgauge.report.comparison import compare
+
+        if not isinstance(other, Study | str | Path):
+            raise InputError(f"compare takes a study or its folder, got {other!r}")
+        second = other if isinstance(other, Study) else Study(Path(other))
+        return compare(self.view, second.view, (str(self.folder), str(second.folder)))
+
     def answers(self, dataset: str | None = None) -> list[TopicAnswer]:
         """What the losses do to one dataset's space, by topic: `sentence` says what, `evidence` has the numbers."""
         from lossgauge.report.text.answer import answers
@@ -180,8 +194,8 @@ class Study:
         """The figures of the report."""
         return Plots(self)
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the report, one HTML file, to `path` or to report.html in the study's folder.
+    def report(self, path: str | Path | None = None, *, full: bool = False) -> Path:
+        """Write the report, one HTML file, to `path` or to report.html in the study's folder; `full` unfolds all its parts.
 
         Raises InputError if `path` holds anything but a report, DiskError if it cannot be written.
         """
@@ -189,7 +203,24 @@ class Study:
 
         target = Path(path) if path is not None else self.folder / "report.html"
         check_replaceable(target)
-        return write_page(self.view, target)
+        return write_page(self.view, target, full=full)
+
+    def paper(
+        self,
+        out: str | Path | None = None,
+        *,
+        formats: Sequence[str] = ("md",),
+        figures: Sequence[str] = (),
+    ) -> Path:
+        """Write the paper's tables (`formats`: md, latex, csv) and figures (`figures`: pdf, svg, png), and return their folder.
+
+        Without `out`: export/paper in the study's folder. An earlier folder of them is replaced. Raises InputError for an
+        unknown format and for a folder with other content, MissingExtra if figures need matplotlib.
+        """
+        from lossgauge.export import export_paper
+
+        target = None if out is None else Path(out)
+        return export_paper(self.view, target, formats=formats, figures=figures)
 
     def export(
         self, to: str, out: str | Path | None = None, *, quote_formulas: bool = False

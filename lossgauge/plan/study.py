@@ -224,6 +224,8 @@ class Plan(BaseModel):
         Field(max_length=MOST_ENTRIES),
     ] = []
     """Each loss is run again with its margin, temperature or scale multiplied by these factors."""
+    images: Literal["thumbnails", "none"] = "thumbnails"
+    """Whether the study's folder and its page hold small pictures of the images they show."""
     claims: Claims = []
     """Claims of your own that the report tests beside those of the paper."""
 

@@ -13,16 +13,19 @@ from lossgauge.report.page import page
 from lossgauge.results.view import StudyView
 
 
-def write_page(view: StudyView, path: Path, claims: Sequence[ClaimPlan] = ()) -> Path:
+def write_page(
+    view: StudyView, path: Path, claims: Sequence[ClaimPlan] = (), *, full: bool = False
+) -> Path:
     """`path`, which now holds the whole report, or is as it was before. The same results give the same bytes.
 
-    `claims` are tested beside those of the paper and of the study's file; PlanError for an unknown loss or column.
+    `claims` are tested beside those of the paper and of the study's file; PlanError for an unknown loss or column. `full` unfolds
+    all parts of the page.
 
     Raises InputError where `path` exists and is not a regular file, and where rows of one dataset come from different
     splits; DiskError where it cannot be written.
     """
     advice = "fix that and run `lossgauge report`, or give another path (--out)"
-    return write_html(lambda: page(view, claims), path, advice=advice)
+    return write_html(lambda: page(view, claims, full=full), path, advice=advice)
 
 
 def write_html(make: Callable[[], str], path: Path, *, advice: str) -> Path:
@@ -32,7 +35,7 @@ def write_html(make: Callable[[], str], path: Path, *, advice: str) -> Path:
     written.
     """
     try:
-        _check_place(path)
+        _check_place(path, advice="give another path")
         html = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
@@ -49,21 +52,23 @@ GENERATOR = b'<meta name="generator" content="lossgauge">'
 """In the head of every page."""
 
 
-def check_replaceable(path: Path) -> None:
-    """InputError where a report must not replace `path`: a file that is not a report, a link, a device."""
+def check_replaceable(path: Path, *, option: str = "--out") -> None:
+    """InputError where a report must not replace `path`: a file that is not a report, a link, a device.
+
+    `option` is the one of the command line that gives the path.
+    """
+    advice = f"give another path ({option})"
     try:
-        _check_place(path)
+        _check_place(path, advice=advice)
         with path.open("rb") as file:
             if GENERATOR in file.read(4096):
                 return
     except OSError:
         return  # `write_page` says what is wrong
-    raise InputError(
-        f"{path} exists and is not a lossgauge report; delete it, or give another path (--out)"
-    )
+    raise InputError(f"{path} exists and is not a lossgauge report; delete it, or {advice}")
 
 
-def _check_place(path: Path) -> None:
+def _check_place(path: Path, *, advice: str) -> None:
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -71,7 +76,7 @@ def _check_place(path: Path) -> None:
     if not stat.S_ISREG(mode):
         raise InputError(
             f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}, and a report can only replace a regular "
-            "file; give another path (--out)"
+            f"file; {advice}"
         )
 
 

@@ -8,22 +8,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from lossgauge.plan.claim import ClaimPlan
 from lossgauge.report.embed_json import plain
 from lossgauge.report.figures.style import plot_text
-from lossgauge.report.naming import display_name
+from lossgauge.report.naming import MARKS, display_name
+from lossgauge.report.plotly_bundle import plotly_script
 from lossgauge.report.sections import (
+    FURTHER_TABLES,
     TABLES,
     dataset_sections,
+    retrieval_charts,
     sensitivity_sections,
     tuning_sections,
 )
@@ -36,7 +40,9 @@ from lossgauge.report.text.missing import datasets_left_out, missing, notes_on_d
 from lossgauge.report.text.predictors import predictors
 from lossgauge.report.text.ranks import ranks
 from lossgauge.report.text.selection import selection
+from lossgauge.report.text.short_answer import short_answer
 from lossgauge.report.text.tuning import budget
+from lossgauge.report.your_data import your_data
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
 from lossgauge.terminal import safe
@@ -45,38 +51,74 @@ from lossgauge.types import Record
 OVERVIEW = ("recall_at_1", "test_intra", "compaction_epochs")
 
 
-def page(view: StudyView, own_claims: Sequence[ClaimPlan] = ()) -> str:
-    """The report as HTML; about 5 MB, nearly all of it plotly.js. The same results give the same bytes.
+def page(view: StudyView, own_claims: Sequence[ClaimPlan] = (), *, full: bool = False) -> str:
+    """The report as HTML; 1.5 MB of it are plotly.js. The same results give the same bytes.
 
-    Raises InputError where rows of one dataset come from different splits.
+    The first screen holds the answer; the rest is folded, unless `full`. Raises InputError where rows of one dataset come from
+    different splits.
     """
     view = view.portable()
     view.check_one_split()
-    return render(
-        "report.html",
-        question=question(view),
-        selection=selection(view),
-        answers=answers(view),
-        no_answer=NO_ANSWER,
-        overview=overview(view, [COLUMNS[column] for column in OVERVIEW]),
-        ranks=ranks(view),
-        intervals=interval_notes(view),
-        tunings=tuning_sections(view),
-        budget=budget(view),
-        claims=claims(view, own_claims),
-        sensitivities=sensitivity_sections(view),
-        predictors=predictors(view),
-        sections=dataset_sections(view),
-        health_warnings=grouped(health_warnings(view)),
-        glossary=TABLES,
-        missing=missing(view),
-        left_out=datasets_left_out(view),
-        notes=notes_on_data(view),
-        plan=_readable(view.plan),
-        assumptions=view.assumptions,
-        environment=view.environment,
-        has_tuned=bool(view.tuned),
-    )
+    warnings = health_warnings(view)
+    content = {
+        "full": full,
+        "question": question(view),
+        "selection": selection(view),
+        "short": short_answer(view),
+        "charts": retrieval_charts(view),
+        "answers": answers(view),
+        "no_answer": NO_ANSWER,
+        "overview": overview(view, [COLUMNS[column] for column in OVERVIEW]),
+        "ranks": ranks(view),
+        "intervals": interval_notes(view),
+        "tunings": tuning_sections(view),
+        "budget": budget(view),
+        "claims": claims(view, own_claims),
+        "sensitivities": sensitivity_sections(view),
+        "predictors": predictors(view),
+        "sections": dataset_sections(view),
+        "your_data": your_data(view),
+        "health_warnings": grouped(warnings),
+        "levels": Counter(warning.finding.level for warning in warnings),
+        "glossary": (*TABLES, *FURTHER_TABLES),
+        "missing": missing(view),
+        "left_out": datasets_left_out(view),
+        "notes": notes_on_data(view),
+        "plan": _readable(view.plan),
+        "assumptions": view.assumptions,
+        "environment": view.environment,
+        "has_tuned": bool(view.tuned),
+    }
+    return render("report.html", **content, contents=_contents(content))
+
+
+class Entry(NamedTuple):
+    """A line of the table of contents."""
+
+    id: str
+    title: str
+
+
+def _contents(content: Record) -> list[Entry]:
+    """The parts of the page, in its order; only those that this study has."""
+    sections = content["sections"]
+    entries = [
+        ("answer", "The answer", True),
+        ("your-data", "Your data", content["your_data"]),
+        ("details", "The answer in detail", content["answers"]),
+        ("health-warnings", "Is this normal?", content["health_warnings"]),
+        *((f"set-{n}", section.dataset, True) for n, section in enumerate(sections, start=1)),
+        ("overview", "At a glance", len(sections) > 1),
+        ("ranks", "Ranks", content["ranks"]),
+        ("tuned", "Tuned and default", content["tunings"]),
+        ("claims", "Claims", content["claims"]),
+        ("sensitivity", "Over the settings", content["sensitivities"]),
+        ("predictors", "Which diagnostic predicts?", content["predictors"]),
+        ("missing", "What is missing", content["missing"].lost),
+        ("settings", "How this study was made", True),
+        ("glossary", "What each number means", True),
+    ]
+    return [Entry(id, title) for id, title, present in entries if present]
 
 
 def render(template: str, **content: object) -> str:
@@ -97,10 +139,12 @@ def _environment() -> Environment:
     environment.filters["name"] = display_name
     environment.filters["plot_text"] = plot_text
     environment.filters["prose"] = lambda text: text.replace(" %", "\u00a0%")
-    scripts = {"plotly": get_plotlyjs(), "report": _text("report.js")}
+    environment.globals["marks"] = {name: Markup(path) for name, path in MARKS.items()}
+    scripts = {"plotly": plotly_script(), "report": _text("report.js")}
+    scripts["your_data"] = _text("your_data.js")
     # trusted: our own files and plotly's, and nothing from the results
     environment.globals["scripts"] = {name: Markup(text) for name, text in scripts.items()}
-    environment.globals["style"] = Markup(_text("report.css"))
+    environment.globals["style"] = Markup(_text("report.css") + _text("your_data.css"))
     environment.globals["policy"] = _policy(scripts)
     return environment
 

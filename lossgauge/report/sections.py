@@ -11,12 +11,18 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from lossgauge.report.embed_json import embed_json
-from lossgauge.report.figures import search_trials, sensitivity, tradeoff, training_curves
-from lossgauge.report.figures.style import Chart
-from lossgauge.report.naming import GREY, color_of, display_name, key_of
+from lossgauge.report.figures import (
+    retrieval,
+    search_trials,
+    sensitivity,
+    tradeoff,
+    training_curves,
+)
+from lossgauge.report.figures.style import Chart, Numbers
+from lossgauge.report.naming import GREY, color_of, display_name, key_of, symbol_of
 from lossgauge.report.tables import Table, loss_table
 from lossgauge.report.text.tuning import Tuning, tuning
-from lossgauge.results.columns import FURTHER, GREEDINESS, RETRIEVAL, VARIANCE, Column
+from lossgauge.results.columns import COLUMNS, FURTHER, GREEDINESS, RETRIEVAL, VARIANCE, Column
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import known
@@ -24,11 +30,32 @@ from lossgauge.stats.intervals import known
 DATASET_CHARTS = (training_curves.CHART, tradeoff.CHART)
 """Charts of every dataset's section, below its tables, with one legend."""
 
+_FIRST = (
+    *("compaction_epochs", "term_active_ratio", "gradient_active_ratio", "mean_weight"),
+    *("embedding_gradient", "decay_epochs"),
+)
+"""Of GREEDINESS, what fits beside the names on a laptop; compaction, which the answer uses, comes first."""
+_OTHERS = [column for column in (*GREEDINESS, *FURTHER) if column.name not in _FIRST]
+_OF_GRADIENTS = [c for c in _OTHERS if "gradient" in c.name or c.name in ("pull", "push")]
+
 TABLES = (
     ("Retrieval and VARIANCE: the space at the end", (*RETRIEVAL, *VARIANCE)),
-    ("GREEDINESS: how the loss spends its updates", GREEDINESS),
-    ("Further readings", FURTHER),
+    ("GREEDINESS: how the loss spends its updates", tuple(COLUMNS[name] for name in _FIRST)),
 )
+FURTHER_TABLES = (
+    ("Retrieval, further", tuple(c for c in _OTHERS if c.group == "retrieval")),
+    ("The space, further", tuple(c for c in _OTHERS if c.group == "variance")),
+    ("Gradients", tuple(_OF_GRADIENTS)),
+    (
+        "Other readings",
+        tuple(
+            c
+            for c in _OTHERS
+            if c.group not in ("retrieval", "variance") and c not in _OF_GRADIENTS
+        ),
+    ),
+)
+"""In a folded part: each is as wide as a laptop and a printed page allow."""
 SELECTED = "selected_epoch"
 
 
@@ -40,6 +67,7 @@ class LegendEntry(NamedTuple):
     color: str
     kind: str = "default"
     """`default`, `tuned` (hidden at first) or `reference`."""
+    symbol: str = "circle"
 
 
 class Drawn(NamedTuple):
@@ -52,11 +80,14 @@ class Drawn(NamedTuple):
     content: Markup
     legend: tuple[LegendEntry, ...]
     """Empty where it shares that of its section."""
+    numbers: tuple[Numbers, ...]
+    """What it draws, as tables."""
 
 
 class DatasetSection(NamedTuple):
     dataset: str
     tables: tuple[Table, ...]
+    further: tuple[Table, ...]
     legend: tuple[LegendEntry, ...]
     charts: tuple[Drawn, ...]
     seeds: int
@@ -64,17 +95,23 @@ class DatasetSection(NamedTuple):
 
 def dataset_sections(view: StudyView) -> list[DatasetSection]:
     """The tables and the charts of each dataset."""
-    tables = _tables(view)
+    further = _further_tables(view)
     return [
         DatasetSection(
             dataset,
-            tuple(loss_table(view, dataset, columns, title=title) for title, columns in tables),
+            tuple(loss_table(view, dataset, columns, title=title) for title, columns in TABLES),
+            tuple(loss_table(view, dataset, columns, title=title) for title, columns in further),
             _legend(view, dataset),
             tuple(drawn for chart in DATASET_CHARTS if (drawn := _draw(chart, view, dataset))),
             len({seed for loss in _all(view) for seed in view.runs(dataset, loss)}),
         )
         for dataset in view.datasets
     ]
+
+
+def retrieval_charts(view: StudyView) -> list[Drawn]:
+    """R@1 and MAP@R of each loss, for each dataset with a result: the charts of the first screen."""
+    return [drawn for dataset in view.datasets if (drawn := _draw(retrieval.CHART, view, dataset))]
 
 
 def tuning_sections(view: StudyView) -> list[tuple[Tuning, Drawn | None]]:
@@ -93,8 +130,8 @@ def sensitivity_sections(view: StudyView) -> list[Drawn]:
     ]
 
 
-def _tables(view: StudyView) -> list[tuple[str, tuple[Column, ...]]]:
-    """`TABLES`, without the selected epoch where no run knows it: the last one counts then."""
+def _further_tables(view: StudyView) -> list[tuple[str, tuple[Column, ...]]]:
+    """`FURTHER_TABLES`, without the selected epoch where no run knows it: the last one counts then."""
     rows = (
         row
         for dataset in view.datasets
@@ -104,7 +141,7 @@ def _tables(view: StudyView) -> list[tuple[str, tuple[Column, ...]]]:
     selected = any(known(row.get(SELECTED)) is not None for row in rows)
     return [
         (title, tuple(column for column in columns if selected or column.name != SELECTED))
-        for title, columns in TABLES
+        for title, columns in FURTHER_TABLES
     ]
 
 
@@ -124,6 +161,7 @@ def _draw(chart: Chart, view: StudyView, dataset: str) -> Drawn | None:
         chart.note(view, dataset),
         embed_json(figure),
         _entries(view, losses),
+        tuple(chart.numbers(view, dataset)) if chart.numbers else (),
     )
 
 
@@ -132,7 +170,8 @@ def _legend(view: StudyView, dataset: str) -> tuple[LegendEntry, ...]:
     references = [key_of(BASELINE)] if view.runs(dataset, BASELINE) else []
     if any(row["reference"] == FROZEN for row in view.references(dataset)):
         references.append(FROZEN)
-    buttons = tuple(LegendEntry(name, name, GREY, "reference") for name in references)
+    dashes = {key_of(BASELINE): "dash", FROZEN: "dot"}
+    buttons = tuple(LegendEntry(n, n, GREY, "reference", dashes[n]) for n in references)
     return _entries(view, drawn) + buttons
 
 
@@ -143,6 +182,7 @@ def _entries(view: StudyView, losses: Iterable[Loss]) -> tuple[LegendEntry, ...]
             display_name(loss),
             color_of(loss, view.losses),
             "tuned" if loss.tuned else "default",
+            symbol_of(loss, view.losses),
         )
         for loss in losses
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from lossgauge.report.naming import color_of, display_name
+from lossgauge.report.naming import color_of, display_name, symbol_of
 from lossgauge.results.columns import Column
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import known
@@ -23,6 +23,8 @@ class Cell(NamedTuple):
     """The interval, or why it has none."""
     leads: bool = False
     """Whether it is the best mean of its column, or not clearly different from it."""
+    value: float | None = None
+    """What a sorted column is sorted by; None where there is no number."""
 
 
 class Row(NamedTuple):
@@ -36,6 +38,8 @@ class Row(NamedTuple):
     """One for each column; empty in a failed row."""
     loss: Loss | None = None
     """None in the row of a reference."""
+    symbol: str = "circle"
+    """The mark of the loss in the charts."""
 
     @property
     def tuned(self) -> bool:
@@ -68,10 +72,11 @@ def loss_table(
     rows = []
     for loss in [*view.losses_and_tuned, BASELINE]:
         name, color = display_name(loss), color_of(loss, view.losses)
+        symbol = symbol_of(loss, view.losses)
         failure = failures.get(loss, "")
         if not view.runs(dataset, loss):
             if failure:
-                rows.append(Row("failed", name, color, "", failure, (), loss))
+                rows.append(Row("failed", name, color, "", failure, (), loss, symbol))
             continue
         cells = tuple(
             _cell(view, dataset, loss, column, loss in leaders[column.name], seeds)
@@ -80,7 +85,8 @@ def loss_table(
         if loss == BASELINE and all(cell.text == NOT_KNOWN for cell in cells):
             continue
         kind: Literal["loss", "baseline"] = "baseline" if loss == BASELINE else "loss"
-        rows.append(Row(kind, name, color, _settings(view, dataset, loss), failure, cells, loss))
+        settings = _settings(view, dataset, loss)
+        rows.append(Row(kind, name, color, settings, failure, cells, loss, symbol))
     for reference in view.references(dataset):
         cells = tuple(_reference_cell(reference, column) for column in columns)
         if any(
@@ -137,18 +143,18 @@ def _cell(
     text = shown(interval.mean, column.unit)
     size = interval.size
     if can_miss and size < len(values):
-        return Cell(text, f"reached in {size} of {len(values)} seeds", leads)
+        return Cell(text, f"reached in {size} of {len(values)} seeds", leads, interval.mean)
     of_all = f"{size} of {seeds} seeds" if size < seeds else ""
     if interval.half_width is None:
         why = interval.why_none if size > 1 or not of_all else ""
-        return Cell(text, ", ".join(filter(None, (why, of_all))), leads)
+        return Cell(text, ", ".join(filter(None, (why, of_all))), leads, interval.mean)
     half = shown_half_width(interval.half_width, interval.mean, column.unit)
-    return Cell(text, ", ".join(filter(None, (f"± {half}", of_all))), leads)
+    return Cell(text, ", ".join(filter(None, (f"± {half}", of_all))), leads, interval.mean)
 
 
 def _reference_cell(reference: Record, column: Column) -> Cell:
     value = known(reference.get(column.name.removeprefix("test_")))
-    return Cell(NOT_KNOWN if value is None else shown(value, column.unit))
+    return Cell(NOT_KNOWN if value is None else shown(value, column.unit), value=value)
 
 
 def _settings(view: StudyView, dataset: str, loss: Loss) -> str:

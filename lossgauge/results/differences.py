@@ -43,6 +43,16 @@ class _Queries(NamedTuple):
     values: Mapping[str, Float[np.ndarray, " queries"]]
 
 
+class LossAnswers(NamedTuple):
+    """What one loss answered in its runs, to be compared with another study."""
+
+    answers: Answers
+    labels: Shaped[np.ndarray, " queries"]
+    """The class of each query."""
+    drawn: Drawn
+    """What a new test side would change."""
+
+
 class _PooledLosses(NamedTuple):
     """The losses of a dataset together, in one column and over some seeds."""
 
@@ -77,6 +87,20 @@ class Differences:
         rows = [[*runs.values()] for runs in (*left, *right)]
         self._found[key] = rows, found
         return found
+
+    def answers(self, runs: Runs, column: str) -> LossAnswers | None:
+        """The answers of one loss; None if the column has none, or if a run did not keep them or has no value.
+
+        InputError if two runs were asked different queries.
+        """
+        seeds = tuple(sorted(runs))
+        if not seeds or any(known(runs[seed].get(column)) is None for seed in seeds):
+            return None
+        queries = self._of_queries([runs], column, seeds)
+        if queries is None:
+            return None
+        drawn = self._drawn(str(runs[seeds[0]]["dataset"]), [runs], seeds)
+        return LossAnswers(self._answers(runs, column, seeds), queries.labels, drawn)
 
     def _contrast(self, left: Group, right: Group, column: str) -> Interval | None:
         shared = set.intersection(*(set(runs) for runs in (*left, *right)))

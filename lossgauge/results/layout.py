@@ -3,12 +3,14 @@
 study.json                 the plan, the runs it asks for, what was left out, the environment
 datasets/<name>.json       fingerprint, counts and reference geometry of a dataset
 datasets/<name>.frozen.parquet  queries of its frozen features
+examples/<dataset>/        rows of the test side that a page shows, with their neighbours, a map and small pictures, and a manifest
 runs/<run>/                config, environment, summary, timing, epochs, steps, classes, queries and heads, and their manifest
 partial/<run>/<epoch>/     a checkpoint of a run in progress, also with a manifest
 partial/<run>/steps/       its step rows up to that epoch
 failed/<run>.json          why a run failed; the same command tries it again
 .work/                     while a study runs: features for workers, their logs, running.json
 .lock, .workers            locked while a study, or a worker, is running
+study.log, study.log.1     what started, ended and failed, and when: for people, and read by nothing
 report.html, export/       created from the other files
 """
 
@@ -46,6 +48,14 @@ CHECKPOINT_FILES = frozenset(
 FROZEN_QUERIES = "frozen_queries"
 """Key of the record of a dataset: the size and SHA-256 of the queries of its frozen features."""
 
+EXAMPLE_TABLES = ("rows", "queries", "neighbors", "positions", "cosines")
+"""Tables of the examples of a dataset, each a Parquet file."""
+
+EXAMPLE_FILES = frozenset(
+    ["record.json", "thumbnails.json", *(f"{name}.parquet" for name in EXAMPLE_TABLES)]
+)
+"""Files that the manifest of the examples of a dataset must list."""
+
 SHARED_FOLDERS = ("runs", "partial", "failed", "datasets")
 """Folders that a study creates before it starts."""
 
@@ -68,6 +78,10 @@ class Layout(NamedTuple):
     def workers_lock(self) -> Path:
         """Locked by each running worker."""
         return self.folder / ".workers"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "study.log"
 
     @property
     def work(self) -> Path:
@@ -147,6 +161,10 @@ class Layout(NamedTuple):
     def frozen_queries(self, name: str) -> Path:
         """The queries of the frozen features of a dataset."""
         return self.datasets / f"{name}.frozen.parquet"
+
+    def examples(self, dataset: str) -> Path:
+        """The folder with what a page shows of a dataset's rows."""
+        return self.folder / "examples" / dataset
 
 
 def streamed_steps(checkpoint: Path) -> Path:

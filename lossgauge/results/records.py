@@ -213,6 +213,65 @@ class Config(Model):
     epochs: Count
 
 
+class Space(Model):
+    """A space that examples were taken from: the frozen features, or the head of a run."""
+
+    name: str
+    """The loss as the plan names it, or `frozen features`."""
+    run: str | None
+    """None for the frozen features."""
+    epochs: list[Count]
+    """Epochs of the map, ascending; [0] for the frozen features."""
+    shares: list[Number]
+    """The share of the variance of each epoch's rows that the plane of the map shows."""
+
+
+class LeftOutImage(Model):
+    """An image without a thumbnail."""
+
+    id: str
+    reason: str
+
+
+class ExamplesRecord(Model):
+    """record.json of the examples of a dataset."""
+
+    dataset: Name
+    key: str
+    """Changes with everything that the examples depend on."""
+    images: Literal["thumbnails", "none", "absent"]
+    """`none` where the study file asked for none, `absent` where the rows are no images."""
+    seed: Count
+    spaces: list[Space]
+    class_names: dict[str, str]
+    """Label → its name; a class that is not listed is shown by its number."""
+    classes: list[int]
+    """Labels in the heat map, in its order."""
+    class_count: Count
+    """Classes of the test side."""
+    left_out: list[LeftOutImage]
+
+    @model_validator(mode="after")
+    def _has_one_share_an_epoch(self) -> ExamplesRecord:
+        if any(len(space.epochs) != len(space.shares) for space in self.spaces):
+            raise ValueError("a space must have one share for each epoch of its map")
+        return self
+
+
+class Thumbnail(Model):
+    """A small picture."""
+
+    type: Literal["png", "jpeg"]
+    data: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=200_000)]
+    """Its bytes in base64."""
+
+
+class Thumbnails(Model):
+    """thumbnails.json of the examples of a dataset: row → its picture."""
+
+    images: dict[str, Thumbnail]
+
+
 class Streamed(Model):
     """streamed.json of a checkpoint: the files with the step rows up to this checkpoint, by name."""
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lossgauge.errors import InputError, nearest
 from lossgauge.files import read_table
+from lossgauge.results.examples import Examples, read_examples
 from lossgauge.results.layout import Layout
 from lossgauge.types import Record
 
@@ -56,6 +57,13 @@ class RunFiles(NamedTuple):
     def frozen_queries(self, dataset: str) -> pa.Table:
         """The queries of the frozen features of a dataset, read at each call."""
         return read_table(Layout(self.folder).frozen_queries(dataset))
+
+    def examples(self, dataset: str) -> Examples | None:
+        """What a page shows of the rows of a dataset, read at each call; None if the study wrote none.
+
+        Raises CacheError if a file is damaged.
+        """
+        return read_examples(Layout(self.folder), dataset)
 
     def has_queries(self, row: Record) -> bool:
         """Whether a run, or the reference space of a row, kept its queries."""

@@ -21,7 +21,7 @@ from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.rules import first_problem
 from lossgauge.portable import portable_results
 from lossgauge.results.columns import COLUMNS, check_column
-from lossgauge.results.differences import Differences, Group
+from lossgauge.results.differences import Differences, Group, LossAnswers, Runs
 from lossgauge.results.records import PlanRecord
 from lossgauge.results.run_files import RunFiles
 from lossgauge.stats.decisions import Decision, decide
@@ -203,6 +203,10 @@ class StudyView:
         two runs were asked different queries.
         """
         return self._compared.contrast(left, right, check_column(column))
+
+    def answers(self, runs: Runs, column: str) -> LossAnswers | None:
+        """The answers of the runs of one loss, by seed and query; None if they were not kept, or the column has none."""
+        return self._compared.answers(runs, check_column(column))
 
     def decisions(self, dataset: str, column: str) -> Mapping[tuple[Loss, Loss], Decision]:
         """Every pair of losses that have a column in all seeds, in both orders, with what is decided about left − right.

@@ -119,7 +119,7 @@ class Store:
 
     def _sweep(self) -> None:
         # only our own files: the folder may contain other things, such as an export in progress
-        for place in (".", "runs", "failed", "datasets", "partial/*", "partial/*/*"):
+        for place in (".", "runs", "failed", "datasets", "examples", "partial/*", "partial/*/*"):
             for left in self.folder.glob(f"{place}/{UNFINISHED}*"):
                 remove(left)
         self._clear_work()
@@ -195,6 +195,20 @@ class Store:
         except CacheError:
             return False
         return {**kept, **record} == kept
+
+    def write_examples(
+        self, dataset: str, *, records: Mapping[str, Record], tables: Mapping[str, pa.Table]
+    ) -> None:
+        """Write what a page shows of a dataset's rows, all of it or nothing. Raises DiskError if the disk refuses."""
+        target = self.layout.examples(dataset)
+        try:
+            with folder_with_manifest(target, of=dataset) as folder:
+                for name, record in records.items():
+                    write_json(folder / f"{name}.json", record)
+                for name, table in tables.items():
+                    write_table(folder / f"{name}.parquet", table)
+        except OSError as error:
+            raise DiskError(f"{target} cannot be written: {error.strerror or error}") from None
 
     # finished and failed runs
 

@@ -107,11 +107,12 @@ def prepare(
     download: bool = False,
     extract: Extract | None = None,
     jobs: int | None = None,
+    on_images: Callable[[ImageSet, Backbone], None] = lambda *_: None,
 ) -> tuple[list[FeatureSet], list[Record]]:
     """The features of each dataset; and rows for `Results.left_out`: what was left out or is doubtful, and why.
 
     `download` lets datasets and weights be fetched that are not on this machine. `extract` replaces `features`, and
-    `jobs` limits its processes.
+    `jobs` limits its processes. `on_images` gets the images of each dataset that has some, before their features.
     Raises LossgaugeError for a wrong plan, and if no dataset can be used; writes nothing but the cache of features.
     """
     backbones = check_plan(plan, download=download)
@@ -120,7 +121,7 @@ def prepare(
     errors: dict[str, str] = {}
     for name in plan.datasets:
         try:
-            features = _load(plan, name, backbones, progress, download, extract, jobs)
+            features = _load(plan, name, backbones, progress, download, extract, jobs, on_images)
         except (DataError, MissingExtra) as error:
             errors[name] = str(error)
             left_out.append(_left_out(name, str(error), "whole"))
@@ -181,6 +182,7 @@ def _load(
     download: bool,
     extract: Extract | None,
     jobs: int | None,
+    on_images: Callable[[ImageSet, Backbone], None],
 ) -> FeatureSet:
     return dataset_features(
         name,
@@ -192,6 +194,7 @@ def _load(
         download=download,
         extract=extract,
         jobs=jobs,
+        on_images=on_images,
     )
 
 
@@ -206,6 +209,7 @@ def dataset_features(
     download: bool = False,
     extract: Extract | None = None,
     jobs: int | None = None,
+    on_images: Callable[[ImageSet, Backbone], None] = lambda images, backbone: None,
 ) -> FeatureSet:
     """The features of one dataset, not centered; the other arguments are keys of a study file and those of `prepare`.
 
@@ -223,6 +227,7 @@ def dataset_features(
     if backbone is None:
         raise InputError(f"{name} has images, and images need a backbone")
     images = load_dataset(name, download=download, split=split)
+    on_images(images, backbone)
     if extract is not None:
         return extract(name, images, backbone)
     return features_of(images, backbone, jobs=jobs, progress=partial(progress.features, name))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from lossgauge.errors import LossgaugeError
 from lossgauge.files import AGAIN
 from lossgauge.machine import torch_threads
 from lossgauge.plan.assumptions import assumptions
 from lossgauge.plan.study import Plan
+from lossgauge.results.reader import read_study
 from lossgauge.results.writer import Store
 from lossgauge.stats.number_format import counted
 from lossgauge.study.engines import (
@@ -25,7 +27,10 @@ from lossgauge.study.engines import (
     check_resources,
     engine_class,
 )
+from lossgauge.study.examples.row_source import ImageRows
+from lossgauge.study.examples.write import write_examples
 from lossgauge.study.job_count import with_jobs
+from lossgauge.study.log_file import LogFile
 from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.run.guarded import End
@@ -33,7 +38,8 @@ from lossgauge.study.run.summary import environment
 from lossgauge.study.schedule.run_queue import RunQueue
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
-from lossgauge.types import Record
+from lossgauge.study.time_limit import TimeLimit
+from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
 
 
 class Outcome(NamedTuple):
@@ -43,6 +49,8 @@ class Outcome(NamedTuple):
     reused: int
     failed: int
     left_out: list[Record]
+    not_started: int = 0
+    """Runs that were left for the next call, because they would end after the time limit."""
 
 
 def run_study(
@@ -52,20 +60,31 @@ def run_study(
     progress: Progress,
     download: bool = False,
     resources: Resources = DEFAULT,
+    limit: TimeLimit | None = None,
 ) -> Outcome:
     """Do the runs of the plan that are missing in `folder`. A second call with the same plan continues the study.
 
     A dataset that is not there is left out with its reason; a run that fails is kept as failed, and tried
     again next time. `resources` says what does the runs, and how many at a time. `download` lets datasets be
-    fetched that are not here. Raises LossgaugeError where nothing can be done at all.
+    fetched that are not here. With a `limit`, runs that would end after it are not started; a later call does them.
+    Raises LossgaugeError where nothing can be done at all.
     """
     check_resources(resources)
     store = Store(folder)
     store.check_format()
     # one number of threads from here on: the references are numbers of the study too
     with torch_threads(resources.threads):
+        images: dict[str, ImageRows] = {}
+
+        def on_images(of: ImageSet, backbone: Backbone) -> None:
+            images[of.name] = ImageRows(of, backbone)
+
         prepared, left_out = prepare(
-            plan, progress=progress, download=download, jobs=resources.jobs
+            plan,
+            progress=progress,
+            download=download,
+            jobs=resources.jobs,
+            on_images=on_images,
         )
         ledger = RunQueue(plan, prepared)
         check_distinct(ledger.given)
@@ -80,9 +99,12 @@ def run_study(
                 "left_out": left_out,
                 "environment": environment(resources.device),
             }
-            watchers = ProgressGroup([progress, StatusFile(store, ledger)])
-            runs = _Runs(ledger, store, watchers, header)
-            with _interrupts() as raise_if_interrupted:
+            log = LogFile(store.layout.log, header["environment"])
+            watchers = ProgressGroup([progress, StatusFile(store, ledger), log])
+            runs = _Runs(ledger, store, watchers, header, limit or TimeLimit())
+            with log, _interrupts() as raise_if_interrupted:
+                for row in left_out:
+                    log.left_out(row["dataset"], row["reason"])
 
                 def on_epoch(run: Run, epoch: int) -> None:
                     raise_if_interrupted()
@@ -97,19 +119,57 @@ def run_study(
                 with engine_class(setup.resources.engine)(setup) as engine:
                     runs.do_all(engine)
                 removed = runs.removed()
-    return Outcome(
-        done=len(runs.done - removed),
-        reused=len(runs.reused - removed),
-        failed=len(runs.failed | removed),
-        left_out=left_out,
-    )
+                outcome = Outcome(
+                    done=len(runs.done - removed),
+                    reused=len(runs.reused - removed),
+                    failed=len(runs.failed | removed),
+                    left_out=left_out,
+                    not_started=runs.not_started,
+                )
+                log.summary = in_words(outcome)
+            _write_examples(plan, prepared, images, store, progress)
+    return outcome
+
+
+def in_words(outcome: Outcome) -> str:
+    """`3 runs done, 2 reused, 0 failed`."""
+    line = f"{counted(outcome.done, 'run')} done, {outcome.reused} reused, {outcome.failed} failed"
+    if not outcome.not_started:
+        return line
+    return f"{line}, {outcome.not_started} not started"
+
+
+def _write_examples(
+    plan: Plan,
+    prepared: Sequence[FeatureSet],
+    images: Mapping[str, ImageRows],
+    store: Store,
+    progress: Progress,
+) -> None:
+    """What a page shows of each dataset's rows. A problem there costs no run: it becomes a warning."""
+    try:
+        view = read_study(store.folder)
+        for features in prepared:
+            of = images.get(features.dataset)
+            for line in write_examples(plan, view, features, of, store):
+                progress.warning(features.dataset, line)
+    except LossgaugeError as error:
+        progress.warning(store.folder.name, f"the page will show no rows of the data: {error}")
 
 
 class _Runs:
     """All runs of a study: waiting, running, reused, done or failed."""
 
-    def __init__(self, ledger: RunQueue, store: Store, watchers: Progress, header: Record) -> None:
+    def __init__(
+        self,
+        ledger: RunQueue,
+        store: Store,
+        watchers: Progress,
+        header: Record,
+        limit: TimeLimit,
+    ) -> None:
         self._ledger, self._store, self._watchers, self._header = ledger, store, watchers, header
+        self._limit = limit
         self._waiting: deque[Run] = deque()
         self._summaries: dict[str, Record] = {}
         """Of every run so far; {} where it failed or has not ended."""
@@ -127,10 +187,10 @@ class _Runs:
                 for run in fresh:
                     self._add(run)
                 self._write_study()
-            while self._waiting and running < engine.slots:
-                run = self._waiting.popleft()
-                self._watchers.start(run)
-                engine.start(run)
+            while running < engine.slots and (following := self._next()) is not None:
+                self._watchers.start(following)
+                self._limit.start(following)
+                engine.start(following)
                 running += 1
             if not running:
                 # a search whose last trial failed asks for no run, but it is over
@@ -140,6 +200,22 @@ class _Runs:
             for end in engine.wait():
                 self._end(end)
                 running -= 1
+
+    @property
+    def not_started(self) -> int:
+        """Expected runs that no call has done: they would end after the time limit. Those that a search has not asked for
+        yet are among them."""
+        if not self._waiting:
+            return 0
+        return self._ledger.expected - len(self._summaries) + len(self._waiting)
+
+    def _next(self) -> Run | None:
+        """The first waiting run that would end in time."""
+        for place, run in enumerate(self._waiting):
+            if self._limit.allows(run):
+                del self._waiting[place]
+                return run
+        return None
 
     def removed(self) -> set[str]:
         """Runs that ended well, but are no longer in the folder; the watchers are warned of them."""
@@ -173,6 +249,7 @@ class _Runs:
 
     def _end(self, end: End) -> None:
         name = end.run.name
+        self._limit.end(end.run)
         self._summaries[name] = end.summary
         for note in end.notes:
             self._watchers.warning(name, note)

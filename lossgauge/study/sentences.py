@@ -7,14 +7,19 @@ from pathlib import Path
 
 from lossgauge.stats.number_format import counted
 from lossgauge.study.forecast import Detectable, Forecast
-from lossgauge.study.runner import Outcome
+from lossgauge.study.runner import Outcome, in_words
 from lossgauge.study.status import Status
 from lossgauge.terminal import one_line
 
 
-def outcome_line(outcome: Outcome) -> str:
-    """`3 runs done, 2 reused, 0 failed`."""
-    return f"{counted(outcome.done, 'run')} done, {outcome.reused} reused, {outcome.failed} failed"
+def outcome_line(outcome: Outcome, minutes: float | None = None) -> str:
+    """`3 runs done, 2 reused, 0 failed`; and what a time limit of some minutes left out."""
+    line = in_words(outcome)
+    if not outcome.not_started or minutes is None:
+        return line
+    unit = "minute" if minutes == 1 else "minutes"
+    would = "it" if outcome.not_started == 1 else "they"
+    return f"{line}, because {would} would end after {minutes:g} {unit}; to continue, run the same command again"
 
 
 def forecast_lines(forecast: Forecast, folder: Path) -> Iterator[str]:

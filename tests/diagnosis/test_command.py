@@ -32,7 +32,9 @@ def test_json_has_all_numbers_and_findings(place):
     found = json.loads(done.stdout)
     assert found["row_count"] == 200
     assert {finding["name"] for finding in found["findings"]} >= {"cone", "label-errors", "copies"}
-    assert found["ranked"][0]["recall_at"]["1"].keys() == {"mean", "half_width", "over"}
+    assert found["ranked"][0]["recall_at"]["1"].keys() == {
+        *("mean", "half_width", "over", "missing")
+    }
     assert done.stderr.strip() == "page: page.html"
 
 
@@ -85,7 +87,13 @@ def test_the_page_is_one_file_that_shows_hostile_names_as_text(place):
         (("good.npz", "--fail-on", "bad"), "--fail-on takes watch or act, got 'bad'"),
         (("good.npz", "--engine", "dask"), "engine must be local or ray, got 'dask'"),
         (("good.npz", "--embeddings-name", "z"), "--embeddings-name"),
+        (
+            ("good.npz", "--page", "."),
+            ". is a folder, and a report can only replace a regular file; give another path (--page)",
+        ),
+        (("good.npz", "--page", "junk.npz"), "delete it, or give another path (--page)"),
         (("good.npz", "--queries", "0"), "at least 1, got 0"),
+        (("good.npz", "--seed", "-1"), "seed must be a whole number from 0 to 2^63 - 1, got -1"),
         (("good.npz", "--against", "none.npz"), "none.npz cannot be read"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -79,6 +80,9 @@ def test_tables_of_other_widths_are_compared_and_shown(tmp_path):
     assert f"against {tmp_path / 'b.npz'}:" in text
     assert "paired by query" in text
     assert "got worse" in text
+    last = next(line for line in text.splitlines() if line.startswith("  intra "))
+    assert re.search(r"  effective rank [\d.]+ → [\d.]+  ", last)
+    assert re.search(r"  never found \d+\.\d\s% → \d+\.\d\s%  EER \d+\.\d\s% → \d+\.\d\s%$", last)
     assert (
         json.loads(json.dumps(of.plain, allow_nan=False))["against"]["recall_at"]["1"]["mean"] < 0
     )
@@ -107,6 +111,8 @@ def test_other_rows_are_refused(tmp_path):
         diagnose(first, against=write("b.npz", rows, labels, ids[::-1]))
     with pytest.raises(InputError, match=r"has label "):
         diagnose(first, against=write("b.npz", rows, labels[::-1], ids))
+    with pytest.raises(InputError, match=r"names of the classes may differ; give both the same"):
+        diagnose(first, against=write("b.npz", rows, labels + 1, ids))
     # text of the same classes, numbered in another way
     words = np.array([f"{label:02}x" for label in labels])
     second = write("b.npz", rows, words, ids)

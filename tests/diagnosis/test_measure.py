@@ -1,7 +1,9 @@
 import json
 import math
+import re
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -207,6 +209,32 @@ def test_classes_are_named_where_they_have_names(tmp_path):
     assert "of class a are nearest to class" in str(diagnose(tmp_path / "x.npz"))
 
 
+@pytest.mark.parametrize("kind", [np.asarray, list, pd.Series, lambda words: words.astype(object)])
+def test_text_labels_keep_their_names_as_those_of_a_file(tmp_path, kind):
+    rows, labels = table(noise=1.2, size=10)
+    words = np.array(list("hgfedcba"))[labels // 3]
+    np.savez(tmp_path / "x.npz", embeddings=rows, labels=words)
+    of, file = diagnose(rows, kind(words), against=rows[:, :5]), diagnose(tmp_path / "x.npz")
+    assert of.class_names == file.class_names == dict(enumerate("abcdefgh"))
+    assert of.ranked == file.ranked
+    assert re.search("of class [a-h] are nearest to class [a-h],", str(of))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["a", "b", None], "labels, row 2 has no label"),
+        (["a", "b", 3], "all whole numbers or all text, got int and str"),
+        (["a", "b"], "3 embeddings and 2 labels"),
+        ([["a"], ["b"], ["c"]], "labels must be"),
+        (["a", "é", "e\u0301"], "two Unicode forms"),
+    ],
+)
+def test_text_labels_that_are_not_one_for_each_row_are_refused(given, words):
+    with pytest.raises((DataError, InputError), match=words):
+        diagnose(np.eye(3), given)
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
@@ -217,7 +245,10 @@ def test_classes_are_named_where_they_have_names(tmp_path):
         ({"embeddings": np.ones((2, 2)), "labels": np.array([0, None])}, r"labels\.astype\(str\)"),
         ({"embeddings": np.ones((2, 2)), "labels": np.array([0, np.nan])}, "row 1 has no label"),
         ({"embeddings": np.ones((2, 2)), "labels": np.array(["a", ""])}, "row 1 has no label"),
-        ({"embeddings": np.ones((2, 2)), "labels": np.array([0.5, 1])}, "whole numbers or all text"),
+        ({"embeddings": np.ones((2, 2)), "labels": np.array([0.5, 1])}, r"whole numbers or all text, got float, .*convert them, as with labels\.astype\(int\)$"),
+        ({"embeddings": np.ones((3, 2)), "labels": np.zeros((3, 1), int)}, r"labels has shape \(3, 1\): flatten them with \.ravel\(\)$"),
+        ({"embeddings": np.ones((3, 2)), "labels": np.eye(3, dtype=int)}, r"labels has shape \(3, 3\): if these are one-hot rows, take \.argmax\(1\)$"),
+        ({"z": np.ones((2, 2))}, r"must contain the array 'embeddings', got 'z'; set embeddings_name \(--embeddings-name\) for other names$"),
         ({"embeddings": np.ones((2, 2)), "labels": np.array([1, 2**63], np.uint64)}, r"must be between .* got 9223372036854775808"),
         ({"embeddings": np.ones((2, 2)), "split": np.array(["train", "dev"])}, "got 'dev' in .*row 1"),
         ({"z": np.ones((2, 2)), "y": np.zeros(2)}, "--embeddings-name"),
@@ -234,6 +265,17 @@ def test_bad_files_are_one_clear_line(tmp_path, arrays, words):
     assert "x.npz" in str(caught.value) or "labels" in str(caught.value)
 
 
+def test_a_column_for_each_number_is_answered_with_what_a_column_must_hold(tmp_path):
+    columns = {f"e{number}": [0.1, 0.2] for number in range(64)}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    with pytest.raises(
+        DataError,
+        match=r"the column 'embeddings', got 'e0', .* and 56 more; the embeddings must be one column with a list",
+    ) as caught:
+        diagnose(tmp_path / "x.parquet")
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 330
+
+
 @pytest.mark.parametrize("name", ["x.pt", "x.csv"])
 def test_what_is_read_is_said_for_other_formats(tmp_path, name):
     (tmp_path / name).write_text("1,2\n")
@@ -248,6 +290,14 @@ def test_wrong_arguments_are_one_clear_line(tmp_path):
     np.savez(tmp_path / "x.npz", embeddings=rows, y=labels)
     with pytest.raises(InputError, match="at least 1, got 0"):
         diagnose(rows, labels, queries=0)
+    for seed in (-1, 2**63, 0.5, True):
+        with pytest.raises(
+            InputError, match=r"seed must be a whole number from 0 to 2\^63 - 1, got"
+        ):
+            diagnose(rows, labels, seed=seed)
+    with pytest.raises(InputError, match=r"a whole number, at least 1, got 2\.5"):
+        diagnose(rows, labels, queries=2.5)
+    assert diagnose(rows, labels, seed=2**63 - 1).thresholds
     with pytest.raises(InputError, match="read from the file"):
         diagnose(tmp_path / "x.npz", labels)
     with pytest.raises(InputError, match="local or ray, got 'spark'"):
@@ -299,3 +349,53 @@ def test_the_norms_are_judged_by_the_paired_difference(queries):
     half = 1.971957 * np.std(change, ddof=1) / 200**0.5  # t of 199 degrees
     (found,) = (one for one in of.findings if one.name == "norms")
     assert f"difference {100 * np.mean(change):.1f} ± {100 * half:.1f} points" in found.evidence
+
+
+@pytest.mark.parametrize(("classes", "size", "queries"), [(5, 12, None), (12, 5, 40)])
+def test_the_names_of_the_classes_change_no_number(classes, size, queries):
+    rows, labels = table(classes=classes, size=size, noise=0.9, norms=True)
+    turned = labels.max() - labels
+    other = rows + 0.3 * np.random.default_rng(1).normal(size=rows.shape).astype(np.float32)
+    one, two = (
+        diagnose(rows, given, queries=queries, against=other).plain for given in (labels, turned)
+    )
+    assert one["thresholds"]["eer"]["half_width"] > 0
+    for of in (one, two):  # sums over classes in another order
+        (
+            of.pop("geometry"),
+            of.pop("findings"),
+            of["against"].pop("after"),
+            of["against"].pop("numbers"),
+        )
+        of["confused"] = of["label_errors"] = of["against"]["classes_worse"] = None
+        of["copies"].pop("by_class")
+        of["spectrum"] = None
+    assert one == two
+
+
+def test_rows_of_any_size_in_float64_are_those_of_ordinary_size():
+    rows, labels = table(norms=True, size=8)
+    rows = rows.astype(float)
+    one = diagnose(rows, labels)
+    for power in (990, -990):
+        other = diagnose(np.ldexp(rows, power), labels)
+        assert other.ranked == one.ranked
+        assert other.thresholds.eer.mean == pytest.approx(one.thresholds.eer.mean, rel=1e-9)
+        assert other.norms.most == np.ldexp(one.norms.most, power)
+
+
+def test_a_threshold_for_each_class_is_left_out_where_few_rows_choose_it():
+    of = diagnose(*table(classes=6, size=9))
+    assert of.thresholds.per_class_gain is None
+    assert "too few rows of each class (54 rows of 6 classes) to try a threshold for each" in str(
+        of
+    )
+    assert "a threshold for each class changes that by" in str(diagnose(*table(classes=6, size=10)))
+
+
+def test_tables_of_few_rows_are_not_judged_as_a_whole():
+    rows, labels = table(noise=3.0)
+    for count in (2, 5, 10, 19):
+        found = levels(diagnose(rows[:count] + 1, labels[:count] % 2))
+        assert not {"cone", "not-separated", "few-directions"} & set(found)
+    assert levels(diagnose(rows[:20] + 1, labels[:20] % 2))["cone"] != "ok"

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from lossgauge.diagnosis.sampling import draw, draw_by_class, number_classes, query_count
+from lossgauge.diagnosis.sampling import (
+    by_first_row,
+    draw,
+    draw_by_class,
+    number_classes,
+    query_count,
+)
 
 
 @pytest.mark.parametrize("labels", [[5, 3, 3, 9], [-7, 10**15, -7, 0], [2], [2**62, -(2**62)]])
@@ -51,3 +57,14 @@ def test_classes_of_one_row_and_rows_of_zeros_are_not_drawn():
     groups = np.array([0, 1, 1, 2, 2, -1, -1, 3])
     assert draw_by_class(groups).tolist() == [1, 2, 3, 4]
     assert draw_by_class(np.arange(4)).tolist() == []
+
+
+def test_groups_are_numbered_by_their_first_rows():
+    assert by_first_row(np.array([4, 4, -1, 0, 4, 2, -1, 0])).tolist() == [0, 0, -1, 1, 0, 2, -1, 1]
+    assert by_first_row(np.array([-1, -1])).tolist() == [-1, -1]
+
+
+def test_other_numbers_for_the_same_classes_draw_the_same_rows():
+    groups = np.random.default_rng(0).integers(0, 300, 20_000)
+    other = np.random.default_rng(1).permutation(300)[groups]
+    assert np.array_equal(draw_by_class(groups), draw_by_class(other))

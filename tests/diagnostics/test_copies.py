@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import torch
 
@@ -14,8 +16,13 @@ def slow(hashes, labels, trains):
         not trains[row] and any(trains[o] for o in range(len(hashes)) if hashes[o] == hashes[row])
         for row in range(len(hashes))
     )
-    inside = sum(labels[row] == labels[first] for row, first in found)
-    return found, inside, len(found) - inside, across
+    earlier = [
+        {labels[other] for other in range(row) if hashes[other] == hashes[row]}
+        for row in range(len(hashes))
+    ]
+    inside = [row for row, seen in enumerate(earlier) if labels[row] in seen]
+    between = sum(bool(seen - {labels[row]}) for row, seen in enumerate(earlier))
+    return found, inside, between, across
 
 
 def test_copies_equal_a_loop_over_pairs():
@@ -26,8 +33,9 @@ def test_copies_equal_a_loop_over_pairs():
         of = copies(*map(torch.from_numpy, (hashes, labels, trains)))
         found, inside, between, across = slow(hashes.tolist(), labels.tolist(), trains.tolist())
         assert list(zip(of.row.tolist(), of.of.tolist(), strict=True)) == found
-        assert (of.inside_classes, of.between_classes, of.across_split) == (inside, between, across)
-        assert sum(of.by_class.values()) == inside
+        counts = (of.inside_classes, of.between_classes, of.across_split)
+        assert counts == (len(inside), between, across)
+        assert of.by_class == Counter(labels[inside].tolist())
         assert of.share == len(found) / 40
 
 
@@ -42,3 +50,9 @@ def test_without_labels_and_split_only_the_copies_are_known():
     assert (of.row.tolist(), of.of.tolist()) == ([2], [0])
     assert (of.inside_classes, of.between_classes, of.by_class) == (None, None, {})
     assert copies(torch.tensor([1, 2])).share == 0
+
+
+def test_a_copy_of_a_row_of_its_class_counts_though_the_first_row_is_of_another():
+    of = copies(torch.tensor([5, 5, 1, 5, 2, 5]), torch.tensor([0, 1, 0, 1, 0, 1]))
+    assert (of.row.tolist(), of.of.tolist()) == ([1, 3, 5], [0, 0, 0])
+    assert (of.inside_classes, of.between_classes, of.by_class) == (2, 3, {1: 2})

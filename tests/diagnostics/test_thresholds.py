@@ -109,6 +109,10 @@ def test_a_separated_space_has_no_error_and_a_constant_one_is_chance():
     flat = thresholds(torch.ones_like(similarity), labels)
     assert flat.eer.mean == 0.5
     assert [point.threshold for point in flat.at_far] == [math.inf, math.inf]
+    assert (
+        flat.at_far[0].tpr.missing
+        == "2,376 of 2,376 pairs of two classes have the highest similarity"
+    )
 
 
 @pytest.mark.parametrize(("classes", "over"), [(12, "new classes"), (4, "new rows of the same")])
@@ -173,11 +177,15 @@ def test_thresholds_of_classes_help_where_classes_differ_and_not_elsewhere():
 
 def test_the_gain_is_measured_on_rows_that_did_not_choose():
     """Labels at random: each class fits its own noise, and gains nothing."""
-    similarity = make(classes=30, size=8)[0]
-    labels = torch.randint(0, 30, (240,), generator=torch.Generator().manual_seed(3))
+    similarity = make(classes=30, size=15)[0]
+    labels = torch.randint(0, 30, (450,), generator=torch.Generator().manual_seed(3))
     gain = per_class_gain(similarity, labels)
     assert abs(gain.mean) < 0.03
-    assert per_class_gain(*make(classes=3, size=3)) is None
+
+
+def test_classes_of_few_rows_say_nothing_about_thresholds_of_their_own():
+    assert per_class_gain(*make(classes=3, size=9)) is None
+    assert per_class_gain(*make(classes=3, size=10)) is not None
 
 
 def test_the_best_threshold_is_in_the_gap_below_its_score():

@@ -114,7 +114,9 @@ def in_plane(*centers, spread=0.0, samples=15):
 )
 def test_a_cone_begins_at_six_tenths_and_is_bad_from_nine_tenths(half_angle, level):
     # cos² of the half angle between two class means is the offset
-    assert found("cone", *in_plane(-half_angle, half_angle, spread=0.01)).level == level
+    record = found("cone", *in_plane(-half_angle, half_angle, spread=0.01))
+    assert record.level == level
+    assert ("no threshold" in record.why) == (level == "act")
 
 
 @pytest.mark.parametrize(
@@ -194,10 +196,26 @@ def test_the_chance_ratio_is_about_one_for_labels_dealt_at_random():
     ("wanted", "level"), [(1.4, "act"), (1.6, "watch"), (2.9, "watch"), (3.1, "ok")]
 )
 def test_classes_are_not_separated_near_chance(wanted, level):
-    # two classes of two: chance is 2·intra/(N − 1) = 2·intra, and the means are 1 apart
-    width = (1 / (2 * wanted)) ** 0.5
-    rows = torch.tensor([[0, width], [0, -width], [1, width], [1, -width]], dtype=torch.float64)
-    assert found("not-separated", rows, torch.tensor([0, 0, 1, 1])).level == level
+    assert found("not-separated", *apart(wanted, samples=10)).level == level
+
+
+def apart(ratio, *, samples):
+    """Two classes: chance is 2·intra/(N − 1), and the means are 1 apart."""
+    width = ((samples - 1) / (2 * ratio)) ** 0.5
+    sides = torch.tensor([width, -width], dtype=torch.float64).repeat(samples // 2)
+    rows = torch.stack([torch.zeros(samples, dtype=torch.float64), sides], 1)
+    moved = rows + torch.tensor([1.0, 0.0])
+    return torch.cat([rows, moved]), torch.arange(2).repeat_interleave(samples)
+
+
+def test_fewer_than_twenty_rows_are_not_judged_as_a_whole():
+    judged = {"cone", "few-directions", "not-separated"}
+    rows, labels = in_plane(0.0, 0.1, 0.2, spread=0.5, samples=6)
+    for more in (0, 2):
+        given = torch.cat([rows, rows[:more]]), torch.cat([labels, labels[:more]])
+        records = by_name(geometry(*given), width=64)
+        assert set(records) & judged == (judged if more else set())
+    assert "not-separated" not in by_name(geometry(*apart(1.0, samples=4)))
 
 
 @pytest.mark.parametrize(("gap", "seen"), [(0.008, True), (0.0125, False)])
@@ -248,7 +266,10 @@ def test_hubs_are_named_by_their_row(skew, level):
     )  # fmt: skip
     record = by_name(geometry(*make_space()), hubness=of)["hubs"]
     assert record.level == level
-    assert "row 17 is among the 10 nearest of 310 of 2,000 rows, and 25%" in record.evidence
+    assert "row 17 is among the 10 nearest of 310 of 2,000 rows, and 25.0%" in record.evidence
+    every = by_name(geometry(*make_space()), hubness=of._replace(never_found=0.0))["hubs"]
+    assert every.evidence.endswith(f"of 310 of 2,000 rows (skew {skew:.2f})")
+    assert "never" not in every.why
     alike = of._replace(skew=float("nan"))
     assert "hubs" not in by_name(geometry(*make_space()), hubness=alike)
 
@@ -284,5 +305,6 @@ def test_a_difference_by_norms_that_may_be_chance_is_ok(half_width, level):
 
 
 def test_norms_are_shown_with_the_digits_that_differ():
-    (record,) = norm_findings((113.02, 113.47), cosine_recall=0.9, dot_recall=0.1)
+    (record,) = norm_findings((113.02, 113.47), cosine_recall=0.9, dot_recall=0.1, sample=5000)
+    assert record.evidence.startswith("R@1 among a sample of 5,000 rows is 90.0% by cosine")
     assert record.evidence.endswith("row norms are between 113 and 113.5")

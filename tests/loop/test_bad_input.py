@@ -99,12 +99,6 @@ def test_labels_may_be_a_list_or_an_array():
     assert {row["batch_class_count"] for row in probe.rows} == {3}
 
 
-def test_a_batch_of_one_has_no_pair():
-    network, _, _, probe = parts()
-    with pytest.raises(InputError, match="drop_last=True"):
-        probe.embeddings(network(batch(0)[0][:1]), [0])
-
-
 def test_a_loop_that_never_calls_the_loss():
     network, _, _, probe = parts()
     probe.embeddings(network(batch(0)[0]), batch(0)[1])
@@ -120,6 +114,53 @@ def test_a_loop_that_never_calls_backward_is_told_at_the_next_batch_and_at_the_r
         probe.embeddings(network(x), y)
     with pytest.raises(InputError, match="no backward pass through it was seen"):
         _ = probe.rows
+
+
+@pytest.mark.parametrize("make_optimizer", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize(
+    ("calls_loss", "message"),
+    [(True, "no backward pass through it was seen"), (False, "no call of the loss was seen")],
+)
+def test_a_loop_that_steps_without_a_backward_pass(make_optimizer, calls_loss, message):
+    network, loss = seeded_network(), nn.CrossEntropyLoss()
+    optimizer = make_optimizer(network.parameters(), lr=0.1)
+    probe = Probe(optimizer, loss=loss)
+    x, y = batch(0)
+    optimizer.zero_grad()
+    z = probe.embeddings(network(x), y)
+    if calls_loss:
+        loss(z, y)
+    optimizer.step()
+    with pytest.raises(InputError, match=message):
+        _ = probe.rows
+    with pytest.raises(InputError, match=message):
+        probe.embeddings(network(x), y)
+
+
+@pytest.mark.parametrize("skipped", [1, 2])
+def test_a_loop_may_leave_backward_out_of_a_later_batch(skipped):
+    network, optimizer, loss, probe = parts()
+    for step in range(4):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        value = loss(probe.embeddings(network(x), y), y)
+        if step != skipped:
+            value.backward()
+        optimizer.step()
+    assert [row["step"] for row in probe.rows] == [step for step in range(4) if step != skipped]
+
+
+def test_the_first_updates_may_be_of_another_loss():
+    network, optimizer, loss, probe = parts()
+    for step in range(4):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        value = loss(probe.embeddings(network(x), y), y)
+        if step < 2:  # a start on the weights alone
+            value = sum(p.square().sum() for p in network.parameters())
+        value.backward()
+        optimizer.step()
+    assert [row["step"] for row in probe.rows] == [2, 3]
 
 
 @pytest.mark.parametrize("cleared", [False, True])
@@ -232,10 +273,11 @@ def test_every_is_a_whole_number(every):
 
 
 def test_on_nan_is_one_of_three():
-    with pytest.raises(
-        InputError, match="on_nan must be one of raise, leave-out, record, got 'rais'"
-    ):
+    with pytest.raises(InputError, match=r"^unknown on_nan 'rais' \(did you mean 'raise'\?\)$"):
         parts(on_nan="rais")
+    known = r"^unknown on_nan 'ignore' \(known: raise, leave-out, record\)$"
+    with pytest.raises(InputError, match=known):
+        parts(on_nan="ignore")
 
 
 def test_a_model_whose_output_has_no_embeddings():
@@ -282,6 +324,38 @@ def test_a_nan_is_recorded():
     assert [row["not_finite"] for row in rows] == [None, None, "the embedding of row 5"]
     assert rows[2]["loss_value"] is None
     assert rows[2]["embedding_gradient"] is None
+
+
+class IgnoresNaN(nn.Module):
+    """Cross-entropy of the rows without NaN, which gives the others a gradient of 0."""
+
+    def forward(self, z, y):
+        good = z.isfinite().all(1)
+        return nn.functional.cross_entropy(torch.where(good[:, None], z, 0.0)[good], y[good])
+
+
+def test_a_loss_that_leaves_nan_out_gives_no_numbers_and_no_findings_that_follow():
+    network, loss = seeded_network(), IgnoresNaN()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    probe = Probe(optimizer, loss=loss, on_nan="record")
+    for step in range(4):
+        x, y = batch(step)
+        z = network(x)
+        if step == 3:
+            z = torch.full_like(z, torch.nan) + 0 * z
+            z = torch.cat([z[:20], network(x)[20:] * 0])
+        value = loss(probe.embeddings(z, y), y)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    row = probe.rows[3]
+    assert row["not_finite"] == "the embedding of row 0"
+    columns = ("loss_value", "embedding_gradient", "embedding_gradient_p50", "tangent_gradient")
+    assert all(
+        row[column] is None for column in (*columns, "head_gradient", "gradient_active_ratio")
+    )
+    assert probe.rows[2]["embedding_gradient"] > 0
+    assert [found.name for found in probe.findings() if found.level != "ok"] == ["not-finite"]
 
 
 def test_a_nan_is_left_out():

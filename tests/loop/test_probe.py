@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import lossgauge as lg
+from lossgauge.loop import recorder
 from lossgauge.loop.probe import Probe
 from lossgauge.losses.registry import load_loss
 from tests.loop.trainings import (
@@ -100,6 +101,32 @@ def test_each_row_is_that_of_a_plain_loop_and_the_weights_are_the_same(name):
             near = None if value is None else pytest.approx(value, rel=2e-5)
             assert row[column] == near, column
         assert row["tangent_gradient"] <= row["embedding_gradient"]
+
+
+def scaled_rows(factor, *, steps=2):
+    """Rows of a loop whose loss is multiplied by a factor; the updates are those of a factor of 1."""
+    network, criterion = seeded_network(unit=False), load_loss("scl", temperature=0.5)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1 / factor)
+    probe = Probe(optimizer, loss=criterion)
+    for step in range(steps):
+        x, y = batch(step)
+        (criterion(probe.embeddings(network(x), y), y) * factor).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return probe.rows
+
+
+@pytest.mark.parametrize("factor", [2.0**66, 2.0**100, 1e-20, 1e-22, 1e-30])
+@pytest.mark.parametrize("on_one_thread", [0, 2**18])
+def test_neither_a_large_nor_a_small_factor_changes_the_norms(monkeypatch, factor, on_one_thread):
+    """The squares of such gradients are infinite or 0 in float32."""
+    monkeypatch.setattr(recorder, "_ON_ONE_THREAD", on_one_thread)
+    for row, plain in zip(scaled_rows(factor), scaled_rows(1.0), strict=True):
+        assert row["not_finite"] is None
+        for column in (*GRADIENTS, "embedding_norm"):
+            expected = plain[column]
+            assert row[column] == (expected and pytest.approx(expected, rel=1e-5)), column
+        assert row["clipped_head_gradient"] == pytest.approx(row["head_gradient"], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float16 with a scaler"])

@@ -10,11 +10,16 @@ from lossgauge.portable import without_folders
 from lossgauge.report.naming import (
     COLORS,
     GREY,
+    LONGEST,
+    MARKS,
     OWN_COLORS,
+    OWN_SYMBOLS,
     color_of,
     display_name,
     key_of,
     listed,
+    shortened,
+    symbol_of,
 )
 from lossgauge.results.view import BASELINE, Loss, in_order
 
@@ -130,3 +135,21 @@ def test_two_files_of_one_name_have_two_keys():
 def test_losses_are_listed_in_words():
     assert listed([TRIPLET]) == "triplet"
     assert listed([TRIPLET, tuned(SCL), OWN]) == "triplet, scl, tuned and my.py:B"
+
+
+def test_a_long_name_keeps_its_ends():
+    assert shortened("triplet") == "triplet"
+    long = shortened("my_file.py:AVeryLongNameOfALoss")
+    assert len(long) <= LONGEST
+    assert (long[:9], long[-4:]) == ("my_file.p", "Loss")
+
+
+def test_each_loss_of_the_paper_has_its_own_mark_and_every_mark_has_an_outline():
+    losses = [Loss(name, name) for name in COLORS]
+    symbols = [symbol_of(loss, losses) for loss in losses]
+    assert len(set(symbols)) == len(losses)
+    assert {*symbols, *OWN_SYMBOLS} <= MARKS.keys()
+    own = [Loss(f"my.py:{n}", f"my.py:{n}") for n in range(3)]
+    others = [symbol_of(loss, [*losses, *own]) for loss in own]
+    assert len({*symbols, *others}) == 10
+    assert symbol_of(losses[0]._replace(tuned=True), losses) == symbols[0]

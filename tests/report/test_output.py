@@ -20,7 +20,7 @@ EMPTY = StudyView(no_results())
 
 @pytest.fixture(autouse=True)
 def short_page(monkeypatch):
-    monkeypatch.setattr(output, "page", lambda view, claims: "the page")
+    monkeypatch.setattr(output, "page", lambda view, claims, full: "the page")
 
 
 def link(path: Path) -> None:
@@ -62,7 +62,7 @@ def test_only_a_regular_file_is_written_over(tmp_path, monkeypatch, make, words)
     before = {p: p.lstat() for p in tmp_path.iterdir()}
     with pytest.raises(
         InputError,
-        match=f"page.html {words}, and a report can only replace a regular file; give another path \\(--out\\)",
+        match=f"page.html {words}, and a report can only replace a regular file; give another path$",
     ):
         write_page(EMPTY, path)
     after = {p: p.lstat() for p in tmp_path.iterdir()}
@@ -188,7 +188,7 @@ def test_a_file_that_is_not_a_report_is_not_replaced_by_one(tmp_path, content):
 
 
 def test_an_earlier_report_and_a_new_name_are_places_for_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(output, "page", lambda view, claims: f"<head>{GENERATOR.decode()}")
+    monkeypatch.setattr(output, "page", lambda view, claims, full: f"<head>{GENERATOR.decode()}")
     write_page(EMPTY, tmp_path / "page.html")
     check_replaceable(tmp_path / "page.html")
     check_replaceable(tmp_path / "new" / "page.html")

@@ -13,9 +13,8 @@ from lossgauge.report.output import GENERATOR, write_page
 from lossgauge.report.page import page
 from lossgauge.results.view import StudyView
 from lossgauge.types import Results
-from tests.support.browser import HOSTILE, WIDTHS, Reader
+from tests.support.browser import HOSTILE, Reader
 from tests.support.made_up_study import columns_of, make_results, no_results
-from tests.support.waiting import wait_for
 
 
 def page_of(results: Results) -> str:
@@ -68,7 +67,8 @@ def test_the_page_is_one_file_with_question_answer_and_both_datasets(view, html,
 
 
 def test_plotly_is_in_the_page_once_and_nothing_is_loaded(html):
-    assert html.count("plotly.js v") == 1
+    assert html.count("plotly.js (cartesian - minified) v") == 1
+    assert len(html.encode()) < 4e6
     for tag, attributes in Reader(html).tags:
         assert "src" not in attributes, (tag, attributes)
         if tag == "link":
@@ -79,7 +79,7 @@ def test_names_cannot_break_out_of_text_attributes_or_json(hostile_html):
     reader = Reader(hostile_html)
     assert not any(tag == "img" for tag, _ in reader.tags)
     assert not any(name.startswith("on") for _, attributes in reader.tags for name in attributes)
-    assert len(reader.json) == 4
+    assert len(reader.json) == 6
     for block in reader.json:
         assert json.loads(block)["data"]
         assert not re.search(r"[<>&\u2028]", block)
@@ -137,64 +137,29 @@ def test_a_page_says_in_its_head_what_made_it(html):
     assert GENERATOR in html.encode()[:4096]
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_browser_draws_everything_and_complains_of_nothing(written, visit, width):
-    seen = visit(written, width=width)
-    assert seen.tab.locator(".js-plotly-plot").count() == 4
-    for figure in seen.tab.locator("[id^=training-curves]").all():
-        assert figure.locator("path.js-line").count() >= 7 * 6
-    for figure in seen.tab.locator("[id^=tradeoff]").all():
-        assert figure.locator(".points path").count() >= 7
-    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
-    if width < 500:
-        check_that_a_title_explains_itself(seen.tab)
-        check_that_figures_follow_when_it_turns_dark(seen.tab)
-    else:
-        check_that_the_legend_hides_a_loss_in_both_figures(seen.tab)
-    assert seen.troubles == []
+def test_the_table_of_contents_leads_to_every_part_and_to_nothing_else(html):
+    reader = Reader(html)
+    ids = [attributes.get("id") for _, attributes in reader.tags]
+    links = [
+        a["href"] for tag, a in reader.tags if tag == "a" and (a.get("href") or "").startswith("#")
+    ]
+    assert {link[1:] for link in links} <= set(ids)
+    contents = html[html.index('<nav class="contents"') : html.index("</nav>")]
+    listed = re.findall(r'href="#([^"]+)"', contents)
+    parts = [a["id"] for tag, a in reader.tags if tag == "section"]
+    assert listed == parts
+    assert len(set(ids) - {None}) == sum(one is not None for one in ids)
 
 
-def check_that_the_legend_hides_a_loss_in_both_figures(tab) -> None:
-    lines = tab.locator("#training-curves-1 path.js-line")
-    labels = tab.locator("#tradeoff-1 .annotation-text", has_text="triplet")
-    before = lines.count()
-    assert labels.count() == 1
-    button = tab.locator(".figures").first.locator("button[data-group=triplet]")
-    button.click()
-    assert button.get_attribute("aria-pressed") == "false"
-    assert lines.count() <= before - 6
-    assert labels.count() == 0
-    tab.locator(".figures").first.locator("button[data-all=true]").click()
-    assert lines.count() == before
+def test_the_answer_is_open_the_rest_is_folded_and_full_unfolds_it(html, view):
+    folds = r'<section id="[^"]+" class="fold">\s*<details( open)?>'
+    assert set(re.findall(folds, html)) == {""}
+    assert set(re.findall(folds, page(view, full=True))) == {" open"}
 
 
-def check_that_a_title_explains_itself(tab) -> None:
-    about = tab.locator("#about-test_intra")
-    assert not about.is_visible()
-    tab.locator("button[popovertarget=about-test_intra]").first.click()
-    assert about.is_visible()
-    assert "Mean squared distance" in about.inner_text()
-
-
-def darkest_channel(tab) -> int:
-    color = tab.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill")
-    return min(map(int, re.findall(r"\d+", color)[:3]))
-
-
-def check_that_figures_follow_when_it_turns_dark(tab) -> None:
-    assert darkest_channel(tab) < 60
-    tab.emulate_media(color_scheme="dark")
-    wait_for(lambda: darkest_channel(tab) > 200)
-
-
-@pytest.mark.browser
-def test_hostile_names_are_shown_as_text_and_run_nothing(hostile_html, tmp_path, visit):
-    (tmp_path / "report.html").write_text(hostile_html, encoding="utf-8")
-    seen = visit(tmp_path / "report.html", width=390)
-    assert seen.troubles == []
-    assert HOSTILE in seen.tab.locator("h1").inner_text()
-    assert seen.tab.locator("img").count() == 0
-    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= 390
-    # a label in the trade-off of each dataset
-    assert seen.tab.locator(".annotation-text", has_text="<img").count() == 2
+def test_claims_that_no_dataset_can_test_are_in_one_folded_line(html):
+    assert html.count("Not tested by this study: 3, 7b") == 1
+    badges = html[html.index('<p class="badges">') :]
+    badges = badges[: badges.index("</p>")]
+    assert "not tested" not in badges
+    assert not re.search(r">[a-z ]+: [^<]*\b(3|7b)\b", badges)

@@ -366,6 +366,7 @@ def goes_on_after_an_interrupt_of_its_workers(at_work):
     ("resources", "message"),
     [
         (Resources(cpus=0.0), "cpus of a run must be at least 0.01 and finite, got 0"),
+        (Resources(cpus=1e300), "cpus of a run must be at most 10,000, got 1e+300"),
         (Resources(cpus=math.inf), "cpus of a run must be at least 0.01 and finite, got inf"),
         (Resources(cpus=math.nan), "cpus of a run must be at least 0.01 and finite, got nan"),
         (Resources(gpus=1.5), "gpus of a run must be from 0 to 1, or a whole number, got 1.5"),

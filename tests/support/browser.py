@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,10 @@ BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 WIDTHS = (390, 1366)
+HEIGHTS = {1366: 900}
+"""Of a laptop; of other widths, that of a phone."""
+AXE = Path(__file__).with_name("axe") / "axe.min.js"
+"""axe-core 4.14.1 from npm (MPL-2.0): finds what a screen reader or a keyboard cannot use."""
 
 
 class Reader(HTMLParser):
@@ -63,7 +68,9 @@ class Visit:
 
     def __init__(self, browser, path, *, width: int, scheme: str = "light") -> None:
         self.context = browser.new_context(
-            viewport={"width": width, "height": 844}, color_scheme=scheme
+            viewport={"width": width, "height": HEIGHTS.get(width, 844)},
+            color_scheme=scheme,
+            reduced_motion="reduce",
         )
         self.context.set_default_timeout(1e3 * PATIENCE)
         self.tab = self.context.new_page()
@@ -76,6 +83,32 @@ class Visit:
         self.address = path.as_uri()
         self.tab.goto(self.address)
         self.tab.wait_for_function("document.documentElement.dataset.drawn !== undefined")
+
+    def unfold(self) -> None:
+        """Open every part of the page; return when all its charts are drawn."""
+        self.tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        count = self.tab.locator("script[data-for]").count()
+        self.tab.wait_for_function(
+            f"document.querySelectorAll('.js-plotly-plot').length === {count}"
+        )
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds serious or critical."""
+        self.tab.evaluate(AXE.read_text(encoding="utf-8"))
+        found = self.tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        return [
+            f"{one['impact']}: {one['id']}: {one['nodes'][0]['html'][:200]}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+
+    def too_wide(self) -> list[str]:
+        """What sticks out of the window, if the page scrolls sideways."""
+        return self.tab.evaluate(
+            """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+              [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+                .slice(0, 3).map(e => e.outerHTML.slice(0, 120))"""
+        )
 
     def _note(self, text: str, bad: bool) -> None:
         if bad:

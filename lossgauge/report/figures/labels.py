@@ -18,6 +18,8 @@ HEIGHT = 15.0
 _ANGLES = (90, 270, 0, 180, 45, 135, 315, 225, 20, 160, 340, 200, 65, 115, 295, 245)
 _SWEEPS = 3
 """Rounds over all labels: in the first round, the first labels are placed before the others are known."""
+UNCLEAR = 1e6
+"""Cost of a label that is nearer to the disc of another loss, or beyond an edge: more than all other costs together."""
 _RINGS = (0.0, 12.0, 26.0, 42.0, 60.0, 85.0)
 
 
@@ -52,10 +54,11 @@ Boxes = Float[np.ndarray, "boxes 4"]
 
 def place_labels(
     spots: Sequence[Spot], *, widths: Sequence[float], height: float, fixed: Sequence[Fixed] = ()
-) -> list[Offset]:
+) -> list[Offset | None]:
     """An offset for each spot that works at each of `widths`: the same figure is shown on a phone and on a laptop.
 
-    If there is room, labels do not overlap each other, the discs, `fixed` or the edges.
+    If there is room, labels do not overlap each other, the discs or `fixed`. A label is None where, at one of the widths, its
+    nearest disc would not be its own, or it would cover another label or an edge: no label is better than a wrong one.
     Cost grows as spots².
     """
     candidates = [_candidates(spot) for spot in spots]
@@ -70,12 +73,13 @@ def place_labels(
     own_costs = [
         np.array([math.hypot(*offset) for offset in offsets])
         + sum(
-            50 * _outside(of_spot[width], width, height)
+            UNCLEAR * _nearer_to_another(of_spot[width], spots, index, width)
+            + UNCLEAR * (_outside(of_spot[width], width, height) > 1)
             + 10 * _overlaps(of_spot[width], [_fixed_box(text, width) for text in fixed])
             + 4 * _overlaps(of_spot[width], [_disc(spot, width) for spot in spots])
             for width in widths
         )
-        for offsets, of_spot in zip(candidates, boxes, strict=True)
+        for index, (offsets, of_spot) in enumerate(zip(candidates, boxes, strict=True))
     ]
     placed: dict[int, int] = {}
     for _ in range(_SWEEPS):
@@ -86,7 +90,20 @@ def place_labels(
                 for width in widths
             ]
             placed[index] = int(np.argmin(cost + 10 * sum(on_labels)))
-    return [offsets[placed[index]] for index, offsets in enumerate(candidates)]
+    clear: list[Offset | None] = []
+    kept: list[int] = []
+    for index, offsets in enumerate(candidates):
+        choice = placed[index]
+        covers = any(
+            _overlaps(boxes[index][width][[choice]], [boxes[n][width][placed[n]] for n in kept])[0]
+            for width in widths
+        )
+        if own_costs[index][choice] >= UNCLEAR or covers:
+            clear.append(None)
+        else:
+            clear.append(offsets[choice])
+            kept.append(index)
+    return clear
 
 
 def label_box(spot: Spot, offset: Offset, width: float) -> Box:
@@ -111,6 +128,20 @@ def _candidates(spot: Spot) -> list[Offset]:
             reach = spot.radius + 3 + ring
             offsets.append(Offset(across * (reach + half_width), up * (reach + half_height)))
     return offsets
+
+
+def _nearer_to_another(
+    boxes: Boxes, spots: Sequence[Spot], own: int, width: float
+) -> Float[np.ndarray, " boxes"]:
+    """1 for each box that is at least as near to the edge of another disc as to that of its own, else 0."""
+    left, bottom, right, top = boxes.T[:, :, None]
+    x, y, r = np.array([(spot.across * width, spot.y, spot.radius) for spot in spots]).T
+    beside = np.maximum(0.0, np.maximum(left - x, x - right))
+    above = np.maximum(0.0, np.maximum(bottom - y, y - top))
+    away = np.hypot(beside, above) - r
+    others = np.delete(away, own, axis=1).min(axis=1, initial=np.inf)
+    nearer: np.ndarray = (others < away[:, own] + 2.0).astype(float)
+    return nearer
 
 
 def _disc(spot: Spot, width: float) -> Box:

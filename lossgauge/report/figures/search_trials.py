@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from lossgauge.report.figures.style import (
     Chart,
     Figure,
+    Numbers,
     Trace,
     axis,
     five_digits,
     layout_axis,
+    log_ticks,
+    panel_grid,
     plot_text,
-    stacked_panels,
 )
-from lossgauge.report.naming import color_of, display_name, key_of
+from lossgauge.report.naming import color_of, display_name, key_of, symbol_of
 from lossgauge.report.text.selection import judged_by
 from lossgauge.results.view import Loss, StudyView, in_order
 from lossgauge.stats.intervals import known
+from lossgauge.stats.number_format import short, shown
 from lossgauge.types import Record
 
 _PREFIX = "setting_"
@@ -42,18 +44,13 @@ def search_trials(view: StudyView, dataset: str) -> Figure | None:
         of_setting = [row for row in rows if known(row.get(setting)) is not None]
         values = [row[setting] for row in of_setting]
         if min(values) > 0:
-            ticks = _ticks(min(values), max(values))
-            labels = [f"{tick:g}" for tick in ticks]
-            layout[layout_axis("x", number)] |= {
-                "type": "log",
-                "tickvals": ticks,
-                "ticktext": labels,
-            }
+            layout[layout_axis("x", number)] |= log_ticks(min(values), max(values))
         for loss in in_order({view.planned_loss(row) for row in of_setting}):
             of_loss = [row for row in of_setting if view.planned_loss(row) == loss]
+            color, symbol = color_of(loss, view.losses), symbol_of(loss, view.losses)
             data.append(
                 {
-                    **_dots(of_loss, setting, color_of(loss, view.losses), chosen.get(loss)),
+                    **_dots(of_loss, setting, color, symbol, chosen.get(loss)),
                     "name": plot_text(display_name(loss)),
                     "legendgroup": plot_text(key_of(loss)),
                     "showlegend": number == 1,
@@ -69,19 +66,37 @@ def searched_losses(view: StudyView, dataset: str) -> list[Loss]:
     return in_order({view.planned_loss(row) for row in view.trials(dataset)})
 
 
+def numbers(view: StudyView, dataset: str) -> list[Numbers]:
+    """Every trial with a result: its settings and its objective."""
+    rows = [row for row in view.trials(dataset) if known(row.get("objective")) is not None]
+    settings = _settings(rows)
+    cells = tuple(
+        (
+            f"{display_name(view.planned_loss(row))}, trial {row.get('trial')}",
+            *("—" if (v := known(row.get(name))) is None else short(v, 4) for name in settings),
+            shown(row["objective"], "percent"),
+        )
+        for row in rows
+    )
+    names = (setting.removeprefix(_PREFIX).replace("_", " ") for setting in settings)
+    titles = ("loss", *names, f"{judged_by(view)} on validation")
+    return [Numbers(f"Trials on {dataset}", titles, cells)]
+
+
 CHART = Chart(
     key="search-trials",
     label="Trials",
     draw=search_trials,
     note=lambda view, dataset: (
-        "A dot is a trial of one loss, a ring the chosen one. "
+        "A mark is a trial of one loss, a large hollow one the chosen trial. "
         "The same name of a setting may have another meaning in another loss."
     ),
     losses=searched_losses,
+    numbers=numbers,
 )
 
 
-def _dots(rows: Sequence[Record], setting: str, color: str, chosen: object) -> Trace:
+def _dots(rows: Sequence[Record], setting: str, color: str, symbol: str, chosen: object) -> Trace:
     is_chosen = [chosen is not None and row.get("trial") == chosen for row in rows]
     return {
         "type": "scatter",
@@ -90,20 +105,14 @@ def _dots(rows: Sequence[Record], setting: str, color: str, chosen: object) -> T
         "mode": "markers",
         "marker": {
             "color": color,
-            "size": [13 if best else 7 for best in is_chosen],
-            "symbol": ["circle-open" if best else "circle" for best in is_chosen],
+            "size": [13 if best else 8 for best in is_chosen],
+            "symbol": [f"{symbol}-open" if best else symbol for best in is_chosen],
             "opacity": [1.0 if best else 0.65 for best in is_chosen],
             "line": {"width": [2.5 if best else 0 for best in is_chosen]},
         },
         "text": [f"trial {row.get('trial')}" for row in rows],
         "hovertemplate": "%{text}: %{x:.3g}, %{y:.1%}",
     }
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 in each decade of the values: plotly's default has too many ticks for a phone."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
 
 
 def _settings(rows: Sequence[Record]) -> list[str]:
@@ -120,8 +129,7 @@ def _settings(rows: Sequence[Record]) -> list[str]:
 def _layout(settings: Sequence[str], objective: str) -> dict[str, Any]:
     names = [setting.removeprefix(_PREFIX).replace("_", " ") for setting in settings]
     titles = [f"{objective} on validation, by {plot_text(name)}" for name in names]
-    layout = stacked_panels(titles, gap=84, bottom=48)
+    layout = panel_grid(titles, gap=64, bottom=36)
     for number in range(1, len(settings) + 1):
-        layout[layout_axis("x", number)] = {"anchor": axis("y", number), "title": {"text": ""}}
         layout[layout_axis("y", number)] |= {"nticks": 6, "tickformat": "~%"}
     return {**layout, "hovermode": "closest"}

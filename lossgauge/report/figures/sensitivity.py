@@ -10,18 +10,20 @@ from lossgauge.portable import without_folders
 from lossgauge.report.figures.style import (
     Chart,
     Figure,
+    Numbers,
     Trace,
     axis,
     five_digits,
+    framed,
     layout_axis,
+    panel_grid,
     plot_text,
-    stacked_panels,
     transparent,
 )
-from lossgauge.report.naming import color_of, display_name, key_of
+from lossgauge.report.naming import color_of, display_name, key_of, symbol_of
 from lossgauge.results.columns import COLUMNS, Column
 from lossgauge.results.view import Loss, StudyView
-from lossgauge.stats.intervals import interval
+from lossgauge.stats.intervals import Interval, interval
 from lossgauge.stats.number_format import shown_interval
 
 DRAWN = ("recall_at_1", "test_intra")
@@ -49,15 +51,15 @@ def sensitivity(view: StudyView, dataset: str) -> Figure | None:
     for number, column in enumerate(DRAWN, start=1):
         in_legend: set[Loss] = set()
         for line in lines:
-            color = color_of(line.loss, view.losses)
-            if (trace := _trace(line, COLUMNS[column], color)) is None:
+            look = color_of(line.loss, view.losses), symbol_of(line.loss, view.losses)
+            if (trace := _trace(line, COLUMNS[column], *look)) is None:
                 continue
             show = number == 1 and line.loss not in in_legend
             axes = {"xaxis": axis("x", number), "yaxis": axis("y", number)}
             data.append({**trace, **axes, "showlegend": show})
             in_legend.add(line.loss)
     factors = sorted({factor for line in lines for factor, _ in line.points})
-    return {"data": data, "layout": _layout(factors)}
+    return {"data": data, "layout": _layout(factors, data)}
 
 
 def varied_losses(view: StudyView, dataset: str) -> list[Loss]:
@@ -70,16 +72,7 @@ def note(view: StudyView, dataset: str) -> str:
     drawn = {line.setting for line in _lines(view, dataset)}
     settings = [setting for setting in SETTINGS if setting in drawn]
     dashes = ", ".join(f"{_IN_WORDS[DASHES[setting]]} is {setting}" for setting in settings)
-    return f"Lines: {dashes}." if dashes else ""
-
-
-CHART = Chart(
-    key="sensitivity",
-    label="R@1 and intra at multiples of the settings",
-    draw=sensitivity,
-    note=note,
-    losses=varied_losses,
-)
+    return f"Lines: {dashes}. A wide interval is cut at the edge." if dashes else ""
 
 
 def _lines(view: StudyView, dataset: str) -> list[_Line]:
@@ -95,12 +88,47 @@ def _lines(view: StudyView, dataset: str) -> list[_Line]:
     return lines
 
 
-def _trace(line: _Line, column: Column, color: str) -> Trace | None:
-    points = [
+def numbers(view: StudyView, dataset: str) -> list[Numbers]:
+    """A table for each panel: a row for each loss and setting, a column for each multiple."""
+    lines = _lines(view, dataset)
+    factors = sorted({factor for line in lines for factor, _ in line.points})
+    tables = []
+    for name in DRAWN:
+        column = COLUMNS[name]
+        rows = []
+        for line in lines:
+            at = {factor: over for factor, _, over in _measured(line, column)}
+            cells = (
+                shown_interval(at[factor], column.unit) if factor in at else "—"
+                for factor in factors
+            )
+            rows.append((f"{display_name(line.loss)}, {line.setting}", *cells))
+        titles = ("loss, setting", *(f"× {factor:g}" for factor in factors))
+        tables.append(Numbers(f"{column.title} (test) on {dataset}", titles, tuple(rows)))
+    return tables
+
+
+CHART = Chart(
+    key="sensitivity",
+    label="R@1 and intra at multiples of the settings",
+    draw=sensitivity,
+    note=note,
+    numbers=numbers,
+    losses=varied_losses,
+)
+
+
+def _measured(line: _Line, column: Column) -> list[tuple[float, str, Interval]]:
+    """Multiple, title and interval of each point of a line that has the column."""
+    return [
         (factor, variant.title, over)
         for factor, variant in line.points
         if (over := interval(row.get(column.name) for row in variant.by_seed.values())) is not None
     ]
+
+
+def _trace(line: _Line, column: Column, color: str, symbol: str) -> Trace | None:
+    points = _measured(line, column)
     if not points:
         return None
     return {
@@ -115,7 +143,7 @@ def _trace(line: _Line, column: Column, color: str) -> Trace | None:
         },
         "mode": "lines+markers",
         "line": {"color": color, "width": 2, "dash": DASHES.get(line.setting, "solid")},
-        "marker": {"color": color, "size": 6},
+        "marker": {"color": color, "size": 8, "symbol": symbol},
         "text": [
             f"{plot_text(without_folders(title))}: {shown_interval(over, column.unit)}"
             for _, title, over in points
@@ -126,18 +154,21 @@ def _trace(line: _Line, column: Column, color: str) -> Trace | None:
     }
 
 
-def _layout(factors: Sequence[float]) -> dict[str, Any]:
+def _layout(factors: Sequence[float], data: Sequence[Trace]) -> dict[str, Any]:
     columns = [COLUMNS[name] for name in DRAWN]
-    layout = stacked_panels([f"{column.title} (test)" for column in columns], gap=84, bottom=48)
+    layout = panel_grid([f"{column.title} (test)" for column in columns], gap=84, bottom=48)
     for number, column in enumerate(columns, start=1):
-        layout[layout_axis("x", number)] = {
-            "anchor": axis("y", number),
+        layout[layout_axis("x", number)] |= {
             "title": {"text": "multiple of the setting in the plan"},
             "type": "log",
             "tickvals": factors,
             "ticktext": [f"{factor:g}" for factor in factors],
         }
-        layout[layout_axis("y", number)] |= {"nticks": 6}
+        y = layout[layout_axis("y", number)]
+        y |= {"nticks": 6}
+        means = [y for trace in data if trace["yaxis"] == axis("y", number) for y in trace["y"]]
+        if means:  # an interval of two seeds is cut, so that the lines have room
+            y["range"] = [five_digits(end) for end in framed(means, least=0.02, margin=0.15)]
         if column.unit == "percent":
-            layout[layout_axis("y", number)]["tickformat"] = "~%"
+            y["tickformat"] = "~%"
     return {**layout, "hovermode": "closest"}

@@ -5,25 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lossgauge.report.figures.labels import Fixed, Offset, Spot, gap, place_labels
-from lossgauge.report.figures.style import TEMPLATE, Chart, Figure, Trace, plot_text, transparent
-from lossgauge.report.naming import GREY, color_of, display_name, key_of
+from lossgauge.report.figures.labels import HEIGHT, Fixed, Offset, Spot, gap, place_labels
+from lossgauge.report.figures.style import (
+    TEMPLATE,
+    Chart,
+    Figure,
+    Numbers,
+    Trace,
+    plot_text,
+    transparent,
+)
+from lossgauge.report.naming import GREY, color_of, display_name, key_of, shortened, symbol_of
+from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval
+from lossgauge.stats.number_format import shown, shown_interval
 
 X, Y, SIZE = "compaction_epochs", "test_intra", "recall_at_1"
 SMALLEST, LARGEST = 11.0, 30.0
 """Diameter in pixels of the discs with the lowest and the highest R@1."""
 _HEIGHT = 440
 _MARGIN = {"l": 58, "r": 14, "t": 46, "b": 50}
-_WIDTHS = (390 - 2 * 16, 640, 1180 - 2 * 32)
+_REACH = {
+    "diamond": 1.3,
+    "star": 1.4,
+    "star-diamond": 1.4,
+    "triangle-up": 1.15,
+    "triangle-down": 1.15,
+}
+"""How far plotly's marks go beyond the circle of their size."""
+_WIDTHS = (300, 358, 480, 690, 1060)
 """Widths of the figure on the page, from phone to laptop: the labels fit at each of them."""
 
 
 class _Point(NamedTuple):
     loss: Loss
     color: str
+    symbol: str
     x: Interval
     y: Interval
     recall: float | None
@@ -52,8 +71,15 @@ def tradeoff(view: StudyView, dataset: str) -> Figure | None:
     data += [_scale_disc(recall, _diameter(recall, recalls)) for recall in scale]
     spots = [_spot(point, wide, ranges) for point, wide in zip(points, diameters, strict=True)]
     offsets = _label_offsets(spots, levels, ranges)
-    annotations = [_label(*of) for of in zip(points, spots, offsets, strict=True)]
-    annotations += [_level_name(number, *level, ranges) for number, level in enumerate(levels)]
+    annotations = [
+        _label(point, spot, offset)
+        for point, spot, offset in zip(points, spots, offsets, strict=True)
+        if offset is not None
+    ]
+    annotations += [
+        _level_name(number, *level, ranges, below=_is_below(levels, number, ranges))
+        for number, level in enumerate(levels)
+    ]
     lines = [
         _level_line(number, name, level)
         for number, (name, level) in enumerate(levels)
@@ -72,13 +98,28 @@ def not_drawn(view: StudyView, dataset: str) -> list[Loss]:
 def note(view: StudyView, dataset: str) -> str:
     """How to read the figure, and which losses are not in it."""
     text = (
-        "A disc is the mean over the runs of a loss (dots), larger for a higher R@1; whiskers are 95 % intervals. "
-        "Losses on the left compact early; losses at the bottom keep little variance."
+        "A mark is the mean of a loss, larger for a higher R@1; dots are its runs, whiskers 95 % intervals, cut at the edge. "
+        "Left: compacts early. Bottom: keeps little variance. Names that would not be clear are only above and on hover."
     )
     if losses := not_drawn(view, dataset):
         names = ", ".join(map(display_name, losses))
         text += f" Not drawn, because intra never fell or was not measured: {names}."
     return text
+
+
+def numbers(view: StudyView, dataset: str) -> list[Numbers]:
+    """The chart as one table."""
+    columns = [COLUMNS[column] for column in (X, Y, SIZE)]
+    rows = []
+    for point in _points(view, dataset):
+        of_loss = [view.interval(dataset, point.loss, column.name) for column in columns]
+        cells = (
+            "—" if of is None else shown_interval(of, column.unit)
+            for of, column in zip(of_loss, columns, strict=True)
+        )
+        rows.append((display_name(point.loss), *cells))
+    titles = ("loss", *(column.title for column in columns))
+    return [Numbers(f"Compaction, intra and R@1 on {dataset}", titles, tuple(rows))]
 
 
 CHART = Chart(
@@ -87,6 +128,7 @@ CHART = Chart(
     draw=tradeoff,
     note=note,
     heading="The trade-off: compaction speed × variance kept",
+    numbers=numbers,
     has_legend=True,
 )
 
@@ -96,8 +138,8 @@ def _points(view: StudyView, dataset: str) -> list[_Point]:
     for loss in view.losses:
         x, y, recall = (view.interval(dataset, loss, column) for column in (X, Y, SIZE))
         if x is not None and y is not None:
-            color = color_of(loss, view.losses)
-            points.append(_Point(loss, color, x, y, recall.mean if recall else None))
+            look = color_of(loss, view.losses), symbol_of(loss, view.losses)
+            points.append(_Point(loss, *look, x, y, recall.mean if recall else None))
     return points
 
 
@@ -150,7 +192,8 @@ def _runs(view: StudyView, dataset: str, point: _Point) -> Trace:
 
 
 def _disc(point: _Point, diameter: float) -> Trace:
-    recall = "not measured" if point.recall is None else f"{100 * point.recall:.1f} %"
+    recall = "not measured" if point.recall is None else shown(point.recall, "percent")
+    x, y = shown_interval(point.x, COLUMNS[X].unit), shown_interval(point.y, COLUMNS[Y].unit)
     whiskers = {"color": transparent(point.color, 0.55), "thickness": 1.2, "width": 0}
     return {
         "type": "scatter",
@@ -162,12 +205,14 @@ def _disc(point: _Point, diameter: float) -> Trace:
         "marker": {
             "color": transparent(point.color, 0.8),
             "size": diameter,
+            "symbol": point.symbol,
             "line": {"color": point.color, "width": 1.5},
         },
         "name": plot_text(display_name(point.loss)),
         "legendgroup": plot_text(key_of(point.loss)),
         "showlegend": False,
-        "hovertemplate": f"compaction %{{x:.1f}} epochs<br>intra %{{y:.3f}}<br>R@1 {recall}",
+        "text": [f"compaction {x} epochs<br>intra {y}<br>R@1 {recall}"],
+        "hovertemplate": "%{text}",
     }
 
 
@@ -188,7 +233,7 @@ def _label(point: _Point, spot: Spot, offset: Offset) -> dict[str, Any]:
     far = gap(spot, offset) > 12
     return {
         "name": plot_text(key_of(point.loss)),
-        "text": plot_text(display_name(point.loss)),
+        "text": plot_text(shortened(display_name(point.loss))),
         "x": point.x.mean,
         "y": point.y.mean,
         "ax": round(offset.x, 1),
@@ -204,7 +249,16 @@ def _label(point: _Point, spot: Spot, offset: Offset) -> dict[str, Any]:
     }
 
 
-def _level_name(number: int, name: str, level: float, ranges: _Ranges) -> dict[str, Any]:
+def _is_below(levels: Sequence[tuple[str, float]], number: int, ranges: _Ranges) -> bool:
+    """Whether the name of a level goes below its line, since another line is just above it."""
+    own = _pixels_up(levels[number][1], ranges)
+    others = (_pixels_up(level, ranges) for n, (_, level) in enumerate(levels) if n != number)
+    return any(0 <= other - own < HEIGHT for other in others)
+
+
+def _level_name(
+    number: int, name: str, level: float, ranges: _Ranges, *, below: bool
+) -> dict[str, Any]:
     """The name of a level: the first at the left edge, the second at the right edge; with an arrow if it is above the figure."""
     top = ranges.y[1]
     return {
@@ -214,7 +268,7 @@ def _level_name(number: int, name: str, level: float, ranges: _Ranges) -> dict[s
         "x": 0.99 if number else 0.01,
         "xanchor": "right" if number else "left",
         "y": min(level, top),
-        "yanchor": "bottom" if level <= top else "top",
+        "yanchor": "bottom" if level <= top and not below else "top",
         "showarrow": False,
         "font": {"color": GREY, "size": 11},
     }
@@ -237,7 +291,9 @@ def _level_line(number: int, name: str, level: float) -> dict[str, Any]:
 def _spot(point: _Point, diameter: float, ranges: _Ranges) -> Spot:
     left, right = ranges.x
     across = (point.x.mean - left) / (right - left)
-    return Spot(across, _pixels_up(point.y.mean, ranges), diameter / 2, display_name(point.loss))
+    radius = _REACH.get(point.symbol, 1.0) * diameter / 2
+    name = shortened(display_name(point.loss))
+    return Spot(across, _pixels_up(point.y.mean, ranges), radius, name)
 
 
 def _pixels_up(value: float, ranges: _Ranges) -> float:
@@ -248,9 +304,14 @@ def _pixels_up(value: float, ranges: _Ranges) -> float:
 
 def _label_offsets(
     spots: Sequence[Spot], levels: Sequence[tuple[str, float]], ranges: _Ranges
-) -> list[Offset]:
+) -> list[Offset | None]:
     fixed = [
-        Fixed(number == 0, _pixels_up(min(level, ranges.y[1]), ranges), name)
+        Fixed(
+            number == 0,
+            _pixels_up(min(level, ranges.y[1]), ranges)
+            - HEIGHT * _is_below(levels, number, ranges),
+            name,
+        )
         for number, (name, level) in enumerate(levels)
     ]
     return place_labels(

@@ -1,28 +1,31 @@
-"""Training curves: VARIANCE, GREEDINESS and R@1, in panels that share one axis of epochs."""
+"""Training curves: VARIANCE, GREEDINESS and R@1, in panels whose axes of epochs move together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lossgauge.report.figures.style import (
     Chart,
     Figure,
+    Numbers,
     Trace,
     axis,
     five_digits,
+    framed,
     layout_axis,
+    log_ticks,
+    panel_grid,
     plot_text,
-    stacked_panels,
     transparent,
 )
-from lossgauge.report.naming import GREY, OWN_COLORS, color_of, display_name, key_of
+from lossgauge.report.naming import GREY, OWN_COLORS, color_of, display_name, key_of, symbol_of
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval, known
-from lossgauge.stats.number_format import Unit, shown
+from lossgauge.stats.number_format import shown, shown_half_width
 from lossgauge.types import Record
 
 
@@ -52,7 +55,11 @@ PANELS = (
     Panel("GREEDINESS", "embedding_gradient", "log", log=True),
     Panel("RETRIEVAL", "recall_at_1", "test", from_zero=False),
 )
-_GAP, _BOTTOM = 42, 44
+_GAP, _BOTTOM = 46, 44
+_MARKS = 7
+"""Marks on a line: enough to follow it without its colour."""
+_MOST_COLUMNS = 8
+"""Epochs in the table of a panel."""
 
 
 def training_curves(view: StudyView, dataset: str) -> Figure | None:
@@ -67,9 +74,11 @@ def training_curves(view: StudyView, dataset: str) -> Figure | None:
         return None
     bands: list[Trace] = []
     lines: list[Trace] = []
+    inside: dict[int, list[float]] = {}
     for loss in losses:
         rows = view.epochs(dataset, loss)
         color, in_legend = color_of(loss, losses), False
+        symbol = symbol_of(loss, losses)
         for number, panel in enumerate(PANELS, start=1):
             if not (points := _points(rows, panel)):
                 continue
@@ -78,24 +87,54 @@ def training_curves(view: StudyView, dataset: str) -> Figure | None:
                 shared["visible"] = False
             elif any(over.half_width for _, over in points):
                 bands.append({**_band(points, panel, color), **shared, "showlegend": False})
-            line = _line(points, panel, color, _dash(loss, color))
+            inside.setdefault(number, []).extend(_back(over.mean, panel) for _, over in points)
+            line = _line(points, panel, color, symbol, _dash(loss, color))
             lines.append({**line, **shared, "showlegend": not in_legend})
             in_legend = True
     epochs = max(int(row["epoch"]) for row in all_rows)
     levels = _levels(view, dataset, last=max(epochs, 1))
+    for level in levels:
+        number = int(level["yaxis"][1:] or 1)
+        inside.setdefault(number, []).append(level["y"][0])
     # bands first: a band must not cover a line
-    return {"data": [*bands, *lines, *levels], "layout": _layout(all_rows, epochs)}
+    return {"data": [*bands, *lines, *levels], "layout": _layout(inside, epochs)}
 
 
 def note(view: StudyView, dataset: str) -> str:
     """How to read the curves."""
     text = (
-        "Lines are means over seeds, bands are 95 % intervals. The dashed grey line is the untrained head, "
-        "the dotted grey line the frozen features."
+        "Lines are means over seeds, bands 95 % intervals; a wider one is cut at the edge. "
+        "Grey: untrained head (dashed), frozen features (dotted)."
     )
     if view.tuned:
-        text += " A dotted line is a tuned loss in the colour of its default; its button shows it."
+        text += " A dotted line is a tuned loss; its button shows it."
     return text
+
+
+def numbers(view: StudyView, dataset: str) -> list[Numbers]:
+    """A table for each panel: mean and interval of each loss at up to eight epochs, evenly spaced."""
+    tables = []
+    for panel in PANELS:
+        of_losses = {
+            loss: dict(points)
+            for loss in view.losses_and_tuned
+            if (points := _points(view.epochs(dataset, loss), panel))
+        }
+        every = sorted({epoch for points in of_losses.values() for epoch in points})
+        if not every:
+            continue
+        count = min(_MOST_COLUMNS, len(every))
+        epochs = [every[round(n * (len(every) - 1) / max(count - 1, 1))] for n in range(count)]
+        rows = [
+            (
+                display_name(loss),
+                *(_in_words(points[epoch], panel) if epoch in points else "—" for epoch in epochs),
+            )
+            for loss, points in of_losses.items()
+        ]
+        titles = ("loss", *(f"epoch {epoch}" for epoch in epochs))
+        tables.append(Numbers(f"{panel.title} on {dataset}", titles, tuple(rows)))
+    return tables
 
 
 CHART = Chart(
@@ -103,6 +142,7 @@ CHART = Chart(
     label="Curves over epochs",
     draw=training_curves,
     note=note,
+    numbers=numbers,
     heading="Over training",
 )
 
@@ -117,19 +157,31 @@ def _points(rows: Sequence[Record], panel: Panel) -> list[tuple[int, Interval]]:
     return [(epoch, over) for epoch in sorted(at) if (over := interval(at[epoch])) is not None]
 
 
-def _line(points: list[tuple[int, Interval]], panel: Panel, color: str, dash: str) -> Trace:
-    unit: Unit = "percent" if panel.percent else "small"
-    means = [_back(over.mean, panel) for _, over in points]
+def _line(
+    points: list[tuple[int, Interval]], panel: Panel, color: str, symbol: str, dash: str
+) -> Trace:
     return {
         "type": "scatter",
         "x": [epoch for epoch, _ in points],
-        "y": means,
-        "mode": "lines" if len(points) > 1 else "markers",
+        "y": [_back(over.mean, panel) for _, over in points],
+        "mode": "lines+markers" if len(points) > 1 else "markers",
         "line": {"color": color, "width": 2, "dash": dash},
-        "marker": {"color": color, "size": 7},
-        "text": [shown(mean, unit) for mean in means],
-        "hovertemplate": "%{text}",
+        "marker": {"color": color, "size": 7, "symbol": symbol, "maxdisplayed": _MARKS},
+        "text": [_in_words(over, panel) for _, over in points],
+        "hovertemplate": "epoch %{x}: %{text}",
     }
+
+
+def _in_words(over: Interval, panel: Panel) -> str:
+    """`95.1 % ± 0.4`; on a logarithmic axis, where the mean is a geometric one, `0.01 (0.008 to 0.012)`."""
+    unit = COLUMNS[panel.column].unit
+    mean = shown(_back(over.mean, panel), unit)
+    if over.half_width is None:
+        return mean
+    if panel.log:
+        low, high = (shown(_back(of, panel), unit) for of in (over.low, over.high))
+        return f"{mean} ({low} to {high})"
+    return f"{mean} ± {shown_half_width(over.half_width, over.mean, unit)}"
 
 
 def _dash(loss: Loss, color: str) -> str:
@@ -188,41 +240,45 @@ def _shared(name: str, key: str, number: int) -> dict[str, Any]:
     return {
         "name": plot_text(name),
         "legendgroup": plot_text(key),
-        "xaxis": "x",
+        "xaxis": axis("x", number),
         "yaxis": axis("y", number),
     }
 
 
-def _layout(rows: Iterable[Record], epochs: int) -> dict[str, Any]:
-    layout = stacked_panels([panel.title for panel in PANELS], gap=_GAP, bottom=_BOTTOM)
-    inner = layout["height"] - layout["margin"]["t"] - _BOTTOM
+def _layout(inside: Mapping[int, Sequence[float]], epochs: int) -> dict[str, Any]:
+    """`inside`: of each panel, the values that its axis must show."""
+    layout = panel_grid([panel.title for panel in PANELS], gap=_GAP, bottom=_BOTTOM)
     for number, panel in enumerate(PANELS, start=1):
-        y = layout[layout_axis("y", number)]
-        y |= {"anchor": "x", "nticks": 5}
-        if panel.log:
-            y |= {"type": "log", "exponentformat": "power"}
-            values = [
-                v for row in rows if (v := known(row.get(panel.column))) is not None and v > 0
-            ]
-            if values and max(values) >= 10 * min(values):
-                y["dtick"] = 1  # whole decades, if there are any
-        else:
-            y["rangemode"] = "tozero" if panel.from_zero else "normal"
-            if panel.percent:
-                y["tickformat"] = "~%"
-    x = {
-        "title": {"text": "epoch (0 is before training)"},
-        "anchor": axis("y", len(PANELS)),
-        "rangemode": "tozero",
-        "spikecolor": GREY,
-        "spikethickness": 1,
-    }
-    return {
-        **layout,
-        "hovermode": "x unified",
-        "legend": {"orientation": "h", "y": 1 + 40 / inner, "yanchor": "bottom", "x": 0},
-        "xaxis": x | ({"dtick": 1} if epochs <= 10 else {}),  # whole epochs, if they are few
-    }
+        x = layout[layout_axis("x", number)]
+        x |= {"range": [-0.015 * epochs, max(1.015 * epochs, 1)]}
+        x |= {"dtick": 1} if epochs <= 10 else {"nticks": 6}  # whole epochs, if they are few
+        if number > 1:
+            x["matches"] = "x"
+        if number > len(PANELS) - 2:
+            x["title"] = {"text": "epoch (0 is before training)", "standoff": 8}
+        if number == len(PANELS) - 1:
+            layout["meta"]["narrow"][f"{layout_axis('x', number)}.title.text"] = ""
+        layout[layout_axis("y", number)] |= _y_axis(panel, inside.get(number, ()))
+    return {**layout, "hovermode": "closest"}
+
+
+def _y_axis(panel: Panel, values: Sequence[float]) -> dict[str, Any]:
+    """Bands may be wider than the axis: those of two seeds would leave no room for the lines."""
+    if panel.log:
+        if not values:
+            return {"type": "log"}
+        low, high = framed([math.log10(value) for value in values], least=0.3)
+        return {**log_ticks(10**low, 10**high), "range": [five_digits(low), five_digits(high)]}
+    axis_of: dict[str, Any] = {"nticks": 5}
+    if panel.percent:
+        axis_of["tickformat"] = "~%"
+    if values:
+        low, high = framed(values, least=0.02)
+        axis_of["range"] = [
+            five_digits(-0.03 * high if panel.from_zero else low),
+            five_digits(high),
+        ]
+    return axis_of
 
 
 def _back(value: float, panel: Panel) -> float:

@@ -44,7 +44,8 @@ class ShownMovement(NamedTuple):
 class DatasetClaims(NamedTuple):
     dataset: str
     verdicts: tuple[ShownVerdict, ...]
-    """Those that were not tested come last."""
+    """Of the claims that this dataset can test."""
+    not_tested: tuple[ShownVerdict, ...]
     columns: tuple[str, ...]
     """Of `movements`: `default`, `tuned`, the multiples."""
     movements: tuple[ShownMovement, ...]
@@ -61,10 +62,18 @@ class ClaimLine(NamedTuple):
     over: tuple[str, str]
     """Status over all datasets, and its reason."""
 
+    @property
+    def status(self) -> str:
+        """The status for a badge: that of the only dataset, or over all of them."""
+        return self.statuses[0][0] if len(self.statuses) == 1 else self.over[0]
+
 
 class Claims(NamedTuple):
     datasets: tuple[DatasetClaims, ...]
     lines: tuple[ClaimLine, ...]
+    """Of the claims that some dataset can test."""
+    not_tested: tuple[ClaimLine, ...]
+    """The others: the page only names them."""
     has_own: bool
     """Whether there are claims beside those of the paper."""
 
@@ -85,7 +94,9 @@ def claims(view: StudyView, own: Sequence[ClaimPlan] = ()) -> Claims | None:
         if by_dataset
     )
     datasets = tuple(_dataset_claims(view, *item, stated) for item in by_dataset.items())
-    return Claims(datasets, lines, len(stated) > len(CLAIMS))
+    tested = tuple(line for line in lines if line.status != "not tested")
+    not_tested = tuple(line for line in lines if line.status == "not tested")
+    return Claims(datasets, tested, not_tested, len(stated) > len(CLAIMS))
 
 
 def _line(on_each: list[Verdict]) -> ClaimLine:
@@ -97,14 +108,15 @@ def _line(on_each: list[Verdict]) -> ClaimLine:
 def _dataset_claims(
     view: StudyView, dataset: str, of_dataset: list[Verdict], stated: Sequence[Claim]
 ) -> DatasetClaims:
-    ordered = sorted(of_dataset, key=lambda verdict: verdict.status == "not tested")
+    tested = [verdict for verdict in of_dataset if verdict.status != "not tested"]
     moves = movements(view, dataset, stated)
     if not any(move.combinations.total for move in moves):
         moves = []
     columns = _columns(moves)
     return DatasetClaims(
         dataset,
-        tuple(_shown(verdict) for verdict in ordered),
+        tuple(map(_shown, tested)),
+        tuple(_shown(verdict) for verdict in of_dataset if verdict not in tested),
         tuple(columns),
         tuple(_moved(move, columns) for move in moves),
     )

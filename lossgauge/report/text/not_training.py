@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 from lossgauge.report.naming import display_name, listed
 from lossgauge.report.text.rankings import in_points
@@ -79,7 +80,21 @@ def compared(
     view: StudyView, dataset: str, column: str, losses: Sequence[Loss] | None = None
 ) -> Compared | None:
     """The comparison of `losses` by one measure; of all losses of the plan if not given. None without a loss and a reference."""
-    losses = view.losses if losses is None else losses
+    losses = tuple(view.losses if losses is None else losses)
+    of_view = _compared.setdefault(view, {})
+    key = dataset, column, losses
+    if key not in of_view:
+        of_view[key] = _compare(view, *key)
+    return of_view[key]
+
+
+_compared: WeakKeyDictionary[
+    StudyView, dict[tuple[str, str, tuple[Loss, ...]], Compared | None]
+] = WeakKeyDictionary()
+"""What was compared of each view: half of the parts of a page ask for it."""
+
+
+def _compare(view: StudyView, dataset: str, column: str, losses: Sequence[Loss]) -> Compared | None:
     runs = {loss: view.runs(dataset, loss) for loss in losses}
     means = {loss: of.mean for loss in losses if (of := view.interval(dataset, loss, column))}
     levels: dict[str, float] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import NamedTuple
 
-from lossgauge.report.naming import color_of, display_name, listed
+from lossgauge.report.naming import color_of, display_name, listed, symbol_of
 from lossgauge.report.tables import NOT_KNOWN, Cell, failures_in_words
 from lossgauge.report.text.findings import TopicAnswer
 from lossgauge.report.text.rankings import in_points
@@ -26,6 +26,7 @@ ALIKE = "no clear difference"
 class TunedRow(NamedTuple):
     name: str
     color: str
+    symbol: str
     cells: tuple[Cell, ...]
     """Default → tuned of each of `COMPARED`, then of the objective; empty where no tuned run finished."""
     trials: str
@@ -118,7 +119,8 @@ def _default(loss: Loss) -> Loss:
 
 
 def _row(view: StudyView, dataset: str, loss: Loss, search: Record, failure: str) -> TunedRow:
-    color, name = color_of(loss, view.losses), display_name(loss)
+    color, symbol = color_of(loss, view.losses), symbol_of(loss, view.losses)
+    name = display_name(loss)
     made, failed = known(search.get("trials")), known(search.get("failed"))
     trials = (
         NOT_KNOWN if made is None else f"{made:.0f}" + (f", {failed:.0f} failed" if failed else "")
@@ -128,9 +130,11 @@ def _row(view: StudyView, dataset: str, loss: Loss, search: Record, failure: str
         settings = f"as in the plan: {settings}" if settings else "as in the plan"
     failure = str(search.get("error") or "") or failure
     if view.interval(dataset, _tuned(loss), RANKED) is None:
-        return TunedRow(name, color, (), trials, settings, failure or "no tuned run finished")
+        return TunedRow(
+            name, color, symbol, (), trials, settings, failure or "no tuned run finished"
+        )
     cells = [_moved(view, dataset, loss, COLUMNS[column]) for column in compared(view)]
-    return TunedRow(name, color, (*cells, _objective(search)), trials, settings, failure)
+    return TunedRow(name, color, symbol, (*cells, _objective(search)), trials, settings, failure)
 
 
 def _moved(view: StudyView, dataset: str, loss: Loss, column: Column) -> Cell:

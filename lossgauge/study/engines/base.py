@@ -19,6 +19,10 @@ TRIES = 3
 """Total number of tries of a run whose worker crashes, if it makes no progress between two crashes."""
 
 
+MOST_CPUS = 10_000
+"""More threads of one run than any machine has; torch cannot be asked for more than fit 32 bits."""
+
+
 class Resources(NamedTuple):
     """The engine of a study and its resources. They change the time of a study, not its results."""
 
@@ -97,6 +101,8 @@ def check_numbers(resources: Resources) -> None:
         raise InputError(f"jobs must be at least 1, got {jobs}")
     if cpus is not None and not 0.01 <= cpus < math.inf:
         raise InputError(f"cpus of a run must be at least 0.01 and finite, got {cpus:g}")
+    if cpus is not None and cpus > MOST_CPUS:
+        raise InputError(f"cpus of a run must be at most {MOST_CPUS:,}, got {cpus:g}")
     if not 0 <= gpus <= 1 and not (1 < gpus < math.inf and gpus == int(gpus)):
         raise InputError(f"gpus of a run must be from 0 to 1, or a whole number, got {gpus:g}")
     if resources.device not in ("cpu", "cuda"):

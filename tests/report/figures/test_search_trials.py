@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lossgauge.report.figures.search_trials import search_trials
+from lossgauge.report.figures.search_trials import numbers, search_trials
+from lossgauge.report.naming import SYMBOLS
 from lossgauge.results.view import StudyView
+from lossgauge.stats.intervals import known
 from tests.support.figures import figure_of
 
 
@@ -29,7 +31,8 @@ def test_trials_are_dots_and_the_chosen_one_a_ring(varied):
         ]
         np.testing.assert_allclose(drawn.x, [r["setting_margin"] for r in rows], rtol=1e-3)
         np.testing.assert_allclose(drawn.y, [r["objective"] for r in rows], rtol=1e-4)
-        rings = [symbol == "circle-open" for symbol in drawn.marker.symbol]
+        assert {s.removesuffix("-open") for s in drawn.marker.symbol} == {SYMBOLS[loss]}
+        rings = [symbol.endswith("-open") for symbol in drawn.marker.symbol]
         assert rings == [r["trial"] == chosen[loss] for r in rows]
     assert any(chosen[loss] for loss in of_margin)  # not the first trial of each
 
@@ -45,3 +48,15 @@ def test_a_setting_that_may_be_0_has_an_even_axis(varied):
     for r in varied.trials:
         r["setting_margin"] = 0.0 if r["trial"] == 1 else r.get("setting_margin")
     assert figure_of(search_trials, varied, "orl-faces").layout.xaxis2.type is None
+
+
+def test_the_numbers_have_a_row_for_each_trial_with_a_result(varied):
+    (table,) = numbers(StudyView(varied), "orl-faces")
+    rows = [
+        r
+        for r in varied.trials
+        if r["dataset"] == "orl-faces" and known(r["objective"]) is not None
+    ]
+    assert len(table.rows) == len(rows)
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert table.rows[0][-1] == f"{100 * rows[0]['objective']:.1f}\u00a0%"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from lossgauge.report.figures.sensitivity import note, sensitivity
+from lossgauge.report.figures.sensitivity import note, numbers, sensitivity
 from lossgauge.results.view import StudyView
 from tests.support.figures import figure_of
 
@@ -50,6 +50,18 @@ def test_a_study_that_varies_nothing_has_no_figure(results):
 
 def test_the_note_tells_the_dash_of_each_setting_that_is_varied(varied, results):
     assert note(StudyView(varied), "digits") == (
-        "Lines: solid is margin, dashed is temperature, dotted is scale."
+        "Lines: solid is margin, dashed is temperature, dotted is scale. A wide interval is cut at the edge."
     )
     assert note(StudyView(results), "digits") == ""
+
+
+def test_the_numbers_say_what_the_lines_draw(varied):
+    recall, intra = numbers(StudyView(varied), "orl-faces")
+    assert recall.columns == ("loss, setting", "× 0.25", "× 0.5", "× 1", "× 2", "× 4")
+    row = next(row for row in intra.rows if row[0] == "triplet, margin")
+    drawn = next(
+        t
+        for t in figure_of(sensitivity, varied, "orl-faces").data
+        if (t.name, t.yaxis) == ("triplet", "y2")
+    )
+    assert [float(text.partition(" ")[0]) for text in row[1:]] == [round(y, 3) for y in drawn.y]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossgauge.report.figures.training_curves import PANELS, training_curves
+from lossgauge.report.figures.training_curves import PANELS, numbers, training_curves
 from lossgauge.report.naming import COLORS, GREY
 from lossgauge.results.view import StudyView
 from lossgauge.types import Results
@@ -168,14 +168,44 @@ def test_a_gradient_of_0_has_no_logarithm_and_is_left_out():
     assert list(drawn.x) == [epoch for epoch in range(1, 31) if epoch != 4]
 
 
-@pytest.mark.parametrize(("least", "step"), [(0.009, 1), (0.011, None)])
-def test_whole_decades_are_marked_where_there_are_any(least, step):
-    results = make_results(datasets=("b",))
-    for r in results.epochs:
-        if r.get("embedding_gradient") is not None:
-            r["embedding_gradient"] = 0.1 if r["epoch"] > 1 else least
-    number = next(n for n, panel in enumerate(PANELS, start=1) if panel.log)
-    assert figure_of(training_curves, results, "b").layout[f"yaxis{number}"].dtick == step
+def test_the_interval_of_two_seeds_does_not_fill_the_panel():
+    results = make_results(losses=("triplet", "scl"), seeds=(0, 1))
+    number = next(n for n, panel in enumerate(PANELS) if panel.column == "recall_at_1")
+    figure = figure_of(training_curves, results, "orl-faces")
+    low, high = figure.layout[f"yaxis{number + 1}"].range
+    means = [y for loss in ("triplet", "scl") for y in line(figure, loss, number).y]
+    means += line(figure, "untrained", number).y + line(figure, "frozen features", number).y
+    spread = max(means) - min(means)
+    assert low < min(means) < max(means) < high
+    assert high - low < 1.2 * spread  # the band of two seeds is many times as wide
+    assert max(band(figure, number).y) - min(band(figure, number).y) > 2 * (high - low)
+
+
+def test_panels_lie_in_two_columns_and_in_one_on_a_narrow_screen(results):
+    layout = figure_of(training_curves, results, "orl-faces").layout
+    places = [
+        (layout[f"xaxis{n or ''}"].domain, layout[f"yaxis{n or ''}"].domain)
+        for n in ("", *range(2, 7))
+    ]
+    assert len({x for x, _ in places}) == 2
+    assert len({y for _, y in places}) == 3
+    narrow = layout.meta["narrow"]
+    assert {tuple(narrow[f"xaxis{n or ''}.domain"]) for n in ("", *range(2, 7))} == {(0.0, 1.0)}
+    tops = [narrow[f"yaxis{n or ''}.domain"][1] for n in ("", *range(2, 7))]
+    assert tops == sorted(set(tops), reverse=True)
+    assert narrow["height"] > layout.height
+
+
+def test_the_numbers_are_those_of_the_lines(results):
+    table = numbers(StudyView(results), "orl-faces")[0]
+    assert table.columns[0] == "loss"
+    assert table.columns[1] == "epoch 0"
+    assert table.columns[-1] == f"epoch {EPOCHS}"
+    assert len(table.columns) == 9
+    drawn = line(figure_of(training_curves, results, "orl-faces"), "scl", 0)
+    row = next(row for row in table.rows if row[0] == "scl")
+    assert row[-1].startswith(f"{drawn.y[-1]:.3f} ± ")
+    assert row[-1] == drawn.text[-1]
 
 
 def test_a_dataset_without_epochs_has_no_figure(results):

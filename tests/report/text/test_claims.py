@@ -21,17 +21,25 @@ def test_each_claim_has_a_verdict_on_each_dataset(varied):
     of = shown(varied)
     assert [one.dataset for one in of.datasets] == ["digits", "orl-faces"]
     assert [line.key for line in of.lines] == [claim.key for claim in CLAIMS]
+    assert of.not_tested == ()
     for place, dataset in enumerate(("digits", "orl-faces")):
         expected = [verdict.status for verdict in verdicts(StudyView(varied), dataset)]
         assert [line.statuses[place][0] for line in of.lines] == expected
-        assert sorted(s.status for s in of.datasets[place].verdicts) == sorted(expected)
+        shown_there = (*of.datasets[place].verdicts, *of.datasets[place].not_tested)
+        assert sorted(s.status for s in shown_there) == sorted(expected)
 
 
-def test_what_was_not_tested_stands_last_with_its_reason(varied):
-    listed = shown(varied).datasets[0].verdicts
-    assert [s.key for s in listed][-2:] == ["3", "7b"]
-    assert all("class-disjoint" in s.reason for s in listed[-2:])
-    assert all(s.status != "not tested" for s in listed[:-2])
+def test_what_was_not_tested_is_apart_with_its_reason(varied):
+    of = shown(varied).datasets[0]
+    assert [s.key for s in of.not_tested] == ["3", "7b"]
+    assert all("class-disjoint" in s.reason for s in of.not_tested)
+    assert all(s.status != "not tested" for s in of.verdicts)
+
+
+def test_a_claim_that_no_dataset_can_test_is_only_named(results):
+    of = shown(results)  # both splits have all classes on both sides
+    assert [line.key for line in of.not_tested] == ["3", "7b"]
+    assert not {"3", "7b"} & {line.key for line in of.lines}
 
 
 def test_what_is_tested_has_evidence(varied):

@@ -1,0 +1,1 @@
+"""The paper's tables and figures as files: Markdown, LaTeX, CSV; PDF, SVG, PNG."""

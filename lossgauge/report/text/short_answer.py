@@ -1,0 +1,157 @@
+"""The answer of the first screen: whether to train on each dataset, and with which loss, in at most three sentences.
+
+It says less than `answer`, from the same comparisons: a loss is only advised if it is clearly better than not training, and none
+of the others is clearly better than it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from lossgauge.report.naming import display_name
+from lossgauge.report.text.not_training import Compared, comparisons, nothing_helps
+from lossgauge.report.text.rankings import ranking
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import Loss, StudyView
+from lossgauge.stats.number_format import counted, shown
+
+Advice = Literal["train", "do not train", "open", "nothing"]
+
+MOST_SENTENCES = 3
+MOST_NAMES = 3
+"""Losses that are named; of more, the best two and how many others."""
+LONGEST_NAME = 40
+
+
+class Verdict(NamedTuple):
+    """What to do on one dataset."""
+
+    dataset: str
+    advice: Advice
+    """`nothing` if nothing was measured."""
+    losses: tuple[Loss, ...]
+    """Those to take, the best first; empty if none is advised."""
+    sentence: str
+
+
+def verdict(view: StudyView, dataset: str) -> Verdict:
+    """The advice for one dataset, with its numbers."""
+    where, of_all = f"On {_short(dataset)}", comparisons(view, dataset)
+    if not of_all:
+        return _without_a_reference(view, dataset, where)
+    for of in of_all:
+        if better := of.gained("better"):
+            take, by = _best_of(view, dataset, of, better)
+            tie = " (no clear difference)" if len(take) > 1 else ""
+            titles = " and ".join(one.title for one in by)
+            best = [max(one.means[loss] for loss in take) for one in by]
+            levels = [max(one.levels.values()) for one in by]
+            words = f"{where}, train with {_either(take)}{tie}: best by {titles}, {_shares(best)} against {_shares(levels)} without training."
+            return Verdict(dataset, "train", take, words)
+    lead = of_all[0]
+    if all(decision.p_value is None for decision in lead.decisions.values()):
+        reason = next(iter(lead.decisions.values())).reason
+        return Verdict(
+            dataset, "open", (), f"{where}, it is open whether training helps: {reason}."
+        )
+    for reference in lead.levels:
+        if lead.beats_all(reference):
+            numbers = f"{lead.title} {shown(lead.levels[reference], 'percent')} against at most {shown(max(lead.means.values()), 'percent')}"
+            words = f"{where}, do not train: the {reference} beat every loss ({numbers})."
+            return Verdict(dataset, "do not train", (), words)
+    numbers = f"{lead.title} at most {shown(max(lead.means.values()), 'percent')} against {_shares([max(lead.levels.values())])}"
+    if nothing_helps(of_all):
+        words = (
+            f"{where}, do not train: no loss is clearly better than {lead.references} ({numbers})."
+        )
+        return Verdict(dataset, "do not train", (), words)
+    words = f"{where}, it is open whether training helps: no loss is clearly better than {lead.references} ({numbers})."
+    return Verdict(dataset, "open", (), words)
+
+
+def short_answer(view: StudyView) -> list[str]:
+    """At most three sentences for the whole study: one for each dataset, or of more than three one for each advice."""
+    verdicts = [verdict(view, dataset) for dataset in view.datasets]
+    if len(verdicts) <= MOST_SENTENCES:
+        return [of.sentence for of in verdicts]
+    groups: dict[Advice, list[Verdict]] = {}
+    for of in verdicts:
+        groups.setdefault(of.advice, []).append(of)
+    starts: Mapping[Advice, str] = {
+        "train": "Train",
+        "do not train": "Do not train",
+        "open": "It is open whether training helps",
+        "nothing": "Nothing can be said yet",
+    }
+    sentences = []
+    for advice, words in starts.items():
+        if of_advice := groups.get(advice):
+            names = _some([_short(of.dataset) for of in of_advice])
+            line = f"{words} on {len(of_advice)} of {counted(len(verdicts), 'dataset')} ({names})"
+            sentences.append(f"{line}{_most_often(of_advice)}.")
+    return sentences[:MOST_SENTENCES]
+
+
+def _without_a_reference(view: StudyView, dataset: str, where: str) -> Verdict:
+    """Nothing to compare the losses with: only which of them leads."""
+    ranked = ranking(view, dataset, "recall_at_1", highest_first=True)
+    if ranked is None:
+        return Verdict(dataset, "nothing", (), f"{where}, no run has finished yet.")
+    leading = _short(ranked.leading())
+    words = f"{where}, the best by {COLUMNS[ranked.column].title}: {leading}; not training was not measured."
+    return Verdict(dataset, "open", (), words)
+
+
+def _best_of(
+    view: StudyView, dataset: str, of: Compared, better: Sequence[Loss]
+) -> tuple[tuple[Loss, ...], tuple[Compared, ...]]:
+    """The losses that gain and may be the best by a measure, the best first, and the measures by which they are.
+
+    If some of them gain and may be the best by the other measure too, only these.
+    """
+    take = _leading(view, dataset, of, better) or list(better)
+    by = [of]
+    for other in comparisons(view, dataset):
+        both = _leading(view, dataset, other, other.gained("better"))
+        if other.column != of.column and (shared := [loss for loss in take if loss in both]):
+            take = shared
+            by.append(other)
+    return tuple(sorted(take, key=lambda loss: -of.means[loss])), tuple(by)
+
+
+def _leading(view: StudyView, dataset: str, of: Compared, losses: Sequence[Loss]) -> list[Loss]:
+    may_be = view.candidates(dataset, of.column, highest=True)
+    return [loss for loss in losses if loss in may_be]
+
+
+def _shares(values: Sequence[float]) -> str:
+    return " and ".join(shown(value, "percent") for value in values)
+
+
+def _most_often(verdicts: Sequence[Verdict]) -> str:
+    """`, most often with scl (4 of 6)`: among those that are advised; empty if none is."""
+    counts: dict[Loss, int] = {}
+    for of in verdicts:
+        for loss in of.losses:
+            counts[loss] = counts.get(loss, 0) + 1
+    if not counts:
+        return ""
+    best = max(counts, key=lambda loss: counts[loss])
+    return f", most often with {_short(display_name(best))} ({counts[best]} of {len(verdicts)})"
+
+
+def _either(losses: Sequence[Loss]) -> str:
+    names = [_short(display_name(loss)) for loss in losses]
+    if len(names) > MOST_NAMES:
+        return f"{names[0]}, {names[1]} or one of {len(names) - 2} others"
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

@@ -1,0 +1,1 @@
+"""`lossgauge watch`: the report on this machine's own address while the study runs."""

@@ -1,0 +1,91 @@
+"""The chart of the first screen: a mark for each loss and measure, the lines without training, and its table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lossgauge.report.figures.retrieval import note, numbers, retrieval
+from lossgauge.report.naming import COLORS
+from lossgauge.results.view import StudyView
+from tests.support.figures import figure_of
+from tests.support.made_up_study import make_results, no_results
+
+COLUMNS = {"x": "recall_at_1", "x2": "map_at_r"}
+
+
+def rows_of(results, loss, dataset="orl-faces"):
+    return [r for r in results.summaries if (r["dataset"], r["loss"]) == (dataset, loss)]
+
+
+def test_each_loss_has_its_mean_and_interval_in_each_panel(results):
+    figure = figure_of(retrieval, results, "orl-faces")
+    for loss in COLORS:
+        for axis, column in COLUMNS.items():
+            mark = next(t for t in figure.data if (t.name, t.xaxis) == (loss, axis))
+            values = [r[column] for r in rows_of(results, loss)]
+            half = stats.t.ppf(0.975, 2) * stats.sem(values)
+            assert mark.x[0] == pytest.approx(np.mean(values), rel=1e-4)
+            assert mark.error_x.array[0] == pytest.approx(half, rel=1e-3)
+
+
+def test_the_best_by_the_measure_that_leads_is_on_top(results):
+    figure = figure_of(retrieval, results, "orl-faces")
+    means = {loss: np.mean([r["recall_at_1"] for r in rows_of(results, loss)]) for loss in COLORS}
+    assert list(figure.layout.yaxis.ticktext) == sorted(means, key=lambda loss: -means[loss])
+    low, high = figure.layout.yaxis.range
+    assert low > high  # row 0 is on top
+    for place, loss in enumerate(figure.layout.yaxis.ticktext):
+        assert all(t.y[0] == place for t in figure.data if t.name == loss)
+
+
+def test_the_lines_are_the_frozen_features_and_the_untrained_head(results):
+    figure = figure_of(retrieval, results, "orl-faces")
+    frozen = next(
+        r
+        for r in results.references
+        if (r["dataset"], r["reference"]) == ("orl-faces", "frozen features")
+    )
+    for axis, column in COLUMNS.items():
+        lines = {t.name: t.x for t in figure.data if t.mode == "lines" and t.xaxis == axis}
+        untrained = np.mean([r[column] for r in rows_of(results, "untrained")])
+        assert lines["untrained"] == pytest.approx((untrained, untrained), rel=1e-4)
+        if frozen.get(column) is not None:
+            assert lines["frozen features"] == pytest.approx([frozen[column]] * 2, rel=1e-4)
+    assert "Dotted: frozen features (R@1" in note(StudyView(results), "orl-faces")
+
+
+def test_the_interval_of_two_seeds_is_cut_and_all_means_are_inside():
+    results = make_results(seeds=(0, 1))
+    figure = figure_of(retrieval, results, "orl-faces")
+    low, high = figure.layout.xaxis.range
+    marks = [t for t in figure.data if t.xaxis == "x" and t.mode == "markers"]
+    assert all(low < t.x[0] < high for t in marks)
+    assert any(t.x[0] + t.error_x.array[0] > high for t in marks)
+
+
+def test_a_tuned_loss_is_a_hollow_mark_below_its_default_and_hides_with_it(varied):
+    figure = figure_of(retrieval, varied, "orl-faces")
+    default, tuned = (
+        next(t for t in figure.data if (t.name, t.xaxis) == (name, "x"))
+        for name in ("triplet", "triplet, tuned")
+    )
+    assert tuned.marker.symbol == f"{default.marker.symbol}-open"
+    assert 0 < tuned.y[0] - default.y[0] < 0.5
+    assert tuned.legendgroup == default.legendgroup
+
+
+def test_the_table_has_every_mark_and_line(results):
+    view = StudyView(results)
+    (table,) = numbers(view, "orl-faces")
+    assert table.columns == ("loss", "R@1", "MAP@R")
+    assert {row[0] for row in table.rows} >= {*COLORS, "untrained"}
+    mean = np.mean([r["map_at_r"] for r in rows_of(results, "scl")])
+    row = next(row for row in table.rows if row[0] == "scl")
+    assert row[2].startswith(f"{100 * mean:.1f}\u00a0% ± ")
+
+
+def test_without_a_result_there_is_no_chart(results):
+    assert retrieval(StudyView(no_results()), "digits") is None
+    assert retrieval(StudyView(results._replace(summaries=[])), "digits") is None

@@ -1,0 +1,107 @@
+"""The answer of the first screen: what it advises, where, and how it says that it cannot tell."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lossgauge.report.text.short_answer import short_answer, verdict
+from lossgauge.results.view import StudyView
+from lossgauge.types import Results
+from tests.support.made_up_study import make_results, no_results
+
+
+def with_values(
+    values: dict[str, float], *, frozen: float = 0.5, noise: float = 0.002, **study
+) -> Results:
+    """A study on `d` whose R@1 and MAP@R are as given, nearly the same in all seeds; the last loss lacks a seed."""
+    study = {"datasets": ("d",), "losses": tuple(n for n in values if n != "untrained"), **study}
+    results = make_results(**study)
+    generator = np.random.default_rng(5)
+    for r in results.summaries:
+        for column in ("recall_at_1", "map_at_r"):
+            r[column] = values[r["base"]] + noise * generator.standard_normal()
+    for r in results.references:
+        r["recall_at_1"] = r["map_at_r"] = frozen
+    return results._replace(failures=[])
+
+
+def advice(results: Results):
+    return verdict(StudyView(results), "d")
+
+
+def test_the_loss_that_is_clearly_best_and_gains_is_advised():
+    results = with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6})
+    mean = np.mean([r["recall_at_1"] for r in results.summaries if r["base"] == "scl"])
+    of = advice(results)
+    assert (of.advice, [loss.name for loss in of.losses]) == ("train", ["scl"])
+    start = f"On d, train with scl: best by R@1 and MAP@R, {100 * mean:.1f}\u00a0% and "
+    assert of.sentence.startswith(start)
+    assert of.sentence.endswith("without training.")
+
+
+def test_losses_without_a_clear_difference_are_advised_together():
+    of = advice(with_values({"untrained": 0.5, "scl": 0.7, "ccl": 0.7, "triplet": 0.3}, noise=0.01))
+    assert {loss.name for loss in of.losses} == {"scl", "ccl"}
+    assert "scl (no clear difference)" in of.sentence or "ccl (no clear difference)" in of.sentence
+
+
+def test_a_loss_that_leads_by_one_measure_only_is_named_for_it():
+    results = with_values({"untrained": 0.5, "scl": 0.7, "ccl": 0.6, "triplet": 0.3})
+    for r in results.summaries:
+        if r["base"] == "ccl":
+            r["map_at_r"] += 0.2
+    of = advice(results)
+    assert [loss.name for loss in of.losses] == ["scl"]
+    assert "best by R@1, " in of.sentence
+    assert "MAP@R" not in of.sentence
+
+
+def test_losses_that_lead_by_both_measures_go_before_those_that_lead_by_one():
+    results = with_values({"untrained": 0.5, "scl": 0.7, "ccl": 0.7, "triplet": 0.3}, noise=0.01)
+    for r in results.summaries:
+        if r["base"] == "ccl":
+            r["map_at_r"] += 0.2
+    of = advice(results)
+    assert [loss.name for loss in of.losses] == ["ccl"]
+    assert "best by R@1 and MAP@R" in of.sentence
+
+
+def test_nothing_is_advised_where_the_frozen_features_are_better():
+    of = advice(with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6}, frozen=0.9))
+    assert (of.advice, of.losses) == ("do not train", ())
+    assert "the frozen features beat every loss (R@1 90.0" in of.sentence
+
+
+def test_one_seed_leaves_it_open_or_says_that_it_is_one():
+    of = advice(with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6}, seeds=(0,)))
+    assert of.advice == "open"
+    assert "seed" in of.sentence
+
+
+def test_without_a_reference_only_the_best_is_named():
+    results = with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6})
+    rows = [r for r in results.summaries if r["base"] != "untrained"]
+    of = advice(results._replace(summaries=rows, references=[]))
+    assert of.advice == "open"
+    assert of.sentence == "On d, the best by R@1: scl; not training was not measured."
+
+
+def test_a_study_without_a_run_says_so_or_nothing():
+    assert short_answer(StudyView(no_results())) == []
+    waiting = make_results(datasets=("d",))._replace(summaries=[], references=[])
+    assert short_answer(StudyView(waiting)) == ["On d, no run has finished yet."]
+
+
+def test_many_datasets_take_at_most_three_sentences_and_are_all_counted():
+    names = tuple(f"set-{n}" for n in range(6))
+    view = StudyView(make_results(datasets=names, losses=("triplet", "scl")))
+    sentences = short_answer(view)
+    assert 1 <= len(sentences) <= 3
+    counts = [int(s.partition(" on ")[2].partition(" of ")[0]) for s in sentences]
+    assert sum(counts) == 6
+    assert all("of 6 datasets" in s for s in sentences)
+
+
+def test_a_name_of_300_letters_does_not_fill_the_screen():
+    results = make_results(datasets=("x" * 300,))
+    assert all(len(sentence) < 300 for sentence in short_answer(StudyView(results)))
