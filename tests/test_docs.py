@@ -105,11 +105,13 @@ LINES: dict[str, Line] = {
     ),
     "lossgauge check triplet": Line(),
     "lossgauge check embeddings.npz": Line(),
-    "lossgauge head FOLDER": Line(only_parsed="run before `embed folder:photos`"),
-    "lossgauge head FOLDER --loss triplet --seed 0 --width 8 --onnx --out small": Line(),
+    "lossgauge head FOLDER": Line(only_parsed="docs/deploy.md does it in Python"),
+    "lossgauge head FOLDER --loss triplet --seed 0 --width 8 --onnx --out small": Line(
+        only_parsed="run before `embed folder:photos`"
+    ),
     "lossgauge embed folder:photos --head head --out photos.npz": Line(  # its photos are not 8 × 8
         (
-            "lossgauge head FOLDER",
+            "lossgauge head FOLDER --loss triplet --seed 0 --width 8 --onnx --out head",
             "lossgauge embed digits --head head --out photos.npz",
             "lossgauge embed embeddings:features.npz --backbone pixels --head head --out table.npz",
         )
