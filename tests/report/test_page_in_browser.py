@@ -47,6 +47,7 @@ def test_the_first_screen_answers_and_all_charts_are_linked(written, visit):
     assert seen.barriers() == []
     check_that_a_link_opens_its_part_and_the_contents_stay(tab)
     check_that_the_tables_fit_and_sort_by_keyboard(tab)
+    assert seen.barriers("#set-1") == []
     check_that_the_legend_hides_a_loss_in_all_charts(tab)
     check_that_a_hover_shows_one_loss_in_all_panels(tab)
     seen.unfold()

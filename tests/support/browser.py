@@ -92,10 +92,11 @@ class Visit:
             f"document.querySelectorAll('.js-plotly-plot').length === {count}"
         )
 
-    def barriers(self) -> list[str]:
-        """What axe-core finds serious or critical."""
+    def barriers(self, within: str = "html") -> list[str]:
+        """What axe-core finds serious or critical; a whole unfolded page takes it most of a minute."""
         self.tab.evaluate(AXE.read_text(encoding="utf-8"))
-        found = self.tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        run = "where => axe.run(where, {resultTypes: ['violations']})"
+        found = self.tab.evaluate(run, within)["violations"]
         return [
             f"{one['impact']}: {one['id']}: {one['nodes'][0]['html'][:200]}"
             for one in found
