@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -90,12 +90,12 @@ def _safe_norms(
     if wrong:
         norms = norms.double()
         for n in wrong:
-            norms[n] = _scaled_norm(gradients[n].double())
+            norms[n] = _scaled_norm(gradients[n])
     return norms
 
 
-def _scaled_norm(gradient: Tensor) -> Float64[Tensor, ""]:
-    largest: Tensor = torch.linalg.vector_norm(gradient, math.inf)
-    if 0 < largest < math.inf:
-        largest = torch.linalg.vector_norm(gradient / largest) * largest
-    return largest
+def _scaled_norm(gradient: Tensor) -> float:
+    largest = float(torch.linalg.vector_norm(gradient, math.inf))
+    if not 0 < largest < math.inf:  # a gradient of zeros is frequent, and costs no copy
+        return largest
+    return float(torch.linalg.vector_norm(gradient.double() / largest)) * largest
