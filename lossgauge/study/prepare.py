@@ -16,14 +16,16 @@ from lossgauge.data import (
     load_dataset,
     toy,
 )
+from lossgauge.data.class_balanced import sampled_features, sampled_images
 from lossgauge.data.embeddings import load as load_embeddings
-from lossgauge.data.features import centered
+from lossgauge.data.features import centered, identity_of, is_cached
 from lossgauge.data.features import features as features_of
 from lossgauge.data.samplers import (
     m_per_class_notes,
     share_without_positive,
     warning_of_anchors_without_positive,
 )
+from lossgauge.data.splits import fingerprint
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
 from lossgauge.losses.registry import drawn_terms, loss_maker
 from lossgauge.plan.study import Plan
@@ -183,20 +185,36 @@ def _load(
     jobs: int | None,
 ) -> FeatureSet:
     if name.startswith(EMBEDDINGS):
-        return load_embeddings(
+        rows = load_embeddings(
             Path(name.removeprefix(EMBEDDINGS)),
             embeddings_name=plan.embeddings_name,
             labels_name=plan.labels_name,
             split=plan.split,
         )
+        return rows if plan.sample is None else sampled_features(rows, plan.sample)
     if name.startswith(TOY):
-        return toy.load(name.removeprefix(TOY))
-    images = load_dataset(name, download=download, split=plan.split)
+        rows = toy.load(name.removeprefix(TOY))
+        return rows if plan.sample is None else sampled_features(rows, plan.sample)
+    images, backbone = load_dataset(name, download=download, split=plan.split), backbones[name]
+    if plan.sample is not None:
+        whole, images = _cached(images, backbone), sampled_images(images, plan.sample)
+        if whole is not None:
+            # as if the sample had been extracted: its runs are the same
+            return sampled_features(whole, plan.sample)._replace(
+                fingerprint=fingerprint(images.ids, images.labels, images.train, images.test),
+                identity=identity_of(images, backbone),
+            )
     if extract is not None:
-        return extract(name, images, backbones[name])
-    return features_of(
-        images, backbones[name], jobs=jobs, progress=partial(progress.features, name)
-    )
+        return extract(name, images, backbone)
+    return features_of(images, backbone, jobs=jobs, progress=partial(progress.features, name))
+
+
+def _cached(images: ImageSet, backbone: Backbone) -> FeatureSet | None:
+    """The features of all images, if the cache has them."""
+    if not is_cached(images, backbone):
+        return None
+    features = features_of(images, backbone)
+    return features if len(features.labels) == len(images.ids) else None
 
 
 def _sampler_notes(plan: Plan, features: FeatureSet) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -30,10 +30,10 @@ from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.run.guarded import End
 from lossgauge.study.run.summary import environment
-from lossgauge.study.schedule.run_queue import RunQueue
+from lossgauge.study.schedule.run_queue import Ledger, RunQueue
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
-from lossgauge.types import Record
+from lossgauge.types import FeatureSet, Record
 
 
 class Outcome(NamedTuple):
@@ -60,14 +60,36 @@ def run_study(
     fetched that are not here. Raises LossgaugeError where nothing can be done at all.
     """
     check_resources(resources)
-    store = Store(folder)
-    store.check_format()
+    Store(folder).check_format()
     # one number of threads from here on: the references are numbers of the study too
     with torch_threads(resources.threads):
         prepared, left_out = prepare(
             plan, progress=progress, download=download, jobs=resources.jobs
         )
-        ledger = RunQueue(plan, prepared)
+        return do_runs(
+            RunQueue(plan, prepared),
+            folder,
+            plan=plan,
+            prepared=prepared,
+            left_out=left_out,
+            progress=progress,
+            resources=resources,
+        )
+
+
+def do_runs(
+    ledger: Ledger,
+    folder: Path,
+    *,
+    plan: Plan,
+    prepared: Sequence[FeatureSet],
+    left_out: list[Record],
+    progress: Progress,
+    resources: Resources = DEFAULT,
+) -> Outcome:
+    """Do the runs that a ledger asks for on prepared features and that are missing in `folder`."""
+    store = Store(folder)
+    with torch_threads(resources.threads):
         check_distinct(ledger.given)
         with store.exclusive_lock() as damage:
             for line in damage:
@@ -108,7 +130,7 @@ def run_study(
 class _Runs:
     """All runs of a study: waiting, running, reused, done or failed."""
 
-    def __init__(self, ledger: RunQueue, store: Store, watchers: Progress, header: Record) -> None:
+    def __init__(self, ledger: Ledger, store: Store, watchers: Progress, header: Record) -> None:
         self._ledger, self._store, self._watchers, self._header = ledger, store, watchers, header
         self._waiting: deque[Run] = deque()
         self._summaries: dict[str, Record] = {}

@@ -1,0 +1,279 @@
+"""The sentences of the answer. Each states what was measured, its interval, and what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from lossgauge.advise.advice import Sentence
+from lossgauge.advise.halving import Score
+from lossgauge.advise.learning_curve import Curve
+from lossgauge.advise.preparation import Prepared
+from lossgauge.advise.question import Goal, Question
+from lossgauge.advise.verdict import COLUMN, NEAR, Training, Verdict
+from lossgauge.plan.loss import TRAINING
+from lossgauge.plan.study import Plan
+from lossgauge.report.text.rankings import in_points
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import Loss
+from lossgauge.stats.intervals import Interval
+from lossgauge.stats.number_format import counted, rounded, shown, shown_interval
+
+ASKED: Mapping[Goal, str] = {
+    "top1": "the best first hit (R@1)",
+    "ranking": "the best ranking (MAP@R)",
+    "diversity": "the most variance inside classes (intra) at a MAP@R equivalent to the best",
+    "speed": f"the fewest epochs to {NEAR:.0%} of the best final MAP@R on the validation slice",
+}
+
+RULES: Mapping[Goal, tuple[tuple[str, str], str]] = {
+    "top1": (("triplet", "scl"), "they retrieve better where differences are fine"),
+    "ranking": (("triplet", "scl"), "they retrieve better where differences are fine"),
+    "diversity": (("triplet", "scl"), "they keep more variance inside classes"),
+    "speed": (("contrastive", "info_nce"), "they compact early"),
+}
+"""The paper's rules of thumb, by goal: its claims 1, 3 and 4."""
+
+
+class Outcome(NamedTuple):
+    """All that the sentences are made of."""
+
+    question: Question
+    prepared: Prepared
+    plan: Plan
+    """Of the finalists."""
+    verdict: Verdict
+    training: Training | None
+    others: Mapping[Goal, Verdict]
+    standing: Sequence[Score]
+    """The best candidate of each loss on the validation slice."""
+    curve: Curve | None
+    trials: int
+    seeds: int
+    queries: int
+    complete: bool
+
+
+def sentences(of: Outcome) -> Iterator[Sentence]:
+    """In the order of the answer."""
+    yield Sentence("Train?", _train(of))
+    yield Sentence("Loss", _loss(of))
+    if (runner_up := _runner_up(of)) is not None:
+        yield Sentence("Runner-up", runner_up)
+    yield Sentence("What would change this", " ".join(_changes(of)))
+    yield Sentence("Rule of thumb", _rule(of))
+    yield Sentence("More labelled data", _more_data(of))
+    yield Sentence("What was tried", _tried(of))
+    yield Sentence("Scope", _scope(of))
+
+
+def settings_in_words(settings: Mapping[str, object]) -> str:
+    """`margin 0.38, learning rate 0.000277, batches of 32 (m_per_class)`."""
+    own = [f"{key} {value}" for key, value in settings.items() if key not in TRAINING]
+    rate, size, sampler = (settings.get(key) for key in TRAINING)
+    return ", ".join([*own, f"learning rate {rate}", f"batches of {size} ({sampler})"])
+
+
+def _settings(of: Outcome, loss: Loss) -> str:
+    plans = {one.title: one.settings for one in of.plan.losses}
+    return settings_in_words(plans.get(loss.base, {}))
+
+
+def _train(of: Outcome) -> str:
+    found = of.training
+    if found is None:
+        return "It cannot be told: the frozen features were not measured."
+    title, name = COLUMNS[found.column].title, of.verdict.best.name
+    numbers = (
+        f"{title} is {shown(found.frozen, 'percent')} with the frozen features and "
+        f"{shown_interval(found.level, 'percent')} with {name}, a difference of {in_points(found.difference)} points"
+    )
+    if found.train == "train":
+        return f"Yes. {_capital(numbers)}."
+    if found.train == "keep":
+        return f"No, keep the frozen features: training makes them worse. {_capital(numbers)}."
+    if found.train == "equivalent":
+        return f"No, keep the frozen features: training changes nothing that matters in practice. {_capital(numbers)}."
+    why = found.difference.why_none or "the interval contains 0 after the correction"
+    return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {_capital(numbers)}. Until more is known, the frozen features cost nothing."
+
+
+def _loss(of: Outcome) -> str:
+    found = of.verdict
+    name = found.best.name
+    start = f"For {ASKED[found.goal]}, take {name}: {_settings(of, found.best)}."
+    level = f"It has {_level(found, found.best)} over {counted(of.seeds, 'seed')}"
+    if len(found.losses) == 1:
+        others = (
+            "No other loss reaches this quality here"
+            if found.goal in ("diversity", "speed")
+            else "No other loss was run with seeds"
+        )
+        return f"{start} {level}. {others}, so there is no comparison."
+    if found.is_clear:
+        return (
+            f"{start} {level}, clearly more than {_named(found.losses[1:])}."
+            if found.goal != "speed"
+            else f"{start} {level}, clearly sooner than {_named(found.losses[1:])}."
+        )
+    if of.seeds == 1:
+        return f"{start} {level}. One seed shows no spread, so whether it is better than {_named(found.losses[1:])} cannot be told."
+    equal = [
+        loss
+        for loss in found.ties
+        if found.decisions.get(loss) and found.decisions[loss].side == "equivalent"
+    ]
+    unclear = [loss for loss in found.ties if loss not in equal]
+    doubt = []
+    if equal:
+        doubt.append(f"{_named(equal)} {'is' if len(equal) == 1 else 'are'} equivalent")
+    if unclear:
+        doubt.append(f"whether it is better than {_named(unclear)} cannot be told from these seeds")
+    return f"{start} {level}; {', and '.join(doubt)}."
+
+
+def _runner_up(of: Outcome) -> str | None:
+    found = of.verdict
+    if len(found.losses) < 2:
+        return None
+    second = found.losses[1]
+    words = f"{second.name}: {_settings(of, second)}; {_level(found, second)}"
+    difference = found.differences.get(second)
+    if difference is None:
+        return f"{words}."
+    if found.goal in ("ranking", "top1"):
+        return f"{words}, {in_points(difference.turned)} points from {found.best.name}."
+    half = "" if difference.half_width is None else f" ± {rounded(difference.half_width, 3)}"
+    return (
+        f"{words}, {rounded(difference.turned.mean, 3, signed=True)}{half} from {found.best.name}."
+    )
+
+
+def _changes(of: Outcome) -> Iterator[str]:
+    found = of.verdict
+    if found.ties and of.seeds > 1:
+        needed = found.seeds_needed
+        yield (
+            f"About {needed} seeds instead of {of.seeds} would tell {found.best.name} and {_named(found.ties)} apart, if the differences stay as they are."
+            if needed
+            else f"More seeds or more test rows may put {_named(found.ties)} first."
+        )
+    elif found.ties:
+        yield "More minutes: three seeds or more are needed to compare losses."
+    same = [ASKED[goal] for goal, other in of.others.items() if other.best == found.best]
+    for goal, other in of.others.items():
+        if other.best != found.best:
+            doubt = "" if other.is_clear else ", not clearly"
+            yield f"Another goal: for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
+    if same:
+        yield f"{found.best.name} also has {' and '.join(same)}."
+    if of.prepared.sampled:
+        yield f"All {of.prepared.rows:,} rows instead of a sample: give more minutes."
+    yield "Another backbone, or training it too, may change the order of the losses."
+
+
+def _rule(of: Outcome) -> str:
+    names, why = RULES[of.question.goal]
+    found = of.verdict
+    start = f"The paper suggests {names[0]} or {names[1]} here, because {why}."
+    if found.best.name in names:
+        clear = "clearly" if found.is_clear else "though not clearly"
+        return f"{start} Measured: {found.best.name} is first, {clear}."
+    in_finals = next((loss for loss in found.losses if loss.name in names), None)
+    if in_finals is not None and in_finals in found.differences:
+        side = found.decisions[in_finals].side
+        verb = {
+            "higher": "clearly better",
+            "lower": "clearly better",
+            "equivalent": "equivalent",
+            "open": "not clearly different",
+        }[side]
+        return f"{start} Measured: {found.best.name} is {verb} {'than' if 'better' in verb else 'to' if verb == 'equivalent' else 'from'} {in_finals.name} ({_level(found, found.best)} against {_level(found, in_finals)})."
+    on_slice = {score.loss: score.value for score in of.standing}
+    value = max((v for name in names if (v := on_slice.get(name)) is not None), default=None)
+    best = on_slice.get(found.best.name)
+    if value is None or best is None:
+        return f"{start} Neither was measured in this quantity, so the rule was not tested."
+    title = COLUMNS[of.question.metric].title
+    return f"{start} Measured: neither is compared by this goal; on the validation slice, the better of the two has a {title} of {shown(value, 'percent')}, and {found.best.name} {shown(best, 'percent')} (one seed, so no interval)."
+
+
+def _more_data(of: Outcome) -> str:
+    curve = of.curve
+    if curve is None:
+        return "Not measured: there was no time left, or the training side is too small to be cut."
+    title = COLUMNS[_retrieval(of)].title
+    unit = "classes" if curve.by_classes else "rows of each class"
+    levels = ", ".join(
+        f"{shown_interval(point.level, 'percent')} with {point.rows:,}" for point in curve.points
+    )
+    last = curve.gains[-1]
+    if curve.next_gain is not None:
+        verdict = f"the last doubling gained {in_points(last)} points, so one more may gain about {rounded(100 * curve.next_gain, 1)}"
+    elif last.half_width is None:
+        verdict = "without an interval, it cannot be told whether more would help"
+    elif last.excludes_zero:
+        verdict = f"the last doubling changed it by {in_points(last)} points, so more of the same kind of data does not help"
+    else:
+        verdict = f"the last doubling gained {in_points(last)} points, so it cannot be told whether more would help"
+    return (
+        f"With a quarter, half and all of the training {unit}, {title} is {levels} rows; {verdict}."
+        if len(curve.points) == 3
+        else f"{title} is {levels} training rows; {verdict}."
+    )
+
+
+def _tried(of: Outcome) -> str:
+    schedule, prepared = of.prepared.schedule, of.prepared
+    losses = len({one.name for one in prepared.candidates})
+    rungs = ", ".join(map(str, schedule.epochs))
+    batches = " and ".join(f"{one.sampler} {one.batch_size}" for one in prepared.batchings)
+    sample = (
+        f", on a class-balanced sample of {len(prepared.features.labels):,} of {prepared.rows:,} rows"
+        if prepared.sampled
+        else ""
+    )
+    part = (
+        ""
+        if of.complete
+        else " The search was stopped before its end, so this is the answer so far."
+    )
+    return (
+        f"{losses} losses with {counted(schedule.candidates, 'candidate')} each (settings; batches: {batches}), by successive halving over {rungs} epochs: "
+        f"{counted(of.trials, 'trial')} on a validation slice; then {counted(len(of.plan.losses), 'loss')} with {counted(of.seeds, 'seed')} on {counted(of.queries, 'test query') if of.queries == 1 else f'{of.queries:,} test queries'}{sample}.{part}"
+    )
+
+
+def _scope(of: Outcome) -> str:
+    features = of.prepared.features
+    split = (
+        "classes that are not in training"
+        if features.protocol == "class-disjoint"
+        else f"the {features.protocol} split"
+    )
+    return (
+        f"This is about a linear head on frozen features ({features.backbone}), tested on {split}. The epoch of each run was picked on "
+        "the validation slice, a fifth of the training side, which is not trained on."
+    )
+
+
+def _retrieval(of: Outcome) -> str:
+    """The column of retrieval that the answer speaks of."""
+    return of.question.metric
+
+
+def _level(found: Verdict, loss: Loss) -> str:
+    level: Interval = found.levels[loss]
+    column = COLUMN[found.goal]
+    if column in COLUMNS:
+        return f"{COLUMNS[column].title} {shown_interval(level, COLUMNS[column].unit)}"
+    return f"{shown_interval(level, 'epochs')} epochs"
+
+
+def _named(losses: Sequence[Loss]) -> str:
+    names = [loss.name for loss in losses]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
