@@ -27,8 +27,8 @@ COUNT, EPOCHS = 12, 27
 
 def grid() -> None:
     """Train what is missing, one file for each loss and dataset."""
-    from lossgauge.advise.candidates import batchings, candidates
-    from lossgauge.advise.question import Question, base_plan, several_of, training_labels
+    from lossgauge.advice.candidates import batchings, candidates
+    from lossgauge.advice.question import Question, base_plan, several_of, training_labels
     from lossgauge.losses.registry import LOSSES
     from lossgauge.study.prepare import prepare
     from lossgauge.study.progress import Progress

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
-from lossgauge.advise.candidates import samples_per_class
+from lossgauge.advice.candidates import samples_per_class
 from lossgauge.data import WITHOUT_BACKBONE
 from lossgauge.data.splits import validation_slice
 from lossgauge.errors import DataError, InputError, nearest

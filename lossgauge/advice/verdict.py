@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from lossgauge.advise.question import GOALS, Goal
+from lossgauge.advice.question import GOALS, Goal
 from lossgauge.report.text.not_training import compared
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN

@@ -20,10 +20,9 @@ from typing import Any
 
 import yaml
 
-from lossgauge.advise.advice import Advice, WinningRun
-from lossgauge.advise.clock import FINALS, SEARCH, Clock, Deadline, OutOfTime
-from lossgauge.advise.halving import Score
-from lossgauge.advise.learning_curve import (
+from lossgauge.advice.clock import FINALS, SEARCH, Clock, Deadline, OutOfTime
+from lossgauge.advice.halving import Score
+from lossgauge.advice.learning_curve import (
     SHARES,
     Curve,
     Point,
@@ -31,12 +30,13 @@ from lossgauge.advise.learning_curve import (
     has_unseen_classes,
     with_less_training,
 )
-from lossgauge.advise.preparation import Prepared, prepare_question
-from lossgauge.advise.question import Question, check_question
-from lossgauge.advise.schedule import FINALISTS, MORE_SEEDS, SEEDS
-from lossgauge.advise.search import HalvingSearch
-from lossgauge.advise.verdict import other_goals, training, verdict
-from lossgauge.advise.words import RULES, Outcome, sentences
+from lossgauge.advice.preparation import Prepared, prepare_question
+from lossgauge.advice.question import Question, check_question
+from lossgauge.advice.record import Advice, WinningRun
+from lossgauge.advice.schedule import FINALISTS, MORE_SEEDS, SEEDS
+from lossgauge.advice.search import HalvingSearch
+from lossgauge.advice.verdict import other_goals, training, verdict
+from lossgauge.advice.words import RULES, Outcome, sentences, settings_in_words
 from lossgauge.errors import DataError, InputError, StudyError
 from lossgauge.files import atomic_file, write_json
 from lossgauge.plan.loss import LEARNING_RATE, TRAINING, LossPlan
@@ -70,7 +70,8 @@ class BestSoFar(Progress):
         if run.variant != "trial" or value is None or value <= self._best:
             return
         self._best = value
-        words = f"{run.loss.name}, {COLUMNS[self._metric].title} {shown(value, 'percent')} on the validation slice"
+        own = settings_in_words(run.loss.settings)
+        words = f"{run.loss.name} ({own}), {COLUMNS[self._metric].title} {shown(value, 'percent')} on the validation slice"
         self._keep(words)
         self._display.best(words)
 

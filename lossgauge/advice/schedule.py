@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lossgauge.advise.halving import RATIO, epochs_of_rungs
+from lossgauge.advice.halving import RATIO, epochs_of_rungs
 
 SIZES = ((12, 27), (9, 27), (6, 27), (4, 27), (6, 9), (4, 9), (3, 9), (2, 9), (2, 3))
 """Candidates of each loss, and epochs of the last rung: the first that fits is taken."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lossgauge.advise.halving import Score, best_of_losses, survivors
-from lossgauge.advise.schedule import rung_sizes
+from lossgauge.advice.halving import Score, best_of_losses, survivors
+from lossgauge.advice.schedule import rung_sizes
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.study import Plan
 from lossgauge.study.schedule.run_queue import passes

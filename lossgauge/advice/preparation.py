@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from lossgauge.advise.candidates import Batching, all_candidates, batchings
-from lossgauge.advise.clock import SEARCH, Clock
-from lossgauge.advise.halving import epochs_of_rungs
-from lossgauge.advise.question import Question, base_plan, several_of, training_labels
-from lossgauge.advise.schedule import Cost, Schedule, choose, rows_that_fit, rows_to_extract
+from lossgauge.advice.candidates import Batching, all_candidates, batchings
+from lossgauge.advice.clock import SEARCH, Clock
+from lossgauge.advice.halving import epochs_of_rungs
+from lossgauge.advice.question import Question, base_plan, several_of, training_labels
+from lossgauge.advice.schedule import Cost, Schedule, choose, rows_that_fit, rows_to_extract
 from lossgauge.data.class_balanced import sampled_features
 from lossgauge.data.estimate import Estimate, estimate
 from lossgauge.data.features import features as cached_features

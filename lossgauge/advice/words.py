@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from lossgauge.advise.advice import Sentence
-from lossgauge.advise.halving import Score
-from lossgauge.advise.learning_curve import Curve
-from lossgauge.advise.preparation import Prepared
-from lossgauge.advise.question import Goal, Question
-from lossgauge.advise.verdict import COLUMN, NEAR, Training, Verdict
+from lossgauge.advice.halving import Score
+from lossgauge.advice.learning_curve import Curve
+from lossgauge.advice.preparation import Prepared
+from lossgauge.advice.question import Goal, Question
+from lossgauge.advice.record import Sentence
+from lossgauge.advice.verdict import COLUMN, NEAR, Training, Verdict
 from lossgauge.plan.loss import TRAINING
 from lossgauge.plan.study import Plan
 from lossgauge.report.text.rankings import in_points
@@ -22,8 +22,8 @@ from lossgauge.stats.number_format import counted, rounded, shown, shown_interva
 ASKED: Mapping[Goal, str] = {
     "top1": "the best first hit (R@1)",
     "ranking": "the best ranking (MAP@R)",
-    "diversity": "the most variance inside classes (intra) at a MAP@R equivalent to the best",
-    "speed": f"the fewest epochs to {NEAR:.0%} of the best final MAP@R on the validation slice",
+    "diversity": "the most variance inside classes (intra) at a MAP@R that is equivalent to the best",
+    "speed": f"the fewest epochs to {100 * NEAR:g} % of the best final MAP@R on the validation slice",
 }
 
 RULES: Mapping[Goal, tuple[tuple[str, str], str]] = {
@@ -71,6 +71,7 @@ def settings_in_words(settings: Mapping[str, object]) -> str:
     """`margin 0.38, learning rate 0.000277, batches of 32 (m_per_class)`."""
     own = [f"{key} {value}" for key, value in settings.items() if key not in TRAINING]
     rate, size, sampler = (settings.get(key) for key in TRAINING)
+    own = own or ["its defaults"]
     return ", ".join([*own, f"learning rate {rate}", f"batches of {size} ({sampler})"])
 
 
@@ -99,37 +100,34 @@ def _train(of: Outcome) -> str:
 
 
 def _loss(of: Outcome) -> str:
-    found = of.verdict
-    name = found.best.name
-    start = f"For {ASKED[found.goal]}, take {name}: {_settings(of, found.best)}."
-    level = f"It has {_level(found, found.best)} over {counted(of.seeds, 'seed')}"
+    found, name = of.verdict, of.verdict.best.name
+    level = f"{_level(found, found.best)} over {counted(of.seeds, 'seed')}"
+    start = f"For {ASKED[found.goal]}, take {name} ({_settings(of, found.best)}): {level}"
+    others = _named(found.losses[1:])
     if len(found.losses) == 1:
-        others = (
-            "No other loss reaches this quality here"
-            if found.goal in ("diversity", "speed")
-            else "No other loss was run with seeds"
-        )
-        return f"{start} {level}. {others}, so there is no comparison."
+        only = {
+            "diversity": "no other loss is shown to have an equivalent MAP@R",
+            "speed": "no other loss reaches that in every seed",
+        }
+        several = len(of.plan.losses) > 1
+        why = only.get(found.goal, "") if several else "no other loss was run with seeds"
+        why = why or "no other loss has a result in every seed"
+        return f"{start}. There is no comparison: {why}."
     if found.is_clear:
-        return (
-            f"{start} {level}, clearly more than {_named(found.losses[1:])}."
-            if found.goal != "speed"
-            else f"{start} {level}, clearly sooner than {_named(found.losses[1:])}."
-        )
+        how = "sooner than" if found.goal == "speed" else "better than"
+        return f"{start}, clearly {how} {others}."
     if of.seeds == 1:
-        return f"{start} {level}. One seed shows no spread, so whether it is better than {_named(found.losses[1:])} cannot be told."
-    equal = [
-        loss
-        for loss in found.ties
-        if found.decisions.get(loss) and found.decisions[loss].side == "equivalent"
-    ]
+        return f"{start}. One seed shows no spread, so whether it is better than {others} cannot be told."
+    equal = [loss for loss in found.ties if _side(found, loss) == "equivalent"]
     unclear = [loss for loss in found.ties if loss not in equal]
-    doubt = []
+    doubts = []
     if equal:
-        doubt.append(f"{_named(equal)} {'is' if len(equal) == 1 else 'are'} equivalent")
+        doubts.append(f"{_named(equal)} {'is' if len(equal) == 1 else 'are'} equivalent")
     if unclear:
-        doubt.append(f"whether it is better than {_named(unclear)} cannot be told from these seeds")
-    return f"{start} {level}; {', and '.join(doubt)}."
+        doubts.append(
+            f"whether it is better than {_named(unclear)} cannot be told from these seeds"
+        )
+    return f"{start}; {', and '.join(doubts)}."
 
 
 def _runner_up(of: Outcome) -> str | None:
@@ -160,8 +158,9 @@ def _changes(of: Outcome) -> Iterator[str]:
         )
     elif found.ties:
         yield "More minutes: three seeds or more are needed to compare losses."
-    same = [ASKED[goal] for goal, other in of.others.items() if other.best == found.best]
-    for goal, other in of.others.items():
+    compared = {goal: other for goal, other in of.others.items() if len(other.losses) > 1}
+    same = [ASKED[goal] for goal, other in compared.items() if other.best == found.best]
+    for goal, other in compared.items():
         if other.best != found.best:
             doubt = "" if other.is_clear else ", not clearly"
             yield f"Another goal: for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
@@ -179,21 +178,20 @@ def _rule(of: Outcome) -> str:
     if found.best.name in names:
         clear = "clearly" if found.is_clear else "though not clearly"
         return f"{start} Measured: {found.best.name} is first, {clear}."
-    in_finals = next((loss for loss in found.losses if loss.name in names), None)
-    if in_finals is not None and in_finals in found.differences:
-        side = found.decisions[in_finals].side
-        verb = {
-            "higher": "clearly better",
-            "lower": "clearly better",
-            "equivalent": "equivalent",
-            "open": "not clearly different",
-        }[side]
-        return f"{start} Measured: {found.best.name} is {verb} {'than' if 'better' in verb else 'to' if verb == 'equivalent' else 'from'} {in_finals.name} ({_level(found, found.best)} against {_level(found, in_finals)})."
+    suggested = next((loss for loss in found.losses if loss.name in names), None)
+    if suggested is not None:
+        how = {
+            "higher": "is clearly better than",
+            "lower": "is clearly better than",  # for `speed`: fewer epochs
+            "equivalent": "is equivalent to",
+        }.get(_side(found, suggested), "is not clearly different from")
+        levels = f"{_level(found, found.best)} against {_level(found, suggested)}"
+        return f"{start} Measured: {found.best.name} {how} {suggested.name} ({levels})."
     on_slice = {score.loss: score.value for score in of.standing}
     value = max((v for name in names if (v := on_slice.get(name)) is not None), default=None)
     best = on_slice.get(found.best.name)
     if value is None or best is None:
-        return f"{start} Neither was measured in this quantity, so the rule was not tested."
+        return f"{start} Neither of them was tried in the time that there was."
     title = COLUMNS[of.question.metric].title
     return f"{start} Measured: neither is compared by this goal; on the validation slice, the better of the two has a {title} of {shown(value, 'percent')}, and {found.best.name} {shown(best, 'percent')} (one seed, so no interval)."
 
@@ -209,18 +207,17 @@ def _more_data(of: Outcome) -> str:
     )
     last = curve.gains[-1]
     if curve.next_gain is not None:
-        verdict = f"the last doubling gained {in_points(last)} points, so one more may gain about {rounded(100 * curve.next_gain, 1)}"
+        gain = rounded(100 * curve.next_gain, 1)
+        verdict = (
+            f"the last doubling gained {in_points(last)} points, so one more may gain about {gain}"
+        )
     elif last.half_width is None:
         verdict = "without an interval, it cannot be told whether more would help"
     elif last.excludes_zero:
-        verdict = f"the last doubling changed it by {in_points(last)} points, so more of the same kind of data does not help"
+        verdict = f"the last doubling changed it by {in_points(last)} points: more of the same kind of data does not help"
     else:
-        verdict = f"the last doubling gained {in_points(last)} points, so it cannot be told whether more would help"
-    return (
-        f"With a quarter, half and all of the training {unit}, {title} is {levels} rows; {verdict}."
-        if len(curve.points) == 3
-        else f"{title} is {levels} training rows; {verdict}."
-    )
+        verdict = f"the last doubling changed it by {in_points(last)} points: it cannot be told whether more would help"
+    return f"With a quarter, a half and all of the training {unit}, {title} is {levels} rows (with the validation slice); {verdict}."
 
 
 def _tried(of: Outcome) -> str:
@@ -238,9 +235,11 @@ def _tried(of: Outcome) -> str:
         if of.complete
         else " The search was stopped before its end, so this is the answer so far."
     )
+    finals = f"{counted(len(of.plan.losses), 'loss')} with {counted(of.seeds, 'seed')}"
     return (
-        f"{losses} losses with {counted(schedule.candidates, 'candidate')} each (settings; batches: {batches}), by successive halving over {rungs} epochs: "
-        f"{counted(of.trials, 'trial')} on a validation slice; then {counted(len(of.plan.losses), 'loss')} with {counted(of.seeds, 'seed')} on {counted(of.queries, 'test query') if of.queries == 1 else f'{of.queries:,} test queries'}{sample}.{part}"
+        f"{losses} losses with {counted(schedule.candidates, 'candidate')} each (settings and batches: {batches}), by successive "
+        f"halving over {rungs} epochs, {counted(of.trials, 'trial')} on a validation slice; then {finals} on "
+        f"{of.queries:,} test queries{sample}.{part}"
     )
 
 
@@ -270,6 +269,11 @@ def _level(found: Verdict, loss: Loss) -> str:
     return f"{shown_interval(level, 'epochs')} epochs"
 
 
+def _side(found: Verdict, loss: Loss) -> str:
+    """What is decided about the best minus this loss."""
+    return found.decisions[loss].side if loss in found.decisions else "open"
+
+
 def _named(losses: Sequence[Loss]) -> str:
     names = [loss.name for loss in losses]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -277,3 +281,21 @@ def _named(losses: Sequence[Loss]) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def forecast_lines(question: Question, prepared: Prepared, folder: object) -> Iterator[str]:
+    """What would be done, for a dry run."""
+    features, schedule = prepared.features, prepared.schedule
+    yield (
+        f"{question.data}: {len(features.train):,} training and {len(features.test):,} test rows, {features.protocol} split"
+        + (f", a class-balanced sample of {prepared.rows:,} rows" if prepared.sampled else "")
+    )
+    if prepared.extraction_seconds:
+        yield f"features: about {prepared.extraction_seconds:,.0f} s"
+    losses = len(prepared.plan.losses)
+    yield (
+        f"search: {losses} losses × {counted(schedule.candidates, 'candidate')}, by successive halving over "
+        f"{', '.join(map(str, schedule.epochs))} epochs, about {schedule.seconds:,.0f} s"
+    )
+    yield f"then seeds for the best losses and a learning curve, until {question.minutes:g} minutes have passed"
+    yield f"nothing was trained or written; results would go to {folder}"

@@ -82,8 +82,11 @@ def candidates(name: str, plan: Plan, tried: list[Batching], count: int) -> list
 
 
 def all_candidates(plan: Plan, tried: list[Batching], count: int) -> list[LossPlan]:
-    """`count` variants of every loss of the plan, loss by loss."""
-    return [one for loss in plan.losses for one in candidates(loss.name, plan, tried, count)]
+    """`count` variants of every loss of the plan; first every loss with its defaults, so that a search that is stopped early
+    has seen all losses.
+    """
+    of_losses = [candidates(loss.name, plan, tried, count) for loss in plan.losses]
+    return [one for same_number in zip(*of_losses, strict=True) for one in same_number]
 
 
 def _drawn(name: str, key: str, of: Range | Choices, generator: np.random.Generator) -> Fixed:
