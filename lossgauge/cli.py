@@ -629,6 +629,12 @@ def advise(
             autocompletion=_completes(*GOALS),
         ),
     ] = "ranking",
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="For images: as in `lossgauge features`.", autocompletion=_completes(*BACKBONES)
+        ),
+    ] = "efficientnet-lite0",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the results. Default: lossgauge-results/advise-NAME."),
@@ -659,7 +665,7 @@ def advise(
         from lossgauge.advice.words import forecast_lines
         from lossgauge.study.progress_bars import show_progress
 
-    question = Question(data, cast(Any, goal), minutes)
+    question = Question(data, cast(Any, goal), minutes, backbone)
     check_question(question)
     folder = out or default_folder(data)
     with stopping.orderly():

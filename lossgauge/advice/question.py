@@ -34,6 +34,8 @@ class Question(NamedTuple):
     """`folder:PATH`, `embeddings:PATH`, or the name of a dataset."""
     goal: Goal = "ranking"
     minutes: float = 10.0
+    backbone: str = "efficientnet-lite0"
+    """For images."""
 
     @property
     def metric(self) -> str:
@@ -71,7 +73,6 @@ def base_plan(
     losses: list[LossPlan] | None = None,
     seeds: list[int] | None = None,
     several: int = 4,
-    backbone: str = "efficientnet-lite0",
     sample: int | None = None,
 ) -> Plan:
     """The study of a question: every loss of the package with its defaults, if no others are given.
@@ -92,7 +93,7 @@ def base_plan(
         "validation_share": VALIDATION_SHARE,
     }
     if not name.startswith(WITHOUT_BACKBONE):
-        keys["backbone"] = backbone
+        keys["backbone"] = question.backbone
     if several != 4:  # the default; losses name their own samplers
         keys |= {"sampler": "m_per_class", "samples_per_class": several}
     if sample is not None:
