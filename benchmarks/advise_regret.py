@@ -13,10 +13,15 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+
+from lossgauge.advice.halving import Score, best_of_losses, epochs_of_rungs, survivors
+from lossgauge.advice.schedule import rung_sizes
 
 FOLDER = Path(__file__).parent / "advise_regret"
 DATASETS = {"digits": None, "orl-faces": None, "mnist-5k": 4_000, "fashion-mnist": 4_000}
@@ -28,7 +33,7 @@ COUNT, EPOCHS = 12, 27
 def grid() -> None:
     """Train what is missing, one file for each loss and dataset."""
     from lossgauge.advice.candidates import batchings, candidates
-    from lossgauge.advice.question import Question, base_plan, several_of, training_labels
+    from lossgauge.advice.question import Question, base_plan, fit_to, training_labels
     from lossgauge.losses.registry import LOSSES
     from lossgauge.study.prepare import prepare
     from lossgauge.study.progress import Progress
@@ -38,8 +43,8 @@ def grid() -> None:
         question = Question(name)
         plan = base_plan(question, epochs=EPOCHS, sample=sample)
         (features,), _ = prepare(plan, progress=Progress())
-        plan = base_plan(question, epochs=EPOCHS, sample=sample, several=several_of(features))
-        tried = batchings(training_labels(features))
+        plan = base_plan(question, epochs=EPOCHS, sample=sample, fit=fit_to(features))
+        tried = batchings(training_labels(features, plan.validation_share))
         for loss in LOSSES:
             file = FOLDER / f"{name}.{loss}.parquet"
             if file.exists():
@@ -94,5 +99,106 @@ def _curve(plan, features, candidate, number):
     return rows
 
 
+def replay() -> None:
+    """Print the regret of each schedule as a table of docs/advise.md."""
+    print("| dataset | schedule | epochs | regret, mean | 90 % of draws |\n|---|---|---|---|---|")
+    for name in DATASETS:
+        if not list(FOLDER.glob(f"{name}.*.parquet")):
+            continue
+        table = Table.read(name)
+        for title, epochs, values in schedules(table, np.random.default_rng(0)):
+            lost = 100 * (table.best - np.array(values))
+            print(
+                f"| {name} | {title} | {epochs:,} | {lost.mean():.1f} | {np.quantile(lost, 0.9):.1f} |"
+            )
+
+
+DRAWS = 500
+
+
+class Table(NamedTuple):
+    """All candidates of a dataset: MAP@R of each epoch from 0 on; a run that diverged keeps its last values."""
+
+    losses: list[str]
+    numbers: list[int]
+    """Of each candidate, within its loss; 0 is the default."""
+    validation: np.ndarray
+    """(candidates × epochs)"""
+    test: np.ndarray
+
+    @classmethod
+    def read(cls, name: str) -> Table:
+        losses, numbers, validation, test = [], [], [], []
+        for file in sorted(FOLDER.glob(f"{name}.*.parquet")):
+            rows = pq.read_table(file).to_pylist()
+            for number in range(COUNT):
+                own = [row for row in rows if row["candidate"] == number]
+                own += [own[-1]] * (EPOCHS + 1 - len(own))
+                losses.append(own[0]["loss"])
+                numbers.append(number)
+                validation.append([row["validation"] for row in own])
+                test.append([row["test"] for row in own])
+        return cls(losses, numbers, np.array(validation), np.array(test))
+
+    def seen(self, candidate: int, epochs: int) -> float:
+        """What a trial of so many epochs is judged by: its best epoch on the slice."""
+        return float(self.validation[candidate, : epochs + 1].max())
+
+    def kept(self, candidate: int, epochs: int = EPOCHS) -> float:
+        """MAP@R on the test side of the epoch that the slice picks."""
+        return float(self.test[candidate, self.validation[candidate, : epochs + 1].argmax()])
+
+    @property
+    def best(self) -> float:
+        """Of any candidate."""
+        return max(map(self.kept, range(len(self.losses))))
+
+
+def schedules(table: Table, generator: np.random.Generator):
+    """Title, epochs of training, and the MAP@R of the choice in each of `DRAWS` draws of candidates."""
+    names = sorted(set(table.losses))
+    own = {loss: [n for n, other in enumerate(table.losses) if other == loss] for loss in names}
+    defaults = [n for n, number in enumerate(table.numbers) if number == 0]
+    by_slice = lambda chosen: max(chosen, key=lambda n: table.seen(n, EPOCHS))  # noqa: E731
+    for count in (12, 6, 3):
+        picked, of_three = [], []
+        for _ in range(DRAWS if count < COUNT else 1):
+            drawn = [
+                n
+                for loss in names
+                for n in (own[loss][0], *generator.choice(own[loss][1:], count - 1, replace=False))
+            ]
+            standing = halve(table, drawn)
+            picked.append(table.kept(standing[0].candidate))
+            of_three.append(max(table.kept(one.candidate) for one in standing[:3]))
+        spent = sum(
+            size * epochs
+            for size, epochs in zip(
+                rung_sizes(len(names), count, 3), epochs_of_rungs(EPOCHS), strict=True
+            )
+        )
+        yield f"advise, {count} of each loss: first on the slice", spent, picked
+        yield f"advise, {count} of each loss: best of its three finalists", spent, of_three
+        size = min(spent // EPOCHS, len(table.losses))
+        random = [
+            table.kept(by_slice(generator.choice(len(table.losses), size, replace=False)))
+            for _ in range(DRAWS)
+        ]
+        yield f"random search, {size} candidates", size * EPOCHS, random
+    yield "every loss with its defaults", len(defaults) * EPOCHS, [table.kept(by_slice(defaults))]
+    triplet = next(n for n in defaults if table.losses[n] == "triplet")
+    yield "always triplet with its defaults", EPOCHS, [table.kept(triplet)]
+
+
+def halve(table: Table, candidates: list[int]) -> list[Score]:
+    """The best candidate of each loss in the last rung, best first: as `HalvingSearch` does it, on the table."""
+    rungs = epochs_of_rungs(EPOCHS)
+    for number, epochs in enumerate(rungs):
+        scores = [Score(n, table.losses[n], table.seen(n, epochs)) for n in candidates]
+        if number < len(rungs) - 1:
+            candidates = survivors(scores, after_first=number == 0)
+    return best_of_losses(scores, len(scores))
+
+
 if __name__ == "__main__":
-    {"grid": grid}[sys.argv[1] if len(sys.argv) > 1 else "grid"]()
+    {"grid": grid, "replay": replay}[sys.argv[1] if len(sys.argv) > 1 else "replay"]()

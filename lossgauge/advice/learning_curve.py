@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lossgauge.advice.question import has_unseen_classes
 from lossgauge.stats.intervals import Interval
 from lossgauge.types import FeatureSet
 
@@ -47,12 +48,6 @@ class Curve(NamedTuple):
         if len(self.gains) < 2 or self.gains[-2].mean <= 0:
             return last.mean
         return last.mean * min(1.0, last.mean / self.gains[-2].mean)
-
-
-def has_unseen_classes(features: FeatureSet) -> bool:
-    """Whether no test class is in training."""
-    seen = set(features.labels[features.train].tolist())
-    return not seen & set(features.labels[features.test].tolist())
 
 
 def with_less_training(features: FeatureSet, share: float) -> FeatureSet:

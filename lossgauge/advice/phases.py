@@ -27,11 +27,10 @@ from lossgauge.advice.learning_curve import (
     Curve,
     Point,
     curve_of,
-    has_unseen_classes,
     with_less_training,
 )
 from lossgauge.advice.preparation import Prepared, prepare_question
-from lossgauge.advice.question import Question, check_question
+from lossgauge.advice.question import Question, check_question, has_unseen_classes, training_labels
 from lossgauge.advice.record import Advice, WinningRun
 from lossgauge.advice.schedule import FINALISTS, MORE_SEEDS, SEEDS
 from lossgauge.advice.search import HalvingSearch
@@ -39,7 +38,7 @@ from lossgauge.advice.verdict import other_goals, training, verdict
 from lossgauge.advice.words import RULES, Outcome, sentences, settings_in_words
 from lossgauge.errors import DataError, InputError, StudyError
 from lossgauge.files import atomic_file, write_json
-from lossgauge.plan.loss import LEARNING_RATE, TRAINING, LossPlan
+from lossgauge.plan.loss import BATCH_SIZE, LEARNING_RATE, TRAINING, LossPlan
 from lossgauge.plan.study import Plan
 from lossgauge.report.output import write_page
 from lossgauge.results.columns import COLUMNS
@@ -52,7 +51,7 @@ from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.runner import do_runs, run_study
 from lossgauge.study.schedule.run_queue import RunQueue
 from lossgauge.study.schedule.runs import Run
-from lossgauge.types import Record
+from lossgauge.types import FeatureSet, Record
 
 Shown = Callable[[], Progress]
 """A progress display for each phase."""
@@ -210,7 +209,7 @@ def _learning_curve(
     if found is None:
         return None
     winner = next(loss for loss in plan.losses if loss.title == found.best.base)
-    own = plan.model_copy(update={"losses": [winner], "seeds": list(range(SEEDS))})
+    own = plan.model_copy(update={"seeds": list(range(SEEDS))})
     deadline = clock.after(1 - FINALS)
     values: list[dict[int, float | None]] = []
     rows: list[int] = []
@@ -218,6 +217,7 @@ def _learning_curve(
         features = with_less_training(prepared.features, share)
         place = folder / "curve" / f"{share:.0%}".replace("%", "-percent")
         try:
+            own = own.model_copy(update={"losses": [fitting(winner, features, plan)]})
             do_runs(
                 RunQueue(own, [features]),
                 place,
@@ -235,6 +235,15 @@ def _learning_curve(
     values.append(view.values(dataset, found.best, question.metric))
     rows.append(len(prepared.features.train))
     return curve_from(values, rows, by_classes=has_unseen_classes(prepared.features))
+
+
+def fitting(loss: LossPlan, features: FeatureSet, plan: Plan) -> LossPlan:
+    """The loss with smaller M-per-class batches, if the training rows have too few classes for its own."""
+    if loss.sampler != "m_per_class" or loss.batch_size is None:
+        return loss
+    sizes = training_labels(features, plan.validation_share).unique(return_counts=True)[1]
+    most = int((sizes >= plan.samples_per_class).sum()) * plan.samples_per_class
+    return loss.at({BATCH_SIZE: min(loss.batch_size, max(most, plan.samples_per_class))})
 
 
 def curve_from(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lossgauge.advice.candidates import Batching, all_candidates, batchings
 from lossgauge.advice.clock import SEARCH, Clock
 from lossgauge.advice.halving import epochs_of_rungs
-from lossgauge.advice.question import Question, base_plan, several_of, training_labels
+from lossgauge.advice.question import Question, base_plan, fit_to, training_labels
 from lossgauge.advice.schedule import Cost, Schedule, choose, rows_that_fit, rows_to_extract
 from lossgauge.data.class_balanced import sampled_features
 from lossgauge.data.estimate import Estimate, estimate
@@ -89,9 +89,9 @@ def prepare_question(
             jobs=jobs,
             extract=_estimating(missing) if dry_run else None,
         )
-        several = several_of(features)
-        plan = base_plan(question, epochs=1, sample=sample, several=several)
-        tried = batchings(training_labels(features))
+        fit = fit_to(features)
+        plan = base_plan(question, epochs=1, sample=sample, fit=fit)
+        tried = batchings(training_labels(features, fit.validation_share))
         if "candidates" not in kept:
             cost = cost_of_losses(plan, features, tried)
             schedule = choose(cost, SEARCH * clock.left, cores)
@@ -99,7 +99,7 @@ def prepare_question(
             schedule = Schedule(
                 kept["candidates"], epochs_of_rungs(kept["epochs"]), kept["seconds"]
             )
-        plan = base_plan(question, epochs=schedule.epochs[-1], sample=sample, several=several)
+        plan = base_plan(question, epochs=schedule.epochs[-1], sample=sample, fit=fit)
     if folder is not None and not dry_run:
         _keep(folder, question, schedule, sample, rows)
     return Prepared(features, plan, tried, schedule, rows, left_out, seconds)
@@ -129,7 +129,9 @@ def _choose_sample(
     )
     rows = len(features.labels)
     extraction = sum(one.seconds for one in missing.values()) / cores
-    tried = batchings(training_labels(features))
+    fit = fit_to(features)
+    plan = base_plan(question, epochs=1, fit=fit)
+    tried = batchings(training_labels(features, fit.validation_share))
     cost = cost_of_losses(plan, features, tried)
     few = rows_to_extract(rows, extraction, clock.left)
     spent = extraction * (1.0 if few is None else few / rows)

@@ -102,7 +102,9 @@ def _train(of: Outcome) -> str:
 def _loss(of: Outcome) -> str:
     found, name = of.verdict, of.verdict.best.name
     level = f"{_level(found, found.best)} over {counted(of.seeds, 'seed')}"
-    start = f"For {ASKED[found.goal]}, take {name} ({_settings(of, found.best)}): {level}"
+    anyway = of.training is not None and of.training.train in ("keep", "equivalent")
+    ask = f"{'If you train all the same: for' if anyway else 'For'} {ASKED[found.goal]}"
+    start = f"{ask}, take {name} ({_settings(of, found.best)}): {level}"
     others = _named(found.losses[1:])
     if len(found.losses) == 1:
         only = {
@@ -159,13 +161,12 @@ def _changes(of: Outcome) -> Iterator[str]:
     elif found.ties:
         yield "More minutes: three seeds or more are needed to compare losses."
     compared = {goal: other for goal, other in of.others.items() if len(other.losses) > 1}
-    same = [ASKED[goal] for goal, other in compared.items() if other.best == found.best]
     for goal, other in compared.items():
+        doubt = "" if other.is_clear else ", not clearly"
         if other.best != found.best:
-            doubt = "" if other.is_clear else ", not clearly"
             yield f"Another goal: for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
-    if same:
-        yield f"{found.best.name} also has {' and '.join(same)}."
+    if compared and all(other.best == found.best for other in compared.values()):
+        yield f"Not another goal: {found.best.name} is first by {' and '.join(compared)}, too."
     if of.prepared.sampled:
         yield f"All {of.prepared.rows:,} rows instead of a sample: give more minutes."
     yield "Another backbone, or training it too, may change the order of the losses."
@@ -252,7 +253,7 @@ def _scope(of: Outcome) -> str:
     )
     return (
         f"This is about a linear head on frozen features ({features.backbone}), tested on {split}. The epoch of each run was picked on "
-        "the validation slice, a fifth of the training side, which is not trained on."
+        f"the validation slice, {of.plan.validation_share:.0%} of the training side, which is not trained on."
     )
 
 
