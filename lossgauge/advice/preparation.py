@@ -135,8 +135,8 @@ def _choose_sample(
     cost = cost_of_losses(plan, features, tried)
     few = rows_to_extract(rows, extraction, clock.left)
     spent = extraction * (1.0 if few is None else few / rows)
-    fit = rows_that_fit(cost, rows, SEARCH * (clock.left - spent), cores)
-    sample = min((each for each in (few, fit) if each is not None), default=None)
+    affordable = rows_that_fit(cost, rows, SEARCH * (clock.left - spent), cores)
+    sample = min((each for each in (few, affordable) if each is not None), default=None)
     return {"sample": sample}, rows, extraction * (sample or rows) / rows
 
 

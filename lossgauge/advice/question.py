@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Int
@@ -87,10 +87,11 @@ def base_plan(
 ) -> Plan:
     """The study of a question: every loss of the package with its defaults, if no others are given.
 
-    An epoch is selected by the validation slice, which is made like the test side.
+    An epoch is selected by the validation slice, which is made like the test side. Without a `fit`, the study only says which
+    data are meant: no slice is cut from them.
     """
-    name, fit = as_dataset(question.data), fit or Fit()
-    keys = {
+    name = as_dataset(question.data)
+    keys: dict[str, Any] = {
         "question": "Which loss for this data?",
         "datasets": [name],
         "losses": losses or [LossPlan(name=loss) for loss in LOSSES],
@@ -98,13 +99,18 @@ def base_plan(
         "epochs": epochs,
         "batch_size": 64,
         "learning_rate": 0.001,
-        "selection": "best-validation",
-        "selection_metric": question.metric,
-        "validation_share": fit.validation_share,
     }
+    if fit is not None:
+        keys |= {
+            "selection": "best-validation",
+            "selection_metric": question.metric,
+            "validation_share": fit.validation_share,
+        }
     if not name.startswith(WITHOUT_BACKBONE):
         keys["backbone"] = question.backbone
-    if fit.samples_per_class != 4:  # the default; losses name their own samplers
+    if (
+        fit is not None and fit.samples_per_class != 4
+    ):  # the default; losses name their own samplers
         keys |= {"sampler": "m_per_class", "samples_per_class": fit.samples_per_class}
     if sample is not None:
         keys["sample"] = sample

@@ -253,7 +253,7 @@ def _scope(of: Outcome) -> str:
     )
     return (
         f"This is about a linear head on frozen features ({features.backbone}), tested on {split}. The epoch of each run was picked on "
-        f"the validation slice, {of.plan.validation_share:.0%} of the training side, which is not trained on."
+        f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on."
     )
 
 

@@ -100,9 +100,9 @@ def test_speed_takes_the_loss_that_is_first_near_the_best_final_value():
 
 
 def slow_epochs(values, target):
-    """A hundred thousand steps along the line through the values."""
-    for step in range(100_000 * (len(values) - 1) + 1):
-        epoch = step / 100_000
+    """Ten thousand steps an epoch along the line through the values."""
+    for step in range(10_000 * (len(values) - 1) + 1):
+        epoch = step / 10_000
         low = min(int(epoch), len(values) - 2)
         if values[low] + (epoch - low) * (values[low + 1] - values[low]) >= target:
             return epoch
@@ -115,7 +115,7 @@ def test_epochs_to_a_value_are_those_of_a_slow_walk(target):
     rows = [{"epoch": epoch, "map_at_r": value} for epoch, value in enumerate(values)]
     expected = slow_epochs(values, target)
     assert epochs_to_near(rows[::-1], "map_at_r", target) == (
-        None if expected is None else pytest.approx(expected, abs=1e-4)
+        None if expected is None else pytest.approx(expected, abs=2e-4)
     )
     assert epochs_to_near([{"epoch": 0, "map_at_r": None}], "map_at_r", target) is None
 
