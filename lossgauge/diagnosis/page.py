@@ -10,7 +10,7 @@ from lossgauge.diagnosis import sentences
 from lossgauge.diagnosis.records import Diagnosis
 from lossgauge.report.output import write_html
 from lossgauge.report.page import render
-from lossgauge.stats.number_format import shown, shown_interval
+from lossgauge.stats.number_format import shown
 
 MOST_LISTED = 25
 """Rows in one table."""
@@ -71,17 +71,17 @@ def tables(of: Diagnosis) -> Iterator[Table]:
                 *(
                     (
                         f"FAR {p.far:g}",
-                        f"{p.threshold:.4f}",
-                        shown_interval(p.tpr, "percent"),
+                        sentences.shown_threshold(p.threshold),
+                        sentences.shown_share(p.tpr),
                         shown(p.far, "percent"),
                     )
                     for p in measured.at_far
                 ),
                 (
                     "EER",
-                    f"{measured.eer_threshold:.4f}",
+                    sentences.shown_threshold(measured.eer_threshold),
                     shown(1 - measured.eer.mean, "percent"),
-                    shown_interval(measured.eer, "percent"),
+                    sentences.shown_share(measured.eer),
                 ),
             ],
         )

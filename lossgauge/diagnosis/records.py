@@ -114,6 +114,7 @@ def plain(value: Any) -> Any:
             "mean": plain(value.mean),
             "half_width": plain(value.half_width),
             "over": value.over,
+            "missing": value.why_none if value.half_width is None else None,
         }
     if isinstance(value, Tensor):
         value = value[:MOST_ROWS].tolist()

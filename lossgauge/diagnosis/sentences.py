@@ -47,11 +47,11 @@ def size_line(of: Diagnosis) -> str:
 
 
 def ranked_line(ranked: Ranked) -> str:
-    parts = [f"R@{k} {shown_interval(value, 'percent')}" for k, value in ranked.recall_at.items()]
+    parts = [f"R@{k} {shown_share(value)}" for k, value in ranked.recall_at.items()]
     if ranked.map_at_r is not None:
-        parts.append(f"MAP@R {shown_interval(ranked.map_at_r, 'percent')}")
+        parts.append(f"MAP@R {shown_share(ranked.map_at_r)}")
     if ranked.r_precision is not None:
-        parts.append(f"R-precision {shown_interval(ranked.r_precision, 'percent')}")
+        parts.append(f"R-precision {shown_share(ranked.r_precision)}")
     by = "dot product" if ranked.similarity == "dot" else ranked.similarity
     skipped = (
         f", {ranked.skipped_count:,} without one of their class" if ranked.skipped_count else ""
@@ -87,11 +87,11 @@ def threshold_lines(of: Diagnosis) -> Iterator[str]:
     measured = of.thresholds
     if measured is not None:
         rates = "  ".join(
-            f"TPR {shown_interval(point.tpr, 'percent')} at FAR {point.far:g} (threshold {rounded(point.threshold, 3)})"
+            f"TPR {shown_share(point.tpr)} at FAR {point.far:g} (threshold {shown_threshold(point.threshold)})"
             for point in measured.at_far
         )
         yield (
-            f"thresholds on the cosine: EER {shown_interval(measured.eer, 'percent')} at {rounded(measured.eer_threshold, 3)}  "
+            f"thresholds on the cosine: EER {shown_share(measured.eer)} at {shown_threshold(measured.eer_threshold)}  "
             f"{rates} ({measured.genuine_count:,} pairs of one class, {measured.impostor_count:,} of two; intervals over "
             f"{measured.eer.over})"
         )
@@ -102,14 +102,14 @@ def threshold_lines(of: Diagnosis) -> Iterator[str]:
             else ""
         )
         yield (
-            f"best single threshold {rounded(measured.best_threshold, 3)}: balanced accuracy "
-            f"{shown_interval(measured.best_accuracy, 'percent')}{own}"
+            f"best single threshold {shown_threshold(measured.best_threshold)}: balanced accuracy "
+            f"{shown_share(measured.best_accuracy)}{own}"
         )
     if of.open_set is not None:
         opened = of.open_set
         yield (
-            f"none of the gallery: below {rounded(opened.threshold, 3)}, {shown(opened.false_alarm, 'percent')} of unknown "
-            f"queries pass, and {shown_interval(opened.identified, 'percent')} of known ones are identified "
+            f"none of the gallery: below {shown_threshold(opened.threshold)}, {shown(opened.false_alarm, 'percent')} of unknown "
+            f"queries pass, and {shown_share(opened.identified)} of known ones are identified "
             f"({shown(opened.closed_set, 'percent')} without a threshold)"
         )
 
@@ -212,6 +212,39 @@ def comparison_lines(before: Diagnosis, of: Comparison) -> Iterator[str]:
     for finding in of.after.findings:
         if finding.level != "ok":
             yield f"  {finding.level}: {finding.name}: {finding.sentence}"
+
+
+def shown_share(of: Interval) -> str:
+    """A share with its interval, whose bounds are shown where mean ± half width would leave 0 to 100 %.
+
+    Where all queries are right, or none, the bound is one-sided: n of n are seen with a probability of 5 % if the share is 0.05^(1/n).
+    """
+    text = shown(of.mean, "percent")
+    if of.half_width is None:
+        if of.queries and of.mean in (0, 1):
+            bound = 0.05 ** (1 / of.queries)
+            return (
+                f"{text} (at least {shown(bound, 'percent')})"
+                if of.mean
+                else f"{text} (at most {shown(1 - bound, 'percent')})"
+            )
+        return text
+    if of.low <= 0 and of.high >= 1:
+        return f"{text} (interval not known: too few rows)"
+    if of.low < 0 or of.high > 1:
+        low, high = (shown(min(max(bound, 0.0), 1.0), "percent") for bound in (of.low, of.high))
+        return f"{text} ({low} to {high})"
+    return shown_interval(of, "percent")
+
+
+def shown_threshold(value: float) -> str:
+    """A threshold on the cosine with three decimals, or with those that tell it from 1."""
+    if not math.isfinite(value):
+        return "not known: too few pairs of two classes"
+    gap = abs(1 - value)
+    return rounded(
+        value, 3 if gap >= 0.01 or gap == 0 else min(16, 2 - math.floor(math.log10(gap)))
+    )
 
 
 def _number(value: float) -> str:

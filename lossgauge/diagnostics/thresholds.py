@@ -93,8 +93,9 @@ def thresholds(
         eer=intervals[0],
         eer_threshold=_eer(sides.whole)[1],
         at_far=tuple(
-            OperatingPoint(far, _at_far(sides.whole, far)[1], of_far)
+            OperatingPoint(far, threshold, of_far if math.isfinite(threshold) else _unknown(of_far))
             for far, of_far in zip(fars, intervals[2:], strict=True)
+            for _, threshold in [_at_far(sides.whole, far)]
         ),
         best_threshold=float(sides.whole.score[sides.best]),
         best_accuracy=intervals[1],
@@ -273,6 +274,13 @@ def _interval(value: float, error: float, degrees: int, over: str) -> Interval:
         missing = "no spread between resamples"
         return Interval(value, None, degrees + 1, over=over, missing=missing)
     return Interval(value, t_quantile(degrees) * error, degrees + 1, degrees=degrees, over=over)
+
+
+def _unknown(of: Interval) -> Interval:
+    """Where no threshold is strict enough, resamples find some by chance, and their spread says nothing."""
+    return of._replace(
+        half_width=None, degrees=None, missing="too few pairs of two classes for this FAR"
+    )
 
 
 def per_class_gain(

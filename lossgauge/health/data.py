@@ -59,18 +59,19 @@ def data_findings(
 
 def _label_errors(of: LabelErrors, names: Mapping[int, str] | None) -> Finding:
     pairs = Counter(zip(of.given.tolist(), of.suggested.tolist(), strict=True))
-    subject, most = "the labels", ""
+    most = ""
     if pairs:
         (given, suggested), _ = pairs.most_common(1)[0]
-        subject = classes_in_words([given], names)
-        other = classes_in_words([suggested], names)
+        one, other = (classes_in_words([label], names) for label in (given, suggested))
         rows = ", ".join(map(str, of.row[:MOST_SHOWN].tolist()))
-        most = f"; most often {subject} looks like {other}; first rows {rows}"
+        more = " (`--json` lists more)" if len(of.row) > MOST_SHOWN else ""
+        most = f"; most often {one} looks like {other}; first rows {rows}{more}"
     return finding(
         "label-errors",
         level_of(of.share, SUSPECTS),
-        subject,
-        f"{of.share:.1%} of {of.row_count:,} rows have {of.k} neighbours that agree on another class{most}",
+        "the labels",
+        f"{len(of.row):,} of {of.row_count:,} rows ({of.share:.1%}) have another class in most of their {of.k} nearest rows, and "
+        f"their own in none{most}",
         f"up to {SUSPECTS[0]:.0%} is usual in clean data",
         why="Their labels look wrong, or the two classes cannot be told apart by these embeddings. A wrong label pulls a sample to the "
         "wrong class, and counts as a miss in retrieval.",
@@ -93,7 +94,8 @@ def _copies(of: Copies, names: Mapping[int, str] | None) -> list[Finding]:
                 f"{counted(of.inside_classes, 'row')} of {count:,} are copies of an earlier row of their class{first}",
                 f"up to {COPIES_INSIDE[0]:.0%} changes little",
                 why="Copies are found first, so retrieval looks better than it is, and their class looks more compact.",
-                advice="keep one row of each: `_, keep = numpy.unique(embeddings, axis=0, return_index=True)`",
+                advice="keep one row of each: `_, keep = numpy.unique(embeddings, axis=0, return_index=True); keep.sort()`; where copies have "
+                "two labels, correct these first",
             )
         )
     if of.between_classes is not None:

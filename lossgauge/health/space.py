@@ -330,9 +330,15 @@ def _hubs(of: Hubness) -> Finding | None:
         "hubs",
         level_of(of.skew, HUBS),
         "the space",
-        f"row {of.most_found_row} is among the {of.k} nearest of {of.most_found} of {of.row_count:,} rows, and "
-        f"{of.never_found:.0%} of the rows are among the nearest of none (skew {of.skew:.1f})",
+        f"row {of.most_found_row} is among the {of.k} nearest of {of.most_found} of {of.row_count:,} rows"
+        + (
+            f", and {of.never_found:.1%} of the rows are among the nearest of none"
+            if of.never_found
+            else ""
+        )
+        + f" (skew {of.skew:.2f})",
         f"each row is found {of.k} times on average; a skew below {HUBS[0]:g} is usual",
-        why="A few rows are near to very many others (hubs), so searches return them again and again, and other rows are never found.",
-        advice="look at that row (an empty or blank input?); subtract the mean of the training embeddings and normalise again",
+        why="A few rows are near to very many others (hubs), so searches return them again and again"
+        + (", and other rows are never found." if of.never_found else "."),
+        advice="look at that row, which may be an empty or blank input; subtract the mean of the training embeddings and normalise again",
     )

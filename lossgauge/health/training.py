@@ -26,6 +26,8 @@ MOST_ROWS = 10
 """Rows at the start, and at the end, that are averaged: a tenth of all, at most this many."""
 AT_COLLAPSE = 0.03
 """A loss this near to its value for a space at one point, as a share of its range, is at it."""
+LEARNING = 0.9
+"""Loss at the end above this share of the first: it does not fall."""
 HAS_FLOOR = 0.1
 """A loss whose value in a perfect space is above this share of its first value cannot fall to a tenth of it."""
 SKIPPED = (TOLERATED_SHARE, 0.5)
@@ -183,6 +185,11 @@ def _at_collapse(of: _Run) -> Finding | None:
     gradient = of.ratio("embedding_gradient")
     no_force = gradient is None and not of.end("embedding_gradient")
     level: Level = "ok"
+    above = end > collapsed + AT_COLLAPSE * of.values.range
+    if above and start is not None and end > LEARNING * start:
+        if len(of.rows) < MOST_ROWS:
+            return None  # a start that is above falls soon, or it does not: too early to say
+        return _above_collapse(of, start, end)
     if near:
         lost = no_force or (gradient is not None and gradient <= LEARNED)
         level = "act" if lost or (stayed and len(of.rows) >= MOST_ROWS) else "watch"
@@ -193,10 +200,27 @@ def _at_collapse(of: _Run) -> Finding | None:
         of.subject,
         f"the loss ends at {end:.3g}{'' if start is None else f' after {start:.3g}'}{force if near else ''}",
         f"about {collapsed:.3g} if all embeddings are one point, about {perfect:.3g} in a perfect space",
-        why="That is its value when all embeddings are one point: it has learned nothing, or the space has collapsed. A triplet loss "
-        "at its margin, with every triplet active and no gradient, does not recover.",
+        why="That is its value when all embeddings are one point: it has learned nothing, or the space has collapsed."
+        + (
+            " A triplet loss at its margin, with every triplet active and no gradient, does not recover."
+            if of.loss == "triplet"
+            else ""
+        ),
         advice="look at the finding `collapse` of the embeddings; start again with a tenth of the learning rate, and with "
         "normalised embeddings",
+    )
+
+
+def _above_collapse(of: _Run, start: float, end: float) -> Finding:
+    assert of.values is not None
+    return finding(
+        "loss-at-collapse",
+        "watch",
+        of.subject,
+        f"the loss ends at {end:.3g} after {start:.3g}, above its value for one point",
+        f"about {of.values.collapsed:.3g} if all embeddings are one point, about {of.values.perfect:.3g} in a perfect space",
+        why="It is worse than if all embeddings were equal, and does not fall: samples are nearer to other classes than to their own.",
+        advice="lower the learning rate; check that labels[i] belongs to the i-th sample",
     )
 
 
@@ -351,10 +375,10 @@ def _dead_gradient(of: _Run) -> Finding | None:
         + (", and the loss is at its end" if is_dead and learned else ""),
         f"below {DEAD:g} of the first nothing is learned any more",
         why="No gradient reaches the embeddings, so the weights do not change any more.",
-        advice="fewer epochs, or a larger margin or harder batches"
+        advice=f"fewer epochs, or {_harder(of)}"
         if level == "watch"
-        else "check that the loss is computed from `z` itself, without `.detach()`, `.data`, `no_grad()` or a rounding; if the loss is at its "
-        "margin, the space has collapsed",
+        else "check that the loss is computed from `z` itself, without `.detach()`, `.data`, `no_grad()` or a rounding; see "
+        "whether the finding `collapse` says that the space has collapsed",
     )
 
 
@@ -389,7 +413,7 @@ def _exploding_gradient(of: _Run) -> Finding | None:
 def _few_active(of: _Run) -> Finding | None:
     # compared with the start: N-pair never has a gradient for more than two samples of a class
     start, end = of.start("gradient_active_ratio"), of.end("gradient_active_ratio")
-    if not start or end is None:
+    if not start or end is None or _is_collapsed(of):
         return None
     return finding(
         "few-active",
@@ -398,8 +422,13 @@ def _few_active(of: _Run) -> Finding | None:
         f"{end:.1%} of the samples have a gradient at the end, {start:.0%} at the start",
         f"below {INACTIVE:.0%} of the first share the loss has almost no effect",
         why="Almost no sample is still moved: more epochs will change little.",
-        advice="stop here; a larger margin or harder batches change more",
+        advice=f"stop here; {_harder(of)} change more",
     )
+
+
+def _harder(of: _Run) -> str:
+    """What gives samples a gradient again."""
+    return "a larger margin or harder batches" if of.loss in MARGIN_LOSSES else "harder batches"
 
 
 def _gap(of: _Run) -> Finding | None:

@@ -32,7 +32,9 @@ def test_json_has_all_numbers_and_findings(place):
     found = json.loads(done.stdout)
     assert found["row_count"] == 200
     assert {finding["name"] for finding in found["findings"]} >= {"cone", "label-errors", "copies"}
-    assert found["ranked"][0]["recall_at"]["1"].keys() == {"mean", "half_width", "over"}
+    assert found["ranked"][0]["recall_at"]["1"].keys() == {
+        *("mean", "half_width", "over", "missing")
+    }
     assert done.stderr.strip() == "page: page.html"
 
 

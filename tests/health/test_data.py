@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
 
@@ -63,7 +64,11 @@ def test_clean_data_has_only_records_that_say_ok():
 def test_labels_that_look_wrong_are_counted_and_named(count, level):
     record = by_name(label_errors=errors(count), names={1: "cup", 0: "mug"})["label-errors"]
     assert record.level == level
-    assert record.subject == "class cup"
+    assert record.subject == "the labels"
+    assert record.evidence.startswith(
+        f"{count} of 1,000 rows ({count / 10:.1f}%) have another class in most of their 10 nearest rows"
+    )
+    assert record.evidence.endswith("44 (`--json` lists more)")
     assert (
         "most often class cup looks like class mug; first rows 40, 41, 42, 43, 44"
         in record.evidence
@@ -86,6 +91,13 @@ def test_copies_are_counted_inside_between_and_across(counts, name, level, subje
     records = by_name(copies=copied(**counts), names={1: "cup"})
     assert (records[name].level, records[name].subject) == (level, subject)
     assert all(record.level == "ok" for other, record in records.items() if other != name)
+
+
+def test_the_advice_on_copies_keeps_the_order_of_the_rows():
+    code = by_name(copies=copied(inside=11))["copies"].advice.split("`")[1]
+    scope = {"numpy": numpy, "embeddings": numpy.array([[3.0], [1.0], [3.0], [2.0], [1.0]])}
+    exec(code, scope)
+    assert scope["keep"].tolist() == [0, 1, 3]
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,10 @@ def test_hubs_are_named_by_their_row(skew, level):
     )  # fmt: skip
     record = by_name(geometry(*make_space()), hubness=of)["hubs"]
     assert record.level == level
-    assert "row 17 is among the 10 nearest of 310 of 2,000 rows, and 25%" in record.evidence
+    assert "row 17 is among the 10 nearest of 310 of 2,000 rows, and 25.0%" in record.evidence
+    every = by_name(geometry(*make_space()), hubness=of._replace(never_found=0.0))["hubs"]
+    assert every.evidence.endswith(f"of 310 of 2,000 rows (skew {skew:.2f})")
+    assert "never" not in every.why
     alike = of._replace(skew=float("nan"))
     assert "hubs" not in by_name(geometry(*make_space()), hubness=alike)
 

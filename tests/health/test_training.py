@@ -84,6 +84,49 @@ def test_a_triplet_loss_at_its_margin_has_collapsed(end, gradient, expected):
     assert level("loss-at-collapse", rows, loss="triplet") == expected
 
 
+def test_what_follows_from_a_collapse_is_not_said():
+    given = {"loss_value": (0.3, 0.2), "gradient_active_ratio": (1.0, 0.0)}
+    dead = rows_of(embedding_gradient=(0.1, 0.0), **given)
+    records = by_name(dead, loss="triplet")
+    assert records["loss-at-collapse"].level == "act"
+    assert not {"few-active", "exploding-gradient"} & set(records)
+    assert (
+        records["dead-gradient"].level == "act"
+    )  # a fact of its own: there may be no embeddings to look at
+    assert level("few-active", dead) == "watch"
+    # a gradient that stops before the weights is another cause
+    stopped = rows_of(embedding_gradient=(0.1, 1e-3), head_gradient=0.0, **given)
+    assert level("dead-gradient", stopped, loss="triplet") == "act"
+
+
+@pytest.mark.parametrize(("loss", "spoken"), [("triplet", True), ("scl", False)])
+def test_only_a_triplet_loss_is_told_of_triplets_and_margins(loss, spoken):
+    at = 0.2 if loss == "triplet" else math.log(64)
+    flat = rows_of(loss_value=at, embedding_gradient=0.1)
+    given = {"loss": loss, "batch_size": 65, "class_count": 8}
+    assert ("triplet" in by_name(flat, **given)["loss-at-collapse"].why) == spoken
+    over = rows_of(gradient_active_ratio=(1.0, 0.0), loss_value=(5.0, 0.05))
+    assert ("margin" in by_name(over, **given)["few-active"].advice) == spoken
+
+
+@pytest.mark.parametrize(
+    ("values", "count", "expected"),
+    [
+        ((0.5, 0.587), STEPS, "watch"),
+        ((0.5, 0.587), 3, None),
+        ((0.5, 0.46), STEPS, "watch"),
+        ((0.5, 0.44), STEPS, "ok"),  # it falls
+        ((0.2, 0.2061), STEPS, "watch"),
+    ],
+)
+def test_a_loss_above_its_value_at_one_point_is_watched_where_it_does_not_fall(
+    values, count, expected
+):
+    rows = rows_of(loss_value=values)[-count:]
+    found = by_name(rows, loss="triplet").get("loss-at-collapse")
+    assert (found and found.level) == expected
+
+
 def test_a_loss_that_never_leaves_its_value_at_one_point_has_learned_nothing():
     """Where all rows are equal from the start, the gradient is rounding only, and does not fall."""
     rows = rows_of(loss_value=0.2, embedding_gradient=1e-9)

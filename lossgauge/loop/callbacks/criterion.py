@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,8 +34,11 @@ class Follower:
         """Drop the rows of the next epoch."""
         self._rows = []
 
-    def end_epoch(self) -> Record | None:
-        """`probe.epoch` of the rows that were not trained since the last one; None without such rows. They come from all ranks."""
+    def end_epoch(self, ids: Sequence[int] | None = None) -> Record | None:
+        """`probe.epoch` of the rows that were not trained since the last one; None without such rows. They come from all ranks.
+
+        With `ids`, the index in its dataset of each row of this rank, a row that several ranks have counts once.
+        """
         from lossgauge.distributed import all_rows
         from lossgauge.distributed.ranks import rank_count
 
@@ -44,7 +47,8 @@ class Follower:
             return None
         embeddings, labels = (torch.cat(parts) for parts in zip(*rows, strict=True))
         if rank_count() > 1:
-            embeddings, labels = all_rows(embeddings, labels)
+            known = None if ids is None or len(ids) < len(labels) else list(ids[: len(labels)])
+            embeddings, labels = all_rows(embeddings, labels, ids=known)
         return self.probe.epoch(embeddings, labels)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.utils.data.distributed import DistributedSampler
 
 from lossgauge.errors import InputError, MissingExtra, nearest
 from lossgauge.loop.callbacks.criterion import Follower
@@ -53,7 +54,7 @@ class LightningProbe(Callback):  # type: ignore[misc]
 
     `loss` is the name of the module's attribute that `training_step` calls with embeddings and labels, such as `criterion`, or a
     dotted name. The other settings are those of `lossgauge.Probe`. With several ranks, each has the rows of its own updates, and the
-    validation rows of all ranks.
+    validation rows of all ranks, without those that the sampler repeats to fill the last batch.
     """
 
     def __init__(self, loss: str = "criterion", *, every: int = 1, on_nan: OnNan = "raise") -> None:
@@ -88,7 +89,7 @@ class LightningProbe(Callback):  # type: ignore[misc]
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """The row of an epoch."""
         if self._follower is not None:
-            self._follower.end_epoch()
+            self._follower.end_epoch(_row_ids(trainer.val_dataloaders))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Stop to watch."""
@@ -111,3 +112,10 @@ def _attribute(module: nn.Module, name: str) -> nn.Module:
             "attribute that training_step calls with embeddings and labels"
         )
     return found
+
+
+def _row_ids(loaders: Any) -> list[int] | None:
+    """The index of each validation row of this rank in its dataset, in the order of the loader; None if it is not known."""
+    loader = loaders[0] if isinstance(loaders, list | tuple) and len(loaders) == 1 else loaders
+    sampler = getattr(loader, "sampler", None)
+    return list(sampler) if isinstance(sampler, DistributedSampler) else None

@@ -1,5 +1,7 @@
 """The probe as a callback of Lightning, in a short training, beside a plain loop."""
 
+import json
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -123,6 +125,54 @@ def test_accumulation_and_clipping(tmp_path):
     assert all(row["batch_size"] == ROWS for row in rows)
     assert all(row["clipped_head_gradient"] == pytest.approx(1e-3, rel=1e-3) for row in rows)
     assert all(row["head_gradient"] > 1e-3 for row in rows)
+
+
+class Written(LightningProbe):
+    """Each rank writes what its probe has: the processes that Lightning starts end with the training."""
+
+    def __init__(self, folder) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        super().on_train_end(trainer, pl_module)
+        rank = trainer.global_rank
+        text = json.dumps({"epochs": self.probe.epochs, "rows": self.probe.rows})
+        (self.folder / f"{rank}.json").write_text(text)
+        if rank == 0:
+            torch.save(pl_module.state_dict(), self.folder / "weights.pt")
+
+
+def test_two_ranks_have_the_rows_of_the_whole_validation_and_none_twice(tmp_path):
+    # 45 rows on two ranks: the sampler repeats one, which would be a sure hit of its copy
+    features, labels = (part[:45] for part in data())
+    loader = DataLoader(TensorDataset(features, labels), batch_size=8)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp_spawn",
+        max_epochs=2,
+        num_sanity_val_steps=0,
+        callbacks=[Written(tmp_path)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    model = Model()
+    trainer.fit(model, loader, loader)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first["epochs"] == second["epochs"]
+    assert len(first["epochs"]) == 2
+    model.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    with torch.no_grad():
+        z = nn.functional.normalize(model.net(features))
+    last = first["epochs"][-1]
+    assert last["intra"] == pytest.approx(lg.geometry(z, labels).intra, rel=1e-5)
+    assert last["recall_at_1"] == pytest.approx(lg.retrieval(z, labels).recall_at[1])
+    assert len(first["rows"]) == len(second["rows"]) == 6
+    assert first["rows"] != second["rows"]  # each has the updates of its own batches
 
 
 def test_every_third_update_and_the_weights_without_the_callback(tmp_path):
