@@ -70,7 +70,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
             loss_maker(at.name, at.fixed, class_count=SOME_CLASSES, embedding_size=size)()
         if plan.tune is not None:
             check_space(loss, plan)
-        if plan.sampler == "drawn":
+        if (loss.sampler or plan.sampler) == "drawn":
             drawn_terms(loss.name)
     if plan.sensitivity and not any(
         list(variants(loss.at({}), plan.sensitivity)) for loss in plan.losses
