@@ -105,7 +105,6 @@ def _loss(of: Outcome) -> str:
     anyway = of.training is not None and of.training.train in ("keep", "equivalent")
     ask = f"{'If you train all the same: for' if anyway else 'For'} {ASKED[found.goal]}"
     start = f"{ask}, take {name} ({_settings(of, found.best)}): {level}"
-    others = _named(found.losses[1:])
     if len(found.losses) == 1:
         only = {
             "diversity": "no other loss is shown to have an equivalent MAP@R",
@@ -115,6 +114,7 @@ def _loss(of: Outcome) -> str:
         why = only.get(found.goal, "") if several else "no other loss was run with seeds"
         why = why or "no other loss has a result in every seed"
         return f"{start}. There is no comparison: {why}."
+    others = _named(found.losses[1:])
     if found.is_clear:
         how = "sooner than" if found.goal == "speed" else "better than"
         return f"{start}, clearly {how} {others}."
