@@ -13,9 +13,9 @@ from lossgauge.types import Record
 END_SECONDS, END_SHARE = 8.0, 0.02
 """What is kept for the page and the answer: seconds, and a share of the whole. Measured on 2 cores: 4 to 7 seconds."""
 
-SEARCH, FINALS = 0.5, 0.35
-"""Shares of the time after the features: the search ends after the first, the seeds of the finalists after both. The rest is
-for the learning curve; what is left over goes to more seeds. Our choice."""
+PLANNED, SEARCH, CURVE = 0.8, 0.65, 0.8
+"""Shares of the time that is left: what the search and the seeds of the finalists are planned to take after the features, when a
+search that takes longer is stopped, and when the learning curve is. What is left over goes to more seeds. Our choice."""
 
 
 class OutOfTime(BaseException):

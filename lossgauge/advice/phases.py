@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from lossgauge.advice.clock import FINALS, SEARCH, Clock, Deadline, OutOfTime
+from lossgauge.advice.clock import CURVE, SEARCH, Clock, Deadline, OutOfTime
 from lossgauge.advice.halving import Score
 from lossgauge.advice.learning_curve import (
     SHARES,
@@ -134,8 +134,7 @@ def _search(
     search = HalvingSearch(
         prepared.plan, prepared.features, prepared.candidates, prepared.schedule.epochs
     )
-    # estimates are rough: a search that is almost done may take some of the time of the finalists
-    deadline = clock.after((1 + SEARCH) / 2)
+    deadline = clock.after(SEARCH)
     with show() as display:
         watching = [display, BestSoFar(question.metric, display, keep), Deadline(deadline)]
         try:
@@ -210,7 +209,7 @@ def _learning_curve(
         return None
     winner = next(loss for loss in plan.losses if loss.title == found.best.base)
     own = plan.model_copy(update={"seeds": list(range(SEEDS))})
-    deadline = clock.after(1 - FINALS)
+    deadline = clock.after(CURVE)
     values: list[dict[int, float | None]] = []
     rows: list[int] = []
     for share in SHARES:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lossgauge.advice.candidates import Batching, all_candidates, batchings
-from lossgauge.advice.clock import SEARCH, Clock
+from lossgauge.advice.clock import PLANNED, Clock
 from lossgauge.advice.halving import epochs_of_rungs
 from lossgauge.advice.question import Question, base_plan, fit_to, training_labels
 from lossgauge.advice.schedule import Cost, Schedule, choose, rows_that_fit, rows_to_extract
@@ -94,7 +94,7 @@ def prepare_question(
         tried = batchings(training_labels(features, fit.validation_share))
         if "candidates" not in kept:
             cost = cost_of_losses(plan, features, tried)
-            schedule = choose(cost, SEARCH * clock.left, cores)
+            schedule = choose(cost, PLANNED * clock.left, cores)
         else:
             schedule = Schedule(
                 kept["candidates"], epochs_of_rungs(kept["epochs"]), kept["seconds"]
@@ -135,7 +135,7 @@ def _choose_sample(
     cost = cost_of_losses(plan, features, tried)
     few = rows_to_extract(rows, extraction, clock.left)
     spent = extraction * (1.0 if few is None else few / rows)
-    affordable = rows_that_fit(cost, rows, SEARCH * (clock.left - spent), cores)
+    affordable = rows_that_fit(cost, rows, PLANNED * (clock.left - spent), cores)
     sample = min((each for each in (few, affordable) if each is not None), default=None)
     return {"sample": sample}, rows, extraction * (sample or rows) / rows
 

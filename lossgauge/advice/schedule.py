@@ -22,6 +22,9 @@ FINALISTS, SEEDS, MORE_SEEDS = 3, 3, (5, 8)
 SAFETY = 1.25
 """Estimated times are multiplied by it: a study also starts processes and writes files."""
 
+FINAL_EPOCH = 2.0
+"""An epoch of a finalist takes so many times as long as one of a trial: the test side is measured too."""
+
 
 class Cost(NamedTuple):
     """Seconds of a run of each loss on one core."""
@@ -43,7 +46,7 @@ class Schedule(NamedTuple):
     epochs: tuple[int, ...]
     """Of each rung, ascending; the finalists have those of the last."""
     seconds: float
-    """Estimated for the search."""
+    """Estimated for the search and the seeds of the finalists."""
 
 
 def rung_sizes(losses: int, count: int, rungs: int) -> list[int]:
@@ -67,10 +70,22 @@ def search_seconds(cost: Cost, count: int, most: int, jobs: int) -> float:
     return SAFETY * total / jobs
 
 
+def finals_seconds(cost: Cost, most: int, jobs: int) -> float:
+    """Estimated seconds of the finalists with their first seeds."""
+    runs = [cost.start + FINAL_EPOCH * most * seconds for seconds in cost.epoch.values()]
+    # one more for the paper's rule of thumb
+    return SAFETY * (FINALISTS + 1) * SEEDS * sum(runs) / len(runs) / jobs
+
+
+def planned_seconds(cost: Cost, count: int, most: int, jobs: int) -> float:
+    """Of the search and of the finalists."""
+    return search_seconds(cost, count, most, jobs) + finals_seconds(cost, most, jobs)
+
+
 def choose(cost: Cost, seconds: float, jobs: int) -> Schedule:
-    """The first of `SIZES` that fits into `seconds`; the smallest one if none does."""
+    """The first of `SIZES` that fits into `seconds`, with its finalists; the smallest one if none does."""
     for count, most in SIZES:
-        needed = search_seconds(cost, count, most, jobs)
+        needed = planned_seconds(cost, count, most, jobs)
         if needed <= seconds:
             break
     return Schedule(count, epochs_of_rungs(most), needed)
@@ -81,8 +96,8 @@ def rows_that_fit(cost: Cost, rows: int, seconds: float, jobs: int) -> int | Non
 
     The time of an epoch is taken to be proportional to the rows: ranking grows faster, so this is on the safe side.
     """
-    needed = search_seconds(cost, *WANTED, jobs)
-    fixed = search_seconds(cost._replace(epoch=dict.fromkeys(cost.epoch, 0.0)), *WANTED, jobs)
+    needed = planned_seconds(cost, *WANTED, jobs)
+    fixed = planned_seconds(cost._replace(epoch=dict.fromkeys(cost.epoch, 0.0)), *WANTED, jobs)
     if needed <= seconds or rows <= LEAST_ROWS:
         return None
     share = max(0.0, seconds - fixed) / (needed - fixed)

@@ -138,15 +138,8 @@ def _runner_up(of: Outcome) -> str | None:
         return None
     second = found.losses[1]
     words = f"{second.name}: {_settings(of, second)}; {_level(found, second)}"
-    difference = found.differences.get(second)
-    if difference is None:
-        return f"{words}."
-    if found.goal in ("ranking", "top1"):
-        return f"{words}, {in_points(difference.turned)} points from {found.best.name}."
-    half = "" if difference.half_width is None else f" ± {rounded(difference.half_width, 3)}"
-    return (
-        f"{words}, {rounded(difference.turned.mean, 3, signed=True)}{half} from {found.best.name}."
-    )
+    difference = _difference(found, second, turned=True)
+    return f"{words}{difference and f', {difference} from {found.best.name}'}."
 
 
 def _changes(of: Outcome) -> Iterator[str]:
@@ -166,7 +159,8 @@ def _changes(of: Outcome) -> Iterator[str]:
         if other.best != found.best:
             yield f"Another goal: for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
     if compared and all(other.best == found.best for other in compared.values()):
-        yield f"Not another goal: {found.best.name} is first by {' and '.join(compared)}, too."
+        goals = f"goal{'s' * (len(compared) > 1)} {' and '.join(compared)}"
+        yield f"Not another goal: the {goals} would give {found.best.name}, too."
     if of.prepared.sampled:
         yield f"All {of.prepared.rows:,} rows instead of a sample: give more minutes."
     yield "Another backbone, or training it too, may change the order of the losses."
@@ -186,8 +180,8 @@ def _rule(of: Outcome) -> str:
             "lower": "is clearly better than",  # for `speed`: fewer epochs
             "equivalent": "is equivalent to",
         }.get(_side(found, suggested), "is not clearly different from")
-        levels = f"{_level(found, found.best)} against {_level(found, suggested)}"
-        return f"{start} Measured: {found.best.name} {how} {suggested.name} ({levels})."
+        difference = _difference(found, suggested)
+        return f"{start} Measured: {found.best.name} {how} {suggested.name}{difference and f' ({difference})'}."
     on_slice = {score.loss: score.value for score in of.standing}
     value = max((v for name in names if (v := on_slice.get(name)) is not None), default=None)
     best = on_slice.get(found.best.name)
@@ -218,7 +212,7 @@ def _more_data(of: Outcome) -> str:
         verdict = f"the last doubling changed it by {in_points(last)} points: more of the same kind of data does not help"
     else:
         verdict = f"the last doubling changed it by {in_points(last)} points: it cannot be told whether more would help"
-    return f"With a quarter, a half and all of the training {unit}, {title} is {levels} rows (with the validation slice); {verdict}."
+    return f"With a quarter, a half and all of the training {unit}, {title} is {levels} rows (with the validation slice; {counted(curve.points[-1].level.size, 'seed')}); {verdict}."
 
 
 def _tried(of: Outcome) -> str:
@@ -231,11 +225,7 @@ def _tried(of: Outcome) -> str:
         if prepared.sampled
         else ""
     )
-    part = (
-        ""
-        if of.complete
-        else " The search was stopped before its end, so this is the answer so far."
-    )
+    part = "" if of.complete else " Not all of it ended in time, so this is the answer so far."
     finals = f"{counted(len(of.plan.losses), 'loss')} with {counted(of.seeds, 'seed')}"
     return (
         f"{losses} losses with {counted(schedule.candidates, 'candidate')} each (settings and batches: {batches}), by successive "
@@ -270,6 +260,19 @@ def _level(found: Verdict, loss: Loss) -> str:
     return f"{shown_interval(level, 'epochs')} epochs"
 
 
+def _difference(found: Verdict, loss: Loss, *, turned: bool = False) -> str:
+    """The best minus this loss in the quantity of the goal, or turned the other way; empty if it is not known."""
+    of = found.differences.get(loss)
+    if of is None:
+        return ""
+    of = of.turned if turned else of
+    if COLUMN[found.goal] in ("map_at_r", "recall_at_1"):
+        return f"{in_points(of)} points"
+    half = "" if of.half_width is None else f" ± {rounded(of.half_width, 3)}"
+    unit = " epochs" if found.goal == "speed" else ""
+    return f"{rounded(of.mean, 3, signed=True)}{half}{unit}"
+
+
 def _side(found: Verdict, loss: Loss) -> str:
     """What is decided about the best minus this loss."""
     return found.decisions[loss].side if loss in found.decisions else "open"
@@ -296,7 +299,7 @@ def forecast_lines(question: Question, prepared: Prepared, folder: object) -> It
     losses = len(prepared.plan.losses)
     yield (
         f"search: {losses} losses × {counted(schedule.candidates, 'candidate')}, by successive halving over "
-        f"{', '.join(map(str, schedule.epochs))} epochs, about {schedule.seconds:,.0f} s"
+        f"{', '.join(map(str, schedule.epochs))} epochs, then seeds for the best losses, about {schedule.seconds:,.0f} s"
     )
-    yield f"then seeds for the best losses and a learning curve, until {question.minutes:g} minutes have passed"
+    yield f"then a learning curve and more seeds, while there is time in the {question.minutes:g} minutes"
     yield f"nothing was trained or written; results would go to {folder}"

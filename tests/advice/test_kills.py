@@ -28,7 +28,7 @@ def test_a_killed_advice_continues_where_it_was(tmp_path):
     folder = with_schedule(tmp_path / "out", question, candidates=2, epochs=9)
     command = [*LOSSGAUGE, "advise", question.data, "--out", str(folder), "--quiet"]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for(lambda: len(runs(folder)) >= 3, of=first)
+    wait_for(lambda: len(runs(folder)) >= 3, process=first)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     before = runs(folder)
@@ -44,7 +44,7 @@ def test_ctrl_c_names_the_best_so_far_and_the_same_command_continues(tmp_path):
     folder = with_schedule(tmp_path / "out", question, candidates=6, epochs=27)
     command = [*LOSSGAUGE, "advise", question.data, "--out", str(folder)]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(runs(folder)) >= 8, of=first)
+    wait_for(lambda: len(runs(folder)) >= 8, process=first)
     first.send_signal(signal.SIGINT)
     _, errors = first.communicate()
     assert first.returncode == 130
