@@ -105,9 +105,11 @@ def prepare_question(
     return Prepared(features, plan, tried, schedule, rows, left_out, seconds)
 
 
-def cost_of_losses(plan: Plan, features: FeatureSet, tried: list[Batching]) -> Cost:
-    """Seconds of an epoch of each loss, timed on at most `TIMED_ROWS` rows: the time is proportional to the rows."""
-    timed = sampled_features(features, TIMED_ROWS)
+def cost_of_losses(
+    plan: Plan, features: FeatureSet, tried: list[Batching], *, rows: int = TIMED_ROWS
+) -> Cost:
+    """Seconds of an epoch of each loss, timed on at most so many rows, as if the time were proportional to the rows."""
+    timed = sampled_features(features, rows)
     larger = len(features.labels) / len(timed.labels)
     plan = plan.model_copy(update={"epochs": TIMED_EPOCHS})
     epochs = {}
@@ -136,6 +138,10 @@ def _choose_sample(
     few = rows_to_extract(rows, extraction, clock.left)
     spent = extraction * (1.0 if few is None else few / rows)
     affordable = rows_that_fit(cost, rows, PLANNED * (clock.left - spent), cores)
+    if affordable is not None and affordable < TIMED_ROWS:
+        # ranking takes more time for each row if there are many: timed again at about the size that is used
+        cost = cost_of_losses(plan, features, tried, rows=affordable)
+        affordable = rows_that_fit(cost, rows, PLANNED * (clock.left - spent), cores)
     sample = min((each for each in (few, affordable) if each is not None), default=None)
     return {"sample": sample}, rows, extraction * (sample or rows) / rows
 
