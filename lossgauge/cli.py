@@ -692,6 +692,8 @@ def advise(
         )
     for line in json.dumps(found.plain, indent=1).splitlines() if as_json else found.lines():
         say(line)
+    if found.failed:
+        raise typer.Exit(FAILED)
 
 
 def _check_loss(name: str) -> None:

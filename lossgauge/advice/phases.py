@@ -104,10 +104,15 @@ def advise(
             "give more minutes"
         )
     plan = finalists(prepared, search, question)
-    in_time &= _finals(plan, folder, clock, show, download, jobs, SEEDS)
+    # seed by seed: if the time ends, all losses have the same seeds
+    ended = all(
+        _finals(plan, folder, clock, show, download, jobs, seeds) for seeds in range(1, SEEDS + 1)
+    )
     curve = _learning_curve(plan, prepared, question, folder, clock, jobs)
     _more_seeds(plan, folder, clock, show, download, jobs)
-    return _answer(question, prepared, search, standing, folder, clock, curve, complete=in_time)
+    return _answer(
+        question, prepared, search, standing, folder, clock, curve, complete=in_time and ended
+    )
 
 
 def finalists(prepared: Prepared, search: HalvingSearch, question: Question) -> Plan:
@@ -327,6 +332,7 @@ def _answer(
         study=str(folder / "study"),
         page=str(page),
         complete=complete,
+        failed=len(view.results.failures),
         seconds=clock.elapsed,
     )
     write_json(folder / "advice.json", advice.plain)

@@ -58,6 +58,8 @@ class Advice:
     page: str | None
     complete: bool
     """Whether all that was planned was done; False after an interruption."""
+    failed: int
+    """Runs of finalists that failed: the page has their errors."""
     seconds: float
 
     def lines(self) -> Iterator[str]:

@@ -101,8 +101,12 @@ def verdict(view: StudyView, dataset: str, goal: Goal) -> Verdict | None:
             ranking.best,
             *(loss for loss, of in ranking.decisions.items() if of.side == "equivalent"),
         ]
-    complete = view.complete(dataset, losses, column)
-    levels = {loss: of for loss in complete if (of := view.interval(dataset, loss, column))}
+    runs = {loss: _settled(view, dataset, loss) for loss in view.complete(dataset, losses, column)}
+    levels = {
+        loss: of
+        for loss, rows in runs.items()
+        if (of := interval(row.get(column) for row in rows.values()))
+    }
     if not levels:
         return None
     ordered = sorted(levels, key=lambda loss: -levels[loss].mean)
@@ -110,9 +114,15 @@ def verdict(view: StudyView, dataset: str, goal: Goal) -> Verdict | None:
     differences = {
         loss: of
         for loss in ordered[1:]
-        if (of := view.difference(dataset, best, loss, column)) is not None
+        if (of := view.contrast([runs[best]], [runs[loss]], column)) is not None
     }
     return _judged(goal, ordered, levels, differences, column)
+
+
+def _settled(view: StudyView, dataset: str, loss: Loss) -> dict[int, Record]:
+    """The runs of the seeds that most losses have finished: after a stop, a loss may have more."""
+    settled = view.settled_seeds(dataset)
+    return {seed: row for seed, row in view.runs(dataset, loss).items() if seed in settled}
 
 
 def _judged(

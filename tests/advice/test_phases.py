@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import lossgauge as lg
 from lossgauge.advice.clock import Clock, Deadline, OutOfTime
@@ -60,6 +61,7 @@ def test_the_answer_names_a_loss_with_settings_and_says_what_it_is_about(answere
     assert advice.loss in lg.LOSSES
     assert {"learning_rate", "batch_size", "sampler"} <= advice.settings.keys()
     assert advice.complete
+    assert advice.failed == 0
     topics = [sentence.topic for sentence in advice.sentences]
     assert topics[:2] == ["Train?", "Loss"]
     assert topics[-1] == "Scope"
@@ -161,7 +163,7 @@ def vectors(path, labels, **more):
     ("labels", "words"),
     [
         (np.repeat(np.arange(3), 2), "two classes, one of them with two samples"),
-        (np.arange(60), "two classes, one of them with two samples"),
+        (np.arange(60), "every label is there once: is it an id instead of a class"),
         (np.repeat(np.arange(3), 6), "too little data for advice"),
     ],
 )
@@ -219,6 +221,20 @@ def test_a_dry_run_writes_nothing(tmp_path, monkeypatch):
     assert "180 training and 180 test rows, given split" in done.stdout
     assert "7 losses ×" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["vectors.npz"]
+
+
+def test_a_dry_run_of_a_folder_tries_a_few_images_and_extracts_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
+    for number in range(60):
+        path = tmp_path / "photos" / f"c{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), 4 * number).save(path)
+    data = f"folder:{tmp_path / 'photos'}"
+    done = run_cli("advise", data, "--dry-run", "--backbone", "pixels", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "30 training and 30 test rows, stratified split" in done.stdout
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_command_prints_the_answer_as_text_and_as_json(answered, no_page):

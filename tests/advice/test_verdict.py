@@ -134,3 +134,15 @@ def test_a_view_without_a_finished_run_has_no_verdict():
     assert verdict(view, DATASET, "ranking") is None
     assert verdict(view, DATASET, "diversity") is None
     assert verdict(view, DATASET, "speed") is None
+
+
+def test_a_seed_that_only_one_loss_has_finished_does_not_count():
+    """As after a stop: the best loss was done with seeds that the others had not begun."""
+    view = finals(CLEAR)
+    late = [row for row in view.results.summaries if row["base"] in ("scl", "ccl") and row["seed"]]
+    for row in late:
+        view.results.summaries.remove(row)
+    found = verdict(view, DATASET, "ranking")
+    assert [level.size for level in found.levels.values()] == [1, 1, 1]
+    assert found.levels[found.best].mean == CLEAR["triplet"][0]
+    assert found.differences[found.losses[1]].mean == pytest.approx(0.1)
