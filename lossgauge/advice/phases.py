@@ -108,6 +108,7 @@ def advise(
     ended = all(
         _finals(plan, folder, clock, show, download, jobs, seeds) for seeds in range(1, SEEDS + 1)
     )
+    _check_finalists(prepared, search, question, folder)
     curve = _learning_curve(plan, prepared, question, folder, clock, jobs)
     _more_seeds(plan, folder, clock, show, download, jobs)
     return _answer(
@@ -180,6 +181,21 @@ def _finals(
         except OutOfTime:
             return False
     return True
+
+
+def _check_finalists(
+    prepared: Prepared, search: HalvingSearch, question: Question, folder: Path
+) -> None:
+    """StudyError, with the best on the validation slice, if no finalist has a result."""
+    dataset = prepared.features.dataset
+    started = (folder / "study" / "study.json").is_file()
+    if started and verdict(read_study(folder / "study"), dataset, question.goal) is not None:
+        return
+    best = search.candidates[search.standing()[0].candidate]
+    raise StudyError(
+        f"no finalist ended within {question.minutes:g} minutes, so nothing is known about the test side; on the validation "
+        f"slice, {best.name} ({settings_in_words(best.settings)}) is the best so far. Run the same command again, or give more minutes"
+    )
 
 
 def _more_seeds(
@@ -291,11 +307,7 @@ def _answer(
     dataset = prepared.features.dataset
     plan = finalists(prepared, search, question)
     found = verdict(view, dataset, question.goal)
-    if found is None:
-        raise StudyError(
-            f"no finalist ended within {question.minutes:g} minutes, so there is no answer yet; run the same command "
-            "again, or give more minutes"
-        )
+    assert found is not None  # _check_finalists
     page = write_page(view, folder / "study" / "report.html", [])
     winner = next(loss for loss in plan.losses if loss.title == found.best.base)
     outcome = Outcome(

@@ -139,6 +139,21 @@ def test_a_search_that_runs_out_of_time_gives_the_answer_so_far(tmp_path, monkey
     assert advise(question, folder, jobs=1).complete
 
 
+@pytest.mark.slow
+def test_without_a_finalist_the_best_on_the_slice_is_named(tmp_path, monkeypatch):
+    question = a_question(tmp_path)
+    folder = with_schedule(tmp_path / "out", question, epochs=1)
+    made = []
+
+    def deadline(*_):
+        made.append(None)
+        return AfterRuns(10_000 if len(made) == 1 else 1)
+
+    monkeypatch.setattr("lossgauge.advice.phases.Deadline", deadline)
+    with pytest.raises(LossgaugeError, match=r"no finalist ended .* is the best so far"):
+        advise(question, folder, jobs=1)
+
+
 def test_the_deadline_leaves_time_for_the_page():
     clock = Clock(100.0, 10.0, now=lambda: 200.0)
     assert clock.end == 100.0 + 600.0 - 20.0
