@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lossgauge.losses.registry import LOSSES as LOSSES
     from lossgauge.losses.registry import load_loss as load_loss
     from lossgauge.notebook import Study as Study
+    from lossgauge.notebook import advise as advise
     from lossgauge.notebook import forecast as forecast
     from lossgauge.notebook import load_features as load_features
     from lossgauge.notebook import load_study as load_study
@@ -42,6 +43,7 @@ _MODULE = {
     "Progress": "study.progress",
     "Step": "types",
     "Study": "notebook",
+    "advise": "notebook",
     "check_loss": "testing",
     "diagnose": "diagnosis.measure",
     "forecast": "notebook",

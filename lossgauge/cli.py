@@ -28,6 +28,7 @@ WRONG, FAILED = 2, 1
 STUDIES = ("author-conventions", "claims", "demo", "paper", "two-losses")
 BACKBONES = ("efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k")
 FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")
+GOALS = ("top1", "ranking", "diversity", "speed")
 VERDICTS = ("supported", "contradicted", "mixed", "undecided", "not tested")
 """For shell completion only. The lists that the program uses are in their own modules, which take a second to load."""
 
@@ -817,6 +818,96 @@ def diagnose(
         raise typer.Exit(FAILED)
 
 
+@app.command(
+    epilog="Examples: `lossgauge advise folder:photos` · `lossgauge advise embeddings:x.npz --goal top1 --minutes 5` · "
+    "`lossgauge advise digits --dry-run`"
+)
+def advise(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="folder:PATH, embeddings:PATH, the path of a manifest (.csv), or a name from `lossgauge datasets`.",
+        ),
+    ],
+    minutes: Annotated[
+        float, typer.Option(help="Time for all of it: features, search and report.")
+    ] = 10.0,
+    goal: Annotated[
+        str,
+        typer.Option(
+            help="What the loss should be best in. ranking: MAP@R; top1: R@1; diversity: variance inside classes at an "
+            "equivalent MAP@R; speed: few epochs.",
+            autocompletion=_completes(*GOALS),
+        ),
+    ] = "ranking",
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="For images: as in `lossgauge features`.", autocompletion=_completes(*BACKBONES)
+        ),
+    ] = "efficientnet-lite0",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results. Default: lossgauge-results/advise-NAME."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing; show what would be tried.")
+    ] = False,
+    quiet: Quiet = False,
+    download: Download = False,
+) -> None:
+    """Which loss for this data, with which settings, or none: an answer within minutes, with its evidence.
+
+    After Ctrl-C, run the same command again: it continues where it stopped.
+    """
+    import json
+    import time
+
+    began = time.monotonic()
+    best: list[str] = []
+    stopping.describe = partial(_stopped_advice, best)
+    with startup.imports():
+        from lossgauge.advice.clock import Clock
+        from lossgauge.advice.phases import advise as answer
+        from lossgauge.advice.phases import default_folder
+        from lossgauge.advice.preparation import prepare_question
+        from lossgauge.advice.question import Question, check_question
+        from lossgauge.advice.words import forecast_lines
+        from lossgauge.study.progress_bars import show_progress
+
+    question = Question(data, cast(Any, goal), minutes, backbone)
+    check_question(question)
+    folder = out or default_folder(data)
+    with stopping.orderly():
+        if dry_run:
+            with show_progress(quiet=quiet) as progress:
+                prepared = prepare_question(
+                    question,
+                    folder,
+                    clock=Clock(began, minutes),
+                    progress=progress,
+                    download=download,
+                    dry_run=True,
+                )
+            for line in forecast_lines(question, prepared, folder):
+                say(line)
+            return
+        found = answer(
+            question,
+            folder,
+            show=partial(show_progress, quiet=quiet),
+            download=download,
+            began=began,
+            keep=lambda words: best.__setitem__(slice(None), [words]),
+        )
+    for line in json.dumps(found.plain, indent=1).splitlines() if as_json else found.lines():
+        say(line)
+    if found.failed:
+        raise typer.Exit(FAILED)
+
+
 def _check_loss(name: str) -> None:
     with startup.imports():
         from lossgauge.losses.registry import loss_maker
@@ -891,6 +982,11 @@ def _stopped_study(folder: Path, *, dry_run: bool) -> str:
         else "no run has started; finished parts of the features are kept"
     )
     return safe(f"stopped; {done}. To continue, run the same command: {_command()}")
+
+
+def _stopped_advice(best: list[str]) -> str:
+    so_far = f"the best so far is {best[0]}" if best else "no trial has ended"
+    return safe(f"stopped; {so_far}. To continue, run the same command: {_command()}")
 
 
 def _command() -> str:

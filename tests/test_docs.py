@@ -132,6 +132,19 @@ LINES: dict[str, Line] = {
     "lossgauge diagnose shards --engine ray": Line(
         only_parsed="starts a cluster: tests/diagnosis/test_on_ray.py does"
     ),
+    "lossgauge advise": Line(("lossgauge advise embeddings:x.npz --dry-run",)),
+    "lossgauge advise folder:photos": Line(
+        only_parsed="takes minutes: tests/advice runs it on a few rows"
+    ),
+    "lossgauge advise embeddings:x.npz --goal top1 --minutes 5": Line(
+        ("lossgauge advise embeddings:x.npz --goal top1 --minutes 5 --dry-run",)
+    ),
+    "lossgauge advise digits --dry-run": Line(
+        ("lossgauge advise digits --backbone pixels --dry-run",)
+    ),
+    "lossgauge study winner.yaml": Line(
+        only_parsed="written by `lossgauge advise`: tests/advice reads it as a study"
+    ),
     "lossgauge check my_loss.py:Pull": Line(),
     "lossgauge cache ls | verify | rm": Line(
         (

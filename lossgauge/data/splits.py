@@ -81,9 +81,11 @@ def check_sides(
     for side, rows in zip(("train", "test"), sides, strict=True):
         sizes = np.unique(labels[rows], return_counts=True)[1]
         if len(sizes) < 2 or sizes.max() < 2:
+            ids = "; every label is there once: is it an id instead of a class?"
             raise DataError(
                 f"each side of a split needs two classes, one of them with two samples, but {source} leaves "
                 f"{len(rows)} samples of {len(sizes)} classes to {side}: use another split, or more data"
+                f"{ids if len(np.unique(labels)) == len(labels) > 2 else ''}"
             )
 
 

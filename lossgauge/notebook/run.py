@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lossgauge.advice.question import Goal
+from lossgauge.advice.record import Advice
 from lossgauge.errors import InputError
 from lossgauge.notebook.study import Study
 from lossgauge.plan.yaml_file import load_plan
@@ -101,6 +103,41 @@ def forecast(
             download=download,
             resources=Resources(engine, jobs, device, cpus, gpus),
         )
+
+
+def advise(
+    data: str,
+    *,
+    goal: Goal = "ranking",
+    minutes: float = 10.0,
+    backbone: str = "efficientnet-lite0",
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    download: bool = False,
+    progress: bool | Progress = True,
+) -> Advice:
+    """Which loss for this data, with which settings, or none: an answer within so many minutes.
+
+    `data` is `folder:PATH`, `embeddings:PATH`, the path of a manifest, or the name of a dataset. `goal` is `ranking` (MAP@R),
+    `top1` (R@1), `diversity` (variance inside classes, among losses whose MAP@R is equivalent to the best) or `speed` (few
+    epochs). `backbone` is for images. The answer prints as text; `plain` is a dict, `run` the run with the head, `settings` those of the loss. Results go
+    to `out`, by default lossgauge-results/advise-NAME; the same call continues what was interrupted. Raises a LossgaugeError for a wrong
+    argument, and for data with which nothing can be compared.
+    """
+    from lossgauge.advice.phases import advise as answer
+    from lossgauge.advice.phases import default_folder
+    from lossgauge.advice.question import Question
+
+    if not isinstance(data, str):
+        raise InputError(f"data must be text such as folder:photos or digits, got {data!r}")
+    _shown(progress)
+    return answer(
+        Question(data, goal, minutes, backbone),
+        default_folder(data) if out is None else Path(out),
+        show=lambda: _shown(progress),
+        jobs=jobs,
+        download=download,
+    )
 
 
 def load_features(

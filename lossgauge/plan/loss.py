@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -25,8 +25,14 @@ from lossgauge.losses.registry import our_name
 UNTRAINED = "untrained"
 """The baseline beside every loss: the same initial head, never trained."""
 
-LEARNING_RATE = "learning_rate"
-"""May be a setting of a loss, if it needs another learning rate than the rest of the study."""
+LEARNING_RATE, BATCH_SIZE, SAMPLER = TRAINING = ("learning_rate", "batch_size", "sampler")
+"""May be settings of a loss, if it needs others than the rest of the study. A loss with its own batches is compared with
+losses that saw others."""
+
+Sampler = Literal["random", "m_per_class", "stratified", "stratified_kmeans", "drawn"]
+
+MOST_ROWS = 1_000_000
+"""Of a batch: more is treated as a typo."""
 
 Fixed = bool | int | float | str
 
@@ -136,18 +142,27 @@ class LossPlan(BaseModel):
         return name if name == UNTRAINED else our_name(name)
 
     @model_validator(mode="after")
-    def _rate_above_zero(self) -> LossPlan:
+    def _valid_training(self) -> LossPlan:
         if LEARNING_RATE in self.settings:
             check_rate(self.settings[LEARNING_RATE])
+        size = self.settings.get(BATCH_SIZE, 2)
+        if type(size) is not int or not 2 <= size <= MOST_ROWS:
+            raise ValueError(
+                f"{BATCH_SIZE} of a loss must be a whole number from 2 to {MOST_ROWS:,}, got {size!r}"
+            )
+        if self.settings.get(SAMPLER, "random") not in get_args(Sampler):
+            raise ValueError(
+                f"{SAMPLER} of a loss must be {', '.join(get_args(Sampler))}, got {self.settings[SAMPLER]!r}"
+            )
         return self
 
     @property
     def fixed(self) -> dict[str, Fixed]:
-        """The settings with one value, without the learning rate."""
+        """The settings of the loss itself that have one value: without those of `TRAINING`."""
         return {
             key: value
             for key, value in self.settings.items()
-            if not isinstance(value, Range | Choices) and key != LEARNING_RATE
+            if not isinstance(value, Range | Choices) and key not in TRAINING
         }
 
     @property
@@ -155,6 +170,18 @@ class LossPlan(BaseModel):
         """The loss's own learning rate; None if it has none, or a range."""
         value = self.settings.get(LEARNING_RATE)
         return None if value is None or isinstance(value, Range | Choices) else float(value)
+
+    @property
+    def batch_size(self) -> int | None:
+        """The loss's own batch size; None if it has none."""
+        size = self.settings.get(BATCH_SIZE)
+        return size if isinstance(size, int) else None
+
+    @property
+    def sampler(self) -> str | None:
+        """The loss's own sampler; None if it has none."""
+        sampler = self.settings.get(SAMPLER)
+        return sampler if isinstance(sampler, str) else None
 
     @property
     def searched(self) -> dict[str, Searched]:

@@ -19,10 +19,21 @@ from pydantic_core import PydanticKnownError
 from lossgauge.errors import PlanError
 from lossgauge.plan.backbone import BackbonePlan, backbones
 from lossgauge.plan.claim import Claims
-from lossgauge.plan.loss import LossPlan, Range, Setting, Text, check_rate, named
+from lossgauge.plan.loss import (
+    MOST_ROWS,
+    LossPlan,
+    Range,
+    Sampler,
+    Setting,
+    Text,
+    check_rate,
+    named,
+)
 
-MOST_EPOCHS, MOST_ROWS, MOST_UNITS, MOST_TRIALS = 1_000_000, 1_000_000, 65_536, 100_000
+MOST_EPOCHS, MOST_UNITS, MOST_TRIALS = 1_000_000, 65_536, 100_000
 """Larger values are treated as typos."""
+
+MOST_SAMPLE = 1_000_000_000
 
 MOST_ENTRIES = 1_000
 """Datasets, losses, seeds or factors of one study."""
@@ -187,7 +198,7 @@ class Plan(BaseModel):
     ]
     epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
     batch_size: Annotated[int, Field(ge=2, le=MOST_ROWS)]
-    sampler: Literal["random", "m_per_class", "stratified", "stratified_kmeans", "drawn"] = "random"
+    sampler: Sampler = "random"
     """How the rows of a batch are drawn. Strata are the classes, or k-means cells of the frozen features. `drawn` gives each
     anchor one random pair (contrastive) or triplet (triplet) from the whole training side."""
     samples_per_class: Annotated[int, Field(ge=2, le=MOST_ROWS)] = 4
@@ -215,6 +226,8 @@ class Plan(BaseModel):
     the test side itself, which makes results too good for a fair comparison."""
     selection_metric: Literal["map_at_r", "recall_at_1"] = "map_at_r"
     """The metric that `best-validation`, `oracle` and `tune` compare."""
+    sample: Annotated[int, Field(ge=8, le=MOST_SAMPLE)] | None = None
+    """A class-balanced sample of about so many rows of each dataset, on both sides of the split; all rows if not given."""
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """Share of the training classes where test classes are unseen, else of each class's training samples."""
     tune: Tune | None = None

@@ -115,7 +115,7 @@ def _forecast(
         kind = f"{dataset} {run.loss.name} {run.variant == 'trial'}"
         if kind not in costs:
             try:
-                costs[kind] = _cost(run, features[dataset])
+                costs[kind] = cost_of(run, features[dataset])
             except Exception as error:  # as in a study: a loss that fails does not stop the others
                 message = f"{run.title} fails in its first steps, so the estimate does not include its time"
                 progress.warning(dataset, f"{message}: {type(error).__name__}: {error}")
@@ -178,7 +178,8 @@ def _line(plan: Plan, features: FeatureSet, runs: list[Run], missing: Estimate |
     )
 
 
-def _cost(run: Run, features: FeatureSet) -> Cost:
+def cost_of(run: Run, features: FeatureSet) -> Cost:
+    """Time a few steps and one measurement of a run, and multiply. The loss may raise whatever it raises in a study."""
     config, setup = run.config, set_up(run, features)
     head, rows, epochs = setup.training.head, setup.features, config.epochs
     began = time.perf_counter()

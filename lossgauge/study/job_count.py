@@ -5,7 +5,7 @@ from __future__ import annotations
 from lossgauge.machine import usable_cores, usable_memory
 from lossgauge.results.writer import Store
 from lossgauge.study.engines import LOCAL, Resources
-from lossgauge.study.schedule.run_queue import RunQueue, passes
+from lossgauge.study.schedule.run_queue import Ledger, passes
 
 WORKER_BYTES = 1_000_000_000
 """Memory of a worker at its peak; the features, which all workers share, are not in it."""
@@ -17,7 +17,7 @@ PASS_SECONDS, RUN_SECONDS = 20e-6, 0.1
 """Time of one pass over a training row on one thread, and of a run without its passes; right within a factor of three."""
 
 
-def with_jobs(resources: Resources, ledger: RunQueue, store: Store) -> Resources:
+def with_jobs(resources: Resources, ledger: Ledger, store: Store) -> Resources:
     """The engine and the number of jobs for the runs that are missing in the folder."""
     runs = {run.name: run for run in ledger.given}
     there = [run for run in runs.values() if store.is_there(run.name)]

@@ -16,14 +16,16 @@ from lossgauge.data import (
     load_dataset,
     toy,
 )
+from lossgauge.data.class_balanced import sampled_features, sampled_images
 from lossgauge.data.embeddings import load as load_embeddings
-from lossgauge.data.features import centered
+from lossgauge.data.features import centered, identity_of, is_cached
 from lossgauge.data.features import features as features_of
 from lossgauge.data.samplers import (
     m_per_class_notes,
     share_without_positive,
     warning_of_anchors_without_positive,
 )
+from lossgauge.data.splits import fingerprint
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
 from lossgauge.losses.registry import drawn_terms, loss_maker
 from lossgauge.plan.study import Plan
@@ -68,7 +70,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
             loss_maker(at.name, at.fixed, class_count=SOME_CLASSES, embedding_size=size)()
         if plan.tune is not None:
             check_space(loss, plan)
-        if plan.sampler == "drawn":
+        if (loss.sampler or plan.sampler) == "drawn":
             drawn_terms(loss.name)
     if plan.sensitivity and not any(
         list(variants(loss.at({}), plan.sensitivity)) for loss in plan.losses
@@ -194,6 +196,7 @@ def _load(
         download=download,
         extract=extract,
         jobs=jobs,
+        sample=plan.sample,
         on_images=on_images,
     )
 
@@ -209,6 +212,7 @@ def dataset_features(
     download: bool = False,
     extract: Extract | None = None,
     jobs: int | None = None,
+    sample: int | None = None,
     on_images: Callable[[ImageSet, Backbone], None] = lambda images, backbone: None,
 ) -> FeatureSet:
     """The features of one dataset, not centered; the other arguments are keys of a study file and those of `prepare`.
@@ -216,21 +220,40 @@ def dataset_features(
     Data whose rows are features already need no backbone.
     """
     if name.startswith(EMBEDDINGS):
-        return load_embeddings(
+        rows = load_embeddings(
             Path(name.removeprefix(EMBEDDINGS)),
             embeddings_name=embeddings_name,
             labels_name=labels_name,
             split=split,
         )
+        return rows if sample is None else sampled_features(rows, sample)
     if name.startswith(TOY):
-        return toy.load(name.removeprefix(TOY))
+        rows = toy.load(name.removeprefix(TOY))
+        return rows if sample is None else sampled_features(rows, sample)
     if backbone is None:
         raise InputError(f"{name} has images, and images need a backbone")
     images = load_dataset(name, download=download, split=split)
+    whole = None
+    if sample is not None:
+        whole, images = _cached(images, backbone), sampled_images(images, sample)
     on_images(images, backbone)
+    if sample is not None and whole is not None:
+        # as if the sample had been extracted: its runs are the same
+        return sampled_features(whole, sample)._replace(
+            fingerprint=fingerprint(images.ids, images.labels, images.train, images.test),
+            identity=identity_of(images, backbone),
+        )
     if extract is not None:
         return extract(name, images, backbone)
     return features_of(images, backbone, jobs=jobs, progress=partial(progress.features, name))
+
+
+def _cached(images: ImageSet, backbone: Backbone) -> FeatureSet | None:
+    """The features of all images, if the cache has them."""
+    if not is_cached(images, backbone):
+        return None
+    features = features_of(images, backbone)
+    return features if len(features.labels) == len(images.ids) else None
 
 
 def _sampler_notes(plan: Plan, features: FeatureSet) -> list[str]:

@@ -29,6 +29,9 @@ class Progress:
     def study(self, runs: int) -> None:
         """The study has `runs` runs in all. Called again where a search has changed the number."""
 
+    def best(self, words: str) -> None:
+        """What the best result is so far, where the runs are a search for it."""
+
     def reused(self, run: Run) -> None:
         """A run was finished before."""
 

@@ -92,6 +92,10 @@ class Bars(Progress):
             self._all = self._progress.add_task("all runs", total=runs)
         self._progress.update(self._all, total=runs)
 
+    def best(self, words: str) -> None:
+        if self._all is not None:
+            self._progress.update(self._all, description=safe(f"all runs; best: {words}"))
+
     def reused(self, run: Run) -> None:
         self._advance()
 
@@ -150,6 +154,9 @@ class Lines(Progress):
         if first:
             self._began = time.monotonic()
             self._say(f"{counted(runs, 'run')}, {self._reused} reused")
+
+    def best(self, words: str) -> None:
+        self._say(f"best so far: {words}")
 
     def reused(self, run: Run) -> None:
         self._done += 1

@@ -35,7 +35,7 @@ from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.run.guarded import End
 from lossgauge.study.run.summary import environment
-from lossgauge.study.schedule.run_queue import RunQueue
+from lossgauge.study.schedule.run_queue import Ledger, RunQueue
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
 from lossgauge.study.time_limit import TimeLimit
@@ -70,8 +70,7 @@ def run_study(
     Raises LossgaugeError where nothing can be done at all.
     """
     check_resources(resources)
-    store = Store(folder)
-    store.check_format()
+    Store(folder).check_format()
     # one number of threads from here on: the references are numbers of the study too
     with torch_threads(resources.threads):
         images: dict[str, ImageRows] = {}
@@ -86,7 +85,37 @@ def run_study(
             jobs=resources.jobs,
             on_images=on_images,
         )
-        ledger = RunQueue(plan, prepared)
+        return do_runs(
+            RunQueue(plan, prepared),
+            folder,
+            plan=plan,
+            prepared=prepared,
+            left_out=left_out,
+            progress=progress,
+            resources=resources,
+            limit=limit,
+            images=images,
+        )
+
+
+def do_runs(
+    ledger: Ledger,
+    folder: Path,
+    *,
+    plan: Plan,
+    prepared: Sequence[FeatureSet],
+    left_out: list[Record],
+    progress: Progress,
+    resources: Resources = DEFAULT,
+    limit: TimeLimit | None = None,
+    images: Mapping[str, ImageRows] | None = None,
+) -> Outcome:
+    """Do the runs that a ledger asks for on prepared features and that are missing in `folder`.
+
+    With `images`, those of each dataset that has some, the rows are written that its page shows.
+    """
+    store = Store(folder)
+    with torch_threads(resources.threads):
         check_distinct(ledger.given)
         with store.exclusive_lock() as damage:
             for line in damage:
@@ -127,7 +156,8 @@ def run_study(
                     not_started=runs.not_started,
                 )
                 log.summary = in_words(outcome)
-            _write_examples(plan, prepared, images, store, progress)
+            if images is not None:
+                _write_examples(plan, prepared, images, store, progress)
     return outcome
 
 
@@ -162,7 +192,7 @@ class _Runs:
 
     def __init__(
         self,
-        ledger: RunQueue,
+        ledger: Ledger,
         store: Store,
         watchers: Progress,
         header: Record,

@@ -15,7 +15,7 @@ from lossgauge.results.reader import expected_runs
 from lossgauge.results.records import Count
 from lossgauge.results.writer import Store
 from lossgauge.study.progress import Progress
-from lossgauge.study.schedule.run_queue import RunQueue, passes
+from lossgauge.study.schedule.run_queue import Ledger, passes
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import Record
 
@@ -101,7 +101,7 @@ def _read(path: Path) -> _Report:
 class StatusFile(Progress):
     """Watches a study and writes what `read_status` reads. Work is counted in passes over a training row."""
 
-    def __init__(self, store: Store, ledger: RunQueue) -> None:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
         self._path, self._ledger = store.work / FILE, ledger
         self._began, self._written = time.time(), 0.0
         self._running: dict[str, int] = {}

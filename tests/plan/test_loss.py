@@ -138,3 +138,26 @@ def test_a_thousand_choices_are_taken_and_one_more_is_not():
     assert len(loss_of(f"{{margin: {{choices: [{choices}]}}}}").settings["margin"].choices) == 1_000
     with pytest.raises(PlanError, match="must have at most 1,000 entries, got"):
         loss_of(f"{{margin: {{choices: [{choices}, 1000]}}}}")
+
+
+def test_a_loss_may_have_its_own_batches():
+    loss = loss_of("{margin: 0.1, batch_size: 32, sampler: m_per_class, learning_rate: 0.01}")
+    assert (loss.batch_size, loss.sampler, loss.learning_rate) == (32, "m_per_class", 0.01)
+    assert loss.fixed == {"margin": 0.1}  # what the loss itself is made with
+    assert (loss_of("{}").batch_size, loss_of("{}").sampler) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{batch_size: 1}", "batch_size of a loss must be a whole number from 2"),
+        ("{batch_size: 2.5}", "batch_size of a loss must be a whole number from 2"),
+        ("{batch_size: true}", "batch_size of a loss must be a whole number from 2"),
+        ("{batch_size: {low: 2, high: 8}}", "batch_size of a loss must be a whole number from 2"),
+        ("{sampler: randm}", "sampler of a loss must be random, m_per_class"),
+        ("{sampler: {choices: [random, m_per_class]}}", "sampler of a loss must be random"),
+    ],
+)
+def test_wrong_batches_of_a_loss_are_refused_with_the_rule(settings, message):
+    with pytest.raises(PlanError, match=message):
+        loss_of(settings)

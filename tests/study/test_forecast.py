@@ -13,7 +13,7 @@ from lossgauge.data.features import features
 from lossgauge.errors import DataError, PlanError
 from lossgauge.results.reader import read_study
 from lossgauge.stats.planning import assumed, detectable_difference
-from lossgauge.study.forecast import Cost, _cost, forecast
+from lossgauge.study.forecast import Cost, cost_of, forecast
 from lossgauge.study.prepare import prepare
 from lossgauge.study.run.measure import Measurement, measure
 from lossgauge.study.run.setup import set_up
@@ -150,7 +150,7 @@ def test_a_forecast_of_a_study_that_was_stopped_counts_the_trials_that_are_there
 def test_what_is_left_of_a_search_is_the_trials_that_are_not_there(tmp_path, monkeypatch):
     plan = vectors_plan(write_vectors(tmp_path / "vectors.npz"), "tune={trials: 12, epochs: 2}")
     monkeypatch.setattr(
-        "lossgauge.study.forecast._cost",
+        "lossgauge.study.forecast.cost_of",
         lambda run, found: Cost({"trial": 1.0, "default": 100.0, "tuned": 100.0}[run.variant], 0),
     )
     # the baseline, the loss as it stands and tuned
@@ -235,14 +235,14 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
             return Measurement({}, {}, None, None)
 
         def keep(run, found):
-            cost = _cost(run, found)
+            cost = cost_of(run, found)
             costs[run.variant if run.config.epochs else "untrained"] = cost.seconds
             return cost
 
         patch.setattr("lossgauge.study.forecast.time", clock)
         patch.setattr("lossgauge.study.forecast.train_epoch", count_steps)
         patch.setattr("lossgauge.study.forecast.measure", count_measurement)
-        patch.setattr("lossgauge.study.forecast._cost", keep)
+        patch.setattr("lossgauge.study.forecast.cost_of", keep)
         told(plan, tmp_path / "nowhere")
     assert costs.keys() == {"untrained", "default", "trial"}
     for kind, seconds in costs.items():

@@ -5,8 +5,9 @@ from lossgauge.errors import DataError, InputError, PlanError
 from lossgauge.export import export_study
 from lossgauge.report.output import write_page
 from lossgauge.results.reader import read_study
+from lossgauge.study.prepare import prepare
 from lossgauge.study.runner import run_study
-from tests.support.studies import small_plan
+from tests.support.studies import Quiet, small_plan
 
 BROKEN_LOSS = """
 import torch
@@ -129,3 +130,30 @@ def test_drawn_terms_reach_the_statistics_of_a_run(tmp_path, quiet):
     assert {row["term_count"] for row in trained} == {32}
     assert {row["skipped_anchor_ratio"] for row in trained} == {0}
     assert all(0 < row["term_active_ratio"] <= 1 for row in trained)
+
+
+def test_a_sample_of_features_that_are_there_is_the_extracted_sample(tmp_path, monkeypatch):
+    """So a study is the same whether the cache has all features or not."""
+    plan = small_plan(sample=200)
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "one"))
+    (extracted,), left_out = prepare(plan, progress=Quiet())
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "two"))
+    prepare(small_plan(), progress=Quiet())
+    (cut,), _ = prepare(plan, progress=Quiet())
+    assert len(list((tmp_path / "two").iterdir())) == 1
+    assert len(extracted.labels) == 200
+    assert extracted.features.equal(cut.features)
+    assert extracted.train.equal(cut.train)
+    assert extracted.test.equal(cut.test)
+    assert extracted.labels.equal(cut.labels)
+    assert (extracted.fingerprint, dict(extracted.identity)) == (
+        cut.fingerprint,
+        dict(cut.identity),
+    )
+    assert "a class-balanced sample: 200 of its 1,797 rows" in str(left_out)
+
+
+def test_the_sampler_of_one_loss_is_checked_too(tmp_path, quiet):
+    plan = small_plan(losses="{triplet: null, scl: {sampler: drawn}}")
+    with pytest.raises(InputError, match="the sampler drawn gives one pair"):
+        run_study(plan, tmp_path / "out", progress=quiet)

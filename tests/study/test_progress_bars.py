@@ -165,4 +165,4 @@ def test_a_group_passes_every_event_to_each_member_in_order():
         for event, given in (("features", ("digits", 1, 2)), ("failed", (run, "no luck")))
         for name in ("a", "b")
     ]
-    assert len(EVENTS) == 9
+    assert len(EVENTS) == 10

@@ -169,11 +169,12 @@ def _common(plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> Reco
 
 def _training(plan: Plan, loss: LossPlan) -> Record:
     """What training depends on, as far as trials and other runs agree."""
-    of_classes = plan.sampler == "m_per_class"
+    sampler = loss.sampler or plan.sampler
+    of_classes = sampler == "m_per_class"
     return {
         "settings": all_settings(loss.name, loss.fixed),
-        "batch_size": plan.batch_size,
-        "sampler": plan.sampler,
+        "batch_size": loss.batch_size or plan.batch_size,
+        "sampler": sampler,
         "samples_per_class": plan.samples_per_class if of_classes else None,
         "small_classes": plan.small_classes if of_classes else None,
         "optimizer": plan.optimizer,

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.study import Plan
 from lossgauge.study.schedule.runs import Run, plan_runs
 from lossgauge.study.schedule.search import Search
 from lossgauge.types import FeatureSet, Record
+
+
+class Ledger(Protocol):
+    """Which runs to do, and what follows from their ends: all that the runner needs to know of a schedule."""
+
+    @property
+    def given(self) -> list[Run]:
+        """The runs that need no other run."""
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs asked for so far, in an order that does not depend on which ended first."""
+
+    @property
+    def expected(self) -> int:
+        """The number of runs in the end, as far as it is known."""
+
+    @property
+    def work(self) -> int:
+        """Passes over a training row in all expected runs."""
+
+    def next_runs(self) -> list[Run]:
+        """Runs that have become possible since the last call."""
+
+    def ended(self, run: str, summary: Record) -> None:
+        """Record the end of a run; an empty summary means that it failed."""
+
+    def tuned(self) -> list[Record]:
+        """The result of each search that is over."""
 
 
 class RunQueue:

@@ -365,3 +365,15 @@ def test_a_tuned_loss_is_titled_by_what_the_plan_fixes_and_belongs_to_it():
     ):
         run = Run.tuned(found, fake_features(), loss.at({"margin": 0.4}), 0, of=loss)
         assert (run.title, run.base, run.variant) == (title, loss.title, "tuned")
+
+
+def test_a_loss_with_its_own_batches_is_another_run_with_those_batches():
+    loss = LossPlan(name="triplet", settings={"batch_size": 8, "sampler": "m_per_class"})
+    config = RunConfig.trained(plan(), fake_features(), loss, 0)
+    assert (config.batch_size, config.sampler, config.samples_per_class) == (8, "m_per_class", 4)
+    assert config.settings == all_settings("triplet", {})
+    assert name_of(loss=loss) != name_of()
+    trial = RunConfig.trial(plan(), fake_features(), loss)
+    assert (trial.batch_size, trial.sampler) == (8, "m_per_class")
+    # what the plan says anyway makes no other run
+    assert name_of(loss=LossPlan(name="triplet", settings={"batch_size": 16})) == name_of()

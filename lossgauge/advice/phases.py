@@ -1,0 +1,387 @@
+"""`lossgauge advise` from the question to the answer: search, seeds for the finalists, learning curve, page.
+
+    OUT/schedule.json   what was chosen: the sample, the candidates, the epochs
+    OUT/search/         a study's folder with the trials
+    OUT/study/          the study of the finalists, with its report
+    OUT/curve/          the winner on parts of the training side
+    OUT/winner.yaml     a study of the winner alone
+    OUT/advice.json     the answer
+
+Everything is made of runs in studies' folders, so the same command continues after any interruption.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lossgauge.advice.clock import CURVE, SEARCH, Clock, Deadline, OutOfTime
+from lossgauge.advice.halving import Score
+from lossgauge.advice.learning_curve import (
+    SHARES,
+    Curve,
+    Point,
+    curve_of,
+    with_less_training,
+)
+from lossgauge.advice.preparation import Prepared, prepare_question
+from lossgauge.advice.question import Question, check_question, has_unseen_classes, training_labels
+from lossgauge.advice.record import Advice, WinningRun
+from lossgauge.advice.schedule import FINALISTS, MORE_SEEDS, SEEDS
+from lossgauge.advice.search import HalvingSearch
+from lossgauge.advice.verdict import other_goals, training, verdict
+from lossgauge.advice.words import RULES, Outcome, sentences, settings_in_words
+from lossgauge.errors import DataError, InputError, StudyError
+from lossgauge.files import atomic_file, write_json
+from lossgauge.plan.loss import BATCH_SIZE, LEARNING_RATE, TRAINING, LossPlan
+from lossgauge.plan.study import Plan
+from lossgauge.report.output import write_page
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.reader import read_study
+from lossgauge.results.view import Loss, StudyView
+from lossgauge.stats.intervals import interval
+from lossgauge.stats.number_format import shown
+from lossgauge.study.engines import Resources
+from lossgauge.study.progress import Progress, ProgressGroup
+from lossgauge.study.runner import do_runs, run_study
+from lossgauge.study.schedule.run_queue import RunQueue
+from lossgauge.study.schedule.runs import Run
+from lossgauge.types import FeatureSet, Record
+
+Shown = Callable[[], Progress]
+"""A progress display for each phase."""
+
+
+class BestSoFar(Progress):
+    """Keeps the best trial in words, for the display and for the line after Ctrl-C."""
+
+    def __init__(self, metric: str, display: Progress, keep: Callable[[str], None]) -> None:
+        self._metric, self._display, self._keep = metric, display, keep
+        self._best = float("-inf")
+
+    def end(self, run: Run, summary: Record) -> None:
+        value = summary.get(self._metric)
+        if run.variant != "trial" or value is None or value <= self._best:
+            return
+        self._best = value
+        own = settings_in_words(run.loss.settings)
+        words = f"{run.loss.name} ({own}), {COLUMNS[self._metric].title} {shown(value, 'percent')} on the validation slice"
+        self._keep(words)
+        self._display.best(words)
+
+
+def advise(
+    question: Question,
+    folder: Path,
+    *,
+    show: Shown = Progress,
+    download: bool = False,
+    jobs: int | None = None,
+    began: float | None = None,
+    keep: Callable[[str], None] = lambda words: None,
+) -> Advice:
+    """The answer, within the minutes of the question from `began` (a value of `time.monotonic`) on.
+
+    `keep` gets the best result so far, in words, each time that it changes. Raises InputError for a wrong question,
+    DataError for data that cannot be compared on, StudyError if not even one trial ended in the time.
+    """
+    check_question(question)
+    clock = Clock(time.monotonic() if began is None else began, question.minutes)
+    with show() as progress:
+        prepared = prepare_question(
+            question, folder, clock=clock, progress=progress, download=download, jobs=jobs
+        )
+    search, in_time = _search(question, prepared, folder, clock, show, jobs, keep)
+    standing = search.standing()
+    if not standing:
+        raise StudyError(
+            f"no trial ended within {question.minutes:g} minutes, so there is no answer; run the same command again, or "
+            "give more minutes"
+        )
+    plan = finalists(prepared, search, question)
+    # seed by seed: if the time ends, all losses have the same seeds
+    ended = all(
+        _finals(plan, folder, clock, show, download, jobs, seeds) for seeds in range(1, SEEDS + 1)
+    )
+    _check_finalists(prepared, search, question, folder)
+    curve = _learning_curve(plan, prepared, question, folder, clock, jobs)
+    _more_seeds(plan, folder, clock, show, download, jobs)
+    return _answer(
+        question, prepared, search, standing, folder, clock, curve, complete=in_time and ended
+    )
+
+
+def finalists(prepared: Prepared, search: HalvingSearch, question: Question) -> Plan:
+    """The study of the best candidates of the best losses, and of the better loss of the paper's rule of thumb."""
+    standing = search.standing()
+    chosen: list[Score] = list(standing[:FINALISTS])
+    names, _ = RULES[question.goal]
+    if not any(one.loss in names for one in chosen):
+        chosen += [one for one in standing if one.loss in names][:1]
+    losses = [search.candidates[one.candidate] for one in chosen]
+    return prepared.plan.model_copy(update={"losses": losses, "seeds": list(range(SEEDS))})
+
+
+def _search(
+    question: Question,
+    prepared: Prepared,
+    folder: Path,
+    clock: Clock,
+    show: Shown,
+    jobs: int | None,
+    keep: Callable[[str], None],
+) -> tuple[HalvingSearch, bool]:
+    """The search, as far as its time allows; and whether it came to its end."""
+    search = HalvingSearch(
+        prepared.plan, prepared.features, prepared.candidates, prepared.schedule.epochs
+    )
+    deadline = clock.after(SEARCH)
+    with show() as display:
+        watching = [display, BestSoFar(question.metric, display, keep), Deadline(deadline)]
+        try:
+            do_runs(
+                search,
+                folder / "search",
+                plan=prepared.plan,
+                prepared=[prepared.features],
+                left_out=prepared.left_out,
+                progress=ProgressGroup(watching),
+                resources=Resources(jobs=jobs),
+            )
+        except OutOfTime:
+            return search, False
+    return search, len(search.scores(len(prepared.schedule.epochs) - 1)) > 0
+
+
+def _finals(
+    plan: Plan,
+    folder: Path,
+    clock: Clock,
+    show: Shown,
+    download: bool,
+    jobs: int | None,
+    seeds: int,
+) -> bool:
+    """The finalists with this many seeds; whether all of them ended in time."""
+    plan = plan.model_copy(update={"seeds": list(range(seeds))})
+    with show() as display:
+        try:
+            run_study(
+                plan,
+                folder / "study",
+                progress=ProgressGroup([display, Deadline(clock.end)]),
+                download=download,
+                resources=Resources(jobs=jobs),
+            )
+        except OutOfTime:
+            return False
+    return True
+
+
+def _check_finalists(
+    prepared: Prepared, search: HalvingSearch, question: Question, folder: Path
+) -> None:
+    """StudyError, with the best on the validation slice, if no finalist has a result."""
+    dataset = prepared.features.dataset
+    started = (folder / "study" / "study.json").is_file()
+    if started and verdict(read_study(folder / "study"), dataset, question.goal) is not None:
+        return
+    best = search.candidates[search.standing()[0].candidate]
+    raise StudyError(
+        f"no finalist ended within {question.minutes:g} minutes, so nothing is known about the test side; on the validation "
+        f"slice, {best.name} ({settings_in_words(best.settings)}) is the best so far. Run the same command again, or give more minutes"
+    )
+
+
+def _more_seeds(
+    plan: Plan, folder: Path, clock: Clock, show: Shown, download: bool, jobs: int | None
+) -> None:
+    """More seeds, while there is time for them by the measured time of the runs so far."""
+    for seeds in MORE_SEEDS:
+        view = read_study(folder / "study")
+        runs = view.results.summaries
+        seconds = sum(float(row.get("seconds") or 0.0) for row in runs)
+        had = len({row["seed"] for row in runs})
+        # with one core, and twice as long as measured: runs also start and write
+        if had < 1 or had >= seeds or 2 * seconds / had * (seeds - had) > clock.left:
+            return
+        if not _finals(plan, folder, clock, show, download, jobs, seeds):
+            return
+
+
+def _learning_curve(
+    plan: Plan,
+    prepared: Prepared,
+    question: Question,
+    folder: Path,
+    clock: Clock,
+    jobs: int | None,
+) -> Curve | None:
+    """The winner on parts of the training side; None without the time for it, or if a part is too small."""
+    view = read_study(folder / "study")
+    dataset = prepared.features.dataset
+    found = verdict(view, dataset, question.goal)
+    if found is None:
+        return None
+    winner = next(loss for loss in plan.losses if loss.title == found.best.base)
+    own = plan.model_copy(update={"seeds": list(range(SEEDS))})
+    deadline = clock.after(CURVE)
+    values: list[dict[int, float | None]] = []
+    rows: list[int] = []
+    for share in SHARES:
+        features = with_less_training(prepared.features, share)
+        place = folder / "curve" / f"{share:.0%}".replace("%", "-percent")
+        try:
+            own = own.model_copy(update={"losses": [fitting(winner, features, plan)]})
+            do_runs(
+                RunQueue(own, [features]),
+                place,
+                plan=own,
+                prepared=[features],
+                left_out=[],
+                progress=Deadline(deadline),
+                resources=Resources(jobs=jobs),
+            )
+        except (OutOfTime, DataError):
+            return None
+        part = read_study(place)
+        values.append(part.values(dataset, part.losses[0], question.metric) if part.losses else {})
+        rows.append(len(features.train))
+    values.append(view.values(dataset, found.best, question.metric))
+    rows.append(len(prepared.features.train))
+    return curve_from(values, rows, by_classes=has_unseen_classes(prepared.features))
+
+
+def fitting(loss: LossPlan, features: FeatureSet, plan: Plan) -> LossPlan:
+    """The loss with smaller M-per-class batches, if the training rows have too few classes for its own."""
+    if loss.sampler != "m_per_class" or loss.batch_size is None:
+        return loss
+    sizes = training_labels(features, plan.validation_share).unique(return_counts=True)[1]
+    most = int((sizes >= plan.samples_per_class).sum()) * plan.samples_per_class
+    return loss.at({BATCH_SIZE: min(loss.batch_size, max(most, plan.samples_per_class))})
+
+
+def curve_from(
+    values: Sequence[dict[int, float | None]], rows: Sequence[int], *, by_classes: bool
+) -> Curve | None:
+    """The learning curve from the value of each seed at each size; None if a size has none."""
+    shares = (*SHARES, 1.0)
+    levels = [interval(of.values()) for of in values]
+    points = [
+        Point(share, count, level)
+        for share, count, level in zip(shares, rows, levels, strict=True)
+        if level is not None
+    ]
+    if len(points) < len(shares):
+        return None
+    gains = [
+        interval(
+            after - before
+            for seed in larger
+            if (before := smaller.get(seed)) is not None and (after := larger[seed]) is not None
+        )
+        for smaller, larger in pairwise(values)
+    ]
+    if any(gain is None for gain in gains):
+        return None
+    return curve_of(points, [gain for gain in gains if gain is not None], by_classes=by_classes)
+
+
+def _answer(
+    question: Question,
+    prepared: Prepared,
+    search: HalvingSearch,
+    standing: Sequence[Score],
+    folder: Path,
+    clock: Clock,
+    curve: Curve | None,
+    *,
+    complete: bool,
+) -> Advice:
+    view = read_study(folder / "study")
+    dataset = prepared.features.dataset
+    plan = finalists(prepared, search, question)
+    found = verdict(view, dataset, question.goal)
+    assert found is not None  # _check_finalists
+    page = write_page(view, folder / "study" / "report.html", [])
+    winner = next(loss for loss in plan.losses if loss.title == found.best.base)
+    outcome = Outcome(
+        question=question,
+        prepared=prepared,
+        plan=plan,
+        verdict=found,
+        training=training(view, dataset, found.best, question.metric),
+        others=other_goals(view, dataset, question.goal),
+        standing=standing,
+        curve=curve,
+        trials=sum(len(search.scores(rung)) for rung in range(len(search.epochs))),
+        seeds=len(view.settled_seeds(dataset)),
+        queries=len(prepared.features.test),
+        complete=complete,
+    )
+    text = study_of(winner, prepared.plan)
+    with atomic_file(folder / "winner.yaml") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    second = found.losses[1].name if len(found.losses) > 1 else None
+    advice = Advice(
+        data=question.data,
+        goal=question.goal,
+        minutes=question.minutes,
+        train="open" if outcome.training is None else outcome.training.train,
+        loss=winner.name,
+        settings=dict(winner.settings),
+        clear=found.is_clear,
+        runner_up=second,
+        sentences=tuple(sentences(outcome)),
+        yaml=text,
+        code=code_of_loss(winner),
+        run=winning_run(view, dataset, found.best, folder / "study"),
+        study=str(folder / "study"),
+        page=str(page),
+        complete=complete,
+        failed=len(view.results.failures),
+        seconds=clock.elapsed,
+    )
+    write_json(folder / "advice.json", advice.plain)
+    return advice
+
+
+def winning_run(view: StudyView, dataset: str, loss: Loss, folder: Path) -> WinningRun:
+    """The finished run of the lowest seed."""
+    seed, row = min(view.runs(dataset, loss).items())
+    return WinningRun(dataset, loss.base, seed, str(folder / "runs" / str(row["run"])))
+
+
+def study_of(loss: LossPlan, plan: Plan) -> str:
+    """The YAML of a study of one loss with the settings of the answer."""
+    content: dict[str, Any] = plan.model_dump(
+        mode="json", exclude_unset=True, exclude={"losses", "seeds", "question"}
+    )
+    content |= {"losses": [{loss.name: dict(loss.settings)}], "seeds": SEEDS}
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def code_of_loss(loss: LossPlan) -> str:
+    """The loss in Python, and the settings of the training as a comment."""
+    own = ", ".join([repr(loss.name), *(f"{key}={value!r}" for key, value in loss.fixed.items())])
+    rate, *batches = (f"{key} {loss.settings[key]}" for key in TRAINING if key in loss.settings)
+    return (
+        f"loss = lg.load_loss({own})  # {', '.join([rate, *batches])}"
+        if LEARNING_RATE in loss.settings
+        else f"loss = lg.load_loss({own})"
+    )
+
+
+def default_folder(data: str) -> Path:
+    """Where the results go if no folder is given."""
+    name = Path(data.partition(":")[2] or data).stem
+    if not name:
+        raise InputError(
+            f"{data!r} names no data; give folder:PATH, embeddings:PATH or a dataset's name"
+        )
+    return Path("lossgauge-results") / f"advise-{name}"

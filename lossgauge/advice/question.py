@@ -1,0 +1,157 @@
+"""What is asked, and the study that all of its runs have in common."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from lossgauge.advice.candidates import samples_per_class
+from lossgauge.data import WITHOUT_BACKBONE
+from lossgauge.data.splits import validation_slice
+from lossgauge.errors import DataError, InputError, nearest
+from lossgauge.losses.registry import LOSSES
+from lossgauge.plan.loss import LossPlan
+from lossgauge.plan.study import Plan
+from lossgauge.types import FeatureSet
+
+Goal = Literal["top1", "ranking", "diversity", "speed"]
+
+GOALS: tuple[Goal, ...] = get_args(Goal)
+
+LEAST_MINUTES, MOST_MINUTES = 0.5, 10_000.0
+"""Loading torch and writing the page take 10 to 20 seconds alone."""
+
+VALIDATION_SHARE, HELD_CLASSES, MOST_SHARE = 0.2, 10, 0.5
+"""Share of the training side that is held out; if test classes are unseen in training, more, until it has 10 classes or is half
+of them. With 4 of 20 classes, a search of 84 candidates on ORL faces lost 18 points of MAP@R; with 10 of 20 it lost 1.6."""
+
+
+class Fit(NamedTuple):
+    """What the plan takes from the data."""
+
+    validation_share: float = VALIDATION_SHARE
+    samples_per_class: int = 4
+    """Of M-per-class batches."""
+
+
+class Question(NamedTuple):
+    """What a user asks."""
+
+    data: str
+    """`folder:PATH`, `embeddings:PATH`, or the name of a dataset."""
+    goal: Goal = "ranking"
+    minutes: float = 10.0
+    backbone: str = "efficientnet-lite0"
+    """For images."""
+
+    @property
+    def metric(self) -> str:
+        """The column that settings and losses are judged by on the validation slice."""
+        return "recall_at_1" if self.goal == "top1" else "map_at_r"
+
+
+def check_question(question: Question) -> None:
+    """InputError for a goal or a number of minutes that is not possible."""
+    if question.goal not in GOALS:
+        raise InputError(
+            f"goal must be {', '.join(GOALS)}, got {question.goal!r}{nearest(question.goal, GOALS)}"
+        )
+    minutes = question.minutes
+    is_number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+    if not is_number or not LEAST_MINUTES <= minutes <= MOST_MINUTES:
+        raise InputError(
+            f"minutes must be from {LEAST_MINUTES:g} to {MOST_MINUTES:,.0f}, got {minutes!r}: loading libraries and "
+            "writing the page take 10 to 20 seconds alone; 2 minutes are enough for a small dataset"
+        )
+
+
+def as_dataset(data: str) -> str:
+    """The name that a study uses: a path of a manifest is `folder:PATH`."""
+    kind, colon, _ = data.partition(":")
+    if data.endswith((".csv", ".parquet")) and not (colon and kind in ("folder", "embeddings")):
+        return f"folder:{data}"
+    return data
+
+
+def base_plan(
+    question: Question,
+    *,
+    epochs: int,
+    losses: list[LossPlan] | None = None,
+    seeds: list[int] | None = None,
+    fit: Fit | None = None,
+    sample: int | None = None,
+) -> Plan:
+    """The study of a question: every loss of the package with its defaults, if no others are given.
+
+    An epoch is selected by the validation slice, which is made like the test side. Without a `fit`, the study only says which
+    data are meant: no slice is cut from them.
+    """
+    name = as_dataset(question.data)
+    keys: dict[str, Any] = {
+        "question": "Which loss for this data?",
+        "datasets": [name],
+        "losses": losses or [LossPlan(name=loss) for loss in LOSSES],
+        "seeds": seeds or [0],
+        "epochs": epochs,
+        "batch_size": 64,
+        "learning_rate": 0.001,
+    }
+    if fit is not None:
+        keys |= {
+            "selection": "best-validation",
+            "selection_metric": question.metric,
+            "validation_share": fit.validation_share,
+        }
+    if not name.startswith(WITHOUT_BACKBONE):
+        keys["backbone"] = question.backbone
+    if (
+        fit is not None and fit.samples_per_class != 4
+    ):  # the default; losses name their own samplers
+        keys |= {"sampler": "m_per_class", "samples_per_class": fit.samples_per_class}
+    if sample is not None:
+        keys["sample"] = sample
+    return Plan.model_validate(keys)
+
+
+def has_unseen_classes(features: FeatureSet) -> bool:
+    """Whether no test class is in training."""
+    seen = set(features.labels[features.train].tolist())
+    return not seen & set(features.labels[features.test].tolist())
+
+
+def fit_to(features: FeatureSet) -> Fit:
+    """The validation share and the M of M-per-class batches for these data. Raises as `training_labels`."""
+    share = VALIDATION_SHARE
+    if has_unseen_classes(features):
+        classes = len(features.labels[features.train].unique())
+        share = min(MOST_SHARE, max(share, HELD_CLASSES / classes))
+    sizes = training_labels(features, share).unique(return_counts=True)[1].numpy()
+    return Fit(share, samples_per_class(sizes))
+
+
+def training_labels(features: FeatureSet, share: float) -> Int[Tensor, " rest"]:
+    """Labels of the rows that are trained on: the training side without this share of it.
+
+    Raises DataError, with what the data would need, if no slice can be cut.
+    """
+    labels = features.labels.numpy()
+    try:
+        rest, _ = validation_slice(
+            labels,
+            features.train.numpy(),
+            features.test.numpy(),
+            share=share,
+            groups=None if features.groups is None else features.groups.numpy(),
+        )
+    except DataError as error:
+        sizes = np.unique(labels, return_counts=True)[1]
+        raise DataError(
+            f"{features.dataset} has too little data for advice: {len(labels):,} rows of {len(sizes):,} classes, at most "
+            f"{sizes.max():,} of a class. Settings are compared on a part of the training side, which needs four rows of "
+            f"a class, or four training classes if test classes are unseen; `lossgauge diagnose` needs less ({error})"
+        ) from None
+    return features.labels[features.train.new_tensor(rest)]

@@ -1,0 +1,305 @@
+"""The sentences of the answer. Each states what was measured, its interval, and what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from lossgauge.advice.halving import Score
+from lossgauge.advice.learning_curve import Curve
+from lossgauge.advice.preparation import Prepared
+from lossgauge.advice.question import Goal, Question
+from lossgauge.advice.record import Sentence
+from lossgauge.advice.verdict import COLUMN, NEAR, Training, Verdict
+from lossgauge.plan.loss import TRAINING
+from lossgauge.plan.study import Plan
+from lossgauge.report.text.rankings import in_points
+from lossgauge.results.columns import COLUMNS
+from lossgauge.results.view import Loss
+from lossgauge.stats.intervals import Interval
+from lossgauge.stats.number_format import counted, rounded, shown, shown_interval
+
+ASKED: Mapping[Goal, str] = {
+    "top1": "the best first hit (R@1)",
+    "ranking": "the best ranking (MAP@R)",
+    "diversity": "the most variance inside classes (intra) at a MAP@R that is equivalent to the best",
+    "speed": f"the fewest epochs to {100 * NEAR:g} % of the best final MAP@R on the validation slice",
+}
+
+RULES: Mapping[Goal, tuple[tuple[str, str], str]] = {
+    "top1": (("triplet", "scl"), "they retrieve better where differences are fine"),
+    "ranking": (("triplet", "scl"), "they retrieve better where differences are fine"),
+    "diversity": (("triplet", "scl"), "they keep more variance inside classes"),
+    "speed": (("contrastive", "info_nce"), "they compact early"),
+}
+"""The paper's rules of thumb, by goal: its claims 1, 3 and 4."""
+
+
+class Outcome(NamedTuple):
+    """All that the sentences are made of."""
+
+    question: Question
+    prepared: Prepared
+    plan: Plan
+    """Of the finalists."""
+    verdict: Verdict
+    training: Training | None
+    others: Mapping[Goal, Verdict]
+    standing: Sequence[Score]
+    """The best candidate of each loss on the validation slice."""
+    curve: Curve | None
+    trials: int
+    seeds: int
+    queries: int
+    complete: bool
+
+
+def sentences(of: Outcome) -> Iterator[Sentence]:
+    """In the order of the answer."""
+    yield Sentence("Train?", _train(of))
+    yield Sentence("Loss", _loss(of))
+    if (runner_up := _runner_up(of)) is not None:
+        yield Sentence("Runner-up", runner_up)
+    yield Sentence("What would change this", " ".join(_changes(of)))
+    yield Sentence("Rule of thumb", _rule(of))
+    yield Sentence("More labelled data", _more_data(of))
+    yield Sentence("What was tried", _tried(of))
+    yield Sentence("Scope", _scope(of))
+
+
+def settings_in_words(settings: Mapping[str, object]) -> str:
+    """`margin 0.38, learning rate 0.000277, batches of 32 (m_per_class)`."""
+    own = [f"{key} {value}" for key, value in settings.items() if key not in TRAINING]
+    rate, size, sampler = (settings.get(key) for key in TRAINING)
+    own = own or ["its defaults"]
+    return ", ".join([*own, f"learning rate {rate}", f"batches of {size} ({sampler})"])
+
+
+def _settings(of: Outcome, loss: Loss) -> str:
+    plans = {one.title: one.settings for one in of.plan.losses}
+    return settings_in_words(plans.get(loss.base, {}))
+
+
+def _train(of: Outcome) -> str:
+    found = of.training
+    if found is None:
+        return "It cannot be told: the frozen features were not measured."
+    title, name = COLUMNS[found.column].title, of.verdict.best.name
+    numbers = (
+        f"{title} is {shown(found.frozen, 'percent')} with the frozen features and "
+        f"{shown_interval(found.level, 'percent')} with {name}, a difference of {in_points(found.difference)} points"
+    )
+    if found.train == "train":
+        return f"Yes. {_capital(numbers)}."
+    if found.train == "keep":
+        return f"No, keep the frozen features: training makes them worse. {_capital(numbers)}."
+    if found.train == "equivalent":
+        return f"No, keep the frozen features: training changes nothing that matters in practice. {_capital(numbers)}."
+    why = found.difference.why_none or "the interval contains 0 after the correction"
+    return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {_capital(numbers)}. Until more is known, the frozen features cost nothing."
+
+
+def _loss(of: Outcome) -> str:
+    found, name = of.verdict, of.verdict.best.name
+    level = f"{_level(found, found.best)} over {counted(of.seeds, 'seed')}"
+    anyway = of.training is not None and of.training.train in ("keep", "equivalent")
+    ask = f"{'If you train all the same: for' if anyway else 'For'} {ASKED[found.goal]}"
+    start = f"{ask}, take {name} ({_settings(of, found.best)}): {level}"
+    if len(found.losses) == 1:
+        only = {
+            "diversity": "no other loss is shown to have an equivalent MAP@R",
+            "speed": "no other loss reaches that in every seed",
+        }
+        several = len(of.plan.losses) > 1
+        why = only.get(found.goal, "") if several else "no other loss was run with seeds"
+        why = why or "no other loss has a result in every seed"
+        return f"{start}. There is no comparison: {why}."
+    others = _named(found.losses[1:])
+    if found.is_clear:
+        how = "sooner than" if found.goal == "speed" else "better than"
+        return f"{start}, clearly {how} {others}."
+    if of.seeds == 1:
+        return f"{start}. One seed shows no spread, so whether it is better than {others} cannot be told."
+    equal = [loss for loss in found.ties if _side(found, loss) == "equivalent"]
+    unclear = [loss for loss in found.ties if loss not in equal]
+    doubts = []
+    if equal:
+        doubts.append(f"{_named(equal)} {'is' if len(equal) == 1 else 'are'} equivalent")
+    if unclear:
+        doubts.append(
+            f"whether it is better than {_named(unclear)} cannot be told from these seeds"
+        )
+    return f"{start}; {', and '.join(doubts)}."
+
+
+def _runner_up(of: Outcome) -> str | None:
+    found = of.verdict
+    if len(found.losses) < 2:
+        return None
+    second = found.losses[1]
+    words = f"{second.name}: {_settings(of, second)}; {_level(found, second)}"
+    difference = _difference(found, second, turned=True)
+    return f"{words}{difference and f', {difference} from {found.best.name}'}."
+
+
+def _changes(of: Outcome) -> Iterator[str]:
+    found = of.verdict
+    if found.ties and of.seeds > 1:
+        needed = found.seeds_needed
+        yield (
+            f"About {needed} seeds instead of {of.seeds} would tell {found.best.name} and {_named(found.ties)} apart, if the differences stay as they are."
+            if needed
+            else f"More seeds or more test rows may put {_named(found.ties)} first."
+        )
+    elif found.ties:
+        yield "More minutes: three seeds or more are needed to compare losses."
+    compared = {goal: other for goal, other in of.others.items() if len(other.losses) > 1}
+    for goal, other in compared.items():
+        doubt = "" if other.is_clear else ", not clearly"
+        if other.best != found.best:
+            yield f"Another goal: for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
+    if compared and all(other.best == found.best for other in compared.values()):
+        goals = f"goal{'s' * (len(compared) > 1)} {' and '.join(compared)}"
+        yield f"Not another goal: the {goals} would give {found.best.name}, too."
+    if of.prepared.sampled:
+        yield f"All {of.prepared.rows:,} rows instead of a sample: give more minutes."
+    yield "Another backbone, or training it too, may change the order of the losses."
+
+
+def _rule(of: Outcome) -> str:
+    names, why = RULES[of.question.goal]
+    found = of.verdict
+    start = f"The paper suggests {names[0]} or {names[1]} here, because {why}."
+    if found.best.name in names:
+        clear = "clearly" if found.is_clear else "though not clearly"
+        return f"{start} Measured: {found.best.name} is first, {clear}."
+    suggested = next((loss for loss in found.losses if loss.name in names), None)
+    if suggested is not None:
+        how = {
+            "higher": "is clearly better than",
+            "lower": "is clearly better than",  # for `speed`: fewer epochs
+            "equivalent": "is equivalent to",
+        }.get(_side(found, suggested), "is not clearly different from")
+        difference = _difference(found, suggested)
+        return f"{start} Measured: {found.best.name} {how} {suggested.name}{difference and f' ({difference})'}."
+    on_slice = {score.loss: score.value for score in of.standing}
+    value = max((v for name in names if (v := on_slice.get(name)) is not None), default=None)
+    best = on_slice.get(found.best.name)
+    if value is None or best is None:
+        return f"{start} Neither of them was tried in the time that there was."
+    title = COLUMNS[of.question.metric].title
+    return f"{start} Measured: neither is compared by this goal; on the validation slice, the better of the two has a {title} of {shown(value, 'percent')}, and {found.best.name} {shown(best, 'percent')} (one seed, so no interval)."
+
+
+def _more_data(of: Outcome) -> str:
+    curve = of.curve
+    if curve is None:
+        return "Not measured: there was no time left, or the training side is too small to be cut."
+    title = COLUMNS[_retrieval(of)].title
+    unit = "classes" if curve.by_classes else "rows of each class"
+    levels = ", ".join(
+        f"{shown_interval(point.level, 'percent')} with {point.rows:,}" for point in curve.points
+    )
+    last = curve.gains[-1]
+    if curve.next_gain is not None:
+        gain = rounded(100 * curve.next_gain, 1)
+        verdict = (
+            f"the last doubling gained {in_points(last)} points, so one more may gain about {gain}"
+        )
+    elif last.half_width is None:
+        verdict = "without an interval, it cannot be told whether more would help"
+    elif last.excludes_zero:
+        verdict = f"the last doubling changed it by {in_points(last)} points: more of the same kind of data does not help"
+    else:
+        verdict = f"the last doubling changed it by {in_points(last)} points: it cannot be told whether more would help"
+    return f"With a quarter, a half and all of the training {unit}, {title} is {levels} rows (with the validation slice; {counted(curve.points[-1].level.size, 'seed')}); {verdict}."
+
+
+def _tried(of: Outcome) -> str:
+    schedule, prepared = of.prepared.schedule, of.prepared
+    losses = len({one.name for one in prepared.candidates})
+    rungs = ", ".join(map(str, schedule.epochs))
+    batches = " and ".join(f"{one.sampler} {one.batch_size}" for one in prepared.batchings)
+    sample = (
+        f", on a class-balanced sample of {len(prepared.features.labels):,} of {prepared.rows:,} rows"
+        if prepared.sampled
+        else ""
+    )
+    part = "" if of.complete else " Not all of it ended in time, so this is the answer so far."
+    finals = f"{counted(len(of.plan.losses), 'loss')} with {counted(of.seeds, 'seed')}"
+    return (
+        f"{losses} losses with {counted(schedule.candidates, 'candidate')} each (settings and batches: {batches}), by successive "
+        f"halving over {rungs} epochs, {counted(of.trials, 'trial')} on a validation slice; then {finals} on "
+        f"{of.queries:,} test queries{sample}.{part}"
+    )
+
+
+def _scope(of: Outcome) -> str:
+    features = of.prepared.features
+    split = (
+        "classes that are not in training"
+        if features.protocol == "class-disjoint"
+        else f"the {features.protocol} split"
+    )
+    return (
+        f"This is about a linear head on frozen features ({features.backbone}), tested on {split}. The epoch of each run was picked on "
+        f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on."
+    )
+
+
+def _retrieval(of: Outcome) -> str:
+    """The column of retrieval that the answer speaks of."""
+    return of.question.metric
+
+
+def _level(found: Verdict, loss: Loss) -> str:
+    level: Interval = found.levels[loss]
+    column = COLUMN[found.goal]
+    if column in COLUMNS:
+        return f"{COLUMNS[column].title} {shown_interval(level, COLUMNS[column].unit)}"
+    return f"{shown_interval(level, 'epochs')} epochs"
+
+
+def _difference(found: Verdict, loss: Loss, *, turned: bool = False) -> str:
+    """The best minus this loss in the quantity of the goal, or turned the other way; empty if it is not known."""
+    of = found.differences.get(loss)
+    if of is None:
+        return ""
+    of = of.turned if turned else of
+    if COLUMN[found.goal] in ("map_at_r", "recall_at_1"):
+        return f"{in_points(of)} points"
+    half = "" if of.half_width is None else f" ± {rounded(of.half_width, 3)}"
+    unit = " epochs" if found.goal == "speed" else ""
+    return f"{rounded(of.mean, 3, signed=True)}{half}{unit}"
+
+
+def _side(found: Verdict, loss: Loss) -> str:
+    """What is decided about the best minus this loss."""
+    return found.decisions[loss].side if loss in found.decisions else "open"
+
+
+def _named(losses: Sequence[Loss]) -> str:
+    names = [loss.name for loss in losses]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def forecast_lines(question: Question, prepared: Prepared, folder: object) -> Iterator[str]:
+    """What would be done, for a dry run."""
+    features, schedule = prepared.features, prepared.schedule
+    yield (
+        f"{question.data}: {len(features.train):,} training and {len(features.test):,} test rows, {features.protocol} split"
+        + (f", a class-balanced sample of {prepared.rows:,} rows" if prepared.sampled else "")
+    )
+    if prepared.extraction_seconds:
+        yield f"features: about {prepared.extraction_seconds:,.0f} s"
+    losses = len(prepared.plan.losses)
+    yield (
+        f"search: {losses} losses × {counted(schedule.candidates, 'candidate')}, by successive halving over "
+        f"{', '.join(map(str, schedule.epochs))} epochs, then seeds for the best losses, about {schedule.seconds:,.0f} s"
+    )
+    yield f"then a learning curve and more seeds, while there is time in the {question.minutes:g} minutes"
+    yield f"nothing was trained or written; results would go to {folder}"

@@ -1,0 +1,73 @@
+"""Parts of the training side, and what a doubling gains."""
+
+import math
+
+import pytest
+import torch
+
+from lossgauge.advice.learning_curve import Curve, Point, with_less_training
+from lossgauge.advice.phases import curve_from
+from lossgauge.stats.intervals import interval
+from lossgauge.types import FeatureSet
+
+
+def features(labels, train, test):
+    labels = torch.as_tensor(labels)
+    return FeatureSet(
+        dataset="planted",
+        backbone="none",
+        features=torch.randn(len(labels), 4),
+        labels=labels,
+        train=torch.as_tensor(train),
+        test=torch.as_tensor(test),
+        protocol="given",
+        fingerprint="0",
+        identity={},
+    )
+
+
+def test_shared_classes_lose_rows_and_keep_all_classes():
+    whole = features([0, 1, 2] * 20, range(48), range(48, 60))
+    half, quarter = (with_less_training(whole, share) for share in (0.5, 0.25))
+    counts = half.labels[half.train].unique(return_counts=True)[1].tolist()
+    assert counts == [8, 8, 8]
+    assert set(quarter.train.tolist()) < set(half.train.tolist()) < set(whole.train.tolist())
+    assert torch.equal(half.test, whole.test)
+
+
+def test_unseen_test_classes_lose_classes_and_keep_their_rows():
+    whole = features([c for c in range(12) for _ in range(5)], range(40), range(40, 60))
+    half = with_less_training(whole, 0.5)
+    assert half.labels[half.train].unique(return_counts=True)[1].tolist() == [5] * 4
+
+
+def values(*means):
+    return [
+        {seed: mean + 0.001 * (seed - 1) * (n + 1) for seed in range(3)}
+        for n, mean in enumerate(means)
+    ]
+
+
+def test_gains_are_paired_by_seed():
+    curve = curve_from(values(0.5, 0.6, 0.65), [25, 50, 100], by_classes=False)
+    assert curve is not None
+    assert [gain.mean for gain in curve.gains] == pytest.approx([0.1, 0.05])
+    # the seeds differ by 0.001 more from size to size
+    half_width = 4.302653 * 0.001 / math.sqrt(3)
+    assert [gain.half_width for gain in curve.gains] == pytest.approx([half_width] * 2, rel=1e-5)
+    # the second doubling gained half of the first: so the next gains half of the second
+    assert curve.next_gain == pytest.approx(0.025)
+
+
+def test_nothing_is_predicted_from_a_gain_that_is_not_clear():
+    noisy = interval([0.05, -0.04, 0.02])
+    assert noisy is not None
+    points = tuple(Point(share, 10, noisy) for share in (0.5, 1.0))
+    assert Curve(points, (noisy,), False).next_gain is None
+    worse = curve_from(values(0.65, 0.6, 0.5), [25, 50, 100], by_classes=False)
+    assert worse is not None
+    assert worse.next_gain is None
+
+
+def test_a_curve_without_a_size_is_no_curve():
+    assert curve_from([{}, *values(0.6, 0.65)], [25, 50, 100], by_classes=False) is None

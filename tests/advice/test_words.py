@@ -1,0 +1,152 @@
+"""The sentences say what was measured, how sure it is, and when it cannot be told; on planted finalists."""
+
+import pytest
+
+from lossgauge.advice.candidates import Batching
+from lossgauge.advice.halving import Score
+from lossgauge.advice.phases import curve_from
+from lossgauge.advice.preparation import Prepared
+from lossgauge.advice.question import Fit, Question, base_plan
+from lossgauge.advice.schedule import Schedule
+from lossgauge.advice.verdict import other_goals, training, verdict
+from lossgauge.advice.words import Outcome, sentences, settings_in_words
+from lossgauge.plan.loss import LossPlan
+from tests.support.planted_finals import DATASET, finals
+from tests.support.studies import fake_features
+
+CLEAR = {
+    "triplet": [0.70, 0.71, 0.705],
+    "scl": [0.60, 0.612, 0.604],
+    "ccl": [0.50, 0.51, 0.507],
+}
+CLOSE = {**CLEAR, "triplet": [0.61, 0.60, 0.62]}
+CURVES = {"triplet": [0.3, 0.5, 0.7], "scl": [0.3, 0.68, 0.69], "ccl": [0.3, 0.5, 0.5]}
+
+
+def told(
+    levels=CLEAR, *, goal="ranking", frozen=0.5, rows=40, curve=None, complete=True, curves=CURVES
+):
+    """Topic → sentence."""
+    view = finals(levels, frozen=frozen, curves=curves)
+    question = Question("planted", goal)
+    plan = base_plan(
+        question._replace(data="digits"),
+        epochs=3,
+        fit=Fit(),
+        losses=[LossPlan(name=name) for name in levels],
+    )
+    features = fake_features(rows=40)
+    outcome = Outcome(
+        question=question,
+        prepared=Prepared(
+            features,
+            plan,
+            [Batching("random", 32)],
+            Schedule(6, (1, 3), 2.0),
+            max(rows, len(features.labels)),
+            [],
+            0.0,
+        ),
+        plan=plan,
+        verdict=verdict(view, DATASET, goal),
+        training=training(view, DATASET, verdict(view, DATASET, goal).best, question.metric),
+        others=other_goals(view, DATASET, goal),
+        standing=[Score(0, "triplet", 0.7), Score(1, "scl", 0.6)],
+        curve=curve,
+        trials=20,
+        seeds=len(next(iter(levels.values()))),
+        queries=20,
+        complete=complete,
+    )
+    return {of.topic: of.text.replace("\u00a0", " ") for of in sentences(outcome)}
+
+
+def test_a_clear_winner_is_named_with_its_interval_and_its_runner_up():
+    words = told()
+    assert words["Train?"].startswith("Yes. MAP@R is 50.0 % with the frozen features and 70.5 %")
+    assert "take triplet" in words["Loss"]
+    assert words["Loss"].endswith("clearly better than scl and ccl.")
+    assert words["Runner-up"].startswith("scl:")
+    assert "−10.0 ±" in words["Runner-up"]
+    assert "triplet is first, clearly" in words["Rule of thumb"]
+    assert "triplet is first by" not in words["What would change this"]  # by speed it is scl
+    assert "it is scl" in words["What would change this"]
+
+
+def test_what_cannot_be_told_is_said_and_what_would_tell():
+    words = told(CLOSE)
+    assert "cannot be told" in words["Loss"]
+    assert "seeds" in words["What would change this"]
+    assert "clearly" not in words["Rule of thumb"].replace("though not clearly", "")
+
+
+def test_one_seed_is_not_enough():
+    words = told({loss: values[:1] for loss, values in CLEAR.items()})
+    assert "One seed shows no spread" in words["Loss"]
+    assert "cannot be told from 1 seed" in words["Train?"]
+    assert "More minutes" in words["What would change this"]
+
+
+def test_better_frozen_features_are_kept():
+    words = told(frozen=0.9)
+    assert words["Train?"].startswith("No, keep the frozen features")
+    assert words["Loss"].startswith("If you train all the same")
+
+
+def test_an_open_question_of_training_is_open():
+    assert told(frozen=0.7052)["Train?"].startswith("It cannot be told from 3 seeds")
+
+
+@pytest.mark.parametrize(
+    ("goal", "words"),
+    [("top1", "R@1 80.5 %"), ("diversity", "intra 0.200"), ("speed", "epochs over 3 seeds")],
+)
+def test_each_goal_has_its_own_quantity(goal, words):
+    assert words in told(goal=goal)["Loss"]
+
+
+def test_a_comparison_with_nothing_is_none():
+    words = told({"triplet": CLEAR["triplet"]})
+    assert "There is no comparison: no other loss was run with seeds" in words["Loss"]
+    assert "Runner-up" not in words
+
+
+def test_a_sample_and_a_stop_are_stated():
+    words = told(rows=5_000, complete=False)
+    assert "sample of" in words["What was tried"]
+    assert "5,000 rows" in words["What was tried"]
+    assert "the answer so far" in words["What was tried"]
+    assert "All 5,000 rows instead of a sample" in words["What would change this"]
+
+
+def curve(*means):
+    values = [
+        {seed: mean + 0.001 * (n + 1) * (seed - 1) for seed in range(3)}
+        for n, mean in enumerate(means)
+    ]
+    return curve_from(values, [25, 50, 100], by_classes=False)
+
+
+def test_the_learning_curve_says_what_a_doubling_gains_or_that_it_does_not():
+    rising = told(curve=curve(0.5, 0.6, 0.65))["More labelled data"]
+    assert "the last doubling gained +5.0" in rising
+    assert "one more may gain about 2.5" in rising
+    falling = told(curve=curve(0.7, 0.65, 0.6))["More labelled data"]
+    assert "does not help" in falling
+    flat = told(curve=curve(0.6, 0.6, 0.6001))["More labelled data"]
+    assert "cannot be told" in flat
+    assert told()["More labelled data"].startswith("Not measured")
+
+
+def test_settings_are_said_in_words():
+    plan = LossPlan(
+        name="triplet",
+        settings={"margin": 0.1, "learning_rate": 0.01, "batch_size": 32, "sampler": "random"},
+    )
+    assert (
+        settings_in_words(plan.settings) == "margin 0.1, learning rate 0.01, batches of 32 (random)"
+    )
+
+
+def test_scope_is_always_said():
+    assert "a linear head on frozen features" in told()["Scope"]
