@@ -54,7 +54,6 @@ LINES: dict[str, Line] = {
             f"lossgauge study demo {QUICK} --dry-run --set tune.trials=20",
         )
     ),
-    "--set images=none": Line((f"lossgauge study demo {QUICK} --dry-run --set images=none",)),
     "--set sensitivity=0.25,0.5,2,4": Line(
         (
             f"lossgauge study my.yaml --set losses=triplet --set sensitivity=0.25,2 {ONE_EPOCH}",
@@ -138,6 +137,9 @@ LINES: dict[str, Line] = {
     ),
     "lossgauge advise embeddings:x.npz --goal top1 --minutes 5": Line(
         ("lossgauge advise embeddings:x.npz --goal top1 --minutes 5 --dry-run",)
+    ),
+    "lossgauge advise orl-faces --minutes 5": Line(
+        ("lossgauge advise orl-faces --minutes 5 --dry-run",)
     ),
     "lossgauge advise digits --dry-run": Line(
         ("lossgauge advise digits --backbone pixels --dry-run",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ class Advice:
         yield ""
         yield from self.code.splitlines()
         yield f"study file: {Path(self.study).parent / 'winner.yaml'}"
+        command = ("lossgauge", "head", self.study, "--loss", self.run.loss)
+        yield f"take its head along: {shlex.join(command)}"
         if self.page is not None:
             yield f"report: {self.page}"
 
