@@ -209,6 +209,7 @@ def _features(
             name,
             backbone,
             split=view.plan.get("split"),
+            sample=view.plan.get("sample"),
             embeddings_name=view.plan.get("embeddings_name", "embeddings"),
             labels_name=view.plan.get("labels_name", "labels"),
             progress=progress,

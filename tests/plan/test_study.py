@@ -62,7 +62,13 @@ def test_settings_can_be_changed_on_the_command_line():
 def test_the_study_file_of_the_docs_is_one():
     text = (Path(__file__).parents[2] / "docs" / "run-a-study.md").read_text(encoding="utf-8")
     plan = parse_plan(text.split("```yaml\n")[1].split("```")[0])
-    assert [loss.name for loss in plan.losses] == ["triplet", "scl", "info_nce", "my_loss.py:Pull"]
+    assert [loss.name for loss in plan.losses] == [
+        "triplet",
+        "scl",
+        "n_pair",
+        "info_nce",
+        "my_loss.py:Pull",
+    ]
     assert plan.tune.trials == 20
 
 
