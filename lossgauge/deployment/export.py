@@ -214,7 +214,6 @@ def _features(
             labels_name=view.plan.get("labels_name", "labels"),
             progress=progress,
             download=download,
-            sample=view.plan.get("sample"),
         )
     except DataError as error:
         if data is not None or ":" not in planned:
