@@ -135,18 +135,12 @@ LINES: dict[str, Line] = {
     "lossgauge advise folder:photos": Line(
         only_parsed="takes minutes: tests/advice runs it on a few rows"
     ),
-    "lossgauge advise folder:faces": Line(only_parsed="as folder:photos"),
     "lossgauge advise orl-faces --minutes 5": Line(only_parsed="as folder:photos"),
     "lossgauge advise fashion-mnist --minutes 10": Line(only_parsed="as folder:photos"),
     "lossgauge advise embeddings:x.npz --goal top1 --minutes 5": Line(
         ("lossgauge advise embeddings:x.npz --goal top1 --minutes 5 --dry-run",)
     ),
-    "lossgauge advise orl-faces --minutes 5": Line(
-        ("lossgauge advise orl-faces --minutes 5 --dry-run",)
-    ),
-    "lossgauge advise digits --dry-run": Line(
-        ("lossgauge advise digits --backbone pixels --dry-run",)
-    ),
+    "lossgauge advise digits --dry-run": Line(only_parsed="tests/advice makes dry runs"),
     "lossgauge study winner.yaml": Line(
         only_parsed="written by `lossgauge advise`: tests/advice reads it as a study"
     ),

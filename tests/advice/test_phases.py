@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from lossgauge.advice.question import Question
 from lossgauge.errors import DataError, InputError, LossgaugeError
 from lossgauge.files import write_json
 from lossgauge.plan.yaml_file import load_plan
+from lossgauge.report.output import write_page
 from lossgauge.results.reader import read_study
 from tests.support.command_line import assert_refused, run_cli
 from tests.support.studies import write_vectors
@@ -39,8 +41,9 @@ def with_schedule(folder, question, *, candidates=1, epochs=3):
 
 @pytest.fixture(autouse=True, scope="module")
 def few_runs():
-    """Two losses with two seeds each, and no more seeds."""
+    """Two losses with two seeds each, no more seeds, and no page: it takes a second, and it is the one of any study."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lossgauge.advice.phases.write_page", lambda view, path, claims: path)
         patch.setattr("lossgauge.advice.phases.FINALISTS", 2)
         patch.setattr("lossgauge.advice.phases.SEEDS", 2)
         patch.setattr("lossgauge.advice.phases.MORE_SEEDS", ())
@@ -94,13 +97,7 @@ def test_the_search_is_successive_halving_with_equal_epochs(answered):
     assert sorted(epochs) == [1] * 7 + [3] * 7
 
 
-@pytest.fixture
-def no_page(monkeypatch):
-    """The page takes a second, and it is the one of any study."""
-    monkeypatch.setattr("lossgauge.advice.phases.write_page", lambda view, path, claims: path)
-
-
-def test_the_same_question_again_repeats_no_run_and_gives_the_same_answer(answered, no_page):
+def test_the_same_question_again_repeats_no_run_and_gives_the_same_answer(answered):
     question, folder, advice = answered
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/runs/*")}
     again = advise(question, folder, jobs=1)
@@ -190,14 +187,16 @@ def test_too_little_data_is_one_clear_error(tmp_path, labels, words):
 
 
 @pytest.mark.slow
-def test_three_rows_of_each_of_many_classes_are_enough(tmp_path):
-    """Test classes are unseen in training, so whole classes are held out."""
+def test_three_rows_of_each_of_many_classes_are_enough(tmp_path, monkeypatch):
+    """Test classes are unseen in training, so whole classes are held out. With the page."""
+    monkeypatch.setattr("lossgauge.advice.phases.write_page", write_page)
     data = vectors(tmp_path / "x.npz", np.repeat(np.arange(120), 3))
     question = Question(data)
     folder = with_schedule(tmp_path / "out", question, epochs=1)
     advice = advise(question, folder, jobs=1)
     assert advice.settings["sampler"] == "m_per_class"
     assert load_plan(folder / "winner.yaml").samples_per_class == 2
+    assert advice.loss in Path(advice.page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +251,7 @@ def test_a_dry_run_of_a_folder_tries_a_few_images_and_extracts_nothing(tmp_path,
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_command_prints_the_answer_as_text_and_as_json(answered, no_page):
+def test_the_command_prints_the_answer_as_text_and_as_json(answered):
     question, folder, advice = answered
     line = ("advise", question.data, "--out", folder, "--quiet")
     text = run_cli(*line)
