@@ -165,7 +165,7 @@ def _without_rate(count: int) -> Finding:
         f"the learning rate was 0 in all {count} updates",
         "above 0 after the warm-up",
         why="The weights stay as they are.",
-        advice="set `lr` above 0, and look at the scheduler: `print(scheduler.get_last_lr())`",
+        advice="set `lr` above 0, and look at what the scheduler gives: `scheduler.get_last_lr()`",
     )
 
 

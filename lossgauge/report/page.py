@@ -107,7 +107,10 @@ def _contents(content: Record) -> list[Entry]:
         ("your-data", "Your data", content["your_data"]),
         ("details", "The answer in detail", content["answers"]),
         ("health-warnings", "Is this normal?", content["health_warnings"]),
-        *((f"set-{n}", section.dataset, True) for n, section in enumerate(sections, start=1)),
+        *(
+            (f"set-{n}", f"{section.dataset}: tables, curves", True)
+            for n, section in enumerate(sections, start=1)
+        ),
         ("overview", "At a glance", len(sections) > 1),
         ("ranks", "Ranks", content["ranks"]),
         ("tuned", "Tuned and default", content["tunings"]),

@@ -181,6 +181,7 @@ def _geometry(intra: float) -> Record:
         "alignment": 2 * intra,
         "uniformity": -2.4,
         "class_count": 10,
+        "sample_count": 200,
     }
     return {f"{side}_{name}": value for side in ("train", "test") for name, value in both.items()}
 

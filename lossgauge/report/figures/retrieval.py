@@ -102,7 +102,8 @@ def note(view: StudyView, dataset: str) -> str:
             text = f"{COLUMNS[column].title} {shown(level.value, 'percent')}"
             values.setdefault(level.dash, []).append(text)
     lines = [f"{words[dash]} ({', '.join(texts)})." for dash, texts in values.items()]
-    return " ".join([*lines, "An interval wider than its panel is cut at the edge."])
+    start = "Bars: 95 % intervals, cut at the edge of the panel."
+    return " ".join([start, *lines])
 
 
 def numbers(view: StudyView, dataset: str) -> list[Numbers]:
@@ -140,7 +141,10 @@ def _mark(view: StudyView, loss: Loss, over: Interval, y: float) -> Trace:
         "x": [five_digits(over.mean)],
         "y": [y],
         "error_x": {
-            "array": [five_digits(over.half_width or 0.0)],
+            # a share is between 0 and 1, and so is what is drawn of its interval
+            "array": [five_digits(min(over.half_width or 0.0, max(0.0, 1 - over.mean)))],
+            "arrayminus": [five_digits(min(over.half_width or 0.0, over.mean))],
+            "symmetric": False,
             "color": transparent(color, 0.7),
             "thickness": 2,
             "width": 0,

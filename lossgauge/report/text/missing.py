@@ -46,12 +46,19 @@ def missing(view: StudyView) -> Missing:
     lost += [f"{counted(left_out, 'dataset')} left out"] if left_out else []
     lost += [f"{counted(notes, 'note')} on the data"] if notes else []
     return Missing(
-        (counted(len(view.datasets), "dataset"), words),
+        (counted(len(view.datasets), "dataset"), *_losses_and_seeds(view), words),
         tuple(lost),
         tuple((_run(view, row), str(row.get("error") or "")) for row in results.failures),
         tuple(_failed_trials(view)),
         tuple(_waiting(view, unscheduled)),
     )
+
+
+def _losses_and_seeds(view: StudyView) -> tuple[str, ...]:
+    seeds = len({row["seed"] for row in view.results.summaries})
+    if not view.losses or not seeds:
+        return ()
+    return counted(len(view.losses), "loss"), counted(seeds, "seed")
 
 
 def datasets_left_out(view: StudyView) -> list[Record]:

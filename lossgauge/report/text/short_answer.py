@@ -44,10 +44,8 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
         if better := of.gained("better"):
             take, by = _best_of(view, dataset, of, better)
             tie = " (no clear difference)" if len(take) > 1 else ""
-            titles = " and ".join(one.title for one in by)
-            best = [max(one.means[loss] for loss in take) for one in by]
-            levels = [max(one.levels.values()) for one in by]
-            words = f"{where}, train with {_either(take)}{tie}: best by {titles}, {_shares(best)} against {_shares(levels)} without training."
+            gains = " and ".join(_rise(one, take[0]) for one in by)
+            words = f"{where}, train with {_either(take)}{tie}: {gains}."
             return Verdict(dataset, "train", take, words)
     lead = of_all[0]
     if all(decision.p_value is None for decision in lead.decisions.values()):
@@ -60,7 +58,8 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
             numbers = f"{lead.title} {shown(lead.levels[reference], 'percent')} against at most {shown(max(lead.means.values()), 'percent')}"
             words = f"{where}, do not train: the {reference} beat every loss ({numbers})."
             return Verdict(dataset, "do not train", (), words)
-    numbers = f"{lead.title} at most {shown(max(lead.means.values()), 'percent')} against {_shares([max(lead.levels.values())])}"
+    top = max(lead.means, key=lambda loss: lead.means[loss])
+    numbers = f"{lead.title} {shown(max(lead.levels.values()), 'percent')} without training, {shown(lead.means[top], 'percent')} with {_short(display_name(top))}"
     if nothing_helps(of_all):
         words = (
             f"{where}, do not train: no loss is clearly better than {lead.references} ({numbers})."
@@ -125,8 +124,10 @@ def _leading(view: StudyView, dataset: str, of: Compared, losses: Sequence[Loss]
     return [loss for loss in losses if loss in may_be]
 
 
-def _shares(values: Sequence[float]) -> str:
-    return " and ".join(shown(value, "percent") for value in values)
+def _rise(of: Compared, loss: Loss) -> str:
+    """`R@1 89.6 % → 95.0 %`: the better space without training, and the loss that is named first."""
+    before = shown(max(of.levels.values()), "percent")
+    return f"{of.title} {before} → {shown(of.means[loss], 'percent')}"
 
 
 def _most_often(verdicts: Sequence[Verdict]) -> str:
