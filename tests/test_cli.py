@@ -17,6 +17,7 @@ import lossgauge
 from lossgauge import cli
 from lossgauge.backbones import BACKBONES
 from lossgauge.claims.verdicts import STATUSES
+from lossgauge.cli import arguments, lists
 from lossgauge.errors import InputError
 from lossgauge.integrations import EXPORTERS
 from lossgauge.plan.yaml_file import built_in_studies
@@ -371,8 +372,8 @@ def test_an_empty_argument_is_refused_by_every_command(place, monkeypatch, capsy
 def test_no_name_at_all_is_no_name_of_every_entry_of_the_cache(place):
     (place / "cache" / "digits-pixels-0123456789abcdef").mkdir(parents=True)
     with pytest.raises(InputError, match="the cache has no entry ''"):
-        cli._cached([""])
-    assert [folder.name for folder in cli._cached(["dig"])] == ["digits-pixels-0123456789abcdef"]
+        lists._cached([""])
+    assert [folder.name for folder in lists._cached(["dig"])] == ["digits-pixels-0123456789abcdef"]
 
 
 @pytest.mark.parametrize("command", ["study demo --out", "report", "features digits --backbone"])
@@ -440,10 +441,10 @@ def test_the_completion_of_a_shell_is_shown(monkeypatch, capsys, shell):
 
 
 def test_what_a_shell_completes_is_what_there_is():
-    assert list(cli.STUDIES) == built_in_studies()
-    assert tuple(EXPORTERS) == cli.FORMATS
-    assert cli.VERDICTS == STATUSES
-    assert set(cli.BACKBONES) == set(BACKBONES)
+    assert list(arguments.STUDIES) == built_in_studies()
+    assert tuple(EXPORTERS) == arguments.FORMATS
+    assert arguments.VERDICTS == STATUSES
+    assert set(arguments.BACKBONES) == set(BACKBONES)
 
 
 def test_quiet_shows_the_result_alone(place, monkeypatch, capsys):
@@ -481,7 +482,7 @@ def test_no_command_at_all_shows_the_help(monkeypatch, capsys):
 
 
 def test_all_that_is_printed_goes_through_one_function():
-    package = Path(cli.__file__).parent
+    package = Path(cli.__file__).parents[1]
     printed = [
         f"{path.name}: {line.strip()}"
         for path in package.rglob("*.py")
@@ -489,7 +490,7 @@ def test_all_that_is_printed_goes_through_one_function():
         if re.search(r"\b(typer\.echo|print|click\.echo|console\.print|_console\.print)\(", line)
     ]
     assert printed == [
-        "cli.py: typer.echo(safe(line), err=err)",
+        "program.py: typer.echo(safe(line), err=err)",
         "progress_bars.py: self._progress.console.print(Text(one_line(words)))",
         "progress_bars.py: self._console.print(Text(one_line(words)), soft_wrap=True)",
     ]

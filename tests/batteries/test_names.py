@@ -235,7 +235,7 @@ SCREEN = """
 import json, sys
 from pathlib import Path
 from rich.console import Console
-from lossgauge.cli import say
+from lossgauge.cli.program import say
 from lossgauge.study.progress_bars import progress_on
 names = json.loads(Path(sys.argv[1]).read_text())
 say("begin")

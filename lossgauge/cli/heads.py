@@ -1,0 +1,142 @@
+"""Commands about a trained head outside of its study: `head`, `embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lossgauge import startup, stopping
+from lossgauge.cli.arguments import (
+    BACKBONES,
+    Download,
+    EmbeddingsName,
+    Folder,
+    LabelsName,
+    Quiet,
+    completes,
+)
+from lossgauge.cli.last_lines import features_stopped, stopped
+from lossgauge.cli.program import app, say, say_damage
+
+
+@app.command(
+    rich_help_panel="A trained head",
+    epilog="Examples: `lossgauge head lossgauge-results/demo --dataset digits` · `lossgauge head FOLDER --loss triplet --seed 0 --out head --onnx`",
+)
+def head(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("head"),
+    dataset: Annotated[
+        str | None, typer.Option(help="The dataset, if the study has several.")
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="The loss, as the report names it. Default: the best by validation, else by the test side."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The seed. Default: the best by validation, else the first."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="folder:PATH|embeddings:PATH",
+            help="Where the dataset lies now, if it is not where the study found it.",
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            help="Export a narrower head: so many principal directions of the embeddings. Default: all."
+        ),
+    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write head.onnx.")] = False,
+    quiet: Quiet = False,
+    download: Download = False,
+) -> None:
+    """Export a trained head: its weights with a manifest; and show its score thresholds and what its width costs.
+
+    The data of the study, or their features in the cache, must be on this machine.
+    """
+    stopping.describe = stopped
+    with startup.imports():
+        from lossgauge.deployment.export import export_head
+        from lossgauge.results.reader import read_study
+        from lossgauge.study.progress_bars import show_progress
+
+    view = read_study(folder)
+    say_damage(view)
+    with stopping.orderly(), show_progress(quiet=quiet) as progress:
+        exported = export_head(
+            view,
+            out,
+            dataset=dataset,
+            loss=loss,
+            seed=seed,
+            data=data,
+            width=width,
+            onnx=onnx,
+            download=download,
+            progress=progress,
+        )
+    for line in exported.lines():
+        say(line)
+
+
+@app.command(
+    rich_help_panel="A trained head",
+    epilog="Examples: `lossgauge embed folder:photos --head head --out photos.npz` · `lossgauge embed embeddings:features.npy --head head "
+    "--backbone efficientnet-lite0`",
+)
+def embed(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="folder:PATH with images, embeddings:PATH with features, or a name from `lossgauge datasets`."
+        ),
+    ],
+    head_folder: Annotated[
+        Path, typer.Option("--head", help="The folder that `lossgauge head` wrote.")
+    ] = Path("head"),
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("embeddings.npz"),
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="The head's backbone, if it has another place here; or the one that the rows of embeddings:PATH come from.",
+            autocompletion=completes(*BACKBONES),
+        ),
+    ] = None,
+    embeddings_name: EmbeddingsName = "embeddings",
+    labels_name: LabelsName = "labels",
+    quiet: Quiet = False,
+    download: Download = False,
+) -> None:
+    """Apply an exported head to images or features, and write the embeddings with their labels and ids."""
+    stopping.describe = features_stopped
+    with startup.imports():
+        from lossgauge.deployment.embedding import embed_data
+        from lossgauge.deployment.head import load_head
+        from lossgauge.study.progress_bars import show_progress
+
+    loaded = load_head(head_folder)
+    with stopping.orderly(), show_progress(quiet=quiet) as progress:
+        written = embed_data(
+            loaded,
+            data,
+            out,
+            backbone=backbone,
+            embeddings_name=embeddings_name,
+            labels_name=labels_name,
+            download=download,
+            progress=progress,
+        )
+    for note in written.notes:
+        say(f"note: {note}")
+    labels = "labels" if written.has_labels else "no labels"
+    say(
+        f"embeddings: {written.path} ({written.row_count:,} rows of {written.embedding_size} numbers, {labels})"
+    )
