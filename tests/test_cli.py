@@ -17,7 +17,8 @@ import lossgauge
 from lossgauge import cli
 from lossgauge.backbones import BACKBONES
 from lossgauge.claims.verdicts import STATUSES
-from lossgauge.cli import arguments, lists
+from lossgauge.cli import arguments as shared
+from lossgauge.cli import lists
 from lossgauge.errors import InputError
 from lossgauge.integrations import EXPORTERS
 from lossgauge.plan.yaml_file import built_in_studies
@@ -441,10 +442,10 @@ def test_the_completion_of_a_shell_is_shown(monkeypatch, capsys, shell):
 
 
 def test_what_a_shell_completes_is_what_there_is():
-    assert list(arguments.STUDIES) == built_in_studies()
-    assert tuple(EXPORTERS) == arguments.FORMATS
-    assert arguments.VERDICTS == STATUSES
-    assert set(arguments.BACKBONES) == set(BACKBONES)
+    assert list(shared.STUDIES) == built_in_studies()
+    assert tuple(EXPORTERS) == shared.FORMATS
+    assert shared.VERDICTS == STATUSES
+    assert set(shared.BACKBONES) == set(BACKBONES)
 
 
 def test_quiet_shows_the_result_alone(place, monkeypatch, capsys):
