@@ -12,6 +12,7 @@ from lossgauge.diagnostics.variance import Geometry, PerClass
 from lossgauge.health.finding import Finding, worst_first
 from lossgauge.health.space import space_findings
 from lossgauge.health.training import training_findings
+from lossgauge.plan.loss import LossPlan
 from lossgauge.results.columns import SETTING
 from lossgauge.stats.intervals import known
 from lossgauge.types import Record
@@ -41,10 +42,20 @@ def run_findings(
             for name, value in row.items()
             if name.startswith(SETTING) and value is not None
         },
-        batch_size=_whole(plan.get("batch_size")),
+        batch_size=_batch_size(plan, row),
         class_count=_whole(row.get("train_class_count")),
     )
     return worst_first(found)
+
+
+def _batch_size(plan: Mapping[str, object], row: Record) -> int | None:
+    """The batch size of the loss in the plan, else that of the study."""
+    losses = plan.get("losses")
+    for one in losses if isinstance(losses, Sequence) else ():
+        loss = LossPlan.model_validate(one)
+        if loss.title in (row.get("base"), row.get("loss")) and loss.batch_size is not None:
+            return loss.batch_size
+    return _whole(plan.get("batch_size"))
 
 
 def _test_space(row: Record, classes: Sequence[Record]) -> Geometry | None:

@@ -54,6 +54,21 @@ def test_rows_of_epochs_and_settings_reach_the_rules():
     assert names_of({"setting_temperature": 20.0}, loss="info_nce") == ["temperature"]
 
 
+def test_a_loss_is_judged_by_its_own_batch_size():
+    own = {"name": "info_nce", "settings": {"temperature": 0.726, "batch_size": 20}}
+    row = {"base": "info_nce(temperature=0.726, batch_size=20)", "setting_temperature": 0.726}
+    row["train_class_count"] = 5
+    epochs = [{"epoch": n, "loss_value": 1.5 - 0.001 * n} for n in range(1, 30)]
+    reference = {}
+    for batch_size in (64, 20):
+        plan = {"batch_size": 64, "losses": [own] if batch_size == 20 else []}
+        found = run_findings(row, epochs, plan=plan, loss="info_nce")
+        reference[batch_size] = next(f for f in found if f.name == "loss-floor").reference
+    # a perfect space of 5 classes with 4 rows each in a batch has log(1 + 16·e^(−1.25/0.726)) = 1.351
+    assert "1.35" in reference[20]
+    assert "1.35" not in reference[64]
+
+
 def test_a_finding_counts_if_more_than_half_of_the_seeds_have_it():
     results = make_results(datasets=("b",))
     of = [r for r in results.summaries if r["loss"] == "triplet"]
