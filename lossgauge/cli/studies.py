@@ -203,14 +203,14 @@ def report(
         list[str] | None,
         typer.Option(
             "--format",
-            help="Write the paper's tables instead: md, latex or csv. May be given several times.",
+            help="Write the paper's tables instead: md, latex or csv; several as md,csv.",
             autocompletion=completes("md", "latex", "csv"),
         ),
     ] = None,
     figures: Annotated[
         list[str] | None,
         typer.Option(
-            help="Write the paper's figures instead: pdf, svg or png. May be given several times.",
+            help="Write the paper's figures instead: pdf, svg or png; several as pdf,png.",
             autocompletion=completes("pdf", "svg", "png"),
         ),
     ] = None,
@@ -222,7 +222,7 @@ def report(
     if formats or figures:
         if own:
             raise InputError("--claims has no effect with --format and --figures; leave it out")
-        say(f"written: {_write_paper(folder, out, formats or [], figures or [])}")
+        say(f"written: {_write_paper(folder, out, _words(formats), _words(figures))}")
         return
     say(f"report: {_write_report(folder, out, own, full=full)[1]}")
 
@@ -378,6 +378,11 @@ def _write_report(
     say_damage(view)
     with stopping.orderly():
         return view, write_page(view, out or folder / "report.html", claims, full=full)
+
+
+def _words(values: list[str] | None) -> list[str]:
+    """`--figures svg,png` as `--figures svg --figures png`."""
+    return [word for value in values or () for word in value.split(",")]
 
 
 def _write_paper(folder: Path, out: Path | None, formats: list[str], figures: list[str]) -> Path:
