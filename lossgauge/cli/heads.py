@@ -34,7 +34,7 @@ def head(
     loss: Annotated[
         str | None,
         typer.Option(
-            help="The loss, as the report names it. Default: the best by validation, else by the test side."
+            help="The loss, as the report names it, or without its settings if that is unique. Default: the best by validation, else by the test side."
         ),
     ] = None,
     seed: Annotated[
