@@ -12,12 +12,16 @@ from PIL import Image
 
 from lossgauge.backbones import load_backbone
 from lossgauge.data import feature_blocks, load_dataset
+from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import features
 from lossgauge.deployment import rows as rows_module
 from lossgauge.deployment.embedding import embed_data, write_npz
 from lossgauge.deployment.head import ExportedHead, load_head
 from lossgauge.deployment.rows import named
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import CacheError, DataError, DiskError, InputError
+from lossgauge.results.reader import read_study
+from lossgauge.study.run.measure import ranked
 from tests.deployment.conftest import Place
 
 
@@ -53,6 +57,34 @@ def test_a_dataset_gives_the_embeddings_of_its_study(digits_head, tmp_path):
     assert table["labels"].tolist() == images.labels.tolist()
     assert table["ids"].tolist() == list(images.ids)
     assert (written.row_count, written.embedding_size, written.has_labels) == (1797, 16, True)
+
+
+def test_frozen_features_have_length_1_and_with_a_head_are_those_of_its_study(place, tmp_path):
+    given, data = table_of(place.vectors), f"embeddings:{place.vectors}"
+    head, out = load_head(place.head), tmp_path / "frozen.npz"
+    for of, mean in ((None, np.zeros(24)), (head, head.center.numpy())):
+        written = embed_data(of, data, out, frozen=True)
+        assert (written.row_count, written.embedding_size, written.has_labels) == (360, 24, True)
+        found = table_of(out)
+        assert found["labels"].tolist() == given["labels"].tolist()
+        for row, expected in zip(found["embeddings"], given["embeddings"] - mean, strict=True):
+            assert np.abs(row - expected / np.sqrt((expected**2).sum())).max() < 1e-6
+    view = read_study(place.linear)
+    (frozen,) = (r for r in view.references(view.datasets[0]) if r["reference"] == FROZEN)
+    assert head.manifest.head.centered
+    test = load_embeddings(place.vectors).test
+    rows, labels = torch.from_numpy(found["embeddings"])[test], torch.from_numpy(found["labels"])
+    assert ranked(rows, labels[test]).map_at_r == pytest.approx(frozen["map_at_r"], abs=1e-6)
+    with pytest.raises(InputError, match="need a head"):
+        embed_data(None, data, out)
+
+
+def test_frozen_features_of_images_are_those_of_the_named_backbone(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(place.cache))
+    embed_data(None, "digits", tmp_path / "out.npz", backbone="pixels", frozen=True)
+    whole = features(load_dataset("digits"), load_backbone("pixels")).features
+    expected = torch.nn.functional.normalize(whole)
+    assert np.abs(table_of(tmp_path / "out.npz")["embeddings"] - expected.numpy()).max() < 1e-6
 
 
 def test_a_table_of_rows_in_blocks_with_labels_and_ids(place, tmp_path, monkeypatch):
