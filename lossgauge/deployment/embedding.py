@@ -25,6 +25,11 @@ MARK = "head"
 
 FROZEN = "frozen features"
 
+TOO_GOOD = (
+    "score thresholds from this file are too good; take those of the test side, which `lossgauge head` printed and "
+    "manifest.json has"
+)
+
 
 class EmbeddedData(NamedTuple):
     """The file that was written."""
@@ -80,6 +85,9 @@ def embed_data(
         width = head.embedding_size
         blocks = _embedded(head, rows.blocks, data)
     shape = rows.row_count, width
+    notes = rows.notes
+    if rows.training_rows and not frozen:
+        notes = (*notes, f"{rows.training_rows}: {TOO_GOOD}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out)
@@ -89,7 +97,7 @@ def embed_data(
         raise DiskError(
             f"the embeddings cannot be written to {out} ({error.strerror or error}); give another file with --out"
         ) from None
-    return EmbeddedData(out, *shape, rows.labels is not None, rows.notes)
+    return EmbeddedData(out, *shape, rows.labels is not None, notes)
 
 
 def check_place(out: Path) -> None:

@@ -24,6 +24,7 @@ from lossgauge.data import (
 )
 from lossgauge.data.feature_blocks import feature_blocks
 from lossgauge.data.manifest import SUFFIXES
+from lossgauge.data.splits import fingerprint
 from lossgauge.deployment.backbone import check_stated
 from lossgauge.deployment.head import ExportedHead
 from lossgauge.diagnosis.source import Source, from_files
@@ -50,6 +51,8 @@ class FeatureRows(NamedTuple):
     blocks: Iterator[Float[Tensor, "block width"]]
     """All rows in order, finite, float32. Can be used once."""
     notes: tuple[str, ...]
+    training_rows: str
+    """In words, how many of them the head was trained on; empty if none is known."""
 
 
 def rows_for(
@@ -96,7 +99,15 @@ def rows_for(
         )
     ids = np.array(images.ids)[found.kept]
     blocks = (part for block in found.blocks for part in block.split(BLOCK_ROWS))
-    return FeatureRows(len(found.kept), found.width, labels, ids, blocks, (*images.notes, *notes))
+    return FeatureRows(
+        len(found.kept),
+        found.width,
+        labels,
+        ids,
+        blocks,
+        (*images.notes, *notes),
+        _trained_on(head, images, found.kept),
+    )
 
 
 def named(labels: Int64[np.ndarray, " rows"], names: Mapping[int, str]) -> np.ndarray:
@@ -127,7 +138,15 @@ def _table(head: ExportedHead | None, source: Source) -> FeatureRows:
     _check_width(head, source.width, source.name)
     labels = None if source.labels is None else named(source.labels, source.class_names)
     notes = ("the rows have no labels",) if labels is None else source.notes
-    return FeatureRows(source.row_count, source.width, labels, source.ids, _blocks(source), notes)
+    return FeatureRows(
+        source.row_count,
+        source.width,
+        labels,
+        source.ids,
+        _blocks(source),
+        notes,
+        _by_name(head, f"{EMBEDDINGS}{Path(source.name).name}"),
+    )
 
 
 def _blocks(source: Source) -> Iterator[Tensor]:
@@ -154,7 +173,30 @@ def _toy(head: ExportedHead | None, data: str) -> FeatureRows:
     _check_width(head, width, data)
     labels = named(features.labels.numpy(), features.class_names)
     blocks = iter(features.features.split(BLOCK_ROWS))
-    return FeatureRows(len(labels), width, labels, None, blocks, features.notes)
+    return FeatureRows(
+        len(labels), width, labels, None, blocks, features.notes, _by_name(head, data)
+    )
+
+
+def _trained_on(
+    head: ExportedHead | None, images: ImageSet, kept: Int64[np.ndarray, " rows"]
+) -> str:
+    """The rows of the training side, if these images and their split are those of the head's study."""
+    if head is None:
+        return ""
+    place = np.full(len(images.ids), -1)
+    place[kept] = np.arange(len(kept))
+    train, test = (rows[rows >= 0] for rows in (place[images.train], place[images.test]))
+    ids = [images.ids[number] for number in kept]
+    if fingerprint(ids, images.labels[kept], train, test) == head.manifest.trained.fingerprint:
+        return f"{len(train):,} of {len(kept):,} rows are training rows of the head"
+    return _by_name(head, images.name)
+
+
+def _by_name(head: ExportedHead | None, dataset: str) -> str:
+    if head is None or head.manifest.trained.dataset != dataset:
+        return ""
+    return f"the head was trained on {dataset}, and some of these rows may be its training rows"
 
 
 def _check_width(head: ExportedHead | None, width: int, source: str) -> None:

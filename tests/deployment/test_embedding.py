@@ -87,6 +87,24 @@ def test_frozen_features_of_images_are_those_of_the_named_backbone(place, tmp_pa
     assert np.abs(table_of(tmp_path / "out.npz")["embeddings"] - expected.numpy()).max() < 1e-6
 
 
+def test_rows_that_the_head_was_trained_on_are_named(digits_head, place, tmp_path):
+    out = tmp_path / "out.npz"
+    count = len(load_dataset("digits").train)
+    (note,) = (n for n in embed_data(digits_head, "digits", out).notes if "training rows" in n)
+    assert note.startswith(f"{count} of 1,797 rows are training rows of the head: score thresholds")
+    assert not any(
+        "training" in n for n in embed_data(digits_head, "digits", out, frozen=True).notes
+    )
+    other = images_in(tmp_path / "pets", [f"{c}/{n}.png" for c in ("a", "b") for n in range(4)])
+    assert not any("training" in n for n in embed_data(digits_head, f"folder:{other}", out).notes)
+    # another split or sample of the same data
+    trained = digits_head.manifest.trained.model_copy(update={"fingerprint": "0"})
+    digits_head.manifest = digits_head.manifest.model_copy(update={"trained": trained})
+    assert "some of these rows may be" in embed_data(digits_head, "digits", out).notes[-1]
+    of_table = embed_data(load_head(place.head), f"embeddings:{place.vectors}", out)
+    assert "trained on embeddings:vectors.npz" in of_table.notes[-1]
+
+
 def test_a_table_of_rows_in_blocks_with_labels_and_ids(place, tmp_path, monkeypatch):
     monkeypatch.setattr(rows_module, "BLOCK_ROWS", 7)
     head = load_head(place.head)
