@@ -118,6 +118,9 @@ LINES: dict[str, Line] = {
     "lossgauge embed embeddings:features.npz --backbone pixels --head head --out table.npz": Line(
         only_parsed="run after `embed folder:photos`"
     ),
+    "lossgauge embed folder:photos --frozen --out frozen.npz": Line(
+        ("lossgauge embed digits --backbone pixels --frozen --out frozen.npz",)
+    ),
     "lossgauge embed DATA": Line(only_parsed="as the line before"),
     "lossgauge diagnose photos.npz": Line(("lossgauge diagnose x.npz",)),
     "lossgauge diagnose": Line(("lossgauge diagnose embeddings.npz",)),

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from lossgauge.terminal import wrapped
 from lossgauge.types import Record
 
@@ -72,8 +74,19 @@ class Advice:
         yield f"study file: {Path(self.study).parent / 'winner.yaml'}"
         command = ("lossgauge", "head", self.study, "--loss", self.run.loss)
         yield f"take its head along: {shlex.join(command)}"
+        yield from self._without_a_head()
         if self.page is not None:
             yield f"report: {self.page}"
+
+    def _without_a_head(self) -> Iterator[str]:
+        """The command for the frozen features, where the answer is that they are as good."""
+        if self.train not in ("keep", "equivalent"):
+            return
+        plan = yaml.safe_load(self.yaml)
+        command = ["lossgauge", "embed", *plan["datasets"], "--frozen"]
+        if isinstance(backbone := plan.get("backbone"), str):
+            command += ["--backbone", backbone]
+        yield f"or without a head: {shlex.join([*command, '--out', 'frozen.npz'])}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

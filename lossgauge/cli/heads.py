@@ -34,7 +34,7 @@ def head(
     loss: Annotated[
         str | None,
         typer.Option(
-            help="The loss, as the report names it. Default: the best by validation, else by the test side."
+            help="The loss, as the report names it, or without its settings if that is unique. Default: the best by validation, else by the test side."
         ),
     ] = None,
     seed: Annotated[
@@ -89,7 +89,7 @@ def head(
 
 @app.command(
     rich_help_panel="A trained head",
-    epilog="Examples: `lossgauge embed folder:photos --head head --out photos.npz` · `lossgauge embed embeddings:features.npy --head head "
+    epilog="Examples: `lossgauge embed folder:photos --head head --out photos.npz` · `lossgauge embed folder:photos --frozen --out photos.npz` · `lossgauge embed embeddings:features.npy --head head "
     "--backbone efficientnet-lite0`",
 )
 def embed(
@@ -100,13 +100,21 @@ def embed(
         ),
     ],
     head_folder: Annotated[
-        Path, typer.Option("--head", help="The folder that `lossgauge head` wrote.")
-    ] = Path("head"),
+        Path | None,
+        typer.Option("--head", help="The folder that `lossgauge head` wrote. Default: head."),
+    ] = None,
+    frozen: Annotated[
+        bool,
+        typer.Option(
+            "--frozen",
+            help="Write the features of the backbone, of length 1, and apply no head. With --head, minus the mean that the head subtracts.",
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("embeddings.npz"),
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="The head's backbone, if it has another place here; or the one that the rows of embeddings:PATH come from.",
+            help="The head's backbone, if it has another place here; with --frozen, the one to use (default: efficientnet-lite0); or the one that the rows of embeddings:PATH come from.",
             autocompletion=completes(*BACKBONES),
         ),
     ] = None,
@@ -115,14 +123,23 @@ def embed(
     quiet: Quiet = False,
     download: Download = False,
 ) -> None:
-    """Apply an exported head to images or features, and write the embeddings with their labels and ids."""
+    """Apply an exported head to images or features, and write the embeddings with their labels and ids.
+
+    With --frozen, write the normalised features without a head.
+    """
     stopping.describe = features_stopped
     with startup.imports():
         from lossgauge.deployment.embedding import embed_data
         from lossgauge.deployment.head import load_head
+        from lossgauge.deployment.sentences import frozen_line, head_line
         from lossgauge.study.progress_bars import show_progress
 
-    loaded = load_head(head_folder)
+    place = Path("head") if head_folder is None and not frozen else head_folder
+    loaded = None if place is None else load_head(place)
+    if loaded is None or frozen:
+        say(frozen_line(None if loaded is None else loaded.manifest, place))
+    else:
+        say(f"head: {place} ({head_line(loaded.manifest)})")
     with stopping.orderly(), show_progress(quiet=quiet) as progress:
         written = embed_data(
             loaded,
@@ -131,6 +148,7 @@ def embed(
             backbone=backbone,
             embeddings_name=embeddings_name,
             labels_name=labels_name,
+            frozen=frozen,
             download=download,
             progress=progress,
         )

@@ -89,8 +89,8 @@ def _dataset(view: StudyView, name: str | None) -> str:
     return name
 
 
-def _named(asked: str, runs: Mapping[str, object]) -> str:
-    """The title of the loss, also by another name of it."""
+def _named(asked: str, runs: Mapping[str, tuple[Loss, object]]) -> str:
+    """The title of the loss, also by another name of it, or by its name without settings if no other run has that name."""
     if asked in runs:
         return asked
     try:
@@ -99,6 +99,15 @@ def _named(asked: str, runs: Mapping[str, object]) -> str:
         ours = asked
     if ours in runs:
         return ours
+    of_name = {title: loss for title, (loss, _) in runs.items() if loss.name == ours}
+    # as with the full name, the loss without its tuned settings comes first
+    titles = [title for title, loss in of_name.items() if not loss.tuned] or list(of_name)
+    if len(titles) == 1:
+        return titles[0]
+    if titles:
+        raise InputError(
+            f"the study has {len(titles)} losses with the name {ours}; name one of them with --loss: {'; '.join(titles)}"
+        )
     raise InputError(f"the study has no finished run of the loss {asked!r}{nearest(asked, runs)}")
 
 

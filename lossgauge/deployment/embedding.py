@@ -1,4 +1,4 @@
-"""Apply an exported head to data, block by block, and write the embeddings as one .npz file."""
+"""Apply an exported head to data, or normalise its frozen features, block by block, and write the embeddings as one .npz file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ from lossgauge.deployment.head import WEIGHTS, ExportedHead
 from lossgauge.deployment.rows import rows_for
 from lossgauge.errors import DataError, DiskError, InputError
 from lossgauge.files import atomic_file, remove_leftovers
+from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.study.progress import Progress
 from lossgauge.user_folders import can_be_written
 
 MARK = "head"
-"""The array with the SHA-256 of the head's weights: only files with it are replaced."""
+"""The array with the SHA-256 of the head's weights, or `FROZEN`: only files with it are replaced."""
+
+FROZEN = "frozen features"
+
+TOO_GOOD = (
+    "score thresholds from this file are too good; take those of the test side, which `lossgauge head` printed and "
+    "manifest.json has"
+)
 
 
 class EmbeddedData(NamedTuple):
@@ -34,13 +42,14 @@ class EmbeddedData(NamedTuple):
 
 
 def embed_data(
-    head: ExportedHead,
+    head: ExportedHead | None,
     data: str,
     out: Path,
     *,
     backbone: str | None = None,
     embeddings_name: str = "embeddings",
     labels_name: str = "labels",
+    frozen: bool = False,
     download: bool = False,
     progress: Progress | None = None,
 ) -> EmbeddedData:
@@ -48,10 +57,13 @@ def embed_data(
 
     `data` is a dataset's name, folder:PATH or embeddings:PATH; a folder without classes has no labels. Features of images
     come from the cache, or are extracted into it. `backbone` names the head's backbone where it has another place, or says that the rows of a
-    table are features of it. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
+    table are features of it. `frozen` writes the features themselves, of length 1: minus the mean that the head subtracts, as a study measures
+    its frozen features; without a head, no mean is subtracted, and images are those of `backbone` or of efficientnet-lite0. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
     InputError before any work for a wrong place or another backbone, DataError for data that cannot be read.
     """
     check_place(out)
+    if head is None and not frozen:
+        raise InputError("embeddings need a head; for the features without one, use frozen")
     rows = rows_for(
         head,
         data,
@@ -63,18 +75,29 @@ def embed_data(
     )
     others = {"labels": rows.labels, "ids": rows.ids}
     columns = {name: array for name, array in others.items() if array is not None}
-    columns[MARK] = np.array(head.manifest.files[WEIGHTS].sha256)
-    shape = rows.row_count, head.embedding_size
+    if head is None or frozen:
+        columns[MARK] = np.array(FROZEN)
+        width = rows.width
+        center = torch.zeros(width) if head is None else head.center
+        blocks = _frozen(center, rows.blocks)
+    else:
+        columns[MARK] = np.array(head.manifest.files[WEIGHTS].sha256)
+        width = head.embedding_size
+        blocks = _embedded(head, rows.blocks, data)
+    shape = rows.row_count, width
+    notes = rows.notes
+    if rows.training_rows and not frozen:
+        notes = (*notes, f"{rows.training_rows}: {TOO_GOOD}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out)
         with atomic_file(out) as temporary:
-            write_npz(temporary, _embedded(head, rows.blocks, data), shape, columns)
+            write_npz(temporary, blocks, shape, columns)
     except OSError as error:
         raise DiskError(
             f"the embeddings cannot be written to {out} ({error.strerror or error}); give another file with --out"
         ) from None
-    return EmbeddedData(out, *shape, rows.labels is not None, rows.notes)
+    return EmbeddedData(out, *shape, rows.labels is not None, notes)
 
 
 def check_place(out: Path) -> None:
@@ -135,3 +158,11 @@ def _embedded(head: ExportedHead, blocks: Iterator[Tensor], data: str) -> Iterat
             )
         yield embeddings.numpy()
         done += len(block)
+
+
+@torch.inference_mode()
+def _frozen(center: Tensor, blocks: Iterator[Tensor]) -> Iterator[np.ndarray]:
+    """As the frozen features of a study: minus the mean, of length 1."""
+    for block in blocks:
+        _, directions = norms_and_directions(block - center)
+        yield directions.float().numpy()

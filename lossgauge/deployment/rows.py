@@ -1,4 +1,4 @@
-"""The rows that a head is applied to: features of images, or a table of rows that are features already; in blocks."""
+"""The rows that a head is applied to, or that are kept as they are: features of images, or a table of rows that are features already; in blocks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from lossgauge.backbones import load_backbone
 from lossgauge.data import (
     EMBEDDINGS,
     FOLDER,
@@ -23,12 +24,16 @@ from lossgauge.data import (
 )
 from lossgauge.data.feature_blocks import feature_blocks
 from lossgauge.data.manifest import SUFFIXES
+from lossgauge.data.splits import fingerprint
 from lossgauge.deployment.backbone import check_stated
 from lossgauge.deployment.head import ExportedHead
 from lossgauge.diagnosis.source import Source, from_files
 from lossgauge.errors import DataError, InputError
 from lossgauge.study.progress import Progress
 from lossgauge.types import ImageSet
+
+FROZEN_BACKBONE = "efficientnet-lite0"
+"""Of images without a head, if no other is named."""
 
 BLOCK_ROWS = 4096
 """Rows that the head is applied to at a time."""
@@ -38,6 +43,7 @@ class FeatureRows(NamedTuple):
     """Features for a head, not in memory yet."""
 
     row_count: int
+    width: int
     labels: np.ndarray | None
     """Numbers, or the names of the classes; None if they are not known."""
     ids: np.ndarray | None
@@ -45,10 +51,12 @@ class FeatureRows(NamedTuple):
     blocks: Iterator[Float[Tensor, "block width"]]
     """All rows in order, finite, float32. Can be used once."""
     notes: tuple[str, ...]
+    training_rows: str
+    """In words, how many of them the head was trained on; empty if none is known."""
 
 
 def rows_for(
-    head: ExportedHead,
+    head: ExportedHead | None,
     data: str,
     *,
     backbone: str | None = None,
@@ -57,14 +65,15 @@ def rows_for(
     download: bool = False,
     progress: Progress,
 ) -> FeatureRows:
-    """The features of `data` (a dataset's name, folder:PATH, embeddings:PATH) for this head. Extracts those of images.
+    """The features of `data` (a dataset's name, folder:PATH, embeddings:PATH) for this head, or for none. Extracts those of images.
 
     Everything that does not need the features is checked first. Raises InputError if they are not those of the head's backbone, DataError
     for data that cannot be read.
     """
     check_dataset_name(data)
     if data.startswith(EMBEDDINGS):
-        check_stated(head.manifest, backbone, data)
+        if head is not None:
+            check_stated(head.manifest, backbone, data)
         path = Path(data.removeprefix(EMBEDDINGS))
         source = from_files(
             path, embeddings_name=embeddings_name, labels_name=labels_name, least_rows=1
@@ -72,7 +81,10 @@ def rows_for(
         return _table(head, source)
     if data.startswith(TOY):
         return _toy(head, data)
-    loaded = head.load_backbone(backbone, download=download)
+    if head is None:
+        loaded = load_backbone(backbone or FROZEN_BACKBONE, download=download)
+    else:
+        loaded = head.load_backbone(backbone, download=download)
     images, notes = _images(data, download)
     found = feature_blocks(images, loaded, progress=partial(progress.features, data))
     _check_width(head, found.width, data)
@@ -87,7 +99,15 @@ def rows_for(
         )
     ids = np.array(images.ids)[found.kept]
     blocks = (part for block in found.blocks for part in block.split(BLOCK_ROWS))
-    return FeatureRows(len(found.kept), labels, ids, blocks, (*images.notes, *notes))
+    return FeatureRows(
+        len(found.kept),
+        found.width,
+        labels,
+        ids,
+        blocks,
+        (*images.notes, *notes),
+        _trained_on(head, images, found.kept),
+    )
 
 
 def named(labels: Int64[np.ndarray, " rows"], names: Mapping[int, str]) -> np.ndarray:
@@ -112,13 +132,21 @@ def _images(data: str, download: bool) -> tuple[ImageSet, tuple[str, ...]]:
         return images, (f"the rows have no labels: {error}",)
 
 
-def _table(head: ExportedHead, source: Source) -> FeatureRows:
+def _table(head: ExportedHead | None, source: Source) -> FeatureRows:
     if any(array.dtype.kind != "f" for array in source.arrays):
         raise DataError(f"{source.name}: features must be floats: store them as float32")
     _check_width(head, source.width, source.name)
     labels = None if source.labels is None else named(source.labels, source.class_names)
     notes = ("the rows have no labels",) if labels is None else source.notes
-    return FeatureRows(source.row_count, labels, source.ids, _blocks(source), notes)
+    return FeatureRows(
+        source.row_count,
+        source.width,
+        labels,
+        source.ids,
+        _blocks(source),
+        notes,
+        _by_name(head, f"{EMBEDDINGS}{Path(source.name).name}"),
+    )
 
 
 def _blocks(source: Source) -> Iterator[Tensor]:
@@ -137,17 +165,42 @@ def _blocks(source: Source) -> Iterator[Tensor]:
         first += len(array)
 
 
-def _toy(head: ExportedHead, data: str) -> FeatureRows:
+def _toy(head: ExportedHead | None, data: str) -> FeatureRows:
     features = toy.load(data.removeprefix(TOY))
-    check_stated(head.manifest, features.backbone, data)
-    _check_width(head, features.features.shape[1], data)
+    width = features.features.shape[1]
+    if head is not None:
+        check_stated(head.manifest, features.backbone, data)
+    _check_width(head, width, data)
     labels = named(features.labels.numpy(), features.class_names)
     blocks = iter(features.features.split(BLOCK_ROWS))
-    return FeatureRows(len(labels), labels, None, blocks, features.notes)
+    return FeatureRows(
+        len(labels), width, labels, None, blocks, features.notes, _by_name(head, data)
+    )
 
 
-def _check_width(head: ExportedHead, width: int, source: str) -> None:
-    if width != head.feature_width:
+def _trained_on(
+    head: ExportedHead | None, images: ImageSet, kept: Int64[np.ndarray, " rows"]
+) -> str:
+    """The rows of the training side, if these images and their split are those of the head's study."""
+    if head is None:
+        return ""
+    place = np.full(len(images.ids), -1)
+    place[kept] = np.arange(len(kept))
+    train, test = (rows[rows >= 0] for rows in (place[images.train], place[images.test]))
+    ids = [images.ids[number] for number in kept]
+    if fingerprint(ids, images.labels[kept], train, test) == head.manifest.trained.fingerprint:
+        return f"{len(train):,} of {len(kept):,} rows are training rows of the head"
+    return _by_name(head, images.name)
+
+
+def _by_name(head: ExportedHead | None, dataset: str) -> str:
+    if head is None or head.manifest.trained.dataset != dataset:
+        return ""
+    return f"the head was trained on {dataset}, and some of these rows may be its training rows"
+
+
+def _check_width(head: ExportedHead | None, width: int, source: str) -> None:
+    if head is not None and width != head.feature_width:
         raise InputError(
             f"this head takes {head.feature_width} features ({head.manifest.backbone.name}), but the rows of {source} have "
             f"width {width}: use the features that it was trained on"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossgauge.deployment.costs import Costs, WidthCost
@@ -39,6 +40,17 @@ def head_line(of: Manifest) -> str:
         f"{trained.loss}, seed {trained.seed}, epoch {trained.epoch}, on {trained.dataset}: {of.head.feature_width} features "
         f"({of.backbone.name}) to {of.head.embedding_size} numbers of length 1, {layers}"
     )
+
+
+def frozen_line(of: Manifest | None, place: Path | None) -> str:
+    """What is written where no head is applied."""
+    if of is None:
+        return (
+            "no head: normalised features, no mean subtracted (a study subtracts the mean of its training rows first, unless "
+            "center_features is false: with --head, so does this)"
+        )
+    mean = f"minus the mean in {place}" if of.head.centered else f"no mean, as in {place}"
+    return f"no head: normalised features, {mean}: the frozen features of its study"
 
 
 def measured_line(manifest: Manifest) -> str:

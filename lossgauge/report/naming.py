@@ -95,6 +95,12 @@ def display_name(loss: Loss) -> str:
     return f"{name}, tuned" if loss.tuned else name
 
 
+def short_name(loss: Loss, losses: Iterable[Loss]) -> str:
+    """`display_name` without settings, where no other loss of `losses` has the same name: for headings and charts."""
+    bases = {one.base for one in losses if one.name == loss.name} | {loss.base}
+    return display_name(loss._replace(base=loss.name) if len(bases) == 1 else loss)
+
+
 LONGEST = 18
 """Letters of a name inside a chart."""
 

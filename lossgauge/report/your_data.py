@@ -16,7 +16,7 @@ from lossgauge.errors import CacheError
 from lossgauge.report.class_table import RowLabels, class_rows
 from lossgauge.report.embed_json import embed_json
 from lossgauge.report.figures import embedding_map
-from lossgauge.report.naming import GREY, color_of, display_name
+from lossgauge.report.naming import GREY, color_of, short_name
 from lossgauge.report.your_data_content import (
     ShownSpace,
     class_names,
@@ -79,7 +79,7 @@ def _section(view: StudyView, files: RunFiles, dataset: str) -> DataSection | No
         "classes": names,
         "spaces": [
             {
-                "name": plain(FROZEN if one.loss is None else display_name(one.loss)),
+                "name": plain(FROZEN if one.loss is None else short_name(one.loss, view.losses)),
                 "color": GREY if one.loss is None else color_of(one.loss, view.losses),
                 "table": table_columns(rows, place),
             }
@@ -107,7 +107,7 @@ def _section(view: StudyView, files: RunFiles, dataset: str) -> DataSection | No
         has_examples=examples is not None,
         seed=examples.about.seed if examples else 0,
         losses=tuple(
-            (at, FROZEN if one.loss is None else display_name(one.loss))
+            (at, FROZEN if one.loss is None else short_name(one.loss, view.losses))
             for at, one in enumerate(shown)
         ),
         chosen=chosen,

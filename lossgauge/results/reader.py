@@ -228,9 +228,9 @@ def study_record(layout: Layout) -> Record:
     """study.json. Raises StudyError if the folder contains no study of this format, CacheError if it is damaged."""
     path = layout.study
     if not os.path.lexists(path):
-        raise StudyError(
-            f"{layout.folder} does not contain a study (it has no {path.name}); run `lossgauge study` first"
-        )
+        inside = study_inside(layout.folder)
+        fix = "run `lossgauge study` first" if inside is None else f"did you mean {inside}?"
+        raise StudyError(f"{layout.folder} does not contain a study (it has no {path.name}); {fix}")
     try:
         study = read_json(path)
     except CacheError:
@@ -241,6 +241,12 @@ def study_record(layout: Layout) -> Record:
     if study.get("format") != FORMAT:
         raise _other_format(path, study.get("format"))
     return checked(path, Study, study)
+
+
+def study_inside(folder: Path) -> Path | None:
+    """The study in a folder of `lossgauge advise`, which is not a study itself; None if there is none."""
+    inside = folder / "study"
+    return inside if os.path.lexists(Layout(inside).study) else None
 
 
 def check_format(layout: Layout) -> None:

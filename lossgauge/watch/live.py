@@ -16,7 +16,7 @@ from typing import NamedTuple
 from lossgauge.errors import LossgaugeError, StudyError
 from lossgauge.portable import portable
 from lossgauge.report.page import page
-from lossgauge.results.reader import read_study
+from lossgauge.results.reader import read_study, study_inside
 from lossgauge.study.sentences import duration
 from lossgauge.study.status import Status, read_status
 from lossgauge.terminal import one_line
@@ -83,9 +83,13 @@ class Live:
             self._refresh_page(status)
             record = self._of_status(status)
         except StudyError as error:
-            missing = not (self._folder / "study.json").exists()
-            words = f"there is no study in {self.name} yet" if missing else self._words(error)
-            record = self._record("waiting" if missing else "error", words)
+            if inside := study_inside(self._folder):
+                words = f"there is no study in {self.name}; did you mean {self.name}/{inside.name}?"
+                record = self._record("error", words)
+            elif not (self._folder / "study.json").exists():
+                record = self._record("waiting", f"there is no study in {self.name} yet")
+            else:
+                record = self._record("error", self._words(error))
         except (LossgaugeError, OSError) as error:
             record = self._record("error", self._words(error))
         except Exception as error:  # or the thread would end, and the page would stand still

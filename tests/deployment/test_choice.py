@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from lossgauge.deployment.choice import choose
@@ -88,6 +90,28 @@ def test_tuned_losses_take_part_by_their_title():
     asked = choose(view, loss="triplet(tuned)")
     assert asked.row["variant"] == "tuned"
     assert choose(view, loss="triplet").row["variant"] == "default"
+
+
+def with_rates(*rates: float) -> StudyView:
+    """A study of triplet with these learning rates, and of scl."""
+    made = make_results(("digits",), ("triplet", "scl"), (4, 5))
+    rows = [r for r in made.summaries if r["loss"] != "triplet"]
+    of_triplet = [r for r in made.summaries if r["loss"] == "triplet"]
+    losses = [{"name": "triplet", "settings": {"learning_rate": rate}} for rate in rates]
+    for rate in rates:
+        title = f"triplet(learning_rate={rate})"
+        rows += [{**r, "loss": title, "base": title} for r in of_triplet]
+    plan = {**made.plan, **PLAN, "losses": [*losses, {"name": "scl"}]}
+    return StudyView(made._replace(summaries=rows, plan=plan))
+
+
+def test_a_loss_with_settings_is_taken_by_its_name_alone_where_it_is_the_only_one():
+    slow, fast = "triplet(learning_rate=0.001)", "triplet(learning_rate=0.01)"
+    assert choose(with_rates(0.001), loss="triplet").loss == slow
+    two = with_rates(0.001, 0.01)
+    assert choose(two, loss=fast).loss == fast
+    with pytest.raises(InputError, match=f"2 losses with the name triplet.*{re.escape(fast)}"):
+        choose(two, loss="triplet")
 
 
 @pytest.mark.parametrize(

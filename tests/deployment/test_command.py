@@ -29,7 +29,10 @@ def test_from_a_study_to_embeddings(place, tmp_path):
         assert words in done.stdout
     done = run_cli("embed", f"embeddings:{place.vectors}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "embeddings: embeddings.npz (360 rows of 8 numbers, labels)\n"
+    first, note, last = done.stdout.splitlines()
+    assert first.startswith("head: head (triplet, seed 1, epoch 3, on embeddings:vectors.npz: 24")
+    assert note.startswith("note: the head was trained on embeddings:vectors.npz")
+    assert last == "embeddings: embeddings.npz (360 rows of 8 numbers, labels)"
     with np.load("embeddings.npz") as table:
         assert table["embeddings"].shape == (360, 8)
     done = run_cli("diagnose", "embeddings.npz", "--quiet")

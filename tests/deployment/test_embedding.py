@@ -12,12 +12,16 @@ from PIL import Image
 
 from lossgauge.backbones import load_backbone
 from lossgauge.data import feature_blocks, load_dataset
+from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import features
 from lossgauge.deployment import rows as rows_module
 from lossgauge.deployment.embedding import embed_data, write_npz
 from lossgauge.deployment.head import ExportedHead, load_head
 from lossgauge.deployment.rows import named
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import CacheError, DataError, DiskError, InputError
+from lossgauge.results.reader import read_study
+from lossgauge.study.run.measure import ranked
 from tests.deployment.conftest import Place
 
 
@@ -53,6 +57,52 @@ def test_a_dataset_gives_the_embeddings_of_its_study(digits_head, tmp_path):
     assert table["labels"].tolist() == images.labels.tolist()
     assert table["ids"].tolist() == list(images.ids)
     assert (written.row_count, written.embedding_size, written.has_labels) == (1797, 16, True)
+
+
+def test_frozen_features_have_length_1_and_with_a_head_are_those_of_its_study(place, tmp_path):
+    given, data = table_of(place.vectors), f"embeddings:{place.vectors}"
+    head, out = load_head(place.head), tmp_path / "frozen.npz"
+    for of, mean in ((None, np.zeros(24)), (head, head.center.numpy())):
+        written = embed_data(of, data, out, frozen=True)
+        assert (written.row_count, written.embedding_size, written.has_labels) == (360, 24, True)
+        found = table_of(out)
+        assert found["labels"].tolist() == given["labels"].tolist()
+        for row, expected in zip(found["embeddings"], given["embeddings"] - mean, strict=True):
+            assert np.abs(row - expected / np.sqrt((expected**2).sum())).max() < 1e-6
+    view = read_study(place.linear)
+    (frozen,) = (r for r in view.references(view.datasets[0]) if r["reference"] == FROZEN)
+    assert head.manifest.head.centered
+    test = load_embeddings(place.vectors).test
+    rows, labels = torch.from_numpy(found["embeddings"])[test], torch.from_numpy(found["labels"])
+    assert ranked(rows, labels[test]).map_at_r == pytest.approx(frozen["map_at_r"], abs=1e-6)
+    with pytest.raises(InputError, match="need a head"):
+        embed_data(None, data, out)
+
+
+def test_frozen_features_of_images_are_those_of_the_named_backbone(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(place.cache))
+    embed_data(None, "digits", tmp_path / "out.npz", backbone="pixels", frozen=True)
+    whole = features(load_dataset("digits"), load_backbone("pixels")).features
+    expected = torch.nn.functional.normalize(whole)
+    assert np.abs(table_of(tmp_path / "out.npz")["embeddings"] - expected.numpy()).max() < 1e-6
+
+
+def test_rows_that_the_head_was_trained_on_are_named(digits_head, place, tmp_path):
+    out = tmp_path / "out.npz"
+    count = len(load_dataset("digits").train)
+    (note,) = (n for n in embed_data(digits_head, "digits", out).notes if "training rows" in n)
+    assert note.startswith(f"{count} of 1,797 rows are training rows of the head: score thresholds")
+    assert not any(
+        "training" in n for n in embed_data(digits_head, "digits", out, frozen=True).notes
+    )
+    other = images_in(tmp_path / "pets", [f"{c}/{n}.png" for c in ("a", "b") for n in range(4)])
+    assert not any("training" in n for n in embed_data(digits_head, f"folder:{other}", out).notes)
+    # another split or sample of the same data
+    trained = digits_head.manifest.trained.model_copy(update={"fingerprint": "0"})
+    digits_head.manifest = digits_head.manifest.model_copy(update={"trained": trained})
+    assert "some of these rows may be" in embed_data(digits_head, "digits", out).notes[-1]
+    of_table = embed_data(load_head(place.head), f"embeddings:{place.vectors}", out)
+    assert "trained on embeddings:vectors.npz" in of_table.notes[-1]
 
 
 def test_a_table_of_rows_in_blocks_with_labels_and_ids(place, tmp_path, monkeypatch):

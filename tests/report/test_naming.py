@@ -18,6 +18,7 @@ from lossgauge.report.naming import (
     display_name,
     key_of,
     listed,
+    short_name,
     shortened,
     symbol_of,
 )
@@ -135,6 +136,16 @@ def test_two_files_of_one_name_have_two_keys():
 def test_losses_are_listed_in_words():
     assert listed([TRIPLET]) == "triplet"
     assert listed([TRIPLET, tuned(SCL), OWN]) == "triplet, scl, tuned and my.py:B"
+
+
+def test_a_name_is_without_settings_where_no_other_loss_has_it():
+    with_settings = Loss("triplet(margin=0.1)", "triplet")
+    assert short_name(with_settings, [with_settings, SCL]) == "triplet"
+    assert (
+        short_name(tuned(with_settings), [with_settings, tuned(with_settings)]) == "triplet, tuned"
+    )
+    assert short_name(with_settings, [with_settings, TRIPLET]) == "triplet(margin=0.1)"
+    assert short_name(OWN, [OWN, SCL]) == "my.py:B"
 
 
 def test_a_long_name_keeps_its_ends():

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -50,6 +51,14 @@ def test_a_checkpoint_replaces_the_one_before(tmp_path):
     with pytest.raises(KeyboardInterrupt), store.new_checkpoint("r", 11):
         raise KeyboardInterrupt
     assert [p.name for p in (tmp_path / "partial" / "r").iterdir()] == ["9"]
+
+
+def test_the_folder_of_advise_names_the_study_in_it(tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.json").write_text("{}")
+    words = rf"does not contain a study .*; did you mean {re.escape(str(tmp_path / 'study'))}\?$"
+    with pytest.raises(StudyError, match=words):
+        read_study(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,14 @@ def status_of(live: Live) -> dict:
     return json.loads(live.status.data)
 
 
+def test_the_folder_of_advise_names_the_study_in_it(tmp_path):
+    (tmp_path / "advise-photos" / "study").mkdir(parents=True)
+    (tmp_path / "advise-photos" / "study" / "study.json").write_text("{}")
+    of = status_of(Live(tmp_path / "advise-photos"))
+    assert of["state"] == "error"
+    assert of["words"].endswith("; did you mean advise-photos/study?")
+
+
 def test_a_folder_that_appears_later(tmp_path, small_study):
     live = Live(tmp_path / "study")
     assert json.loads(live.status.data)["state"] == "reading"

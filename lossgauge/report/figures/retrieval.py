@@ -18,7 +18,15 @@ from lossgauge.report.figures.style import (
     plot_text,
     transparent,
 )
-from lossgauge.report.naming import GREY, color_of, display_name, key_of, shortened, symbol_of
+from lossgauge.report.naming import (
+    GREY,
+    color_of,
+    display_name,
+    key_of,
+    short_name,
+    shortened,
+    symbol_of,
+)
 from lossgauge.report.text.not_training import measures
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
@@ -51,7 +59,7 @@ def retrieval(view: StudyView, dataset: str) -> Figure | None:
         return None
     columns = measures(view, dataset)
     data: list[Trace] = []
-    layout = _layout(losses, [COLUMNS[column].title for column in columns])
+    layout = _layout(losses, view.losses, [COLUMNS[column].title for column in columns])
     for number, column in enumerate(columns, start=1):
         axes = {"xaxis": axis("x", number), "yaxis": "y"}
         means = []
@@ -177,9 +185,10 @@ def _line(level: Level, rows: int) -> Trace:
     }
 
 
-def _layout(losses: Sequence[Loss], titles: Sequence[str]) -> dict[str, Any]:
-    names = [plot_text(shortened(display_name(loss))) for loss in losses]
-    longest = max(len(shortened(display_name(loss))) for loss in losses)
+def _layout(losses: Sequence[Loss], every: Sequence[Loss], titles: Sequence[str]) -> dict[str, Any]:
+    shown_names = [shortened(short_name(loss, every)) for loss in losses]
+    names = [plot_text(name) for name in shown_names]
+    longest = max(map(len, shown_names))
     gap = 0.07
     width = (1 - gap * (len(titles) - 1)) / len(titles)
     layout: dict[str, Any] = {

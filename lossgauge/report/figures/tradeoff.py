@@ -15,7 +15,15 @@ from lossgauge.report.figures.style import (
     plot_text,
     transparent,
 )
-from lossgauge.report.naming import GREY, color_of, display_name, key_of, shortened, symbol_of
+from lossgauge.report.naming import (
+    GREY,
+    color_of,
+    display_name,
+    key_of,
+    short_name,
+    shortened,
+    symbol_of,
+)
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
@@ -41,6 +49,8 @@ _WIDTHS = (300, 358, 480, 690, 1060)
 
 class _Point(NamedTuple):
     loss: Loss
+    name: str
+    """Of the label."""
     color: str
     symbol: str
     x: Interval
@@ -139,7 +149,16 @@ def _points(view: StudyView, dataset: str) -> list[_Point]:
         x, y, recall = (view.interval(dataset, loss, column) for column in (X, Y, SIZE))
         if x is not None and y is not None:
             look = color_of(loss, view.losses), symbol_of(loss, view.losses)
-            points.append(_Point(loss, *look, x, y, recall.mean if recall else None))
+            points.append(
+                _Point(
+                    loss,
+                    short_name(loss, view.losses),
+                    *look,
+                    x,
+                    y,
+                    recall.mean if recall else None,
+                )
+            )
     return points
 
 
@@ -233,7 +252,7 @@ def _label(point: _Point, spot: Spot, offset: Offset) -> dict[str, Any]:
     far = gap(spot, offset) > 12
     return {
         "name": plot_text(key_of(point.loss)),
-        "text": plot_text(shortened(display_name(point.loss))),
+        "text": plot_text(shortened(point.name)),
         "x": point.x.mean,
         "y": point.y.mean,
         "ax": round(offset.x, 1),
@@ -292,7 +311,7 @@ def _spot(point: _Point, diameter: float, ranges: _Ranges) -> Spot:
     left, right = ranges.x
     across = (point.x.mean - left) / (right - left)
     radius = _REACH.get(point.symbol, 1.0) * diameter / 2
-    name = shortened(display_name(point.loss))
+    name = shortened(point.name)
     return Spot(across, _pixels_up(point.y.mean, ranges), radius, name)
 
 

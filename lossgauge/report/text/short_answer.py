@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from lossgauge.report.naming import display_name
+from lossgauge.report.naming import short_name
 from lossgauge.report.text.not_training import Compared, comparisons, nothing_helps
 from lossgauge.report.text.rankings import ranking
 from lossgauge.results.columns import COLUMNS
@@ -45,7 +45,7 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
             take, by = _best_of(view, dataset, of, better)
             tie = " (no clear difference)" if len(take) > 1 else ""
             gains = " and ".join(_rise(one, take[0]) for one in by)
-            words = f"{where}, train with {_either(take)}{tie}: {gains}."
+            words = f"{where}, train with {_either(view, take)}{tie}: {gains}."
             return Verdict(dataset, "train", take, words)
     lead = of_all[0]
     if all(decision.p_value is None for decision in lead.decisions.values()):
@@ -59,7 +59,7 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
             words = f"{where}, do not train: the {reference} beat every loss ({numbers})."
             return Verdict(dataset, "do not train", (), words)
     top = max(lead.means, key=lambda loss: lead.means[loss])
-    numbers = f"{lead.title} {shown(max(lead.levels.values()), 'percent')} without training, {shown(lead.means[top], 'percent')} with {_short(display_name(top))}"
+    numbers = f"{lead.title} {shown(max(lead.levels.values()), 'percent')} without training, {shown(lead.means[top], 'percent')} with {_name(view, top)}"
     if nothing_helps(of_all):
         words = (
             f"{where}, do not train: no loss is clearly better than {lead.references} ({numbers})."
@@ -88,7 +88,7 @@ def short_answer(view: StudyView) -> list[str]:
         if of_advice := groups.get(advice):
             names = _some([_short(of.dataset) for of in of_advice])
             line = f"{words} on {len(of_advice)} of {counted(len(verdicts), 'dataset')} ({names})"
-            sentences.append(f"{line}{_most_often(of_advice)}.")
+            sentences.append(f"{line}{_most_often(view, of_advice)}.")
     return sentences[:MOST_SENTENCES]
 
 
@@ -130,7 +130,7 @@ def _rise(of: Compared, loss: Loss) -> str:
     return f"{of.title} {before} → {shown(of.means[loss], 'percent')}"
 
 
-def _most_often(verdicts: Sequence[Verdict]) -> str:
+def _most_often(view: StudyView, verdicts: Sequence[Verdict]) -> str:
     """`, most often with scl (4 of 6)`: among those that are advised; empty if none is."""
     counts: dict[Loss, int] = {}
     for of in verdicts:
@@ -139,11 +139,11 @@ def _most_often(verdicts: Sequence[Verdict]) -> str:
     if not counts:
         return ""
     best = max(counts, key=lambda loss: counts[loss])
-    return f", most often with {_short(display_name(best))} ({counts[best]} of {len(verdicts)})"
+    return f", most often with {_name(view, best)} ({counts[best]} of {len(verdicts)})"
 
 
-def _either(losses: Sequence[Loss]) -> str:
-    names = [_short(display_name(loss)) for loss in losses]
+def _either(view: StudyView, losses: Sequence[Loss]) -> str:
+    names = [_name(view, loss) for loss in losses]
     if len(names) > MOST_NAMES:
         return f"{names[0]}, {names[1]} or one of {len(names) - 2} others"
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
@@ -152,6 +152,10 @@ def _either(losses: Sequence[Loss]) -> str:
 def _some(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _name(view: StudyView, loss: Loss) -> str:
+    return _short(short_name(loss, view.losses))
 
 
 def _short(name: str) -> str:

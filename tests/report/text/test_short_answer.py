@@ -40,6 +40,18 @@ def test_the_loss_that_is_clearly_best_and_gains_is_advised():
     assert of.sentence.startswith(start)
 
 
+def test_a_loss_is_named_without_its_settings_where_it_is_the_only_one_of_its_name():
+    results = with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6})
+    title = "scl(learning_rate=0.001, batch_size=20)"
+    settings = {"learning_rate": 0.001, "batch_size": 20}
+    rows = [r for r in (*results.summaries, *results.epochs) if r["base"] == "scl"]
+    for r in rows:
+        r |= {"loss": title, "base": title}
+    losses = [{"name": "scl", "settings": settings}, {"name": "triplet"}]
+    of = advice(results._replace(plan={**results.plan, "losses": losses}))
+    assert of.sentence.startswith("On d, train with scl: R@1")
+
+
 def test_losses_without_a_clear_difference_are_advised_together():
     of = advice(with_values({"untrained": 0.5, "scl": 0.7, "ccl": 0.7, "triplet": 0.3}, noise=0.01))
     assert {loss.name for loss in of.losses} == {"scl", "ccl"}
