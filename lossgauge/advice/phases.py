@@ -4,7 +4,7 @@
     OUT/search/         a study's folder with the trials
     OUT/study/          the study of the finalists, with its report
     OUT/curve/          the winner on parts of the training side
-    OUT/winner.yaml     a study of the winner alone
+    OUT/winner-NAME.yaml  a study of the winner alone
     OUT/advice.json     the answer
 
 Everything is made of runs in studies' folders, so the same command continues after any interruption.
@@ -325,7 +325,8 @@ def _answer(
         complete=complete,
     )
     text = study_of(winner, prepared.plan)
-    with atomic_file(folder / "winner.yaml") as temporary:
+    study_file = folder / f"winner-{name_of(question.data)}.yaml"
+    with atomic_file(study_file) as temporary:
         temporary.write_text(text, encoding="utf-8")
     second = found.losses[1].name if len(found.losses) > 1 else None
     advice = Advice(
@@ -342,6 +343,7 @@ def _answer(
         code=code_of_loss(winner),
         run=winning_run(view, dataset, found.best, folder / "study"),
         study=str(folder / "study"),
+        study_file=str(study_file),
         page=str(page),
         complete=complete,
         failed=len(view.results.failures),
@@ -379,9 +381,15 @@ def code_of_loss(loss: LossPlan) -> str:
 
 def default_folder(data: str) -> Path:
     """Where the results go if no folder is given."""
-    name = Path(data.partition(":")[2] or data).stem
-    if not name:
+    return Path("lossgauge-results") / f"advise-{name_of(data)}"
+
+
+def name_of(data: str) -> str:
+    """What files about these data are called. Raises InputError for data without a name."""
+    path = Path(data.partition(":")[2] or data)
+    name = path.stem or path.resolve().stem
+    if not data or not name:
         raise InputError(
             f"{data!r} names no data; give folder:PATH, embeddings:PATH or a dataset's name"
         )
-    return Path("lossgauge-results") / f"advise-{name}"
+    return name

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 from lossgauge.advice.candidates import Batching, all_candidates, batchings
 from lossgauge.advice.clock import PLANNED, Clock
 from lossgauge.advice.halving import epochs_of_rungs
-from lossgauge.advice.question import Question, base_plan, fit_to, training_labels
+from lossgauge.advice.question import Question, as_dataset, base_plan, fit_to, training_labels
 from lossgauge.advice.schedule import Cost, Schedule, choose, rows_that_fit, rows_to_extract
 from lossgauge.data.class_balanced import sampled_features
 from lossgauge.data.estimate import Estimate, estimate
 from lossgauge.data.features import features as cached_features
 from lossgauge.data.features import is_cached
-from lossgauge.errors import CacheError
+from lossgauge.errors import CacheError, InputError
 from lossgauge.files import read_json, write_json
 from lossgauge.machine import torch_threads
 from lossgauge.plan.loss import LossPlan
@@ -54,7 +55,8 @@ class Prepared(NamedTuple):
 
     @property
     def sampled(self) -> bool:
-        return len(self.features.labels) < self.rows
+        """Whether a sample was drawn: without one, there may still be fewer rows, of images that cannot be read."""
+        return self.plan.sample is not None and len(self.features.labels) < self.rows
 
 
 def prepare_question(
@@ -72,6 +74,8 @@ def prepare_question(
     What was chosen is kept in `folder`, so that the same question there continues with the same search. With `dry_run`
     nothing is extracted or written, and features that are not in the cache are random.
     """
+    if folder is not None:
+        check_folder(folder, question)
     cores = jobs or default_jobs(DEFAULT)
     kept = None if folder is None else _kept(folder, question)
     with torch_threads(1):
@@ -168,6 +172,24 @@ def _kept(folder: Path, question: Question) -> Record | None:
     except CacheError:
         return None
     return record if record.get("question") == question._asdict() else None
+
+
+def check_folder(folder: Path, question: Question) -> None:
+    """InputError if the folder has the answer about other data, which would be overwritten."""
+    try:
+        asked = read_json(folder / "schedule.json")["question"]["data"]
+    except (CacheError, OSError, KeyError, TypeError):
+        return
+    if isinstance(asked, str) and _place(asked) != _place(question.data):
+        raise InputError(
+            f"{folder} has the answer about {asked}, not about {question.data}; give another folder with --out"
+        )
+
+
+def _place(data: str) -> tuple[str, str]:
+    """The kind of data, and where they lie."""
+    kind, _, path = as_dataset(data).partition(":")
+    return kind, os.path.abspath(path) if path else ""
 
 
 def _keep(

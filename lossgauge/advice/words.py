@@ -26,6 +26,9 @@ ASKED: Mapping[Goal, str] = {
     "speed": f"the fewest epochs to {100 * NEAR:g} % of the best final MAP@R on the validation slice",
 }
 
+LEFT_OUT = "left out because"
+"""How notes about files without a row begin: images that cannot be read, and files that are no images."""
+
 RULES: Mapping[Goal, tuple[tuple[str, str], str]] = {
     "top1": (("triplet", "scl"), "they retrieve better where differences are fine"),
     "ranking": (("triplet", "scl"), "they retrieve better where differences are fine"),
@@ -225,12 +228,14 @@ def _tried(of: Outcome) -> str:
         if prepared.sampled
         else ""
     )
+    notes = [note for note in prepared.features.notes if note.startswith(LEFT_OUT)]
+    left_out = "".join(f" {_capital(note)}." for note in notes)
     part = "" if of.complete else " Not all of it ended in time, so this is the answer so far."
     finals = f"{counted(len(of.plan.losses), 'loss')} with {counted(of.seeds, 'seed')}"
     return (
         f"{losses} losses with {counted(schedule.candidates, 'candidate')} each (settings and batches: {batches}), by successive "
         f"halving over {rungs} epochs, {counted(of.trials, 'trial')} on a validation slice; then {finals} on "
-        f"{of.queries:,} test queries{sample}.{part}"
+        f"{of.queries:,} test queries{sample}.{left_out}{part}"
     )
 
 

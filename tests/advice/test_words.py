@@ -24,7 +24,16 @@ CURVES = {"triplet": [0.3, 0.5, 0.7], "scl": [0.3, 0.68, 0.69], "ccl": [0.3, 0.5
 
 
 def told(
-    levels=CLEAR, *, goal="ranking", frozen=0.5, rows=40, curve=None, complete=True, curves=CURVES
+    levels=CLEAR,
+    *,
+    goal="ranking",
+    frozen=0.5,
+    rows=40,
+    curve=None,
+    complete=True,
+    curves=CURVES,
+    sample=None,
+    notes=(),
 ):
     """Topic → sentence."""
     view = finals(levels, frozen=frozen, curves=curves)
@@ -34,8 +43,9 @@ def told(
         epochs=3,
         fit=Fit(),
         losses=[LossPlan(name=name) for name in levels],
+        sample=sample,
     )
-    features = fake_features(rows=40)
+    features = fake_features(rows=40)._replace(notes=notes)
     outcome = Outcome(
         question=question,
         prepared=Prepared(
@@ -112,11 +122,20 @@ def test_a_comparison_with_nothing_is_none():
 
 
 def test_a_sample_and_a_stop_are_stated():
-    words = told(rows=5_000, complete=False)
+    words = told(rows=5_000, sample=40, complete=False)
     assert "sample of" in words["What was tried"]
     assert "5,000 rows" in words["What was tried"]
     assert "the answer so far" in words["What was tried"]
     assert "All 5,000 rows instead of a sample" in words["What would change this"]
+
+
+def test_an_image_that_cannot_be_read_is_named_and_is_no_sample():
+    note = "left out because they cannot be read (1 of 5,000): c1/3.png"
+    words = told(rows=5_000, notes=(note, "something else"))
+    assert "Left out because they cannot be read (1 of 5,000): c1/3.png." in words["What was tried"]
+    assert "something else" not in words["What was tried"]
+    assert "sample" not in words["What was tried"]
+    assert "sample" not in words["What would change this"]
 
 
 def curve(*means):
