@@ -58,19 +58,30 @@ Shown = Callable[[], Progress]
 
 
 class BestSoFar(Progress):
-    """Keeps the best trial in words, for the display and for the line after Ctrl-C."""
+    """Keeps the best trial of a search in words, for the display and for the line after Ctrl-C; from what an earlier call
+    left on, too."""
 
-    def __init__(self, metric: str, display: Progress, keep: Callable[[str], None]) -> None:
-        self._metric, self._display, self._keep = metric, display, keep
-        self._best = float("-inf")
+    def __init__(
+        self, search: HalvingSearch, metric: str, display: Progress, keep: Callable[[str], None]
+    ) -> None:
+        self._search, self._metric, self._display, self._keep = search, metric, display, keep
+        self._best: Score | None = None
+
+    def start(self, run: Run) -> None:
+        self.look()
 
     def end(self, run: Run, summary: Record) -> None:
-        value = summary.get(self._metric)
-        if run.variant != "trial" or value is None or value <= self._best:
+        self.look()
+
+    def look(self) -> None:
+        """Say the best one if it is new."""
+        best = self._search.best
+        if best is None or best == self._best:
             return
-        self._best = value
-        own = settings_in_words(run.loss.settings)
-        words = f"{run.loss.name} ({own}), {COLUMNS[self._metric].title} {shown(value, 'percent')} on the validation slice"
+        self._best = best
+        loss = self._search.candidates[best.candidate]
+        title, value = COLUMNS[self._metric].title, shown(best.value, "percent")
+        words = f"{loss.name} ({settings_in_words(loss.settings)}), {title} {value} on the validation slice"
         self._keep(words)
         self._display.best(words)
 
@@ -142,7 +153,8 @@ def _search(
     )
     deadline = clock.after(SEARCH)
     with show() as display:
-        watching = [display, BestSoFar(question.metric, display, keep), Deadline(deadline)]
+        best = BestSoFar(search, question.metric, display, keep)
+        watching = [display, best, Deadline(deadline)]
         try:
             do_runs(
                 search,
@@ -155,6 +167,8 @@ def _search(
             )
         except OutOfTime:
             return search, False
+        finally:
+            best.look()  # if all trials were there, none started
     return search, len(search.scores(len(prepared.schedule.epochs) - 1)) > 0
 
 

@@ -90,20 +90,49 @@ def _train(of: Outcome) -> str:
     title, name = COLUMNS[found.column].title, of.verdict.best.name
     numbers = (
         f"{title} is {shown(found.frozen, 'percent')} with the frozen features and "
-        f"{shown_interval(found.level, 'percent')} with {name}, a difference of {in_points(found.difference)} points"
+        f"{shown_interval(found.level, 'percent')} with {name}{_over(found.level)}, "
+        f"a difference of {in_points(found.difference)} points{_over(found.difference)}"
     )
+    numbers = f"{_capital(numbers)}.{_untrained(found, name)}"
     if found.train == "train":
-        return f"Yes. {_capital(numbers)}."
+        return f"Yes. {numbers}"
     if found.train == "keep":
-        return f"No, keep the frozen features: training makes them worse. {_capital(numbers)}."
+        return f"No, keep the frozen features: training makes them worse. {numbers}"
     if found.train == "equivalent":
-        return f"No, keep the frozen features: training changes nothing that matters in practice. {_capital(numbers)}."
-    why = found.difference.why_none or "the interval contains 0 after the correction"
-    return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {_capital(numbers)}. Until more is known, the frozen features cost nothing."
+        return f"No, keep the frozen features: training changes nothing that matters in practice. {numbers}"
+    why = found.difference.why_none or (
+        "the interval contains 0"
+        if not found.difference.excludes_zero
+        else f"the interval contains 0 after the correction for {counted(found.family, 'comparison')}"
+    )
+    return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {numbers} Until more is known, the frozen features cost nothing."
+
+
+def _over(of: Interval) -> str:
+    """What the ± is over, and why it is approximate; empty without a ±."""
+    if of.half_width is None:
+        return ""
+    return f" (± over {of.over}{f'; approximate: {of.approximate}' if of.approximate else ''})"
+
+
+def _untrained(found: Training, name: str) -> str:
+    if found.untrained is None:
+        return ""
+    how = {
+        "lower": f", clearly better than {name}",
+        "equivalent": f", equivalent to {name}",
+        "higher": f", clearly worse than {name}",
+    }.get(found.untrained_side, "")
+    return f" The untrained head has {shown(found.untrained, 'percent')}{how}."
 
 
 def _loss(of: Outcome) -> str:
     found, name = of.verdict, of.verdict.best.name
+    if found.at_start:
+        return (
+            f"The untrained head already has {100 * NEAR:g} % of the best final MAP@R on the validation slice in most seeds: speed cannot be "
+            f"compared. By MAP@R, take {name} ({_settings(of, found.best)})."
+        )
     level = f"{_level(found, found.best)} over {counted(of.seeds, 'seed')}"
     anyway = of.training is not None and of.training.train in ("keep", "equivalent")
     ask = f"{'If you train all the same: for' if anyway else 'For'} {ASKED[found.goal]}"
@@ -137,17 +166,21 @@ def _loss(of: Outcome) -> str:
 
 def _runner_up(of: Outcome) -> str | None:
     found = of.verdict
-    if len(found.losses) < 2:
+    if len(found.losses) < 2 or found.at_start:
         return None
     second = found.losses[1]
     words = f"{second.name}: {_settings(of, second)}; {_level(found, second)}"
     difference = _difference(found, second, turned=True)
-    return f"{words}{difference and f', {difference} from {found.best.name}'}."
+    return (
+        f"{words}{difference and f', {difference} from {found.best.name}{_doubt(found, second)}'}."
+    )
 
 
 def _changes(of: Outcome) -> Iterator[str]:
     found = of.verdict
-    if found.ties and of.seeds > 1:
+    if found.at_start:
+        pass  # more seeds would not tell either
+    elif found.ties and of.seeds > 1:
         needed = found.seeds_needed
         yield (
             f"About {needed} seeds instead of {of.seeds} would tell {found.best.name} and {_named(found.ties)} apart, if the differences stay as they are."
@@ -156,7 +189,11 @@ def _changes(of: Outcome) -> Iterator[str]:
         )
     elif found.ties:
         yield "More minutes: three seeds or more are needed to compare losses."
-    compared = {goal: other for goal, other in of.others.items() if len(other.losses) > 1}
+    compared = {
+        goal: other
+        for goal, other in of.others.items()
+        if len(other.losses) > 1 and not other.at_start
+    }
     for goal, other in compared.items():
         doubt = "" if other.is_clear else ", not clearly"
         if other.best != found.best:
@@ -173,6 +210,8 @@ def _rule(of: Outcome) -> str:
     names, why = RULES[of.question.goal]
     found = of.verdict
     start = f"The paper suggests {names[0]} or {names[1]} here, because {why}."
+    if found.at_start:
+        return f"{start} It cannot be compared here."
     if found.best.name in names:
         clear = "clearly" if found.is_clear else "though not clearly"
         return f"{start} Measured: {found.best.name} is first, {clear}."
@@ -182,9 +221,9 @@ def _rule(of: Outcome) -> str:
             "higher": "is clearly better than",
             "lower": "is clearly better than",  # for `speed`: fewer epochs
             "equivalent": "is equivalent to",
-        }.get(_side(found, suggested), "is not clearly different from")
+        }.get(_side(found, suggested), "is not shown to differ from")
         difference = _difference(found, suggested)
-        return f"{start} Measured: {found.best.name} {how} {suggested.name}{difference and f' ({difference})'}."
+        return f"{start} Measured: {found.best.name} {how} {suggested.name}{_doubt(found, suggested)}{difference and f' ({difference})'}."
     on_slice = {score.loss: score.value for score in of.standing}
     value = max((v for name in names if (v := on_slice.get(name)) is not None), default=None)
     best = on_slice.get(found.best.name)
@@ -276,6 +315,16 @@ def _difference(found: Verdict, loss: Loss, *, turned: bool = False) -> str:
     half = "" if of.half_width is None else f" ± {rounded(of.half_width, 3)}"
     unit = " epochs" if found.goal == "speed" else ""
     return f"{rounded(of.mean, 3, signed=True)}{half}{unit}"
+
+
+def _doubt(found: Verdict, loss: Loss) -> str:
+    """Why a difference is not clear although its interval does not contain 0; empty otherwise."""
+    if loss not in found.decisions or _side(found, loss) != "open":
+        return ""
+    if not found.differences[loss].excludes_zero:
+        return ""
+    family = counted(found.decisions[loss].family, "comparison")
+    return f", not clear after the correction for {family}"
 
 
 def _side(found: Verdict, loss: Loss) -> str:

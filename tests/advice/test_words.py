@@ -115,6 +115,38 @@ def test_each_goal_has_its_own_quantity(goal, words):
     assert words in told(goal=goal)["Loss"]
 
 
+def test_the_untrained_head_and_what_each_interval_is_over_are_said():
+    words = told({loss: values[:2] for loss, values in CLEAR.items()})["Train?"]
+    assert "with triplet (± over new seeds" in words
+    assert "approximate: two seeds" in words
+    assert "The untrained head has 30.0 %, clearly worse than triplet." in told()["Train?"]
+    lower = {loss: [value - 0.5 for value in values] for loss, values in CLEAR.items()}
+    assert "The untrained head has 30.0 %, clearly better than triplet." in told(lower)["Train?"]
+
+
+def test_speed_is_not_compared_where_the_untrained_head_is_fast_enough():
+    there = {loss: [0.69, 0.69, 0.7] for loss in CLEAR}
+    words = told(goal="speed", curves=there)
+    assert "speed cannot be compared" in words["Loss"]
+    assert "By MAP@R, take triplet" in words["Loss"]
+    assert "Runner-up" not in words
+    assert "epochs" not in words["What would change this"]
+    assert "speed" not in told(curves=there)["What would change this"]
+    assert "fewest epochs" not in told(curves=there)["What would change this"]
+
+
+def test_an_interval_without_0_that_is_not_clear_names_the_correction():
+    near = {
+        "triplet": [0.60, 0.60, 0.60],
+        "scl": [0.590, 0.586, 0.580],
+        "ccl": [0.590, 0.587, 0.580],
+        "n_pair": [0.590, 0.585, 0.580],
+    }
+    words = told(near)
+    assert "not clear after the correction for 3 comparisons" in words["Runner-up"]
+    assert "after the correction" not in told()["Runner-up"]
+
+
 def test_a_comparison_with_nothing_is_none():
     words = told({"triplet": CLEAR["triplet"]})
     assert "There is no comparison: no other loss was run with seeds" in words["Loss"]
