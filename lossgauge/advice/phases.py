@@ -22,13 +22,7 @@ import yaml
 
 from lossgauge.advice.clock import CURVE, SEARCH, Clock, Deadline, OutOfTime
 from lossgauge.advice.halving import Score
-from lossgauge.advice.learning_curve import (
-    SHARES,
-    Curve,
-    Point,
-    curve_of,
-    with_less_training,
-)
+from lossgauge.advice.learning_curve import IN_WORDS, SHARES, Curve, Point, with_less_training
 from lossgauge.advice.preparation import Prepared, prepare_question
 from lossgauge.advice.question import Question, check_question, has_unseen_classes, training_labels
 from lossgauge.advice.record import Advice, WinningRun
@@ -76,7 +70,7 @@ class BestSoFar(Progress):
     def look(self) -> None:
         """Say the best one if it is new."""
         best = self._search.best
-        if best is None or best == self._best:
+        if best is None or best.value is None or best == self._best:
             return
         self._best = best
         loss = self._search.candidates[best.candidate]
@@ -236,7 +230,7 @@ def _learning_curve(
     clock: Clock,
     jobs: int | None,
 ) -> Curve | None:
-    """The winner on parts of the training side; None without the time for it, or if a part is too small."""
+    """The winner on parts of the training side, as far as they can be measured; None without a winner."""
     view = read_study(folder / "study")
     dataset = prepared.features.dataset
     found = verdict(view, dataset, question.goal)
@@ -247,28 +241,54 @@ def _learning_curve(
     deadline = clock.after(CURVE)
     values: list[dict[int, float | None]] = []
     rows: list[int] = []
+    missing: list[str] = []
     for share in SHARES:
         features = with_less_training(prepared.features, share)
         place = folder / "curve" / f"{share:.0%}".replace("%", "-percent")
+        rows.append(len(features.train))
+        values.append({})
+        why = ""
         try:
             own = own.model_copy(update={"losses": [fitting(winner, features, plan)]})
-            do_runs(
-                RunQueue(own, [features]),
-                place,
-                plan=own,
-                prepared=[features],
-                left_out=[],
-                progress=Deadline(deadline),
-                resources=Resources(jobs=jobs),
-            )
-        except (OutOfTime, DataError):
-            return None
-        part = read_study(place)
-        values.append(part.values(dataset, part.losses[0], question.metric) if part.losses else {})
-        rows.append(len(features.train))
+            if not _failed(place, own.losses[0]):  # the same data would fail again
+                do_runs(
+                    RunQueue(own, [features]),
+                    place,
+                    plan=own,
+                    prepared=[features],
+                    left_out=[],
+                    progress=Deadline(deadline),
+                    resources=Resources(jobs=jobs),
+                )
+            part = read_study(place)
+            if part.losses:
+                values[-1] = part.values(dataset, part.losses[0], question.metric)
+            if not values[-1]:
+                why = _failed(place, own.losses[0]) or "no run has a result"
+        except OutOfTime:
+            why = "there was no time left"
+        except DataError as error:
+            why = str(error)
+        if why:
+            missing.append(f"{IN_WORDS[share]}: {why}")
     values.append(view.values(dataset, found.best, question.metric))
     rows.append(len(prepared.features.train))
-    return curve_from(values, rows, by_classes=has_unseen_classes(prepared.features))
+    return curve_from(
+        values,
+        rows,
+        by_classes=has_unseen_classes(prepared.features),
+        missing="; ".join(missing),
+    )
+
+
+def _failed(place: Path, loss: LossPlan) -> str:
+    """The error of the first run of a part, if all runs of this loss there have failed; else empty."""
+    if not (place / "study.json").is_file():
+        return ""
+    part = read_study(place)
+    failures = [row for row in part.results.failures if row["base"] == loss.title]
+    done = any(row["base"] == loss.title for row in part.results.summaries)
+    return "" if done or len(failures) < SEEDS else str(failures[0]["error"])
 
 
 def fitting(loss: LossPlan, features: FeatureSet, plan: Plan) -> LossPlan:
@@ -281,18 +301,19 @@ def fitting(loss: LossPlan, features: FeatureSet, plan: Plan) -> LossPlan:
 
 
 def curve_from(
-    values: Sequence[dict[int, float | None]], rows: Sequence[int], *, by_classes: bool
-) -> Curve | None:
-    """The learning curve from the value of each seed at each size; None if a size has none."""
-    shares = (*SHARES, 1.0)
+    values: Sequence[dict[int, float | None]],
+    rows: Sequence[int],
+    *,
+    by_classes: bool,
+    missing: str = "",
+) -> Curve:
+    """The learning curve from the value of each seed at each size; a size without a value has no point."""
     levels = [interval(of.values()) for of in values]
     points = [
         Point(share, count, level)
-        for share, count, level in zip(shares, rows, levels, strict=True)
+        for share, count, level in zip((*SHARES, 1.0), rows, levels, strict=True)
         if level is not None
     ]
-    if len(points) < len(shares):
-        return None
     gains = [
         interval(
             after - before
@@ -301,9 +322,9 @@ def curve_from(
         )
         for smaller, larger in pairwise(values)
     ]
-    if any(gain is None for gain in gains):
-        return None
-    return curve_of(points, [gain for gain in gains if gain is not None], by_classes=by_classes)
+    if gains[-1] is None:
+        gains = []
+    return Curve(tuple(points), tuple(gain for gain in gains if gain), by_classes, missing)
 
 
 def _answer(

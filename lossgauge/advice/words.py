@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lossgauge.advice.halving import Score
-from lossgauge.advice.learning_curve import Curve
+from lossgauge.advice.learning_curve import IN_WORDS, Curve
 from lossgauge.advice.preparation import Prepared
 from lossgauge.advice.question import Goal, Question
 from lossgauge.advice.record import Sentence
@@ -236,14 +236,19 @@ def _rule(of: Outcome) -> str:
 def _more_data(of: Outcome) -> str:
     curve = of.curve
     if curve is None:
-        return "Not measured: there was no time left, or the training side is too small to be cut."
+        return "Not measured: the winner has no result."
+    if len(curve.points) < 2:
+        return f"Not measured with {curve.missing}."
     title = COLUMNS[_retrieval(of)].title
     unit = "classes" if curve.by_classes else "rows of each class"
     levels = ", ".join(
         f"{shown_interval(point.level, 'percent')} with {point.rows:,}" for point in curve.points
     )
-    last = curve.gains[-1]
-    if curve.next_gain is not None:
+    shares = [IN_WORDS[point.share] for point in curve.points]
+    last = curve.gains[-1] if curve.gains else None
+    if last is None:
+        verdict = "what a doubling gains is not known"
+    elif curve.next_gain is not None:
         gain = rounded(100 * curve.next_gain, 1)
         verdict = (
             f"the last doubling gained {in_points(last)} points, so one more may gain about {gain}"
@@ -254,7 +259,8 @@ def _more_data(of: Outcome) -> str:
         verdict = f"the last doubling changed it by {in_points(last)} points: more of the same kind of data does not help"
     else:
         verdict = f"the last doubling changed it by {in_points(last)} points: it cannot be told whether more would help"
-    return f"With a quarter, a half and all of the training {unit}, {title} is {levels} rows (with the validation slice; {counted(curve.points[-1].level.size, 'seed')}); {verdict}."
+    missing = f" Not measured with {curve.missing}." if curve.missing else ""
+    return f"With {', '.join(shares[:-1])} and {shares[-1]} of the training {unit}, {title} is {levels} rows (with the validation slice; {counted(curve.points[-1].level.size, 'seed')}); {verdict}.{missing}"
 
 
 def _tried(of: Outcome) -> str:

@@ -189,6 +189,24 @@ def test_the_learning_curve_says_what_a_doubling_gains_or_that_it_does_not():
     assert told()["More labelled data"].startswith("Not measured")
 
 
+def test_a_part_that_cannot_be_measured_has_the_true_reason():
+    points = [
+        {},
+        *(
+            {seed: mean + step * seed for seed in range(3)}
+            for mean, step in ((0.6, 0.001), (0.65, 0.002))
+        ),
+    ]
+    why = "a quarter: planted has too little data"
+    some = curve_from(points, [25, 50, 100], by_classes=False, missing=why)
+    words = told(curve=some)["More labelled data"]
+    assert words.startswith("With a half and all of the training rows of each class")
+    assert "the last doubling" in words
+    assert words.endswith("Not measured with a quarter: planted has too little data.")
+    none = curve_from([{}, {}, points[-1]], [25, 50, 100], by_classes=False, missing=why)
+    assert told(curve=none)["More labelled data"] == f"Not measured with {why}."
+
+
 def test_settings_are_said_in_words():
     plan = LossPlan(
         name="triplet",
