@@ -15,7 +15,8 @@ from lossgauge.data.class_balanced import sampled_features
 from lossgauge.data.estimate import Estimate, estimate
 from lossgauge.data.features import features as cached_features
 from lossgauge.data.features import is_cached
-from lossgauge.errors import CacheError, InputError
+from lossgauge.data.splits import MORE_DATA
+from lossgauge.errors import CacheError, DataError, InputError
 from lossgauge.files import read_json, write_json
 from lossgauge.machine import torch_threads
 from lossgauge.plan.loss import LossPlan
@@ -23,7 +24,7 @@ from lossgauge.plan.study import Plan
 from lossgauge.study.engines import DEFAULT
 from lossgauge.study.forecast import cost_of
 from lossgauge.study.job_count import default_jobs
-from lossgauge.study.prepare import Extract, prepare
+from lossgauge.study.prepare import NONE_USABLE, Extract, prepare
 from lossgauge.study.progress import Progress
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
@@ -86,7 +87,7 @@ def prepare_question(
         sample = kept["sample"]
         plan = base_plan(question, epochs=1, sample=sample)
         missing: dict[str, Estimate] = {}
-        (features,), left_out = prepare(
+        (features,), left_out = _load(
             plan,
             progress=progress,
             download=download,
@@ -130,7 +131,7 @@ def _choose_sample(
     """The sample that the time allows (None: all rows), the rows of the dataset, and the estimated extraction."""
     missing: dict[str, Estimate] = {}
     plan = base_plan(question, epochs=1)
-    (features,), _ = prepare(
+    (features,), _ = _load(
         plan, progress=Progress(), download=download, extract=_estimating(missing)
     )
     rows = len(features.labels)
@@ -148,6 +149,22 @@ def _choose_sample(
         affordable = rows_that_fit(cost, rows, PLANNED * (clock.left - spent), cores)
     sample = min((each for each in (few, affordable) if each is not None), default=None)
     return {"sample": sample}, rows, extraction * (sample or rows) / rows
+
+
+def _load(
+    plan: Plan,
+    *,
+    progress: Progress,
+    download: bool,
+    jobs: int | None = None,
+    extract: Extract | None = None,
+) -> tuple[list[FeatureSet], list[Record]]:
+    """As `prepare`, with errors that speak of the data and not of a study."""
+    try:
+        return prepare(plan, progress=progress, download=download, jobs=jobs, extract=extract)
+    except DataError as error:
+        words = str(error).removeprefix(NONE_USABLE)
+        raise DataError(words.replace(MORE_DATA, "more data is needed")) from None
 
 
 def _estimating(missing: dict[str, Estimate]) -> Extract:

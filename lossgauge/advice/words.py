@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lossgauge.advice.halving import Score
 from lossgauge.advice.learning_curve import IN_WORDS, Curve
 from lossgauge.advice.preparation import Prepared
-from lossgauge.advice.question import Goal, Question
+from lossgauge.advice.question import Goal, Question, slice_labels
 from lossgauge.advice.record import Sentence
 from lossgauge.advice.verdict import COLUMN, NEAR, Training, Verdict
 from lossgauge.plan.loss import TRAINING
@@ -25,6 +25,9 @@ ASKED: Mapping[Goal, str] = {
     "diversity": "the most variance inside classes (intra) at a MAP@R that is equivalent to the best",
     "speed": f"the fewest epochs to {100 * NEAR:g} % of the best final MAP@R on the validation slice",
 }
+
+FEW_ROWS = 50
+"""With fewer rows in the validation slice, the answer says how coarse its scores are. Our choice."""
 
 LEFT_OUT = "left out because"
 """How notes about files without a row begin: images that cannot be read, and files that are no images."""
@@ -291,9 +294,17 @@ def _scope(of: Outcome) -> str:
         if features.protocol == "class-disjoint"
         else f"the {features.protocol} split"
     )
+    labels = slice_labels(features, of.plan.validation_share)
+    few = ""
+    if len(labels) < FEW_ROWS:
+        step = rounded(100 / len(labels), 1)
+        few = (
+            f" The slice has {counted(len(labels), 'row')} of {len(labels.unique())} classes: its R@1 moves in steps of {step} points, so "
+            "what it picked may be chance."
+        )
     return (
         f"This is about a linear head on frozen features ({features.backbone}), tested on {split}. The epoch of each run was picked on "
-        f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on."
+        f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on.{few}"
     )
 
 

@@ -182,8 +182,10 @@ def vectors(path, labels, **more):
 )
 def test_too_little_data_is_one_clear_error(tmp_path, labels, words):
     data = vectors(tmp_path / "x.npz", labels)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=words) as raised:
         advise(Question(data), tmp_path / "out")
+    assert "study" not in str(raised.value)
+    assert "another split" not in str(raised.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -215,6 +217,14 @@ def test_a_wrong_question_is_one_line_and_writes_nothing(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert_refused(run_cli("advise", *arguments), words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_without_its_kind_of_data_is_told_what_to_write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "x.npz").touch()
+    assert_refused(run_cli("advise", "photos"), "for images, give folder:photos")
+    assert_refused(run_cli("advise", "x.npz"), "give embeddings:x.npz")
 
 
 def test_a_folder_with_the_answer_about_other_data_is_not_overwritten(tmp_path):

@@ -217,5 +217,14 @@ def test_settings_are_said_in_words():
     )
 
 
+def test_a_small_slice_is_said_with_its_steps(monkeypatch):
+    few = told()["Scope"]
+    rows = int(few.partition("The slice has ")[2].split()[0])
+    assert rows < 50
+    assert f"R@1 moves in steps of {100 / rows:.1f} points" in few
+    monkeypatch.setattr("lossgauge.advice.words.FEW_ROWS", rows)
+    assert "The slice has" not in told()["Scope"]
+
+
 def test_scope_is_always_said():
     assert "a linear head on frozen features" in told()["Scope"]
