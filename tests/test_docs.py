@@ -144,7 +144,7 @@ LINES: dict[str, Line] = {
         ("lossgauge advise embeddings:x.npz --goal top1 --minutes 5 --dry-run",)
     ),
     "lossgauge advise digits --dry-run": Line(only_parsed="tests/advice makes dry runs"),
-    "lossgauge study winner.yaml": Line(
+    "lossgauge study winner-photos.yaml": Line(
         only_parsed="written by `lossgauge advise`: tests/advice reads it as a study"
     ),
     "lossgauge check my_loss.py:Pull": Line(),

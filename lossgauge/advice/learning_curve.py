@@ -5,7 +5,6 @@ If test classes are unseen in training, a smaller training side has fewer classe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,8 @@ from lossgauge.types import FeatureSet
 
 SHARES = (0.25, 0.5)
 """Two doublings: enough to see whether the gain of a doubling falls. Our choice."""
+
+IN_WORDS = {0.25: "a quarter", 0.5: "a half", 1.0: "all"}
 
 _SEED = 0
 
@@ -30,18 +31,25 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Points by ascending share, the last with all of the training side; and what each doubling gained."""
+    """Points by ascending share, the last with all of the training side; and what each doubling gained.
+
+    A share that could not be measured has no point.
+    """
 
     points: tuple[Point, ...]
     gains: tuple[Interval, ...]
-    """Of each point over the one before, paired by seed."""
+    """Of each share over the half of it, paired by seed, where both have points; the last is that of all rows, if any is."""
     by_classes: bool
     """Whether a smaller training side has fewer classes."""
+    missing: str = ""
+    """Which shares have no point, and why; empty if all have one."""
 
     @property
     def next_gain(self) -> float | None:
         """What one more doubling would give, if the gains keep falling as they did; None unless the last gain is clearly
         above 0."""
+        if not self.gains:
+            return None
         last = self.gains[-1]
         if not last.excludes_zero or last.mean < 0:
             return None
@@ -63,10 +71,3 @@ def with_less_training(features: FeatureSet, share: float) -> FeatureSet:
         members = [generator.permutation(train[labels == label]) for label in classes]
         chosen = np.concatenate([rows[: max(1, round(share * len(rows)))] for rows in members])
     return features._replace(train=torch.from_numpy(np.sort(chosen)))
-
-
-def curve_of(
-    points: Sequence[Point], gains: Sequence[Interval], *, by_classes: bool
-) -> Curve | None:
-    """The curve; None without a gain."""
-    return Curve(tuple(points), tuple(gains), by_classes) if gains else None

@@ -4,7 +4,7 @@
     OUT/search/         a study's folder with the trials
     OUT/study/          the study of the finalists, with its report
     OUT/curve/          the winner on parts of the training side
-    OUT/winner.yaml     a study of the winner alone
+    OUT/winner-NAME.yaml  a study of the winner alone
     OUT/advice.json     the answer
 
 Everything is made of runs in studies' folders, so the same command continues after any interruption.
@@ -22,13 +22,7 @@ import yaml
 
 from lossgauge.advice.clock import CURVE, SEARCH, Clock, Deadline, OutOfTime
 from lossgauge.advice.halving import Score
-from lossgauge.advice.learning_curve import (
-    SHARES,
-    Curve,
-    Point,
-    curve_of,
-    with_less_training,
-)
+from lossgauge.advice.learning_curve import IN_WORDS, SHARES, Curve, Point, with_less_training
 from lossgauge.advice.preparation import Prepared, prepare_question
 from lossgauge.advice.question import Question, check_question, has_unseen_classes, training_labels
 from lossgauge.advice.record import Advice, WinningRun
@@ -58,19 +52,30 @@ Shown = Callable[[], Progress]
 
 
 class BestSoFar(Progress):
-    """Keeps the best trial in words, for the display and for the line after Ctrl-C."""
+    """Keeps the best trial of a search in words, for the display and for the line after Ctrl-C; from what an earlier call
+    left on, too."""
 
-    def __init__(self, metric: str, display: Progress, keep: Callable[[str], None]) -> None:
-        self._metric, self._display, self._keep = metric, display, keep
-        self._best = float("-inf")
+    def __init__(
+        self, search: HalvingSearch, metric: str, display: Progress, keep: Callable[[str], None]
+    ) -> None:
+        self._search, self._metric, self._display, self._keep = search, metric, display, keep
+        self._best: Score | None = None
+
+    def start(self, run: Run) -> None:
+        self.look()
 
     def end(self, run: Run, summary: Record) -> None:
-        value = summary.get(self._metric)
-        if run.variant != "trial" or value is None or value <= self._best:
+        self.look()
+
+    def look(self) -> None:
+        """Say the best one if it is new."""
+        best = self._search.best
+        if best is None or best.value is None or best == self._best:
             return
-        self._best = value
-        own = settings_in_words(run.loss.settings)
-        words = f"{run.loss.name} ({own}), {COLUMNS[self._metric].title} {shown(value, 'percent')} on the validation slice"
+        self._best = best
+        loss = self._search.candidates[best.candidate]
+        title, value = COLUMNS[self._metric].title, shown(best.value, "percent")
+        words = f"{loss.name} ({settings_in_words(loss.settings)}), {title} {value} on the validation slice"
         self._keep(words)
         self._display.best(words)
 
@@ -142,7 +147,8 @@ def _search(
     )
     deadline = clock.after(SEARCH)
     with show() as display:
-        watching = [display, BestSoFar(question.metric, display, keep), Deadline(deadline)]
+        best = BestSoFar(search, question.metric, display, keep)
+        watching = [display, best, Deadline(deadline)]
         try:
             do_runs(
                 search,
@@ -155,6 +161,8 @@ def _search(
             )
         except OutOfTime:
             return search, False
+        finally:
+            best.look()  # if all trials were there, none started
     return search, len(search.scores(len(prepared.schedule.epochs) - 1)) > 0
 
 
@@ -222,7 +230,7 @@ def _learning_curve(
     clock: Clock,
     jobs: int | None,
 ) -> Curve | None:
-    """The winner on parts of the training side; None without the time for it, or if a part is too small."""
+    """The winner on parts of the training side, as far as they can be measured; None without a winner."""
     view = read_study(folder / "study")
     dataset = prepared.features.dataset
     found = verdict(view, dataset, question.goal)
@@ -233,28 +241,54 @@ def _learning_curve(
     deadline = clock.after(CURVE)
     values: list[dict[int, float | None]] = []
     rows: list[int] = []
+    missing: list[str] = []
     for share in SHARES:
         features = with_less_training(prepared.features, share)
         place = folder / "curve" / f"{share:.0%}".replace("%", "-percent")
+        rows.append(len(features.train))
+        values.append({})
+        why = ""
         try:
             own = own.model_copy(update={"losses": [fitting(winner, features, plan)]})
-            do_runs(
-                RunQueue(own, [features]),
-                place,
-                plan=own,
-                prepared=[features],
-                left_out=[],
-                progress=Deadline(deadline),
-                resources=Resources(jobs=jobs),
-            )
-        except (OutOfTime, DataError):
-            return None
-        part = read_study(place)
-        values.append(part.values(dataset, part.losses[0], question.metric) if part.losses else {})
-        rows.append(len(features.train))
+            if not _failed(place, own.losses[0]):  # the same data would fail again
+                do_runs(
+                    RunQueue(own, [features]),
+                    place,
+                    plan=own,
+                    prepared=[features],
+                    left_out=[],
+                    progress=Deadline(deadline),
+                    resources=Resources(jobs=jobs),
+                )
+            part = read_study(place)
+            if part.losses:
+                values[-1] = part.values(dataset, part.losses[0], question.metric)
+            if not values[-1]:
+                why = _failed(place, own.losses[0]) or "no run has a result"
+        except OutOfTime:
+            why = "there was no time left"
+        except DataError as error:
+            why = str(error)
+        if why:
+            missing.append(f"{IN_WORDS[share]}: {why}")
     values.append(view.values(dataset, found.best, question.metric))
     rows.append(len(prepared.features.train))
-    return curve_from(values, rows, by_classes=has_unseen_classes(prepared.features))
+    return curve_from(
+        values,
+        rows,
+        by_classes=has_unseen_classes(prepared.features),
+        missing="; ".join(missing),
+    )
+
+
+def _failed(place: Path, loss: LossPlan) -> str:
+    """The error of the first run of a part, if all runs of this loss there have failed; else empty."""
+    if not (place / "study.json").is_file():
+        return ""
+    part = read_study(place)
+    failures = [row for row in part.results.failures if row["base"] == loss.title]
+    done = any(row["base"] == loss.title for row in part.results.summaries)
+    return "" if done or len(failures) < SEEDS else str(failures[0]["error"])
 
 
 def fitting(loss: LossPlan, features: FeatureSet, plan: Plan) -> LossPlan:
@@ -267,18 +301,19 @@ def fitting(loss: LossPlan, features: FeatureSet, plan: Plan) -> LossPlan:
 
 
 def curve_from(
-    values: Sequence[dict[int, float | None]], rows: Sequence[int], *, by_classes: bool
-) -> Curve | None:
-    """The learning curve from the value of each seed at each size; None if a size has none."""
-    shares = (*SHARES, 1.0)
+    values: Sequence[dict[int, float | None]],
+    rows: Sequence[int],
+    *,
+    by_classes: bool,
+    missing: str = "",
+) -> Curve:
+    """The learning curve from the value of each seed at each size; a size without a value has no point."""
     levels = [interval(of.values()) for of in values]
     points = [
         Point(share, count, level)
-        for share, count, level in zip(shares, rows, levels, strict=True)
+        for share, count, level in zip((*SHARES, 1.0), rows, levels, strict=True)
         if level is not None
     ]
-    if len(points) < len(shares):
-        return None
     gains = [
         interval(
             after - before
@@ -287,9 +322,9 @@ def curve_from(
         )
         for smaller, larger in pairwise(values)
     ]
-    if any(gain is None for gain in gains):
-        return None
-    return curve_of(points, [gain for gain in gains if gain is not None], by_classes=by_classes)
+    if gains[-1] is None:
+        gains = []
+    return Curve(tuple(points), tuple(gain for gain in gains if gain), by_classes, missing)
 
 
 def _answer(
@@ -325,7 +360,8 @@ def _answer(
         complete=complete,
     )
     text = study_of(winner, prepared.plan)
-    with atomic_file(folder / "winner.yaml") as temporary:
+    study_file = folder / f"winner-{name_of(question.data)}.yaml"
+    with atomic_file(study_file) as temporary:
         temporary.write_text(text, encoding="utf-8")
     second = found.losses[1].name if len(found.losses) > 1 else None
     advice = Advice(
@@ -342,6 +378,7 @@ def _answer(
         code=code_of_loss(winner),
         run=winning_run(view, dataset, found.best, folder / "study"),
         study=str(folder / "study"),
+        study_file=str(study_file),
         page=str(page),
         complete=complete,
         failed=len(view.results.failures),
@@ -379,9 +416,15 @@ def code_of_loss(loss: LossPlan) -> str:
 
 def default_folder(data: str) -> Path:
     """Where the results go if no folder is given."""
-    name = Path(data.partition(":")[2] or data).stem
-    if not name:
+    return Path("lossgauge-results") / f"advise-{name_of(data)}"
+
+
+def name_of(data: str) -> str:
+    """What files about these data are called. Raises InputError for data without a name."""
+    path = Path(data.partition(":")[2] or data)
+    name = path.stem or path.resolve().stem
+    if not data or not name:
         raise InputError(
             f"{data!r} names no data; give folder:PATH, embeddings:PATH or a dataset's name"
         )
-    return Path("lossgauge-results") / f"advise-{name}"
+    return name

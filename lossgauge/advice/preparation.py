@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 from lossgauge.advice.candidates import Batching, all_candidates, batchings
 from lossgauge.advice.clock import PLANNED, Clock
 from lossgauge.advice.halving import epochs_of_rungs
-from lossgauge.advice.question import Question, base_plan, fit_to, training_labels
+from lossgauge.advice.question import Question, as_dataset, base_plan, fit_to, training_labels
 from lossgauge.advice.schedule import Cost, Schedule, choose, rows_that_fit, rows_to_extract
 from lossgauge.data.class_balanced import sampled_features
 from lossgauge.data.estimate import Estimate, estimate
 from lossgauge.data.features import features as cached_features
 from lossgauge.data.features import is_cached
-from lossgauge.errors import CacheError
+from lossgauge.data.splits import MORE_DATA
+from lossgauge.errors import CacheError, DataError, InputError
 from lossgauge.files import read_json, write_json
 from lossgauge.machine import torch_threads
 from lossgauge.plan.loss import LossPlan
@@ -22,7 +24,7 @@ from lossgauge.plan.study import Plan
 from lossgauge.study.engines import DEFAULT
 from lossgauge.study.forecast import cost_of
 from lossgauge.study.job_count import default_jobs
-from lossgauge.study.prepare import Extract, prepare
+from lossgauge.study.prepare import NONE_USABLE, Extract, prepare
 from lossgauge.study.progress import Progress
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
@@ -54,7 +56,8 @@ class Prepared(NamedTuple):
 
     @property
     def sampled(self) -> bool:
-        return len(self.features.labels) < self.rows
+        """Whether a sample was drawn: without one, there may still be fewer rows, of images that cannot be read."""
+        return self.plan.sample is not None and len(self.features.labels) < self.rows
 
 
 def prepare_question(
@@ -72,6 +75,8 @@ def prepare_question(
     What was chosen is kept in `folder`, so that the same question there continues with the same search. With `dry_run`
     nothing is extracted or written, and features that are not in the cache are random.
     """
+    if folder is not None:
+        check_folder(folder, question)
     cores = jobs or default_jobs(DEFAULT)
     kept = None if folder is None else _kept(folder, question)
     with torch_threads(1):
@@ -82,7 +87,7 @@ def prepare_question(
         sample = kept["sample"]
         plan = base_plan(question, epochs=1, sample=sample)
         missing: dict[str, Estimate] = {}
-        (features,), left_out = prepare(
+        (features,), left_out = _load(
             plan,
             progress=progress,
             download=download,
@@ -126,7 +131,7 @@ def _choose_sample(
     """The sample that the time allows (None: all rows), the rows of the dataset, and the estimated extraction."""
     missing: dict[str, Estimate] = {}
     plan = base_plan(question, epochs=1)
-    (features,), _ = prepare(
+    (features,), _ = _load(
         plan, progress=Progress(), download=download, extract=_estimating(missing)
     )
     rows = len(features.labels)
@@ -144,6 +149,22 @@ def _choose_sample(
         affordable = rows_that_fit(cost, rows, PLANNED * (clock.left - spent), cores)
     sample = min((each for each in (few, affordable) if each is not None), default=None)
     return {"sample": sample}, rows, extraction * (sample or rows) / rows
+
+
+def _load(
+    plan: Plan,
+    *,
+    progress: Progress,
+    download: bool,
+    jobs: int | None = None,
+    extract: Extract | None = None,
+) -> tuple[list[FeatureSet], list[Record]]:
+    """As `prepare`, with errors that speak of the data and not of a study."""
+    try:
+        return prepare(plan, progress=progress, download=download, jobs=jobs, extract=extract)
+    except DataError as error:
+        words = str(error).removeprefix(NONE_USABLE)
+        raise DataError(words.replace(MORE_DATA, "more data is needed")) from None
 
 
 def _estimating(missing: dict[str, Estimate]) -> Extract:
@@ -168,6 +189,24 @@ def _kept(folder: Path, question: Question) -> Record | None:
     except CacheError:
         return None
     return record if record.get("question") == question._asdict() else None
+
+
+def check_folder(folder: Path, question: Question) -> None:
+    """InputError if the folder has the answer about other data, which would be overwritten."""
+    try:
+        asked = read_json(folder / "schedule.json")["question"]["data"]
+    except (CacheError, OSError, KeyError, TypeError):
+        return
+    if isinstance(asked, str) and _place(asked) != _place(question.data):
+        raise InputError(
+            f"{folder} has the answer about {asked}, not about {question.data}; give another folder with --out"
+        )
+
+
+def _place(data: str) -> tuple[str, str]:
+    """The kind of data, and where they lie."""
+    kind, _, path = as_dataset(data).partition(":")
+    return kind, os.path.abspath(path) if path else ""
 
 
 def _keep(

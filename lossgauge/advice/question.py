@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lossgauge.advice.candidates import samples_per_class
-from lossgauge.data import WITHOUT_BACKBONE
+from lossgauge.data import DATASETS, WITHOUT_BACKBONE
 from lossgauge.data.splits import validation_slice
 from lossgauge.errors import DataError, InputError, nearest
 from lossgauge.losses.registry import LOSSES
@@ -54,7 +55,7 @@ class Question(NamedTuple):
 
 
 def check_question(question: Question) -> None:
-    """InputError for a goal or a number of minutes that is not possible."""
+    """InputError for a goal or a number of minutes that is not possible, or a path without its kind of data."""
     if question.goal not in GOALS:
         raise InputError(
             f"goal must be {', '.join(GOALS)}, got {question.goal!r}{nearest(question.goal, GOALS)}"
@@ -66,6 +67,15 @@ def check_question(question: Question) -> None:
             f"minutes must be from {LEAST_MINUTES:g} to {MOST_MINUTES:,.0f}, got {minutes!r}: loading libraries and "
             "writing the page take 10 to 20 seconds alone; 2 minutes are enough for a small dataset"
         )
+    data = question.data
+    if not data or ":" in as_dataset(data) or data in DATASETS:
+        return
+    if Path(data).is_dir():
+        raise InputError(
+            f"{data!r} is a folder: for images, give folder:{data}, and for embeddings, embeddings:{data}"
+        )
+    if Path(data).is_file():
+        raise InputError(f"{data!r} is a file: for embeddings, give embeddings:{data}")
 
 
 def as_dataset(data: str) -> str:
@@ -138,9 +148,20 @@ def training_labels(features: FeatureSet, share: float) -> Int[Tensor, " rest"]:
 
     Raises DataError, with what the data would need, if no slice can be cut.
     """
+    return _sliced(features, share)[0]
+
+
+def slice_labels(features: FeatureSet, share: float) -> Int[Tensor, " validation"]:
+    """Labels of the validation slice. Raises as `training_labels`."""
+    return _sliced(features, share)[1]
+
+
+def _sliced(
+    features: FeatureSet, share: float
+) -> tuple[Int[Tensor, " rest"], Int[Tensor, " validation"]]:
     labels = features.labels.numpy()
     try:
-        rest, _ = validation_slice(
+        rest, validation = validation_slice(
             labels,
             features.train.numpy(),
             features.test.numpy(),
@@ -154,4 +175,5 @@ def training_labels(features: FeatureSet, share: float) -> Int[Tensor, " rest"]:
             f"{sizes.max():,} of a class. Settings are compared on a part of the training side, which needs four rows of "
             f"a class, or four training classes if test classes are unseen; `lossgauge diagnose` needs less ({error})"
         ) from None
-    return features.labels[features.train.new_tensor(rest)]
+    new = features.train.new_tensor
+    return features.labels[new(rest)], features.labels[new(validation)]

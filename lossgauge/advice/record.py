@@ -6,7 +6,6 @@ import dataclasses
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
@@ -58,6 +57,8 @@ class Advice:
     run: WinningRun
     study: str
     """The folder of the finalists' study."""
+    study_file: str
+    """The file with `yaml`."""
     page: str | None
     complete: bool
     """Whether all that was planned was done; False after an interruption."""
@@ -71,7 +72,7 @@ class Advice:
             yield from wrapped(f"{sentence.topic}: {sentence.text}")
         yield ""
         yield from self.code.splitlines()
-        yield f"study file: {Path(self.study).parent / 'winner.yaml'}"
+        yield f"study file: {self.study_file}"
         command = ("lossgauge", "head", self.study, "--loss", self.run.loss)
         yield f"take its head along: {shlex.join(command)}"
         yield from self._without_a_head()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lossgauge.advice.halving import Score, best_of_losses, survivors
+from lossgauge.advice.halving import Score, best_first, best_of_losses, survivors
 from lossgauge.advice.schedule import rung_sizes
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.study import Plan
@@ -98,6 +98,12 @@ class HalvingSearch:
             for number, name in names.items()
             if name in self._values
         ]
+
+    @property
+    def best(self) -> Score | None:
+        """The highest score of any rung, also of trials that were there before; None without one."""
+        scores = [one for rung in range(len(self._asked)) for one in self.scores(rung)]
+        return next(iter(best_first(scores)), None)
 
     def standing(self) -> list[Score]:
         """The best candidate of each loss so far, best first: of the last rung, then of losses that are only in the rungs

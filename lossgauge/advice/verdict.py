@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Literal, NamedTuple
 
 from lossgauge.advice.question import GOALS, Goal
-from lossgauge.report.text.not_training import compared
+from lossgauge.report.text.not_training import UNTRAINED_HEAD, compared
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import Loss, StudyView
-from lossgauge.stats.decisions import Decision, decide
+from lossgauge.stats.decisions import Decision, Side, decide
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.stats.planning import seeds_needed
 from lossgauge.types import Record
@@ -43,6 +44,8 @@ class Verdict(NamedTuple):
     """The best minus each other."""
     decisions: Mapping[Loss, Decision]
     """One family, corrected together."""
+    at_start: bool = False
+    """For `speed`: whether the untrained head is there already in most seeds, so that nothing can be compared."""
 
     @property
     def ties(self) -> tuple[Loss, ...]:
@@ -81,6 +84,10 @@ class Training(NamedTuple):
     difference: Interval
     """The loss minus the frozen features."""
     family: int
+    untrained: float | None = None
+    """The same measure of the untrained head; None if it was not measured."""
+    untrained_side: Side = "open"
+    """Of the loss minus the untrained head: `lower` if the untrained head is clearly better."""
 
 
 def verdict(view: StudyView, dataset: str, goal: Goal) -> Verdict | None:
@@ -149,8 +156,16 @@ def training(view: StudyView, dataset: str, loss: Loss, column: str) -> Training
         return None
     sides: dict[str, Train] = {"higher": "train", "lower": "keep", "equivalent": "equivalent"}
     train = sides.get(of.decisions[loss, FROZEN].side, "open")
+    untrained = of.decisions.get((loss, UNTRAINED_HEAD))
     return Training(
-        train, column, of.levels[FROZEN], level, of.differences[loss, FROZEN], of.family
+        train,
+        column,
+        of.levels[FROZEN],
+        level,
+        of.differences[loss, FROZEN],
+        of.family,
+        of.levels.get(UNTRAINED_HEAD),
+        "open" if untrained is None else untrained.side,
     )
 
 
@@ -192,7 +207,9 @@ def _soonest(view: StudyView, dataset: str) -> Verdict | None:
     levels = {loss: of for loss, times in reached.items() if (of := interval(times.values()))}
     if not levels:
         return None
-    ordered = sorted(levels, key=lambda loss: levels[loss].mean)
+    final = {loss: of.mean for loss in levels if (of := view.interval(dataset, loss, "map_at_r"))}
+    # where the untrained head is there already, all are equal
+    ordered = sorted(levels, key=lambda loss: (levels[loss].mean, -final.get(loss, 0.0)))
     first = reached[ordered[0]]
     differences = {
         loss: of
@@ -203,7 +220,8 @@ def _soonest(view: StudyView, dataset: str) -> Verdict | None:
             )
         )
     }
-    return _judged("speed", ordered, levels, differences, COLUMN["speed"])
+    judged = _judged("speed", ordered, levels, differences, COLUMN["speed"])
+    return judged._replace(at_start=median(first.values()) == 0)
 
 
 def _final_mean(of_seeds: Mapping[int, Sequence[Record]], column: str) -> float | None:

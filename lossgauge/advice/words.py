@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lossgauge.advice.halving import Score
-from lossgauge.advice.learning_curve import Curve
+from lossgauge.advice.learning_curve import IN_WORDS, Curve
 from lossgauge.advice.preparation import Prepared
-from lossgauge.advice.question import Goal, Question
+from lossgauge.advice.question import Goal, Question, slice_labels
 from lossgauge.advice.record import Sentence
 from lossgauge.advice.verdict import COLUMN, NEAR, Training, Verdict
 from lossgauge.plan.loss import TRAINING
@@ -25,6 +25,12 @@ ASKED: Mapping[Goal, str] = {
     "diversity": "the most variance inside classes (intra) at a MAP@R that is equivalent to the best",
     "speed": f"the fewest epochs to {100 * NEAR:g} % of the best final MAP@R on the validation slice",
 }
+
+FEW_ROWS = 50
+"""With fewer rows in the validation slice, the answer says how coarse its scores are. Our choice."""
+
+LEFT_OUT = "left out because"
+"""How notes about files without a row begin: images that cannot be read, and files that are no images."""
 
 RULES: Mapping[Goal, tuple[tuple[str, str], str]] = {
     "top1": (("triplet", "scl"), "they retrieve better where differences are fine"),
@@ -87,20 +93,49 @@ def _train(of: Outcome) -> str:
     title, name = COLUMNS[found.column].title, of.verdict.best.name
     numbers = (
         f"{title} is {shown(found.frozen, 'percent')} with the frozen features and "
-        f"{shown_interval(found.level, 'percent')} with {name}, a difference of {in_points(found.difference)} points"
+        f"{shown_interval(found.level, 'percent')} with {name}{_over(found.level)}, "
+        f"a difference of {in_points(found.difference)} points{_over(found.difference)}"
     )
+    numbers = f"{_capital(numbers)}.{_untrained(found, name)}"
     if found.train == "train":
-        return f"Yes. {_capital(numbers)}."
+        return f"Yes. {numbers}"
     if found.train == "keep":
-        return f"No, keep the frozen features: training makes them worse. {_capital(numbers)}."
+        return f"No, keep the frozen features: training makes them worse. {numbers}"
     if found.train == "equivalent":
-        return f"No, keep the frozen features: training changes nothing that matters in practice. {_capital(numbers)}."
-    why = found.difference.why_none or "the interval contains 0 after the correction"
-    return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {_capital(numbers)}. Until more is known, the frozen features cost nothing."
+        return f"No, keep the frozen features: training changes nothing that matters in practice. {numbers}"
+    why = found.difference.why_none or (
+        "the interval contains 0"
+        if not found.difference.excludes_zero
+        else f"the interval contains 0 after the correction for {counted(found.family, 'comparison')}"
+    )
+    return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {numbers} Until more is known, the frozen features cost nothing."
+
+
+def _over(of: Interval) -> str:
+    """What the ± is over, and why it is approximate; empty without a ±."""
+    if of.half_width is None:
+        return ""
+    return f" (± over {of.over}{f'; approximate: {of.approximate}' if of.approximate else ''})"
+
+
+def _untrained(found: Training, name: str) -> str:
+    if found.untrained is None:
+        return ""
+    how = {
+        "lower": f", clearly better than {name}",
+        "equivalent": f", equivalent to {name}",
+        "higher": f", clearly worse than {name}",
+    }.get(found.untrained_side, "")
+    return f" The untrained head has {shown(found.untrained, 'percent')}{how}."
 
 
 def _loss(of: Outcome) -> str:
     found, name = of.verdict, of.verdict.best.name
+    if found.at_start:
+        return (
+            f"The untrained head already has {100 * NEAR:g} % of the best final MAP@R on the validation slice in most seeds: speed cannot be "
+            f"compared. By MAP@R, take {name} ({_settings(of, found.best)})."
+        )
     level = f"{_level(found, found.best)} over {counted(of.seeds, 'seed')}"
     anyway = of.training is not None and of.training.train in ("keep", "equivalent")
     ask = f"{'If you train all the same: for' if anyway else 'For'} {ASKED[found.goal]}"
@@ -134,17 +169,21 @@ def _loss(of: Outcome) -> str:
 
 def _runner_up(of: Outcome) -> str | None:
     found = of.verdict
-    if len(found.losses) < 2:
+    if len(found.losses) < 2 or found.at_start:
         return None
     second = found.losses[1]
     words = f"{second.name}: {_settings(of, second)}; {_level(found, second)}"
     difference = _difference(found, second, turned=True)
-    return f"{words}{difference and f', {difference} from {found.best.name}'}."
+    return (
+        f"{words}{difference and f', {difference} from {found.best.name}{_doubt(found, second)}'}."
+    )
 
 
 def _changes(of: Outcome) -> Iterator[str]:
     found = of.verdict
-    if found.ties and of.seeds > 1:
+    if found.at_start:
+        pass  # more seeds would not tell either
+    elif found.ties and of.seeds > 1:
         needed = found.seeds_needed
         yield (
             f"About {needed} seeds instead of {of.seeds} would tell {found.best.name} and {_named(found.ties)} apart, if the differences stay as they are."
@@ -153,7 +192,11 @@ def _changes(of: Outcome) -> Iterator[str]:
         )
     elif found.ties:
         yield "More minutes: three seeds or more are needed to compare losses."
-    compared = {goal: other for goal, other in of.others.items() if len(other.losses) > 1}
+    compared = {
+        goal: other
+        for goal, other in of.others.items()
+        if len(other.losses) > 1 and not other.at_start
+    }
     for goal, other in compared.items():
         doubt = "" if other.is_clear else ", not clearly"
         if other.best != found.best:
@@ -170,6 +213,8 @@ def _rule(of: Outcome) -> str:
     names, why = RULES[of.question.goal]
     found = of.verdict
     start = f"The paper suggests {names[0]} or {names[1]} here, because {why}."
+    if found.at_start:
+        return f"{start} It cannot be compared here."
     if found.best.name in names:
         clear = "clearly" if found.is_clear else "though not clearly"
         return f"{start} Measured: {found.best.name} is first, {clear}."
@@ -179,9 +224,9 @@ def _rule(of: Outcome) -> str:
             "higher": "is clearly better than",
             "lower": "is clearly better than",  # for `speed`: fewer epochs
             "equivalent": "is equivalent to",
-        }.get(_side(found, suggested), "is not clearly different from")
+        }.get(_side(found, suggested), "is not shown to differ from")
         difference = _difference(found, suggested)
-        return f"{start} Measured: {found.best.name} {how} {suggested.name}{difference and f' ({difference})'}."
+        return f"{start} Measured: {found.best.name} {how} {suggested.name}{_doubt(found, suggested)}{difference and f' ({difference})'}."
     on_slice = {score.loss: score.value for score in of.standing}
     value = max((v for name in names if (v := on_slice.get(name)) is not None), default=None)
     best = on_slice.get(found.best.name)
@@ -194,14 +239,19 @@ def _rule(of: Outcome) -> str:
 def _more_data(of: Outcome) -> str:
     curve = of.curve
     if curve is None:
-        return "Not measured: there was no time left, or the training side is too small to be cut."
+        return "Not measured: the winner has no result."
+    if len(curve.points) < 2:
+        return f"Not measured with {curve.missing}."
     title = COLUMNS[_retrieval(of)].title
     unit = "classes" if curve.by_classes else "rows of each class"
     levels = ", ".join(
         f"{shown_interval(point.level, 'percent')} with {point.rows:,}" for point in curve.points
     )
-    last = curve.gains[-1]
-    if curve.next_gain is not None:
+    shares = [IN_WORDS[point.share] for point in curve.points]
+    last = curve.gains[-1] if curve.gains else None
+    if last is None:
+        verdict = "what a doubling gains is not known"
+    elif curve.next_gain is not None:
         gain = rounded(100 * curve.next_gain, 1)
         verdict = (
             f"the last doubling gained {in_points(last)} points, so one more may gain about {gain}"
@@ -212,7 +262,8 @@ def _more_data(of: Outcome) -> str:
         verdict = f"the last doubling changed it by {in_points(last)} points: more of the same kind of data does not help"
     else:
         verdict = f"the last doubling changed it by {in_points(last)} points: it cannot be told whether more would help"
-    return f"With a quarter, a half and all of the training {unit}, {title} is {levels} rows (with the validation slice; {counted(curve.points[-1].level.size, 'seed')}); {verdict}."
+    missing = f" Not measured with {curve.missing}." if curve.missing else ""
+    return f"With {', '.join(shares[:-1])} and {shares[-1]} of the training {unit}, {title} is {levels} rows (with the validation slice; {counted(curve.points[-1].level.size, 'seed')}); {verdict}.{missing}"
 
 
 def _tried(of: Outcome) -> str:
@@ -225,12 +276,14 @@ def _tried(of: Outcome) -> str:
         if prepared.sampled
         else ""
     )
+    notes = [note for note in prepared.features.notes if note.startswith(LEFT_OUT)]
+    left_out = "".join(f" {_capital(note)}." for note in notes)
     part = "" if of.complete else " Not all of it ended in time, so this is the answer so far."
     finals = f"{counted(len(of.plan.losses), 'loss')} with {counted(of.seeds, 'seed')}"
     return (
         f"{losses} losses with {counted(schedule.candidates, 'candidate')} each (settings and batches: {batches}), by successive "
         f"halving over {rungs} epochs, {counted(of.trials, 'trial')} on a validation slice; then {finals} on "
-        f"{of.queries:,} test queries{sample}.{part}"
+        f"{of.queries:,} test queries{sample}.{left_out}{part}"
     )
 
 
@@ -241,9 +294,17 @@ def _scope(of: Outcome) -> str:
         if features.protocol == "class-disjoint"
         else f"the {features.protocol} split"
     )
+    labels = slice_labels(features, of.plan.validation_share)
+    few = ""
+    if len(labels) < FEW_ROWS:
+        step = rounded(100 / len(labels), 1)
+        few = (
+            f" The slice has {counted(len(labels), 'row')} of {len(labels.unique())} classes: its R@1 moves in steps of {step} points, so "
+            "what it picked may be chance."
+        )
     return (
         f"This is about a linear head on frozen features ({features.backbone}), tested on {split}. The epoch of each run was picked on "
-        f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on."
+        f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on.{few}"
     )
 
 
@@ -271,6 +332,16 @@ def _difference(found: Verdict, loss: Loss, *, turned: bool = False) -> str:
     half = "" if of.half_width is None else f" ± {rounded(of.half_width, 3)}"
     unit = " epochs" if found.goal == "speed" else ""
     return f"{rounded(of.mean, 3, signed=True)}{half}{unit}"
+
+
+def _doubt(found: Verdict, loss: Loss) -> str:
+    """Why a difference is not clear although its interval does not contain 0; empty otherwise."""
+    if loss not in found.decisions or _side(found, loss) != "open":
+        return ""
+    if not found.differences[loss].excludes_zero:
+        return ""
+    family = counted(found.decisions[loss].family, "comparison")
+    return f", not clear after the correction for {family}"
 
 
 def _side(found: Verdict, loss: Loss) -> str:

@@ -71,6 +71,10 @@ def choose_split(
     return Split(*sides, split)
 
 
+MORE_DATA = "use another split, or more data"
+"""The fix for a side that is too small, in a study."""
+
+
 def check_sides(
     labels: Int[np.ndarray, " rows"],
     sides: tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]],
@@ -84,7 +88,7 @@ def check_sides(
             ids = "; every label is there once: is it an id instead of a class?"
             raise DataError(
                 f"each side of a split needs two classes, one of them with two samples, but {source} leaves "
-                f"{len(rows)} samples of {len(sizes)} classes to {side}: use another split, or more data"
+                f"{len(rows)} samples of {len(sizes)} classes to {side}: {MORE_DATA}"
                 f"{ids if len(np.unique(labels)) == len(labels) > 2 else ''}"
             )
 

@@ -141,13 +141,17 @@ def prepare(
         prepared.append(centered(features) if plan.center_features else features)
     if not prepared:
         reasons = "; ".join(f"{name}: {words}" for name, words in errors.items())
-        raise DataError(f"no dataset of the study can be used: {reasons}")
+        raise DataError(f"{NONE_USABLE}{reasons}")
     titles = [features.dataset for features in prepared]
     if twice := {title for title in titles if titles.count(title) > 1}:
         raise PlanError(
             f"two datasets have the same name, {twice.pop()}; rename one of the folders or files"
         )
     return prepared, left_out
+
+
+NONE_USABLE = "no dataset of the study can be used: "
+"""How the error begins if no dataset is left; the reasons follow."""
 
 
 def _left_out(name: str, words: str, extent: str) -> Record:

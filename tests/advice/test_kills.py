@@ -53,3 +53,10 @@ def test_ctrl_c_names_the_best_so_far_and_the_same_command_continues(tmp_path):
     assert "MAP@R" in last
     assert "To continue, run the same command" in last
     assert "Traceback" not in errors
+    # the second call knows what the first one left
+    again = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert any("best so far: " in line for line in again.stderr)
+    again.send_signal(signal.SIGINT)
+    _, errors = again.communicate()
+    assert again.returncode == 130
+    assert "stopped; the best so far is" in errors

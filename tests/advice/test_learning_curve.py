@@ -1,12 +1,16 @@
 """Parts of the training side, and what a doubling gains."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from lossgauge.advice import phases
 from lossgauge.advice.learning_curve import Curve, Point, with_less_training
 from lossgauge.advice.phases import curve_from
+from lossgauge.files import write_json
+from lossgauge.plan.loss import LossPlan
 from lossgauge.stats.intervals import interval
 from lossgauge.types import FeatureSet
 
@@ -69,5 +73,27 @@ def test_nothing_is_predicted_from_a_gain_that_is_not_clear():
     assert worse.next_gain is None
 
 
-def test_a_curve_without_a_size_is_no_curve():
-    assert curve_from([{}, *values(0.6, 0.65)], [25, 50, 100], by_classes=False) is None
+def test_a_size_without_a_value_has_no_point_and_the_others_stay():
+    small, half, whole = values(0.5, 0.6, 0.65)
+    curve = curve_from([{}, half, whole], [25, 50, 100], by_classes=False, missing="a quarter: x")
+    assert [point.rows for point in curve.points] == [50, 100]
+    assert [gain.mean for gain in curve.gains] == pytest.approx([0.05])
+    assert curve.missing == "a quarter: x"
+    # from a quarter to all are two doublings
+    curve = curve_from([small, {}, whole], [25, 50, 100], by_classes=False)
+    assert [point.rows for point in curve.points] == [25, 100]
+    assert curve.gains == ()
+    assert curve.next_gain is None
+
+
+def test_a_part_that_failed_is_not_done_again(tmp_path, monkeypatch):
+    failures = [{"base": "triplet", "error": f"broken {n}"} for n in range(3)]
+    results = SimpleNamespace(failures=failures, summaries=[{"base": "untrained"}])
+    monkeypatch.setattr(phases, "read_study", lambda folder: SimpleNamespace(results=results))
+    loss = LossPlan(name="triplet")
+    assert phases._failed(tmp_path, loss) == ""  # nothing was tried
+    write_json(tmp_path / "study.json", {})
+    assert phases._failed(tmp_path, loss) == "broken 0"
+    assert phases._failed(tmp_path, LossPlan(name="scl")) == ""
+    results.summaries.append({"base": "triplet"})
+    assert phases._failed(tmp_path, loss) == ""

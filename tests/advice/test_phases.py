@@ -10,7 +10,8 @@ from PIL import Image
 
 import lossgauge as lg
 from lossgauge.advice.clock import Clock, Deadline, OutOfTime
-from lossgauge.advice.phases import advise
+from lossgauge.advice.phases import advise, name_of
+from lossgauge.advice.preparation import check_folder
 from lossgauge.advice.question import Question
 from lossgauge.errors import DataError, InputError, LossgaugeError
 from lossgauge.files import write_json
@@ -76,7 +77,7 @@ def test_the_answer_names_a_loss_with_settings_and_says_what_it_is_about(answere
 
 def test_its_study_file_and_its_run_are_those_of_the_answer(answered):
     _, folder, advice = answered
-    plan = load_plan(folder / "winner.yaml")
+    plan = load_plan(folder / "winner-vectors.yaml")
     assert plan.losses[0].name == advice.loss
     assert plan.losses[0].settings == advice.settings
     summary = read_study(folder / "study").runs("embeddings:vectors.npz", _loss(folder, advice))
@@ -181,8 +182,10 @@ def vectors(path, labels, **more):
 )
 def test_too_little_data_is_one_clear_error(tmp_path, labels, words):
     data = vectors(tmp_path / "x.npz", labels)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=words) as raised:
         advise(Question(data), tmp_path / "out")
+    assert "study" not in str(raised.value)
+    assert "another split" not in str(raised.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -195,7 +198,7 @@ def test_three_rows_of_each_of_many_classes_are_enough(tmp_path, monkeypatch):
     folder = with_schedule(tmp_path / "out", question, epochs=1)
     advice = advise(question, folder, jobs=1)
     assert advice.settings["sampler"] == "m_per_class"
-    assert load_plan(folder / "winner.yaml").samples_per_class == 2
+    assert load_plan(folder / "winner-x.yaml").samples_per_class == 2
     assert advice.loss in Path(advice.page).read_text(encoding="utf-8")
 
 
@@ -214,6 +217,35 @@ def test_a_wrong_question_is_one_line_and_writes_nothing(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert_refused(run_cli("advise", *arguments), words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_without_its_kind_of_data_is_told_what_to_write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "x.npz").touch()
+    assert_refused(run_cli("advise", "photos"), "for images, give folder:photos")
+    assert_refused(run_cli("advise", "x.npz"), "give embeddings:x.npz")
+
+
+def test_a_folder_with_the_answer_about_other_data_is_not_overwritten(tmp_path):
+    question = a_question(tmp_path)
+    folder = with_schedule(tmp_path / "out", question)
+    before = (folder / "schedule.json").read_bytes()
+    other = f"folder:{tmp_path / 'vectors'}"
+    assert_refused(
+        run_cli("advise", other, "--out", folder),
+        f"not about {other}; give another folder with --out",
+    )
+    assert (folder / "schedule.json").read_bytes() == before
+    same = question._replace(data=f"embeddings:{tmp_path}/./vectors.npz", goal="top1")
+    check_folder(folder, same)
+    check_folder(tmp_path / "new", same)
+
+
+def test_study_files_are_called_after_their_data():
+    assert name_of("folder:data/photos") == "photos"
+    assert name_of("embeddings:x.npz") == "x"
+    assert name_of("digits") == "digits"
 
 
 def test_python_refuses_the_same(tmp_path):

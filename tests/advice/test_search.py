@@ -5,8 +5,10 @@ import random
 import pytest
 
 from lossgauge.advice.candidates import Batching, all_candidates
+from lossgauge.advice.phases import BestSoFar
 from lossgauge.advice.question import Fit, Question, base_plan
 from lossgauge.advice.search import HalvingSearch
+from lossgauge.study.progress import Progress
 from tests.support.studies import fake_features
 
 PLAN = base_plan(Question("digits"), epochs=9, fit=Fit())
@@ -108,3 +110,21 @@ def test_a_search_that_is_stopped_in_a_rung_counts_what_has_ended():
     search.ended(ahead[3].name, score(number_of(ahead[3]), 3))
     assert search.standing()[0].candidate == number_of(ahead[3])
     assert len(search.standing()) == 7
+
+
+def test_the_best_so_far_starts_from_what_an_earlier_call_left():
+    search = made()
+    said = []
+    watch = BestSoFar(search, "map_at_r", Progress(), said.append)
+    watch.look()
+    assert said == []
+    runs = search.next_runs()
+    search.ended(runs[0].name, {"map_at_r": 0.7})  # reused: no end is reported
+    watch.start(runs[1])
+    search.ended(runs[1].name, {"map_at_r": 0.6})
+    watch.end(runs[1], {"map_at_r": 0.6})
+    assert [words.partition(" ")[0] for words in said] == [runs[0].loss.name]
+    assert said[0].endswith("MAP@R 70.0\N{NO-BREAK SPACE}% on the validation slice")
+    search.ended(runs[2].name, {"map_at_r": 0.8})
+    watch.end(runs[2], {"map_at_r": 0.8})
+    assert said[1].startswith(runs[2].loss.name)

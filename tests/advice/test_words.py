@@ -24,7 +24,16 @@ CURVES = {"triplet": [0.3, 0.5, 0.7], "scl": [0.3, 0.68, 0.69], "ccl": [0.3, 0.5
 
 
 def told(
-    levels=CLEAR, *, goal="ranking", frozen=0.5, rows=40, curve=None, complete=True, curves=CURVES
+    levels=CLEAR,
+    *,
+    goal="ranking",
+    frozen=0.5,
+    rows=40,
+    curve=None,
+    complete=True,
+    curves=CURVES,
+    sample=None,
+    notes=(),
 ):
     """Topic → sentence."""
     view = finals(levels, frozen=frozen, curves=curves)
@@ -34,8 +43,9 @@ def told(
         epochs=3,
         fit=Fit(),
         losses=[LossPlan(name=name) for name in levels],
+        sample=sample,
     )
-    features = fake_features(rows=40)
+    features = fake_features(rows=40)._replace(notes=notes)
     outcome = Outcome(
         question=question,
         prepared=Prepared(
@@ -105,6 +115,38 @@ def test_each_goal_has_its_own_quantity(goal, words):
     assert words in told(goal=goal)["Loss"]
 
 
+def test_the_untrained_head_and_what_each_interval_is_over_are_said():
+    words = told({loss: values[:2] for loss, values in CLEAR.items()})["Train?"]
+    assert "with triplet (± over new seeds" in words
+    assert "approximate: two seeds" in words
+    assert "The untrained head has 30.0 %, clearly worse than triplet." in told()["Train?"]
+    lower = {loss: [value - 0.5 for value in values] for loss, values in CLEAR.items()}
+    assert "The untrained head has 30.0 %, clearly better than triplet." in told(lower)["Train?"]
+
+
+def test_speed_is_not_compared_where_the_untrained_head_is_fast_enough():
+    there = {loss: [0.69, 0.69, 0.7] for loss in CLEAR}
+    words = told(goal="speed", curves=there)
+    assert "speed cannot be compared" in words["Loss"]
+    assert "By MAP@R, take triplet" in words["Loss"]
+    assert "Runner-up" not in words
+    assert "epochs" not in words["What would change this"]
+    assert "speed" not in told(curves=there)["What would change this"]
+    assert "fewest epochs" not in told(curves=there)["What would change this"]
+
+
+def test_an_interval_without_0_that_is_not_clear_names_the_correction():
+    near = {
+        "triplet": [0.60, 0.60, 0.60],
+        "scl": [0.590, 0.586, 0.580],
+        "ccl": [0.590, 0.587, 0.580],
+        "n_pair": [0.590, 0.585, 0.580],
+    }
+    words = told(near)
+    assert "not clear after the correction for 3 comparisons" in words["Runner-up"]
+    assert "after the correction" not in told()["Runner-up"]
+
+
 def test_a_comparison_with_nothing_is_none():
     words = told({"triplet": CLEAR["triplet"]})
     assert "There is no comparison: no other loss was run with seeds" in words["Loss"]
@@ -112,11 +154,20 @@ def test_a_comparison_with_nothing_is_none():
 
 
 def test_a_sample_and_a_stop_are_stated():
-    words = told(rows=5_000, complete=False)
+    words = told(rows=5_000, sample=40, complete=False)
     assert "sample of" in words["What was tried"]
     assert "5,000 rows" in words["What was tried"]
     assert "the answer so far" in words["What was tried"]
     assert "All 5,000 rows instead of a sample" in words["What would change this"]
+
+
+def test_an_image_that_cannot_be_read_is_named_and_is_no_sample():
+    note = "left out because they cannot be read (1 of 5,000): c1/3.png"
+    words = told(rows=5_000, notes=(note, "something else"))
+    assert "Left out because they cannot be read (1 of 5,000): c1/3.png." in words["What was tried"]
+    assert "something else" not in words["What was tried"]
+    assert "sample" not in words["What was tried"]
+    assert "sample" not in words["What would change this"]
 
 
 def curve(*means):
@@ -138,6 +189,24 @@ def test_the_learning_curve_says_what_a_doubling_gains_or_that_it_does_not():
     assert told()["More labelled data"].startswith("Not measured")
 
 
+def test_a_part_that_cannot_be_measured_has_the_true_reason():
+    points = [
+        {},
+        *(
+            {seed: mean + step * seed for seed in range(3)}
+            for mean, step in ((0.6, 0.001), (0.65, 0.002))
+        ),
+    ]
+    why = "a quarter: planted has too little data"
+    some = curve_from(points, [25, 50, 100], by_classes=False, missing=why)
+    words = told(curve=some)["More labelled data"]
+    assert words.startswith("With a half and all of the training rows of each class")
+    assert "the last doubling" in words
+    assert words.endswith("Not measured with a quarter: planted has too little data.")
+    none = curve_from([{}, {}, points[-1]], [25, 50, 100], by_classes=False, missing=why)
+    assert told(curve=none)["More labelled data"] == f"Not measured with {why}."
+
+
 def test_settings_are_said_in_words():
     plan = LossPlan(
         name="triplet",
@@ -146,6 +215,15 @@ def test_settings_are_said_in_words():
     assert (
         settings_in_words(plan.settings) == "margin 0.1, learning rate 0.01, batches of 32 (random)"
     )
+
+
+def test_a_small_slice_is_said_with_its_steps(monkeypatch):
+    few = told()["Scope"]
+    rows = int(few.partition("The slice has ")[2].split()[0])
+    assert rows < 50
+    assert f"R@1 moves in steps of {100 / rows:.1f} points" in few
+    monkeypatch.setattr("lossgauge.advice.words.FEW_ROWS", rows)
+    assert "The slice has" not in told()["Scope"]
 
 
 def test_scope_is_always_said():
