@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from lossgauge.report.figures.retrieval import note, numbers, retrieval
+from lossgauge.report.figures.tradeoff import tradeoff
 from lossgauge.report.naming import COLORS
 from lossgauge.results.view import StudyView
 from tests.support.figures import figure_of
@@ -38,6 +39,21 @@ def test_the_best_by_the_measure_that_leads_is_on_top(results):
     assert low > high  # row 0 is on top
     for place, loss in enumerate(figure.layout.yaxis.ticktext):
         assert all(t.y[0] == place for t in figure.data if t.name == loss)
+
+
+def test_a_loss_with_settings_has_its_name_alone_at_the_axis_and_on_the_map():
+    results = make_results(datasets=("d",), losses=("triplet", "scl"))
+    title = "scl(learning_rate=0.001, batch_size=20)"
+    for r in (*results.summaries, *results.epochs):
+        if r["base"] == "scl":
+            r |= {"loss": title, "base": title}
+    settings = {"learning_rate": 0.001, "batch_size": 20}
+    planned = [{"name": "triplet"}, {"name": "scl", "settings": settings}]
+    named = results._replace(plan={**results.plan, "losses": planned}, failures=[])
+    assert set(figure_of(retrieval, named, "d").layout.yaxis.ticktext) == {"triplet", "scl"}
+    labels = {label.text for label in figure_of(tradeoff, named, "d").layout.annotations}
+    assert "scl" in labels
+    assert not any("…" in text for text in labels)
 
 
 def test_the_lines_are_the_frozen_features_and_the_untrained_head(results):
