@@ -32,6 +32,7 @@ def advice(train: str, yaml: str = YAML) -> Advice:
         code="",
         run=WinningRun("folder:my photos", "triplet", 0, "advise/study/runs/a"),
         study="advise/study",
+        study_file="advise/winner-photos.yaml",
         page=None,
         complete=True,
         failed=0,
