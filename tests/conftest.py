@@ -28,6 +28,7 @@ jaxtyping.install_import_hook([f"lossgauge.{part}" for part in NUMERIC], "tests.
 
 # kernels are compiled once, not in each of the folders that tests take for the user's cache
 from lossgauge.user_folders import keep_torch_private, private_folder  # noqa: E402  # after the hook
+from tests.support.browser import browser, visit  # noqa: E402, F401  # one for all folders
 from tests.support.finished import (  # noqa: E402, F401  # fixtures for all tests
     finished_small_study,
     finished_study,

@@ -60,7 +60,9 @@ def files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.stat().st_size and path.name != "report.html"
+        if path.is_file()
+        and path.stat().st_size
+        and path.name not in ("report.html", "study.log")  # for people
     )
 
 

@@ -6,10 +6,7 @@ import pytest
 
 from lossgauge.results.view import StudyView
 from lossgauge.types import Results
-from tests.support.browser import browser, visit
 from tests.support.made_up_study import make_results
-
-__all__ = ["browser", "visit"]
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_two_hundred_kills_lose_nothing_and_double_nothing(tmp_path, monkeypatch
                 assert "Traceback" not in log, log[-3000:]
                 process = study(out)
                 continue
-            workers = workers_of(out)
+            workers = workers_of(process)
             victim = "worker" if workers and chance.random() < 0.6 else "study"
             if sum(killed.values()) < KILLS:
                 try:
@@ -106,4 +106,4 @@ def test_two_hundred_kills_lose_nothing_and_double_nothing(tmp_path, monkeypatch
     print(
         f"{killed} kills, {finished} studies to their end, {given_up} times a run was given up and tried again"
     )
-    wait_for(lambda: not workers_of(Path("killed-0")))
+    wait_for(lambda: not workers_of(process))
