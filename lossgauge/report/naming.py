@@ -112,6 +112,11 @@ def shortened(name: str) -> str:
     return f"{name[: LONGEST // 2]}…{name[-(LONGEST // 2 - 1) :]}"
 
 
+def cut(text: str, most: int) -> str:
+    """`text` in at most `most` letters: its beginning."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def key_of(loss: Loss) -> str:
     """A text that no other loss of a study has: what the buttons of the legend find its traces by."""
     return f"{loss.base}(tuned)" if loss.tuned else loss.base

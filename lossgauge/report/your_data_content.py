@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from lossgauge.report.class_table import ClassRow
 from lossgauge.report.figures import class_distances, embedding_map
+from lossgauge.report.naming import cut
 from lossgauge.results.examples import DISAGREEMENT, HARDEST, ORDINARY, Examples
 from lossgauge.results.view import Loss
 from lossgauge.terminal import safe
@@ -138,7 +139,7 @@ def _cards(
 
 def plain(text: str) -> str:
     """A name as the page shows it: no control or format characters, at most LONGEST characters."""
-    return safe(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
+    return safe(cut(text, LONGEST))
 
 
 def _rounded(value: float | None) -> float | None:

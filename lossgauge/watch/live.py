@@ -1,7 +1,7 @@
 """What a watcher shows: the status of a study and its page, read again while somebody looks.
 
-A thread reads the folder, so that no request waits for it. It rests ten times as long as it worked: watching takes at most a
-tenth of a core, and nothing when nobody has asked for half a minute.
+A thread reads the folder, so that no request waits for it. After each reading it waits ten times as long as the reading took, so it
+uses at most a tenth of a core. If no request has come for half a minute, it does not read at all.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from lossgauge.report.naming import short_name
+from lossgauge.report.naming import cut, short_name
 from lossgauge.report.text.not_training import Compared, comparisons, nothing_helps
 from lossgauge.report.text.rankings import ranking
 from lossgauge.results.columns import COLUMNS
@@ -159,4 +159,4 @@ def _name(view: StudyView, loss: Loss) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return cut(name, LONGEST_NAME)
