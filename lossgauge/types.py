@@ -102,6 +102,28 @@ class Backbone(Protocol):
         ...
 
 
+class PairRows(NamedTuple):
+    """Which rows of a feature set are documents, and which documents are right for which query.
+
+    All numbers are rows of the feature set. A query may have several right documents, and a document several queries.
+    The sides of a split hold queries; every document of the corpus can be found by every query.
+    """
+
+    corpus: Int[Tensor, " documents"]
+    """The rows of the documents, ascending."""
+    query: Int[Tensor, " judged"]
+    """The query of each judgement, ascending."""
+    document: Int[Tensor, " judged"]
+    """The document of each judgement; of one query ascending, each at most once."""
+    grade: Float[Tensor, " judged"]
+    """Above 0: the document is right, and more so the higher the grade. 0: judged as not right."""
+    negative_query: Int[Tensor, " negatives"]
+    """The query of each hard negative that the user gives, ascending."""
+    negative_document: Int[Tensor, " negatives"]
+    text: Int[Tensor, " rows"]
+    """The number of each row's text: two rows of one text have one number."""
+
+
 class FeatureSet(NamedTuple):
     """Frozen features of an `ImageSet`, ready for a head."""
 
@@ -125,6 +147,9 @@ class FeatureSet(NamedTuple):
     """The notes of the `ImageSet`, and the images that could not be read."""
     groups: Int[Tensor, " rows"] | None = None
     """The number of each row's group: a validation slice keeps groups together, too. None without groups."""
+    pairs: PairRows | None = None
+    """Queries and documents instead of classes: `train`, `validation` and `test` are then rows of queries, and `labels` number the
+    classes that the user gives, or else the queries that are connected by a right document, with these documents."""
 
 
 class Results(NamedTuple):
