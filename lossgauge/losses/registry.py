@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lossgauge.losses.base import Loss
 
-_CLASSES = {
+_PAPER = {
     "contrastive": "Contrastive",
     "triplet": "Triplet",
     "n_pair": "NPair",
@@ -32,9 +32,21 @@ _CLASSES = {
     "scl": "SCL",
     "ccl": "CCL",
 }
+_OTHER = {
+    "multi_similarity": "MultiSimilarity",
+    "circle": "Circle",
+    "proxy_anchor": "ProxyAnchor",
+    "subcenter_arcface": "SubcenterArcFace",
+    "soft_triple": "SoftTriple",
+    "smooth_ap": "SmoothAP",
+}
+_CLASSES = _PAPER | _OTHER
 """Name (also the name of its file) → class."""
 
-LOSSES = tuple(_CLASSES)
+LOSSES = tuple(_PAPER)
+"""The seven losses that arXiv 2601.21450 compares, and the built-in studies with it."""
+
+ALL_LOSSES = tuple(_CLASSES)
 
 
 def load_loss(name: str, **settings: Any) -> torch.nn.Module:

@@ -7,6 +7,8 @@ Written with v instead of a softmax, the value stays exact when it is tiny, and 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -44,3 +46,35 @@ def softplus_terms(
         weight=total_weight,
         gradient=share.mul_(total_weight[:, None]).sub_(weight).div_(temperature),
     )
+
+
+class SoftSum(NamedTuple):
+    """log(1 + Σ e^x) over the chosen entries of each row."""
+
+    value: Float[Tensor, " rows"]
+    weight: Float[Tensor, " rows"]
+    """Σ/(1 + Σ), in [0, 1]: the sum of `shares`."""
+    shares: Float[Tensor, "rows columns"]
+    """e^x/(1 + Σ), the derivative of `value` at each x; 0 at entries that are not chosen."""
+
+
+def log_one_plus_sum(
+    exponents: Float[Tensor, "rows columns"], chosen: Bool[Tensor, "rows columns"]
+) -> SoftSum:
+    """The soft sums of rows; all 0 for a row without a chosen entry. Exact where Σ is tiny and where it overflows."""
+    entries, log_sum = log_sum_of(exponents, chosen)
+    weight = log_sum.sigmoid()
+    return SoftSum(
+        value=torch.logaddexp(log_sum, log_sum.new_zeros(()))[:, 0],
+        weight=weight[:, 0],
+        shares=entries.sub_(log_sum).exp_().mul_(weight),
+    )
+
+
+def log_sum_of(
+    exponents: Float[Tensor, "rows columns"], chosen: Bool[Tensor, "rows columns"]
+) -> tuple[Float[Tensor, "rows columns"], Float[Tensor, "rows 1"]]:
+    """The chosen exponents, −inf elsewhere, and log Σ e^x of each row: finite, and very low for a row without an entry."""
+    entries = exponents.masked_fill(~chosen, -torch.inf)
+    lowest = torch.finfo(entries.dtype).min / 4
+    return entries, entries.logsumexp(dim=1, keepdim=True).clamp_(min=lowest)
