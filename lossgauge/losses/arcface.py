@@ -51,6 +51,7 @@ def angle(name: str, value: Any) -> float:
 class ArcFace(ProxyLoss):
     """ArcFace; it normalises embeddings and class rows, as its definition says."""
 
+    group = "paper"
     aliases = ("additive_angular_margin", "aam_softmax")
     near = (
         Near(
@@ -63,7 +64,6 @@ class ArcFace(ProxyLoss):
             "proxy_nca++",
             differs="with margin: 0 and scale: 18 it is ProxyNCA++ at a temperature of 1/9",
         ),
-        Near("sub_center_arcface", differs="it has one row a class"),
         Near("sphereface", differs="its margin is added to the angle, and does not multiply it"),
     )
 

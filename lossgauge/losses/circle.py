@@ -16,14 +16,14 @@ from torch import Tensor
 from lossgauge.losses.base import Terms
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss, pair_masks
 from lossgauge.losses.settings import SearchRange, above_zero, setting, zero_or_more
-from lossgauge.losses.softmax_family import log_sum_of
+from lossgauge.losses.softmax_family import log_sum
 from lossgauge.losses.surrogate import Surrogate
 
 
 def circle_terms(
-    similarity: Float[Tensor, "batch batch"],
-    positive: Bool[Tensor, "batch batch"],
-    negative: Bool[Tensor, "batch batch"],
+    similarity: Float[Tensor, "rows columns"],
+    positive: Bool[Tensor, "rows columns"],
+    negative: Bool[Tensor, "rows columns"],
     *,
     margin: float,
     scale: float,
@@ -36,8 +36,8 @@ def circle_terms(
     ).mul_(scale)
     slope = torch.where(positive, slope.clamp(max=0), slope)  # −γα_p, γα_n
     exponents = slope * torch.where(positive, similarity - (1 - margin), similarity - margin)
-    of_positives, log_positives = log_sum_of(exponents, positive & valid[:, None])
-    of_negatives, log_negatives = log_sum_of(exponents, negative & valid[:, None])
+    of_positives, log_positives = log_sum(exponents, positive & valid[:, None])
+    of_negatives, log_negatives = log_sum(exponents, negative & valid[:, None])
     v = log_positives + log_negatives
     value = torch.logaddexp(v, v.new_zeros(()))[:, 0]
     weight = v.sigmoid_()
@@ -54,7 +54,7 @@ def circle_terms(
 class Circle(Surrogate, PairLoss):
     """Circle loss over dot products of the embeddings; normalise them first for cosines. `scale` is the paper's γ."""
 
-    group: ClassVar[str] = "other"
+    group = "other"
     surrogate: ClassVar[str] = "its weights α get no gradient"
 
     matrix = DOT_PRODUCTS
@@ -65,9 +65,9 @@ class Circle(Surrogate, PairLoss):
 
     def terms(
         self,
-        matrix: Float[Tensor, "batch batch"],
-        positive: Bool[Tensor, "batch batch"],
-        negative: Bool[Tensor, "batch batch"],
+        matrix: Float[Tensor, "rows columns"],
+        positive: Bool[Tensor, "rows columns"],
+        negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
         return circle_terms(
             matrix,

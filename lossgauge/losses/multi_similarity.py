@@ -6,9 +6,6 @@ Wang et al. 2019, eq. 11. A term is an anchor with a positive and a negative, of
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -19,9 +16,9 @@ from lossgauge.losses.softmax_family import log_one_plus_sum
 
 
 def multi_similarity_terms(
-    similarity: Float[Tensor, "batch batch"],
-    positive: Bool[Tensor, "batch batch"],
-    negative: Bool[Tensor, "batch batch"],
+    similarity: Float[Tensor, "rows columns"],
+    positive: Bool[Tensor, "rows columns"],
+    negative: Bool[Tensor, "rows columns"],
     *,
     alpha: float,
     beta: float,
@@ -46,7 +43,7 @@ def multi_similarity_terms(
 class MultiSimilarity(PairLoss):
     """Multi-similarity loss over dot products of the embeddings; normalise them first for cosines."""
 
-    group: ClassVar[str] = "other"
+    group = "other"
     aliases = ("ms",)
 
     matrix = DOT_PRODUCTS
@@ -56,9 +53,9 @@ class MultiSimilarity(PairLoss):
 
     def terms(
         self,
-        matrix: Float[Tensor, "batch batch"],
-        positive: Bool[Tensor, "batch batch"],
-        negative: Bool[Tensor, "batch batch"],
+        matrix: Float[Tensor, "rows columns"],
+        positive: Bool[Tensor, "rows columns"],
+        negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
         return multi_similarity_terms(
             matrix,

@@ -25,9 +25,7 @@ def slow(rows, labels, margin, scale):
 
 @pytest.mark.parametrize(("margin", "scale"), [(0.4, 80.0), (0.25, 256.0), (0.0, 2.0)])
 def test_value_and_gradient_are_those_of_the_loop(batch, margin, scale):
-    assert_agrees(
-        Circle(margin=margin, scale=scale), lambda r, y: slow(r, y, margin, scale), batch
-    )
+    assert_agrees(Circle(margin=margin, scale=scale), lambda r, y: slow(r, y, margin, scale), batch)
 
 
 @pytest.mark.parametrize("name", ["balanced", "unbalanced", "two classes"])
