@@ -311,3 +311,21 @@ def test_the_probe_reads_pairs_in_both_of_its_forms():
         of_steps = [row[column] for row in steps.rows]
         assert of_steps == pytest.approx([row[column] for row in probe.rows], rel=1e-5), column
     assert probe.findings() is not None
+
+
+def test_the_probe_records_the_own_numbers_of_a_loss_in_both_of_its_forms():
+    rows, labels = make_batch(BATCHES["balanced"])
+    head = torch.nn.Linear(WIDTH, 4)
+    loss = load_loss("relaxed", threshold=0.0)
+    optimizer = torch.optim.SGD(head.parameters(), 0.1)
+    probe, steps = lg.Probe(optimizer, loss=loss), lg.Probe()
+    embeddings = probe.embeddings(F.normalize(head(rows.float())))
+    embeddings.retain_grad()
+    evaluation = loss.evaluate(embeddings, labels)
+    evaluation.value.backward()
+    steps(lg.Step(0, 0, evaluation, embeddings, tuple(head.parameters()), ()))
+    optimizer.step()
+    wanted = evaluation.columns["penalty_active"]
+    assert 0 <= wanted <= 1
+    assert probe.rows[0]["penalty_active"] == steps.rows[0]["penalty_active"] == wanted
+    assert "penalty_active" in probe.frame.columns
