@@ -236,6 +236,27 @@ def test_half_precision_large_and_small_rows_and_frozen_documents(name):
     assert leaf.grad.any()
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {"temperature": 0.0002}) for name in ("nscl", "dcl", "relaxed", "info_nce")),
+        *((name, {"scale": 5000.0}) for name in ("mnrl", "cosent", "siglip")),
+        ("mnrl", {"scale": 5000.0, "symmetric": True}),
+    ],
+    ids=str,
+)
+def test_float32_is_right_where_the_logits_are_in_the_thousands(name, settings):
+    queries, documents, *masks = make_pairs()
+    single = queries.float(), documents.float()
+    loss = load_loss(name, **settings)
+    found, gradients = evaluated(loss, *single, *masks)
+    wanted, wanted_gradients = evaluated(loss.double(), *(rows.double() for rows in single), *masks)
+    torch.testing.assert_close(found.value.double(), wanted.value, rtol=1e-5, atol=0)
+    for one, other in zip(gradients, wanted_gradients, strict=True):
+        error = (one.double() - other).norm() / other.norm()
+        assert error < 1e-3  # logits of 5000 are rounded to 2⁻¹¹
+
+
 def test_equal_rows_of_both_sides_have_distance_zero_in_float32_too():
     for width in (8, 128, 1024):
         rows = F.normalize(torch.randn(40, width, generator=torch.Generator().manual_seed(0)))
