@@ -8,7 +8,7 @@ import lossgauge as lg
 from lossgauge.errors import InputError
 from lossgauge.losses.base import Loss
 from lossgauge.losses.pairs import pair_masks, squared_distances
-from lossgauge.losses.registry import ALL_LOSSES, load_loss, loss_class
+from lossgauge.losses.registry import ALL_LOSSES, check_form, load_loss, loss_class
 from tests.losses.cases import BATCHES, make_batch
 
 QUERIES, DOCUMENTS, WIDTH = 5, 9, 6
@@ -126,11 +126,9 @@ def square_pairs(loss, rows, labels):
     return evaluation, sum(torch.autograd.grad(evaluation.value, sides))
 
 
-@pytest.mark.parametrize("name", pair_losses())
+@pytest.mark.parametrize("name", [name for name in pair_losses() if loss_class(name).square_form])
 @pytest.mark.parametrize("labels", ["unbalanced", "with lone samples"])
 def test_the_pairs_of_a_batch_with_itself_give_the_loss_of_the_batch(name, labels):
-    if not loss_class(name).square_form:
-        pytest.skip("for queries and documents only")
     embeddings, numbers = make_batch(BATCHES[labels])
     loss = load_loss(name).double()
     leaf = embeddings.clone().requires_grad_()
@@ -304,6 +302,10 @@ def test_a_loss_without_the_form_says_so():
         made = loss_class(name)
         assert made.pair_form == hasattr(made, "evaluate_pairs"), name
     assert not Loss.pair_form
+    for name, of_pairs in (("ccl", True), ("gist", False)):
+        check_form(name, of_pairs=not of_pairs)
+        with pytest.raises(InputError, match=f"the loss '{name}' has no form for .*: contrastive"):
+            check_form(name, of_pairs=of_pairs)
 
 
 def test_the_probe_reads_pairs_in_both_of_its_forms():
