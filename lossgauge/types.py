@@ -185,5 +185,7 @@ class Results(NamedTuple):
     `objective`, `default_objective`, and how many `trials` were made and how many `failed`."""
     waiting: Sequence[Record] = ()
     """The run columns of planned runs that have neither finished nor failed."""
+    answer: Record | None = None
+    """The answer of `lossgauge advise` in the study of its finalists: `asked`, and `sentences` of a `topic` and a `text`."""
     expected: int | None = None
     """Number of runs of the whole study, including runs that a search has not chosen yet; None if unknown."""
