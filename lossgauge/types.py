@@ -43,6 +43,10 @@ class Evaluation(NamedTuple):
     push: Float[Tensor, ""] | None = None
     effective_share: float | None = None
     """(Σw)²/Σw² over the pair weights w = |∂value/∂s|, as a share of all pairs; NaN without weight."""
+    anchor_count: int | None = None
+    """Samples that can be an anchor: the queries of a batch of queries and documents. None: every sample of the batch."""
+    columns: Mapping[str, float] = MappingProxyType({})
+    """Further numbers of this loss, by name: those that its class lists in `columns`."""
 
 
 class Step(NamedTuple):

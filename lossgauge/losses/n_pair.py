@@ -35,6 +35,7 @@ class NPair(Loss):
     Sohn's regulariser pulls norms to 0; on a normalised head it only shifts the value, so `norm_weight` is 0.
     """
 
+    group = "paper"
     aliases = ("n_pairs", "n_pair_mc", "multi_class_n_pair", "multiclass_n_pairs")
     near = (
         Near(
