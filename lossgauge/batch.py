@@ -173,6 +173,8 @@ def _as_mask(values: ArrayLike, name: str, shape: tuple[int, int]) -> Bool[Tenso
 
 def _as_guide(values: ArrayLike, shape: tuple[int, int]) -> Float[Tensor, "rows columns"]:
     guide = _as_tensor(values, "guide", "numbers").detach()
+    if guide.dtype in (torch.float16, torch.bfloat16):
+        guide = guide.float()  # half precision has no digits left for a margin
     if guide.dtype not in _FLOATS or guide.shape != shape:
         raise InputError(
             f"guide must hold the similarity of each query and document as floats, here {shape}, "

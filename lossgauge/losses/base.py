@@ -149,6 +149,11 @@ class Loss(Configurable, nn.Module, ABC):
         the type of the embeddings. Raises InputError if that type cannot hold the numbers.
         Differentiable only once: backward with `create_graph=True` raises InputError.
         """
+        if not self.square_form:
+            raise InputError(
+                f"{type(self).__name__} compares queries with documents, and has no form for labels; call "
+                "evaluate_pairs(queries, documents, positive), or choose a loss for labels"
+            )
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             # torch.compile cannot trace a compiled kernel: it breaks its graph here, and this part runs without it
             evaluation: Evaluation = torch.compiler.disable(self._evaluate)(

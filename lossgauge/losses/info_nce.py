@@ -30,11 +30,6 @@ class InfoNCE(PairLoss):
             "sincere",
             differs="it averages over all positive pairs, and not first over those of an anchor",
         ),
-        Near(
-            "decoupled_contrastive",
-            "dcl",
-            differs="its denominator holds the positive of the term too",
-        ),
     )
 
     matrix = DOT_PRODUCTS

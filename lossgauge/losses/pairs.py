@@ -226,7 +226,7 @@ class PairLoss(Loss):
         if self.matrix.is_distance:  # see `_over`
             queries, documents = queries - queries[:1], documents - queries[:1]
         # a loss takes a guide only if it says so
-        guided = {"guide": batch.guide.to(queries.dtype)} if batch.guide is not None else {}
+        guided = {} if batch.guide is None else {"guide": batch.guide}
         terms_of: Callable[..., Terms] = self.terms
         matrix = self.matrix.of(queries, documents)
         terms = terms_of(matrix, batch.positive, batch.negative, **guided)

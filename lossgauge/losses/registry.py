@@ -32,7 +32,15 @@ _PAPER = {
     "scl": "SCL",
     "ccl": "CCL",
 }
-_OTHERS: dict[str, str] = {}
+_OTHERS = {
+    "nscl": "NSCL",
+    "dcl": "DCL",
+    "relaxed": "Relaxed",
+    "siglip": "SigLIP",
+    "mnrl": "MNRL",
+    "gist": "GIST",
+    "cosent": "CoSENT",
+}
 _CLASSES = _PAPER | _OTHERS
 """Name (also the name of its file) → class."""
 
