@@ -124,6 +124,7 @@ class _Workers:
                 process.receive()
             except EOFError:
                 self.stop()
+                break
         if not self._starting:
             self._file.close()  # all workers have read the file, so it can be deleted
         return bool(self._processes) and not self._starting

@@ -20,7 +20,7 @@ from lossgauge.data.locations import first_few
 from lossgauge.data.pair_splits import fingerprint_of_pairs
 from lossgauge.data.splits import check_sides, fingerprint
 from lossgauge.errors import DataError, InputError
-from lossgauge.types import IMAGES, TEXTS, Backbone, FeatureSet, ImageSet
+from lossgauge.types import IMAGES, TEXTS, Backbone, FeatureSet, ImageSet, Item
 
 SKIPPED_COUNT, SKIPPED_SHARE = 10, 0.01
 """A dataset is refused if more images than this count *and* this share cannot be read: our choice."""
@@ -174,7 +174,7 @@ def feature_set(
         np.searchsorted(kept, side[np.isin(side, kept)]) for side in (images.train, images.test)
     )
     labels = images.labels[kept]
-    notes = images.notes
+    notes = images.notes + cut_note(images, backbone)
     if skipped and images.pairs is not None:
         raise DataError(
             f"{_some(images, skipped)} of {images.name} cannot be prepared: a query or document must not be left out"
@@ -200,6 +200,27 @@ def feature_set(
         notes=notes,
         groups=group_numbers(None if images.groups is None else images.groups[kept]),
         pairs=images.pairs,
+    )
+
+
+CUT_SAMPLE = 2_000
+"""Texts of which it is counted whether the model cuts them; of more texts, an evenly spaced part. Our choice."""
+
+
+def cut_note(images: ImageSet, backbone: Backbone) -> tuple[str, ...]:
+    """A note on the share of texts that are longer than the model takes; empty if it cuts none, or does not say."""
+    is_cut: Callable[[Item], bool] | None = getattr(backbone, "is_cut", None)
+    count = len(images.ids)
+    if images.kind != TEXTS or is_cut is None or not count:
+        return ()
+    rows = np.unique(np.linspace(0, count - 1, min(count, CUT_SAMPLE)).astype(int))
+    cut = sum(is_cut(images.read(int(row))) for row in rows)
+    if not cut:
+        return ()
+    about = "" if len(rows) == count else f" (of {len(rows):,} that were counted)"
+    return (
+        f"{cut / len(rows):.1%} of the texts{about} are longer than {backbone.name} takes, {backbone.identity.get('max_length')} "
+        "tokens: the rest of each is cut off",
     )
 
 
