@@ -208,6 +208,7 @@ TABLES: dict[str, dict[str, Kind]] = {
     "classes": {**RUN, "side": "text", "label": "whole"},
     "steps": {**RUN, "step": "whole", "epoch": "whole"},
     "queries": {**RUN, "query": "whole", "label": "whole"},
+    "frozen_queries": {"dataset": "text", "query": "whole", "label": "whole"},
     "references": {"dataset": "text", "reference": "text"},
     "failures": {**RUN, "error": "text"},
     "left_out": {"dataset": "text", "reason": "text", "extent": "text"},

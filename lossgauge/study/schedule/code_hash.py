@@ -112,11 +112,11 @@ def _reader(dataset: str, package: Path) -> set[str]:
 
 
 def _backbone(name: str, package: Path) -> set[str]:
-    """The files of a backbone: without a file of its name, it is a Hugging Face model, or a user's own."""
+    """The files of a backbone: without a file of its name, it is a model of transformers, or a user's own."""
     file = f"backbones/{name.replace('-', '_')}.py"
     if "/" not in name and os.path.isfile(package / file):
         return {file}
-    return {"backbones/hugging_face.py", "backbones/own_file.py"}
+    return {"backbones/transformers_model.py", "backbones/own_file.py"}
 
 
 def _files(module: str, package: Path) -> list[str]:
