@@ -5,7 +5,6 @@ from lossgauge.losses.registry import ALL_LOSSES, load_loss
 from lossgauge.losses.triplet import Triplet
 from lossgauge.testing import ContractError, check_loss
 
-
 # mnrl is info_nce with another scale, matryoshka is mnrl at several widths, and gist masks what mnrl takes
 SLOW = ("mnrl", "matryoshka", "gist")
 
