@@ -48,7 +48,7 @@ class Pairs(NamedTuple):
     second: Int64[np.ndarray, " pairs"]
     score: Float64[np.ndarray, " pairs"]
 
-    def some(self, which: np.ndarray) -> Pairs:
+    def some(self, which: np.ndarray | slice) -> Pairs:
         return Pairs(*(part[which] for part in self))
 
 

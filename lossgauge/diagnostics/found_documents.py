@@ -9,9 +9,12 @@ import math
 from typing import NamedTuple
 
 from jaxtyping import Bool, Int
+from scipy import stats
 from torch import Tensor
 
 from lossgauge.errors import InputError
+
+CHANCE = 0.01
 
 
 class FoundDocuments(NamedTuple):
@@ -26,6 +29,8 @@ class FoundDocuments(NamedTuple):
     """The same if every query found k documents at random: (1 − k/documents)^queries."""
     most_found: int
     """The largest number of queries that find one document for which it is not right."""
+    most_by_chance: int
+    """If every query found k documents at random, `most_found` would be larger than this once in a hundred times at most."""
     most_found_row: int
     """That document, as its place among the documents; the first one of several."""
     query_count: int
@@ -37,9 +42,9 @@ class FoundDocuments(NamedTuple):
         return self.most_found / self.query_count
 
     @property
-    def by_chance(self) -> float:
-        """Share of the queries that would find a document at random."""
-        return self.k / self.document_count
+    def excess(self) -> float:
+        """How much that share is above the largest one that chance gives; negative if it is not."""
+        return (self.most_found - self.most_by_chance) / self.query_count
 
 
 def found_documents(
@@ -72,6 +77,7 @@ def found_documents(
         never_found=float((found == 0).double().mean()),
         never_found_by_chance=(1 - k / document_count) ** queries,
         most_found=int(unneeded.max()),
+        most_by_chance=int(stats.binom.isf(CHANCE / document_count, queries, k / document_count)),
         most_found_row=int(unneeded.argmax()),
         query_count=queries,
         document_count=document_count,

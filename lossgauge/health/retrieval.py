@@ -25,9 +25,7 @@ GAP = 0.2
 """Share of the squared distance of a query and a document that is the gap between the means above this: watch. Never `act`, because a gap
 that is the same for all documents need not change the ranking."""
 FOUND_TOO_OFTEN = (0.05, 0.2)
-"""Share of the queries that find one document though it is not right, above what chance gives: watch, act."""
-MOST_CHANCE = 0.5
-"""With so few documents that chance finds each for this share of the queries, hubs are not judged."""
+"""Share of the queries that find one document though it is not right, above the most that chance gives: watch, act."""
 REPEATED = (0.01, 0.1)
 """Share of the documents that are a copy of an earlier one above this: watch, act."""
 EQUAL = (0.0, 0.1)
@@ -59,7 +57,7 @@ def retrieval_findings(
         findings.append(_not_nearer(thresholds))
     if gap is not None and not math.isnan(gap.share):
         findings.append(_gap(gap))
-    if found is not None and found.by_chance <= MOST_CHANCE:
+    if found is not None:
         findings.append(_hub(found, most_found))
     findings.append(_repeated(repeated, documents))
     findings.append(_equal(equal, queries))
@@ -98,14 +96,13 @@ def _gap(of: ModalityGap) -> Finding:
 
 
 def _hub(of: FoundDocuments, name: str) -> Finding:
-    excess = (of.share - of.by_chance) / (1 - of.by_chance)
     return finding(
         "hub-documents",
-        level_of(excess, FOUND_TOO_OFTEN),
+        level_of(of.excess, FOUND_TOO_OFTEN),
         "the documents",
         f"document {name} is among the {of.k} nearest of {of.most_found:,} of {counted(of.query_count, 'query')} "
         f"({of.share:.1%}) for which it is not judged right",
-        f"{of.by_chance:.2%} by chance; up to {FOUND_TOO_OFTEN[0]:.0%} more is usual",
+        f"chance gives up to {of.most_by_chance:,}; up to {FOUND_TOO_OFTEN[0]:.0%} of the queries more is usual",
         why="One document is returned for very many questions (a hub) and takes the place of right ones.",
         advice="read that document: an empty, very short or boilerplate text should be removed; otherwise subtract the mean of the documents "
         "from both sides and normalise again",

@@ -37,7 +37,9 @@ def test_every_number_equals_a_loop_over_ranks():
         own, first, gain, hits = of[row], 0.0, 0.0, 0
         for rank, one in enumerate(found[place].tolist(), 1):
             value = own.get(one)
-            assert grades[place, rank - 1] == value or (value is None and np.isnan(grades[place, rank - 1]))
+            assert grades[place, rank - 1] == value or (
+                value is None and np.isnan(grades[place, rank - 1])
+            )
             if value and rank <= 10:
                 gain += value / math.log2(rank + 1)
                 first = first or 1 / rank
