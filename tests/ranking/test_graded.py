@@ -52,7 +52,7 @@ def test_every_number_equals_a_loop_over_ranks():
 
 def test_they_are_those_of_ir_measures():
     ir_measures = pytest.importorskip("ir_measures")
-    rows, found, query, document, grade, of = judged(1)
+    rows, found, query, document, grade, _ = judged(1)
     grade = np.ceil(grade)  # trec_eval has whole grades only
     grades = found_grades(found, rows, query, document, grade)
     count = np.array([((query == row) & (grade > 0)).sum() for row in rows])
