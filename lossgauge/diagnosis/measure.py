@@ -134,6 +134,10 @@ def diagnose(
     if corpus is not None:
         if labels is not None:
             raise InputError("two tables have judgements instead of labels: give judgements=")
+        if labels_name != LABELS_NAME:
+            raise InputError(
+                "labels_name has no effect with two tables: they have judgements instead"
+            )
         if engine != "local":
             raise InputError(f"engine must be local for two tables, got {engine!r}")
         return diagnose_two_tables(

@@ -114,30 +114,42 @@ def failures_of(
     documents: Source,
     nearest: Nearest,
     grades: Float64[np.ndarray, "queries k"],
+    judged: Judgements,
     right: RightPairs,
 ) -> list[Failure]:
-    """Queries without a right document among the first ten; those whose right document is farthest behind the nearest one first."""
+    """Queries without a right document among the first ten; those whose right document is farthest behind the nearest one first.
+
+    A right document of zeros is shown only where the query has no other.
+    """
+    every = judged.right
     failed = []
     for place in np.flatnonzero(~(grades[:, :CUT] > 0).any(axis=1)).tolist():
         row, found = nearest.rows[place], nearest.documents[place]
         first, last = (np.searchsorted(right.query, row, side=side) for side in ("left", "right"))
-        if first == last:
-            continue
-        best = first + int(right.cosine[first:last].argmax())
         ranks = np.flatnonzero(grades[place] > 0)
-        if len(ranks):
-            best = first + int(np.flatnonzero(right.document[first:last] == found[ranks[0]])[0])
+        if first == last:
+            document, cosine = every.document[np.searchsorted(every.query, row)], np.nan
+        elif len(ranks):
+            document, cosine = found[ranks[0]], nearest.similarity[place, ranks[0]]
+        else:
+            best = first + int(right.cosine[first:last].argmax())
+            document, cosine = right.document[best], right.cosine[best]
         failed.append(
             Failure(
                 query=id_of(queries, row),
-                right=id_of(documents, right.document[best]),
-                similarity=float(right.cosine[best]),
+                right=id_of(documents, document),
+                similarity=float(cosine),
                 rank=int(ranks[0]) + 1 if len(ranks) else None,
                 nearer=tuple(id_of(documents, other) for other in found[:MOST_NEARER]),
                 nearer_similarity=tuple(nearest.similarity[place, :MOST_NEARER].tolist()),
             )
         )
-    return sorted(failed, key=lambda one: one.similarity - one.nearer_similarity[0])
+    return sorted(failed, key=lambda one: _behind(one), reverse=True)
+
+
+def _behind(of: Failure) -> float:
+    """How much nearer the nearest document is than the right one."""
+    return np.inf if np.isnan(of.similarity) else of.nearer_similarity[0] - of.similarity
 
 
 def unjudged_copies(copied: Copies, judged: Judgements) -> Int64[np.ndarray, " queries"]:

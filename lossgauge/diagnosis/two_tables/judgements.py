@@ -102,7 +102,7 @@ def _rows(
     """The row of each line's query or document."""
     asked = np.array([getattr(line, side) for line in lines])
     if source.ids is None:
-        numbers = np.char.isdigit(asked) & (np.char.str_len(asked) < 19)
+        numbers = np.char.isdecimal(asked) & (np.char.str_len(asked) < 19)
         rows = np.where(numbers, asked, "-1").astype(np.int64)
         rows[rows >= source.row_count] = -1
         kind = f"{source.name} has no ids, so ids are row numbers, 0 to {source.row_count - 1}"

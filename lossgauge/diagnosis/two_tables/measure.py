@@ -191,7 +191,7 @@ def _with_judgements(
         alignment=float((2 - 2 * right.cosine).mean()) if len(right.query) else None,
         thresholds=thresholds_of(queries, documents, known, judged, right, seed),
         unjudged_copies=tuple(id_of(queries, row) for row in copied),
-        failures=tuple(failures_of(queries, documents, found.nearest, grades, right)),
+        failures=tuple(failures_of(queries, documents, found.nearest, grades, judged, right)),
         per_query=by_query,
     ), lost
 

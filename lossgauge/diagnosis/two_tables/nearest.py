@@ -19,8 +19,8 @@ from lossgauge.ranking.search import neighbor_blocks
 
 DEPTH = 100
 """Documents that are found for each query: enough for Recall@100."""
-BLOCK_NUMBERS = 2**23
-"""Numbers of documents that are held at a time, in float64 and float32: about 300 MB."""
+BLOCK_NUMBERS = 2**22
+"""Numbers of documents that are held at a time, in float64 and float32: about 200 MB."""
 QUERY_NUMBERS = 2**21
 _PAIRS = 4096
 
@@ -53,7 +53,7 @@ def nearest_documents(
 ) -> Nearest:
     """The 100 nearest of the `known` documents for each of the query `rows`; neither may hold a row of zeros.
 
-    Time grows as queries × documents × width. Memory is 300 MB, and 2.4 kB for each query; queries × documents are never held.
+    Time grows as queries × documents × width. Memory is 200 MB, and 2.4 kB for each query; queries × documents are never held.
     """
     k = min(DEPTH, len(known))
     found, scores = np.empty((len(rows), k), np.int64), np.empty((len(rows), k))

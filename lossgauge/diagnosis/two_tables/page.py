@@ -82,7 +82,7 @@ def tables(of: RetrievalDiagnosis) -> Iterator[Table]:
                 (
                     failure.query,
                     failure.right,
-                    rounded(failure.similarity, 3),
+                    sentences.cosine_words(failure),
                     "above 100" if failure.rank is None else str(failure.rank),
                     ", ".join(
                         f"{document} ({rounded(score, 3)})"

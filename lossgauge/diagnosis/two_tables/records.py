@@ -57,7 +57,7 @@ class Failure(NamedTuple):
     right: str
     """The nearest of its right documents."""
     similarity: float
-    """The cosine of the two."""
+    """The cosine of the two; NaN if the document is all zeros."""
     rank: int | None
     """The rank of that document; None beyond the first 100."""
     nearer: tuple[str, ...]

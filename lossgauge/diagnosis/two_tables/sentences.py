@@ -143,7 +143,11 @@ def failure_words(of: Failure) -> str:
         f"{document} ({rounded(score, 3)})"
         for document, score in zip(of.nearer, of.nearer_similarity, strict=True)
     )
-    return f"query {of.query}: right document {of.right} ({rounded(of.similarity, 3)}) is {rank}; first are {nearer}"
+    return f"query {of.query}: right document {of.right} ({cosine_words(of)}) is {rank}; first are {nearer}"
+
+
+def cosine_words(of: Failure) -> str:
+    return rounded(of.similarity, 3) if of.similarity == of.similarity else "all zeros"
 
 
 def copy_lines(of: RetrievalDiagnosis) -> Iterator[str]:

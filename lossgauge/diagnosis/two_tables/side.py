@@ -24,7 +24,7 @@ from lossgauge.diagnostics.uniformity import evenly_spaced, uniformity
 from lossgauge.diagnostics.variance import Geometry, geometry_without_classes
 from lossgauge.errors import DataError, InputError
 
-IN_MEMORY = 2**24
+IN_MEMORY = 2**22
 """Up to so many numbers, the covariance is computed in float64 from all rows at a time."""
 
 

@@ -159,6 +159,8 @@ def test_zeros_queries_without_judgements_and_repeats_are_counted():
     assert of.notes[3].startswith("2 judgements repeat")
     assert of.judged[0].query_count == 49
     assert of.judged[0].found_at[100].mean < 1  # the document of query 7 has no direction
+    assert (of.failures[0].query, of.failures[0].rank) == ("7", None)
+    assert "query 7: right document 7 (all zeros)" in str(of)
     assert not np.isin([7, 140], of.nearest.documents).any()
 
 
@@ -188,6 +190,7 @@ def test_few_rows_have_an_answer():
         ({"corpus": np.full((5, 16), np.nan)}, "NaN"),
         ({"corpus": np.zeros((5, 16))}, "all 5 rows are zero"),
         ({"labels": np.zeros(60, int)}, "judgements instead of labels"),
+        ({"labels_name": "y"}, "labels_name has no effect"),
         ({"engine": "ray"}, "engine must be local"),
         ({"against": np.ones((60, 16))}, "needs both its tables"),
         (
