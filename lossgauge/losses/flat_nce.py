@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import Terms
-from lossgauge.losses.nscl import nscl_terms
+from lossgauge.losses.base import Outcome, Terms
+from lossgauge.losses.compiled import KernelSpec
+from lossgauge.losses.nscl import nscl_kernel, nscl_terms
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss, pair_masks
 from lossgauge.losses.settings import SearchRange, above_zero, setting
 from lossgauge.losses.surrogate import Surrogate
@@ -37,6 +38,15 @@ class FlatNCE(Surrogate, PairLoss):
     ) -> Terms:
         terms = nscl_terms(matrix, positive, negative, temperature=self.temperature)
         return terms._replace(value=terms.weight.clone())
+
+    def kernel(self) -> KernelSpec:
+        return nscl_kernel(self.temperature, self.tolerance)
+
+    def outcome(
+        self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Outcome:
+        outcome = super().outcome(embeddings, labels)
+        return outcome._replace(value=outcome.counts.to(outcome.value.dtype))
 
     def stated_gradient(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]

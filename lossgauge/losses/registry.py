@@ -41,6 +41,7 @@ _OTHERS = {
     "mnrl": "MNRL",
     "gist": "GIST",
     "cosent": "CoSENT",
+    "matryoshka": "Matryoshka",
     "multi_similarity": "MultiSimilarity",
     "circle": "Circle",
     "proxy_anchor": "ProxyAnchor",
@@ -121,6 +122,17 @@ def drawn_terms(name: str) -> str:
             f"use {' or '.join(able)}, or another sampler"
         )
     return terms
+
+
+def check_form(name: str, *, of_pairs: bool) -> None:
+    """InputError if a loss has no form for queries and documents (`of_pairs`), or none for embeddings and labels."""
+    form = "pair_form" if of_pairs else "square_form"
+    if not getattr(loss_class(name), form, not of_pairs):
+        able = [loss for loss in ALL_LOSSES if getattr(_class(loss), form)]
+        what = "queries and documents" if of_pairs else "embeddings and labels"
+        raise InputError(
+            f"the loss {name!r} has no form for {what}; those that have one: {', '.join(able)}"
+        )
 
 
 def all_settings(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
