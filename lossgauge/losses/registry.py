@@ -104,6 +104,11 @@ def loss_maker(
     return lambda: load_loss(name, **{**taken, **fixed})
 
 
+def losses_for_labels() -> tuple[str, ...]:
+    """The losses that take embeddings and labels: all but those for queries and documents only. Imports every loss."""
+    return tuple(name for name in ALL_LOSSES if _class(name).square_form)
+
+
 def settings_of(name: str) -> Mapping[str, Setting]:
     """The settings that a loss accepts. A user's file is run as code."""
     return declared(loss_class(name))
