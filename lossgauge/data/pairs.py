@@ -97,6 +97,14 @@ def has_vectors(path: Path) -> bool:
     return False
 
 
+def counts(pairs: PairRows) -> str:
+    """`50 queries, 200 documents, 60 right pairs, 0 hard negatives`."""
+    return (
+        f"{len(pairs.text) - len(pairs.corpus):,} queries, {len(pairs.corpus):,} documents, {int((pairs.grade > 0).sum()):,} right pairs, "
+        f"{len(pairs.negative_query):,} hard negatives"
+    )
+
+
 def pair_set(
     name: str, given: Given, *, source: str, split: str | None, seed: int
 ) -> ImageSet | FeatureSet:
@@ -113,10 +121,6 @@ def pair_set(
         source=source,
         groups=given.groups,
     )
-    counts = (
-        f"{count:,} queries, {len(given.pairs.corpus):,} documents, {int((given.pairs.grade > 0).sum()):,} right pairs, "
-        f"{len(given.pairs.negative_query):,} hard negatives"
-    )
     notes = (
         *given.notes,
         *pair_notes(given.pairs, given.ids.__getitem__),
@@ -131,7 +135,7 @@ def pair_set(
             train=train,
             test=test,
             protocol=protocol,
-            source=f"{source} ({given.layout}: {counts})",
+            source=f"{source} ({given.layout})",
             digest=digest_of(given.items, str(count)),
             read=partial(read_side, given.items, count),
             notes=notes,

@@ -17,13 +17,15 @@ from lossgauge.errors import InputError
 from lossgauge.plan.study import OWN_DATA_KEYS
 from lossgauge.settings import settings_of
 
+PROTOCOLS = ("official", "class-disjoint", "halves", "stratified", "component-disjoint")
+
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_declares_its_counts_licence_split_and_how_to_get_it(name):
     dataset = named_dataset(name)
     assert dataset.name == name
     assert min(dataset.expected) > 1
-    assert dataset.protocol in ("official", "class-disjoint", "halves")
+    assert dataset.protocol in PROTOCOLS
     assert dataset.license
     assert dataset.how_to_get
     assert ("fetch it from the Hugging Face hub with --download" in dataset.how_to_get) == (
