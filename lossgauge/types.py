@@ -49,6 +49,10 @@ class Evaluation(NamedTuple):
     push: Float[Tensor, ""] | None = None
     effective_share: float | None = None
     """(Σw)²/Σw² over the pair weights w = |∂value/∂s|, as a share of all pairs; NaN without weight."""
+    anchor_count: int | None = None
+    """Samples that can be an anchor: the queries of a batch of queries and documents. None: every sample of the batch."""
+    columns: Mapping[str, float] = MappingProxyType({})
+    """Further numbers of this loss, by name: those that its class lists in `columns`."""
 
 
 class Step(NamedTuple):
@@ -210,5 +214,7 @@ class Results(NamedTuple):
     `objective`, `default_objective`, and how many `trials` were made and how many `failed`."""
     waiting: Sequence[Record] = ()
     """The run columns of planned runs that have neither finished nor failed."""
+    answer: Record | None = None
+    """The answer of `lossgauge advise` in the study of its finalists: `asked`, and `sentences` of a `topic` and a `text`."""
     expected: int | None = None
     """Number of runs of the whole study, including runs that a search has not chosen yet; None if unknown."""

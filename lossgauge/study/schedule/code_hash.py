@@ -63,7 +63,10 @@ def code_of(loss: str, *, dataset: str, backbone: str, package: Path = PACKAGE) 
             starts |= {file for module in modules for file in _files(module, package)}
             starts |= {f"losses/{file.name}" for file in (package / "losses").glob("[!_]*.py")}
     elif loss != UNTRAINED:
-        file = inspect.getsourcefile(loss_class(loss)) or ""
+        made = loss_class(loss)
+        if getattr(made, "wraps_losses", False):
+            starts |= {f"losses/{own.name}" for own in (package / "losses").glob("[!_]*.py")}
+        file = inspect.getsourcefile(made) or ""
         starts.add(Path(file).relative_to(PACKAGE).as_posix())
     return hashlib.sha256(f"{_code_from(package, frozenset(starts))} {own}".encode()).hexdigest()
 
