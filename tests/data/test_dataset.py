@@ -11,6 +11,8 @@ from lossgauge.data import (
     folder,
     load_dataset,
     named_dataset,
+    pairs,
+    texts,
 )
 from lossgauge.data.dataset import Dataset
 from lossgauge.errors import InputError
@@ -63,7 +65,12 @@ def test_a_wrong_name_is_one_line_with_the_nearest_one(name, message):
 
 
 def test_the_keys_of_a_study_for_own_data_are_settings_of_their_readers():
-    readers = {"folder": folder.load, "embeddings": embeddings.load}
+    readers = {
+        "folder": folder.load,
+        "embeddings": embeddings.load,
+        "texts": texts.load,
+        "pairs": pairs.load,
+    }
     for kind, load in readers.items():
         declared = set(settings_of(load).defaults) - {"path", "seed"}
         assert declared == {key for key, kinds in OWN_DATA_KEYS.items() if kind in kinds}
