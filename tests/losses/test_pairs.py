@@ -255,12 +255,15 @@ def test_float32_is_right_where_the_logits_are_in_the_thousands(name, settings):
         assert error < 1e-3  # logits of 5000 are rounded to 2⁻¹¹
 
 
-def test_equal_rows_of_both_sides_have_distance_zero_in_float32_too():
+@pytest.mark.parametrize("number", [torch.float32, torch.float64])
+def test_equal_rows_of_both_sides_have_distance_zero(number):
     for width in (8, 128, 1024):
-        rows = F.normalize(torch.randn(40, width, generator=torch.Generator().manual_seed(0)))
-        distances = squared_distances(rows, rows.clone())
-        assert not distances.diagonal().any()
-        assert (distances > 0).sum() == 40 * 39
+        generator = torch.Generator().manual_seed(0)
+        queries, others = torch.randn(2, 150, width, dtype=number, generator=generator)
+        documents = torch.cat((others[:37], queries))
+        distances = squared_distances(F.normalize(queries), F.normalize(documents))
+        assert not distances[:, 37:].diagonal().any()
+        assert (distances > 0).sum() == 150 * (37 + 149)
 
 
 WORDS = [
