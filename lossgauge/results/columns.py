@@ -73,6 +73,8 @@ _DYNAMICS = (
     Column("gradient_active_ratio_high", "active at 10 %", "percent", "The gradient rule with a threshold ten times higher.", None, "greediness", margin=0.02),
     Column("mean_weight", "W", "percent", "The share of a full-strength update that a term gets, mean over training: 100 % means the full force, 0 % means no force.", None, "greediness", margin=0.02),
     Column("effective_share", "effective share", "percent", "Effective number of pairs in the update, divided by all pairs: low means that a few pairs dominate.", None, "greediness", margin=0.02),
+    Column("penalty_active", "active penalty", "percent", "Share of anchors whose least similar positive is above the threshold of `relaxed`, so that its penalty pushes, mean over training.", None, "greediness", margin=0.02),
+    Column("masked_negative_ratio", "masked negatives", "percent", "Share of negatives that `gist` leaves out because its guide ranks them above the positive, mean over training.", None, "greediness", margin=0.02),
     Column("embedding_gradient", "gradient at the embedding", "small", "Length of the gradient that one embedding gets, mean over samples and training: the size of an update. Temperature and scale multiply it, so a comparison of losses is valid only for the given settings.", None, "greediness"),
     Column("embedding_gradient_p10", "gradient, tenth", "small", "A tenth of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
     Column("embedding_gradient_p50", "gradient, median", "small", "Half of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
