@@ -53,7 +53,7 @@ def repeated(queries, documents, right):
 
 
 def queries_as_documents(queries, documents, right):
-    return queries, np.concatenate([documents, queries[:10]]), right
+    return queries, np.concatenate([documents, queries[:10], queries[:10]]), right
 
 
 def copies_of_right_ones(queries, documents, right):

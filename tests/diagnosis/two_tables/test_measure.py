@@ -54,8 +54,21 @@ def test_all_numbers_equal_loops_over_queries(blocks, monkeypatch):
     for place, row in enumerate(of.nearest.rows.tolist()):
         assert of.nearest.documents[place].tolist() == order[row][:100]
         assert of.nearest.similarity[place] == pytest.approx(scores[row][order[row][:100]])
-    found = np.bincount(of.nearest.documents[:, :10].ravel(), minlength=150)
+    found, unneeded = np.zeros(150), np.zeros(150)
+    for row in grades:
+        for document in order[row][:10]:
+            found[document] += 1
+            unneeded[document] += not grades[row].get(document, 0)
     assert of.found.never_found == np.mean(found == 0)
+    assert (of.found.most_found, int(of.most_found)) == (unneeded.max(), unneeded.argmax())
+    right = np.zeros((50, 150), dtype=bool)
+    for row, own in grades.items():
+        right[row, [d for d, grade in own.items() if grade]] = True
+    limits = of.thresholds
+    assert (limits.genuine_count, limits.impostor_count) == (right.sum(), (~right).sum())
+    first = scores[:50]
+    best = max((np.mean(first[right] >= t) + np.mean(first[~right] < t)) / 2 for t in first[right])
+    assert limits.best_accuracy.mean == pytest.approx(best)
     one, other = unit(queries).mean(axis=0), unit(documents).mean(axis=0)
     assert of.gap.distance == pytest.approx(np.linalg.norm(one - other))
     assert of.queries.geometry.offset == pytest.approx(one @ one)
@@ -113,7 +126,10 @@ def test_dot_product_is_measured_where_norms_differ():
     assert (cosine.similarity, dot.similarity) == ("cosine", "dot")
     hits = (queries.astype(float) @ documents.astype(float).T).argmax(axis=1) == np.arange(60)
     assert dot.recall_at[1].mean == pytest.approx(hits.mean())
-    assert next(one.level for one in of.findings if one.name == "norms") == "act"
+    norms = next(one for one in of.findings if one.name == "norms")
+    lost = 100 * (cosine.recall_at[1].mean - dot.recall_at[1].mean)
+    assert norms.level == "act"
+    assert f"(difference {lost:.1f} ±" in norms.evidence
 
 
 def test_another_model_is_compared_query_by_query():
@@ -149,9 +165,22 @@ def test_another_model_is_compared_query_by_query():
     )
 
 
+def test_a_query_of_zeros_in_one_model_is_no_query_of_either():
+    queries, documents, right = pair_tables()
+    other = queries.copy()
+    other[5] = 0
+    of = lg.diagnose(
+        queries, corpus=documents, judgements=right, against=other, against_corpus=documents
+    )
+    assert of.nearest.rows.tolist() == [row for row in range(60) if row != 5]
+    assert of.against.after.nearest.rows.tolist() == of.nearest.rows.tolist()
+    assert of.against.ndcg_at_10.mean == 0
+
+
 def test_zeros_queries_without_judgements_and_repeats_are_counted():
     queries, documents, right = pair_tables()
     queries[3], documents[[7, 140]] = 0, 0
+    documents[145] = documents[141]
     of = lg.diagnose(queries, corpus=documents, judgements=np.concatenate([right[:50], right[:2]]))
     assert of.notes[0].startswith("1 of 60 rows of queries are all zeros")
     assert of.notes[1].startswith("2 of 150 rows of corpus are all zeros")
@@ -162,6 +191,9 @@ def test_zeros_queries_without_judgements_and_repeats_are_counted():
     assert (of.failures[0].query, of.failures[0].rank) == ("7", None)
     assert "query 7: right document 7 (all zeros)" in str(of)
     assert not np.isin([7, 140], of.nearest.documents).any()
+    found = np.bincount(of.nearest.documents[:, :10].ravel(), minlength=150)
+    assert of.found.never_found == np.mean(np.delete(found, [7, 140]) == 0)
+    assert (of.documents.copies.row.tolist(), of.documents.copies.of.tolist()) == ([145], [141])
 
 
 def test_a_sample_of_queries_is_searched_and_said_so():
