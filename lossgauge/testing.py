@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lossgauge.errors import InputError, LossgaugeError
 from lossgauge.health.training import ignores_labels
 from lossgauge.losses.function_loss import FunctionLoss
-from lossgauge.losses.pairs import PairLoss, pair_masks
+from lossgauge.losses.pairs import PairForm, pair_masks
 from lossgauge.training import evaluate
 from lossgauge.types import Evaluation
 from lossgauge.user_folders import keep_torch_private
@@ -58,7 +58,7 @@ def contract(
 ) -> Iterator[Finding]:
     """Each rule with its result. Works on a float64 copy of the loss."""
     module = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else FunctionLoss(loss)
-    if isinstance(module, PairLoss) and not module.square_form:
+    if isinstance(module, PairForm) and not module.square_form:
         module = _OverPairs(module)
     case = _Case(module, embedding_size)
     for rule, check in _RULES.items():
@@ -73,7 +73,7 @@ def contract(
 class _OverPairs(nn.Module):
     """A loss that has no form for labels, over the pairs of a batch with itself, which are its guide if it needs one."""
 
-    def __init__(self, loss: PairLoss) -> None:
+    def __init__(self, loss: PairForm) -> None:
         super().__init__()
         self.loss = loss
 

@@ -73,7 +73,7 @@ def features(
     backbone: Annotated[
         str,
         typer.Option(
-            help="efficientnet-lite0, pixels, clip-vit-b32, vit-b32-in21k, hf:MODEL (a folder or a name on "
+            help="efficientnet-lite0, pixels, clip-vit-b32, vit-b32-in21k, minilm-l6 (texts), hf:MODEL (a folder or a name on "
             "the Hugging Face hub), or your own, as my_backbone.py:Model.",
             autocompletion=completes(*BACKBONES),
         ),

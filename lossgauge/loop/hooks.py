@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lossgauge.distributed.gathered_loss import Gathered
 from lossgauge.losses.base import Loss
-from lossgauge.losses.pairs import PairLoss
+from lossgauge.losses.pairs import PairForm
 from lossgauge.types import Evaluation
 
 OnOutput = Callable[[tuple[Any, ...], Any], None]
@@ -49,7 +49,7 @@ def after_evaluation(loss: Loss | Gathered, on_evaluation: OnEvaluation) -> Call
     if "_evaluate" not in attributes:
         watched = _Evaluate(loss, [])
         attributes["_evaluate"] = watched.evaluate
-        if isinstance(loss, PairLoss):
+        if isinstance(loss, PairForm):
             attributes["_evaluate_pairs"] = watched.evaluate_pairs
     observers = attributes["_evaluate"].__self__.observers
     observers.append(on_evaluation)

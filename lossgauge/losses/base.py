@@ -119,6 +119,8 @@ class Loss(Configurable, nn.Module, ABC):
     """Whether it has `evaluate_pairs`, the form for queries and documents."""
     square_form: ClassVar[bool] = True
     """Whether it has `evaluate`, the form for embeddings and labels."""
+    wraps_losses: ClassVar[bool] = False
+    """Whether a setting names another loss, whose code then counts for its runs."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Names of further numbers that its evaluations contain; each is a share from 0 to 1."""
     drawn_terms: ClassVar[Literal["pair", "triplet"] | None] = None

@@ -18,11 +18,15 @@ from lossgauge.losses.settings import SearchRange, above_zero, setting
 
 def leave_one_out(logits: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """For each entry, the log-sum-exp of the other entries of its row; −inf if they are all −inf."""
-    # from both sides: the sum of all less the entry would lose all digits of the others
-    before = torch.nn.functional.pad(logits.logcumsumexp(dim=1), (1, 0), value=-torch.inf)
-    behind = logits.flip(1).logcumsumexp(dim=1).flip(1)
-    behind = torch.nn.functional.pad(behind, (0, 1), value=-torch.inf)
-    return torch.logaddexp(before[:, :-1], behind[:, 1:])
+    lowest = torch.finfo(logits.dtype).min / 4
+    top, place = logits.max(dim=1, keepdim=True)
+    top = top.clamp_(min=lowest)  # finite in an empty row: −inf − (−inf) is NaN
+    shares = (logits - top).exp_()
+    # any entry but the largest is at most half of the sum, so no digits are lost
+    others = shares.sum(dim=1, keepdim=True).sub(shares).log_().add_(top)
+    # without the largest one all digits could be lost, so its others are added up on their own
+    without_top = logits.scatter(1, place, -torch.inf).logsumexp(dim=1, keepdim=True)
+    return others.scatter_(1, place, without_top)
 
 
 def dcl_terms(

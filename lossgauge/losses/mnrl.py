@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lossgauge.losses.base import Near, Terms
+from lossgauge.losses.compiled import KernelSpec
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
 from lossgauge.losses.settings import SearchRange, above_zero, setting, true_or_false
 from lossgauge.losses.softmax_family import softplus_pairs, softplus_terms
@@ -63,4 +64,15 @@ class MNRL(PairLoss):
             active=active,
             weight=there.weight.sum(dim=1) + back.weight.sum(dim=0),
             gradient=there.gradient + back.gradient.T,
+        )
+
+    def kernel(self) -> KernelSpec | None:
+        if self.symmetric:
+            return None
+        from lossgauge.kernels.info_nce import softplus_rows
+
+        return KernelSpec(
+            softplus_rows,
+            (1 / self.scale, self.tolerance),
+            counts=lambda positives, negatives: positives,
         )

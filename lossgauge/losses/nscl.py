@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Terms
+from lossgauge.losses.compiled import KernelSpec
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
 from lossgauge.losses.settings import SearchRange, above_zero, setting
 from lossgauge.losses.softmax_family import log_sum
@@ -60,6 +61,15 @@ class NSCL(PairLoss):
         negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
         return nscl_terms(matrix, positive, negative, temperature=self.temperature)
+
+    def kernel(self) -> KernelSpec:
+        from lossgauge.kernels.nscl import full_weight_rows
+
+        return KernelSpec(
+            full_weight_rows,
+            (self.temperature, self.tolerance),
+            counts=lambda positives, negatives: positives * (negatives > 0),
+        )
 
     def floor(self, labels: Int[Tensor, " batch"]) -> float:
         """Mean over terms of log|N| − 2/τ: s_ip − s_in ≤ 2 on the unit sphere. Below 0 for a small temperature."""

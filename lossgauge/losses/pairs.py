@@ -107,30 +107,21 @@ SQUARED_DISTANCES = PairMatrix(
 )
 
 
-class PairLoss(Loss):
-    """Abstract: a loss that weights dot products or squared Euclidean distances inside the batch, without normalising."""
+class PairForm(Loss):
+    """Abstract: a loss that also has a form for queries and documents."""
 
-    matrix: ClassVar[PairMatrix]
     pair_form = True
     needs_guide: ClassVar[bool] = False
-    """Whether `terms` also takes `guide`, the similarities of the frozen features; such a loss has the pair form alone."""
+    """Whether the loss needs the similarities of the frozen features; such a loss has the pair form alone."""
 
     @abstractmethod
-    def terms(
+    def outcome_of_pairs(
         self,
-        matrix: Float[Tensor, "rows columns"],
-        positive: Bool[Tensor, "rows columns"],
-        negative: Bool[Tensor, "rows columns"],
-    ) -> Terms:
-        """Terms in plain torch: the reference, the form for every device without a kernel, and that of queries × documents."""
-
-    def kernel(self) -> KernelSpec | None:
-        """The compiled form of `terms`, if it has one."""
-        return None
-
-    @property
-    def entries(self) -> tuple[float, float]:
-        return self.matrix.entries
+        queries: Float[Tensor, "queries width"],
+        documents: Float[Tensor, "documents width"],
+        batch: PairBatch,
+    ) -> Outcome:
+        """Like `outcome`, over the masks of `batch`; the rows are its own in another type. Forces are at queries, then documents."""
 
     def evaluate_pairs(
         self,
@@ -171,8 +162,34 @@ class PairLoss(Loss):
         return self._computed(
             (batch.queries, batch.documents),
             batch.largest,
-            lambda rows, others: self._over_pairs(rows, others, batch),
+            lambda rows, others: self.outcome_of_pairs(rows, others, batch),
         )
+
+
+class PairLoss(PairForm):
+    """Abstract: a loss that weights dot products or squared Euclidean distances inside the batch, without normalising."""
+
+    matrix: ClassVar[PairMatrix]
+
+    @abstractmethod
+    def terms(
+        self,
+        matrix: Float[Tensor, "rows columns"],
+        positive: Bool[Tensor, "rows columns"],
+        negative: Bool[Tensor, "rows columns"],
+    ) -> Terms:
+        """Terms in plain torch: the reference, the form for every device without a kernel, and that of queries × documents.
+
+        It takes `guide` too, if the class says `needs_guide`.
+        """
+
+    def kernel(self) -> KernelSpec | None:
+        """The compiled form of `terms`, if it has one."""
+        return None
+
+    @property
+    def entries(self) -> tuple[float, float]:
+        return self.matrix.entries
 
     def evaluate_drawn(
         self, embeddings: ArrayLike, labels: Int[Tensor, "parts anchors"]
@@ -216,13 +233,12 @@ class PairLoss(Loss):
         pull = self.matrix.at_rows(pulling + pulling.T, rows, rows)
         return _outcome(terms, positive | negative, pull, gradient, anchors=anchors)
 
-    def _over_pairs(
+    def outcome_of_pairs(
         self,
         queries: Float[Tensor, "queries width"],
         documents: Float[Tensor, "documents width"],
         batch: PairBatch,
     ) -> Outcome:
-        """The outcome over the pairs of queries and documents, in plain torch; its forces are at the queries, then the documents."""
         if self.matrix.is_distance:  # see `_over`
             queries, documents = queries - queries[:1], documents - queries[:1]
         # a loss takes a guide only if it says so

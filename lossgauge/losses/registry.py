@@ -40,6 +40,7 @@ _OTHERS = {
     "mnrl": "MNRL",
     "gist": "GIST",
     "cosent": "CoSENT",
+    "matryoshka": "Matryoshka",
 }
 _CLASSES = _PAPER | _OTHERS
 """Name (also the name of its file) → class."""
@@ -114,6 +115,17 @@ def drawn_terms(name: str) -> str:
             f"use {' or '.join(able)}, or another sampler"
         )
     return terms
+
+
+def check_form(name: str, *, of_pairs: bool) -> None:
+    """InputError if a loss has no form for queries and documents (`of_pairs`), or none for embeddings and labels."""
+    form = "pair_form" if of_pairs else "square_form"
+    if not getattr(loss_class(name), form, not of_pairs):
+        able = [loss for loss in ALL_LOSSES if getattr(_class(loss), form)]
+        what = "queries and documents" if of_pairs else "embeddings and labels"
+        raise InputError(
+            f"the loss {name!r} has no form for {what}; those that have one: {', '.join(able)}"
+        )
 
 
 def all_settings(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import lossgauge as lg
 from lossgauge.errors import InputError
 from lossgauge.losses.base import Loss
 from lossgauge.losses.pairs import pair_masks, squared_distances
-from lossgauge.losses.registry import ALL_LOSSES, load_loss, loss_class
+from lossgauge.losses.registry import ALL_LOSSES, check_form, load_loss, loss_class
 from tests.losses.cases import BATCHES, make_batch
 
 QUERIES, DOCUMENTS, WIDTH = 5, 9, 6
@@ -126,11 +126,9 @@ def square_pairs(loss, rows, labels):
     return evaluation, sum(torch.autograd.grad(evaluation.value, sides))
 
 
-@pytest.mark.parametrize("name", pair_losses())
+@pytest.mark.parametrize("name", [name for name in pair_losses() if loss_class(name).square_form])
 @pytest.mark.parametrize("labels", ["unbalanced", "with lone samples"])
 def test_the_pairs_of_a_batch_with_itself_give_the_loss_of_the_batch(name, labels):
-    if not loss_class(name).square_form:
-        pytest.skip("for queries and documents only")
     embeddings, numbers = make_batch(BATCHES[labels])
     loss = load_loss(name).double()
     leaf = embeddings.clone().requires_grad_()
@@ -236,12 +234,36 @@ def test_half_precision_large_and_small_rows_and_frozen_documents(name):
     assert leaf.grad.any()
 
 
-def test_equal_rows_of_both_sides_have_distance_zero_in_float32_too():
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {"temperature": 0.0002}) for name in ("nscl", "dcl", "relaxed", "info_nce")),
+        *((name, {"scale": 5000.0}) for name in ("mnrl", "cosent", "siglip")),
+        ("mnrl", {"scale": 5000.0, "symmetric": True}),
+    ],
+    ids=str,
+)
+def test_float32_is_right_where_the_logits_are_in_the_thousands(name, settings):
+    queries, documents, *masks = make_pairs()
+    single = queries.float(), documents.float()
+    loss = load_loss(name, **settings)
+    found, gradients = evaluated(loss, *single, *masks)
+    wanted, wanted_gradients = evaluated(loss.double(), *(rows.double() for rows in single), *masks)
+    torch.testing.assert_close(found.value.double(), wanted.value, rtol=1e-5, atol=0)
+    for one, other in zip(gradients, wanted_gradients, strict=True):
+        error = (one.double() - other).norm() / other.norm()
+        assert error < 1e-3  # logits of 5000 are rounded to 2⁻¹¹
+
+
+@pytest.mark.parametrize("number", [torch.float32, torch.float64])
+def test_equal_rows_of_both_sides_have_distance_zero(number):
     for width in (8, 128, 1024):
-        rows = F.normalize(torch.randn(40, width, generator=torch.Generator().manual_seed(0)))
-        distances = squared_distances(rows, rows.clone())
-        assert not distances.diagonal().any()
-        assert (distances > 0).sum() == 40 * 39
+        generator = torch.Generator().manual_seed(0)
+        queries, others = torch.randn(2, 150, width, dtype=number, generator=generator)
+        documents = torch.cat((others[:37], queries))
+        distances = squared_distances(F.normalize(queries), F.normalize(documents))
+        assert not distances[:, 37:].diagonal().any()
+        assert (distances > 0).sum() == 150 * (37 + 149)
 
 
 WORDS = [
@@ -283,6 +305,10 @@ def test_a_loss_without_the_form_says_so():
         made = loss_class(name)
         assert made.pair_form == hasattr(made, "evaluate_pairs"), name
     assert not Loss.pair_form
+    for name, of_pairs in (("ccl", True), ("gist", False)):
+        check_form(name, of_pairs=not of_pairs)
+        with pytest.raises(InputError, match=f"the loss '{name}' has no form for .*: contrastive"):
+            check_form(name, of_pairs=of_pairs)
 
 
 def test_the_probe_reads_pairs_in_both_of_its_forms():
@@ -311,3 +337,21 @@ def test_the_probe_reads_pairs_in_both_of_its_forms():
         of_steps = [row[column] for row in steps.rows]
         assert of_steps == pytest.approx([row[column] for row in probe.rows], rel=1e-5), column
     assert probe.findings() is not None
+
+
+def test_the_probe_records_the_own_numbers_of_a_loss_in_both_of_its_forms():
+    rows, labels = make_batch(BATCHES["balanced"])
+    head = torch.nn.Linear(WIDTH, 4)
+    loss = load_loss("relaxed", threshold=0.0)
+    optimizer = torch.optim.SGD(head.parameters(), 0.1)
+    probe, steps = lg.Probe(optimizer, loss=loss), lg.Probe()
+    embeddings = probe.embeddings(F.normalize(head(rows.float())))
+    embeddings.retain_grad()
+    evaluation = loss.evaluate(embeddings, labels)
+    evaluation.value.backward()
+    steps(lg.Step(0, 0, evaluation, embeddings, tuple(head.parameters()), ()))
+    optimizer.step()
+    wanted = evaluation.columns["penalty_active"]
+    assert 0 <= wanted <= 1
+    assert probe.rows[0]["penalty_active"] == steps.rows[0]["penalty_active"] == wanted
+    assert "penalty_active" in probe.frame.columns

@@ -159,7 +159,7 @@ def test_a_loss_says_of_each_setting_what_it_is(name):
         assert known.from_data == (key in ("class_count", "embedding_size"))
         assert known.tunable == (known.search is not None or key == "power")
         others = {"reduction": str, "power": int, "symmetric": bool, "mining": str}
-        others["margin_strategy"] = str
+        others |= {"margin_strategy": str, "of": str, "smallest": int}
         assert known.kind is (int if known.from_data else others.get(key, float))
         assert known.default is REQUIRED or type(known.default) is known.kind
 
