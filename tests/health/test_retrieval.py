@@ -101,6 +101,14 @@ def test_copies_that_are_judged_right_are_no_finding():
     assert levels(documents[:60], documents[:400], right)["queries-in-corpus"].level == "ok"
 
 
+def test_a_document_that_is_right_for_many_is_no_hub():
+    queries, documents, right = boilerplate(*pair_tables(documents=400))
+    more = np.stack([np.arange(60), np.full(60, 100)], axis=1)
+    found = levels(queries, documents, np.concatenate([right, more]))["hub-documents"]
+    assert found.level != "act"
+    assert "document 100 " not in found.evidence
+
+
 def test_few_rows_are_not_judged_by_gap_and_hubs():
     found = levels(*pair_tables(queries=10, documents=15))
     assert not {"modality-gap", "hub-documents"} & set(found)

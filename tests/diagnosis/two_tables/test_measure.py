@@ -74,19 +74,25 @@ def test_all_numbers_equal_loops_over_queries(blocks, monkeypatch):
     assert of.queries.geometry.offset == pytest.approx(one @ one)
 
 
-def test_numbers_are_those_of_the_retrieval_of_one_right_document():
-    queries, documents, right = pair_tables()
-    of = lg.diagnose(queries, corpus=documents, judgements=right)
-    found = lg.retrieval(
-        queries=(queries, np.arange(60)),
-        gallery=(documents, np.arange(150)),
-        recall_at=(1, 10),
-        similarity="cosine",
-        full_ranking=True,
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_numbers_are_those_of_judged_retrieval(similarity):
+    queries, documents, _ = pair_tables(noise=1.5, norms=True)
+    generator = np.random.default_rng(1)
+    query, document = np.nonzero(generator.random((60, 150)) < 0.03)
+    grade = generator.integers(1, 4, len(query))
+    of = lg.diagnose(
+        queries, corpus=documents, judgements=np.stack([query, document, grade], axis=1)
     )
-    judged = of.judged[0]
-    assert judged.recall_at[1].mean == pytest.approx(found.recall_at[1])
-    assert judged.found_at[10].mean == pytest.approx(found.recall_at[10])
+    found = lg.judged_retrieval(
+        queries, documents, query=query, document=document, grade=grade, similarity=similarity
+    )
+    judged = next(one for one in of.judged if one.similarity == similarity)
+    assert judged.query_count == found.query_count
+    assert judged.ndcg_at_10.mean == pytest.approx(found.ndcg_at_10, abs=1e-12)
+    assert judged.mrr_at_10.mean == pytest.approx(found.mrr_at_10, abs=1e-12)
+    for k in (1, 10, 100):
+        assert judged.found_at[k].mean == pytest.approx(found.found_at[k], abs=1e-12)
+        assert judged.recall_at[k].mean == pytest.approx(found.recall_at[k], abs=1e-12)
 
 
 def test_judgements_by_ids_give_the_numbers_of_row_numbers(tmp_path):
