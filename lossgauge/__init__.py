@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from lossgauge import distributed as distributed
     from lossgauge.deployment.head import load_head as load_head
     from lossgauge.diagnosis.measure import diagnose as diagnose
+    from lossgauge.diagnostics.directional_cdnv import directional_cdnv as directional_cdnv
+    from lossgauge.diagnostics.label_blind_gap import label_blind_gap as label_blind_gap
+    from lossgauge.diagnostics.linear_cka import linear_cka as linear_cka
+    from lossgauge.diagnostics.nearest_class_mean import nearest_class_mean as nearest_class_mean
     from lossgauge.diagnostics.variance import geometry as geometry
     from lossgauge.loop.probe import Probe as Probe
     from lossgauge.losses.registry import LOSSES as LOSSES
@@ -46,12 +50,16 @@ _MODULE = {
     "advise": "notebook",
     "check_loss": "testing",
     "diagnose": "diagnosis.measure",
+    "directional_cdnv": "diagnostics.directional_cdnv",
     "forecast": "notebook",
     "geometry": "diagnostics.variance",
+    "label_blind_gap": "diagnostics.label_blind_gap",
+    "linear_cka": "diagnostics.linear_cka",
     "load_features": "notebook",
     "load_head": "deployment.head",
     "load_loss": "losses.registry",
     "load_study": "notebook",
+    "nearest_class_mean": "diagnostics.nearest_class_mean",
     "retrieval": "ranking.metrics",
     "run_study": "notebook",
 }
