@@ -1,4 +1,4 @@
-"""Rules for a user's embeddings and labels: they form one valid batch, or raise one clear error."""
+"""Rules for a user's embeddings and labels, or queries and documents: they form one valid batch, or raise one clear error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lossgauge.errors import InputError
@@ -54,12 +54,7 @@ def as_batch(
 
 def checked_batch(embeddings: ArrayLike, labels: ArrayLike) -> Batch:
     """The result of `as_batch`, and the largest entry: the check for finite values computes it in its one pass."""
-    rows = _as_tensor(embeddings, "embeddings", "numbers")
-    if rows.ndim != 2 or rows.dtype not in _FLOATS:
-        raise InputError(
-            "embeddings must be a (rows, width) array of floats of 16, 32 or 64 bits, "
-            f"got shape {tuple(rows.shape)} of {rows.dtype}"
-        )
+    rows = _as_rows(embeddings, "embeddings")
     numbers = _as_tensor(labels, "labels", "integers").to(rows.device)
     if numbers.ndim != 1 or numbers.dtype not in _INTEGERS:
         _check_missing(numbers)
@@ -75,7 +70,70 @@ def checked_batch(embeddings: ArrayLike, labels: ArrayLike) -> Batch:
         )
     if rows.numel() == 0:
         raise InputError(f"the batch is empty: embeddings have shape {tuple(rows.shape)}")
-    return Batch(rows, _as_int64(numbers), _finite_largest_entry(rows.detach()))
+    return Batch(rows, _as_int64(numbers), _finite_largest_entry(rows.detach(), "embeddings"))
+
+
+class PairBatch(NamedTuple):
+    """Queries and documents that follow the rules of `checked_pairs`."""
+
+    queries: Float[Tensor, "queries width"]
+    documents: Float[Tensor, "documents width"]
+    positive: Bool[Tensor, "queries documents"]
+    negative: Bool[Tensor, "queries documents"]
+    guide: Float[Tensor, "queries documents"] | None
+    largest: float
+    """The largest entry of queries and documents, by its absolute value."""
+
+
+def checked_pairs(
+    queries: ArrayLike,
+    documents: ArrayLike,
+    positive: ArrayLike,
+    negative: ArrayLike | None = None,
+    guide: ArrayLike | None = None,
+) -> PairBatch:
+    """Queries, documents and the masks of their pairs as tensors, which share memory with the input where possible.
+
+    Without `negative`, a pair that is not positive is negative. Raises InputError unless queries and documents are finite floats
+    of one width, the masks and `guide` have one entry for each query and document, and no pair is positive and negative.
+    """
+    rows, columns = _as_rows(queries, "queries"), _as_rows(documents, "documents")
+    if rows.shape[1] != columns.shape[1]:
+        raise InputError(
+            f"queries and documents must have one width, got {rows.shape[1]} and {columns.shape[1]}"
+        )
+    if rows.device != columns.device:
+        raise InputError(
+            f"queries and documents must be on one device, got {rows.device} and {columns.device}; "
+            f"move them with .to({str(rows.device)!r})"
+        )
+    for name, values in (("queries", rows), ("documents", columns)):
+        if values.numel() == 0:
+            raise InputError(f"the batch is empty: {name} have shape {tuple(values.shape)}")
+    shape = (len(rows), len(columns))
+    right = _as_mask(positive, "positive", shape).to(rows.device)
+    if negative is None:
+        wrong = ~right
+    else:
+        wrong = _as_mask(negative, "negative", shape).to(rows.device)
+        both = (right & wrong).nonzero()
+        if len(both):
+            query, document = both[0].tolist()
+            raise InputError(
+                f"a pair must not be positive and negative, got query {query} with document {document} "
+                f"({len(both)} such pairs); take them out of one mask, as in negative & ~positive"
+            )
+    return PairBatch(
+        rows,
+        columns,
+        right,
+        wrong,
+        None if guide is None else _as_guide(guide, shape).to(rows.device),
+        max(
+            _finite_largest_entry(rows.detach(), "queries"),
+            _finite_largest_entry(columns.detach(), "documents"),
+        ),
+    )
 
 
 def flattening(shape: Sequence[int]) -> str:
@@ -93,19 +151,56 @@ def largest_entry(rows: Float[Tensor, "*shape"]) -> float:
     return max(-lowest, highest)
 
 
-def _finite_largest_entry(rows: Float[Tensor, "batch width"]) -> float:
+def _as_rows(values: ArrayLike, name: str) -> Float[Tensor, "rows width"]:
+    rows = _as_tensor(values, name, "numbers")
+    if rows.ndim != 2 or rows.dtype not in _FLOATS:
+        raise InputError(
+            f"{name} must be a (rows, width) array of floats of 16, 32 or 64 bits, "
+            f"got shape {tuple(rows.shape)} of {rows.dtype}"
+        )
+    return rows
+
+
+def _as_mask(values: ArrayLike, name: str, shape: tuple[int, int]) -> Bool[Tensor, "rows columns"]:
+    mask = _as_tensor(values, name, "booleans")
+    if mask.dtype != torch.bool or mask.shape != shape:
+        raise InputError(
+            f"{name} must be a (queries, documents) array of booleans, here {shape}, "
+            f"got shape {tuple(mask.shape)} of {mask.dtype}"
+        )
+    return mask
+
+
+def _as_guide(values: ArrayLike, shape: tuple[int, int]) -> Float[Tensor, "rows columns"]:
+    guide = _as_tensor(values, "guide", "numbers").detach()
+    if guide.dtype in (torch.float16, torch.bfloat16):
+        guide = guide.float()  # half precision has no digits left for a margin
+    if guide.dtype not in _FLOATS or guide.shape != shape:
+        raise InputError(
+            f"guide must hold the similarity of each query and document as floats, here {shape}, "
+            f"got shape {tuple(guide.shape)} of {guide.dtype}"
+        )
+    if not guide.isfinite().all():
+        query, document = (~guide.isfinite()).nonzero()[0].tolist()
+        raise InputError(
+            f"guide must be finite, got {float(guide[query, document])} for query {query} and document {document}"
+        )
+    return guide
+
+
+def _finite_largest_entry(rows: Float[Tensor, "batch width"], name: str) -> float:
     """`largest_entry` of rows; InputError if one entry is not finite."""
     try:
         largest = largest_entry(rows)
     except RuntimeError as error:  # an object that imitates a tensor
         raise InputError(
-            f"embeddings must have values, got {type(rows).__name__}: {' '.join(str(error).split())}"
+            f"{name} must have values, got {type(rows).__name__}: {' '.join(str(error).split())}"
         ) from None
     if not largest < float("inf"):
         bad = (~torch.isfinite(rows)).any(dim=1).nonzero().flatten()
         what = "NaN" if torch.isnan(rows[bad[0]]).any() else "Inf"
         raise InputError(
-            f"embeddings must be finite, got {what} in row {int(bad[0])} "
+            f"{name} must be finite, got {what} in row {int(bad[0])} "
             f"({len(bad)} of {len(rows)} rows are not finite)"
         )
     return largest

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lossgauge.errors import InputError
 from lossgauge.sphere import normalized
 
 
@@ -30,3 +33,28 @@ class MLPHead(nn.Module):
 
     def forward(self, features: Float[Tensor, "batch _"]) -> Float[Tensor, "batch _"]:
         return normalized(self.linear(torch.relu(self.hidden(features))))
+
+
+class ResidualHead(nn.Module):
+    """The normalised features plus an update of low rank: z = normalised(e + B·(A·e)), of the features' own width.
+
+    B starts at 0, so the head starts as the normalised features, bit for bit. A starts like a linear layer. It has
+    2 · width · rank parameters.
+    """
+
+    def __init__(self, width: int, *, rank: int) -> None:
+        super().__init__()
+        if not 1 <= rank <= width:
+            raise InputError(
+                f"the rank of a residual head must be in 1 … {width}, the width of the features, got {rank}"
+            )
+        self.down = nn.Parameter(torch.empty(rank, width))
+        self.up = nn.Parameter(torch.zeros(width, rank))
+        bound = 1 / math.sqrt(width)
+        nn.init.uniform_(self.down, -bound, bound)
+
+    def forward(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        update = torch.nn.functional.linear(
+            torch.nn.functional.linear(features, self.down), self.up
+        )
+        return normalized(features + update)

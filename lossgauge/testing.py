@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from lossgauge.errors import InputError, LossgaugeError
 from lossgauge.health.training import ignores_labels
 from lossgauge.losses.function_loss import FunctionLoss
+from lossgauge.losses.pairs import PairForm, pair_masks
 from lossgauge.training import evaluate
+from lossgauge.types import Evaluation
 from lossgauge.user_folders import keep_torch_private
 
 _CLASSES, _SAMPLES = 4, 5
@@ -56,6 +58,8 @@ def contract(
 ) -> Iterator[Finding]:
     """Each rule with its result. Works on a float64 copy of the loss."""
     module = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else FunctionLoss(loss)
+    if isinstance(module, PairForm) and not module.square_form:
+        module = _OverPairs(module)
     case = _Case(module, embedding_size)
     for rule, check in _RULES.items():
         try:
@@ -64,6 +68,24 @@ def contract(
             problem = f"raises {type(error).__name__}: {error}"
         if problem != _SKIPPED:
             yield Finding(rule, problem)
+
+
+class _OverPairs(nn.Module):
+    """A loss that has no form for labels, over the pairs of a batch with itself, which are its guide if it needs one."""
+
+    def __init__(self, loss: PairForm) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def evaluate(self, embeddings: Tensor, labels: Tensor) -> Evaluation:
+        sides = (embeddings, embeddings, *pair_masks(labels))
+        rows = embeddings.detach()
+        return self.loss.evaluate_pairs(
+            *sides, **{"guide": rows @ rows.T} if self.loss.needs_guide else {}
+        )
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self.evaluate(embeddings, labels).value
 
 
 _SKIPPED = "skipped"

@@ -16,6 +16,12 @@ from jaxtyping import Float, Int
 from PIL.Image import Image
 from torch import Tensor
 
+IMAGES, TEXTS = "images", "texts"
+"""The two kinds of items that have features."""
+
+PADDING = -1
+"""Behind the tokens of the shorter texts of a batch."""
+
 Record = dict[str, Any]
 """A flat row: names to numbers, strings or None. None means "not known", never 0."""
 
@@ -43,6 +49,10 @@ class Evaluation(NamedTuple):
     push: Float[Tensor, ""] | None = None
     effective_share: float | None = None
     """(Σw)²/Σw² over the pair weights w = |∂value/∂s|, as a share of all pairs; NaN without weight."""
+    anchor_count: int | None = None
+    """Samples that can be an anchor: the queries of a batch of queries and documents. None: every sample of the batch."""
+    columns: Mapping[str, float] = MappingProxyType({})
+    """Further numbers of this loss, by name: those that its class lists in `columns`."""
 
 
 class Step(NamedTuple):
@@ -58,13 +68,27 @@ class Step(NamedTuple):
     loss_parameters: tuple[Tensor, ...]
 
 
+class Text(NamedTuple):
+    """A text as a backbone gets it."""
+
+    words: str
+    side: str = ""
+    """`query` or `document`, because a model may put another prompt before each; empty for labelled texts."""
+
+
+Item = Image | Text
+
+
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images and their split. The order of the rows never changes: it is the order of `ids`."""
+    """Labelled images and their split; or texts, with labels or as queries and documents (`pairs`).
+
+    The order of the rows never changes: it is the order of `ids`.
+    """
 
     name: str
     ids: tuple[str, ...]
-    """A stable name for each image, such as `s1/3.pgm`; unique."""
+    """A stable name for each item, such as `s1/3.pgm`; unique."""
     labels: Int[np.ndarray, " images"]
     """Class of each image, the official id."""
     class_names: Mapping[int, str]
@@ -72,33 +96,38 @@ class ImageSet:
     """Row numbers, ascending."""
     test: Int[np.ndarray, " test"]
     protocol: str
-    """How the split was made: `official`, `class-disjoint` (test classes are unseen) or `halves`."""
+    """How the split was made: `official`, `class-disjoint` (test classes are unseen), `halves`, or of pairs
+    `component-disjoint` (no right document is on both sides)."""
     source: str
     """The place where it was found, and its layout, in words."""
     digest: str
-    """SHA-256 over ids, labels and pixels, or over the files that hold them: part of the cache key."""
-    read: Callable[[int], Image] = field(repr=False)
-    """The image of a row. Raises DataError, which names the file, if it cannot be decoded."""
+    """SHA-256 over ids, labels and pixels or texts, or over the files that hold them: part of the cache key."""
+    read: Callable[[int], Item] = field(repr=False)
+    """The item of a row. Raises DataError, which names the file, if an image cannot be decoded."""
     notes: tuple[str, ...] = ()
     """One line for each thing a user should know about the files: what was left out, and what is doubtful."""
     groups: np.ndarray | None = None
     """The group of each image, as text: images of a group are on one side of the split. None without groups."""
+    kind: str = IMAGES
+    """What the items are: `images` or `texts`."""
+    pairs: PairRows | None = None
+    """Of texts that are queries and documents: as in `FeatureSet`. `train` and `test` are then rows of queries."""
 
 
 @runtime_checkable
 class Backbone(Protocol):
-    """Images in, feature rows out; frozen."""
+    """Images or texts in, feature rows out; frozen. One for texts has `takes = "texts"`; without it, it is for images."""
 
     name: str
     identity: dict[str, str]
     """Everything the features depend on: weights' SHA-256, preprocessing. Part of the cache key."""
 
-    def prepare(self, image: Image) -> Tensor:
-        """One image, ready to be stacked into a batch."""
+    def prepare(self, item: Any, /) -> Tensor:
+        """One image, ready to be stacked into a batch; or the numbers of the tokens of a `Text`."""
         ...
 
     def extract(self, batch: Tensor) -> Float[Tensor, "rows width"]:
-        """Features of a batch of prepared images, float32, without a graph."""
+        """Features of a batch of prepared items, float32, without a graph. Shorter texts are filled up with `PADDING`."""
         ...
 
 
@@ -185,5 +214,7 @@ class Results(NamedTuple):
     `objective`, `default_objective`, and how many `trials` were made and how many `failed`."""
     waiting: Sequence[Record] = ()
     """The run columns of planned runs that have neither finished nor failed."""
+    answer: Record | None = None
+    """The answer of `lossgauge advise` in the study of its finalists: `asked`, and `sentences` of a `topic` and a `text`."""
     expected: int | None = None
     """Number of runs of the whole study, including runs that a search has not chosen yet; None if unknown."""

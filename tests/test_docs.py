@@ -134,6 +134,16 @@ LINES: dict[str, Line] = {
     "lossgauge diagnose shards --engine ray": Line(
         only_parsed="starts a cluster: tests/diagnosis/test_on_ray.py does"
     ),
+    "lossgauge diagnose queries.npz --corpus corpus.npz": Line(),
+    "lossgauge diagnose queries.npz --corpus corpus.npz --judgements qrels.tsv": Line(),
+    "lossgauge diagnose queries.npz --corpus corpus.npz --judgements qrels.tsv --page page.html": Line(
+        only_parsed="tests/diagnosis/two_tables/test_command.py writes pages"
+    ),
+    "lossgauge diagnose queries.npz --corpus corpus.npz --judgements qrels.tsv --against queries2.npz --against-corpus corpus2.npz": Line(
+        (
+            "lossgauge diagnose queries.npz --corpus corpus.npz --judgements qrels.tsv --against queries.npz --against-corpus corpus.npz",
+        )
+    ),
     "lossgauge advise": Line(("lossgauge advise embeddings:x.npz --dry-run",)),
     "lossgauge advise folder:photos": Line(
         only_parsed="takes minutes: tests/advice runs it on a few rows"
@@ -238,6 +248,9 @@ def write_own_data() -> None:
     labels = np.arange(80) % 4
     for name in ("x.npz", "embeddings.npz"):
         np.savez(name, embeddings=rows, labels=labels, z=rows, who=labels)
+    np.savez("corpus.npz", embeddings=generator.normal(size=(40, 16)).astype(np.float32))
+    np.savez("queries.npz", embeddings=generator.normal(size=(25, 16)).astype(np.float32))
+    Path("qrels.tsv").write_text("".join(f"{row}\t{row}\t1\n" for row in range(25)))
     np.savez("features.npz", embeddings=np.tile(rows, 4), labels=labels)
     columns = {"embeddings": rows.tolist(), "labels": labels}
     pq.write_table(

@@ -1,7 +1,9 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
-from lossgauge.heads import LinearHead, MLPHead
+from lossgauge.errors import InputError
+from lossgauge.heads import LinearHead, MLPHead, ResidualHead
 from lossgauge.sphere import normalized
 
 
@@ -27,3 +29,24 @@ def test_normalizing_is_torchs_in_value_and_gradient_and_leaves_the_gradient_it_
     usual = torch.arange(6) != 2
     torch.testing.assert_close(found.grad[usual], expected.grad[usual])
     assert torch.autograd.gradcheck(normalized, rows[usual].requires_grad_())
+
+
+def test_a_residual_head_starts_as_the_normalised_features_bit_for_bit_and_learns():
+    x = torch.randn(50, 9, generator=torch.Generator().manual_seed(0)) * 30
+    x[3] = 0
+    head = ResidualHead(9, rank=2)
+    assert torch.equal(head(x), normalized(x))
+    head(x).sum().backward()
+    assert head.up.grad.any()
+    assert not head.down.grad.any()  # B is 0: A learns from the second step on
+    with torch.no_grad():
+        head.up.normal_()
+    inside = x + x @ head.down.T @ head.up.T
+    torch.testing.assert_close(head(x), F.normalize(inside))
+    assert sum(p.numel() for p in head.parameters()) == 2 * 9 * 2
+
+
+@pytest.mark.parametrize("rank", [0, 10])
+def test_the_rank_of_a_residual_head_is_at_most_the_width(rank):
+    with pytest.raises(InputError, match=r"must be in 1 … 9, the width of the features, got"):
+        ResidualHead(9, rank=rank)

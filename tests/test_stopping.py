@@ -253,6 +253,11 @@ MOMENTS = (0.0, 0.01, 0.05, 0.2, 0.8, 2.4, 6.4)
 """Seconds after the handlers are set: each command gets both signals at each, give or take a fifth."""
 
 
+def in_the_start_of_ray(stopped: Stopped) -> bool:
+    """Whether SIGTERM came between Ray's own handler, which aborts with a stack, and ours, which is set again after its start."""
+    return stopped.code == -signal.SIGABRT and "*** SIGTERM received" in stopped.errors[0]
+
+
 @pytest.mark.slow
 @pytest.mark.process
 def test_a_hundred_and_twenty_six_signals_at_many_moments(place: Path):
@@ -272,8 +277,12 @@ def test_a_hundred_and_twenty_six_signals_at_many_moments(place: Path):
                     counts[f"{name}: done before"] += 1
                     assert "Traceback" not in "\n".join(stopped.errors), stopped
                     continue
+                if name == "ray" and in_the_start_of_ray(stopped):
+                    counts["ray: in its start"] += 1
+                    continue
                 assert_one_line(stopped, number)
                 counts[f"{name}: stopped"] += 1
                 slowest[name] = max(slowest.get(name, 0.0), stopped.seconds)
     print(dict(counts), {name: round(seconds, 2) for name, seconds in slowest.items()})
     assert sum(count for name, count in counts.items() if name.endswith("stopped")) >= 80
+    assert counts["ray: in its start"] <= 2

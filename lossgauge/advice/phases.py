@@ -29,7 +29,7 @@ from lossgauge.advice.record import Advice, WinningRun
 from lossgauge.advice.schedule import FINALISTS, MORE_SEEDS, SEEDS
 from lossgauge.advice.search import HalvingSearch
 from lossgauge.advice.verdict import other_goals, training, verdict
-from lossgauge.advice.words import RULES, Outcome, sentences, settings_in_words
+from lossgauge.advice.words import ASKED, RULES, Outcome, sentences, settings_in_words
 from lossgauge.errors import DataError, InputError, StudyError
 from lossgauge.files import atomic_file, write_json
 from lossgauge.plan.loss import BATCH_SIZE, LEARNING_RATE, TRAINING, LossPlan
@@ -38,6 +38,7 @@ from lossgauge.report.output import write_page
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.reader import read_study
 from lossgauge.results.view import Loss, StudyView
+from lossgauge.results.writer import Store
 from lossgauge.stats.intervals import interval
 from lossgauge.stats.number_format import shown
 from lossgauge.study.engines import Resources
@@ -343,7 +344,7 @@ def _answer(
     plan = finalists(prepared, search, question)
     found = verdict(view, dataset, question.goal)
     assert found is not None  # _check_finalists
-    page = write_page(view, folder / "study" / "report.html", [])
+    page = folder / "study" / "report.html"
     winner = next(loss for loss in plan.losses if loss.title == found.best.base)
     outcome = Outcome(
         question=question,
@@ -384,6 +385,9 @@ def _answer(
         failed=len(view.results.failures),
         seconds=clock.elapsed,
     )
+    asked = f"{question.data}, for {ASKED[question.goal]}"
+    Store(folder / "study").write_answer(asked, advice.plain["sentences"])
+    write_page(read_study(folder / "study"), page)
     write_json(folder / "advice.json", advice.plain)
     return advice
 

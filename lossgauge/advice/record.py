@@ -73,21 +73,20 @@ class Advice:
         yield ""
         yield from self.code.splitlines()
         yield f"study file: {self.study_file}"
-        command = ("lossgauge", "head", self.study, "--loss", self.run.loss)
+        # its name is enough: each loss is in the study of the finalists once
+        command = ("lossgauge", "head", self.study, "--loss", self.loss)
         yield f"take its head along: {shlex.join(command)}"
         yield from self._without_a_head()
         if self.page is not None:
             yield f"report: {self.page}"
 
     def _without_a_head(self) -> Iterator[str]:
-        """The command for the frozen features, where the answer is that they are as good."""
+        """The command for the frozen features, where the answer is that they are as good: centered as the study measured them."""
         if self.train not in ("keep", "equivalent"):
             return
         plan = yaml.safe_load(self.yaml)
-        command = ["lossgauge", "embed", *plan["datasets"], "--frozen"]
-        if isinstance(backbone := plan.get("backbone"), str):
-            command += ["--backbone", backbone]
-        yield f"or without a head: {shlex.join([*command, '--out', 'frozen.npz'])}"
+        command = ("lossgauge", "embed", *plan["datasets"], "--frozen", "--head", "head")
+        yield f"or the frozen features, minus the mean that head/ has: {shlex.join([*command, '--out', 'frozen.npz'])}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

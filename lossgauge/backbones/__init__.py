@@ -16,6 +16,8 @@ from lossgauge.backbones.efficientnet_lite0 import EfficientNetLite0
 from lossgauge.backbones.hugging_face import HuggingFace
 from lossgauge.backbones.own_file import from_file
 from lossgauge.backbones.pixels import Pixels
+from lossgauge.backbones.sentence_model import MINILM, SentenceModel
+from lossgauge.backbones.transformers_model import from_transformers
 from lossgauge.errors import InputError, nearest
 from lossgauge.settings import check_settings, settings_of
 from lossgauge.types import Backbone
@@ -24,6 +26,7 @@ _BY_NAME: dict[str, Callable[..., Backbone]] = {
     "efficientnet-lite0": EfficientNetLite0,
     "pixels": Pixels,
     **{name: functools.partial(HuggingFace, name) for name in VIT_B32},
+    MINILM: functools.partial(SentenceModel, MINILM),
 }
 BACKBONES = tuple(_BY_NAME)
 
@@ -57,10 +60,10 @@ def backbone_class(name: str) -> Callable[..., Backbone]:
     """
     if name == HUB:
         raise InputError(
-            "hf: needs a model: hf:FOLDER, or a name on the hub such as hf:facebook/dinov2-small"
+            "hf: needs a model: hf:FOLDER, or a name on the hub such as hf:facebook/dinov2-small or hf:BAAI/bge-small-en-v1.5"
         )
     if name.startswith(HUB):
-        return functools.partial(HuggingFace, name.removeprefix(HUB))
+        return functools.partial(from_transformers, name.removeprefix(HUB))
     if name in _BY_NAME:
         return _BY_NAME[name]
     path, colon, _ = name.rpartition(":")

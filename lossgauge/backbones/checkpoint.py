@@ -23,6 +23,12 @@ _CONFIG = "config.json"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
+_OF_TEXTS = (
+    "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "[0-9]_*/config.json",
+    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
+)  # fmt: skip
+"""The tokenizer of a model for texts, and what sentence-transformers saved with it."""
+
 
 class _Index(BaseModel):
     """model.safetensors.index.json."""
@@ -57,8 +63,8 @@ def find_checkpoint(
     A key of `VIT_B32` is searched for only in the last two. The network is used only with `download`. Raises DataError
     for a missing or damaged checkpoint, InputError for a `model_type` not in `kinds`.
     """
-    folder, name, found = _find(model, download=download, revision=revision)
-    config = _read(folder)
+    folder, name, found = find_folder(model, download=download, revision=revision)
+    config = read_config(folder)
     kind = str(config["model_type"])
     if kind not in (known := tuple(kinds)):
         raise InputError(
@@ -67,15 +73,26 @@ def find_checkpoint(
         )
     if model in VIT_B32:
         _check_vit_b32(model, config, folder)
-    weights = _weight_files(folder, config)
-    if not any((folder / settings).is_file() for settings in _PROCESSORS):
+    weights, digest = digests(folder, config)
+    if not has_image_processor(folder):
         raise DataError(
             f"{folder} has no image processor: save {_PROCESSORS[0]} beside the weights"
         )
-    return Checkpoint(folder, name, found, kind, _digest(*weights), _digest(folder / _CONFIG))
+    return Checkpoint(folder, name, found, kind, weights, digest)
 
 
-def _find(model: str, *, download: bool, revision: str) -> tuple[Path, str, str]:
+def has_image_processor(folder: Path) -> bool:
+    """Whether the settings of an image processor are in a folder."""
+    return any((folder / settings).is_file() for settings in _PROCESSORS)
+
+
+def digests(folder: Path, config: dict[str, Any]) -> tuple[str, str]:
+    """SHA-256 over the concatenated files of weights that transformers will read, and of config.json."""
+    return digest_of(*_weight_files(folder, config)), digest_of(folder / _CONFIG)
+
+
+def find_folder(model: str, *, download: bool, revision: str) -> tuple[Path, str, str]:
+    """The folder of a model, its name on the hub or that of the folder, and the place where it was found, in words."""
     folder = Path(os.path.expanduser(model))  # unchanged without a home
     if model not in VIT_B32 and folder.is_dir():
         return folder, folder.resolve().name, "folder"
@@ -108,7 +125,7 @@ def _snapshot(
                 cache_dir=cache,
                 revision=revision,
                 local_files_only=not download,
-                allow_patterns=[_CONFIG, *_PROCESSORS, _INDEX, "model*.safetensors"],
+                allow_patterns=[_CONFIG, *_PROCESSORS, _INDEX, "model*.safetensors", *_OF_TEXTS],
             )
         )
     except HFValidationError:
@@ -125,7 +142,7 @@ def _snapshot(
     )
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     """The config as a dict, with a `model_type`."""
     path = folder / _CONFIG
     if not path.is_file():
@@ -202,7 +219,8 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-def _digest(*paths: Path) -> str:
+def digest_of(*paths: Path) -> str:
+    """SHA-256 over the concatenated files."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

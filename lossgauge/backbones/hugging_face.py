@@ -6,10 +6,8 @@ prepared by transformers' PIL processors, which do not need torchvision.
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -21,9 +19,15 @@ from PIL import Image
 from torch import Tensor
 
 from lossgauge.backbones.checkpoint import VIT_B32, find_checkpoint, first_line
-from lossgauge.errors import DataError, InputError, MissingExtra, nearest
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+from lossgauge.backbones.transformers_parts import (
+    device_of,
+    dtype_of,
+    full_precision,
+    load_network,
+    quiet,
+    transformers_library,
+)
+from lossgauge.errors import DataError, InputError
 
 
 def _class_token(output: Any) -> Tensor:
@@ -77,6 +81,9 @@ _FAMILIES = {
     ),
 }
 
+IMAGE_MODELS = tuple(_FAMILIES)
+"""The types of models whose image tower can be used."""
+
 
 class HuggingFace:
     """Frozen features of a pretrained image tower, as float32 on the CPU for every `dtype` and `device`.
@@ -98,18 +105,19 @@ class HuggingFace:
         download: bool = False,
         revision: str = "main",
     ) -> None:
-        if dtype not in _DTYPES:
-            raise InputError(f"unknown dtype {dtype!r}{nearest(dtype, _DTYPES)}")
-        self.device, self.dtype = _device(device), _DTYPES[dtype]
-        transformers = _transformers(model)
+        self.device, self.dtype = device_of(device), dtype_of(dtype)
+        transformers = transformers_library(model)
         checkpoint = find_checkpoint(model, kinds=_FAMILIES, download=download, revision=revision)
         family = _FAMILIES[checkpoint.kind]
         self._pool = family.pool
-        with _quiet():
+        with quiet():
             self._processor = _processor(transformers, checkpoint.folder)
-            self.network = _network(transformers, family, checkpoint.folder, self.dtype).to(
-                self.device
-            )
+            self.network = load_network(
+                getattr(transformers, family.network),
+                checkpoint.folder,
+                self.dtype,
+                **family.settings,
+            ).to(self.device)
         self.name = model if model in VIT_B32 else f"hf:{checkpoint.model}"
         self.identity = {
             "model": checkpoint.model,
@@ -136,7 +144,7 @@ class HuggingFace:
 
     @torch.inference_mode()
     def extract(self, batch: Tensor) -> Float[Tensor, "rows width"]:
-        with _full_precision():
+        with full_precision():
             pooled = self._pool(self.network(pixel_values=batch.to(self.device, self.dtype)))
         if pooled is None:
             raise InputError(
@@ -173,80 +181,3 @@ def _processor(transformers: ModuleType, folder: Path) -> Any:
             f"the image processor in {folder}, {type(made).__name__}, has no PIL version"
         )
     return made
-
-
-def _network(
-    transformers: ModuleType, family: _Family, folder: Path, dtype: torch.dtype
-) -> torch.nn.Module:
-    try:
-        network, report = getattr(transformers, family.network).from_pretrained(
-            str(folder),
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **family.settings,
-        )
-    except Exception as error:  # SafetensorError, OSError, RuntimeError, ValueError
-        raise DataError(
-            f"the weights in {folder} cannot be read into {family.network}: {first_line(error)}"
-        ) from error
-    # transformers initialises missing weights at random, and only warns
-    missing = sorted(report["missing_keys"])
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(f"the weights in {folder} lack {missing[0]}{more} of {family.network}")
-    made: torch.nn.Module = network
-    return made.eval().requires_grad_(False)
-
-
-def _transformers(model: str) -> ModuleType:
-    try:
-        return importlib.import_module("transformers")
-    except ImportError:
-        raise MissingExtra(
-            f"the backbone {model!r} needs transformers: pip install 'lossgauge[hf]'"
-        ) from None
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device must be cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device must be cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
-        raise InputError(f"there is no device {name!r}: torch sees {count} GPUs")
-    return device
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the warning about unused weights of the text tower, and the progress bar of reading a file."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Computes without TF32, even if the process allows it: on a GPU, fp32 then has full precision."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision

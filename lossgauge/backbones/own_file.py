@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
 from lossgauge.errors import InputError, nearest
+from lossgauge.types import IMAGES, Item
 from lossgauge.user_file import import_file
 
 
@@ -25,7 +25,7 @@ class OwnBackbone:
 
     `name` is the name of the object, or else that of the file and the class. `identity` contains the SHA-256 of the
     file, the settings, and the `identity` of the object, which must name everything else that the features depend on,
-    such as the hash of the weights.
+    such as the hash of the weights. An object for texts has `takes = "texts"`.
     """
 
     def __init__(self, made: Any, *, name: str, identity: dict[str, str]) -> None:
@@ -42,11 +42,12 @@ class OwnBackbone:
             made.eval()
         self._made = made
         self.name = str(getattr(made, "name", name))
+        self.takes = str(getattr(made, "takes", IMAGES))
         self.identity = identity | {str(key): str(value) for key, value in own.items()}
 
-    def prepare(self, image: Image.Image) -> Tensor:
-        """The image as prepared by the object. Raises InputError if it is not a tensor."""
-        prepared = self._made.prepare(image)
+    def prepare(self, item: Item) -> Tensor:
+        """The image or `Text` as prepared by the object. Raises InputError if it is not a tensor."""
+        prepared = self._made.prepare(item)
         if not isinstance(prepared, Tensor):
             raise InputError(
                 f"prepare of {self.name} must return a tensor, got {type(prepared).__name__}"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 STUDIES = ("author-conventions", "claims", "demo", "paper", "two-losses")
-BACKBONES = ("efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k")
+BACKBONES = ("efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k", "minilm-l6")
 FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")
 VERDICTS = ("supported", "contradicted", "mixed", "undecided", "not tested")
 GOALS = ("top1", "ranking", "diversity", "speed")

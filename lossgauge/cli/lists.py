@@ -28,16 +28,23 @@ app.add_typer(cache_app, name="cache", rich_help_panel="Losses, datasets and cac
 
 @app.command(rich_help_panel="Losses, datasets and cache", epilog="Example: `lossgauge losses`")
 def losses() -> None:
-    """List the losses with their settings."""
+    """List the losses with their settings, and which have a form for queries and documents."""
     with startup.imports():
-        from lossgauge.losses.registry import LOSSES, loss_class, settings_of
+        from lossgauge.losses.registry import ALL_LOSSES, GROUPS, loss_class, settings_of
 
-    for name in LOSSES:
-        made = loss_class(name)
-        say(f"{name:12} {(sys.modules[made.__module__].__doc__ or '').splitlines()[0]}")
-        say(" " * 13 + ", ".join(f"{key}{known}" for key, known in settings_of(name).items()))
-        if aliases := getattr(made, "aliases", ()):
-            say(" " * 13 + f"also named {', '.join(aliases)}")
+    for group, title in GROUPS.items():
+        names = [name for name in ALL_LOSSES if getattr(loss_class(name), "group", "") == group]
+        if names:
+            say(f"{title}:")
+        for name in names:
+            made: Any = loss_class(name)
+            say(f"{name:12} {(sys.modules[made.__module__].__doc__ or '').splitlines()[0]}")
+            say(" " * 13 + ", ".join(f"{key}{known}" for key, known in settings_of(name).items()))
+            if made.aliases:
+                say(" " * 13 + f"also named {', '.join(made.aliases)}")
+            if made.pair_form:
+                too = "too" if made.square_form else "only"
+                say(" " * 13 + f"for queries and documents {too}")
     say(
         "my_loss.py:Pull   your own loss in a file: a class or a function (embeddings, labels) -> scalar"
     )
@@ -66,7 +73,7 @@ def features(
     backbone: Annotated[
         str,
         typer.Option(
-            help="efficientnet-lite0, pixels, clip-vit-b32, vit-b32-in21k, hf:MODEL (a folder or a name on "
+            help="efficientnet-lite0, pixels, clip-vit-b32, vit-b32-in21k, minilm-l6 (texts), hf:MODEL (a folder or a name on "
             "the Hugging Face hub), or your own, as my_backbone.py:Model.",
             autocompletion=completes(*BACKBONES),
         ),

@@ -117,7 +117,7 @@ def advise(
 @app.command(
     rich_help_panel="Answers about your data",
     epilog="Examples: `lossgauge diagnose embeddings.npz` · `lossgauge diagnose before.npz --against after.npz --page page.html` · "
-    "`lossgauge diagnose x.npy --json --fail-on act`",
+    "`lossgauge diagnose queries.npz --corpus corpus.npz --judgements qrels.tsv` · `lossgauge diagnose x.npy --json --fail-on act`",
 )
 def diagnose(
     embeddings: Annotated[
@@ -127,11 +127,29 @@ def diagnose(
             "such files."
         ),
     ],
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            help="A second file, of documents: the rows of the first are queries that are searched in it."
+        ),
+    ] = None,
+    judgements: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="QRELS",
+            help="With --corpus: which documents are right. qrels of TREC or BEIR, or a table (csv, parquet, jsonl) with query, "
+            "document and grade; both are named by the ids in their files, or by row numbers.",
+        ),
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(
             help="The same rows in another file: show what changed, and which queries got worse."
         ),
+    ] = None,
+    against_corpus: Annotated[
+        Path | None,
+        typer.Option(help="With --corpus and --against: the same documents of the other model."),
     ] = None,
     embeddings_name: EmbeddingsName = "embeddings",
     labels_name: LabelsName = "labels",
@@ -167,12 +185,16 @@ def diagnose(
 ) -> None:
     """Measure stored embeddings: retrieval, geometry, thresholds, hubs, confusable classes, suspicious labels, copies.
 
-    Labels are not needed, but much is measured with labels only.
+    Labels are not needed, but much is measured with labels only. With --corpus: nDCG@10, Recall, the modality gap, and the queries
+    that fail.
     """
 
     stopping.describe = stopped
     if fail_on not in (None, "watch", "act"):
         raise InputError(f"--fail-on takes watch or act, got {fail_on!r}")
+    for option, path in (("--judgements", judgements), ("--against-corpus", against_corpus)):
+        if path is not None and corpus is None:
+            raise InputError(f"{option} needs a second file, of documents: give --corpus")
     with startup.imports():
         from lossgauge.diagnosis.measure import diagnose as measure
         from lossgauge.diagnosis.progress_bar import show_rows
@@ -181,13 +203,17 @@ def diagnose(
     if page is not None:
         with startup.imports():  # with plotly, which takes a second
             from lossgauge.diagnosis.page import write_diagnosis
+            from lossgauge.diagnosis.two_tables.page import write_retrieval_diagnosis
             from lossgauge.report.output import check_replaceable
 
         check_replaceable(page, option="--page")
     with stopping.orderly(), show_rows(quiet=quiet) as progress:
-        found = measure(
+        found = cast(Any, measure)(  # what it returns depends on whether there is a corpus
             embeddings,
+            corpus=corpus,
+            judgements=judgements,
             against=against,
+            against_corpus=against_corpus,
             embeddings_name=embeddings_name,
             labels_name=labels_name,
             queries=queries,
@@ -198,7 +224,8 @@ def diagnose(
     for line in json.dumps(found.plain, indent=1).splitlines() if as_json else found.lines():
         say(line)
     if page is not None:
-        say(f"page: {write_diagnosis(found, page)}", err=as_json)
+        write: Any = write_diagnosis if corpus is None else write_retrieval_diagnosis
+        say(f"page: {write(found, page)}", err=as_json)
     last = found.against.after if found.against is not None else found
     if fail_on is not None and reached(last.findings, cast(Any, fail_on)):
         raise typer.Exit(FAILED)

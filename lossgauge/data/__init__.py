@@ -19,6 +19,8 @@ from lossgauge.data import (
     hub,
     mnist_5k,
     orl_faces,
+    pairs,
+    texts,
     tiny_imagenet,
     toy,
 )
@@ -43,16 +45,26 @@ _BY_NAME = {dataset.name: dataset for dataset in _DATASETS}
 DATASETS = tuple(_BY_NAME)
 
 FOLDER, EMBEDDINGS, TOY = "folder:", "embeddings:", "toy:"
-"""The names of a user's own data begin with one of the first two: images, or embeddings. `toy:` is made up."""
+TEXTS, PAIRS = "texts:", "pairs:"
+OWN = (FOLDER, EMBEDDINGS, TEXTS, PAIRS)
+"""The names of a user's own data begin with one of these: images, embeddings, labelled texts, queries and documents. `toy:` is
+made up."""
 
 WITHOUT_BACKBONE = (EMBEDDINGS, TOY)
 """Data whose rows are features already."""
 
 
+def needs_backbone(name: str) -> bool:
+    """Whether the rows of a dataset become features by a backbone: not embeddings, and not pairs of vectors."""
+    if name.startswith(PAIRS):
+        return not pairs.has_vectors(Path(name.removeprefix(PAIRS)))
+    return not name.startswith(WITHOUT_BACKBONE)
+
+
 def load_dataset(
     name: str, root: Path | None = None, *, download: bool = False, split: str | None = None
 ) -> ImageSet:
-    """The images of a dataset by its name, or of `folder:PATH`. Only the latter uses `split`.
+    """The images or texts of a dataset by its name, or of `folder:PATH`, `texts:PATH`, `pairs:PATH`. Only these use `split`.
 
     A named dataset is read from `root`, else from the folder in LOSSGAUGE_<NAME>, else from the usual places, else
     from an earlier download. With `download`, one that is in none of these is fetched from the Hugging Face hub.
@@ -62,6 +74,15 @@ def load_dataset(
     check_dataset_name(name)
     if name.startswith(FOLDER):
         return folder.load(Path(name.removeprefix(FOLDER)), split=split)
+    if name.startswith(TEXTS):
+        return texts.load(Path(name.removeprefix(TEXTS)), split=split)
+    if name.startswith(PAIRS):
+        found = pairs.load(Path(name.removeprefix(PAIRS)), split=split)
+        if isinstance(found, ImageSet):
+            return found
+        raise InputError(
+            f"{name} has vectors, not texts: use it in a study, where it needs no backbone"
+        )
     if name.startswith(WITHOUT_BACKBONE):
         raise InputError(
             f"{name} has {'features' if name.startswith(TOY) else 'embeddings'}, not images: use it in a study, where it needs no backbone"
@@ -84,23 +105,21 @@ def named_dataset(name: str) -> Dataset:
     """The dataset with this name. Raises InputError, with the nearest name, if there is none."""
     if name not in _BY_NAME:
         raise InputError(
-            f"unknown dataset {name!r}{nearest(name, DATASETS)}; your own data is folder:PATH or embeddings:PATH"
+            f"unknown dataset {name!r}{nearest(name, DATASETS)}; your own data is {', '.join(f'{kind}PATH' for kind in OWN[:-1])} or {OWN[-1]}PATH"
         )
     return _BY_NAME[name]
 
 
 def check_dataset_name(name: str) -> None:
-    """InputError, with the nearest name, unless it is a named dataset, `folder:PATH`, `embeddings:PATH` or a toy set."""
+    """InputError, with the nearest name, unless it is a named dataset, one of `OWN` with a path, or a toy set."""
     kind, colon, path = name.partition(":")
     if not colon:
         named_dataset(name)
     elif f"{kind}:" == TOY:
         if path not in toy.NAMES:
             raise InputError(f"unknown toy set {path!r}{nearest(path, toy.NAMES)}")
-    elif f"{kind}:" not in (FOLDER, EMBEDDINGS):
-        raise InputError(
-            f"unknown kind of data {name!r}{nearest(f'{kind}:', (FOLDER, EMBEDDINGS))}"
-        )
+    elif f"{kind}:" not in OWN:
+        raise InputError(f"unknown kind of data {name!r}{nearest(f'{kind}:', OWN)}")
     elif not path:
         raise InputError(f"{name} needs a path, as in {name}my-data")
 

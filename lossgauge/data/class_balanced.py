@@ -63,7 +63,16 @@ def _of_side(
 
 
 def sampled_images(images: ImageSet, count: int) -> ImageSet:
-    """A class-balanced sample of images, with a note that says so; the same images if there are no more."""
+    """A class-balanced sample of images, with a note that says so; the same images if there are no more.
+
+    Of pairs, fewer queries of each side: all documents stay, because numbers of another corpus cannot be compared.
+    """
+    if images.pairs is not None:
+        train, test = sampled_queries(images.train, images.test, count)
+        if len(train) + len(test) == len(images.train) + len(images.test):
+            return images
+        note = _note_of_queries(train, test, images.train, images.test)
+        return dataclasses.replace(images, train=train, test=test, notes=(*images.notes, note))
     chosen = balanced_rows(images.labels, images.train, images.test, count)
     if len(chosen) == len(images.ids):
         return images
@@ -84,6 +93,17 @@ def sampled_images(images: ImageSet, count: int) -> ImageSet:
 def sampled_features(features: FeatureSet, count: int) -> FeatureSet:
     """The same for rows that have features already."""
     train, test, labels = (t.numpy() for t in (features.train, features.test, features.labels))
+    if features.pairs is not None:
+        fewer = sampled_queries(train, test, count)
+        if len(fewer[0]) + len(fewer[1]) == len(train) + len(test):
+            return features
+        words = f"{features.fingerprint} {[side.tolist() for side in fewer]}"
+        return features._replace(
+            train=torch.from_numpy(fewer[0]),
+            test=torch.from_numpy(fewer[1]),
+            fingerprint=hashlib.sha256(words.encode()).hexdigest(),
+            notes=(*features.notes, _note_of_queries(*fewer, train, test)),
+        )
     chosen = balanced_rows(labels, train, test, count)
     if len(chosen) == len(labels):
         return features
@@ -98,6 +118,26 @@ def sampled_features(features: FeatureSet, count: int) -> FeatureSet:
         notes=(*features.notes, _note(len(chosen), len(labels))),
         groups=None if features.groups is None else features.groups[rows],
     )
+
+
+def sampled_queries(
+    train: Int[np.ndarray, " train"], test: Int[np.ndarray, " test"], count: int
+) -> tuple[Int[np.ndarray, " fewer"], Int[np.ndarray, " fewer"]]:
+    """About `count` queries of both sides together, ascending; each side keeps its share, and at least two."""
+    total = len(train) + len(test)
+    if count >= total:
+        return train, test
+    generator = np.random.default_rng(_SEED)
+    one, other = (
+        np.sort(generator.permutation(side)[: max(2, round(count * len(side) / total))])
+        for side in (train, test)
+    )
+    return one, other
+
+
+def _note_of_queries(*sides: np.ndarray) -> str:
+    one, other, train, test = map(len, sides)
+    return f"a sample: {one + other:,} of its {train + test:,} queries, and all documents"
 
 
 def _note(count: int, of: int) -> str:

@@ -17,7 +17,7 @@ from contextlib import closing
 
 import torch
 
-from lossgauge.data.extraction import BATCH, Extracted, different_sizes, extract_batches
+from lossgauge.data.extraction import Extracted, block_rows, different_sizes, extract_batches
 from lossgauge.machine import torch_threads, usable_cores, usable_memory
 from lossgauge.types import Backbone, ImageSet
 from lossgauge.user_file import imported_files
@@ -42,7 +42,7 @@ def extract_rows(
     file cannot be accessed.
     """
     jobs = usable_cores() if jobs is None else jobs
-    starts = range(first, len(images.ids), BATCH)
+    starts = range(first, len(images.ids), block_rows(images))
     size = None
     with torch_threads(1), closing(_batches(images, backbone, starts, jobs)) as batches:
         for batch in batches:
@@ -124,6 +124,7 @@ class _Workers:
                 process.receive()
             except EOFError:
                 self.stop()
+                break
         if not self._starting:
             self._file.close()  # all workers have read the file, so it can be deleted
         return bool(self._processes) and not self._starting

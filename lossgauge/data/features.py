@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.data.cache import SHARD_BYTES, Draft, default_cache, drafting, key_of, read_entry
@@ -17,9 +17,10 @@ from lossgauge.data.extraction import Extracted
 from lossgauge.data.extraction_jobs import extract_rows
 from lossgauge.data.groups import group_numbers
 from lossgauge.data.locations import first_few
+from lossgauge.data.pair_splits import fingerprint_of_pairs
 from lossgauge.data.splits import check_sides, fingerprint
-from lossgauge.errors import DataError
-from lossgauge.types import Backbone, FeatureSet, ImageSet
+from lossgauge.errors import DataError, InputError
+from lossgauge.types import IMAGES, TEXTS, Backbone, FeatureSet, ImageSet, Item
 
 SKIPPED_COUNT, SKIPPED_SHARE = 10, 0.01
 """A dataset is refused if more images than this count *and* this share cannot be read: our choice."""
@@ -73,16 +74,28 @@ def centered(of: FeatureSet) -> FeatureSet:
 
 
 def identity_of(images: ImageSet, backbone: Backbone) -> dict[str, str]:
-    """All that the features depend on."""
+    """All that the features depend on. Raises InputError for texts and a backbone for images, or the reverse."""
+    check_kind(images, backbone)
     return {
         "format": "3",
         "dataset": images.name,
-        "images": images.digest,
+        images.kind: images.digest,
         "backbone": backbone.name,
         **backbone.identity,
-        "pillow": version("pillow"),
+        **({"pillow": version("pillow")} if images.kind == IMAGES else {}),
         "torch": version("torch"),
     }
+
+
+def check_kind(images: ImageSet, backbone: Backbone) -> None:
+    """InputError if a backbone for images gets texts, or the reverse."""
+    takes = getattr(backbone, "takes", IMAGES)
+    if takes != images.kind:
+        fix = "minilm-l6 or hf:MODEL" if images.kind == TEXTS else "efficientnet-lite0 or hf:MODEL"
+        raise InputError(
+            f"{images.name} has {images.kind}, and the backbone {backbone.name} takes {takes}: use one for {images.kind}, "
+            f"such as {fix}"
+        )
 
 
 def _extract_into(
@@ -160,8 +173,12 @@ def feature_set(
     train, test = (
         np.searchsorted(kept, side[np.isin(side, kept)]) for side in (images.train, images.test)
     )
-    ids, labels = [images.ids[row] for row in kept], images.labels[kept]
-    notes = images.notes
+    labels = images.labels[kept]
+    notes = images.notes + cut_note(images, backbone)
+    if skipped and images.pairs is not None:
+        raise DataError(
+            f"{_some(images, skipped)} of {images.name} cannot be prepared: a query or document must not be left out"
+        )
     if skipped:
         check_sides(labels, (train, test), source=f"{images.name} without its unreadable images")
         notes += (
@@ -177,9 +194,41 @@ def feature_set(
         train=torch.from_numpy(train),
         test=torch.from_numpy(test),
         protocol=images.protocol,
-        fingerprint=fingerprint(ids, labels, train, test),
+        fingerprint=fingerprint_of(images, kept),
         identity=record,
         class_names=images.class_names,
         notes=notes,
         groups=group_numbers(None if images.groups is None else images.groups[kept]),
+        pairs=images.pairs,
     )
+
+
+CUT_SAMPLE = 2_000
+"""Texts of which it is counted whether the model cuts them; of more texts, an evenly spaced part. Our choice."""
+
+
+def cut_note(images: ImageSet, backbone: Backbone) -> tuple[str, ...]:
+    """A note on the share of texts that are longer than the model takes; empty if it cuts none, or does not say."""
+    is_cut: Callable[[Item], bool] | None = getattr(backbone, "is_cut", None)
+    count = len(images.ids)
+    if images.kind != TEXTS or is_cut is None or not count:
+        return ()
+    rows = np.unique(np.linspace(0, count - 1, min(count, CUT_SAMPLE)).astype(int))
+    cut = sum(is_cut(images.read(int(row))) for row in rows)
+    if not cut:
+        return ()
+    about = "" if len(rows) == count else f" (of {len(rows):,} that were counted)"
+    return (
+        f"{cut / len(rows):.1%} of the texts{about} are longer than {backbone.name} takes, {backbone.identity.get('max_length')} "
+        "tokens: the rest of each is cut off",
+    )
+
+
+def fingerprint_of(images: ImageSet, kept: Int[np.ndarray, " kept"] | None = None) -> str:
+    """The fingerprint of the split of the items that have features; all by default."""
+    if images.pairs is not None:
+        return fingerprint_of_pairs(images.ids, images.pairs, images.train, images.test)
+    if kept is None:
+        kept = np.arange(len(images.ids))
+    train, test = (np.searchsorted(kept, s[np.isin(s, kept)]) for s in (images.train, images.test))
+    return fingerprint([images.ids[row] for row in kept], images.labels[kept], train, test)

@@ -20,7 +20,10 @@ Where = Callable[[int], str]
 
 def read_manifest(path: Path) -> tuple[Columns, Where]:
     """The columns of a manifest. Raises DataError for an unknown, missing or repeated column."""
-    columns, where = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    if path.suffix.lower() == ".csv":
+        columns, where = read_csv(path)
+    else:
+        columns, where = read_parquet(path, COLUMNS.__contains__)
     for name in columns:
         if name not in COLUMNS:
             raise DataError(
@@ -41,7 +44,8 @@ def _separator(columns: Iterable[str]) -> str | None:
     return None
 
 
-def _read_csv(path: Path) -> tuple[Columns, Where]:
+def read_csv(path: Path) -> tuple[Columns, Where]:
+    """All columns of a CSV file with a header, as text. Raises DataError with the file or the line."""
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
@@ -55,7 +59,7 @@ def _read_csv(path: Path) -> tuple[Columns, Where]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8: {reason_of(error)}") from None
     if not rows:
-        raise DataError(f"{path} is empty: a manifest has the columns path and label")
+        raise DataError(f"{path} is empty: it has no header with the names of its columns")
     header, body = rows[0], rows[1:]
     check_names_once(path, header)
     for row, line in zip(body, lines[1:], strict=True):
@@ -68,7 +72,8 @@ def _read_csv(path: Path) -> tuple[Columns, Where]:
     return columns, lambda row: f"{path}, line {lines[row + 1]}"
 
 
-def _read_parquet(path: Path) -> tuple[Columns, Where]:
+def read_parquet(path: Path, wanted: Callable[[str], bool]) -> tuple[Columns, Where]:
+    """The wanted columns of a Parquet file; the others are empty. Raises DataError with the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -76,8 +81,7 @@ def _read_parquet(path: Path) -> tuple[Columns, Where]:
         file = pq.ParquetFile(regular(path))
         names = file.schema_arrow.names
         check_names_once(path, names)
-        # other columns are refused by their names: their content is not read
-        known = file.read(columns=[name for name in names if name in COLUMNS]).to_pydict()
+        known = file.read(columns=[name for name in names if wanted(name)]).to_pydict()
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {reason_of(error)}") from None
     columns: Columns = {name: known.get(name, []) for name in names}

@@ -61,8 +61,8 @@ def checked_rows(
         labels=numbers,
         class_names=names,
         notes=tuple(_look_alike(names.values())),
-        trains=None if sides is None else _trains(sides, where),
-        groups=None if groups is None else _groups(groups, where),
+        trains=None if sides is None else checked_sides(sides, where),
+        groups=None if groups is None else checked_groups(groups, where),
     )
 
 
@@ -167,7 +167,10 @@ def _ids(ids: Sequence[object], where: Callable[[int], str]) -> tuple[str, ...]:
     return tuple(first)
 
 
-def _trains(sides: Sequence[object], where: Callable[[int], str]) -> Bool[np.ndarray, " rows"]:
+def checked_sides(
+    sides: Sequence[object], where: Callable[[int], str]
+) -> Bool[np.ndarray, " rows"]:
+    """Which rows train. Raises DataError for a side other than train and test."""
     for row, side in enumerate(sides):
         if side not in SIDES:
             raise DataError(
@@ -177,7 +180,8 @@ def _trains(sides: Sequence[object], where: Callable[[int], str]) -> Bool[np.nda
     return np.array([side == "train" for side in sides], dtype=bool)
 
 
-def _groups(groups: Sequence[object], where: Callable[[int], str]) -> np.ndarray:
+def checked_groups(groups: Sequence[object], where: Callable[[int], str]) -> np.ndarray:
+    """The group of each row, as text. Raises DataError for a missing group."""
     for row, group in enumerate(groups):
         if _is_missing(group) or not isinstance(group, str | int):
             raise DataError(

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ from lossgauge.diagnosis.sampling import (
 )
 from lossgauge.diagnosis.search import NEIGHBORS, search_all, search_candidates, with_queries
 from lossgauge.diagnosis.source import LABELS_NAME, Source, from_arrays, from_files
+from lossgauge.diagnosis.two_tables.judgements import Given
+from lossgauge.diagnosis.two_tables.measure import Table, diagnose_two_tables
+from lossgauge.diagnosis.two_tables.records import RetrievalDiagnosis
 from lossgauge.diagnostics.copies import Copies, copies
 from lossgauge.diagnostics.hubness import Hubness
 from lossgauge.diagnostics.label_errors import LabelErrors
@@ -54,18 +58,57 @@ Progress = Callable[[int, int], None]
 """Is called with the rows that are done, and all."""
 
 
+@overload
 def diagnose(
-    embeddings: str | Path | ArrayLike,
+    embeddings: Table,
     labels: ArrayLike | None = None,
     *,
-    against: str | Path | ArrayLike | None = None,
+    corpus: None = None,
+    judgements: None = None,
+    against: Table | None = None,
+    against_corpus: None = None,
     embeddings_name: str = "embeddings",
     labels_name: str = LABELS_NAME,
     queries: int | None = None,
     seed: int = 0,
     engine: str = "local",
     progress: Progress = lambda done, rows: None,
-) -> Diagnosis:
+) -> Diagnosis: ...
+
+
+@overload
+def diagnose(
+    embeddings: Table,
+    labels: None = None,
+    *,
+    corpus: Table,
+    judgements: Given | None = None,
+    against: Table | None = None,
+    against_corpus: Table | None = None,
+    embeddings_name: str = "embeddings",
+    labels_name: str = LABELS_NAME,
+    queries: int | None = None,
+    seed: int = 0,
+    engine: str = "local",
+    progress: Progress = lambda done, rows: None,
+) -> RetrievalDiagnosis: ...
+
+
+def diagnose(
+    embeddings: Table,
+    labels: ArrayLike | None = None,
+    *,
+    corpus: Table | None = None,
+    judgements: Given | None = None,
+    against: Table | None = None,
+    against_corpus: Table | None = None,
+    embeddings_name: str = "embeddings",
+    labels_name: str = LABELS_NAME,
+    queries: int | None = None,
+    seed: int = 0,
+    engine: str = "local",
+    progress: Progress = lambda done, rows: None,
+) -> Diagnosis | RetrievalDiagnosis:
     """What a table of embeddings is like, and what is wrong with it. `str` of the result is the text of `lossgauge diagnose`.
 
     `embeddings` is a file or folder (see docs/your-own-data.md), or an array with its `labels`, integers or text. Labels are not needed, but much
@@ -73,6 +116,11 @@ def diagnose(
     by default) are compared with all, and the numbers have an interval; `seed` draws them. `against` has the
     same rows of another model, and `diagnosis.against` what has changed. `engine="ray"` reads each file of a folder
     on a Ray cluster.
+
+    With a `corpus`, `embeddings` are queries that are searched in its documents, and the result is a `RetrievalDiagnosis`. `judgements` say
+    which documents are right: a file (qrels of TREC or BEIR, or a table with query, document and grade), query → document → grade, or rows
+    of (query, document, grade). They name rows by the `ids` of the files, or by row numbers. `against` and `against_corpus` are
+    the same rows of another model.
 
     Rows are normalised, rows of zeros are left out. Reads .npy and .safetensors files once from the disk, and needs about 50 bytes of
     memory for each row, and 100 MB. Raises DataError or InputError, in one line, for what cannot be read or compared.
@@ -83,6 +131,29 @@ def diagnose(
         raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     if engine not in ENGINES:
         raise InputError(f"engine must be local or ray, got {engine!r}")
+    if corpus is not None:
+        if labels is not None:
+            raise InputError("two tables have judgements instead of labels: give judgements=")
+        if labels_name != LABELS_NAME:
+            raise InputError(
+                "labels_name has no effect with two tables: they have judgements instead"
+            )
+        if engine != "local":
+            raise InputError(f"engine must be local for two tables, got {engine!r}")
+        return diagnose_two_tables(
+            embeddings,
+            corpus,
+            judgements,
+            against=against,
+            against_corpus=against_corpus,
+            embeddings_name=embeddings_name,
+            query_count=queries,
+            seed=int(seed),
+            progress=progress,
+        )
+    for name, given in (("judgements", judgements), ("against_corpus", against_corpus)):
+        if given is not None:
+            raise InputError(f"{name} needs a second table, of documents: give corpus=")
     read = partial(from_files, embeddings_name=embeddings_name, labels_name=labels_name)
     if isinstance(embeddings, str | Path):
         if labels is not None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from lossgauge.diagnosis.comparison import SHARES, Comparison
 from lossgauge.diagnosis.records import Diagnosis, Ranked
+from lossgauge.diagnostics.error_rates import OperatingPoint
 from lossgauge.diagnostics.open_set import OpenSet
-from lossgauge.diagnostics.thresholds import OperatingPoint
+from lossgauge.diagnostics.spectrum import Spectrum
 from lossgauge.health.finding import Finding
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted, rounded, short, shown, shown_interval
@@ -40,9 +41,9 @@ def size_line(of: Diagnosis) -> str:
         classes += f", {single} with only one row" if single else ""
     norms = of.norms
     lengths = (
-        f"norms from {_number(norms.least)} to {_number(norms.most)}"
+        f"norms from {number(norms.least)} to {number(norms.most)}"
         if norms.differ
-        else f"all norms {_number(norms.mean)}"
+        else f"all norms {number(norms.mean)}"
     )
     return f"{counted(of.row_count, 'row')}{classes}, width {of.width}, {lengths}"
 
@@ -78,22 +79,25 @@ def ranked_line(ranked: Ranked, among: str = "") -> str:
 def geometry_line(of: Diagnosis) -> str:
     space = of.geometry
     names = {"intra": space.intra, "inter": space.inter, "offset": space.offset, "CDNV": space.cdnv}
-    known = [f"{name} {_number(value)}" for name, value in names.items() if value == value]
+    known = [f"{name} {number(value)}" for name, value in names.items() if value == value]
     if not math.isnan(space.uniformity):
         known.append(f"uniformity {rounded(space.uniformity, 2)}")
     return f"geometry of the normalised rows: {'  '.join(known)}"
 
 
 def spectrum_line(of: Diagnosis) -> str:
-    spread = of.spectrum
+    return f"spectrum: {spectrum_words(of.spectrum)}"
+
+
+def spectrum_words(spread: Spectrum) -> str:
     if not spread.for_90_percent:
-        return f"spectrum: none, because all rows have the same direction (width {spread.width})"
+        return f"none, because all rows have the same direction (width {spread.width})"
     top = ", ".join(
-        f"{shown(share, 'percent')} in the strongest{f' {number}' if number > 1 else ''}"
-        for number, share in spread.top_share.items()
+        f"{shown(share, 'percent')} in the strongest{f' {first}' if first > 1 else ''}"
+        for first, share in spread.top_share.items()
     )
     return (
-        f"spectrum: effective rank {_number(spread.effective_rank)} of {spread.width}; 90 % of the variance is in "
+        f"effective rank {number(spread.effective_rank)} of {spread.width}; 90 % of the variance is in "
         f"{counted(spread.for_90_percent, 'direction')}{'; ' + top if top else ''}"
     )
 
@@ -112,7 +116,7 @@ def threshold_lines(of: Diagnosis) -> Iterator[str]:
         )
         gain = measured.per_class_gain
         own = (
-            f"; a threshold for each class changes that by {_points(gain)}"
+            f"; a threshold for each class changes that by {points(gain)}"
             if gain is not None
             else f"; too few rows of each class ({counted(measured.row_count, 'row')} of "
             f"{counted(measured.class_count, 'class')}) to try a threshold for each class"
@@ -215,9 +219,9 @@ def comparison_lines(before: Diagnosis, of: Comparison) -> Iterator[str]:
     """What changed to the other table."""
     yield f"against {of.name}:"
     if of.recall_at:
-        parts = [f"R@{k} {_points(value)}" for k, value in of.recall_at.items()]
+        parts = [f"R@{k} {points(value)}" for k, value in of.recall_at.items()]
         if of.map_at_r is not None:
-            parts.append(f"MAP@R {_points(of.map_at_r)}")
+            parts.append(f"MAP@R {points(of.map_at_r)}")
         yield f"  retrieval by cosine changes by {'  '.join(parts)}, paired by query"
         yield (
             f"  {counted(len(of.got_worse), 'query')} got worse (was right, is wrong), {len(of.got_better):,} got better"
@@ -230,9 +234,9 @@ def comparison_lines(before: Diagnosis, of: Comparison) -> Iterator[str]:
         )
     if of.thresholds is not None:
         tpr = "".join(
-            f"  TPR at FAR {far:g} {_points(value)}" for far, value in of.thresholds.tpr.items()
+            f"  TPR at FAR {far:g} {points(value)}" for far, value in of.thresholds.tpr.items()
         )
-        yield f"  EER changes by {_points(of.thresholds.eer)}{tpr}"
+        yield f"  EER changes by {points(of.thresholds.eer)}{tpr}"
     yield (
         f"  moved: {shown_interval(of.new_neighbors, 'percent')} of the nearest rows are new; CKA {rounded(of.cka, 3)}; "
         f"most: rows {_rows(of.moved)}"
@@ -284,15 +288,16 @@ def shown_threshold(value: float) -> str:
     )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three significant digits, or `not defined`."""
     return short(value, 3) if math.isfinite(value) else "not defined"
 
 
 def _of_space(name: str, value: float) -> str:
-    return shown(value, "percent") if name in SHARES else _number(value)
+    return shown(value, "percent") if name in SHARES else number(value)
 
 
-def _points(of: Interval) -> str:
+def points(of: Interval) -> str:
     """A difference of shares in points, with its interval or why there is none."""
     change = rounded(100 * of.mean, 2, signed=True)
     if of.half_width is None:

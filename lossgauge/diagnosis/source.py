@@ -117,7 +117,9 @@ def from_files(
     )
 
 
-def from_arrays(embeddings: ArrayLike, labels: ArrayLike | None = None) -> Source:
+def from_arrays(
+    embeddings: ArrayLike, labels: ArrayLike | None = None, *, least_rows: int = 2
+) -> Source:
     """The rows of arrays; labels are integers, or text as in a file.
 
     Raises InputError where they break a rule of `as_batch`, and DataError for text labels as for those of a file.
@@ -134,7 +136,8 @@ def from_arrays(embeddings: ArrayLike, labels: ArrayLike | None = None) -> Sourc
     notes = doubts if labels is not None else ("no labels: all that needs them is left out",)
     known = None if labels is None else numbers.cpu().numpy()
     return _checked(
-        Source("embeddings", ("embeddings",), (array.numpy(),), known, names, None, None, notes)
+        Source("embeddings", ("embeddings",), (array.numpy(),), known, names, None, None, notes),
+        least_rows,
     )
 
 

@@ -58,13 +58,17 @@ def gradient_norms(parameters: Sequence[Tensor]) -> list[Float[Tensor, ""]]:
 def decay_epochs(
     losses: Sequence[float], *, share: float = 0.1, floor: float = 0.0
 ) -> float | None:
-    """Epochs until the loss minus `floor` is at most `share` of its first value; None if never.
+    """Epochs until the loss minus `floor` is at most `share` of its first value; None if never, or not defined.
+
+    It is not defined for a loss with values below `floor`, such as NSCL's below 0: there a share of the first value says nothing.
 
     `losses[0]` is before training, `losses[e]` the mean over epoch e. Interpolated linearly between two
     epochs. With the lowest loss as `floor`, it also works for losses that cannot reach 0 (SCL ≥ log|P|).
     """
-    first = losses[0] - floor
-    return _crossing([loss - floor for loss in losses], share * first) if first > 0 else None
+    above = [loss - floor for loss in losses]
+    if above[0] <= 0 or any(loss < 0 for loss in above):
+        return None
+    return _crossing(above, share * above[0])
 
 
 def compaction_epochs(intra: Sequence[float], *, share: float = 0.9) -> float | None:

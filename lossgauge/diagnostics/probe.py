@@ -181,7 +181,7 @@ def _terms_row(reading: _Reading) -> Record:
     if e.term_count and e.active_count is not None:
         ratio = e.active_count / e.term_count
     if e.skipped_anchors is not None:
-        skipped = e.skipped_anchors / len(reading.norms)
+        skipped = e.skipped_anchors / (e.anchor_count or len(reading.norms))
     return {
         "loss_value": float(e.value),
         "term_count": e.term_count,
@@ -192,6 +192,7 @@ def _terms_row(reading: _Reading) -> Record:
         "effective_share": known(e.effective_share),
         "pull": _number(e.pull),
         "push": _number(e.push),
+        **{name: known(value) for name, value in e.columns.items()},
     }
 
 

@@ -7,8 +7,7 @@ a class are alike, so the intervals draw whole classes again (Owen 2007, arXiv 0
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,28 +15,27 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
+from lossgauge.diagnostics.error_rates import (
+    FARS,
+    RESAMPLES,
+    OperatingPoint,
+    Pairs,
+    Rates,
+    Weights,
+    drawn,
+    eer,
+    numbers,
+    operating_points,
+    rates,
+    resampled_interval,
+)
 from lossgauge.errors import InputError
-from lossgauge.stats.intervals import Interval, interval, t_quantile
+from lossgauge.stats.intervals import Interval, interval
 
-FARS = (1e-2, 1e-3)
-RESAMPLES = 100
-"""Enough to know a standard error to 7 %."""
-CURVE_SCORES = 2000
-"""Scores at which the rates of a resample are computed, of each kind of pair: fewer make no visible difference."""
 FEW_CLASSES = 10
 """With fewer classes, rows inside the classes are drawn again instead of classes."""
 LEAST_ROWS = 10
 """Rows of a class that can choose a threshold of its own on one half and be measured on the other: five have ten pairs."""
-
-
-class OperatingPoint(NamedTuple):
-    """A threshold, and the share of genuine pairs that reach it."""
-
-    far: float
-    """The largest share of impostor pairs that may reach it."""
-    threshold: float
-    """Infinite if even the highest score of an impostor pair is too frequent."""
-    tpr: Interval
 
 
 class Thresholds(NamedTuple):
@@ -61,14 +59,6 @@ class Thresholds(NamedTuple):
     class_count: int
 
 
-class _Curve(NamedTuple):
-    """Rates at each distinct score, from the highest down."""
-
-    score: Float64[np.ndarray, " scores"]
-    tpr: Float64[np.ndarray, " scores"]
-    far: Float64[np.ndarray, " scores"]
-
-
 def thresholds(
     similarity: Float[Tensor, "rows rows"],
     labels: Int[Tensor, " rows"],
@@ -81,29 +71,23 @@ def thresholds(
 
     Time grows as rows² × `resamples`: 1,000 rows take about half a second. Raises InputError unless there is a genuine and an impostor pair.
     """
-    sides = _sides(similarity, labels)
-    drawn = _drawn(sides, fars, resamples, seed)
+    of, classes = _rates(similarity, labels)
+    spread = drawn(of, _weights(of, classes, resamples, seed), fars).std(axis=0, ddof=1)
     units, over = _units(labels)
-    values = _numbers(sides.whole, fars, sides.best)
-    spread = drawn.std(axis=0, ddof=1).tolist()
+    values = numbers(of.whole, fars, of.best)
     intervals = [
-        _interval(value, error, units, over) for value, error in zip(values, spread, strict=True)
+        resampled_interval(value, error, units, over)
+        for value, error in zip(values, spread.tolist(), strict=True)
     ]
     return Thresholds(
         eer=intervals[0],
-        eer_threshold=_eer(sides.whole)[1],
-        at_far=tuple(
-            OperatingPoint(
-                far, threshold, of_far if math.isfinite(threshold) else _unknown(of_far, far, sides)
-            )
-            for far, of_far in zip(fars, intervals[2:], strict=True)
-            for _, threshold in [_at_far(sides.whole, far)]
-        ),
-        best_threshold=float(sides.whole.score[sides.best]),
+        eer_threshold=eer(of.whole)[1],
+        at_far=operating_points(of, fars, intervals[2:], "pairs of two classes"),
+        best_threshold=float(of.whole.score[of.best]),
         best_accuracy=intervals[1],
         per_class_gain=per_class_gain(similarity, labels, seed=seed),
-        genuine_count=len(sides.genuine.score),
-        impostor_count=len(sides.impostor.score),
+        genuine_count=len(of.genuine.score),
+        impostor_count=len(of.impostor.score),
         row_count=len(labels),
         class_count=len(labels.unique()),
     )
@@ -128,94 +112,44 @@ def threshold_difference(
     seed: int = 0,
 ) -> Difference:
     """Differences with 95 % intervals, paired: both spaces see the same rows in every resample."""
-    sides = [_sides(similarity, labels) for similarity in (before, after)]
-    first, second = (np.array(_numbers(side.whole, fars, side.best)) for side in sides)
-    drawn = [_drawn(side, fars, resamples, seed) for side in sides]
-    spread = (drawn[1] - drawn[0]).std(axis=0, ddof=1)
+    sides = [_rates(similarity, labels) for similarity in (before, after)]
+    first, second = (np.array(numbers(of.whole, fars, of.best)) for of, _ in sides)
+    again = [drawn(of, _weights(of, classes, resamples, seed), fars) for of, classes in sides]
+    spread = (again[1] - again[0]).std(axis=0, ddof=1)
     units, over = _units(labels)
-    eer, accuracy, *tpr = (
-        _interval(value, error, units, over)
+    change, accuracy, *tpr = (
+        resampled_interval(value, error, units, over)
         for value, error in zip((second - first).tolist(), spread.tolist(), strict=True)
     )
-    return Difference(eer, accuracy, dict(zip(fars, tpr, strict=True)))
+    return Difference(change, accuracy, dict(zip(fars, tpr, strict=True)))
 
 
-class _Pairs(NamedTuple):
-    """All pairs of rows of one kind, by descending score."""
-
-    first: Int64[np.ndarray, " pairs"]
-    second: Int64[np.ndarray, " pairs"]
-    score: Float64[np.ndarray, " pairs"]
-
-    def of_kind(self, which: Bool[np.ndarray, " pairs"]) -> _Pairs:
-        return _Pairs(*(part[which] for part in self))
-
-
-class _Sides(NamedTuple):
-    """Genuine and impostor pairs, and their rates."""
-
-    genuine: _Pairs
-    impostor: _Pairs
-    classes: Int64[np.ndarray, " rows"]
-    whole: _Curve
-    best: int
-    """The score with the highest TPR − FAR, as its place in the curve."""
-
-
-def _sides(similarity: Float[Tensor, "rows rows"], labels: Int[Tensor, " rows"]) -> _Sides:
-    numbers, classes = labels.unique(return_inverse=True)
+def _rates(
+    similarity: Float[Tensor, "rows rows"], labels: Int[Tensor, " rows"]
+) -> tuple[Rates, Int64[np.ndarray, " rows"]]:
+    """The rates of all pairs, and the class of each row."""
+    labels_there, classes = labels.unique(return_inverse=True)
     first, second = np.triu_indices(len(labels), k=1)
-    of = classes.numpy()
     scores = similarity.detach().double().numpy()[first, second]
-    order = np.argsort(-scores, kind="stable")
-    pairs = _Pairs(first[order], second[order], scores[order])
-    same = of[pairs.first] == of[pairs.second]
+    of = classes.numpy()
+    same = of[first] == of[second]
     if same.all() or not same.any():
-        what = "two rows of one class" if len(numbers) > 1 else "two classes"
-        raise InputError(f"thresholds need {what}, got {len(labels)} rows of {len(numbers)}")
-    ends = np.flatnonzero(np.append(pairs.score[1:] != pairs.score[:-1], True))
-    whole = _curve(pairs.score[ends], np.cumsum(same)[ends], np.cumsum(~same)[ends])
-    best = int(np.argmax(whole.tpr - whole.far))
-    return _Sides(pairs.of_kind(same), pairs.of_kind(~same), of, whole, best)
+        what = "two rows of one class" if len(labels_there) > 1 else "two classes"
+        raise InputError(f"thresholds need {what}, got {len(labels)} rows of {len(labels_there)}")
+    return rates(Pairs(first, second, scores), same), of
 
 
-def _curve(score: np.ndarray, genuine: np.ndarray, impostor: np.ndarray) -> _Curve:
-    """The rates from the weights of the pairs at a score or above; NaN where one kind has no weight."""
-    with np.errstate(invalid="ignore"):
-        return _Curve(score, genuine / genuine[-1], impostor / impostor[-1])
-
-
-def _drawn(
-    of: _Sides, fars: Sequence[float], resamples: int, seed: int
-) -> Float64[np.ndarray, "resamples numbers"]:
-    """`_numbers` of each resample of the classes or rows."""
-    few = int(of.classes.max()) + 1 < FEW_CLASSES
-    score = _some_scores(of)
-    best = int(np.flatnonzero(score == of.whole.score[of.best])[0])
-    places = [np.searchsorted(-score, -pairs.score) for pairs in (of.genuine, of.impostor)]
-    drawn = []
-    for weight in _row_weights(of.classes, resamples, seed):
+def _weights(
+    of: Rates, classes: Int64[np.ndarray, " rows"], resamples: int, seed: int
+) -> Iterator[Weights]:
+    """Weights of the pairs in each resample of the classes or rows."""
+    few = int(classes.max()) + 1 < FEW_CLASSES
+    for weight in _row_weights(classes, resamples, seed):
         # a class that is drawn twice brings its own pairs twice, and no pairs between its two copies
-        of_genuine = weight[of.genuine.first] * (weight[of.genuine.second] if few else 1)
-        of_impostor = weight[of.impostor.first] * weight[of.impostor.second]
-        sums = (
-            np.cumsum(np.bincount(place, weights, len(score)))
-            for place, weights in zip(places, (of_genuine, of_impostor), strict=True)
+        yield (
+            weight[of.genuine.first] * (weight[of.genuine.second] if few else 1),
+            weight[of.impostor.first] * weight[of.impostor.second],
         )
-        again = _curve(score, *sums)
-        if not (math.isnan(again.tpr[-1]) or math.isnan(again.far[-1])):
-            drawn.append(_numbers(again, fars, best))
-    return np.array(drawn if len(drawn) > 1 else [_numbers(of.whole, fars, of.best)] * 2)
-
-
-def _some_scores(of: _Sides) -> Float64[np.ndarray, " scores"]:
-    """Descending scores, close to each other where FAR is small; the best one and the lowest are among them."""
-    some = [of.whole.score[[of.best, -1]]]
-    for pairs in (of.genuine, of.impostor):
-        ranks = np.geomspace(1, len(pairs.score), CURVE_SCORES).astype(np.int64) - 1
-        even = np.linspace(0, len(pairs.score) - 1, CURVE_SCORES).astype(np.int64)
-        some += [pairs.score[ranks], pairs.score[even]]
-    return np.unique(np.concatenate(some))[::-1]
 
 
 def _units(labels: Int[Tensor, " rows"]) -> tuple[int, str]:
@@ -224,31 +158,6 @@ def _units(labels: Int[Tensor, " rows"]) -> tuple[int, str]:
     if classes < FEW_CLASSES:
         return len(labels) - classes, "new rows of the same classes"
     return classes - 1, "new classes"
-
-
-def _numbers(of: _Curve, fars: Sequence[float], best: int) -> list[float]:
-    """EER, balanced accuracy at the `best` score, and the TPR at each FAR."""
-    accuracy = (of.tpr[best] + 1 - of.far[best]) / 2
-    return [_eer(of)[0], float(accuracy), *(_at_far(of, far)[0] for far in fars)]
-
-
-def _eer(of: _Curve) -> tuple[float, float]:
-    """The error where FAR and 1 − TPR cross, on the line between the two scores around the crossing; and the threshold there."""
-    gap = of.far - (1 - of.tpr)  # ascends from below 0 to 1
-    at = int(np.searchsorted(gap, 0))
-    if gap[at] == 0 or at == 0:
-        # above the first score nothing is accepted: FAR is 0 and TPR is 0
-        share = 1.0 if at else 1 / (1 + gap[at])
-        return float(share * of.far[at]), float(of.score[at])
-    share = -gap[at - 1] / (gap[at] - gap[at - 1])
-    far = of.far[at - 1] + share * (of.far[at] - of.far[at - 1])
-    return float(far), float(of.score[at])
-
-
-def _at_far(of: _Curve, most: float) -> tuple[float, float]:
-    """TPR at the lowest score whose FAR is at most `most`, and that score."""
-    at = int(np.searchsorted(of.far, most * (1 + 1e-12), side="right")) - 1
-    return (float(of.tpr[at]), float(of.score[at])) if at >= 0 else (0.0, math.inf)
 
 
 def _row_weights(
@@ -269,25 +178,6 @@ def _row_weights(
             weight[place] = generator.multinomial(size, np.full(size, 1 / size))
         drawn.append(weight)
     return drawn
-
-
-def _interval(value: float, error: float, degrees: int, over: str) -> Interval:
-    if not error > 0 or degrees < 1:
-        missing = "no spread between resamples"
-        return Interval(value, None, degrees + 1, over=over, missing=missing)
-    return Interval(value, t_quantile(degrees) * error, degrees + 1, degrees=degrees, over=over)
-
-
-def _unknown(of: Interval, far: float, sides: _Sides) -> Interval:
-    """Where no threshold is strict enough, resamples find some by chance, and their spread says nothing."""
-    count = len(sides.impostor.score)
-    highest = int((sides.impostor.score == sides.whole.score[0]).sum())
-    missing = (
-        "too few pairs of two classes for this FAR"
-        if count * far < 1
-        else f"{highest:,} of {count:,} pairs of two classes have the highest similarity"
-    )
-    return of._replace(half_width=None, degrees=None, missing=missing)
 
 
 def per_class_gain(

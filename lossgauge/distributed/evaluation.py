@@ -87,6 +87,7 @@ def merged_evaluation(evaluation: Evaluation, group: Group = None) -> Evaluation
         anchor_weight=joined("anchor_weight"),
         pull=mean("pull"),
         push=mean("push"),
+        anchor_count=total("anchor_count"),
     )
 
 

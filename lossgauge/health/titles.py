@@ -31,6 +31,12 @@ TITLES = {
     "copies-between-classes": "the same row has two labels",
     "copies-across-split": "test rows are copies of training rows",
     "small-classes": "classes are too small",
+    "right-not-nearer": "right documents are hardly nearer than others",
+    "modality-gap": "queries and documents are apart as a whole",
+    "hub-documents": "one document is found for very many queries",
+    "repeated-documents": "documents are in the corpus several times",
+    "queries-in-corpus": "queries are among the documents",
+    "unjudged-copies": "copies of right documents are not judged right",
     "training-harms": "training makes retrieval worse: R@1 and MAP@R are both below those of the untrained head",
     "still-compacting": "intra was still falling when training ended, so the compaction epoch is provisional",
 }

@@ -38,4 +38,5 @@ COLUMNS: dict[str, str] = {
     "gradient_active_ratio": "Share above 1 % of it. It falls as any loss learns.",
     "gradient_active_ratio_high": "Share above 10 % of it.",
 }
-"""With several losses, `loss_value_<name>` and `loss_weight_<name>` of each follow `micro_batch_count`."""
+"""With several losses, `loss_value_<name>` and `loss_weight_<name>` of each follow `micro_batch_count`. A loss's own numbers
+(`Loss.columns`, such as `penalty_active`) follow `push`."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lossgauge.distributed.gathered_loss import Gathered
 from lossgauge.losses.base import Loss
+from lossgauge.losses.pairs import PairForm
 from lossgauge.types import Evaluation
 
 OnOutput = Callable[[tuple[Any, ...], Any], None]
@@ -46,7 +47,10 @@ def after_evaluation(loss: Loss | Gathered, on_evaluation: OnEvaluation) -> Call
     """
     attributes = vars(loss)
     if "_evaluate" not in attributes:
-        attributes["_evaluate"] = _Evaluate(loss, []).evaluate
+        watched = _Evaluate(loss, [])
+        attributes["_evaluate"] = watched.evaluate
+        if isinstance(loss, PairForm):
+            attributes["_evaluate_pairs"] = watched.evaluate_pairs
     observers = attributes["_evaluate"].__self__.observers
     observers.append(on_evaluation)
 
@@ -54,6 +58,7 @@ def after_evaluation(loss: Loss | Gathered, on_evaluation: OnEvaluation) -> Call
         observers.remove(on_evaluation)
         if not observers:
             del attributes["_evaluate"]
+            attributes.pop("_evaluate_pairs", None)
 
     return remove
 
@@ -97,6 +102,13 @@ class _Evaluate:
         evaluation = compute(self.loss, embeddings, labels, *outcome_of)
         for observer in self.observers:
             observer((embeddings, labels), evaluation)
+        return evaluation
+
+    def evaluate_pairs(self, queries: Any, documents: Any, *masks: Any) -> Evaluation:
+        compute: Callable[..., Evaluation] = type(self.loss)._evaluate_pairs  # type: ignore[union-attr]
+        evaluation = compute(self.loss, queries, documents, *masks)
+        for observer in self.observers:
+            observer((queries, documents), evaluation)
         return evaluation
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Evaluate:

@@ -338,7 +338,11 @@ def _terms(calls: Sequence[Call], first: int | None, read: Read) -> Record:
     of = [call for call in calls if call.loss == first and call.evaluation is not None]
     evaluations = [call.evaluation for call in of if call.evaluation is not None]
     rows = [call.size for call in of]
-    row_count = sum(rows)
+    anchor_count = sum(
+        size if e.anchor_count is None else e.anchor_count
+        for e, size in zip(evaluations, rows, strict=True)
+    )
+    names = dict.fromkeys(name for e in evaluations for name in e.columns)
     terms = _sum([e.term_count for e in evaluations])
     active = _sum([e.active_count for e in evaluations])
     skipped = _sum([e.skipped_anchors for e in evaluations])
@@ -352,11 +356,14 @@ def _terms(calls: Sequence[Call], first: int | None, read: Read) -> Record:
         "term_count": terms,
         "active_count": active,
         "term_active_ratio": active / terms if terms and active is not None else None,
-        "skipped_anchor_ratio": skipped / row_count if skipped is not None and row_count else None,
+        "skipped_anchor_ratio": skipped / anchor_count
+        if skipped is not None and anchor_count
+        else None,
         "mean_weight": total / len(anchors) if len(anchors) else None,
         "effective_share": _mean([e.effective_share for e in evaluations], rows),
         "pull": _mean([_number(e.pull, read) for e in evaluations], rows),
         "push": _mean([_number(e.push, read) for e in evaluations], rows),
+        **{name: _mean([e.columns.get(name) for e in evaluations], rows) for name in names},
     }
 
 

@@ -51,6 +51,7 @@ def angle(name: str, value: Any) -> float:
 class ArcFace(ProxyLoss):
     """ArcFace; it normalises embeddings and class rows, as its definition says."""
 
+    group = "paper"
     aliases = ("additive_angular_margin", "aam_softmax")
     near = (
         Near(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -38,6 +39,12 @@ class Terms(NamedTuple):
     """Sum of W, each in [0, 1]."""
     gradient: Float[Tensor, "rows columns"]
     """∂(sum of all values)/∂matrix."""
+    repulsion: Float[Tensor, "rows columns"] | None = None
+    """The part of `gradient` that pushes positives away; None if there is none."""
+    parameter_gradients: tuple[Tensor, ...] = ()
+    """∂(sum of all values)/∂parameter, for each of the loss's parameters in their order."""
+    columns: Mapping[str, float] = MappingProxyType({})
+    """The numbers that `Loss.columns` names."""
 
 
 class Forces(NamedTuple):
@@ -67,6 +74,9 @@ class Outcome(NamedTuple):
     effective_share: float
     parameter_gradients: tuple[Tensor, ...] = ()
     """∂(sum of all values)/∂parameter, for each of the loss's parameters in their order."""
+    anchor_count: int | None = None
+    """See `Evaluation`."""
+    columns: Mapping[str, float] = MappingProxyType({})
 
 
 class _Reduced(NamedTuple):
@@ -103,6 +113,16 @@ class Loss(Configurable, nn.Module, ABC):
     """Other names of the same loss. Case, separators and a final "loss" do not matter."""
     near: ClassVar[tuple[Near, ...]] = ()
     """Similar losses that users may look for; this loss is the nearest one."""
+    group: ClassVar[Literal["paper", "related", "other"]] = "other"
+    """`paper`: one of the seven of the paper; `related`: of the papers beside it; `other`: any other."""
+    pair_form: ClassVar[bool] = False
+    """Whether it has `evaluate_pairs`, the form for queries and documents."""
+    square_form: ClassVar[bool] = True
+    """Whether it has `evaluate`, the form for embeddings and labels."""
+    wraps_losses: ClassVar[bool] = False
+    """Whether a setting names another loss, whose code then counts for its runs."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Names of further numbers that its evaluations contain; each is a share from 0 to 1."""
     drawn_terms: ClassVar[Literal["pair", "triplet"] | None] = None
     """The term that the sampler `drawn` draws for each anchor; None if the loss has no `evaluate_drawn`."""
 
@@ -131,6 +151,11 @@ class Loss(Configurable, nn.Module, ABC):
         the type of the embeddings. Raises InputError if that type cannot hold the numbers.
         Differentiable only once: backward with `create_graph=True` raises InputError.
         """
+        if not self.square_form:
+            raise InputError(
+                f"{type(self).__name__} compares queries with documents, and has no form for labels; call "
+                "evaluate_pairs(queries, documents, positive), or choose a loss for labels"
+            )
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             # torch.compile cannot trace a compiled kernel: it breaks its graph here, and this part runs without it
             evaluation: Evaluation = torch.compiler.disable(self._evaluate)(
@@ -144,17 +169,30 @@ class Loss(Configurable, nn.Module, ABC):
     ) -> Evaluation:
         """The evaluation from `outcome_of`, which is `outcome`, or gives the outcome of other terms of the batch."""
         rows, numbers, largest = checked_batch(embeddings, labels)
-        number = torch.promote_types(rows.dtype, torch.float32)
+        return self._computed((rows,), largest, lambda rows: outcome_of(rows, numbers))
+
+    def _computed(
+        self,
+        inputs: tuple[Float[Tensor, "_ width"], ...],
+        largest: float,
+        outcome_of: Callable[..., Outcome],
+    ) -> Evaluation:
+        """The evaluation from `outcome_of(*inputs)`, whose forces are those of all rows: one input after the other."""
+        number = torch.float32
+        for rows in inputs:
+            number = torch.promote_types(number, rows.dtype)
         # autocast would round similarities to half precision
-        with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
-            at = rows.detach().to(number)
+        with torch.no_grad(), torch.autocast(inputs[0].device.type, enabled=False):
+            at = [rows.detach().to(number) for rows in inputs]
             usual = not largest or USUAL_ENTRIES[0] <= largest <= USUAL_ENTRIES[1]
             if not usual:
                 self._check_size(largest)
-            reduced = self._reduced(outcome_of(at if usual else at.double(), numbers))
+            if not usual:
+                at = [rows.double() for rows in at]
+            reduced = self._reduced(outcome_of(*at))
             if usual and not reduced.is_finite():  # a small temperature can cause this
                 usual = False
-                reduced = self._reduced(outcome_of(at.double(), numbers))
+                reduced = self._reduced(outcome_of(*(rows.double() for rows in at)))
             if not usual and not reduced.fits(number):
                 raise InputError(
                     f"the loss or its gradient is outside the range of {number} for embeddings whose largest entry "
@@ -162,13 +200,14 @@ class Loss(Configurable, nn.Module, ABC):
                 )
         outcome = reduced.outcome
         anchors = outcome.counts.to(outcome.value.dtype)
-        gradients = [outcome.forces.gradient, *outcome.parameter_gradients]
+        at_inputs = outcome.forces.gradient.split([len(rows) for rows in inputs])
+        gradients = [*at_inputs, *outcome.parameter_gradients]
         value, pull, push = reduced.value, reduced.pull, reduced.push
         if not usual:
             value, pull, push = value.to(number), pull.to(number), push.to(number)
         return Evaluation(
             value=ClosedFormGradient.apply(
-                value, reduced.scale, gradients, rows, *self.parameters()
+                value, reduced.scale, gradients, *inputs, *self.parameters()
             ),
             term_count=reduced.term_count,
             active_count=reduced.active_count,
@@ -178,6 +217,8 @@ class Loss(Configurable, nn.Module, ABC):
             pull=pull,
             push=push,
             effective_share=outcome.effective_share,
+            anchor_count=outcome.anchor_count,
+            columns=outcome.columns,
         )
 
     def _reduced(self, outcome: Outcome) -> _Reduced:

@@ -20,6 +20,7 @@ from lossgauge.sphere import on_sphere, through_normalization
 class CCL(ProxyLoss):
     """Center contrastive loss; it normalises its centers, which are trained by gradient, but not the embeddings."""
 
+    group = "paper"
     aliases = ("center_contrastive",)
     near = (
         Near(

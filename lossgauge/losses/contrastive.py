@@ -17,9 +17,9 @@ from lossgauge.losses.settings import SearchRange, setting, zero_or_more
 
 
 def contrastive_terms(
-    squared_distance: Float[Tensor, "batch batch"],
-    positive: Bool[Tensor, "batch batch"],
-    negative: Bool[Tensor, "batch batch"],
+    squared_distance: Float[Tensor, "rows columns"],
+    positive: Bool[Tensor, "rows columns"],
+    negative: Bool[Tensor, "rows columns"],
     *,
     margin: float,
     tolerance: float,
@@ -47,6 +47,7 @@ def contrastive_terms(
 class Contrastive(PairLoss):
     """Contrastive loss over all ordered pairs of the batch; a sample without positives still has negative pairs."""
 
+    group = "paper"
     near = (
         Near(
             "online_contrastive",
@@ -60,9 +61,9 @@ class Contrastive(PairLoss):
 
     def terms(
         self,
-        matrix: Float[Tensor, "batch batch"],
-        positive: Bool[Tensor, "batch batch"],
-        negative: Bool[Tensor, "batch batch"],
+        matrix: Float[Tensor, "rows columns"],
+        positive: Bool[Tensor, "rows columns"],
+        negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
         return contrastive_terms(
             matrix, positive, negative, margin=self.margin, tolerance=self.tolerance

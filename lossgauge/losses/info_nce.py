@@ -20,6 +20,7 @@ from lossgauge.losses.softmax_family import softplus_terms
 class InfoNCE(PairLoss):
     """InfoNCE over dot products of the embeddings; normalise them first for cosines."""
 
+    group = "paper"
     aliases = ("nt_xent", "supervised_nt_xent")
     near = (
         Near(
@@ -28,11 +29,6 @@ class InfoNCE(PairLoss):
         Near(
             "sincere",
             differs="it averages over all positive pairs, and not first over those of an anchor",
-        ),
-        Near(
-            "decoupled_contrastive",
-            "dcl",
-            differs="its denominator holds the positive of the term too",
         ),
     )
 
@@ -43,9 +39,9 @@ class InfoNCE(PairLoss):
 
     def terms(
         self,
-        matrix: Float[Tensor, "batch batch"],
-        positive: Bool[Tensor, "batch batch"],
-        negative: Bool[Tensor, "batch batch"],
+        matrix: Float[Tensor, "rows columns"],
+        positive: Bool[Tensor, "rows columns"],
+        negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
         return softplus_terms(
             matrix, positive, negative, temperature=self.temperature, tolerance=self.tolerance

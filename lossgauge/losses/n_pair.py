@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.losses.base import Loss, Near, Outcome, effective_share, forces
+from lossgauge.losses.base import Loss, Outcome, effective_share, forces
 from lossgauge.losses.settings import SearchRange, above_zero, setting, zero_or_more
 from lossgauge.losses.softmax_family import softplus_terms
 
@@ -35,15 +35,8 @@ class NPair(Loss):
     Sohn's regulariser pulls norms to 0; on a normalised head it only shifts the value, so `norm_weight` is 0.
     """
 
+    group = "paper"
     aliases = ("n_pairs", "n_pair_mc", "multi_class_n_pair", "multiclass_n_pairs")
-    near = (
-        Near(
-            "multiple_negatives_ranking",
-            "mnrl",
-            differs="it takes its pairs from the labels, the first two samples of each class; a scale of 20 is "
-            "temperature: 0.05",
-        ),
-    )
 
     temperature: float = setting(
         default=1.0, check=above_zero, search=SearchRange(0.02, 2.0, log=True)

@@ -3,6 +3,8 @@
 It weights the entries of a matrix over the batch: dot products S = Z·Zᵀ, or squared distances. Each loss computes the sums of
 its terms for each anchor, and G, their gradient at the matrix. This file computes the rest: the gradient at the embeddings,
 (G + Gᵀ)·Z for dot products, and its parts from positives (pull) and negatives (push). Nothing larger than the matrix is stored.
+The matrix may be a rectangle: one row for each query, one column for each document. Then the gradient is G·D at the queries
+and Gᵀ·Q at the documents.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lossgauge.batch import ArrayLike
+from lossgauge.batch import ArrayLike, PairBatch, checked_pairs
+from lossgauge.errors import InputError
 from lossgauge.losses.base import Loss, Outcome, Terms, effective_share, forces
 from lossgauge.losses.compiled import KernelSpec, compiled_outcome
 from lossgauge.types import Evaluation
@@ -48,40 +51,51 @@ def drawn_masks(
     return masks[0], masks[1]
 
 
-def squared_distances(rows: Float[Tensor, "batch width"]) -> Float[Tensor, "batch batch"]:
-    """‖r_i − r_j‖², at least 0, and exactly 0 if it is within the rounding error of its terms.
+def squared_distances(
+    rows: Float[Tensor, "rows width"], others: Float[Tensor, "others width"] | None = None
+) -> Float[Tensor, "rows others"]:
+    """‖r_i − o_j‖², at least 0, and exactly 0 if it is within the rounding error of its terms; of all rows without `others`.
 
     Computed from one matrix product, so the smallest distance that float32 can resolve on the sphere is about 1e-3.
     """
-    product = rows @ rows.T
-    norms = product.diagonal().clone()
-    sums = norms[:, None] + norms
+    product = rows @ (rows if others is None else others).T
+    if others is None:
+        left = right = product.diagonal().clone()
+        rounding = 2.0
+    else:
+        # these norms are other sums than the product's, so equal rows differ by the rounding of a sum over the width
+        left, right = torch.linalg.vecdot(rows, rows), torch.linalg.vecdot(others, others)
+        rounding = max(2.0, rows.shape[1] ** 0.5)
+    sums = left[:, None] + right
     distances = torch.add(sums, product, alpha=-2)
-    return distances.masked_fill_(distances < sums.mul_(2 * torch.finfo(rows.dtype).eps), 0)
+    limit = sums.mul_(rounding * torch.finfo(rows.dtype).eps)
+    return distances.masked_fill_(distances < limit, 0)
 
 
 def _at_rows_of_distances(
-    weights: Float[Tensor, "batch batch"], rows: Float[Tensor, "batch width"]
+    weights: Float[Tensor, "rows others"],
+    rows: Float[Tensor, "rows width"],
+    others: Float[Tensor, "others width"],
 ) -> Tensor:
-    """Σ_j 2·w_ij·(r_i − r_j) for symmetric weights on squared distances."""
-    return 2 * torch.addmm(weights.sum(dim=1, keepdim=True) * rows, weights, rows, alpha=-1)
+    """Σ_j 2·w_ij·(r_i − o_j): the gradient at rows, of weights on squared distances."""
+    return 2 * torch.addmm(weights.sum(dim=1, keepdim=True) * rows, weights, others, alpha=-1)
 
 
 class PairMatrix(NamedTuple):
     """The matrix that a pair loss weights: one number for each pair of samples."""
 
-    of: Callable[[Tensor], Tensor]
-    """Rows, batch × width → the matrix, batch × batch."""
-    at_rows: Callable[[Tensor, Tensor], Tensor]
-    """G + Gᵀ and the rows → the gradient at the rows."""
+    of: Callable[..., Tensor]
+    """Rows, batch × width → the matrix, batch × batch; or rows and other rows → one row for each row, a column for each other."""
+    at_rows: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """The gradient at the matrix, the rows and the others → the gradient at the rows, with the others as constants."""
     is_distance: bool
     entries: tuple[float, float]
     """The range of the largest entry of the rows in which float64 can hold the matrix and the gradient."""
 
 
 DOT_PRODUCTS = PairMatrix(
-    of=lambda rows: rows @ rows.T,
-    at_rows=lambda weights, rows: weights @ rows,
+    of=lambda rows, others=None: rows @ (rows if others is None else others).T,
+    at_rows=lambda weights, rows, others: weights @ others,
     is_distance=False,
     entries=(0.0, math.inf),
 )
@@ -93,7 +107,66 @@ SQUARED_DISTANCES = PairMatrix(
 )
 
 
-class PairLoss(Loss):
+class PairForm(Loss):
+    """Abstract: a loss that also has a form for queries and documents."""
+
+    pair_form = True
+    needs_guide: ClassVar[bool] = False
+    """Whether the loss needs the similarities of the frozen features; such a loss has the pair form alone."""
+
+    @abstractmethod
+    def outcome_of_pairs(
+        self,
+        queries: Float[Tensor, "queries width"],
+        documents: Float[Tensor, "documents width"],
+        batch: PairBatch,
+    ) -> Outcome:
+        """Like `outcome`, over the masks of `batch`; the rows are its own in another type. Forces are at queries, then documents."""
+
+    def evaluate_pairs(
+        self,
+        queries: ArrayLike,
+        documents: ArrayLike,
+        positive: ArrayLike,
+        negative: ArrayLike | None = None,
+        *,
+        guide: ArrayLike | None = None,
+    ) -> Evaluation:
+        """Like `evaluate`, over pairs of a query and a document: the masks say which are positive, and which negative.
+
+        The anchors are the queries. The value is differentiable at queries and at documents; pull and push are means over the
+        rows of both. Without `negative`, a pair that is not positive is negative. `guide` holds the similarities of the frozen
+        features, for a loss that needs them. Memory grows as queries × documents. Raises InputError as `evaluate` does.
+        """
+        if self.needs_guide is (guide is None):
+            raise InputError(
+                f"{type(self).__name__} needs guide=, the similarities of the frozen features, queries × documents"
+                if self.needs_guide
+                else f"guide has no effect on {type(self).__name__}; leave it out"
+            )
+        pairs = (queries, documents, positive, negative, guide)
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            evaluation: Evaluation = torch.compiler.disable(self._evaluate_pairs)(*pairs)
+            return evaluation
+        return self._evaluate_pairs(*pairs)
+
+    def _evaluate_pairs(
+        self,
+        queries: ArrayLike,
+        documents: ArrayLike,
+        positive: ArrayLike,
+        negative: ArrayLike | None,
+        guide: ArrayLike | None,
+    ) -> Evaluation:
+        batch = checked_pairs(queries, documents, positive, negative, guide)
+        return self._computed(
+            (batch.queries, batch.documents),
+            batch.largest,
+            lambda rows, others: self.outcome_of_pairs(rows, others, batch),
+        )
+
+
+class PairLoss(PairForm):
     """Abstract: a loss that weights dot products or squared Euclidean distances inside the batch, without normalising."""
 
     matrix: ClassVar[PairMatrix]
@@ -101,11 +174,14 @@ class PairLoss(Loss):
     @abstractmethod
     def terms(
         self,
-        matrix: Float[Tensor, "batch batch"],
-        positive: Bool[Tensor, "batch batch"],
-        negative: Bool[Tensor, "batch batch"],
+        matrix: Float[Tensor, "rows columns"],
+        positive: Bool[Tensor, "rows columns"],
+        negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
-        """Terms in plain torch: the reference, and the form for every device without a kernel."""
+        """Terms in plain torch: the reference, the form for every device without a kernel, and that of queries × documents.
+
+        It takes `guide` too, if the class says `needs_guide`.
+        """
 
     def kernel(self) -> KernelSpec | None:
         """The compiled form of `terms`, if it has one."""
@@ -152,17 +228,57 @@ class PairLoss(Loss):
         # collapsed batch has a gradient of exactly 0, and rows far from the old origin keep their digits.
         rows = embeddings - embeddings[:1] if self.matrix.is_distance else embeddings
         terms = self.terms(self.matrix.of(rows), positive, negative)
-        pairs = positive | negative
-        share = effective_share(terms.gradient, pairs=int(pairs.sum()))
-        both = terms.gradient + terms.gradient.T
-        gradient = self.matrix.at_rows(both, rows)
-        pull = self.matrix.at_rows(both.masked_fill_(negative | negative.T, 0), rows)
-        return Outcome(
-            value=terms.value,
-            counts=terms.counts,
-            active=terms.active,
-            weight=terms.weight,
-            forces=forces(pull, gradient - pull, whole=gradient),
-            skipped_anchors=int((terms.counts[:anchors] == 0).sum()),
-            effective_share=share,
-        )
+        pulling = _pulling(terms, negative)
+        gradient = self.matrix.at_rows(terms.gradient + terms.gradient.T, rows, rows)
+        pull = self.matrix.at_rows(pulling + pulling.T, rows, rows)
+        return _outcome(terms, positive | negative, pull, gradient, anchors=anchors)
+
+    def outcome_of_pairs(
+        self,
+        queries: Float[Tensor, "queries width"],
+        documents: Float[Tensor, "documents width"],
+        batch: PairBatch,
+    ) -> Outcome:
+        if self.matrix.is_distance:  # see `_over`
+            queries, documents = queries - queries[:1], documents - queries[:1]
+        # a loss takes a guide only if it says so
+        guided = {} if batch.guide is None else {"guide": batch.guide}
+        terms_of: Callable[..., Terms] = self.terms
+        matrix = self.matrix.of(queries, documents)
+        terms = terms_of(matrix, batch.positive, batch.negative, **guided)
+
+        def at_rows(weights: Tensor) -> Tensor:
+            at = self.matrix.at_rows
+            return torch.cat((at(weights, queries, documents), at(weights.T, documents, queries)))
+
+        pull, gradient = at_rows(_pulling(terms, batch.negative)), at_rows(terms.gradient)
+        pairs = batch.positive | batch.negative
+        outcome = _outcome(terms, pairs, pull, gradient, anchors=len(queries))
+        return outcome._replace(anchor_count=len(queries))
+
+
+def _pulling(terms: Terms, negative: Bool[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """The part of the gradient at the matrix that pulls: that of positives, without the part that pushes them."""
+    pulling = terms.gradient.masked_fill(negative, 0)
+    return pulling if terms.repulsion is None else pulling.sub_(terms.repulsion)
+
+
+def _outcome(
+    terms: Terms,
+    pairs: Bool[Tensor, "rows columns"],
+    pull: Float[Tensor, "samples width"],
+    gradient: Float[Tensor, "samples width"],
+    *,
+    anchors: int,
+) -> Outcome:
+    return Outcome(
+        value=terms.value,
+        counts=terms.counts,
+        active=terms.active,
+        weight=terms.weight,
+        forces=forces(pull, gradient - pull, whole=gradient),
+        skipped_anchors=int((terms.counts[:anchors] == 0).sum()),
+        effective_share=effective_share(terms.gradient, pairs=int(pairs.sum())),
+        parameter_gradients=terms.parameter_gradients,
+        columns=terms.columns,
+    )

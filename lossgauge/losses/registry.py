@@ -1,6 +1,6 @@
 """The losses by name, and users' own losses by file: their names, their settings, and how they are created.
 
-To add a loss: its file, its test, and its line in `_CLASSES`. Everything else is declared on its class. A class is imported
+To add a loss: its file, its test, and its line in `_OTHERS`. Everything else is declared on its class. A class is imported
 when it is first used, so the names alone do not need torch.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lossgauge.losses.base import Loss
 
-_CLASSES = {
+_PAPER = {
     "contrastive": "Contrastive",
     "triplet": "Triplet",
     "n_pair": "NPair",
@@ -32,9 +32,30 @@ _CLASSES = {
     "scl": "SCL",
     "ccl": "CCL",
 }
+_OTHERS = {
+    "nscl": "NSCL",
+    "dcl": "DCL",
+    "relaxed": "Relaxed",
+    "siglip": "SigLIP",
+    "mnrl": "MNRL",
+    "gist": "GIST",
+    "cosent": "CoSENT",
+    "matryoshka": "Matryoshka",
+}
+_CLASSES = _PAPER | _OTHERS
 """Name (also the name of its file) → class."""
 
-LOSSES = tuple(_CLASSES)
+LOSSES = tuple(_PAPER)
+"""The paper's seven: what a study takes if it names no losses."""
+
+ALL_LOSSES = tuple(_CLASSES)
+
+GROUPS = {
+    "paper": "The seven of the paper",
+    "related": "Of the papers beside it",
+    "other": "Other losses",
+}
+"""`Loss.group` → its title."""
 
 
 def load_loss(name: str, **settings: Any) -> torch.nn.Module:
@@ -88,12 +109,23 @@ def drawn_terms(name: str) -> str:
     """
     terms: str | None = getattr(loss_class(name), "drawn_terms", None)
     if terms is None:
-        able = [loss for loss in LOSSES if _class(loss).drawn_terms is not None]
+        able = [loss for loss in ALL_LOSSES if _class(loss).drawn_terms is not None]
         raise InputError(
             f"the sampler drawn gives one pair or triplet for each anchor, and {name} needs a whole batch; "
             f"use {' or '.join(able)}, or another sampler"
         )
     return terms
+
+
+def check_form(name: str, *, of_pairs: bool) -> None:
+    """InputError if a loss has no form for queries and documents (`of_pairs`), or none for embeddings and labels."""
+    form = "pair_form" if of_pairs else "square_form"
+    if not getattr(loss_class(name), form, not of_pairs):
+        able = [loss for loss in ALL_LOSSES if getattr(_class(loss), form)]
+        what = "queries and documents" if of_pairs else "embeddings and labels"
+        raise InputError(
+            f"the loss {name!r} has no form for {what}; those that have one: {', '.join(able)}"
+        )
 
 
 def all_settings(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +163,7 @@ def our_name(name: str) -> str:
     if ":" in name:
         return name
     key = _key(name)
-    ours = {_key(loss): loss for loss in LOSSES}
+    ours = {_key(loss): loss for loss in ALL_LOSSES}
     if key in ours:
         return ours[key]
     return _names().get(key, name)
@@ -141,24 +173,24 @@ def _unknown(name: str) -> str:
     """The error text for an unknown name: a similar loss, a similar name, or all names."""
     near = {
         _key(other): f"the nearest is {loss!r}: {relation.differs}"
-        for loss in LOSSES
+        for loss in ALL_LOSSES
         for relation in _class(loss).near
         for other in relation.names
     }
-    known = {_key(loss): loss for loss in LOSSES} | _names()
+    known = {_key(loss): loss for loss in ALL_LOSSES} | _names()
     key = _key(name)
     match = [key] if key in near else get_close_matches(key, known, n=1, cutoff=0.7)
     match = match or get_close_matches(key, near, n=1, cutoff=0.8)
     if match and match[0] in near:
         return f"no loss is named {name!r}; {near[match[0]]}"
-    hint = f"did you mean {known[match[0]]!r}?" if match else f"known: {', '.join(LOSSES)}"
+    hint = f"did you mean {known[match[0]]!r}?" if match else f"known: {', '.join(ALL_LOSSES)}"
     return f"unknown loss {name!r} ({hint}); for your own loss give my_loss.py:Pull"
 
 
 @cache
 def _names() -> dict[str, str]:
     """The keys of all other names → our names. Imports every loss."""
-    return {_key(alias): loss for loss in LOSSES for alias in _class(loss).aliases}
+    return {_key(alias): loss for loss in ALL_LOSSES for alias in _class(loss).aliases}
 
 
 def _key(name: str) -> str:

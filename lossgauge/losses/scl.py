@@ -20,9 +20,9 @@ from lossgauge.losses.settings import SearchRange, above_zero, setting
 
 
 def scl_terms(
-    similarity: Float[Tensor, "batch batch"],
-    positive: Bool[Tensor, "batch batch"],
-    negative: Bool[Tensor, "batch batch"],
+    similarity: Float[Tensor, "rows columns"],
+    positive: Bool[Tensor, "rows columns"],
+    negative: Bool[Tensor, "rows columns"],
     *,
     temperature: float,
     tolerance: float,
@@ -50,6 +50,7 @@ def scl_terms(
 class SCL(PairLoss):
     """Supervised contrastive loss over dot products of the embeddings; normalise them first for cosines."""
 
+    group = "paper"
     aliases = ("supcon", "supcon_out", "supervised_contrastive")
     near = (Near("supcon_in", differs="it averages over positives outside the logarithm (L_out)"),)
 
@@ -60,9 +61,9 @@ class SCL(PairLoss):
 
     def terms(
         self,
-        matrix: Float[Tensor, "batch batch"],
-        positive: Bool[Tensor, "batch batch"],
-        negative: Bool[Tensor, "batch batch"],
+        matrix: Float[Tensor, "rows columns"],
+        positive: Bool[Tensor, "rows columns"],
+        negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
         return scl_terms(
             matrix, positive, negative, temperature=self.temperature, tolerance=self.tolerance

@@ -167,6 +167,20 @@ def above_zero(name: str, value: Any) -> float:
     return float(value)
 
 
+def any_finite(name: str, value: Any) -> float:
+    """`value` as a finite float of any sign."""
+    if not float("-inf") < number(name, value) < float("inf"):
+        raise InputError(f"{name} must be finite, got {value}")
+    return float(value)
+
+
+def true_or_false(name: str, value: Any) -> bool:
+    """`value`, which is True or False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
 def zero_or_more(name: str, value: Any) -> float:
     """`value` as a float of at least 0, and finite."""
     if not 0 <= number(name, value) < float("inf"):

@@ -21,9 +21,9 @@ from lossgauge.losses.settings import SearchRange, count, setting, zero_or_more
 
 
 def triplet_terms(
-    squared_distance: Float[Tensor, "batch batch"],
-    positive: Bool[Tensor, "batch batch"],
-    negative: Bool[Tensor, "batch batch"],
+    squared_distance: Float[Tensor, "rows columns"],
+    positive: Bool[Tensor, "rows columns"],
+    negative: Bool[Tensor, "rows columns"],
     *,
     margin: float,
     tolerance: float,
@@ -70,6 +70,7 @@ def one_or_two(name: str, value: Any) -> int:
 class Triplet(PairLoss):
     """Batch-all triplet loss; a sample without a positive or without a negative is not an anchor."""
 
+    group = "paper"
     near = (
         Near(
             "triplet_margin",
@@ -101,9 +102,9 @@ class Triplet(PairLoss):
 
     def terms(
         self,
-        matrix: Float[Tensor, "batch batch"],
-        positive: Bool[Tensor, "batch batch"],
-        negative: Bool[Tensor, "batch batch"],
+        matrix: Float[Tensor, "rows columns"],
+        positive: Bool[Tensor, "rows columns"],
+        negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
         return triplet_terms(
             matrix,

@@ -91,6 +91,11 @@ class Study:
         return self._frame("queries")
 
     @cached_property
+    def frozen_queries(self) -> Any:
+        """The same for the frozen features of each dataset, normalised: one row for each test query."""
+        return self._frame("frozen_queries")
+
+    @cached_property
     def trials(self) -> Any:
         """One row for each finished trial of a search, measured on the validation slice."""
         return self._frame("trials")

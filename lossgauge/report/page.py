@@ -65,6 +65,7 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = (), *, full: bool = 
         "question": question(view),
         "selection": selection(view),
         "short": short_answer(view),
+        "advice": view.results.answer,
         "charts": retrieval_charts(view),
         "answers": answers(view),
         "no_answer": NO_ANSWER,
@@ -104,6 +105,7 @@ def _contents(content: Record) -> list[Entry]:
     sections = content["sections"]
     entries = [
         ("answer", "The answer", True),
+        ("advice", "The advice", content["advice"]),
         ("your-data", "Your data", content["your_data"]),
         ("details", "The answer in detail", content["answers"]),
         ("health-warnings", "Is this normal?", content["health_warnings"]),

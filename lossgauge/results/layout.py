@@ -162,6 +162,11 @@ class Layout(NamedTuple):
         """The queries of the frozen features of a dataset."""
         return self.datasets / f"{name}.frozen.parquet"
 
+    @property
+    def answer(self) -> Path:
+        """The answer of `lossgauge advise`, in the study of its finalists."""
+        return self.folder / "answer.json"
+
     def examples(self, dataset: str) -> Path:
         """The folder with what a page shows of a dataset's rows."""
         return self.folder / "examples" / dataset

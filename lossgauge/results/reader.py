@@ -32,6 +32,7 @@ from lossgauge.files import (
 from lossgauge.results.columns import MEASURED_ON_TEST
 from lossgauge.results.layout import FORMAT, FROZEN_QUERIES, HEAD, RUN_FILES, Layout
 from lossgauge.results.records import (
+    AnswerRecord,
     Config,
     Dataset,
     Failure,
@@ -73,6 +74,7 @@ def read_study(folder: Path) -> StudyView:
         tuned=study["tuned"],
         waiting=runs.waiting,
         expected=expected_runs(study),
+        answer=answer_record(layout),
     )
     return StudyView(
         results,
@@ -278,6 +280,12 @@ def dataset_record(layout: Layout, name: str) -> Record:
     if FROZEN_QUERIES in record:
         check_file(layout.frozen_queries(name), record[FROZEN_QUERIES])
     return record
+
+
+def answer_record(layout: Layout) -> Record | None:
+    """The answer of `lossgauge advise`; None in other studies. Raises CacheError if it is damaged."""
+    path = layout.answer
+    return checked(path, AnswerRecord, read_json(path)) if os.path.lexists(path) else None
 
 
 def failure_record(layout: Layout, run: str) -> Record:

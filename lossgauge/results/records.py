@@ -167,6 +167,21 @@ class Dataset(Model):
         return self
 
 
+class AnswerPart(Model):
+    """A part of the answer of `lossgauge advise`."""
+
+    topic: Annotated[str, Field(max_length=200)]
+    text: Annotated[str, Field(max_length=20_000)]
+
+
+class AnswerRecord(Model):
+    """answer.json."""
+
+    asked: str
+    """The question in words: the data and the goal."""
+    sentences: list[AnswerPart]
+
+
 class Failure(Flat):
     """failed/<run>.json."""
 

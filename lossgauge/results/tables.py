@@ -19,7 +19,7 @@ from lossgauge.errors import InputError, nearest
 from lossgauge.files import damaged, read_table
 from lossgauge.portable import portable_value
 from lossgauge.results.columns import CLOCK_COLUMNS, RUN, RUN_TIMES, TABLES, Kind
-from lossgauge.results.layout import RUN_TABLES, Layout
+from lossgauge.results.layout import FROZEN_QUERIES, RUN_TABLES, Layout
 from lossgauge.results.run_files import RunFiles
 from lossgauge.results.view import StudyView
 from lossgauge.types import Record
@@ -42,6 +42,7 @@ class StudyTables:
             )
         self.view = view.portable()
         self._files: RunFiles = view.files
+        self._references = view.results.references
         self.folder = view.files.folder
         self._layout = Layout(self.folder)
 
@@ -80,6 +81,8 @@ class StudyTables:
         Raises InputError for an unknown table.
         """
         check_table(name)
+        if name == FROZEN_QUERIES:
+            return self._frozen_queries().schema
         if name not in RUN_TABLES:
             return as_table(self._rows(name), TABLES[name]).schema
         schemas = [self._files.schema(row["run"], name) for row in self._finished]
@@ -94,6 +97,9 @@ class StudyTables:
 
     def chunks(self, name: str) -> Iterator[pa.Table]:
         """A table in parts with one schema, so that the `steps` of a large study need not fit in memory."""
+        if name == FROZEN_QUERIES:
+            yield self._frozen_queries()
+            return
         if name not in RUN_TABLES:
             yield as_table(self._rows(name), TABLES[name])
             return
@@ -106,6 +112,24 @@ class StudyTables:
                 waiting = []
         if waiting:
             yield pa.concat_tables(waiting).combine_chunks()
+
+    def _frozen_queries(self) -> pa.Table:
+        """The queries of the frozen features of every dataset that kept them, one table after the other."""
+        first = TABLES[FROZEN_QUERIES]
+        empty = pa.schema([(column, _TYPES[kind]) for column, kind in first.items()]).empty_table()
+        parts = []
+        for row in filter(self._files.has_queries, self._references):
+            path = self._layout.frozen_queries(row["dataset"])
+            table = self._files.frozen_queries(row["dataset"])
+            columns = {
+                name: _without_nan(
+                    _cast(path, column, _TYPES[first[name]] if name in first else column.type)
+                )
+                for name, column in zip(table.column_names, table.columns, strict=True)
+            }
+            dataset = pa.repeat(pa.scalar(portable_value(row["dataset"]), _TEXT), table.num_rows)
+            parts.append(pa.table({"dataset": dataset, **columns}))
+        return pa.concat_tables([empty, *parts], promote_options="permissive").combine_chunks()
 
     def _rows(self, name: str) -> Sequence[Record]:
         if name == "timing":

@@ -6,7 +6,7 @@ A folder gets its final name with one rename, so no process sees an incomplete o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -187,6 +187,10 @@ class Store:
                 raise DiskError(f"{target} cannot be written: {error.strerror or error}") from None
             record = {**record, FROZEN_QUERIES: fingerprint(target)}
         write_json(self.layout.dataset(name), record)
+
+    def write_answer(self, asked: str, sentences: Sequence[Record]) -> None:
+        """Store the answer of `lossgauge advise`, which the page repeats: for each sentence its `topic` and its `text`."""
+        write_json(self.layout.answer, {"asked": asked, "sentences": list(sentences)})
 
     def has_dataset(self, name: str, record: Record) -> bool:
         """Whether the stored record of a dataset contains everything in `record`."""

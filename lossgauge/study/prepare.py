@@ -10,22 +10,23 @@ from lossgauge.backbones import load_backbone
 from lossgauge.claims.own_claims import statements
 from lossgauge.data import (
     EMBEDDINGS,
+    PAIRS,
     TOY,
-    WITHOUT_BACKBONE,
     check_dataset_name,
     load_dataset,
+    needs_backbone,
     toy,
 )
 from lossgauge.data.class_balanced import sampled_features, sampled_images
 from lossgauge.data.embeddings import load as load_embeddings
-from lossgauge.data.features import centered, identity_of, is_cached
+from lossgauge.data.features import centered, fingerprint_of, identity_of, is_cached
 from lossgauge.data.features import features as features_of
+from lossgauge.data.pairs import load as load_pairs
 from lossgauge.data.samplers import (
     m_per_class_notes,
     share_without_positive,
     warning_of_anchors_without_positive,
 )
-from lossgauge.data.splits import fingerprint
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
 from lossgauge.losses.registry import drawn_terms, loss_maker
 from lossgauge.plan.study import Plan
@@ -56,7 +57,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
                 f"backbone names a dataset that is not in the study: {name!r}"
                 f"{nearest(name, plan.datasets)}"
             )
-        if name.startswith(WITHOUT_BACKBONE):
+        if not needs_backbone(name):
             raise PlanError(
                 f"backbone: {name} takes none, because its rows are already features; remove this entry"
             )
@@ -78,7 +79,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
         raise PlanError(
             "sensitivity has no effect, because no loss has a margin, temperature or scale; leave it out"
         )
-    images = [name for name in plan.datasets if not name.startswith(WITHOUT_BACKBONE)]
+    images = [name for name in plan.datasets if needs_backbone(name)]
     named = {dataset: plan.backbone_of(dataset) for dataset in images}
     loaded = {
         backbone.title: load_backbone(backbone.name, download=download, **backbone.settings)
@@ -234,8 +235,12 @@ def dataset_features(
     if name.startswith(TOY):
         rows = toy.load(name.removeprefix(TOY))
         return rows if sample is None else sampled_features(rows, sample)
+    if name.startswith(PAIRS) and not needs_backbone(name):
+        vectors = load_pairs(Path(name.removeprefix(PAIRS)), split=split)
+        if isinstance(vectors, FeatureSet):
+            return vectors if sample is None else sampled_features(vectors, sample)
     if backbone is None:
-        raise InputError(f"{name} has images, and images need a backbone")
+        raise InputError(f"{name} has images or texts, and these need a backbone")
     images = load_dataset(name, download=download, split=split)
     whole = None
     if sample is not None:
@@ -244,7 +249,7 @@ def dataset_features(
     if sample is not None and whole is not None:
         # as if the sample had been extracted: its runs are the same
         return sampled_features(whole, sample)._replace(
-            fingerprint=fingerprint(images.ids, images.labels, images.train, images.test),
+            fingerprint=fingerprint_of(images),
             identity=identity_of(images, backbone),
         )
     if extract is not None:

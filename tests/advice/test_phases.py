@@ -1,6 +1,9 @@
 """From the question to the answer, on a few rows: the folder, a second call, a stop, and data that nothing can be said about."""
 
+import html
 import json
+import re
+import shutil
 import time
 from pathlib import Path
 
@@ -13,10 +16,11 @@ from lossgauge.advice.clock import Clock, Deadline, OutOfTime
 from lossgauge.advice.phases import advise, name_of
 from lossgauge.advice.preparation import check_folder
 from lossgauge.advice.question import Question
-from lossgauge.errors import DataError, InputError, LossgaugeError
+from lossgauge.errors import CacheError, DataError, InputError, LossgaugeError
 from lossgauge.files import write_json
 from lossgauge.plan.yaml_file import load_plan
 from lossgauge.report.output import write_page
+from lossgauge.report.page import page
 from lossgauge.results.reader import read_study
 from tests.support.command_line import assert_refused, run_cli
 from tests.support.studies import write_vectors
@@ -44,7 +48,7 @@ def with_schedule(folder, question, *, candidates=1, epochs=3):
 def few_runs():
     """Two losses with two seeds each, no more seeds, and no page: it takes a second, and it is the one of any study."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lossgauge.advice.phases.write_page", lambda view, path, claims: path)
+        patch.setattr("lossgauge.advice.phases.write_page", lambda view, path: path)
         patch.setattr("lossgauge.advice.phases.FINALISTS", 2)
         patch.setattr("lossgauge.advice.phases.SEEDS", 2)
         patch.setattr("lossgauge.advice.phases.MORE_SEEDS", ())
@@ -73,6 +77,26 @@ def test_the_answer_names_a_loss_with_settings_and_says_what_it_is_about(answere
     assert advice.loss in str(advice)
     assert json.loads((folder / "advice.json").read_text())["loss"] == advice.loss
     assert question.data == advice.data
+
+
+def test_the_page_of_the_study_repeats_the_answer(answered):
+    _, folder, advice = answered
+    view = read_study(folder / "study")
+    again = page(view)
+    shown = re.sub(r"\s+", " ", html.unescape(re.sub("<[^>]+>", "", again)))
+    for sentence in advice.sentences:
+        assert " ".join(sentence.text.split()) in shown, sentence.topic
+    assert "for the best ranking (MAP@R)" in shown
+    assert str(folder) not in again
+
+
+def test_a_damaged_answer_is_not_shown(answered, tmp_path):
+    _, folder, _ = answered
+    copy = shutil.copytree(folder / "study", tmp_path / "copy")
+    path = copy / "answer.json"
+    path.write_text(path.read_text().replace("Train?", "Trust"))
+    with pytest.raises(CacheError, match=r"answer\.json"):
+        read_study(copy)
 
 
 def test_its_study_file_and_its_run_are_those_of_the_answer(answered):

@@ -42,10 +42,12 @@ def advice(train: str, yaml: str = YAML) -> Advice:
 
 @pytest.mark.parametrize("train", ["keep", "equivalent"])
 def test_where_the_frozen_features_are_as_good_their_command_is_named(train):
-    words = "lossgauge embed 'folder:my photos' --frozen --backbone pixels --out frozen.npz"
-    assert f"or without a head: {words}" in advice(train).lines()
+    words = "lossgauge embed 'folder:my photos' --frozen --head head --out frozen.npz"
+    assert (
+        f"or the frozen features, minus the mean that head/ has: {words}" in advice(train).lines()
+    )
     of_table = advice(train, yaml_of(Question("embeddings:x.npz")))
-    assert "lossgauge embed embeddings:x.npz --frozen --out frozen.npz" in str(of_table)
+    assert "lossgauge embed embeddings:x.npz --frozen --head head --out frozen.npz" in str(of_table)
 
 
 @pytest.mark.parametrize("train", ["train", "open"])

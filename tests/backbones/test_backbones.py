@@ -35,7 +35,8 @@ def write(tmp_path):
 
 
 def test_the_names_are_listed():
-    assert set(BACKBONES) == {"efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k"}
+    names = {"efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k", "minilm-l6"}
+    assert set(BACKBONES) == names
 
 
 def test_an_unknown_name_is_told_the_nearest_and_the_other_ways():
@@ -53,8 +54,10 @@ def test_the_settings_of_a_backbone_are_those_of_its_constructor_with_its_defaul
     assert settings_of(backbone_class("pixels")) == ({}, False)
     assert settings_of(backbone_class("efficientnet-lite0")).defaults == {"side": 64}
     hub = {"dtype": "fp32", "device": "cpu", "download": False, "revision": "main"}
-    for name in ("clip-vit-b32", "hf:facebook/dinov2-small"):
-        assert settings_of(backbone_class(name)).defaults == hub
+    assert settings_of(backbone_class("clip-vit-b32")).defaults == hub
+    of_texts = {"pooling": None, "max_length": None, "prompt": None}
+    for name in ("minilm-l6", "hf:facebook/dinov2-small"):
+        assert settings_of(backbone_class(name)).defaults == hub | of_texts
     assert settings_of(backbone_class(f"{EXAMPLE}:Model")).defaults == {"cells": 8}
     with pytest.raises(InputError, match=r"has no setting 'revison' \(did you mean 'revision'"):
         load_backbone("clip-vit-b32", revison="main")

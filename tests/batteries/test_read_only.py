@@ -1,5 +1,6 @@
 """A read-only installation without a home, under a fresh user id: every command works, or says one line."""
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -319,12 +320,15 @@ def test_on_a_disk_that_is_read_only_altogether(machine, capsys):
     )
     assert "Traceback" not in printed
     assert "BROKEN" not in printed
+    # torch imports dill where it is installed, and dill needs a temporary folder while it is imported: see docs/log.md
+    has_dill = importlib.util.find_spec("dill") is not None
     assert [line for line in printed.splitlines() if line.startswith("=== code")] == [
-        f"=== code {code}" for code in (0, 0, 0, 2, 2)
+        f"=== code {code}" for code in ((2,) * 5 if has_dill else (0, 0, 0, 2, 2))
     ]
-    assert printed.count("lossgauge: ") == 3  # compiled code is not kept; no cache, twice
+    # one line each; without dill: compiled code is not kept; no cache, twice
+    assert printed.count("lossgauge: ") == (5 if has_dill else 3)
 
-    # with one volume for results and the cache, and no folder for temporary files
+    # with one volume for results and the cache, and without dill no folder for temporary files
     volume = machine.folder / "volume"
     volume.mkdir()
     small = " ".join(SMALL)
@@ -335,7 +339,11 @@ def test_on_a_disk_that_is_read_only_altogether(machine, capsys):
         *(f"export {volume}/study --to {to}" for to in ("csv", "mlflow", "wandb", "tensorboard")),
     ]
     printed = on_a_read_only_disk(
-        machine, *commands, volume=volume, LOSSGAUGE_CACHE=str(volume / "cache")
+        machine,
+        *commands,
+        volume=volume,
+        LOSSGAUGE_CACHE=str(volume / "cache"),
+        **({"TMPDIR": str(volume)} if has_dill else {}),
     )
     codes = [line for line in printed.splitlines() if line.startswith("=== code")]
     with capsys.disabled():

@@ -44,7 +44,10 @@ def test_a_dataset_that_leaves_something_out_of_the_protocol_cannot_be_made():
     ("name", "message"),
     [
         ("fashion_mnist", r"unknown dataset 'fashion_mnist' \(did you mean 'fashion-mnist'"),
-        ("birds", "unknown dataset 'birds'.*; your own data is folder:PATH or embeddings:PATH"),
+        (
+            "birds",
+            "unknown dataset 'birds'.*; your own data is folder:PATH, embeddings:PATH, texts:PATH or pairs:PATH",
+        ),
         ("foldr:pets", r"unknown kind of data 'foldr:pets' \(did you mean 'folder:'"),
         ("embedding:x.npz", r"unknown kind of data 'embedding:x.npz' \(did you mean 'embeddings:'"),
         ("folder:", "folder: needs a path, as in folder:my-data"),

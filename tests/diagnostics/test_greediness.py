@@ -82,3 +82,9 @@ def test_compaction_counts_from_the_start_and_is_done_at_the_first_crossing():
 def test_a_loss_that_starts_at_its_floor_has_no_decay():
     assert decay_epochs([2.0, 2.0], floor=2.0) is None
     assert decay_epochs([2.0, 1.0], floor=2.5) is None
+
+
+def test_a_loss_with_negative_values_has_a_decay_only_above_its_lowest_value():
+    assert decay_epochs([2.0, 0.1, -3.0]) is None
+    assert decay_epochs([-1.0, -2.0]) is None
+    assert decay_epochs([2.0, 0.0, -3.0], floor=-3.0) == pytest.approx(1 + 5 / 6)

@@ -45,7 +45,7 @@ def name(request, code, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     # the line in the list
     monkeypatch.setitem(registry._CLASSES, "logistic", "Logistic")
-    monkeypatch.setattr(registry, "LOSSES", tuple(registry._CLASSES))
+    monkeypatch.setattr(registry, "ALL_LOSSES", tuple(registry._CLASSES))
     registry._names.cache_clear()
     yield "logistic"
     registry._names.cache_clear()

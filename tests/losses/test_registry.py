@@ -10,7 +10,15 @@ from pytorch_metric_learning import losses as peers
 from lossgauge.errors import InputError
 from lossgauge.health.loss_values import loss_values
 from lossgauge.losses.base import Loss
-from lossgauge.losses.registry import LOSSES, load_loss, loss_class, our_name, settings_of
+from lossgauge.losses.registry import (
+    ALL_LOSSES,
+    GROUPS,
+    LOSSES,
+    load_loss,
+    loss_class,
+    our_name,
+    settings_of,
+)
 from lossgauge.losses.settings import REQUIRED
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.yaml_file import parse_plan
@@ -39,6 +47,12 @@ learning_rate: 0.001
         ("ArcFace arc_face ArcFaceLoss aam-softmax additive_angular_margin", "arcface"),
         ("supcon SupCon sup_con SupConLoss SupervisedContrastiveLoss SCL", "scl"),
         ("center_contrastive CenterContrastiveLoss CCL", "ccl"),
+        ("MultipleNegativesRankingLoss MNR mnrl", "mnrl"),
+        ("DCL DecoupledContrastiveLoss", "dcl"),
+        ("FedRCL RCL relaxed_contrastive", "relaxed"),
+        ("SigLIP SigLipLoss", "siglip"),
+        ("GISTEmbedLoss", "gist"),
+        ("CoSENTLoss", "cosent"),
     ],
 )
 def test_the_names_of_the_field_work_here_and_in_a_study_whatever_their_case_and_separators(
@@ -59,8 +73,11 @@ def test_the_names_of_the_field_work_here_and_in_a_study_whatever_their_case_and
         ("batch_all_triplet BatchAllTripletLoss", "'triplet': .* squares the"),
         ("BatchHardTripletLoss TripletSemiHardLoss FaceNet", "'triplet': .* not only the hard"),
         ("OnlineContrastiveLoss", "'contrastive': it takes all pairs of the batch"),
-        ("MultipleNegativesRankingLoss", "'n_pair': it takes its pairs from the labels"),
-        ("sincere DCL SimCLR", "'info_nce': "),
+        ("CachedMultipleNegativesRankingLoss", "'mnrl': it has the same value"),
+        ("MultipleNegativesSymmetricRankingLoss", "'mnrl': with symmetric: true"),
+        ("CachedGISTEmbedLoss", "'gist': it compares queries with documents only"),
+        ("AnglELoss", "'cosent': it compares cosines"),
+        ("sincere SimCLR", "'info_nce': "),
         ("SphereFaceLoss SubCenterArcFaceLoss NormalizedSoftmaxLoss ProxyNCA++", "'arcface': "),
         ("supcon_in", "'scl': it averages over positives outside the logarithm"),
     ],
@@ -82,7 +99,7 @@ def test_a_loss_that_is_only_near_is_named_with_the_difference(names, message):
         ("cosfacee", "no loss is named 'cosfacee'; the nearest is 'ccl': .*CosFace"),
         (
             "lifted_structure",
-            r"\(known: contrastive, triplet, n_pair, info_nce, arcface, scl, ccl\); for your own loss",
+            r"\(known: contrastive, triplet, n_pair, info_nce, arcface, scl, ccl, .*\); for your own loss",
         ),
         ("", r"unknown loss '' \(known: "),
     ],
@@ -94,7 +111,7 @@ def test_a_typo_gets_the_nearest_name(typo, message):
 
 def test_a_name_stands_for_one_loss():
     names = []
-    for loss in LOSSES:
+    for loss in ALL_LOSSES:
         made = loss_class(loss)
         names += [loss, *made.aliases, *(name for near in made.near for name in near.names)]
     keys = [name.replace("_", "").removesuffix("loss") for name in names]
@@ -128,16 +145,22 @@ def test_the_names_and_a_wrong_case_need_no_torch():
     assert done.stdout.split() == list(LOSSES)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+def test_the_group_paper_is_the_seven_and_every_group_has_a_title():
+    groups = {name: loss_class(name).group for name in ALL_LOSSES}
+    assert tuple(name for name in ALL_LOSSES if groups[name] == "paper") == LOSSES
+    assert set(groups.values()) == set(GROUPS)
+
+
+@pytest.mark.parametrize("name", ALL_LOSSES)
 def test_a_loss_says_of_each_setting_what_it_is(name):
     settings = settings_of(name)
     assert {"reduction", "tolerance"} < settings.keys()
     for key, known in settings.items():
         assert known.from_data == (key in ("class_count", "embedding_size"))
         assert known.tunable == (known.search is not None or key == "power")
-        assert known.kind is (
-            int if known.from_data or key == "power" else str if key == "reduction" else float
-        )
+        others = {"reduction": str, "power": int, "symmetric": bool, "mining": str}
+        others |= {"margin_strategy": str, "of": str, "smallest": int}
+        assert known.kind is (int if known.from_data else others.get(key, float))
         assert known.default is REQUIRED or type(known.default) is known.kind
 
 

@@ -3,6 +3,7 @@ import math
 import shutil
 import sys
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -13,7 +14,7 @@ from lossgauge.files import read_json, read_rows
 from lossgauge.notebook import load_study
 from lossgauge.portable import without_folders
 from lossgauge.report.output import write_page
-from lossgauge.results.columns import CLOCK_COLUMNS, TABLES
+from lossgauge.results.columns import CLOCK_COLUMNS, PER_QUERY, TABLES
 from lossgauge.results.layout import RUN_TABLES
 from lossgauge.results.reader import read_study
 from lossgauge.results.tables import StudyTables, as_table
@@ -114,11 +115,22 @@ def test_references_failures_and_what_was_left_out(folder):
     assert "traceback" not in failure
 
 
+def test_the_queries_of_frozen_features_give_their_references(folder):
+    table = StudyTables(read_study(folder)).table("frozen_queries")
+    rows = read_rows(folder / "datasets" / "digits.frozen.parquet")
+    assert_holds(table, [{"dataset": "digits", **row} for row in rows])
+    digits = json.loads((folder / "datasets" / "digits.json").read_text())
+    frozen = next(row for row in digits["references"] if row["reference"] == "frozen features")
+    for column, per_query in PER_QUERY.items():
+        mean = np.mean(table.column(per_query).to_numpy())
+        assert mean == pytest.approx(frozen[column], rel=1e-14)
+
+
 def test_columns_have_flat_types_that_do_not_hang_on_what_is_known(folder):
     tables = StudyTables(read_study(folder))
     for name in TABLES:
         kinds = {field.name: str(field.type) for field in tables.schema(name)}
-        small = {"int32", "float", "bool"} if name == "queries" else set()
+        small = {"int32", "float", "bool"} if name.endswith("queries") else set()
         assert set(kinds.values()) <= {"string", "int64", "double"} | small, name
         assert tables.schema(name) == tables.table(name).schema
     runs = {field.name: str(field.type) for field in tables.schema("runs")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL.Image import Image
@@ -14,7 +14,7 @@ from lossgauge.data.cache import default_cache, key_of, read_entry
 from lossgauge.data.embedding_shards import read_shards
 from lossgauge.data.features import identity_of
 from lossgauge.plan.study import Plan
-from lossgauge.types import Backbone, FeatureSet, ImageSet
+from lossgauge.types import TEXTS, Backbone, FeatureSet, ImageSet
 
 MOST_BYTES = 4 << 30
 """Larger embeddings are not read a second time for their ids; the numbers of their rows are shown."""
@@ -43,6 +43,8 @@ class RowSource(NamedTuple):
     """The name of a row: of an image its id, else the one in the file of embeddings, else the row number."""
     picture: Callable[[int], Image] | None
     """The image of a row; raises DataError if it cannot be read now. None if the rows are no images."""
+    words: Callable[[int], str] | None = None
+    """The text of a row. None if the rows are no texts, or only their vectors are known."""
 
 
 def row_source(plan: Plan, features: FeatureSet, images: ImageRows | None) -> RowSource:
@@ -51,7 +53,16 @@ def row_source(plan: Plan, features: FeatureSet, images: ImageRows | None) -> Ro
         ids = _given_ids(plan, features)
         return RowSource(str if ids is None else ids.__getitem__, None)
     of, numbers = images.images, images.image_numbers(features)
-    return RowSource(lambda row: of.ids[int(numbers[row])], lambda row: of.read(int(numbers[row])))
+
+    def id_of(row: int) -> str:
+        return of.ids[int(numbers[row])]
+
+    def item(row: int) -> Any:
+        return of.read(int(numbers[row]))
+
+    if of.kind == TEXTS:
+        return RowSource(id_of, None, lambda row: item(row).words)
+    return RowSource(id_of, item)
 
 
 def _given_ids(plan: Plan, features: FeatureSet) -> list[str] | None:

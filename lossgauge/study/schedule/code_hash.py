@@ -63,7 +63,10 @@ def code_of(loss: str, *, dataset: str, backbone: str, package: Path = PACKAGE) 
             starts |= {file for module in modules for file in _files(module, package)}
             starts |= {f"losses/{file.name}" for file in (package / "losses").glob("[!_]*.py")}
     elif loss != UNTRAINED:
-        file = inspect.getsourcefile(loss_class(loss)) or ""
+        made = loss_class(loss)
+        if getattr(made, "wraps_losses", False):
+            starts |= {f"losses/{own.name}" for own in (package / "losses").glob("[!_]*.py")}
+        file = inspect.getsourcefile(made) or ""
         starts.add(Path(file).relative_to(PACKAGE).as_posix())
     return hashlib.sha256(f"{_code_from(package, frozenset(starts))} {own}".encode()).hexdigest()
 
@@ -109,11 +112,11 @@ def _reader(dataset: str, package: Path) -> set[str]:
 
 
 def _backbone(name: str, package: Path) -> set[str]:
-    """The files of a backbone: without a file of its name, it is a Hugging Face model, or a user's own."""
+    """The files of a backbone: without a file of its name, it is a model of transformers, or a user's own."""
     file = f"backbones/{name.replace('-', '_')}.py"
     if "/" not in name and os.path.isfile(package / file):
         return {file}
-    return {"backbones/hugging_face.py", "backbones/own_file.py"}
+    return {"backbones/transformers_model.py", "backbones/own_file.py"}
 
 
 def _files(module: str, package: Path) -> list[str]:

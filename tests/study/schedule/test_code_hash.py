@@ -205,6 +205,7 @@ def test_a_change_of_words_or_of_what_others_read_leaves_the_id(package, file, o
     [
         ("losses/ccl.py", {"loss": "ccl"}),
         ("losses/proxies.py", {"loss": "arcface"}),
+        ("losses/info_nce.py", {"loss": "matryoshka"}),  # a setting of it names any loss
         ("data/hub.py", {"dataset": "cub200"}),
         ("data/folder.py", {"dataset": "folder:pets"}),
         ("data/embeddings.py", {"dataset": "embeddings:rows.npz"}),

@@ -1,0 +1,1 @@
+"""The diagnosis of two tables of embeddings: queries, and the documents that they are searched in."""

@@ -1,0 +1,105 @@
+"""A diagnosis of two tables as one HTML file, in the style of the report; without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lossgauge.diagnosis.page import MOST_LISTED, Table
+from lossgauge.diagnosis.sentences import point_threshold, shown_share, shown_threshold
+from lossgauge.diagnosis.two_tables import sentences
+from lossgauge.diagnosis.two_tables.records import RetrievalDiagnosis
+from lossgauge.report.output import write_html
+from lossgauge.report.page import render
+from lossgauge.stats.number_format import rounded, shown
+
+
+def write_retrieval_diagnosis(of: RetrievalDiagnosis, path: Path) -> Path:
+    """`path`, which now holds the page. Raises InputError or DiskError where it cannot be written."""
+    return write_html(
+        lambda: retrieval_page(of),
+        path,
+        advice="fix that and run the same command again, or give another path",
+    )
+
+
+def retrieval_page(of: RetrievalDiagnosis) -> str:
+    """The page as HTML. The same diagnosis gives the same bytes."""
+    after = of.against
+    return render(
+        "diagnosis.html",
+        name=of.name,
+        facts=sentences.size_line(of),
+        notes=of.notes,
+        findings=of.findings,
+        lines=list(numbers(of)),
+        tables=list(tables(of)),
+        against=after and after.name,
+        changes=[] if after is None else list(sentences.comparison_lines(after))[1:],
+    )
+
+
+def numbers(of: RetrievalDiagnosis) -> Iterator[str]:
+    """One line for each group of numbers."""
+    yield from sentences.judged_lines(of)
+    yield from sentences.threshold_lines(of)
+    yield sentences.gap_line(of)
+    yield from sentences.space_lines(of)
+    yield from sentences.hubness_lines(of)
+    yield from sentences.copy_lines(of)
+
+
+def tables(of: RetrievalDiagnosis) -> Iterator[Table]:
+    """Thresholds, queries that fail, and queries that got worse; none that is empty."""
+    if of.thresholds is not None:
+        measured = of.thresholds
+        yield Table(
+            "Thresholds on the cosine",
+            ("operating point", "threshold", "right pairs that pass", "other pairs"),
+            [
+                *(
+                    (
+                        f"FAR {point.far:g}",
+                        point_threshold(point).removeprefix("threshold "),
+                        shown_share(point.tpr),
+                        shown(point.far, "percent"),
+                    )
+                    for point in measured.at_far
+                ),
+                (
+                    "EER",
+                    shown_threshold(measured.eer_threshold),
+                    shown(1 - measured.eer.mean, "percent"),
+                    shown_share(measured.eer),
+                ),
+            ],
+        )
+    if of.failures:
+        yield Table(
+            "Queries without a right document among the first 10",
+            ("query", "right document", "cosine", "rank", "documents before it"),
+            [
+                (
+                    failure.query,
+                    failure.right,
+                    sentences.cosine_words(failure),
+                    "above 100" if failure.rank is None else str(failure.rank),
+                    ", ".join(
+                        f"{document} ({rounded(score, 3)})"
+                        for document, score in zip(
+                            failure.nearer, failure.nearer_similarity, strict=True
+                        )
+                    ),
+                )
+                for failure in of.failures[:MOST_LISTED]
+            ],
+        )
+    if of.against is not None and of.against.got_worse:
+        yield Table(
+            "Queries that got worse",
+            ("query", "nDCG@10 before", "after"),
+            [
+                (change.query, shown(change.before, "percent"), shown(change.after, "percent"))
+                for change in of.against.got_worse[:MOST_LISTED]
+            ],
+        )

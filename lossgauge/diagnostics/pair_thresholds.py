@@ -1,0 +1,93 @@
+"""Thresholds that tell right documents from others: from pairs of a query and a document, with intervals over new queries.
+
+A *genuine* pair is a query with a document that is right for it, an *impostor* pair one with any other document. Pairs of one query are
+alike, so the intervals draw queries again, with all their pairs; the documents stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lossgauge.diagnostics.error_rates import (
+    FARS,
+    RESAMPLES,
+    OperatingPoint,
+    Pairs,
+    Rates,
+    Weights,
+    drawn,
+    eer,
+    numbers,
+    operating_points,
+    rates,
+    resampled_interval,
+)
+from lossgauge.errors import InputError
+from lossgauge.stats.intervals import Interval
+
+
+class PairThresholds(NamedTuple):
+    """Thresholds over pairs of a query and a document, with 95 % intervals over new queries."""
+
+    eer: Interval
+    """Equal error rate: 0 if every genuine pair is more similar than every impostor pair, about 0.5 by chance."""
+    eer_threshold: float
+    at_far: tuple[OperatingPoint, ...]
+    """The strictest last."""
+    best_threshold: float
+    """The threshold with the highest balanced accuracy."""
+    best_accuracy: Interval
+    """(TPR + 1 − FAR) / 2 at that threshold, in [0.5, 1]."""
+    genuine_count: int
+    impostor_count: int
+    query_count: int
+
+
+def pair_thresholds(
+    genuine: Pairs,
+    impostor: Pairs,
+    *,
+    fars: Sequence[float] = FARS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> PairThresholds:
+    """Thresholds over pairs (query, document, similarity). Higher is more alike. Time grows as pairs × `resamples`.
+
+    Raises InputError unless there is a genuine and an impostor pair.
+    """
+    if not len(genuine.score) or not len(impostor.score):
+        raise InputError(
+            "thresholds need a pair of a query with a right document and one with another, got "
+            f"{len(genuine.score)} and {len(impostor.score)}"
+        )
+    joined = Pairs(*(np.concatenate(parts) for parts in zip(genuine, impostor, strict=True)))
+    of = rates(joined, np.arange(len(joined.score)) < len(genuine.score))
+    queries = len(np.unique(joined.first))
+    spread = drawn(of, _weights(of, resamples, seed), fars).std(axis=0, ddof=1).tolist()
+    intervals = [
+        resampled_interval(value, error, queries - 1, "new queries")
+        for value, error in zip(numbers(of.whole, fars, of.best), spread, strict=True)
+    ]
+    return PairThresholds(
+        eer=intervals[0],
+        eer_threshold=eer(of.whole)[1],
+        at_far=operating_points(of, fars, intervals[2:], "pairs with another document"),
+        best_threshold=float(of.whole.score[of.best]),
+        best_accuracy=intervals[1],
+        genuine_count=len(genuine.score),
+        impostor_count=len(impostor.score),
+        query_count=queries,
+    )
+
+
+def _weights(of: Rates, resamples: int, seed: int) -> Iterator[Weights]:
+    """Weights of the pairs in each resample of the queries."""
+    generator = np.random.default_rng(seed)
+    queries = np.unique(np.concatenate([of.genuine.first, of.impostor.first]))
+    places = [np.searchsorted(queries, pairs.first) for pairs in (of.genuine, of.impostor)]
+    for _ in range(resamples):
+        weight = generator.multinomial(len(queries), np.full(len(queries), 1 / len(queries)))
+        yield weight[places[0]].astype(float), weight[places[1]].astype(float)

@@ -1,0 +1,220 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+import lossgauge as lg
+from lossgauge.diagnosis.two_tables import nearest
+from lossgauge.errors import DataError, InputError
+from tests.diagnosis.two_tables.tables import pair_tables, unit
+
+
+def ranked(queries, documents):
+    """Documents of each query by cosine, then by number, in a loop."""
+    scores = unit(queries) @ unit(documents).T
+    return [sorted(range(len(documents)), key=lambda d, row=row: (-row[d], d)) for row in scores]
+
+
+@pytest.mark.parametrize("blocks", [None, 100])
+def test_all_numbers_equal_loops_over_queries(blocks, monkeypatch):
+    if blocks:  # documents in blocks of 6, queries of 12
+        monkeypatch.setattr(nearest, "BLOCK_NUMBERS", blocks)
+        monkeypatch.setattr(nearest, "QUERY_NUMBERS", 2 * blocks)
+    queries, documents, _ = pair_tables(noise=1.2)
+    grades = {row: {row: 2, (row * 7 + 3) % 150: 1, (row * 5 + 61) % 150: 0} for row in range(50)}
+    of = lg.diagnose(queries, corpus=documents, judgements=grades)
+    order, scores = ranked(queries, documents), unit(queries) @ unit(documents).T
+    expected = {"ndcg": [], "rr": [], **{k: [] for k in (1, 10, 100)}}
+    failed, distances = {}, []
+    for row, own in grades.items():
+        right = {one for one, grade in own.items() if grade}
+        gain = sum(own.get(d, 0) / math.log2(n + 2) for n, d in enumerate(order[row][:10]))
+        best = sorted(own.values(), reverse=True)
+        expected["ndcg"].append(gain / sum(g / math.log2(n + 2) for n, g in enumerate(best)))
+        ranks = [n + 1 for n, d in enumerate(order[row]) if d in right]
+        expected["rr"].append(1 / ranks[0] if ranks[0] <= 10 else 0)
+        for k in (1, 10, 100):
+            expected[k].append(sum(rank <= k for rank in ranks) / len(right))
+        if ranks[0] > 10:
+            failed[str(row)] = str(order[row][ranks[0] - 1]), ranks[0], order[row][:3]
+        distances += [((unit(queries)[row] - unit(documents)[d]) ** 2).sum() for d in right]
+    judged = of.judged[0]
+    assert judged.query_count == 50
+    assert judged.ndcg_at_10.mean == pytest.approx(np.mean(expected["ndcg"]), abs=1e-12)
+    assert judged.mrr_at_10.mean == pytest.approx(np.mean(expected["rr"]), abs=1e-12)
+    for k in (1, 10, 100):
+        assert judged.found_at[k].mean == pytest.approx(np.mean(expected[k]), abs=1e-12)
+    assert of.alignment == pytest.approx(np.mean(distances), abs=1e-9)
+    assert failed
+    assert {f.query: (f.right, f.rank, list(map(int, f.nearer))) for f in of.failures} == {
+        query: (right, rank if rank <= 100 else None, first)
+        for query, (right, rank, first) in failed.items()
+    }
+    for place, row in enumerate(of.nearest.rows.tolist()):
+        assert of.nearest.documents[place].tolist() == order[row][:100]
+        assert of.nearest.similarity[place] == pytest.approx(scores[row][order[row][:100]])
+    found = np.bincount(of.nearest.documents[:, :10].ravel(), minlength=150)
+    assert of.found.never_found == np.mean(found == 0)
+    one, other = unit(queries).mean(axis=0), unit(documents).mean(axis=0)
+    assert of.gap.distance == pytest.approx(np.linalg.norm(one - other))
+    assert of.queries.geometry.offset == pytest.approx(one @ one)
+
+
+def test_numbers_are_those_of_the_retrieval_of_one_right_document():
+    queries, documents, right = pair_tables()
+    of = lg.diagnose(queries, corpus=documents, judgements=right)
+    found = lg.retrieval(
+        queries=(queries, np.arange(60)),
+        gallery=(documents, np.arange(150)),
+        recall_at=(1, 10),
+        similarity="cosine",
+        full_ranking=True,
+    )
+    judged = of.judged[0]
+    assert judged.recall_at[1].mean == pytest.approx(found.recall_at[1])
+    assert judged.found_at[10].mean == pytest.approx(found.recall_at[10])
+
+
+def test_judgements_by_ids_give_the_numbers_of_row_numbers(tmp_path):
+    queries, documents, right = pair_tables()
+    names = [f"d{n}" for n in range(150)]
+    np.savez(tmp_path / "q.npz", embeddings=queries)
+    np.savez(tmp_path / "d.npz", embeddings=documents[::-1], ids=np.array(names[::-1]))
+    (tmp_path / "qrels.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"{q}\td{d}\t1\n" for q, d in right)
+    )
+    of = lg.diagnose(
+        tmp_path / "q.npz", corpus=tmp_path / "d.npz", judgements=tmp_path / "qrels.tsv"
+    )
+    plain = lg.diagnose(queries, corpus=documents, judgements=right)
+    assert of.judged == plain.judged
+    assert of.thresholds is not None
+    first = lg.diagnose(queries, corpus=documents, judgements=right).failures
+    assert [f.query for f in of.failures] == [f.query for f in first]
+    assert [f.right for f in of.failures] == [f"d{f.right}" for f in first]
+
+
+def test_without_judgements_what_needs_none_is_measured():
+    queries, documents, _ = pair_tables()
+    of = lg.diagnose(queries, corpus=documents)
+    assert of.notes == ("no judgements: all that needs right documents is left out",)
+    assert (of.judged, of.alignment, of.thresholds, of.failures) == ((), None, None, ())
+    assert of.found.query_count == 60
+    assert {one.name for one in of.findings} >= {"modality-gap", "hub-documents", "cone"}
+    assert json.loads(json.dumps(of.plain))["equal_count"] == 0
+
+
+def test_dot_product_is_measured_where_norms_differ():
+    queries, documents, right = pair_tables(norms=True)
+    documents[::2] *= 20
+    of = lg.diagnose(queries, corpus=documents, judgements=right)
+    cosine, dot = of.judged
+    assert (cosine.similarity, dot.similarity) == ("cosine", "dot")
+    hits = (queries.astype(float) @ documents.astype(float).T).argmax(axis=1) == np.arange(60)
+    assert dot.recall_at[1].mean == pytest.approx(hits.mean())
+    assert next(one.level for one in of.findings if one.name == "norms") == "act"
+
+
+def test_another_model_is_compared_query_by_query():
+    queries, documents, right = pair_tables()
+    noisy = queries + 0.4 * np.random.default_rng(1).normal(size=queries.shape)
+    of = lg.diagnose(
+        queries, corpus=documents, judgements=right, against=noisy, against_corpus=documents
+    ).against
+    before, after = (
+        lg.diagnose(one, corpus=documents, judgements=right) for one in (queries, noisy)
+    )
+    change = after.per_query.ndcg_at_10 - before.per_query.ndcg_at_10
+    assert of.ndcg_at_10.mean == pytest.approx(change.mean())
+    assert {int(one.query) for one in of.got_worse} == set(np.flatnonzero(change < 0))
+    assert {int(one.query) for one in of.got_better} == set(np.flatnonzero(change > 0))
+    assert of.got_worse[0].after - of.got_worse[0].before == change.min()
+    fresh = [
+        len(set(new) - set(old)) / 10
+        for old, new in zip(
+            before.nearest.documents[:, :10].tolist(),
+            after.nearest.documents[:, :10].tolist(),
+            strict=True,
+        )
+    ]
+    assert of.new_neighbors.mean == pytest.approx(np.mean(fresh))
+    assert any(
+        "got worse" in line
+        for line in str(
+            lg.diagnose(
+                queries, corpus=documents, judgements=right, against=noisy, against_corpus=documents
+            )
+        ).splitlines()
+    )
+
+
+def test_zeros_queries_without_judgements_and_repeats_are_counted():
+    queries, documents, right = pair_tables()
+    queries[3], documents[[7, 140]] = 0, 0
+    of = lg.diagnose(queries, corpus=documents, judgements=np.concatenate([right[:50], right[:2]]))
+    assert of.notes[0].startswith("1 of 60 rows of queries are all zeros")
+    assert of.notes[1].startswith("2 of 150 rows of corpus are all zeros")
+    assert of.notes[2].startswith("10 of 60 queries have no document that is judged right")
+    assert of.notes[3].startswith("2 judgements repeat")
+    assert of.judged[0].query_count == 49
+    assert of.judged[0].found_at[100].mean < 1  # the document of query 7 has no direction
+    assert (of.failures[0].query, of.failures[0].rank) == ("7", None)
+    assert "query 7: right document 7 (all zeros)" in str(of)
+    assert not np.isin([7, 140], of.nearest.documents).any()
+
+
+def test_a_sample_of_queries_is_searched_and_said_so():
+    queries, documents, right = pair_tables()
+    of = lg.diagnose(queries, corpus=documents, judgements=right, queries=20)
+    assert of.searched_queries == 20
+    assert of.notes[-1].startswith("20 of 60 queries are searched for")
+    every = lg.diagnose(queries, corpus=documents, judgements=right)
+    assert np.array_equal(of.per_query.ndcg_at_10, every.per_query.ndcg_at_10[of.per_query.row])
+
+
+def test_few_rows_have_an_answer():
+    of = lg.diagnose(np.eye(3)[:1], corpus=np.eye(3)[:2], judgements=[(0, 1)])
+    assert of.judged[0].mrr_at_10.mean == 0.5
+    assert of.found is None
+    assert "Recall@100" in str(of)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"corpus": np.ones((5, 4))},
+            "must have the same width, got 16 in queries and 4 in corpus",
+        ),
+        ({"corpus": np.full((5, 16), np.nan)}, "NaN"),
+        ({"corpus": np.zeros((5, 16))}, "all 5 rows are zero"),
+        ({"labels": np.zeros(60, int)}, "judgements instead of labels"),
+        ({"labels_name": "y"}, "labels_name has no effect"),
+        ({"engine": "ray"}, "engine must be local"),
+        ({"against": np.ones((60, 16))}, "needs both its tables"),
+        (
+            {"against": np.ones((60, 16)), "against_corpus": np.ones((4, 16))},
+            "both tables must have the same rows, got 150 in corpus and 4 in other corpus",
+        ),
+        ({"corpus": None, "judgements": [(0, 0)]}, "judgements needs a second table"),
+        ({"judgements": [(60, 0)]}, "has query '60', and queries has no ids"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(change, words):
+    queries, documents, _ = pair_tables()
+    given = {"corpus": documents} | change
+    with pytest.raises((InputError, DataError)) as raised:
+        lg.diagnose(queries, **given)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_ids_must_be_unique_and_a_corpus_must_have_rows(tmp_path):
+    queries, documents, _ = pair_tables()
+    np.savez(tmp_path / "d.npz", embeddings=documents[:2], ids=np.array(["a", "a"]))
+    with pytest.raises(DataError, match=r"row 0 and .*row 1 are both 'a'"):
+        lg.diagnose(queries, corpus=tmp_path / "d.npz")
+    np.savez(tmp_path / "e.npz", embeddings=documents[:0])
+    with pytest.raises(InputError, match="there must be a row"):
+        lg.diagnose(queries, corpus=tmp_path / "e.npz")
