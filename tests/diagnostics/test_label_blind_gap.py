@@ -102,3 +102,10 @@ def test_rotation_and_order_do_not_matter_and_long_rows_have_no_bound():
 def test_bad_input_is_one_clear_error(labels, temperature, words):
     with pytest.raises(InputError, match=words):
         lg.label_blind_gap(torch.eye(3), labels, temperature=temperature)
+
+
+def test_the_gap_is_what_labels_take_from_the_decoupled_loss():
+    rows, labels = unit_rows(20), torch.arange(20) % 4
+    nscl, dcl = (lg.load_loss(name, temperature=0.3)(rows, labels) for name in ("nscl", "dcl"))
+    gap = lg.label_blind_gap(rows, labels, temperature=0.3).gap
+    assert float(dcl - nscl) == pytest.approx(gap, rel=1e-12)
