@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from lossgauge import distributed as distributed
     from lossgauge.deployment.head import load_head as load_head
     from lossgauge.diagnosis.measure import diagnose as diagnose
+    from lossgauge.diagnostics.clustering import cluster_agreement as cluster_agreement
+    from lossgauge.diagnostics.clustering import clustering as clustering
     from lossgauge.diagnostics.directional_cdnv import directional_cdnv as directional_cdnv
     from lossgauge.diagnostics.effective_negatives import effective_negatives as effective_negatives
     from lossgauge.diagnostics.label_blind_gap import label_blind_gap as label_blind_gap
     from lossgauge.diagnostics.linear_cka import linear_cka as linear_cka
     from lossgauge.diagnostics.nearest_class_mean import nearest_class_mean as nearest_class_mean
+    from lossgauge.diagnostics.pseudo_labels import pseudo_labels as pseudo_labels
     from lossgauge.diagnostics.variance import geometry as geometry
     from lossgauge.diagnostics.weights_and_directions import (
         weights_and_directions as weights_and_directions,
@@ -55,6 +58,8 @@ _MODULE = {
     "Study": "notebook",
     "advise": "notebook",
     "check_loss": "testing",
+    "cluster_agreement": "diagnostics.clustering",
+    "clustering": "diagnostics.clustering",
     "diagnose": "diagnosis.measure",
     "directional_cdnv": "diagnostics.directional_cdnv",
     "effective_negatives": "diagnostics.effective_negatives",
@@ -68,6 +73,7 @@ _MODULE = {
     "load_study": "notebook",
     "nearest_class_mean": "diagnostics.nearest_class_mean",
     "pair_gradient": "losses.pair_gradient",
+    "pseudo_labels": "diagnostics.pseudo_labels",
     "retrieval": "ranking.metrics",
     "run_study": "notebook",
     "swap": "losses.swap",
