@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lossgauge.notebook import load_features as load_features
     from lossgauge.notebook import load_study as load_study
     from lossgauge.notebook import run_study as run_study
+    from lossgauge.ranking.judged import judged_retrieval as judged_retrieval
     from lossgauge.ranking.metrics import retrieval as retrieval
     from lossgauge.study.progress import Progress as Progress
     from lossgauge.testing import check_loss as check_loss
@@ -65,6 +66,7 @@ _MODULE = {
     "effective_negatives": "diagnostics.effective_negatives",
     "forecast": "notebook",
     "geometry": "diagnostics.variance",
+    "judged_retrieval": "ranking.judged",
     "label_blind_gap": "diagnostics.label_blind_gap",
     "linear_cka": "diagnostics.linear_cka",
     "load_features": "notebook",
