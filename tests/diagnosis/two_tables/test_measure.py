@@ -248,6 +248,8 @@ def test_few_rows_have_an_answer():
         ),
         ({"corpus": np.full((5, 16), np.nan)}, "NaN"),
         ({"corpus": np.zeros((5, 16))}, "all 5 rows are zero"),
+        ({"corpus": np.ones(16)}, "corpus: embeddings must be a (rows, width) array"),
+        ({"corpus": np.ones((0, 16))}, "corpus: the batch is empty"),
         ({"labels": np.zeros(60, int)}, "judgements instead of labels"),
         ({"labels_name": "y"}, "labels_name has no effect"),
         ({"engine": "ray"}, "engine must be local"),
