@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -17,12 +18,15 @@ from lossgauge.plan.study import Plan
 from lossgauge.ranking.judged import judged_retrieval
 from lossgauge.report.page import page
 from lossgauge.report.text.short_answer import short_answer
+from lossgauge.results.columns import CLOCK_COLUMNS
 from lossgauge.results.layout import Layout
 from lossgauge.results.query_changes import read_query_changes
 from lossgauge.results.reader import read_study
 from lossgauge.study.engines import Resources
 from lossgauge.study.prepare import check_plan
+from lossgauge.study.run import execute
 from lossgauge.study.runner import run_study
+from lossgauge.study.schedule.runs import Run
 from lossgauge.types import FeatureSet
 from tests.support.finished import once
 from tests.support.studies import Quiet
@@ -146,24 +150,45 @@ def test_the_list_of_changed_queries_is_that_of_the_tables(made: Path) -> None:
     assert gains[0] == pytest.approx(change.max())
 
 
-def test_in_processes_and_after_a_stop_the_numbers_are_the_same(made: Path, tmp_path: Path) -> None:
+class _Stopped(Quiet):
+    """Stops a study in the second epoch of a trained run."""
+
+    def epoch(self, run: Run, epoch: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def without_times(folder: Path) -> dict[str, pa.Table]:
+    """Run → its rows of epochs, without measured times."""
+    tables = {path.parent.name: read_table(path) for path in folder.glob("runs/*/epochs.parquet")}
+    return {
+        run: table.drop_columns([name for name in table.column_names if name in CLOCK_COLUMNS])
+        for run, table in tables.items()
+    }
+
+
+def test_after_a_stop_the_numbers_are_the_same(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "CHECKPOINT_SECONDS", -1.0)
     short = plan(made, losses=["gist"], seeds=1, epochs=3, sides="query")
-    one, other = tmp_path / "one", tmp_path / "other"
-    run_study(short, one, progress=Quiet())
-    run_study(short, other, progress=Quiet(), resources=Resources(engine="processes", jobs=2))
-    tables = [
-        {path.parent.name: read_table(path) for path in folder.glob("runs/*/epochs.parquet")}
-        for folder in (one, other)
-    ]
-    assert tables[0].keys() == tables[1].keys()
-    assert len(tables[0]) == 2
-    for run, table in tables[0].items():
-        numbers = [
-            t.drop_columns([c for c in t.column_names if "seconds" in c])
-            for t in (table, tables[1][run])
-        ]
-        clocks = [c for c in numbers[0].column_names if c.endswith("milliseconds")]
-        assert numbers[0].drop_columns(clocks).equals(numbers[1].drop_columns(clocks))
+    run_study(short, tmp_path / "whole", progress=Quiet())
+    with pytest.raises(KeyboardInterrupt):
+        run_study(short, tmp_path / "stopped", progress=_Stopped())
+    assert list((tmp_path / "stopped").glob("partial/*/1"))
+    run_study(short, tmp_path / "stopped", progress=Quiet())
+    whole = without_times(tmp_path / "whole")
+    assert len(whole) == 2
+    assert without_times(tmp_path / "stopped") == whole
+
+
+@pytest.mark.slow
+def test_in_processes_the_numbers_are_the_same(made: Path, tmp_path: Path) -> None:
+    short = plan(made, losses=["gist"], seeds=1, epochs=3, selection="best-validation")
+    run_study(short, tmp_path / "one", progress=Quiet())
+    two = Resources(engine="processes", jobs=2)
+    run_study(short, tmp_path / "two", progress=Quiet(), resources=two)
+    assert without_times(tmp_path / "two") == without_times(tmp_path / "one")
 
 
 @pytest.mark.parametrize(
