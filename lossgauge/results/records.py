@@ -126,7 +126,7 @@ class PlanRecord(Model):
     batch_size: Count
     learning_rate: float
     selection: Literal["last", "best-validation", "oracle"]
-    selection_metric: Literal["map_at_r", "recall_at_1"]
+    selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"]
     validation_share: Number
     tune: Budget | None
     sensitivity: list[float]
@@ -199,6 +199,8 @@ class Summary(Flat):
     fingerprint: str
     recall_at_1: Number
     map_at_r: Number
+    no_decay: str = ""
+    """Why the decay of the loss is not defined."""
 
     @model_validator(mode="after")
     def _measurements_are_numbers(self) -> Summary:
