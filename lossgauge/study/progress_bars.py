@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from lossgauge.results.columns import COLUMNS
 from lossgauge.stats.number_format import counted
 from lossgauge.study.progress import Progress
 from lossgauge.study.schedule.runs import Run
@@ -76,9 +77,7 @@ class Bars(Progress):
         self._progress.update(
             self._features[dataset],
             completed=done,
-            description=safe(
-                f"features of {dataset}, {self._pace[dataset].rate(done):.0f} images/s"
-            ),
+            description=safe(f"features of {dataset}, {self._pace[dataset].rate(done):.0f} rows/s"),
         )
 
     def left_out(self, dataset: str, reason: str) -> None:
@@ -141,7 +140,7 @@ class Lines(Progress):
             self._last = now
             rate = pace.rate(done)
             left = f", about {(total - done) / rate:.0f} s left" if rate and done < total else ""
-            self._say(f"features of {dataset}: {done} of {total} images, {rate:.0f} images/s{left}")
+            self._say(f"features of {dataset}: {done} of {total} rows, {rate:.0f} rows/s{left}")
 
     def left_out(self, dataset: str, reason: str) -> None:
         self._say(f"{dataset} is left out: {reason}")
@@ -163,8 +162,9 @@ class Lines(Progress):
         self._reused += 1
 
     def end(self, run: Run, summary: Record) -> None:
-        recall = summary.get("recall_at_1")
-        shown = "" if recall is None else f", R@1 {recall:.1%}"
+        column = "ndcg_at_10" if "ndcg_at_10" in summary else "recall_at_1"
+        value = summary.get(column)
+        shown = "" if value is None else f", {COLUMNS[column].title} {value:.1%}"
         self._next(f"{title(run)}{shown}")
 
     def failed(self, run: Run, error: str) -> None:

@@ -123,7 +123,10 @@ def test_a_loss_can_come_with_settings():
         ("tune={trials: 1:30}", "tune.trials must be a whole number, got '1:30'$"),
         ("question=true", "question must be text, got True$"),
         ("sensitivity=true", "sensitivity must be a number, got True$"),
-        ("split=true", "split must be 'given', 'class-disjoint' or 'stratified', got True$"),
+        (
+            "split=true",
+            "split must be 'given', 'class-disjoint', 'stratified' or 'component-disjoint', got True$",
+        ),
         ("tune={1: 2}", "^the study: tune: a key must be text, got 1$"),
         ("losses={triplet: {1: 2}}", "^the study: losses.0.settings: a key must be text, got 1$"),
         ("tune={null: 2}", "^the study: tune: a key must be text, got null$"),
@@ -136,7 +139,7 @@ def test_a_loss_can_come_with_settings():
         ("batch_size=1", "batch_size must be at least 2, got 1$"),
         ("learning_rate=.inf", "learning_rate must be a finite number, got inf$"),
         ("learning_rate=0", "learning_rate must be above 0, got 0$"),
-        ("head=conv", "head must be 'linear' or 'mlp', got 'conv'$"),
+        ("head=conv", "head must be 'linear', 'mlp' or 'residual', got 'conv'$"),
         (
             "losses={triplet: {margin: {low: 1, high: 2, log: maybe}}}",
             "losses.0.settings.margin.log must be true or false, got 'maybe'$",
@@ -159,7 +162,7 @@ def test_a_loss_can_come_with_settings():
         ("epochs={", "not valid YAML"),
         (
             "split=stratified",
-            "split has no effect without a dataset embeddings:PATH or folder:PATH; remove it",
+            "split has no effect without a dataset embeddings:PATH or folder:PATH or texts:PATH or pairs:PATH; remove it",
         ),
         (
             "labels_name=who",
