@@ -19,6 +19,7 @@ from pydantic_core import PydanticKnownError
 from lossgauge.errors import PlanError
 from lossgauge.plan.backbone import BackbonePlan, backbones
 from lossgauge.plan.claim import Claims
+from lossgauge.plan.labels import ALL, LabelEntry, LabelPlan, label_entries
 from lossgauge.plan.loss import (
     MOST_ROWS,
     LossPlan,
@@ -74,6 +75,10 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return [value]
     return listed(value)
+
+
+def _all_labels() -> list[LabelEntry]:
+    return [ALL]
 
 
 def _no_bool(value: Any, kind: Any) -> Any:
@@ -283,6 +288,13 @@ class Plan(BaseModel):
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """Share of the training classes where test classes are unseen, else of each class's training samples."""
     tune: Tune | None = None
+    labels: Annotated[
+        list[LabelEntry],
+        BeforeValidator(label_entries, json_schema_input_type=LabelEntry | list[LabelEntry]),
+        Field(min_length=1, max_length=MOST_ENTRIES),
+    ] = Field(default_factory=_all_labels)
+    """How many training rows keep their label, as in {per_class: 5}, {share: 0.01} or {long_tail: 100}; others are not used. Drawn
+    from the seed of each run. In a list, each entry makes a dataset of its own in the tables."""
     sensitivity: Annotated[
         list[_Factor],
         BeforeValidator(_numbers, json_schema_input_type=_Factor | str | list[_Factor]),
@@ -299,10 +311,12 @@ class Plan(BaseModel):
     def _refuse_bool(cls, value: Any, info: Any) -> Any:
         return _no_bool(value, cls.model_fields[info.field_name].annotation)
 
-    @field_validator("datasets", "losses", "seeds", "sensitivity")
+    @field_validator("datasets", "losses", "seeds", "sensitivity", "labels")
     @classmethod
     def _each_once(cls, entries: list[Any]) -> list[Any]:
-        seen = Counter(entry.title if isinstance(entry, LossPlan) else entry for entry in entries)
+        seen = Counter(
+            entry.title if isinstance(entry, LossPlan | LabelPlan) else entry for entry in entries
+        )
         double = [str(entry) for entry, count in seen.items() if count > 1]
         if double:
             raise ValueError(f"listed twice: {', '.join(sorted(double))}")
@@ -381,6 +395,8 @@ class Plan(BaseModel):
                 raise ValueError(
                     f"sampler: {sampler} needs classes, and queries have none; remove it: batches are random queries without duplicate texts"
                 )
+        if self.labels != [ALL]:
+            raise ValueError("labels has no effect on queries and documents; remove it")
         if self.sample is not None:
             raise ValueError(
                 "sample draws rows of classes, and queries have none; remove it, or give a smaller file"

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from lossgauge.data.labelled_rows import labelled_rows
 from lossgauge.data.pair_splits import validation_queries
 from lossgauge.data.samplers import (
     drawn_batches,
@@ -82,7 +83,13 @@ def _none(epoch: int) -> list[Any]:
 
 
 def as_measured(features: FeatureSet, config: RunConfig) -> FeatureSet:
-    """The rows for training and for measuring; a validation slice is taken from the training side if the config asks for one."""
+    """The rows for training and for measuring: the training rows that keep their label, without a validation slice if the config asks
+    for one."""
+    if config.labels is not None:
+        drawn = labelled_rows(
+            features.labels.numpy(), features.train.numpy(), seed=config.seed, **config.labels
+        )
+        features = features._replace(train=features.train.new_tensor(drawn))
     if config.validation_share is None:
         return features
     labels, train = features.labels.numpy(), features.train.numpy()
