@@ -19,7 +19,7 @@ from pydantic_core import PydanticKnownError
 from lossgauge.errors import PlanError
 from lossgauge.plan.backbone import BackbonePlan, backbones
 from lossgauge.plan.claim import Claims
-from lossgauge.plan.labels import ALL, LabelEntry, LabelPlan, label_entries
+from lossgauge.plan.labels import LabelPlan, label_entries
 from lossgauge.plan.loss import (
     MOST_ROWS,
     LossPlan,
@@ -77,10 +77,6 @@ def _numbers(value: Any) -> Any:
     return listed(value)
 
 
-def _all_labels() -> list[LabelEntry]:
-    return [ALL]
-
-
 def _no_bool(value: Any, kind: Any) -> Any:
     """Refuse true and false where a number is expected: for Python, True is 1."""
     if any(isinstance(entry, bool) for entry in (value if isinstance(value, list) else [value])):
@@ -103,6 +99,8 @@ _LossEntry = str | _LossMapping
 
 _BackboneEntry = str | BackbonePlan
 """How one backbone may be written: a name, or `{name: …, settings: …}`."""
+
+_LabelEntry = Literal["all"] | LabelPlan
 
 _Seed = Annotated[int, Field(ge=0, lt=FIRST_TRIAL_SEED)]
 _Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -162,10 +160,6 @@ def _names_pairs(name: Any) -> bool:
     return isinstance(name, str) and (name.startswith(PAIRS) or name in PAIR_DATASETS)
 
 
-def _any_pairs(given: dict[str, Any]) -> bool:
-    return any(_names_pairs(name) for name in given.get("datasets") or ())
-
-
 class Tune(BaseModel):
     """The search of each loss's own settings: the same number of trials and epochs for every loss.
 
@@ -220,8 +214,8 @@ class Plan(BaseModel):
         ),
     ] = BackbonePlan(name="efficientnet-lite0")
     """One for all datasets, or one for each dataset by its name."""
-    center_features: StrictBool = Field(default_factory=lambda given: not _any_pairs(given))
-    """Subtract the mean of the training features from all. Never for queries and documents: with the head `residual`, epoch 0
+    center_features: StrictBool = True
+    """Subtract the mean of the training features from all. False for queries and documents: with the head `residual`, epoch 0
     is then the raw model."""
     losses: Annotated[
         list[Annotated[LossPlan, BeforeValidator(named, json_schema_input_type=_LossEntry)]],
@@ -279,20 +273,18 @@ class Plan(BaseModel):
     selection: Literal["last", "best-validation", "oracle"] = "last"
     """Which epoch counts: the last, the best on a validation slice of the training side, or (oracle) the best on
     the test side itself, which makes results too good for a fair comparison."""
-    selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"] = Field(
-        default_factory=lambda given: "ndcg_at_10" if _any_pairs(given) else "map_at_r"
-    )
-    """The metric that `best-validation`, `oracle` and `tune` compare."""
+    selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"] = "map_at_r"
+    """The metric that `best-validation`, `oracle` and `tune` compare; `ndcg_at_10` for queries and documents."""
     sample: Annotated[int, Field(ge=8, le=MOST_SAMPLE)] | None = None
     """A class-balanced sample of about so many rows of each dataset, on both sides of the split; all rows if not given."""
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """Share of the training classes where test classes are unseen, else of each class's training samples."""
     tune: Tune | None = None
     labels: Annotated[
-        list[LabelEntry],
-        BeforeValidator(label_entries, json_schema_input_type=LabelEntry | list[LabelEntry]),
+        list[LabelPlan],
+        BeforeValidator(label_entries, json_schema_input_type=_LabelEntry | list[_LabelEntry]),
         Field(min_length=1, max_length=MOST_ENTRIES),
-    ] = Field(default_factory=_all_labels)
+    ] = [LabelPlan(share=1)]
     """How many training rows keep their label, as in {per_class: 5}, {share: 0.01} or {long_tail: 100}; others are not used. Drawn
     from the seed of each run. In a list, each entry makes a dataset of its own in the tables."""
     sensitivity: Annotated[
@@ -382,6 +374,11 @@ class Plan(BaseModel):
                     "selection_metric: ndcg_at_10 is for queries and documents; use map_at_r or recall_at_1"
                 )
             return
+        # their defaults; a value that the user gives is checked instead
+        defaults = {"center_features": False, "selection_metric": "ndcg_at_10"}
+        self.__dict__.update(
+            {key: value for key, value in defaults.items() if key not in self.model_fields_set}
+        )
         if classes := [name for name in self.datasets if not _names_pairs(name)]:
             raise ValueError(
                 f"a study has queries and documents or classes, not both, but {classes[0]} has classes; make two studies"
@@ -395,7 +392,7 @@ class Plan(BaseModel):
                 raise ValueError(
                     f"sampler: {sampler} needs classes, and queries have none; remove it: batches are random queries without duplicate texts"
                 )
-        if self.labels != [ALL]:
+        if any(entry.form for entry in self.labels):
             raise ValueError("labels has no effect on queries and documents; remove it")
         if self.sample is not None:
             raise ValueError(

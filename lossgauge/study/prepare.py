@@ -183,7 +183,7 @@ NONE_USABLE = "no dataset of the study can be used: "
 def _with_labels(plan: Plan, features: FeatureSet) -> list[FeatureSet]:
     """A dataset for each entry of `labels`. Raises PlanError if a class has too few rows for it."""
     of_each = [
-        features if isinstance(entry, str) else with_labels(features, entry.form)
+        features if entry.form is None else with_labels(features, entry.form)
         for entry in plan.labels
     ]
     for of in of_each:

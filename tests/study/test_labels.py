@@ -98,13 +98,14 @@ def test_too_few_rows_are_one_error_before_any_run(tmp_path, labels, words):
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ("{share: 1.5}", "labels"),
-        ("{per_class: true}", "give a number"),
+        ("{share: 1.5}", "labels.0.share must be at most 1, got 1.5$"),
+        ("{perclass: 2}", "unknown key 'labels.0.perclass' .did you mean 'per_class'"),
+        ("{per_class: true}", "labels.0.per_class must be a number, got True"),
         ("{per_class: 2, share: 0.1}", "exactly one of share, per_class, long_tail"),
         ("{}", "exactly one of share, per_class, long_tail"),
         ("[{per_class: 2}, {per_class: 2}]", "listed twice: 2 per class"),
-        ("some", "labels"),
-        ("[]", "labels"),
+        ("some", "labels.0 must be keys and values, got 'some'"),
+        ("[]", "labels: give at least one entry"),
     ],
 )
 def test_a_wrong_key_is_refused(labels, words):
