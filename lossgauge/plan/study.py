@@ -111,6 +111,7 @@ PAIRS, PAIR_DATASETS = "pairs:", ("wordnet",)
 _ONLY_WITH = (
     ("samples_per_class", "sampler", ("m_per_class",)),
     ("small_classes", "sampler", ("m_per_class",)),
+    ("alpha", "sampler", ("dirichlet",)),
     ("hidden_size", "head", ("mlp",)),
     ("embedding_size", "head", ("linear", "mlp")),
     ("rank", "head", ("residual",)),
@@ -247,6 +248,8 @@ class Plan(BaseModel):
     """For `m_per_class`; `batch_size` is rounded down to a multiple of it."""
     small_classes: Literal["leave-out", "repeat"] = "leave-out"
     """For `m_per_class`: a class with fewer training rows is left out of the batches, or its rows are repeated."""
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """For `dirichlet`: a smaller value gives batches of fewer classes."""
     negatives: Literal["given", "none"] | Mined = "given"
     """Hard negatives of queries: those in the data, none, or mined from a band of ranks, as in {from_rank: 10, to_rank: 50}."""
     head: Literal["linear", "mlp", "residual"] = "linear"
@@ -317,7 +320,10 @@ class Plan(BaseModel):
     @model_validator(mode="after")
     def _no_contradiction(self) -> Plan:
         for key, needed, values in _ONLY_WITH:
-            if key in self.model_fields_set and getattr(self, needed) not in values:
+            there = {getattr(self, needed)}
+            if needed == "sampler":
+                there |= {loss.sampler for loss in self.losses}
+            if key in self.model_fields_set and not there & {*values}:
                 raise ValueError(
                     f"{key} has no effect with {needed}: {getattr(self, needed)}; "
                     f"remove it, or set {needed}: {' or '.join(values)}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lossgauge.data.labelled_rows import labelled_rows
 from lossgauge.data.pair_splits import validation_queries
 from lossgauge.data.samplers import (
+    dirichlet_batches,
     drawn_batches,
     kmeans_cells,
     m_per_class_batches,
@@ -194,6 +195,9 @@ def batches_of(config: RunConfig, features: FeatureSet) -> Batches:
         settings["samples_per_class"] = config.samples_per_class
         settings["small_classes"] = config.small_classes
         return lambda epoch: m_per_class_batches(rows, labels, epoch=epoch, **settings)
+    if config.sampler == "dirichlet":
+        settings["alpha"] = config.alpha
+        return lambda epoch: dirichlet_batches(rows, labels, epoch=epoch, **settings)
     if config.sampler == "drawn":
         terms = drawn_terms(config.loss)
         return lambda epoch: drawn_batches(rows, labels, terms=terms, epoch=epoch, **settings)
