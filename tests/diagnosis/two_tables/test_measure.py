@@ -138,6 +138,27 @@ def test_dot_product_is_measured_where_norms_differ():
     assert f"(difference {lost:.1f} ±" in norms.evidence
 
 
+def test_the_advice_to_center_is_measured():
+    queries, documents, right = pair_tables(norms=True)
+    assert lg.diagnose(queries, corpus=documents, judgements=right).centered is None
+    queries, documents = unit(queries + 6), unit(documents - 1)  # a cone, and a gap
+    queries[4] = queries.mean(axis=0) / np.linalg.norm(queries.mean(axis=0))
+    of = lg.diagnose(queries, corpus=documents, judgements=right)
+    by_hand = lg.diagnose(
+        queries - queries.mean(axis=0), corpus=documents - documents.mean(axis=0), judgements=right
+    )
+    assert of.centered.judged == by_hand.judged[0]
+    change = by_hand.per_query.ndcg_at_10 - of.per_query.ndcg_at_10
+    assert of.centered.ndcg_at_10.mean == pytest.approx(change.mean())
+    assert "each side centred" in str(of)
+
+
+def test_rows_at_the_mean_keep_their_direction():
+    queries, documents = np.eye(4)[:1] + np.zeros((30, 1)), np.eye(4)[np.arange(40) % 3]
+    of = lg.diagnose(queries, corpus=documents, judgements=[(0, 0)])
+    assert of.centered.judged.query_count == 1
+
+
 def test_another_model_is_compared_query_by_query():
     queries, documents, right = pair_tables()
     noisy = queries + 0.4 * np.random.default_rng(1).normal(size=queries.shape)
@@ -184,21 +205,25 @@ def test_a_query_of_zeros_in_one_model_is_no_query_of_either():
 
 
 def test_zeros_queries_without_judgements_and_repeats_are_counted():
-    queries, documents, right = pair_tables()
-    queries[3], documents[[7, 140]] = 0, 0
+    queries, documents, right = pair_tables(noise=1.5)
+    queries[3], documents[[7, 45, 140]] = 0, 0
     documents[145] = documents[141]
     of = lg.diagnose(queries, corpus=documents, judgements=np.concatenate([right[:50], right[:2]]))
     assert of.notes[0].startswith("1 of 60 rows of queries are all zeros")
-    assert of.notes[1].startswith("2 of 150 rows of corpus are all zeros")
+    assert of.notes[1].startswith("3 of 150 rows of corpus are all zeros")
     assert of.notes[2].startswith("10 of 60 queries have no document that is judged right")
     assert of.notes[3].startswith("2 judgements repeat")
     assert of.judged[0].query_count == 49
     assert of.judged[0].found_at[100].mean < 1  # the document of query 7 has no direction
-    assert (of.failures[0].query, of.failures[0].rank) == ("7", None)
+    first = [(one.query, one.rank) for one in of.failures[:2]]
+    assert first == [("7", None), ("45", None)]
+    behind = [one.nearer_similarity[0] - one.similarity for one in of.failures[2:]]
+    assert len(behind) > 5
+    assert behind == sorted(behind, reverse=True)
     assert "query 7: right document 7 (all zeros)" in str(of)
-    assert not np.isin([7, 140], of.nearest.documents).any()
+    assert not np.isin([7, 45, 140], of.nearest.documents).any()
     found = np.bincount(of.nearest.documents[:, :10].ravel(), minlength=150)
-    assert of.found.never_found == np.mean(np.delete(found, [7, 140]) == 0)
+    assert of.found.never_found == np.mean(np.delete(found, [7, 45, 140]) == 0)
     assert (of.documents.copies.row.tolist(), of.documents.copies.of.tolist()) == ([145], [141])
 
 
@@ -227,6 +252,8 @@ def test_few_rows_have_an_answer():
         ),
         ({"corpus": np.full((5, 16), np.nan)}, "NaN"),
         ({"corpus": np.zeros((5, 16))}, "all 5 rows are zero"),
+        ({"corpus": np.ones(16)}, "corpus: embeddings must be a (rows, width) array"),
+        ({"corpus": np.ones((0, 16))}, "corpus: the batch is empty"),
         ({"labels": np.zeros(60, int)}, "judgements instead of labels"),
         ({"labels_name": "y"}, "labels_name has no effect"),
         ({"engine": "ray"}, "engine must be local"),
