@@ -198,6 +198,9 @@ class FeatureSet(NamedTuple):
     """The notes of the `ImageSet`, and the images that could not be read."""
     groups: Int[Tensor, " rows"] | None = None
     """The number of each row's group: a validation slice keeps groups together, too. None without groups."""
+    labelled: Mapping[str, float] | None = None
+    """How many training rows keep their label, as in {"per_class": 5}, with a draw for each seed; None if all do. `train` has all of
+    them."""
     pairs: PairRows | None = None
     """Queries and documents instead of classes: `train`, `validation` and `test` are then rows of queries, and `labels` number the
     classes that the user gives, or else the queries that are connected by a right document, with these documents."""

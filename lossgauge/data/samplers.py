@@ -185,6 +185,40 @@ def stratified_batches(
     return batches
 
 
+def dirichlet_batches(
+    rows: Int[Tensor, " rows"],
+    labels: Int[Tensor, " rows"],
+    *,
+    batch_size: int,
+    alpha: float,
+    seed: int,
+    epoch: int,
+) -> list[Int[Tensor, " batch"]]:
+    """Batches of unequal classes: the shares of the classes in a batch are drawn from Dir(α, …, α), anew for each batch.
+
+    A small `alpha` gives batches of few classes, a large one the same expected number of each class. Each class is a shuffled queue
+    without replacement: what a class no longer has is drawn from the others in proportion to their shares, so the last
+    batches of an epoch are made of what is left. `labels` has one entry for each of `rows`. Only full batches, as in `random_batches`.
+    """
+    _check_size(batch_size)
+    _check_aligned(rows, labels, "labels")
+    if not 0 < alpha < np.inf:
+        raise InputError(f"alpha must be a finite number above 0, got {alpha}")
+    generator = np.random.default_rng([seed, epoch])
+    queues = [generator.permutation(some) for some in _members(labels)]
+    left = np.array([len(queue) for queue in queues])
+    taken = np.zeros(len(queues), dtype=np.int64)
+    size = min(batch_size, len(rows))
+    batches = []
+    for _ in range(len(rows) // size):
+        counts = _filled_counts(generator.dirichlet([alpha] * len(queues)), left, size, generator)
+        batch = [queues[one][taken[one] : taken[one] + counts[one]] for one in counts.nonzero()[0]]
+        batches.append(rows[torch.from_numpy(generator.permutation(np.concatenate(batch)))])
+        left -= counts
+        taken += counts
+    return batches
+
+
 def positions_along_strata(
     features: Float[Tensor, "rows width"], strata: Int[Tensor, " rows"]
 ) -> Float[Tensor, " rows"]:
@@ -332,6 +366,20 @@ def _rounded_shares(left: np.ndarray, size: int, generator: np.random.Generator)
     shares = np.empty_like(left)
     shares[order] = np.diff(ends, prepend=0)
     return shares
+
+
+def _filled_counts(
+    shares: np.ndarray, left: np.ndarray, size: int, generator: np.random.Generator
+) -> np.ndarray:
+    """`size` rows drawn by the shares of the classes, at most `left` of each: what a class lacks is drawn from the others."""
+    counts = np.zeros_like(left)
+    while (missing := size - counts.sum()) > 0:
+        weights = np.where(counts < left, shares, 0.0)
+        if not weights.sum() > 0:  # a small alpha gives shares of exactly 0
+            weights = (counts < left).astype(np.float64)
+        counts += generator.multinomial(missing, weights / weights.sum())
+        counts = np.minimum(counts, left)
+    return counts
 
 
 def _check_size(batch_size: int) -> None:

@@ -40,6 +40,7 @@ from lossgauge.stats.intervals import known
 from lossgauge.study.prepare import dataset_features
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import ranked
+from lossgauge.study.schedule.run_config import source_of
 from lossgauge.training import embed
 from lossgauge.types import Backbone, FeatureSet, Record
 
@@ -101,7 +102,9 @@ def export_head(
     choice = choose(view, dataset=dataset, loss=loss, seed=seed)
     config = view.files.configs[choice.row["run"]]
     tensors = read_head(Layout(view.files.folder), choice.row["run"])
-    features, backbone, settings = _features(view, choice, data, download, progress or Progress())
+    features, backbone, settings = _features(
+        view, choice, config, data, download, progress or Progress()
+    )
     notes = _check_features(config, features, choice)
     of_study = centered(features) if "centered" in config["features"] else features
     center = _mean(features, of_study)
@@ -190,10 +193,15 @@ def _embedded(form: HeadRecord, tensors: Mapping[str, Tensor], features: Feature
 
 
 def _features(
-    view: StudyView, choice: Choice, data: str | None, download: bool, progress: Progress
+    view: StudyView,
+    choice: Choice,
+    config: Record,
+    data: str | None,
+    download: bool,
+    progress: Progress,
 ) -> tuple[FeatureSet, Backbone | None, dict[str, Any]]:
     """The features that the run was trained on, not centered; and its backbone with its settings."""
-    planned = _planned_name(view.plan, choice.dataset)
+    planned = _planned_name(view.plan, source_of(choice.dataset, config.get("labels")))
     name = planned if data is None else data
     if name.partition(":")[0] != planned.partition(":")[0] or (":" not in name and name != planned):
         raise InputError(

@@ -40,6 +40,7 @@ _SAMPLERS = {
     "m_per_class": "the same number of samples of each class of a batch",
     "stratified": "batches with a proportional share of each class",
     "stratified_kmeans": "batches with a proportional share of each k-means cell of the frozen features, in antithetic pairs",
+    "dirichlet": "batches of unequal classes, with shares drawn from a Dirichlet distribution for each batch",
     "drawn": "each anchor with one random pair (half of them positive) or triplet, drawn from the whole training side",
 }
 _SEARCHES = {"tpe": "proposed by TPE (Optuna) in rounds of five", "random": "drawn at random"}

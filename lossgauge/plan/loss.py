@@ -29,7 +29,7 @@ LEARNING_RATE, BATCH_SIZE, SAMPLER = TRAINING = ("learning_rate", "batch_size", 
 """May be settings of a loss, if it needs others than the rest of the study. A loss with its own batches is compared with
 losses that saw others."""
 
-Sampler = Literal["random", "m_per_class", "stratified", "stratified_kmeans", "drawn"]
+Sampler = Literal["random", "m_per_class", "stratified", "stratified_kmeans", "dirichlet", "drawn"]
 
 MOST_ROWS = 1_000_000
 """Of a batch: more is treated as a typo."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from lossgauge.errors import nearest
 from lossgauge.plan.claim import ClaimPlan
+from lossgauge.plan.labels import LabelPlan
 from lossgauge.plan.loss import LEARNING_RATE, Choices, LossPlan, Range
 from lossgauge.plan.rules import MOST_SHOWN, broken_rule, shown
 from lossgauge.plan.study import Tune
@@ -32,6 +33,8 @@ def in_words(error: ValidationError, source: str) -> str:
 def _problems(error: ValidationError) -> Iterator[str]:
     reported: set[str] = set()
     for problem in error.errors(include_url=False):
+        if problem["type"] == "default_factory_not_called":
+            continue  # a default that depends on a key which has its own line
         *above, last = problem["loc"] or ("",)
         where = ".".join(str(part) for part in problem["loc"] if part not in _TAGS)
         given = shown(problem["input"])
@@ -83,6 +86,8 @@ def _model_at(path: list[int | str]) -> type[BaseModel]:
     """The model whose keys are known at a path of keys."""
     if path[:1] == ["claims"]:
         return ClaimPlan
+    if path[:1] == ["labels"]:
+        return LabelPlan
     return _MODELS.get(str(path[-1]) if path else "", LossPlan)
 
 
@@ -98,4 +103,5 @@ _ONE = {
     "datasets": "at least one dataset",
     "losses": "at least one loss",
     "seeds": "at least one seed",
+    "labels": "at least one entry",
 }

@@ -20,6 +20,7 @@ from lossgauge.errors import PlanError
 from lossgauge.losses.registry import losses_for_labels
 from lossgauge.plan.backbone import BackbonePlan, backbones
 from lossgauge.plan.claim import Claims
+from lossgauge.plan.labels import LabelPlan, label_entries
 from lossgauge.plan.loss import (
     MOST_ROWS,
     LossPlan,
@@ -111,6 +112,8 @@ _LossEntry = str | _LossMapping
 _BackboneEntry = str | BackbonePlan
 """How one backbone may be written: a name, or `{name: …, settings: …}`."""
 
+_LabelEntry = Literal["all"] | LabelPlan
+
 _Seed = Annotated[int, Field(ge=0, lt=FIRST_TRIAL_SEED)]
 _Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -120,6 +123,7 @@ PAIRS, PAIR_DATASETS = "pairs:", ("wordnet",)
 _ONLY_WITH = (
     ("samples_per_class", "sampler", ("m_per_class",)),
     ("small_classes", "sampler", ("m_per_class",)),
+    ("alpha", "sampler", ("dirichlet",)),
     ("hidden_size", "head", ("mlp",)),
     ("embedding_size", "head", ("linear", "mlp")),
     ("rank", "head", ("residual",)),
@@ -256,6 +260,8 @@ class Plan(BaseModel):
     """For `m_per_class`; `batch_size` is rounded down to a multiple of it."""
     small_classes: Literal["leave-out", "repeat"] = "leave-out"
     """For `m_per_class`: a class with fewer training rows is left out of the batches, or its rows are repeated."""
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """For `dirichlet`: a smaller value gives batches of fewer classes."""
     negatives: Literal["given", "none"] | Mined = "given"
     """Hard negatives of queries: those in the data, none, or mined from a band of ranks, as in {from_rank: 10, to_rank: 50}."""
     head: Literal["linear", "mlp", "residual"] = "linear"
@@ -289,6 +295,13 @@ class Plan(BaseModel):
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """Share of the training classes where test classes are unseen, else of each class's training samples."""
     tune: Tune | None = None
+    labels: Annotated[
+        list[LabelPlan],
+        BeforeValidator(label_entries, json_schema_input_type=_LabelEntry | list[_LabelEntry]),
+        Field(min_length=1, max_length=MOST_ENTRIES),
+    ] = [LabelPlan(share=1)]
+    """How many training rows keep their label, as in {per_class: 5}, {share: 0.01} or {long_tail: 100}; others are not used. Drawn
+    from the seed of each run. In a list, each entry makes a dataset of its own in the tables."""
     sensitivity: Annotated[
         list[_Factor],
         BeforeValidator(_numbers, json_schema_input_type=_Factor | str | list[_Factor]),
@@ -305,10 +318,12 @@ class Plan(BaseModel):
     def _refuse_bool(cls, value: Any, info: Any) -> Any:
         return _no_bool(value, cls.model_fields[info.field_name].annotation)
 
-    @field_validator("datasets", "losses", "seeds", "sensitivity")
+    @field_validator("datasets", "losses", "seeds", "sensitivity", "labels")
     @classmethod
     def _each_once(cls, entries: list[Any]) -> list[Any]:
-        seen = Counter(entry.title if isinstance(entry, LossPlan) else entry for entry in entries)
+        seen = Counter(
+            entry.title if isinstance(entry, LossPlan | LabelPlan) else entry for entry in entries
+        )
         double = [str(entry) for entry, count in seen.items() if count > 1]
         if double:
             raise ValueError(f"listed twice: {', '.join(sorted(double))}")
@@ -317,7 +332,10 @@ class Plan(BaseModel):
     @model_validator(mode="after")
     def _no_contradiction(self) -> Plan:
         for key, needed, values in _ONLY_WITH:
-            if key in self.model_fields_set and getattr(self, needed) not in values:
+            there = {getattr(self, needed)}
+            if needed == "sampler":
+                there |= {loss.sampler for loss in self.losses}
+            if key in self.model_fields_set and not there & {*values}:
                 raise ValueError(
                     f"{key} has no effect with {needed}: {getattr(self, needed)}; "
                     f"remove it, or set {needed}: {' or '.join(values)}"
@@ -392,6 +410,8 @@ class Plan(BaseModel):
                 raise ValueError(
                     f"sampler: {sampler} needs classes, and queries have none; remove it: batches are random queries without duplicate texts"
                 )
+        if any(entry.form for entry in self.labels):
+            raise ValueError("labels has no effect on queries and documents; remove it")
         if self.sample is not None:
             raise ValueError(
                 "sample draws rows of classes, and queries have none; remove it, or give a smaller file"

@@ -26,6 +26,7 @@ from lossgauge.study.prepare import prepare
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import measure
 from lossgauge.study.run.setup import set_up
+from lossgauge.study.schedule.run_config import train_count
 from lossgauge.study.schedule.run_queue import RunQueue, tuned_runs
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.training import train_epoch, train_pairs_epoch
@@ -173,7 +174,7 @@ def _line(plan: Plan, features: FeatureSet, runs: list[Run], missing: Estimate |
             f"first its features, about {missing.seconds:,.0f} s and {missing.bytes / 1e6:,.1f} MB in the cache"
         )
     return (
-        f"{features.dataset}: {len(features.train):,} training and {len(features.test):,} test rows of "
+        f"{features.dataset}: {train_count(features):,} training and {len(features.test):,} test rows of "
         f"{features.features.shape[1]} features, {features.protocol} split: {'; '.join(parts)}"
     )
 

@@ -36,7 +36,7 @@ from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import references
 from lossgauge.study.run.pair_batches import mined_negatives, mined_shares
 from lossgauge.study.run.setup import as_measured, batches_of, pair_batches_of
-from lossgauge.study.schedule.run_config import RunConfig, embedding_size
+from lossgauge.study.schedule.run_config import RunConfig, embedding_size, train_count, with_labels
 from lossgauge.study.schedule.runs import variants
 from lossgauge.study.schedule.search import SOME_CLASSES, check_space, import_optuna
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
@@ -150,14 +150,21 @@ def prepare(
             continue
         for other, words in errors.items() if not prepared else ():
             progress.left_out(other, words)
-        notes = (*features.notes, *_sampler_notes(plan, features))
-        warning = _warning(plan, features)
-        for words in (*notes, *([warning] if warning else [])):
-            progress.warning(name, words)
-        left_out += [_left_out(name, words, "part") for words in notes]
         if features.pairs is None and plan.of_pairs:
             raise PlanError(f"{name} has classes, not queries and documents")
-        prepared.append(centered(features) if plan.center_features else features)
+        if plan.center_features:
+            features = centered(features)
+        for words in features.notes:
+            progress.warning(name, words)
+        left_out += [_left_out(name, words, "part") for words in features.notes]
+        for of in _with_labels(plan, features):
+            shown = name if of.labelled is None else of.dataset
+            notes = _sampler_notes(plan, of)
+            warning = _warning(plan, of)
+            for words in (*notes, *([warning] if warning else [])):
+                progress.warning(shown, words)
+            left_out += [_left_out(shown, words, "part") for words in notes]
+            prepared.append(of)
     if not prepared:
         reasons = "; ".join(f"{name}: {words}" for name, words in errors.items())
         raise DataError(f"{NONE_USABLE}{reasons}")
@@ -171,6 +178,20 @@ def prepare(
 
 NONE_USABLE = "no dataset of the study can be used: "
 """How the error begins if no dataset is left; the reasons follow."""
+
+
+def _with_labels(plan: Plan, features: FeatureSet) -> list[FeatureSet]:
+    """A dataset for each entry of `labels`. Raises PlanError if a class has too few rows for it."""
+    of_each = [
+        features if entry.form is None else with_labels(features, entry.form)
+        for entry in plan.labels
+    ]
+    for of in of_each:
+        try:
+            train_count(of)
+        except InputError as error:
+            raise PlanError(f"{features.dataset}: {error}") from None
+    return of_each
 
 
 def _left_out(name: str, words: str, extent: str) -> Record:
@@ -189,7 +210,7 @@ def write_dataset_record(plan: Plan, features: FeatureSet, store: Store) -> None
         "protocol": features.protocol,
         "fingerprint": features.fingerprint,
         "features": dict(features.identity),
-        "train_samples": len(features.train),
+        "train_samples": train_count(features),
         "test_samples": len(features.test),
         "embedding_size": embedding_size(plan, features),
     }
@@ -291,7 +312,7 @@ def _sampler_notes(plan: Plan, features: FeatureSet) -> list[str]:
         return []
     try:
         return m_per_class_notes(
-            features.labels[features.train],
+            features.labels[as_measured(features, _first_config(plan, features)).train],
             batch_size=plan.batch_size,
             samples_per_class=plan.samples_per_class,
             small_classes=plan.small_classes,
@@ -299,6 +320,10 @@ def _sampler_notes(plan: Plan, features: FeatureSet) -> list[str]:
         )
     except InputError as error:
         raise PlanError(f"{features.dataset}, sampler {plan.sampler}: {error}") from None
+
+
+def _first_config(plan: Plan, features: FeatureSet) -> RunConfig:
+    return RunConfig.trained(plan, features, plan.losses[0].at({}), plan.seeds[0])
 
 
 def _mining_notes(plan: Plan, features: FeatureSet) -> list[str]:
@@ -325,11 +350,10 @@ def _warning(plan: Plan, features: FeatureSet) -> str | None:
 
     Raises PlanError if they cannot be drawn, or if no validation slice can be cut.
     """
-    loss = plan.losses[0].at({})
-    configs = [RunConfig.trained(plan, features, loss, plan.seeds[0])]
+    configs = [_first_config(plan, features)]
     if plan.tune is not None:
         # its slice takes rows away: the rest may not be enough for what the sampler asks for
-        configs.append(RunConfig.trial(plan, features, loss))
+        configs.append(RunConfig.trial(plan, features, plan.losses[0].at({})))
     for config in configs:
         try:
             rows = as_measured(features, config)

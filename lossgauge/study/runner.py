@@ -36,6 +36,7 @@ from lossgauge.study.prepare import prepare, write_dataset_record
 from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.run.guarded import End
 from lossgauge.study.run.summary import environment
+from lossgauge.study.schedule.run_config import source_of
 from lossgauge.study.schedule.run_queue import Ledger, RunQueue
 from lossgauge.study.schedule.runs import Run, check_distinct
 from lossgauge.study.status import StatusFile
@@ -181,7 +182,7 @@ def _write_examples(
     try:
         view = read_study(store.folder)
         for features in prepared:
-            of = images.get(features.dataset)
+            of = images.get(source_of(features.dataset, features.labelled))
             if features.pairs is not None:
                 source = row_source(plan, features, of)
                 write_query_changes(view, features, source, store)

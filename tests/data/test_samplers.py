@@ -11,6 +11,7 @@ from scipy.stats import hypergeom
 from sklearn.decomposition import PCA
 
 from lossgauge.data.samplers import (
+    dirichlet_batches,
     drawn_batches,
     kmeans_cells,
     m_per_class_batches,
@@ -450,3 +451,49 @@ def test_terms_without_a_positive_or_a_negative_are_refused(sizes):
 def test_unknown_terms_are_refused_with_the_nearest_ones():
     with pytest.raises(InputError, match=r"unknown terms 'triplets' \(did you mean 'triplet'"):
         drawn_batches(ROWS, labels_of(20, 3), terms="triplets", batch_size=4, seed=0, epoch=1)
+
+
+def test_dirichlet_batches_are_full_seeded_and_no_row_comes_twice():
+    labels = labels_of(3, 40, 11, 7)
+    rows = torch.arange(500, 561)
+    for alpha in (1e-4, 0.3, 100.0):
+        draw = partial(dirichlet_batches, rows, labels, batch_size=8, alpha=alpha)
+        batches = draw(seed=0, epoch=1)
+        assert [len(batch) for batch in batches] == [8] * 7
+        assert len({*torch.cat(batches).tolist()} & {*rows.tolist()}) == 56
+        assert torch.cat(batches).equal(torch.cat(draw(seed=0, epoch=1)))
+        assert not torch.cat(batches).equal(torch.cat(draw(seed=0, epoch=2)))
+    (batch,) = dirichlet_batches(rows, labels, batch_size=99, alpha=1.0, seed=0, epoch=1)
+    assert sorted(batch.tolist()) == rows.tolist()
+
+
+@pytest.mark.parametrize("alpha", [0.1, 20.0])
+def test_the_classes_of_a_dirichlet_batch_have_the_moments_of_its_distribution(alpha):
+    # the first batch of an epoch, from queues that cannot run empty: Dirichlet-multinomial counts
+    size, classes, draws = 16, 3, 500
+    labels = labels_of(*[size] * classes)
+    rows = torch.arange(len(labels))
+    counts = np.array(
+        [
+            torch.bincount(
+                labels[
+                    dirichlet_batches(rows, labels, batch_size=size, alpha=alpha, seed=s, epoch=1)[
+                        0
+                    ]
+                ]
+                // 10,
+                minlength=classes,
+            ).numpy()
+            for s in range(draws)
+        ]
+    )
+    mean = size / classes
+    variance = mean * (1 - 1 / classes) * (size + classes * alpha) / (1 + classes * alpha)
+    assert np.allclose(counts.mean(axis=0), mean, atol=4 * np.sqrt(variance / draws))
+    assert np.allclose(counts.var(axis=0), variance, rtol=0.25)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("inf"), float("nan")])
+def test_an_alpha_that_is_no_number_above_zero_is_refused(alpha):
+    with pytest.raises(InputError, match="alpha must be a finite number above 0"):
+        dirichlet_batches(ROWS, ROWS % 3, batch_size=4, alpha=alpha, seed=0, epoch=1)

@@ -27,7 +27,17 @@ learning_rate: 0.001
 
 
 def test_the_built_in_studies_are_what_the_readme_promises():
-    assert built_in_studies() == ["author-conventions", "claims", "demo", "paper", "two-losses"]
+    assert built_in_studies() == [
+        "author-conventions",
+        "claims",
+        "demo",
+        "dose",
+        "few-labels",
+        "paper",
+        "samplers",
+        "small-batch",
+        "two-losses",
+    ]
     demo, paper = load_plan("demo"), load_plan("paper")
     assert demo.datasets == ["digits", "orl-faces"]
     assert demo.seeds == [0, 1, 2]
@@ -682,6 +692,24 @@ def test_a_zero_before_a_number_of_a_plan_changes_nothing():
     )
     assert (plan.epochs, plan.batch_size) == (10, 1000)
     assert plan.losses[0].title == "triplet(margin=1)"
+
+
+def test_the_built_in_studies_of_the_related_papers_vary_what_they_ask_about():
+    dose, small, samplers = map(load_plan, ("dose", "small-batch", "samplers"))
+    settings = [loss.fixed for loss in dose.losses]
+    assert {(of["penalty_weight"], of.get("threshold")) for of in settings} == {
+        (0, None),
+        *((weight, level) for weight in (0.1, 1) for level in (0.9, 0.7, 0.5)),
+    }
+    assert [(loss.name, loss.batch_size) for loss in small.losses] == [
+        (name, size) for size in (16, 64, 256, 512) for name in ("info_nce", "nscl")
+    ]
+    assert {loss.sampler for loss in samplers.losses} == {
+        *("random", "stratified", "m_per_class", "dirichlet")
+    }
+    assert [of.title for of in load_plan("few-labels").labels] == [
+        *("2 per class", "5 per class", "10 per class", "20 per class", "50 per class", "all")
+    ]
 
 
 def test_the_built_in_studies_of_the_claims_can_test_them():

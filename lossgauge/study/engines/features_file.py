@@ -26,11 +26,18 @@ _WORDS = ("dataset", "backbone", "protocol", "fingerprint")
 
 
 def write_features_files(features: Mapping[str, FeatureSet], store: Store) -> dict[str, Path]:
-    """Write the features of each dataset into the study's temporary folder, and return the files by dataset."""
+    """Write the features of each dataset into the study's temporary folder, and return the files by dataset.
+
+    Datasets that differ only in how many of their labels are used share a file: a run's config says which rows it uses.
+    """
     files: dict[str, Path] = {}
+    written: dict[int, Path] = {}
     for number, (dataset, of) in enumerate(features.items()):
-        files[dataset] = (store.work / f"features-{number}.safetensors").absolute()
-        write_features_file(of, files[dataset])
+        rows = id(of.features)
+        if rows not in written:
+            written[rows] = (store.work / f"features-{number}.safetensors").absolute()
+            write_features_file(of, written[rows])
+        files[dataset] = written[rows]
     return files
 
 

@@ -14,6 +14,7 @@ from lossgauge.data.cache import default_cache, key_of, read_entry
 from lossgauge.data.embedding_shards import read_shards
 from lossgauge.data.features import identity_of
 from lossgauge.plan.study import Plan
+from lossgauge.study.schedule.run_config import source_of
 from lossgauge.types import TEXTS, Backbone, FeatureSet, ImageSet
 
 MOST_BYTES = 4 << 30
@@ -67,10 +68,11 @@ def row_source(plan: Plan, features: FeatureSet, images: ImageRows | None) -> Ro
 
 def _given_ids(plan: Plan, features: FeatureSet) -> list[str] | None:
     """The ids in a file of embeddings; None without them."""
+    source = source_of(features.dataset, features.labelled)
     for name in plan.datasets:
         path = Path(name.removeprefix(EMBEDDINGS))
         titles = (f"embeddings:{path.name}", f"embeddings:{path.resolve().name}")
-        if not name.startswith(EMBEDDINGS) or features.dataset not in titles:
+        if not name.startswith(EMBEDDINGS) or source not in titles:
             continue
         if features.features.nbytes > MOST_BYTES:
             return None

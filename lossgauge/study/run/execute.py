@@ -73,7 +73,7 @@ def execute(
 
 def check_code(config: RunConfig) -> None:
     """RunError if the code is not the one that the config was made with."""
-    if code_of(config.loss, dataset=config.dataset, backbone=config.backbone) != config.code:
+    if code_of(config.loss, dataset=config.source, backbone=config.backbone) != config.code:
         raise RunError(
             "the loss file or lossgauge itself has changed since the study started; run the same command again"
         )

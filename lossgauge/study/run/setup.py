@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from lossgauge.data.labelled_rows import labelled_rows
 from lossgauge.data.pair_splits import validation_queries
 from lossgauge.data.samplers import (
+    dirichlet_batches,
     drawn_batches,
     kmeans_cells,
     m_per_class_batches,
@@ -82,7 +84,13 @@ def _none(epoch: int) -> list[Any]:
 
 
 def as_measured(features: FeatureSet, config: RunConfig) -> FeatureSet:
-    """The rows for training and for measuring; a validation slice is taken from the training side if the config asks for one."""
+    """The rows for training and for measuring: the training rows that keep their label, without a validation slice if the config asks
+    for one."""
+    if config.labels is not None:
+        drawn = labelled_rows(
+            features.labels.numpy(), features.train.numpy(), seed=config.seed, **config.labels
+        )
+        features = features._replace(train=features.train.new_tensor(drawn))
     if config.validation_share is None:
         return features
     labels, train = features.labels.numpy(), features.train.numpy()
@@ -187,6 +195,9 @@ def batches_of(config: RunConfig, features: FeatureSet) -> Batches:
         settings["samples_per_class"] = config.samples_per_class
         settings["small_classes"] = config.small_classes
         return lambda epoch: m_per_class_batches(rows, labels, epoch=epoch, **settings)
+    if config.sampler == "dirichlet":
+        settings["alpha"] = config.alpha
+        return lambda epoch: dirichlet_batches(rows, labels, epoch=epoch, **settings)
     if config.sampler == "drawn":
         terms = drawn_terms(config.loss)
         return lambda epoch: drawn_batches(rows, labels, terms=terms, epoch=epoch, **settings)

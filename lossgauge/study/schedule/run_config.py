@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
+from lossgauge.data.labelled_rows import in_words, labelled_count
 from lossgauge.losses.registry import all_settings
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan
@@ -21,7 +23,7 @@ KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 50)
 head changes most then, and they are the same for runs of any length. Our choice."""
 
 
-ONLY_WHERE_USED = ("rank", "sides", "negatives")
+ONLY_WHERE_USED = ("rank", "sides", "negatives", "labels", "alpha")
 """Settings that are left out of the record of a run that does not use them."""
 
 
@@ -80,6 +82,10 @@ class RunConfig:
     sides: str | None = None
     """Of queries and documents: `query` if documents stay as they are."""
     negatives: str | Record | None = None
+    alpha: float | None = None
+    """None unless the sampler is `dirichlet`."""
+    labels: Record | None = None
+    """How many training rows keep their label: see `labelled_rows`."""
 
     @classmethod
     def untrained(cls, plan: Plan, features: FeatureSet, seed: int) -> RunConfig:
@@ -114,6 +120,11 @@ class RunConfig:
             measured_on="validation",
             validation_share=plan.validation_share,
         )
+
+    @property
+    def source(self) -> str:
+        """The dataset, without how many of its labels are used."""
+        return source_of(self.dataset, self.labels)
 
     @property
     def is_trained(self) -> bool:
@@ -163,24 +174,43 @@ class RunConfig:
 
 def _common(plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> Record:
     """What every run depends on."""
+    source = source_of(features.dataset, features.labelled)
     return {
         "format": FORMAT,
         "lossgauge": version("lossgauge"),
         "dataset": features.dataset,
         "protocol": features.protocol,
-        "train_samples": len(features.train),
+        "train_samples": train_count(features),
         "fingerprint": features.fingerprint,
         "backbone": features.backbone,
         "features": dict(features.identity),
         "loss": loss.name,
-        "code": code_of(loss.name, dataset=features.dataset, backbone=features.backbone),
+        "code": code_of(loss.name, dataset=source, backbone=features.backbone),
         "seed": seed,
         "head": plan.head,
         "hidden_size": plan.hidden_size if plan.head == "mlp" else None,
         "embedding_size": embedding_size(plan, features),
         "rank": plan.rank if plan.head == "residual" else None,
         "sides": plan.sides if features.pairs is not None else None,
+        "labels": None if features.labelled is None else dict(features.labelled),
     }
+
+
+def train_count(features: FeatureSet) -> int:
+    """Training rows of each run: those that keep their label. Raises InputError if a class would keep none."""
+    if features.labelled is None:
+        return len(features.train)
+    return labelled_count(features.labels.numpy(), features.train.numpy(), **features.labelled)
+
+
+def with_labels(features: FeatureSet, form: Record) -> FeatureSet:
+    """The features as a dataset of its own, whose runs use only some labels of the training side."""
+    return features._replace(dataset=f"{features.dataset} ({in_words(form)})", labelled=form)
+
+
+def source_of(dataset: str, labels: Mapping[str, float] | None) -> str:
+    """The name of a dataset, without how many of its labels are used."""
+    return dataset if labels is None else dataset.removesuffix(f" ({in_words(labels)})")
 
 
 def embedding_size(plan: Plan, features: FeatureSet) -> int:
@@ -198,6 +228,7 @@ def _training(plan: Plan, features: FeatureSet, loss: LossPlan) -> Record:
         "sampler": sampler,
         "samples_per_class": plan.samples_per_class if of_classes else None,
         "small_classes": plan.small_classes if of_classes else None,
+        "alpha": plan.alpha if sampler == "dirichlet" else None,
         "optimizer": plan.optimizer,
         "learning_rate": loss.learning_rate or plan.learning_rate,
         "weight_decay": plan.weight_decay,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.study import Plan
+from lossgauge.study.schedule.run_config import train_count
 from lossgauge.study.schedule.runs import Run, plan_runs
 from lossgauge.study.schedule.search import Search
 from lossgauge.types import FeatureSet, Record
@@ -89,7 +90,7 @@ class RunQueue:
         epochs = budget.epochs or self._plan.epochs
         ahead = 0
         for number, search in enumerate(self.searches):
-            rows = len(search.features.train)
+            rows = train_count(search.features)
             ahead += (search.trials - len(search.asked)) * epochs * rows
             if number not in self._tuned:
                 ahead += len(self._plan.seeds) * self._plan.epochs * rows

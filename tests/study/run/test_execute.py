@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lossgauge.data.samplers import (
+    dirichlet_batches,
     drawn_batches,
     kmeans_cells,
     m_per_class_batches,
@@ -164,7 +165,8 @@ def test_classes_are_those_that_are_trained_on():
 
 
 @pytest.mark.parametrize(
-    "sampler_name", ["random", "stratified", "stratified_kmeans", "m_per_class", "drawn"]
+    "sampler_name",
+    ["random", "stratified", "stratified_kmeans", "m_per_class", "dirichlet", "drawn"],
 )
 def test_batches_are_those_of_the_sampler_by_seed_and_epoch(sampler_name):
     features = fake_features()
@@ -182,6 +184,8 @@ def test_batches_are_those_of_the_sampler_by_seed_and_epoch(sampler_name):
                 expected = stratified_batches(rows, labels, epoch=epoch, **how)
             elif sampler_name == "drawn":
                 expected = drawn_batches(rows, labels, terms="triplet", epoch=epoch, **how)
+            elif sampler_name == "dirichlet":
+                expected = dirichlet_batches(rows, labels, alpha=1.0, epoch=epoch, **how)
             elif sampler_name == "m_per_class":
                 expected = m_per_class_batches(
                     rows, labels, samples_per_class=2, epoch=epoch, **how
