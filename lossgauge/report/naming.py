@@ -71,7 +71,10 @@ def symbol_of(loss: Loss, losses: Iterable[Loss] = ()) -> str:
     if loss._replace(tuned=False) == BASELINE:
         return "circle"
     place = _place(loss, losses)
-    return SYMBOLS[loss.name] if place is None else OWN_SYMBOLS[place % len(OWN_SYMBOLS)]
+    if place is None:
+        return SYMBOLS[loss.name]
+    # once all colours are taken, the next turn begins at another mark, so that no pair of colour and mark is there twice
+    return OWN_SYMBOLS[(place + place // len(OWN_COLORS)) % len(OWN_SYMBOLS)]
 
 
 def _place(loss: Loss, losses: Iterable[Loss]) -> int | None:

@@ -164,3 +164,9 @@ def test_each_loss_of_the_paper_has_its_own_mark_and_every_mark_has_an_outline()
     others = [symbol_of(loss, [*losses, *own]) for loss in own]
     assert len({*symbols, *others}) == 10
     assert symbol_of(losses[0]._replace(tuned=True), losses) == symbols[0]
+
+
+def test_sixteen_losses_beside_the_seven_have_their_own_colour_and_mark():
+    others = [Loss(f"my_{n:02}", f"my_{n:02}") for n in range(16)]
+    pairs = {(color_of(loss, others), symbol_of(loss, others)) for loss in others}
+    assert len(pairs) == 16
