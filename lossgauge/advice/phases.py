@@ -418,9 +418,10 @@ def code_of_loss(loss: LossPlan) -> str:
     )
 
 
-def default_folder(data: str) -> Path:
-    """Where the results go if no folder is given."""
-    return Path("lossgauge-results") / f"advise-{name_of(data)}"
+def default_folder(data: str, goal: str = "ranking") -> Path:
+    """Where the results go if no folder is given: one folder for each goal, since each has its own search and answer."""
+    of_goal = "" if goal == "ranking" else f"-{goal}"
+    return Path("lossgauge-results") / f"advise-{name_of(data)}{of_goal}"
 
 
 def name_of(data: str) -> str:

@@ -192,14 +192,19 @@ def _kept(folder: Path, question: Question) -> Record | None:
 
 
 def check_folder(folder: Path, question: Question) -> None:
-    """InputError if the folder has the answer about other data, which would be overwritten."""
+    """InputError if the folder has the answer about other data, or for another goal, which would be overwritten."""
     try:
-        asked = read_json(folder / "schedule.json")["question"]["data"]
-    except (CacheError, OSError, KeyError, TypeError):
+        asked = read_json(folder / "schedule.json")["question"]
+        data, goal = asked["data"], asked.get("goal", question.goal)
+    except (CacheError, OSError, KeyError, TypeError, AttributeError):
         return
-    if isinstance(asked, str) and _place(asked) != _place(question.data):
+    if isinstance(data, str) and _place(data) != _place(question.data):
         raise InputError(
-            f"{folder} has the answer about {asked}, not about {question.data}; give another folder with --out"
+            f"{folder} has the answer about {data}, not about {question.data}; give another folder with --out"
+        )
+    if goal != question.goal:
+        raise InputError(
+            f"{folder} has the answer for the goal {goal}, not for {question.goal}; give another folder with --out"
         )
 
 

@@ -56,7 +56,9 @@ def advise(
     ] = "efficientnet-lite0",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results. Default: lossgauge-results/advise-NAME."),
+        typer.Option(
+            help="Folder for the results. Default: lossgauge-results/advise-NAME, with -GOAL for a goal other than ranking."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     dry_run: Annotated[
@@ -85,7 +87,7 @@ def advise(
 
     question = Question(data, cast(Any, goal), minutes, backbone)
     check_question(question)
-    folder = out or default_folder(data)
+    folder = out or default_folder(data, goal)
     with stopping.orderly():
         if dry_run:
             with show_progress(quiet=quiet) as progress:

@@ -108,7 +108,10 @@ def _named(asked: str, runs: Mapping[str, tuple[Loss, object]]) -> str:
         raise InputError(
             f"the study has {len(titles)} losses with the name {ours}; name one of them with --loss: {'; '.join(titles)}"
         )
-    raise InputError(f"the study has no finished run of the loss {asked!r}{nearest(asked, runs)}")
+    trained = [title for title, (loss, _) in runs.items() if loss != BASELINE]
+    raise InputError(
+        f"the study has no finished run of the loss {asked!r}{nearest(asked, trained)}"
+    )
 
 
 def _rule(view: StudyView, rows: Sequence[Record]) -> _Rule:

@@ -121,7 +121,7 @@ def advise(
     `data` is `folder:PATH`, `embeddings:PATH`, the path of a manifest, or the name of a dataset. `goal` is `ranking` (MAP@R),
     `top1` (R@1), `diversity` (variance inside classes, among losses whose MAP@R is equivalent to the best) or `speed` (few
     epochs). `backbone` is for images. The answer prints as text; `plain` is a dict, `run` the run with the head, `settings` those of the loss. Results go
-    to `out`, by default lossgauge-results/advise-NAME; the same call continues what was interrupted. Raises a LossgaugeError for a wrong
+    to `out`, by default lossgauge-results/advise-NAME (advise-NAME-GOAL for another goal than ranking); the same call continues what was interrupted. Raises a LossgaugeError for a wrong
     argument, and for data with which nothing can be compared.
     """
     from lossgauge.advice.phases import advise as answer
@@ -133,7 +133,7 @@ def advise(
     _shown(progress)
     return answer(
         Question(data, goal, minutes, backbone),
-        default_folder(data) if out is None else Path(out),
+        default_folder(data, goal) if out is None else Path(out),
         show=lambda: _shown(progress),
         jobs=jobs,
         download=download,

@@ -13,7 +13,7 @@ from PIL import Image
 
 import lossgauge as lg
 from lossgauge.advice.clock import Clock, Deadline, OutOfTime
-from lossgauge.advice.phases import advise, name_of
+from lossgauge.advice.phases import advise, default_folder, name_of
 from lossgauge.advice.preparation import check_folder
 from lossgauge.advice.question import Question
 from lossgauge.errors import CacheError, DataError, InputError, LossgaugeError
@@ -261,9 +261,18 @@ def test_a_folder_with_the_answer_about_other_data_is_not_overwritten(tmp_path):
         f"not about {other}; give another folder with --out",
     )
     assert (folder / "schedule.json").read_bytes() == before
-    same = question._replace(data=f"embeddings:{tmp_path}/./vectors.npz", goal="top1")
+    same = question._replace(data=f"embeddings:{tmp_path}/./vectors.npz", minutes=3.0)
     check_folder(folder, same)
     check_folder(tmp_path / "new", same)
+    top1 = question._replace(goal="top1")
+    with pytest.raises(InputError, match="the answer for the goal ranking, not for top1; give"):
+        check_folder(folder, top1)
+    check_folder(tmp_path / "new", top1)
+
+
+def test_each_goal_has_a_folder_of_its_own():
+    assert default_folder("folder:data/photos").name == "advise-photos"
+    assert default_folder("folder:data/photos", "top1").name == "advise-photos-top1"
 
 
 def test_study_files_are_called_after_their_data():

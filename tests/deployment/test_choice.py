@@ -81,6 +81,13 @@ def test_what_is_asked_for_is_taken_also_by_another_name():
     assert choose(view, loss="ccl").seed == 4
 
 
+def test_the_untrained_head_is_never_suggested():
+    made = make_results(("digits",), ("triplet",), (4,))
+    with pytest.raises(InputError) as raised:
+        choose(StudyView(made._replace(plan={**made.plan, **PLAN})), loss="untrainet")
+    assert "untrained" not in str(raised.value)
+
+
 def test_tuned_losses_take_part_by_their_title():
     made = make_results(("digits",), ("triplet", "scl"), (0, 1), tuned=True)
     rows = [{**r, "map_at_r": 0.9 if r["loss"] == "scl(tuned)" else 0.2} for r in made.summaries]
