@@ -386,7 +386,9 @@ def _answer(
         seconds=clock.elapsed,
     )
     asked = f"{question.data}, for {ASKED[question.goal]}"
-    Store(folder / "study").write_answer(asked, advice.plain["sentences"])
+    Store(folder / "study").write_answer(
+        asked, advice.plain["sentences"], loss=advice.run.loss, seed=advice.run.seed
+    )
     write_page(read_study(folder / "study"), page)
     write_json(folder / "advice.json", advice.plain)
     return advice

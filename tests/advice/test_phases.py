@@ -16,6 +16,7 @@ from lossgauge.advice.clock import Clock, Deadline, OutOfTime
 from lossgauge.advice.phases import advise, default_folder, name_of
 from lossgauge.advice.preparation import check_folder
 from lossgauge.advice.question import Question
+from lossgauge.deployment.choice import choose
 from lossgauge.errors import CacheError, DataError, InputError, LossgaugeError
 from lossgauge.files import write_json
 from lossgauge.plan.yaml_file import load_plan
@@ -107,6 +108,8 @@ def test_its_study_file_and_its_run_are_those_of_the_answer(answered):
     summary = read_study(folder / "study").runs("embeddings:vectors.npz", _loss(folder, advice))
     assert advice.run.folder.endswith(str(summary[advice.run.seed]["run"]))
     exec(advice.code, {"lg": lg})
+    choice = choose(read_study(folder / "study"))
+    assert (choice.loss, choice.seed) == (advice.run.loss, advice.run.seed)
 
 
 def _loss(folder, advice):
