@@ -200,10 +200,12 @@ def _changes(of: Outcome) -> Iterator[str]:
     for goal, other in compared.items():
         doubt = "" if other.is_clear else ", not clearly"
         if other.best != found.best:
-            yield f"Another goal: for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
+            yield f"Among these finalists, for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
     if compared and all(other.best == found.best for other in compared.values()):
         goals = f"goal{'s' * (len(compared) > 1)} {' and '.join(compared)}"
-        yield f"Not another goal: the {goals} would give {found.best.name}, too."
+        yield f"Among these finalists, the {goals} would give {found.best.name}, too."
+    if compared:
+        yield "They were chosen for this goal: a search with another --goal has its own."
     if of.prepared.sampled:
         yield f"All {of.prepared.rows:,} rows instead of a sample: give more minutes."
     yield "Another backbone, or training it too, may change the order of the losses."

@@ -83,6 +83,17 @@ def test_a_clear_winner_is_named_with_its_interval_and_its_runner_up():
     assert "it is scl" in words["What would change this"]
 
 
+def test_another_goal_is_judged_among_these_finalists_only():
+    some = told()["What would change this"]
+    assert "Among these finalists, for the fewest epochs" in some
+    fast = {**dict.fromkeys(CLEAR, CURVES["ccl"]), "triplet": CURVES["triplet"]}
+    same = told(curves=fast)["What would change this"]
+    assert "Among these finalists, the goal top1 would give triplet, too." in same
+    for words in (some, same):
+        assert "They were chosen for this goal" in words
+        assert "nother goal:" not in words
+
+
 def test_what_cannot_be_told_is_said_and_what_would_tell():
     words = told(CLOSE)
     assert "cannot be told" in words["Loss"]
