@@ -54,6 +54,8 @@ def advise(
             help="For images: as in `lossgauge features`.", autocompletion=completes(*BACKBONES)
         ),
     ] = "efficientnet-lite0",
+    embeddings_name: EmbeddingsName = "embeddings",
+    labels_name: LabelsName = "labels",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -85,7 +87,7 @@ def advise(
         from lossgauge.advice.words import forecast_lines
         from lossgauge.study.progress_bars import show_progress
 
-    question = Question(data, cast(Any, goal), minutes, backbone)
+    question = Question(data, cast(Any, goal), minutes, backbone, embeddings_name, labels_name)
     check_question(question)
     folder = out or default_folder(data, goal)
     with stopping.orderly():

@@ -270,6 +270,8 @@ def test_a_folder_with_the_answer_about_other_data_is_not_overwritten(tmp_path):
     top1 = question._replace(goal="top1")
     with pytest.raises(InputError, match="the answer for the goal ranking, not for top1; give"):
         check_folder(folder, top1)
+    with pytest.raises(InputError, match=r"about embeddings and labels of .*not about .* and sku;"):
+        check_folder(folder, question._replace(labels_name="sku"))
     check_folder(tmp_path / "new", top1)
 
 
@@ -303,6 +305,17 @@ def test_a_dry_run_writes_nothing(tmp_path, monkeypatch):
     assert "180 training and 180 test rows, given split" in done.stdout
     assert "7 losses ×" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["vectors.npz"]
+
+
+def test_a_table_with_other_names_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = np.load(write_vectors(tmp_path / "vectors.npz"))
+    renamed = {"labels": "sku", "embeddings": "vector"}
+    np.savez(tmp_path / "x.npz", **{renamed.get(key, key): made[key] for key in made})
+    names = ("--embeddings-name", "vector", "--labels-name", "sku")
+    done = run_cli("advise", "embeddings:x.npz", "--dry-run", *names)
+    assert done.returncode == 0, done.stderr
+    assert "180 training and 180 test rows" in done.stdout
 
 
 def test_a_dry_run_of_a_folder_tries_a_few_images_and_extracts_nothing(tmp_path, monkeypatch):
