@@ -240,6 +240,6 @@ class Results(NamedTuple):
     waiting: Sequence[Record] = ()
     """The run columns of planned runs that have neither finished nor failed."""
     answer: Record | None = None
-    """The answer of `lossgauge advise` in the study of its finalists: `asked`, and `sentences` of a `topic` and a `text`."""
+    """The answer of `lossgauge advise` in the study of its finalists: `asked`, `sentences` of a `topic` and a `text`, and the `loss` and `seed` to take."""
     expected: int | None = None
     """Number of runs of the whole study, including runs that a search has not chosen yet; None if unknown."""

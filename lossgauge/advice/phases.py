@@ -32,7 +32,7 @@ from lossgauge.advice.verdict import other_goals, training, verdict
 from lossgauge.advice.words import ASKED, RULES, Outcome, sentences, settings_in_words
 from lossgauge.errors import DataError, InputError, StudyError
 from lossgauge.files import atomic_file, write_json
-from lossgauge.plan.loss import BATCH_SIZE, LEARNING_RATE, TRAINING, LossPlan
+from lossgauge.plan.loss import BATCH_SIZE, LEARNING_RATE, SAMPLER, TRAINING, LossPlan
 from lossgauge.plan.study import Plan
 from lossgauge.report.output import write_page
 from lossgauge.results.columns import COLUMNS
@@ -238,11 +238,12 @@ def _learning_curve(
     if found is None:
         return None
     winner = next(loss for loss in plan.losses if loss.title == found.best.base)
-    own = plan.model_copy(update={"seeds": list(range(SEEDS))})
+    seeded = plan.model_copy(update={"seeds": list(range(SEEDS))})
     deadline = clock.after(CURVE)
     values: list[dict[int, float | None]] = []
     rows: list[int] = []
     missing: list[str] = []
+    by_classes = has_unseen_classes(prepared.features)
     for share in SHARES:
         features = with_less_training(prepared.features, share)
         place = folder / "curve" / f"{share:.0%}".replace("%", "-percent")
@@ -250,7 +251,7 @@ def _learning_curve(
         values.append({})
         why = ""
         try:
-            own = own.model_copy(update={"losses": [fitting(winner, features, plan)]})
+            own = fitting(seeded, winner, features)
             if not _failed(place, own.losses[0]):  # the same data would fail again
                 do_runs(
                     RunQueue(own, [features]),
@@ -268,8 +269,10 @@ def _learning_curve(
                 why = _failed(place, own.losses[0]) or "no run has a result"
         except OutOfTime:
             why = "there was no time left"
-        except DataError as error:
-            why = str(error)
+        except (
+            DataError
+        ):  # no slice can be cut: what the error would advise is about the whole of the data
+            why = too_few(features, prepared.features, by_classes=by_classes)
         if why:
             missing.append(f"{IN_WORDS[share]}: {why}")
     values.append(view.values(dataset, found.best, question.metric))
@@ -277,7 +280,7 @@ def _learning_curve(
     return curve_from(
         values,
         rows,
-        by_classes=has_unseen_classes(prepared.features),
+        by_classes=by_classes,
         missing="; ".join(missing),
     )
 
@@ -289,16 +292,33 @@ def _failed(place: Path, loss: LossPlan) -> str:
     part = read_study(place)
     failures = [row for row in part.results.failures if row["base"] == loss.title]
     done = any(row["base"] == loss.title for row in part.results.summaries)
-    return "" if done or len(failures) < SEEDS else str(failures[0]["error"])
+    return "" if done or len(failures) < SEEDS else f"all runs failed: {failures[0]['error']}"
 
 
-def fitting(loss: LossPlan, features: FeatureSet, plan: Plan) -> LossPlan:
-    """The loss with smaller M-per-class batches, if the training rows have too few classes for its own."""
+def too_few(part: FeatureSet, whole: FeatureSet, *, by_classes: bool) -> str:
+    """Why a part of the training side has no validation slice, with its size."""
+    if by_classes:
+        classes, of = (len(side.labels[side.train].unique()) for side in (part, whole))
+        return f"too few classes ({classes:,} of {of:,})"
+    return f"too few rows per class ({len(part.train):,} of {len(whole.train):,} rows)"
+
+
+def fitting(plan: Plan, loss: LossPlan, features: FeatureSet) -> Plan:
+    """The study of this loss, with M-per-class batches that the training rows can fill: fewer rows of a class, then fewer
+    classes; with fewer than two classes of two rows, random batches. Raises DataError if no slice can be cut."""
+    labels = training_labels(features, plan.validation_share)
     if loss.sampler != "m_per_class" or loss.batch_size is None:
-        return loss
-    sizes = training_labels(features, plan.validation_share).unique(return_counts=True)[1]
-    most = int((sizes >= plan.samples_per_class).sum()) * plan.samples_per_class
-    return loss.at({BATCH_SIZE: min(loss.batch_size, max(most, plan.samples_per_class))})
+        return plan.model_copy(update={"losses": [loss]})
+    sizes = labels.unique(return_counts=True)[1]
+    for several in sorted({plan.samples_per_class, 2}, reverse=True):
+        classes = int((sizes >= several).sum())
+        if classes >= 2:
+            of_size = loss.at({BATCH_SIZE: min(loss.batch_size, classes * several)})
+            update: dict[str, object] = {"losses": [of_size]}
+            if several != plan.samples_per_class:
+                update |= {"sampler": "m_per_class", "samples_per_class": several}
+            return plan.model_copy(update=update)
+    return plan.model_copy(update={"losses": [loss.at({SAMPLER: "random"})]})
 
 
 def curve_from(
@@ -386,7 +406,9 @@ def _answer(
         seconds=clock.elapsed,
     )
     asked = f"{question.data}, for {ASKED[question.goal]}"
-    Store(folder / "study").write_answer(asked, advice.plain["sentences"])
+    Store(folder / "study").write_answer(
+        asked, advice.plain["sentences"], loss=advice.run.loss, seed=advice.run.seed
+    )
     write_page(read_study(folder / "study"), page)
     write_json(folder / "advice.json", advice.plain)
     return advice
@@ -418,9 +440,10 @@ def code_of_loss(loss: LossPlan) -> str:
     )
 
 
-def default_folder(data: str) -> Path:
-    """Where the results go if no folder is given."""
-    return Path("lossgauge-results") / f"advise-{name_of(data)}"
+def default_folder(data: str, goal: str = "ranking") -> Path:
+    """Where the results go if no folder is given: one folder for each goal, since each has its own search and answer."""
+    of_goal = "" if goal == "ranking" else f"-{goal}"
+    return Path("lossgauge-results") / f"advise-{name_of(data)}{of_goal}"
 
 
 def name_of(data: str) -> str:

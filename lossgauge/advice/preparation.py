@@ -188,18 +188,33 @@ def _kept(folder: Path, question: Question) -> Record | None:
         record = read_json(path)
     except CacheError:
         return None
-    return record if record.get("question") == question._asdict() else None
+    asked = record.get("question")
+    # an answer of an older version lacks the newer parts of a question
+    known = {**question._field_defaults, **asked} if isinstance(asked, dict) else None
+    return record if known == question._asdict() else None
 
 
 def check_folder(folder: Path, question: Question) -> None:
-    """InputError if the folder has the answer about other data, which would be overwritten."""
+    """InputError if the folder has the answer about other data, or for another goal, which would be overwritten."""
     try:
-        asked = read_json(folder / "schedule.json")["question"]["data"]
-    except (CacheError, OSError, KeyError, TypeError):
+        asked = read_json(folder / "schedule.json")["question"]
+        data, goal = asked["data"], asked.get("goal", question.goal)
+    except (CacheError, OSError, KeyError, TypeError, AttributeError):
         return
-    if isinstance(asked, str) and _place(asked) != _place(question.data):
+    if isinstance(data, str) and _place(data) != _place(question.data):
         raise InputError(
-            f"{folder} has the answer about {asked}, not about {question.data}; give another folder with --out"
+            f"{folder} has the answer about {data}, not about {question.data}; give another folder with --out"
+        )
+    usual = Question("")
+    columns = [asked.get(key, getattr(usual, key)) for key in ("embeddings_name", "labels_name")]
+    if columns != [question.embeddings_name, question.labels_name]:
+        raise InputError(
+            f"{folder} has the answer about {' and '.join(map(str, columns))} of {data}, not about {question.embeddings_name} and "
+            f"{question.labels_name}; give another folder with --out"
+        )
+    if goal != question.goal:
+        raise InputError(
+            f"{folder} has the answer for the goal {goal}, not for {question.goal}; give another folder with --out"
         )
 
 

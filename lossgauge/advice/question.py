@@ -12,7 +12,7 @@ from torch import Tensor
 from lossgauge.advice.candidates import samples_per_class
 from lossgauge.data import DATASETS, needs_backbone
 from lossgauge.data.splits import validation_slice
-from lossgauge.errors import DataError, InputError, nearest
+from lossgauge.errors import DataError, InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.study import Plan
@@ -47,6 +47,20 @@ class Question(NamedTuple):
     minutes: float = 10.0
     backbone: str = "efficientnet-lite0"
     """For images."""
+    embeddings_name: str = "embeddings"
+    """For `embeddings:PATH`: the array or column with the embeddings."""
+    labels_name: str = "labels"
+    """For `embeddings:PATH`: the array or column with the labels."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of arrays or columns that are not the usual ones, as a study's keys."""
+        keys = ("embeddings_name", "labels_name")
+        return {
+            key: self._asdict()[key]
+            for key in keys
+            if self._asdict()[key] != self._field_defaults[key]
+        }
 
     @property
     def metric(self) -> str:
@@ -57,9 +71,7 @@ class Question(NamedTuple):
 def check_question(question: Question) -> None:
     """InputError for a goal or a number of minutes that is not possible, or a path without its kind of data."""
     if question.goal not in GOALS:
-        raise InputError(
-            f"goal must be {', '.join(GOALS)}, got {question.goal!r}{nearest(question.goal, GOALS)}"
-        )
+        raise InputError(f"goal must be {', '.join(GOALS)}, got {question.goal!r}")
     minutes = question.minutes
     is_number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
     if not is_number or not LEAST_MINUTES <= minutes <= MOST_MINUTES:
@@ -68,6 +80,14 @@ def check_question(question: Question) -> None:
             "writing the page take 10 to 20 seconds alone; 2 minutes are enough for a small dataset"
         )
     data = question.data
+    if question.names and not data.startswith("embeddings:"):
+        raise InputError(
+            f"{' and '.join(question.names)} name arrays or columns of embeddings:PATH, got the data {data!r}"
+        )
+    if not all(isinstance(name, str) and name for name in question.names.values()):
+        raise InputError(
+            f"embeddings_name and labels_name must be text, got {', '.join(map(repr, question.names.values()))}"
+        )
     if not data or ":" in as_dataset(data) or data in DATASETS:
         return
     if Path(data).is_dir():
@@ -109,6 +129,7 @@ def base_plan(
         "epochs": epochs,
         "batch_size": 64,
         "learning_rate": 0.001,
+        **question.names,
     }
     if fit is not None:
         keys |= {

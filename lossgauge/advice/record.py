@@ -85,7 +85,12 @@ class Advice:
         if self.train not in ("keep", "equivalent"):
             return
         plan = yaml.safe_load(self.yaml)
-        command = ("lossgauge", "embed", *plan["datasets"], "--frozen", "--head", "head")
+        command = ["lossgauge", "embed", *plan["datasets"], "--frozen", "--head", "head"]
+        for key, option in (
+            ("embeddings_name", "--embeddings-name"),
+            ("labels_name", "--labels-name"),
+        ):
+            command += [option, plan[key]] if key in plan else []
         yield f"or the frozen features, minus the mean that head/ has: {shlex.join([*command, '--out', 'frozen.npz'])}"
 
     def __str__(self) -> str:

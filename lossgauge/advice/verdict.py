@@ -192,8 +192,11 @@ def _soonest(view: StudyView, dataset: str) -> Verdict | None:
     """By the epochs until the validation slice has 95 % of what the best loss has there in the end."""
     column = "validation_map_at_r"
     curves: dict[Loss, dict[int, list[Record]]] = {}
+    settled = view.settled_seeds(dataset)
     for loss in view.complete(dataset, view.losses, "map_at_r"):
         for row in view.epochs(dataset, loss):
+            if int(row["seed"]) not in settled:  # after a stop, a loss may have more
+                continue
             curves.setdefault(loss, {}).setdefault(int(row["seed"]), []).append(row)
     finals = {loss: _final_mean(of_seeds, column) for loss, of_seeds in curves.items()}
     best_final = max((value for value in finals.values() if value is not None), default=None)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from jaxtyping import Int
+from torch import Tensor
+
 from lossgauge.advice.halving import Score
 from lossgauge.advice.learning_curve import IN_WORDS, Curve
 from lossgauge.advice.preparation import Prepared
@@ -16,6 +19,7 @@ from lossgauge.plan.study import Plan
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import Loss
+from lossgauge.stats.decisions import ONE_SEED
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted, rounded, shown, shown_interval
 
@@ -106,6 +110,8 @@ def _train(of: Outcome) -> str:
     why = found.difference.why_none or (
         "the interval contains 0"
         if not found.difference.excludes_zero
+        else ONE_SEED
+        if not found.family
         else f"the interval contains 0 after the correction for {counted(found.family, 'comparison')}"
     )
     return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {numbers} Until more is known, the frozen features cost nothing."
@@ -200,10 +206,12 @@ def _changes(of: Outcome) -> Iterator[str]:
     for goal, other in compared.items():
         doubt = "" if other.is_clear else ", not clearly"
         if other.best != found.best:
-            yield f"Another goal: for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
+            yield f"Among these finalists, for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
     if compared and all(other.best == found.best for other in compared.values()):
         goals = f"goal{'s' * (len(compared) > 1)} {' and '.join(compared)}"
-        yield f"Not another goal: the {goals} would give {found.best.name}, too."
+        yield f"Among these finalists, the {goals} would give {found.best.name}, too."
+    if compared:
+        yield "They were chosen for this goal: a search with another --goal has its own."
     if of.prepared.sampled:
         yield f"All {of.prepared.rows:,} rows instead of a sample: give more minutes."
     yield "Another backbone, or training it too, may change the order of the losses."
@@ -297,15 +305,24 @@ def _scope(of: Outcome) -> str:
     labels = slice_labels(features, of.plan.validation_share)
     few = ""
     if len(labels) < FEW_ROWS:
-        step = rounded(100 / len(labels), 1)
         few = (
-            f" The slice has {counted(len(labels), 'row')} of {len(labels.unique())} classes: its R@1 moves in steps of {step} points, so "
+            f" The slice has {counted(len(labels), 'row')} of {len(labels.unique())} classes: {_steps(labels, of.question.metric)}, so "
             "what it picked may be chance."
         )
     return (
         f"This is about a linear head on frozen features ({features.backbone}), tested on {split}. The epoch of each run was picked on "
         f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on.{few}"
     )
+
+
+def _steps(labels: Int[Tensor, " slice"], column: str) -> str:
+    """How coarse the measure of the goal is on a slice: by how much one row changes it."""
+    title, step = COLUMNS[column].title, rounded(100 / len(labels), 1)
+    if column == "recall_at_1":
+        return f"its {title} moves in steps of {step} points"
+    if int(labels.unique(return_counts=True)[1].max()) == 2:
+        return f"with two rows of a class, its {title} is R@1 and moves in steps of {step} points"
+    return f"one row moves its {title} by up to {step} points"
 
 
 def _retrieval(of: Outcome) -> str:
@@ -329,9 +346,9 @@ def _difference(found: Verdict, loss: Loss, *, turned: bool = False) -> str:
     of = of.turned if turned else of
     if COLUMN[found.goal] in ("map_at_r", "recall_at_1"):
         return f"{in_points(of)} points"
-    half = "" if of.half_width is None else f" ± {rounded(of.half_width, 3)}"
-    unit = " epochs" if found.goal == "speed" else ""
-    return f"{rounded(of.mean, 3, signed=True)}{half}{unit}"
+    digits, unit = (1, " epochs") if found.goal == "speed" else (3, "")
+    half = "" if of.half_width is None else f" ± {rounded(of.half_width, digits)}"
+    return f"{rounded(of.mean, digits, signed=True)}{half}{unit}"
 
 
 def _doubt(found: Verdict, loss: Loss) -> str:
@@ -340,6 +357,8 @@ def _doubt(found: Verdict, loss: Loss) -> str:
         return ""
     if not found.differences[loss].excludes_zero:
         return ""
+    if not found.decisions[loss].family:  # nothing was corrected: one seed
+        return f", {found.decisions[loss].reason}"
     family = counted(found.decisions[loss].family, "comparison")
     return f", not clear after the correction for {family}"
 

@@ -54,9 +54,13 @@ def advise(
             help="For images: as in `lossgauge features`.", autocompletion=completes(*BACKBONES)
         ),
     ] = "efficientnet-lite0",
+    embeddings_name: EmbeddingsName = "embeddings",
+    labels_name: LabelsName = "labels",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results. Default: lossgauge-results/advise-NAME."),
+        typer.Option(
+            help="Folder for the results. Default: lossgauge-results/advise-NAME, with -GOAL for a goal other than ranking."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     dry_run: Annotated[
@@ -83,9 +87,9 @@ def advise(
         from lossgauge.advice.words import forecast_lines
         from lossgauge.study.progress_bars import show_progress
 
-    question = Question(data, cast(Any, goal), minutes, backbone)
+    question = Question(data, cast(Any, goal), minutes, backbone, embeddings_name, labels_name)
     check_question(question)
-    folder = out or default_folder(data)
+    folder = out or default_folder(data, goal)
     with stopping.orderly():
         if dry_run:
             with show_progress(quiet=quiet) as progress:

@@ -40,8 +40,9 @@ def choose(
 ) -> Choice:
     """The run of this dataset, loss and seed; what is not given is chosen.
 
-    The loss with the highest mean over seeds of the study's selection metric: on the validation slice where the study
-    has one, else on the test side, as the answer of the report. The seed with the highest value on the slice, else the first:
+    In the study of `lossgauge advise`, the loss of its answer, and of this loss the run that stands for the answer. Else the loss
+    with the highest mean over seeds of the study's selection metric: on the validation slice where the study has one, else on
+    the test side, as the answer of the report. The seed with the highest value on the slice, else the first:
     the best test score of several seeds would promise too much. Raises InputError for a name that the study does not
     have, StudyError if no run has finished.
     """
@@ -56,15 +57,22 @@ def choose(
             f"no run on {dataset} has finished; `lossgauge status FOLDER` shows what is left to do"
         )
     rule = _rule(view, [row for _, rows in runs.values() for row in rows.values()])
+    advised, advised_seed = _advised(view, runs)
     reasons = []
-    if loss is None:
+    if loss is None and advised is not None:
+        loss = advised
+        reasons.append(f"{loss} is the loss of the advice")
+    elif loss is None:
         loss, reason = _best_loss(view, dataset, runs, rule)
         reasons.append(reason)
     else:
         loss = _named(loss, runs)
         reasons.append(f"{loss} as asked")
     rows = runs[loss][1]
-    if seed is None:
+    if seed is None and loss == advised and advised_seed is not None and advised_seed in rows:
+        seed = advised_seed
+        reasons.append(f"seed {seed} is the run of the advice")
+    elif seed is None:
         seed, reason = _best_seed(rows, rule)
         reasons.append(reason)
     elif seed not in rows:
@@ -75,6 +83,17 @@ def choose(
     else:
         reasons.append(f"seed {seed} as asked")
     return Choice(dataset, loss, seed, rows[seed], "; ".join(reasons))
+
+
+def _advised(
+    view: StudyView, runs: Mapping[str, tuple[Loss, object]]
+) -> tuple[str | None, int | None]:
+    """The loss, as tables show it, and the seed of the answer of `lossgauge advise`; None where it has none."""
+    answer = view.results.answer or {}
+    for title, (loss, _) in runs.items():
+        if loss.base == answer.get("loss") and not loss.tuned:
+            return title, answer.get("seed")
+    return None, None
 
 
 def _dataset(view: StudyView, name: str | None) -> str:
@@ -108,7 +127,10 @@ def _named(asked: str, runs: Mapping[str, tuple[Loss, object]]) -> str:
         raise InputError(
             f"the study has {len(titles)} losses with the name {ours}; name one of them with --loss: {'; '.join(titles)}"
         )
-    raise InputError(f"the study has no finished run of the loss {asked!r}{nearest(asked, runs)}")
+    trained = [title for title, (loss, _) in runs.items() if loss != BASELINE]
+    raise InputError(
+        f"the study has no finished run of the loss {asked!r}{nearest(asked, trained)}"
+    )
 
 
 def _rule(view: StudyView, rows: Sequence[Record]) -> _Rule:

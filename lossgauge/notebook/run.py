@@ -111,6 +111,8 @@ def advise(
     goal: Goal = "ranking",
     minutes: float = 10.0,
     backbone: str = "efficientnet-lite0",
+    embeddings_name: str = "embeddings",
+    labels_name: str = "labels",
     out: str | Path | None = None,
     jobs: int | None = None,
     download: bool = False,
@@ -120,8 +122,8 @@ def advise(
 
     `data` is `folder:PATH`, `embeddings:PATH`, the path of a manifest, or the name of a dataset. `goal` is `ranking` (MAP@R),
     `top1` (R@1), `diversity` (variance inside classes, among losses whose MAP@R is equivalent to the best) or `speed` (few
-    epochs). `backbone` is for images. The answer prints as text; `plain` is a dict, `run` the run with the head, `settings` those of the loss. Results go
-    to `out`, by default lossgauge-results/advise-NAME; the same call continues what was interrupted. Raises a LossgaugeError for a wrong
+    epochs). `backbone` is for images, `embeddings_name` and `labels_name` for the arrays or columns of embeddings. The answer prints as text; `plain` is a dict, `run` the run with the head, `settings` those of the loss. Results go
+    to `out`, by default lossgauge-results/advise-NAME (advise-NAME-GOAL for another goal than ranking); the same call continues what was interrupted. Raises a LossgaugeError for a wrong
     argument, and for data with which nothing can be compared.
     """
     from lossgauge.advice.phases import advise as answer
@@ -132,8 +134,8 @@ def advise(
         raise InputError(f"data must be text such as folder:photos or digits, got {data!r}")
     _shown(progress)
     return answer(
-        Question(data, goal, minutes, backbone),
-        default_folder(data) if out is None else Path(out),
+        Question(data, goal, minutes, backbone, embeddings_name, labels_name),
+        default_folder(data, goal) if out is None else Path(out),
         show=lambda: _shown(progress),
         jobs=jobs,
         download=download,

@@ -180,6 +180,10 @@ class AnswerRecord(Model):
     asked: str
     """The question in words: the data and the goal."""
     sentences: list[AnswerPart]
+    loss: str | None = None
+    """The loss to take, as runs name it in `base`; None in an answer of an older version."""
+    seed: Count | None = None
+    """Of the run that stands for the answer."""
 
 
 class Failure(Flat):

@@ -188,9 +188,14 @@ class Store:
             record = {**record, FROZEN_QUERIES: fingerprint(target)}
         write_json(self.layout.dataset(name), record)
 
-    def write_answer(self, asked: str, sentences: Sequence[Record]) -> None:
-        """Store the answer of `lossgauge advise`, which the page repeats: for each sentence its `topic` and its `text`."""
-        write_json(self.layout.answer, {"asked": asked, "sentences": list(sentences)})
+    def write_answer(
+        self, asked: str, sentences: Sequence[Record], *, loss: str, seed: int
+    ) -> None:
+        """Store the answer of `lossgauge advise`, which the page repeats: for each sentence its `topic` and its `text`; and
+        the run that stands for it, whose head `lossgauge head` takes.
+        """
+        record = {"asked": asked, "sentences": list(sentences), "loss": loss, "seed": seed}
+        write_json(self.layout.answer, record)
 
     def has_dataset(self, name: str, record: Record) -> bool:
         """Whether the stored record of a dataset contains everything in `record`."""

@@ -8,9 +8,13 @@ import torch
 
 from lossgauge.advice import phases
 from lossgauge.advice.learning_curve import Curve, Point, with_less_training
-from lossgauge.advice.phases import curve_from
+from lossgauge.advice.phases import curve_from, fitting, too_few
+from lossgauge.advice.question import Fit, Question, base_plan
+from lossgauge.data.samplers import m_per_class_batches
+from lossgauge.errors import DataError
 from lossgauge.files import write_json
 from lossgauge.plan.loss import LossPlan
+from lossgauge.plan.yaml_file import load_plan
 from lossgauge.stats.intervals import interval
 from lossgauge.types import FeatureSet
 
@@ -93,7 +97,47 @@ def test_a_part_that_failed_is_not_done_again(tmp_path, monkeypatch):
     loss = LossPlan(name="triplet")
     assert phases._failed(tmp_path, loss) == ""  # nothing was tried
     write_json(tmp_path / "study.json", {})
-    assert phases._failed(tmp_path, loss) == "broken 0"
+    assert phases._failed(tmp_path, loss) == "all runs failed: broken 0"
     assert phases._failed(tmp_path, LossPlan(name="scl")) == ""
     results.summaries.append({"base": "triplet"})
     assert phases._failed(tmp_path, loss) == ""
+
+
+def balanced(classes, rows):
+    """So many rows of each class in training, and two in test."""
+    count = classes * rows
+    return features([*range(classes)] * (rows + 2), range(count), range(count, count + 2 * classes))
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows", "expected"),
+    [
+        (8, 5, ("m_per_class", 4, 32)),
+        (6, 5, ("m_per_class", 4, 24)),  # too few classes for a batch of 32
+        (8, 4, ("m_per_class", 2, 16)),  # three rows of each class are trained on
+        (8, 2, ("random", 4, 32)),  # one
+    ],
+)
+def test_a_part_is_trained_with_batches_that_it_can_fill(monkeypatch, classes, rows, expected):
+    part = balanced(classes, rows)
+    rest = part.labels[: (rows - 1) * classes]
+    monkeypatch.setattr(phases, "training_labels", lambda features, share: rest)
+    plan = base_plan(Question("digits"), epochs=3, fit=Fit())
+    loss = LossPlan(name="triplet", settings={"sampler": "m_per_class", "batch_size": 32})
+    fitted = fitting(plan, loss, part)
+    (own,) = fitted.losses
+    assert (own.sampler, fitted.samples_per_class, own.batch_size) == expected
+    if own.sampler == "m_per_class":
+        sizes = {"batch_size": own.batch_size, "samples_per_class": fitted.samples_per_class}
+        assert m_per_class_batches(torch.arange(len(rest)), rest, **sizes, seed=0, epoch=1)
+    assert load_plan(fitted.model_dump(mode="json", exclude_unset=True)) == fitted
+
+
+def test_a_part_without_a_slice_has_one_short_reason():
+    whole = balanced(8, 10)
+    part = with_less_training(whole, 0.2)
+    plan = base_plan(Question("digits"), epochs=3, fit=Fit())
+    with pytest.raises(DataError):
+        fitting(plan, LossPlan(name="triplet"), part)
+    assert too_few(part, whole, by_classes=False) == "too few rows per class (16 of 80 rows)"
+    assert too_few(part, whole, by_classes=True) == "too few classes (8 of 8)"

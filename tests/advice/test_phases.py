@@ -13,9 +13,10 @@ from PIL import Image
 
 import lossgauge as lg
 from lossgauge.advice.clock import Clock, Deadline, OutOfTime
-from lossgauge.advice.phases import advise, name_of
+from lossgauge.advice.phases import advise, default_folder, name_of
 from lossgauge.advice.preparation import check_folder
 from lossgauge.advice.question import Question
+from lossgauge.deployment.choice import choose
 from lossgauge.errors import CacheError, DataError, InputError, LossgaugeError
 from lossgauge.files import write_json
 from lossgauge.plan.yaml_file import load_plan
@@ -107,6 +108,8 @@ def test_its_study_file_and_its_run_are_those_of_the_answer(answered):
     summary = read_study(folder / "study").runs("embeddings:vectors.npz", _loss(folder, advice))
     assert advice.run.folder.endswith(str(summary[advice.run.seed]["run"]))
     exec(advice.code, {"lg": lg})
+    choice = choose(read_study(folder / "study"))
+    assert (choice.loss, choice.seed) == (advice.run.loss, advice.run.seed)
 
 
 def _loss(folder, advice):
@@ -261,9 +264,20 @@ def test_a_folder_with_the_answer_about_other_data_is_not_overwritten(tmp_path):
         f"not about {other}; give another folder with --out",
     )
     assert (folder / "schedule.json").read_bytes() == before
-    same = question._replace(data=f"embeddings:{tmp_path}/./vectors.npz", goal="top1")
+    same = question._replace(data=f"embeddings:{tmp_path}/./vectors.npz", minutes=3.0)
     check_folder(folder, same)
     check_folder(tmp_path / "new", same)
+    top1 = question._replace(goal="top1")
+    with pytest.raises(InputError, match="the answer for the goal ranking, not for top1; give"):
+        check_folder(folder, top1)
+    with pytest.raises(InputError, match=r"about embeddings and labels of .*not about .* and sku;"):
+        check_folder(folder, question._replace(labels_name="sku"))
+    check_folder(tmp_path / "new", top1)
+
+
+def test_each_goal_has_a_folder_of_its_own():
+    assert default_folder("folder:data/photos").name == "advise-photos"
+    assert default_folder("folder:data/photos", "top1").name == "advise-photos-top1"
 
 
 def test_study_files_are_called_after_their_data():
@@ -291,6 +305,17 @@ def test_a_dry_run_writes_nothing(tmp_path, monkeypatch):
     assert "180 training and 180 test rows, given split" in done.stdout
     assert "7 losses ×" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["vectors.npz"]
+
+
+def test_a_table_with_other_names_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = np.load(write_vectors(tmp_path / "vectors.npz"))
+    renamed = {"labels": "sku", "embeddings": "vector"}
+    np.savez(tmp_path / "x.npz", **{renamed.get(key, key): made[key] for key in made})
+    names = ("--embeddings-name", "vector", "--labels-name", "sku")
+    done = run_cli("advise", "embeddings:x.npz", "--dry-run", *names)
+    assert done.returncode == 0, done.stderr
+    assert "180 training and 180 test rows" in done.stdout
 
 
 def test_a_dry_run_of_a_folder_tries_a_few_images_and_extracts_nothing(tmp_path, monkeypatch):

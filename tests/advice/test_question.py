@@ -8,10 +8,12 @@ from lossgauge.advice.question import (
     Question,
     as_dataset,
     base_plan,
+    check_question,
     fit_to,
     has_unseen_classes,
     training_labels,
 )
+from lossgauge.errors import InputError
 from lossgauge.plan.yaml_file import load_plan
 from tests.support.studies import fake_features
 
@@ -64,6 +66,23 @@ def test_small_classes_get_two_rows_of_each():
 )
 def test_a_manifest_is_a_folder(given, name):
     assert as_dataset(given) == name
+
+
+def test_names_of_columns_are_those_of_the_study():
+    asked = Question("embeddings:x.parquet", embeddings_name="embedding", labels_name="sku")
+    plan = load_plan(base_plan(asked, epochs=3).model_dump(mode="json", exclude_unset=True))
+    assert (plan.embeddings_name, plan.labels_name) == ("embedding", "sku")
+    check_question(asked)
+    with pytest.raises(InputError, match="labels_name name arrays or columns of embeddings:PATH"):
+        check_question(Question("folder:photos", labels_name="sku"))
+    with pytest.raises(InputError, match="must be text, got 'embedding', 7"):
+        check_question(asked._replace(labels_name=7))
+
+
+def test_a_wrong_goal_is_told_the_goals_once():
+    with pytest.raises(InputError) as raised:
+        check_question(Question("digits", "fast"))
+    assert str(raised.value).count("diversity") == 1
 
 
 @pytest.mark.parametrize("fit", [None, Fit(), Fit(0.5, 2)])

@@ -48,6 +48,8 @@ def test_where_the_frozen_features_are_as_good_their_command_is_named(train):
     )
     of_table = advice(train, yaml_of(Question("embeddings:x.npz")))
     assert "lossgauge embed embeddings:x.npz --frozen --head head --out frozen.npz" in str(of_table)
+    named = yaml_of(Question("embeddings:x.npz", labels_name="sku"))
+    assert "--frozen --head head --labels-name sku --out frozen.npz" in str(advice(train, named))
 
 
 @pytest.mark.parametrize("train", ["train", "open"])

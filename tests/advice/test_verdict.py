@@ -5,6 +5,7 @@ import math
 import pytest
 
 from lossgauge.advice.verdict import epochs_to_near, training, verdict
+from lossgauge.results.view import StudyView
 from tests.support.planted_finals import DATASET, finals
 
 CLEAR = {
@@ -134,6 +135,16 @@ def test_a_view_without_a_finished_run_has_no_verdict():
     assert verdict(view, DATASET, "ranking") is None
     assert verdict(view, DATASET, "diversity") is None
     assert verdict(view, DATASET, "speed") is None
+
+
+def test_speed_is_compared_over_the_seeds_that_most_losses_have():
+    view = finals(CLEAR, curves=CURVES)
+    kept = [row for row in view.results.summaries if row["base"] == "triplet" or not row["seed"]]
+    epochs = [row for row in view.results.epochs if row["base"] == "triplet" or not row["seed"]]
+    found = verdict(
+        StudyView(view.results._replace(summaries=kept, epochs=epochs)), DATASET, "speed"
+    )
+    assert [level.size for level in found.levels.values()] == [1, 1]
 
 
 def test_a_seed_that_only_one_loss_has_finished_does_not_count():

@@ -1,6 +1,9 @@
 """The sentences say what was measured, how sure it is, and when it cannot be told; on planted finalists."""
 
+import re
+
 import pytest
+import torch
 
 from lossgauge.advice.candidates import Batching
 from lossgauge.advice.halving import Score
@@ -9,8 +12,9 @@ from lossgauge.advice.preparation import Prepared
 from lossgauge.advice.question import Fit, Question, base_plan
 from lossgauge.advice.schedule import Schedule
 from lossgauge.advice.verdict import other_goals, training, verdict
-from lossgauge.advice.words import Outcome, sentences, settings_in_words
+from lossgauge.advice.words import Outcome, _doubt, _steps, sentences, settings_in_words
 from lossgauge.plan.loss import LossPlan
+from lossgauge.stats.decisions import ONE_SEED, decide
 from tests.support.planted_finals import DATASET, finals
 from tests.support.studies import fake_features
 
@@ -81,6 +85,17 @@ def test_a_clear_winner_is_named_with_its_interval_and_its_runner_up():
     assert "triplet is first, clearly" in words["Rule of thumb"]
     assert "triplet is first by" not in words["What would change this"]  # by speed it is scl
     assert "it is scl" in words["What would change this"]
+
+
+def test_another_goal_is_judged_among_these_finalists_only():
+    some = told()["What would change this"]
+    assert "Among these finalists, for the fewest epochs" in some
+    fast = {**dict.fromkeys(CLEAR, CURVES["ccl"]), "triplet": CURVES["triplet"]}
+    same = told(curves=fast)["What would change this"]
+    assert "Among these finalists, the goal top1 would give triplet, too." in same
+    for words in (some, same):
+        assert "They were chosen for this goal" in words
+        assert "nother goal:" not in words
 
 
 def test_what_cannot_be_told_is_said_and_what_would_tell():
@@ -217,11 +232,37 @@ def test_settings_are_said_in_words():
     )
 
 
+def test_with_two_rows_of_a_class_the_steps_are_those_of_r_at_1():
+    labels = torch.arange(8).repeat(2)
+    words = _steps(labels, "map_at_r")
+    assert words == "with two rows of a class, its MAP@R is R@1 and moves in steps of 6.2 points"
+    more = _steps(torch.arange(8).repeat(3), "map_at_r")
+    assert more == "one row moves its MAP@R by up to 4.2 points"
+    assert _steps(labels, "recall_at_1") == "its R@1 moves in steps of 6.2 points"
+
+
+def test_epochs_have_one_digit():
+    words = told(goal="speed")["Runner-up"]
+    assert re.search(r"\+\d+\.\d ± \d+\.\d epochs from scl", words), words
+
+
+def test_one_seed_is_not_called_a_correction_for_0_comparisons():
+    """Its interval is over new queries."""
+    view = finals({loss: values[:1] for loss, values in CLEAR.items()})
+    found = verdict(view, DATASET, "ranking")
+    second = found.losses[1]
+    of_heads = found.differences[second]._replace(half_width=0.01)
+    decided = dict(zip([second], decide([of_heads], 0.5), strict=True))
+    one = found._replace(differences={second: of_heads}, decisions=decided)
+    assert _doubt(one, second) == f", {ONE_SEED}"
+
+
 def test_a_small_slice_is_said_with_its_steps(monkeypatch):
     few = told()["Scope"]
     rows = int(few.partition("The slice has ")[2].split()[0])
     assert rows < 50
-    assert f"R@1 moves in steps of {100 / rows:.1f} points" in few
+    assert f"its MAP@R is R@1 and moves in steps of {100 / rows:.1f} points" in few
+    assert f"its R@1 moves in steps of {100 / rows:.1f} points" in told(goal="top1")["Scope"]
     monkeypatch.setattr("lossgauge.advice.words.FEW_ROWS", rows)
     assert "The slice has" not in told()["Scope"]
 

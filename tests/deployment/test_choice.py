@@ -81,6 +81,29 @@ def test_what_is_asked_for_is_taken_also_by_another_name():
     assert choose(view, loss="ccl").seed == 4
 
 
+def test_in_the_study_of_an_advice_its_run_is_taken():
+    view = planted("map_at_r", HIGH)
+    answer = {"asked": "", "sentences": [], "loss": "triplet", "seed": 5}
+    advised = StudyView(view.results._replace(answer=answer))
+    choice = choose(advised)
+    assert (choice.loss, choice.seed) == ("triplet", 5)
+    assert choice.reason == "triplet is the loss of the advice; seed 5 is the run of the advice"
+    assert choose(advised, loss="triplet").seed == 5
+    assert choose(advised, seed=4).seed == 4
+    assert choose(advised, loss="scl").seed == 4
+    older = StudyView(view.results._replace(answer={"asked": "", "sentences": []}))
+    assert choose(older).loss == "scl"
+    lost = StudyView(view.results._replace(answer={**answer, "seed": 9}))
+    assert choose(lost, loss="triplet").seed == 4
+
+
+def test_the_untrained_head_is_never_suggested():
+    made = make_results(("digits",), ("triplet",), (4,))
+    with pytest.raises(InputError) as raised:
+        choose(StudyView(made._replace(plan={**made.plan, **PLAN})), loss="untrainet")
+    assert "untrained" not in str(raised.value)
+
+
 def test_tuned_losses_take_part_by_their_title():
     made = make_results(("digits",), ("triplet", "scl"), (0, 1), tuned=True)
     rows = [{**r, "map_at_r": 0.9 if r["loss"] == "scl(tuned)" else 0.2} for r in made.summaries]
