@@ -181,7 +181,7 @@ def test_lists_of_losses_and_datasets(place: Path):
 def test_features_are_extracted_and_found_again(place: Path):
     first = run("features", "digits", "--backbone", "pixels")
     assert "1797 rows of 64 features by pixels, halves split 896/901" in first.stdout
-    assert "1797 of 1797 images" in first.stderr
+    assert "1797 of 1797 rows" in first.stderr
     assert run("features", "digits", "--backbone", "pixels").stderr == ""
 
 

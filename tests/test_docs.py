@@ -7,6 +7,7 @@ A line that is not in `LINES` fails, and so does an entry that no page has. Plac
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import shutil
@@ -104,6 +105,7 @@ LINES: dict[str, Line] = {
     ),
     "lossgauge check triplet": Line(),
     "lossgauge check embeddings.npz": Line(),
+    "lossgauge check pairs:questions.jsonl": Line(),
     "lossgauge head FOLDER": Line(only_parsed="docs/deploy.md does it in Python"),
     "lossgauge head FOLDER --loss triplet --seed 0 --width 8 --onnx --out small": Line(
         only_parsed="run before `embed folder:photos`"
@@ -252,6 +254,8 @@ def write_own_data() -> None:
     np.savez("queries.npz", embeddings=generator.normal(size=(25, 16)).astype(np.float32))
     Path("qrels.tsv").write_text("".join(f"{row}\t{row}\t1\n" for row in range(25)))
     np.savez("features.npz", embeddings=np.tile(rows, 4), labels=labels)
+    questions = [{"query": f"question {n}", "positive": f"answer {n}"} for n in range(8)]
+    Path("questions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in questions))
     columns = {"embeddings": rows.tolist(), "labels": labels}
     pq.write_table(
         pa.table({**columns, "vector": columns["embeddings"], "product": labels}), "x.parquet"

@@ -408,7 +408,7 @@ def test_features_come_from_the_cache(study, capsys):
     assert features.features.shape == (1797, 64)
     assert capsys.readouterr().err == ""
     lg.load_features("digits", "pixels", refresh=True)
-    assert "1797 of 1797 images" in capsys.readouterr().err
+    assert "1797 of 1797 rows" in capsys.readouterr().err
     lg.load_features("digits", "pixels", refresh=True, progress=False)
     assert capsys.readouterr().err == ""
     with pytest.raises(InputError, match="did you mean 'digits'"):

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lossgauge.advice.candidates import samples_per_class
-from lossgauge.data import DATASETS, WITHOUT_BACKBONE
+from lossgauge.data import DATASETS, needs_backbone
 from lossgauge.data.splits import validation_slice
 from lossgauge.errors import DataError, InputError, nearest
 from lossgauge.losses.registry import LOSSES
@@ -116,7 +116,7 @@ def base_plan(
             "selection_metric": question.metric,
             "validation_share": fit.validation_share,
         }
-    if not name.startswith(WITHOUT_BACKBONE):
+    if needs_backbone(name):
         keys["backbone"] = question.backbone
     if (
         fit is not None and fit.samples_per_class != 4

@@ -68,7 +68,10 @@ def datasets() -> None:
 )
 def features(
     dataset: Annotated[
-        str, typer.Argument(help="A name from `lossgauge datasets`, or folder:PATH.")
+        str,
+        typer.Argument(
+            help="A name from `lossgauge datasets`, folder:PATH, texts:PATH or pairs:PATH."
+        ),
     ],
     backbone: Annotated[
         str,

@@ -233,27 +233,47 @@ def diagnose(
 
 @app.command(
     rich_help_panel="Losses, datasets and cache",
-    epilog="Examples: `lossgauge check triplet` · `lossgauge check my_loss.py:Pull` · `lossgauge check embeddings.npz`",
+    epilog="Examples: `lossgauge check triplet` · `lossgauge check my_loss.py:Pull` · `lossgauge check embeddings.npz` · `lossgauge check pairs:questions.jsonl`",
 )
 def check(
     target: Annotated[
         str,
         typer.Argument(
-            help="The name of a loss; or a file with embeddings and labels (npz, npy, safetensors, parquet), or a "
-            "folder of such files."
+            help="The name of a loss; a file with embeddings and labels (npz, npy, safetensors, parquet), or a "
+            "folder of such files; or pairs:PATH or texts:PATH."
         ),
     ],
     embeddings_name: EmbeddingsName = "embeddings",
     labels_name: LabelsName = "labels",
 ) -> None:
-    """Check that a loss keeps the rules of all losses; or embeddings, as `lossgauge diagnose` does.
+    """Check that a loss keeps the rules of all losses; embeddings, as `lossgauge diagnose` does; or a file of texts: its counts and notes.
 
     Exit code 1 if a loss breaks a rule. Findings about embeddings are printed and do not change the exit code.
     """
-    if target.endswith((".npz", ".npy", ".safetensors", ".parquet")) or Path(target).is_dir():
+    if target.startswith(("pairs:", "texts:")):
+        _check_texts(target)
+    elif target.endswith((".npz", ".npy", ".safetensors", ".parquet")) or Path(target).is_dir():
         diagnose(Path(target), embeddings_name=embeddings_name, labels_name=labels_name)
     else:
         _check_loss(target)
+
+
+def _check_texts(name: str) -> None:
+    with startup.imports():
+        from lossgauge.data import PAIRS, check_dataset_name, pairs, texts
+
+    check_dataset_name(name)
+    kind, _, path = name.partition(":")
+    found = (pairs if f"{kind}:" == PAIRS else texts).load(Path(path))
+    if found.pairs is None:
+        counted = f"{len(found.labels):,} texts of {len(found.class_names):,} classes"
+    else:
+        counted = pairs.counts(found.pairs)
+    say(
+        f"{name}: {counted}; {found.protocol} split, {len(found.train):,} for training and {len(found.test):,} for testing"
+    )
+    for words in found.notes:
+        say(f"note: {words}")
 
 
 def _check_loss(name: str) -> None:

@@ -23,6 +23,8 @@ from lossgauge.data import (
     texts,
     tiny_imagenet,
     toy,
+    wordnet,
+    wordnet_glosses,
 )
 from lossgauge.data.dataset import Dataset, Outline
 from lossgauge.data.locations import NotFound
@@ -40,6 +42,8 @@ _DATASETS: tuple[Dataset, ...] = (
     cars196_official.DATASET,
     cub200_official.DATASET,
     tiny_imagenet.DATASET,
+    wordnet.DATASET,
+    wordnet_glosses.DATASET,
 )
 _BY_NAME = {dataset.name: dataset for dataset in _DATASETS}
 DATASETS = tuple(_BY_NAME)
@@ -135,7 +139,7 @@ def describe_datasets() -> Iterator[str]:
             outline = _outline(dataset)
             yield (
                 f"{name}: found in {outline.place} ({outline.layout}), {outline.train:,} training and "
-                f"{outline.test:,} test images, {outline.protocol} split; licence: {dataset.license}"
+                f"{outline.test:,} test {dataset.items}, {outline.protocol} split; licence: {dataset.license}"
             )
         except NotFound as error:
             yield f"{name}: not found; {error}; licence: {dataset.license}"

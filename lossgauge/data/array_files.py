@@ -170,11 +170,11 @@ def _read_parquet(path: Path, names: Sequence[str]) -> _Reading:
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {reason_of(error)}") from None
     if names[0] in there:
-        columns[names[0]] = _list_rows(table[names[0]], path, names[0])
+        columns[names[0]] = list_rows(table[names[0]], path, names[0])
     return columns, there
 
 
-def _list_rows(column: Any, path: Path, name: str) -> np.ndarray:
+def list_rows(column: Any, path: Path, name: str) -> np.ndarray:
     """A list column as one array, chunk by chunk: the offsets of a large joined one would overflow."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -65,6 +65,8 @@ class Dataset(ABC):
     license: ClassVar[str]
     hub: ClassVar[HubCopy | None] = None
     """The copy that `download` fetches; None if it cannot be fetched."""
+    items: ClassVar[str] = "images"
+    """What the counts of both sides count."""
 
     @abstractmethod
     def find(self, root: Path | None = None) -> Path:

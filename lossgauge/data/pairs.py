@@ -8,6 +8,7 @@ A query is its text: rows of one query together have several right documents.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -97,6 +98,14 @@ def has_vectors(path: Path) -> bool:
     return False
 
 
+def counts(pairs: PairRows) -> str:
+    """`50 queries, 200 documents, 60 right pairs, 0 hard negatives`."""
+    return (
+        f"{len(pairs.text) - len(pairs.corpus):,} queries, {len(pairs.corpus):,} documents, {int((pairs.grade > 0).sum()):,} right pairs, "
+        f"{len(pairs.negative_query):,} hard negatives"
+    )
+
+
 def pair_set(
     name: str, given: Given, *, source: str, split: str | None, seed: int
 ) -> ImageSet | FeatureSet:
@@ -113,10 +122,6 @@ def pair_set(
         source=source,
         groups=given.groups,
     )
-    counts = (
-        f"{count:,} queries, {len(given.pairs.corpus):,} documents, {int((given.pairs.grade > 0).sum()):,} right pairs, "
-        f"{len(given.pairs.negative_query):,} hard negatives"
-    )
     notes = (
         *given.notes,
         *pair_notes(given.pairs, given.ids.__getitem__),
@@ -131,7 +136,7 @@ def pair_set(
             train=train,
             test=test,
             protocol=protocol,
-            source=f"{source} ({given.layout}: {counts})",
+            source=f"{source} ({given.layout})",
             digest=digest_of(given.items, str(count)),
             read=partial(read_side, given.items, count),
             notes=notes,
@@ -151,7 +156,7 @@ def pair_set(
         identity={
             "dataset": name,
             "backbone": BACKBONE,
-            "embeddings": digest_of([], given.items.tobytes().hex()),
+            "embeddings": hashlib.sha256(np.ascontiguousarray(given.items).data).hexdigest(),
         },
         notes=notes,
         groups=group_numbers(None),

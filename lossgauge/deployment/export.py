@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossgauge import __version__
 from lossgauge.backbones import load_backbone
-from lossgauge.data import WITHOUT_BACKBONE
+from lossgauge.data import needs_backbone
 from lossgauge.data.features import centered
 from lossgauge.deployment.backbone import difference_of
 from lossgauge.deployment.choice import Choice, choose
@@ -200,7 +200,7 @@ def _features(
             f"--data is another place of {planned}, so it is {planned.partition(':')[0]}:PATH, got {name!r}"
         )
     backbone, settings = None, {}
-    if not name.startswith(WITHOUT_BACKBONE):
+    if needs_backbone(name):
         of_dataset = _backbone_plan(view.plan, planned)
         settings = dict(of_dataset.settings)
         backbone = load_backbone(of_dataset.name, download=download, **settings)

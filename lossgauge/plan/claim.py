@@ -58,7 +58,16 @@ class ClaimPlan(BaseModel):
     """A column of the runs, such as map_at_r or test_intra."""
     direction: Literal["higher", "lower"]
     split: (
-        Literal["official", "class-disjoint", "halves", "given", "stratified", "same rows"] | None
+        Literal[
+            "official",
+            "class-disjoint",
+            "halves",
+            "given",
+            "stratified",
+            "component-disjoint",
+            "same rows",
+        ]
+        | None
     ) = None
     """The split that the claim is about; any split if not given."""
 

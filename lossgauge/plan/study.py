@@ -112,7 +112,7 @@ _ONLY_WITH = (
 
 
 OWN_DATA_KEYS = {
-    "split": ("embeddings", "folder"),
+    "split": ("embeddings", "folder", "texts", "pairs"),
     "embeddings_name": ("embeddings",),
     "labels_name": ("embeddings",),
 }
@@ -160,8 +160,8 @@ class Plan(BaseModel):
         BeforeValidator(listed, json_schema_input_type=str | list[str]),
         Field(min_length=1, max_length=MOST_ENTRIES),
     ]
-    split: Literal["given", "class-disjoint", "stratified"] | None = None
-    """For folder:PATH and embeddings:PATH; chosen by their classes if not given. Named datasets have their own split."""
+    split: Literal["given", "class-disjoint", "stratified", "component-disjoint"] | None = None
+    """For your own data; chosen by its classes if not given. `component-disjoint` is for pairs:PATH. Named datasets have their own split."""
     embeddings_name: Text = "embeddings"
     """For embeddings:PATH: the array or column with the embeddings."""
     labels_name: Text = "labels"

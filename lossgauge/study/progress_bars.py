@@ -76,9 +76,7 @@ class Bars(Progress):
         self._progress.update(
             self._features[dataset],
             completed=done,
-            description=safe(
-                f"features of {dataset}, {self._pace[dataset].rate(done):.0f} images/s"
-            ),
+            description=safe(f"features of {dataset}, {self._pace[dataset].rate(done):.0f} rows/s"),
         )
 
     def left_out(self, dataset: str, reason: str) -> None:
@@ -141,7 +139,7 @@ class Lines(Progress):
             self._last = now
             rate = pace.rate(done)
             left = f", about {(total - done) / rate:.0f} s left" if rate and done < total else ""
-            self._say(f"features of {dataset}: {done} of {total} images, {rate:.0f} images/s{left}")
+            self._say(f"features of {dataset}: {done} of {total} rows, {rate:.0f} rows/s{left}")
 
     def left_out(self, dataset: str, reason: str) -> None:
         self._say(f"{dataset} is left out: {reason}")

@@ -11,11 +11,15 @@ from lossgauge.data import (
     folder,
     load_dataset,
     named_dataset,
+    pairs,
+    texts,
 )
 from lossgauge.data.dataset import Dataset
 from lossgauge.errors import InputError
 from lossgauge.plan.study import OWN_DATA_KEYS
 from lossgauge.settings import settings_of
+
+PROTOCOLS = ("official", "class-disjoint", "halves", "stratified", "component-disjoint")
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -23,7 +27,7 @@ def test_every_dataset_declares_its_counts_licence_split_and_how_to_get_it(name)
     dataset = named_dataset(name)
     assert dataset.name == name
     assert min(dataset.expected) > 1
-    assert dataset.protocol in ("official", "class-disjoint", "halves")
+    assert dataset.protocol in PROTOCOLS
     assert dataset.license
     assert dataset.how_to_get
     assert ("fetch it from the Hugging Face hub with --download" in dataset.how_to_get) == (
@@ -61,7 +65,12 @@ def test_a_wrong_name_is_one_line_with_the_nearest_one(name, message):
 
 
 def test_the_keys_of_a_study_for_own_data_are_settings_of_their_readers():
-    readers = {"folder": folder.load, "embeddings": embeddings.load}
+    readers = {
+        "folder": folder.load,
+        "embeddings": embeddings.load,
+        "texts": texts.load,
+        "pairs": pairs.load,
+    }
     for kind, load in readers.items():
         declared = set(settings_of(load).defaults) - {"path", "seed"}
         assert declared == {key for key, kinds in OWN_DATA_KEYS.items() if kind in kinds}

@@ -232,6 +232,17 @@ def test_what_is_wrong_with_a_table_is_said_in_one_line(tmp_path, rows, words):
         pairs.load(lines(tmp_path / "x.jsonl", rows))
 
 
+def test_widths_differ_between_columns_or_rows_of_a_parquet_file(tmp_path):
+    wide = [{**row, "positive": [1.0, 2.0, 3.0]} for row in VECTORS]
+    with pytest.raises(DataError, match=r"positive has 3 numbers in .*row 0, and query has 2"):
+        pairs.load(parquet(tmp_path / "x.parquet", wide))
+    ragged = [*VECTORS, {**VECTORS[0], "query": [1.0]}]
+    with pytest.raises(DataError, match="row 6 has 1 numbers and row 0 has 2"):
+        pairs.load(parquet(tmp_path / "x.parquet", ragged))
+    some = [{**row, "negative": [5.0, 6.0] if n else None} for n, row in enumerate(VECTORS)]
+    assert len(pairs.load(parquet(tmp_path / "x.parquet", some)).pairs.negative_query) == 5
+
+
 def test_groups_stay_together_and_must_not_be_on_both_sides(tmp_path):
     rows = [{**row, "group": number // 2} for number, row in enumerate(GOOD)]
     found = pairs.load(lines(tmp_path / "x.jsonl", rows))

@@ -112,7 +112,10 @@ def test_a_loss_can_come_with_settings():
         ("tune={trials: 1:30}", "tune.trials must be a whole number, got '1:30'$"),
         ("question=true", "question must be text, got True$"),
         ("sensitivity=true", "sensitivity must be a number, got True$"),
-        ("split=true", "split must be 'given', 'class-disjoint' or 'stratified', got True$"),
+        (
+            "split=true",
+            "split must be 'given', 'class-disjoint', 'stratified' or 'component-disjoint', got True$",
+        ),
         ("tune={1: 2}", "^the study: tune: a key must be text, got 1$"),
         ("losses={triplet: {1: 2}}", "^the study: losses.0.settings: a key must be text, got 1$"),
         ("tune={null: 2}", "^the study: tune: a key must be text, got null$"),
@@ -148,7 +151,7 @@ def test_a_loss_can_come_with_settings():
         ("epochs={", "not valid YAML"),
         (
             "split=stratified",
-            "split has no effect without a dataset embeddings:PATH or folder:PATH; remove it",
+            "split has no effect without a dataset embeddings:PATH or folder:PATH or texts:PATH or pairs:PATH; remove it",
         ),
         (
             "labels_name=who",

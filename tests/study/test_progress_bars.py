@@ -94,9 +94,9 @@ def test_features_are_told_at_the_end_and_now_and_then(monkeypatch):
         now[0] += seconds
         lines.features("digits", done, 50)
     assert output.getvalue().splitlines() == [
-        "features of digits: 10 of 50 images, 0 images/s",
-        "features of digits: 30 of 50 images, 2 images/s, about 11 s left",
-        "features of digits: 50 of 50 images, 2 images/s",
+        "features of digits: 10 of 50 rows, 0 rows/s",
+        "features of digits: 30 of 50 rows, 2 rows/s, about 11 s left",
+        "features of digits: 50 of 50 rows, 2 rows/s",
     ]
 
 
