@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lossgauge.notebook import load_features as load_features
     from lossgauge.notebook import load_study as load_study
     from lossgauge.notebook import run_study as run_study
+    from lossgauge.ranking.judged import judged_retrieval as judged_retrieval
     from lossgauge.ranking.metrics import retrieval as retrieval
     from lossgauge.study.progress import Progress as Progress
     from lossgauge.testing import check_loss as check_loss
@@ -48,6 +49,7 @@ _MODULE = {
     "diagnose": "diagnosis.measure",
     "forecast": "notebook",
     "geometry": "diagnostics.variance",
+    "judged_retrieval": "ranking.judged",
     "load_features": "notebook",
     "load_head": "deployment.head",
     "load_loss": "losses.registry",
