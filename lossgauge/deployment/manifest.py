@@ -34,12 +34,19 @@ class BackboneRecord(_Model):
 
 
 class HeadRecord(_Model):
-    """The form of the head: features minus `center` in, one linear layer or two with a ReLU between them, rows on the unit sphere out."""
+    """The form of the head: features minus `center` in, rows on the unit sphere out.
 
-    kind: Literal["linear", "mlp"]
+    `linear` is one linear layer, `mlp` two with a ReLU between them, and `residual` adds an update of low `rank` to the features.
+    """
+
+    kind: Literal["linear", "mlp", "residual"]
     feature_width: Width
     hidden_size: Width | None
     embedding_size: Width
+    rank: Width | None = None
+    """Of the update of a residual head."""
+    sides: Literal["both", "query"] = "both"
+    """What goes through the head. `query`: documents are the features minus `center`, of length 1, so an index stays as it is."""
     reduced_from: Width | None = None
     """The width that was trained, if `embedding_size` is fewer: the leading principal directions of the training rows."""
     centered: bool
