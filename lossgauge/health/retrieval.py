@@ -33,7 +33,7 @@ EQUAL = (0.0, 0.1)
 UNJUDGED_COPIES = (0.01, 0.1)
 """Share of the queries whose right document has a copy that is not judged right above this: watch, act."""
 LEAST_ROWS = 20
-"""With fewer queries or documents, the gap and hubs are not judged: chance gives them. Fewer queries are never `act`."""
+"""With fewer queries or documents, the gap and hubs are not judged, and `right-not-nearer` is never `act`: chance gives them."""
 MOST_SHOWN = 5
 
 

@@ -5,9 +5,12 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from lossgauge.data import load_dataset
 from lossgauge.errors import DataError
+from lossgauge.study.examples.row_source import ImageRows, row_source
+from lossgauge.types import FeatureSet
 
 ROWS = [
     {"text": f"text {n}, with a comma", "label": "ab"[n % 2], "split": ("train", "test")[n // 4]}
@@ -35,6 +38,17 @@ def test_each_format_gives_the_same_texts_labels_and_split(tmp_path):
         assert each.train.tolist() == [0, 1, 2, 3]
         assert (each.kind, each.protocol, each.pairs) == ("texts", "given", None)
     assert len({each.digest for each in found}) == 1
+
+
+def test_the_source_of_rows_gives_texts_and_no_pictures(tmp_path):
+    found = load_dataset(f"texts:{jsonl(tmp_path / 't.jsonl', ROWS)}")
+    rows = FeatureSet(
+        "t", "b", torch.zeros(8, 2), torch.arange(8), *2 * (torch.arange(4),), "", "", {}
+    )
+    source = row_source(None, rows, ImageRows(found, None))
+    assert source.picture is None
+    assert [source.words(row) for row in range(8)] == [row["text"] for row in ROWS]
+    assert source.id_of(3) == "3"
 
 
 def test_equal_texts_are_counted(tmp_path):

@@ -50,6 +50,23 @@ def test_the_interval_is_that_of_queries_that_are_drawn_again():
     assert independent < np.mean([of.eer.half_width for of in found])
 
 
+def test_a_resample_has_all_pairs_of_a_drawn_query_as_often_as_the_query():
+    genuine, impostor = pairs(0, own=3.0)
+    of = pair_thresholds(genuine, impostor, resamples=6, seed=5)
+    generator, again = np.random.default_rng(5), []
+    for _ in range(6):
+        count = generator.multinomial(40, np.full(40, 1 / 40))
+        often = [
+            kind.some(np.repeat(np.arange(len(kind.first)), count[kind.first]))
+            for kind in (genuine, impostor)
+        ]
+        found = pair_thresholds(*often, resamples=2)
+        again.append([found.eer.mean, found.at_far[0].tpr.mean])
+    errors = np.std(again, axis=0, ddof=1)
+    assert of.eer.standard_error == pytest.approx(errors[0], rel=1e-6)
+    assert of.at_far[0].tpr.standard_error == pytest.approx(errors[1], rel=1e-6)
+
+
 def test_separated_pairs_have_no_error_and_one_kind_is_refused():
     genuine, impostor = pairs(0, shift=50, own=0)
     of = pair_thresholds(genuine, impostor, resamples=2)

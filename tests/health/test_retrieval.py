@@ -53,7 +53,7 @@ def repeated(queries, documents, right):
 
 
 def queries_as_documents(queries, documents, right):
-    return queries, np.concatenate([documents, queries[:10]]), right
+    return queries, np.concatenate([documents, queries[:10], queries[:10]]), right
 
 
 def copies_of_right_ones(queries, documents, right):
@@ -99,6 +99,14 @@ def test_copies_that_are_judged_right_are_no_finding():
     found = levels(queries, documents, np.concatenate([right, more]))
     assert found["unjudged-copies"].level == "ok"
     assert levels(documents[:60], documents[:400], right)["queries-in-corpus"].level == "ok"
+
+
+def test_a_document_that_is_right_for_many_is_no_hub():
+    queries, documents, right = boilerplate(*pair_tables(documents=400))
+    more = np.stack([np.arange(60), np.full(60, 100)], axis=1)
+    found = levels(queries, documents, np.concatenate([right, more]))["hub-documents"]
+    assert found.level != "act"
+    assert "document 100 " not in found.evidence
 
 
 def test_few_rows_are_not_judged_by_gap_and_hubs():

@@ -19,10 +19,8 @@ from lossgauge.diagnostics.copies import Copies
 from lossgauge.diagnostics.error_rates import Pairs
 from lossgauge.diagnostics.pair_thresholds import PairThresholds, pair_thresholds
 from lossgauge.ranking.graded import found_grades, ideal_grades, ndcg, recall, reciprocal_rank
+from lossgauge.ranking.judged import CUT, FOUND_AT
 
-FOUND_AT = (1, 10, 100)
-CUT = 10
-"""The depth of nDCG and of the reciprocal rank, and the first places in which a query fails or does not."""
 MOST_NEARER = 3
 THRESHOLD_QUERIES, THRESHOLD_DOCUMENTS = 1000, 500
 """Queries and documents whose pairs have thresholds: half a million."""

@@ -17,7 +17,6 @@ from lossgauge.diagnosis.sampling import draw
 from lossgauge.diagnosis.source import Source
 from lossgauge.diagnosis.two_tables.comparison import compare, over_queries
 from lossgauge.diagnosis.two_tables.judged import (
-    CUT,
     equal_documents,
     failures_of,
     grades_of,
@@ -42,6 +41,7 @@ from lossgauge.errors import InputError
 from lossgauge.health.finding import Finding, worst_first
 from lossgauge.health.retrieval import LEAST_ROWS, retrieval_findings
 from lossgauge.health.space import norm_findings, space_findings
+from lossgauge.ranking.judged import CUT
 from lossgauge.stats.intervals import Interval
 
 Table = str | Path | ArrayLike

@@ -54,26 +54,45 @@ def test_all_numbers_equal_loops_over_queries(blocks, monkeypatch):
     for place, row in enumerate(of.nearest.rows.tolist()):
         assert of.nearest.documents[place].tolist() == order[row][:100]
         assert of.nearest.similarity[place] == pytest.approx(scores[row][order[row][:100]])
-    found = np.bincount(of.nearest.documents[:, :10].ravel(), minlength=150)
+    found, unneeded = np.zeros(150), np.zeros(150)
+    for row in grades:
+        for document in order[row][:10]:
+            found[document] += 1
+            unneeded[document] += not grades[row].get(document, 0)
     assert of.found.never_found == np.mean(found == 0)
+    assert (of.found.most_found, int(of.most_found)) == (unneeded.max(), unneeded.argmax())
+    right = np.zeros((50, 150), dtype=bool)
+    for row, own in grades.items():
+        right[row, [d for d, grade in own.items() if grade]] = True
+    limits = of.thresholds
+    assert (limits.genuine_count, limits.impostor_count) == (right.sum(), (~right).sum())
+    first = scores[:50]
+    best = max((np.mean(first[right] >= t) + np.mean(first[~right] < t)) / 2 for t in first[right])
+    assert limits.best_accuracy.mean == pytest.approx(best)
     one, other = unit(queries).mean(axis=0), unit(documents).mean(axis=0)
     assert of.gap.distance == pytest.approx(np.linalg.norm(one - other))
     assert of.queries.geometry.offset == pytest.approx(one @ one)
 
 
-def test_numbers_are_those_of_the_retrieval_of_one_right_document():
-    queries, documents, right = pair_tables()
-    of = lg.diagnose(queries, corpus=documents, judgements=right)
-    found = lg.retrieval(
-        queries=(queries, np.arange(60)),
-        gallery=(documents, np.arange(150)),
-        recall_at=(1, 10),
-        similarity="cosine",
-        full_ranking=True,
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_numbers_are_those_of_judged_retrieval(similarity):
+    queries, documents, _ = pair_tables(noise=1.5, norms=True)
+    generator = np.random.default_rng(1)
+    query, document = np.nonzero(generator.random((60, 150)) < 0.03)
+    grade = generator.integers(1, 4, len(query))
+    of = lg.diagnose(
+        queries, corpus=documents, judgements=np.stack([query, document, grade], axis=1)
     )
-    judged = of.judged[0]
-    assert judged.recall_at[1].mean == pytest.approx(found.recall_at[1])
-    assert judged.found_at[10].mean == pytest.approx(found.recall_at[10])
+    found = lg.judged_retrieval(
+        queries, documents, query=query, document=document, grade=grade, similarity=similarity
+    )
+    judged = next(one for one in of.judged if one.similarity == similarity)
+    assert judged.query_count == found.query_count
+    assert judged.ndcg_at_10.mean == pytest.approx(found.ndcg_at_10, abs=1e-12)
+    assert judged.mrr_at_10.mean == pytest.approx(found.mrr_at_10, abs=1e-12)
+    for k in (1, 10, 100):
+        assert judged.found_at[k].mean == pytest.approx(found.found_at[k], abs=1e-12)
+        assert judged.recall_at[k].mean == pytest.approx(found.recall_at[k], abs=1e-12)
 
 
 def test_judgements_by_ids_give_the_numbers_of_row_numbers(tmp_path):
@@ -113,7 +132,10 @@ def test_dot_product_is_measured_where_norms_differ():
     assert (cosine.similarity, dot.similarity) == ("cosine", "dot")
     hits = (queries.astype(float) @ documents.astype(float).T).argmax(axis=1) == np.arange(60)
     assert dot.recall_at[1].mean == pytest.approx(hits.mean())
-    assert next(one.level for one in of.findings if one.name == "norms") == "act"
+    norms = next(one for one in of.findings if one.name == "norms")
+    lost = 100 * (cosine.recall_at[1].mean - dot.recall_at[1].mean)
+    assert norms.level == "act"
+    assert f"(difference {lost:.1f} ±" in norms.evidence
 
 
 def test_another_model_is_compared_query_by_query():
@@ -149,9 +171,22 @@ def test_another_model_is_compared_query_by_query():
     )
 
 
+def test_a_query_of_zeros_in_one_model_is_no_query_of_either():
+    queries, documents, right = pair_tables()
+    other = queries.copy()
+    other[5] = 0
+    of = lg.diagnose(
+        queries, corpus=documents, judgements=right, against=other, against_corpus=documents
+    )
+    assert of.nearest.rows.tolist() == [row for row in range(60) if row != 5]
+    assert of.against.after.nearest.rows.tolist() == of.nearest.rows.tolist()
+    assert of.against.ndcg_at_10.mean == 0
+
+
 def test_zeros_queries_without_judgements_and_repeats_are_counted():
     queries, documents, right = pair_tables()
     queries[3], documents[[7, 140]] = 0, 0
+    documents[145] = documents[141]
     of = lg.diagnose(queries, corpus=documents, judgements=np.concatenate([right[:50], right[:2]]))
     assert of.notes[0].startswith("1 of 60 rows of queries are all zeros")
     assert of.notes[1].startswith("2 of 150 rows of corpus are all zeros")
@@ -162,6 +197,9 @@ def test_zeros_queries_without_judgements_and_repeats_are_counted():
     assert (of.failures[0].query, of.failures[0].rank) == ("7", None)
     assert "query 7: right document 7 (all zeros)" in str(of)
     assert not np.isin([7, 140], of.nearest.documents).any()
+    found = np.bincount(of.nearest.documents[:, :10].ravel(), minlength=150)
+    assert of.found.never_found == np.mean(np.delete(found, [7, 140]) == 0)
+    assert (of.documents.copies.row.tolist(), of.documents.copies.of.tolist()) == ([145], [141])
 
 
 def test_a_sample_of_queries_is_searched_and_said_so():
