@@ -68,3 +68,20 @@ class ResidualHead(nn.Module):
             layer.weight.copy_(torch.eye(width, dtype=torch.float64) + update)
             layer.bias.zero_()
         return layer.requires_grad_(False)
+
+class Normalized(nn.Module):
+    """The features themselves, L2-normalised: the embeddings of a side that is not trained. It has no parameters."""
+
+    def forward(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        return normalized(features)
+
+
+def make_head(
+    kind: str, width: int, *, embedding_size: int, hidden_size: int | None, rank: int | None
+) -> nn.Module:
+    """A head by its name in a study file: `linear`, `mlp` or `residual`. Raises InputError for an invalid size."""
+    if kind == "residual":
+        return ResidualHead(width, rank=rank or 0)
+    if kind == "mlp":
+        return MLPHead(width, embedding_size, hidden_size=hidden_size or 0)
+    return LinearHead(width, embedding_size)

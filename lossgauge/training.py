@@ -7,19 +7,23 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lossgauge.errors import InputError, RunError
+from lossgauge.sphere import normalized
 from lossgauge.types import Evaluation, Step
 from lossgauge.user_folders import keep_torch_private
 
 EMBED_ROWS = 1024
 """Rows that go through the head at a time when a whole dataset is embedded: few enough to fit in the CPU cache."""
+
+
+_Batch = TypeVar("_Batch")
 
 
 @dataclass
@@ -117,17 +121,93 @@ def train_epoch(
 
     A batch of two dimensions has one column for each drawn term: see `drawn_batches`.
     """
+
+    def forward(rows: Tensor) -> tuple[Tensor, Callable[[], Evaluation]]:
+        embeddings = training.head(features.index_select(0, rows.flatten()))
+        return embeddings, lambda: evaluate(training.loss, embeddings, labels[rows])
+
+    def first_row(rows: Tensor) -> Tensor:
+        embedded: Tensor = training.head(features.index_select(0, rows.flatten()[:1]))
+        return embedded
+
+    _train(training, batches, forward, first_row, on_step)
+
+
+class RowsOfPairs(NamedTuple):
+    """One batch of queries and documents: their rows, and which pairs are positive and negative."""
+
+    queries: Int[Tensor, " queries"]
+    documents: Int[Tensor, " documents"]
+    positive: Bool[Tensor, "queries documents"]
+    negative: Bool[Tensor, "queries documents"]
+
+
+def train_pairs_epoch(
+    training: Training,
+    features: Float[Tensor, "rows width"],
+    batches: Sequence[RowsOfPairs],
+    *,
+    documents: nn.Module,
+    on_step: Callable[[Step], None],
+) -> None:
+    """One pass over `batches` of queries and documents, with a loss that has `evaluate_pairs`.
+
+    `documents` embeds the documents: the head itself, or the normalised features if only the query side is trained. A step's
+    embeddings are the queries, then the documents. A loss with `needs_guide` also gets the cosines of the features.
+    """
+    loss: Any = training.loss
+    with_guide = bool(getattr(loss, "needs_guide", False))
+
+    def forward(batch: RowsOfPairs) -> tuple[Tensor, Callable[[], Evaluation]]:
+        asked, others = features[batch.queries], features[batch.documents]
+        # one pass through the head if it is that of both sides
+        if documents is training.head:
+            embeddings = training.head(torch.cat([asked, others]))
+        else:
+            embeddings = torch.cat([training.head(asked), documents(others)])
+        guide = {}
+        if with_guide:
+            guide["guide"] = normalized(asked) @ normalized(others).T
+        count = len(asked)
+
+        def evaluation() -> Evaluation:
+            found: Evaluation = loss.evaluate_pairs(
+                embeddings[:count],
+                embeddings[count:],
+                batch.positive.to(embeddings.device),
+                batch.negative.to(embeddings.device),
+                **guide,
+            )
+            return found
+
+        return embeddings, evaluation
+
+    def first_row(batch: RowsOfPairs) -> Tensor:
+        embedded: Tensor = training.head(features[batch.queries[:1]])
+        return embedded
+
+    _train(training, batches, forward, first_row, on_step)
+
+
+def _train(
+    training: Training,
+    batches: Sequence[_Batch],
+    forward: Callable[[_Batch], tuple[Tensor, Callable[[], Evaluation]]],
+    first_row: Callable[[_Batch], Tensor],
+    on_step: Callable[[Step], None],
+) -> None:
+    """One epoch. `forward` gives the embeddings of a batch and what evaluates the loss on them."""
     head_parameters = tuple(training.head.parameters())
     loss_parameters = tuple(training.loss.parameters())
-    for number, rows in enumerate(batches):
+    for number, batch in enumerate(batches):
         # the rate in the middle of the step: a warm-up begins above 0, and a cosine ends above 0
         rate = training.schedule(training.epoch + (number + 0.5) / len(batches))
         for group in training.optimizer.param_groups:
             group["lr"] = rate
-        embeddings = training.head(features.index_select(0, rows.flatten()))
+        embeddings, evaluation_of = forward(batch)
         embeddings.retain_grad()
         try:
-            evaluation = evaluate(training.loss, embeddings, labels[rows])
+            evaluation = evaluation_of()
         except InputError as error:
             if embeddings.isfinite().all():
                 raise
@@ -151,9 +231,7 @@ def train_epoch(
         training.step += 1
     # no loss is computed after the last update, so its result is checked here
     with torch.no_grad():
-        after = [
-            training.head(features.index_select(0, rows.flatten()[:1])) for rows in batches[-1:]
-        ]
+        after = [first_row(batch) for batch in batches[-1:]]
     if not all(numbers.isfinite().all() for numbers in (*after, *loss_parameters)):
         raise _diverged(training, "its last update gave numbers that are not finite", rate)
     training.epoch += 1

@@ -28,7 +28,7 @@ from lossgauge.files import (
     remove_leftovers,
     write_json,
 )
-from lossgauge.heads import LinearHead, MLPHead, ResidualHead
+from lossgauge.heads import ResidualHead, make_head
 from lossgauge.plan.rules import first_problem
 from lossgauge.sphere import normalized
 from lossgauge.types import Backbone
@@ -111,15 +111,16 @@ class ExportedHead(nn.Module):
 
 def module_of(record: HeadRecord) -> nn.Module:
     """An untrained module of that form. Raises InputError if a size is missing."""
-    if record.kind == "linear":
-        return LinearHead(record.feature_width, record.embedding_size)
-    if record.kind == "residual":
-        if record.rank is None:
-            raise InputError("a head of the kind residual needs rank")
-        return ResidualHead(record.feature_width, rank=record.rank)
-    if record.hidden_size is None:
-        raise InputError("a head of the kind mlp needs hidden_size")
-    return MLPHead(record.feature_width, record.embedding_size, hidden_size=record.hidden_size)
+    for kind, name in (("mlp", "hidden_size"), ("residual", "rank")):
+        if record.kind == kind and getattr(record, name) is None:
+            raise InputError(f"a head of the kind {kind} needs {name}")
+    return make_head(
+        record.kind,
+        record.feature_width,
+        embedding_size=record.embedding_size,
+        hidden_size=record.hidden_size,
+        rank=record.rank,
+    )
 
 
 def load_head(folder: str | Path) -> ExportedHead:

@@ -43,7 +43,7 @@ _SAMPLERS = {
     "drawn": "each anchor with one random pair (half of them positive) or triplet, drawn from the whole training side",
 }
 _SEARCHES = {"tpe": "proposed by TPE (Optuna) in rounds of five", "random": "drawn at random"}
-_METRICS = {"map_at_r": "MAP@R", "recall_at_1": "R@1"}
+_METRICS = {"map_at_r": "MAP@R", "recall_at_1": "R@1", "ndcg_at_10": "nDCG@10"}
 
 
 def _settings(plan: Plan) -> str:
@@ -73,6 +73,8 @@ def _head(plan: Plan) -> str:
         return (
             f"two layers with {plan.hidden_size} ReLU units between them, to {plan.embedding_size}"
         )
+    if plan.head == "residual":
+        return f"the features plus an update of rank {plan.rank}, which starts at 0"
     return f"one linear layer to {plan.embedding_size}, the smallest head"
 
 

@@ -102,10 +102,16 @@ _BackboneEntry = str | BackbonePlan
 _Seed = Annotated[int, Field(ge=0, lt=FIRST_TRIAL_SEED)]
 _Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+PAIRS, PAIR_DATASETS = "pairs:", ("wordnet",)
+"""Data of queries and documents: `pairs:PATH`, and datasets of this package."""
+
 _ONLY_WITH = (
     ("samples_per_class", "sampler", ("m_per_class",)),
     ("small_classes", "sampler", ("m_per_class",)),
     ("hidden_size", "head", ("mlp",)),
+    ("embedding_size", "head", ("linear", "mlp")),
+    ("rank", "head", ("residual",)),
+    ("sides", "head", ("residual",)),
     ("momentum", "optimizer", ("sgd",)),
 )
 """Keys that have an effect only with some values of another key."""
@@ -117,6 +123,42 @@ OWN_DATA_KEYS = {
     "labels_name": ("embeddings",),
 }
 """Keys that have an effect only for these kinds of a user's own data."""
+
+
+class Mined(BaseModel):
+    """Hard negatives from the frozen features: of each query the documents that are nearest without being right."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    per_query: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 1
+    """Drawn anew for each batch."""
+    from_rank: Annotated[int, Field(ge=0, le=MOST_UNITS)] = 10
+    """So many of the nearest documents are skipped: they are often right, and nobody has judged them."""
+    to_rank: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 50
+    """The last rank that is drawn from."""
+    max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """A negative must be less similar to the query than this share of the similarity of its right document."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool(cls, value: Any, info: Any) -> Any:
+        return _no_bool(value, cls.model_fields[info.field_name].annotation)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Mined:
+        if self.from_rank >= self.to_rank:
+            raise ValueError(
+                f"negatives: from_rank must be below to_rank, got {self.from_rank} and {self.to_rank}"
+            )
+        return self
+
+
+def _names_pairs(name: Any) -> bool:
+    return isinstance(name, str) and (name.startswith(PAIRS) or name in PAIR_DATASETS)
+
+
+def _any_pairs(given: dict[str, Any]) -> bool:
+    return any(_names_pairs(name) for name in given.get("datasets") or ())
 
 
 class Tune(BaseModel):
@@ -173,8 +215,9 @@ class Plan(BaseModel):
         ),
     ] = BackbonePlan(name="efficientnet-lite0")
     """One for all datasets, or one for each dataset by its name."""
-    center_features: StrictBool = True
-    """Subtract the mean of the training features from all."""
+    center_features: StrictBool = Field(default_factory=lambda given: not _any_pairs(given))
+    """Subtract the mean of the training features from all. Never for queries and documents: with the head `residual`, epoch 0
+    is then the raw model."""
     losses: Annotated[
         list[Annotated[LossPlan, BeforeValidator(named, json_schema_input_type=_LossEntry)]],
         BeforeValidator(
@@ -205,8 +248,15 @@ class Plan(BaseModel):
     """For `m_per_class`; `batch_size` is rounded down to a multiple of it."""
     small_classes: Literal["leave-out", "repeat"] = "leave-out"
     """For `m_per_class`: a class with fewer training rows is left out of the batches, or its rows are repeated."""
-    head: Literal["linear", "mlp"] = "linear"
-    """From features to embeddings: one layer, or two with a ReLU between them."""
+    negatives: Literal["given", "none"] | Mined = "given"
+    """Hard negatives of queries: those in the data, none, or mined from a band of ranks, as in {from_rank: 10, to_rank: 50}."""
+    head: Literal["linear", "mlp", "residual"] = "linear"
+    """From features to embeddings: one layer, two with a ReLU between them, or the features plus an update of low rank, which starts
+    as the features themselves."""
+    rank: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 16
+    """Of the update of the head `residual`."""
+    sides: Literal["both", "query"] = "both"
+    """For pairs with the head `residual`: with `query`, documents stay the normalised features, so an index of them stays as it is."""
     hidden_size: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 512
     """For the head `mlp`."""
     embedding_size: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 128
@@ -224,7 +274,9 @@ class Plan(BaseModel):
     selection: Literal["last", "best-validation", "oracle"] = "last"
     """Which epoch counts: the last, the best on a validation slice of the training side, or (oracle) the best on
     the test side itself, which makes results too good for a fair comparison."""
-    selection_metric: Literal["map_at_r", "recall_at_1"] = "map_at_r"
+    selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"] = Field(
+        default_factory=lambda given: "ndcg_at_10" if _any_pairs(given) else "map_at_r"
+    )
     """The metric that `best-validation`, `oracle` and `tune` compare."""
     sample: Annotated[int, Field(ge=8, le=MOST_SAMPLE)] | None = None
     """A class-balanced sample of about so many rows of each dataset, on both sides of the split; all rows if not given."""
@@ -264,6 +316,7 @@ class Plan(BaseModel):
                     f"{key} has no effect with {needed}: {getattr(self, needed)}; "
                     f"remove it, or set {needed}: {' or '.join(values)}"
                 )
+        self._check_pairs()
         own = [name.partition(":")[0] for name in self.datasets if ":" in name]
         for key, kinds in OWN_DATA_KEYS.items():
             if key in self.model_fields_set and getattr(self, key) and not {*kinds} & {*own}:
@@ -301,6 +354,42 @@ class Plan(BaseModel):
         if 1.0 in self.sensitivity:
             raise ValueError("sensitivity: a factor of 1 leaves the loss unchanged; remove it")
         return self
+
+    def _check_pairs(self) -> None:
+        """ValueError for keys that contradict queries and documents, or that have an effect only for them."""
+        if not self.of_pairs:
+            for key in ("negatives", "sides"):
+                if key in self.model_fields_set:
+                    raise ValueError(
+                        f"{key} has no effect without queries and documents; remove it, or use a dataset pairs:PATH"
+                    )
+            if self.selection_metric == "ndcg_at_10":
+                raise ValueError(
+                    "selection_metric: ndcg_at_10 is for queries and documents; use map_at_r or recall_at_1"
+                )
+            return
+        if classes := [name for name in self.datasets if not _names_pairs(name)]:
+            raise ValueError(
+                f"a study has queries and documents or classes, not both, but {classes[0]} has classes; make two studies"
+            )
+        if self.center_features:
+            raise ValueError(
+                "center_features has no effect on queries and documents: the raw model is what losses are compared with; remove it"
+            )
+        for sampler in (self.sampler, *(loss.sampler for loss in self.losses)):
+            if sampler not in (None, "random"):
+                raise ValueError(
+                    f"sampler: {sampler} needs classes, and queries have none; remove it: batches are random queries without duplicate texts"
+                )
+        if self.sample is not None:
+            raise ValueError(
+                "sample draws rows of classes, and queries have none; remove it, or give a smaller file"
+            )
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether the datasets are queries and documents."""
+        return any(_names_pairs(name) for name in self.datasets)
 
     def backbone_of(self, dataset: str) -> BackbonePlan:
         """The backbone of a dataset. Raises PlanError if the mapping has no entry for it."""

@@ -53,7 +53,7 @@ _SPACE = (
     Column("sample_count", "samples", "count", "Number of samples."),
     Column("singleton_count", "single samples", "count", "Number of classes with one sample, which have no variance. Near 0 is good.", "lower"),
 )  # fmt: skip
-_RANKING = (
+_NEAREST = (
     Column("recall_at_1", "R@1", "percent", "Share of test samples whose nearest other sample has the same class. 100 % is perfect; compare it with the untrained head.", "higher", "retrieval", margin=0.005),
     Column("recall_at_2", "R@2", "percent", "Share of test samples with a sample of the same class among the 2 nearest. 100 % is perfect.", "higher", "retrieval", margin=0.005),
     Column("recall_at_4", "R@4", "percent", "Like R@2, among the 4 nearest.", "higher", "retrieval", margin=0.005),
@@ -62,6 +62,19 @@ _RANKING = (
     Column("recall_at_10", "R@10", "percent", "Like R@2, among the 10 nearest.", "higher", "retrieval", margin=0.005),
     Column("r_precision", "R-precision", "percent", "Share of the R nearest samples that have the same class, in any order. 100 % is perfect.", "higher", "retrieval", margin=0.005),
     Column("map_at_r", "MAP@R", "percent", "Mean average precision over the R nearest samples, where R is the number of other samples in the class. Stricter than R@1: the whole class must come first. 100 % is perfect.", "higher", "retrieval", margin=0.005),
+)  # fmt: skip
+_JUDGED = (
+    Column("ndcg_at_10", "nDCG@10", "percent", "Of queries and documents: grades of the first 10 documents of a query, discounted by log2(rank + 1), divided by the largest possible value; mean over test queries. 100 % is perfect; compare it with the raw model.", "higher", "retrieval", margin=0.005),
+    Column("mrr_at_10", "MRR@10", "percent", "Mean of 1 / rank of the first right document, 0 if it is not among the first 10. 100 % is perfect.", "higher", "retrieval", margin=0.005),
+    Column("found_at_1", "Recall@1", "percent", "Share of the right documents of a query that come first: Recall@1 of information retrieval, mean over test queries. 100 % is perfect where a query has one right document.", "higher", "retrieval", margin=0.005),
+    Column("found_at_10", "Recall@10", "percent", "Share of the right documents of a query among its first 10. 100 % is perfect.", "higher", "retrieval", margin=0.005),
+    Column("found_at_100", "Recall@100", "percent", "Share of the right documents of a query among its first 100. 100 % is perfect.", "higher", "retrieval", margin=0.005),
+)  # fmt: skip
+_RANKING = (*_NEAREST, *_JUDGED)
+_OF_PAIRS = (
+    Column("pair_alignment", "pair alignment", "number", "Mean squared distance of a query and its right document; low means aligned.", margin=0.02),
+    Column("anisotropy", "anisotropy", "number", "Mean cosine of two texts: 0 means that all directions are used, 1 that all texts have one direction.", margin=0.01),
+    Column("hubness", "hubness", "number", "Skew of how often a document is among the 10 nearest of another one: 0 is symmetric, above 1 some documents are found by very many.", margin=0.1),
 )  # fmt: skip
 _DYNAMICS = (
     Column("loss_value", "loss", "number", "The loss at the end. Not comparable between losses.", None, "greediness"),
@@ -100,6 +113,7 @@ _QUERIES = (
     Column("hit_at_1", "hit at 1", "percent", "Whether the nearest other sample has the class of the query: R@1 is the mean over the queries.", "higher", "retrieval"),
     Column("ap_at_r", "AP@R", "percent", "Average precision over the R nearest samples of a query: MAP@R is the mean over the queries.", "higher", "retrieval"),
     Column("first_right_rank", "first right rank", "count", "Rank of the nearest sample of the query's class, from 1. 1 is a hit.", "lower", "retrieval"),
+    Column("reciprocal_rank_at_10", "reciprocal rank", "number", "1 / rank of the first right document of a query, 0 below rank 10: MRR@10 is the mean over the queries.", "higher", "retrieval"),
     Column("nearest_right", "nearest right", "count", "Row of the nearest sample of the query's class, in the dataset.", None, "retrieval"),
     Column("nearest_right_similarity", "similarity of the nearest right", "number", "Cosine similarity of the query and the nearest sample of its class.", None, "retrieval"),
     Column("nearest_wrong", "nearest wrong", "count", "Row of the nearest sample of another class, in the dataset.", None, "retrieval"),
@@ -139,6 +153,9 @@ COLUMNS: dict[str, Column] = {
         *(_of_side(column, "train") for column in _SPACE),
         *(_of_side(column, "validation") for column in (*_RANKING, *_SPACE)),
         *_SPACE,
+        *(_of_side(column, "test") for column in _OF_PAIRS),
+        *(_of_side(column, "validation") for column in _OF_PAIRS),
+        *_OF_PAIRS,
         *_DYNAMICS,
         *_CLOCK,
         *_QUERIES,
@@ -150,7 +167,9 @@ COLUMNS: dict[str, Column] = {
 SETTING = "setting_"
 """`setting_margin` is the margin of the loss, `setting_learning_rate` the learning rate of its run."""
 
-MEASURED_ON_TEST = frozenset(_of_side(column, "test").name for column in (*_RANKING, *_SPACE))
+MEASURED_ON_TEST = frozenset(
+    _of_side(column, "test").name for column in (*_RANKING, *_SPACE, *_OF_PAIRS)
+)
 """Columns that a trial measures on the validation slice instead."""
 
 CLOCK_COLUMNS = frozenset(name for name, column in COLUMNS.items() if column.by_clock)
@@ -169,6 +188,8 @@ def _selected(*names: str) -> tuple[Column, ...]:
 
 # What a report shows, in its order.
 RETRIEVAL = _selected("recall_at_1", "map_at_r")
+PAIR_RETRIEVAL = _selected("ndcg_at_10", "mrr_at_10")
+"""Of a study of queries and documents; the first one ranks."""
 VARIANCE = _selected("test_intra", "test_inter", "test_offset", "test_spacing_cv", "test_margin")
 GREEDINESS = _selected(
     *("term_active_ratio", "gradient_active_ratio", "mean_weight", "embedding_gradient"),
@@ -216,10 +237,20 @@ TABLES: dict[str, dict[str, Kind]] = {
 """The tables of a study, and the first columns of each, which it always has."""
 
 
-QUERY_COLUMNS = (*(column.name for column in _QUERIES), "r_precision")
-"""Numbers that every row of `queries` has."""
+QUERY_COLUMNS = (
+    *(column.name for column in _QUERIES if column.name != "reciprocal_rank_at_10"),
+    "r_precision",
+)
+"""Numbers that every row of `queries` has; those of queries and documents have more."""
 
-PER_QUERY = {"recall_at_1": "hit_at_1", "map_at_r": "ap_at_r", "r_precision": "r_precision"}
+PER_QUERY = {
+    "recall_at_1": "hit_at_1",
+    "map_at_r": "ap_at_r",
+    "r_precision": "r_precision",
+    "ndcg_at_10": "ndcg_at_10",
+    "mrr_at_10": "reciprocal_rank_at_10",
+    **{f"found_at_{k}": f"found_at_{k}" for k in (1, 10, 100)},
+}
 """Columns of `runs` that are the mean of a column of `queries` over the queries of the run."""
 
 HIT_WITHIN = {f"recall_at_{k}": k for k in (2, 4, 5, 8, 10)}

@@ -172,6 +172,8 @@ class Differences:
         if not all(self._files.has_queries(row) for row in rows):
             return None
         first = self._read(rows[0])
+        if column not in first.values:
+            return None
         for row in rows[1:]:
             if not np.array_equal(first.ids, (other := self._read(row)).ids):
                 raise InputError(
@@ -212,7 +214,11 @@ def _ids(losses: Group) -> tuple[tuple[int, ...], ...]:
 def _queries_of(row: Record, files: RunFiles) -> _Queries:
     """InputError unless their means are the numbers of the run: then one of its files does not belong to the other."""
     table = files.queries_of(row, ["query", "label", "first_right_rank", *PER_QUERY.values()])
-    values = {of: table[query].to_numpy().astype(float) for of, query in PER_QUERY.items()}
+    values = {
+        of: table[query].to_numpy().astype(float)
+        for of, query in PER_QUERY.items()
+        if query in table.column_names
+    }
     rank = table["first_right_rank"].to_numpy()
     values |= {of: (rank <= within).astype(float) for of, within in HIT_WITHIN.items()}
     for column, of_queries in values.items():

@@ -126,7 +126,7 @@ class PlanRecord(Model):
     batch_size: Count
     learning_rate: float
     selection: Literal["last", "best-validation", "oracle"]
-    selection_metric: Literal["map_at_r", "recall_at_1"]
+    selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"]
     validation_share: Number
     tune: Budget | None
     sensitivity: list[float]

@@ -73,10 +73,12 @@ class RunFiles(NamedTuple):
         return "queries" in tables and "query" in tables["queries"].names  # no row, no column
 
     def queries_of(self, row: Record, columns: Sequence[str]) -> pa.Table:
-        """Some columns of the queries of a row that has them."""
+        """Some columns of the queries of a row that has them, without those that are not measured in this study."""
         if "reference" in row:
-            return self.frozen_queries(str(row["dataset"])).select(columns)
-        return self.queries(str(row["run"])).select(columns)
+            table = self.frozen_queries(str(row["dataset"]))
+        else:
+            table = self.queries(str(row["run"]))
+        return table.select([name for name in columns if name in table.column_names])
 
     def _frozen(self, row: Record) -> Path:
         return Layout(self.folder).frozen_queries(str(row["dataset"]))

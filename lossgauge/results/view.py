@@ -20,7 +20,13 @@ from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.rules import first_problem
 from lossgauge.portable import portable_results
-from lossgauge.results.columns import COLUMNS, check_column
+from lossgauge.results.columns import (
+    COLUMNS,
+    PAIR_RETRIEVAL,
+    RETRIEVAL,
+    Column,
+    check_column,
+)
 from lossgauge.results.differences import Differences, Group, LossAnswers, Runs
 from lossgauge.results.records import PlanRecord
 from lossgauge.results.run_files import RunFiles
@@ -85,6 +91,17 @@ class StudyView:
         present = dict.fromkeys(str(row["dataset"]) for row in rows)
         planned = [str(name) for name in self.plan.get("datasets") or () if str(name) in present]
         return tuple(dict.fromkeys([*planned, *present]))
+
+    @property
+    def retrieval(self) -> tuple[Column, ...]:
+        """The two columns of retrieval that losses are judged by: of queries and documents nDCG@10 and MRR@10, else R@1 and MAP@R."""
+        return PAIR_RETRIEVAL if self.of_pairs else RETRIEVAL
+
+    @cached_property
+    def of_pairs(self) -> bool:
+        """Whether the study is of queries and documents."""
+        rows = [*self.results.summaries, *self.results.references]
+        return any(row.get("ndcg_at_10") is not None for row in rows)
 
     @cached_property
     def absent_datasets(self) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,7 +28,7 @@ from lossgauge.study.run.measure import measure
 from lossgauge.study.run.setup import set_up
 from lossgauge.study.schedule.run_queue import RunQueue, tuned_runs
 from lossgauge.study.schedule.runs import Run, check_distinct
-from lossgauge.training import train_epoch
+from lossgauge.training import train_epoch, train_pairs_epoch
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Step
 
 STEPS = 12
@@ -197,7 +197,7 @@ def cost_of(run: Run, features: FeatureSet) -> Cost:
         size += QUERY_BYTES * len(rows.test) + head_bytes * kept
     if not epochs:
         return Cost(with_retrieval, size)
-    batches = setup.batches(1)
+    batches: list[Any] = setup.batches(1) if rows.pairs is None else setup.pair_batches(1)
     marks: list[float] = []
     probe = Probe()
 
@@ -206,7 +206,12 @@ def cost_of(run: Run, features: FeatureSet) -> Cost:
         marks.append(time.perf_counter())
 
     some = (batches * STEPS)[:STEPS]
-    train_epoch(setup.training, rows.features, setup.class_numbers, some, on_step=on_step)
+    if rows.pairs is None:
+        train_epoch(setup.training, rows.features, setup.class_numbers, some, on_step=on_step)
+    else:
+        train_pairs_epoch(
+            setup.training, rows.features, some, documents=setup.documents, on_step=on_step
+        )
     step = median(b - a for a, b in pairwise(marks))
     seconds = epochs * len(batches) * step
     for epoch in range(epochs + 1):

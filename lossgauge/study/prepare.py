@@ -28,14 +28,15 @@ from lossgauge.data.samplers import (
     warning_of_anchors_without_positive,
 )
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
-from lossgauge.losses.registry import drawn_terms, loss_maker
+from lossgauge.losses.registry import LOSSES, drawn_terms, loss_class, loss_maker
 from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
 from lossgauge.results.writer import Store
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import references
-from lossgauge.study.run.setup import as_measured, batches_of
-from lossgauge.study.schedule.run_config import RunConfig
+from lossgauge.study.run.pair_batches import mined_negatives, mined_shares
+from lossgauge.study.run.setup import as_measured, batches_of, pair_batches_of
+from lossgauge.study.schedule.run_config import RunConfig, embedding_size
 from lossgauge.study.schedule.runs import variants
 from lossgauge.study.schedule.search import SOME_CLASSES, check_space, import_optuna
 from lossgauge.types import Backbone, FeatureSet, ImageSet, Record
@@ -73,6 +74,7 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
             check_space(loss, plan)
         if (loss.sampler or plan.sampler) == "drawn":
             drawn_terms(loss.name)
+        _check_form(loss.name, of_pairs=plan.of_pairs)
     if plan.sensitivity and not any(
         list(variants(loss.at({}), plan.sensitivity)) for loss in plan.losses
     ):
@@ -86,6 +88,20 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
         for backbone in named.values()
     }
     return {dataset: loaded[backbone.title] for dataset, backbone in named.items()}
+
+
+def _check_form(name: str, *, of_pairs: bool) -> None:
+    """PlanError for a loss that is not defined for the data of the study."""
+    loss = loss_class(name)
+    if of_pairs and not getattr(loss, "pair_form", False):
+        able = [of for of in LOSSES if getattr(loss_class(of), "pair_form", False)]
+        raise PlanError(
+            f"the loss {name} needs classes and has no form for queries and documents; use one of {', '.join(able)}"
+        )
+    if not of_pairs and not getattr(loss, "square_form", True):
+        raise PlanError(
+            f"the loss {name} needs queries and documents, and this study has classes; use a dataset pairs:PATH"
+        )
 
 
 def _check_files(names: list[str]) -> None:
@@ -139,6 +155,8 @@ def prepare(
         for words in (*notes, *([warning] if warning else [])):
             progress.warning(name, words)
         left_out += [_left_out(name, words, "part") for words in notes]
+        if features.pairs is None and plan.of_pairs:
+            raise PlanError(f"{name} has classes, not queries and documents")
         prepared.append(centered(features) if plan.center_features else features)
     if not prepared:
         reasons = "; ".join(f"{name}: {words}" for name, words in errors.items())
@@ -173,10 +191,10 @@ def write_dataset_record(plan: Plan, features: FeatureSet, store: Store) -> None
         "features": dict(features.identity),
         "train_samples": len(features.train),
         "test_samples": len(features.test),
-        "embedding_size": plan.embedding_size,
+        "embedding_size": embedding_size(plan, features),
     }
     if not store.has_dataset(features.dataset, known):
-        found = references(features, width=plan.embedding_size)
+        found = references(features, width=embedding_size(plan, features))
         record = {**known, "references": found.rows}
         store.write_dataset(features.dataset, record, found.frozen_queries)
 
@@ -266,7 +284,9 @@ def _cached(images: ImageSet, backbone: Backbone) -> FeatureSet | None:
 
 
 def _sampler_notes(plan: Plan, features: FeatureSet) -> list[str]:
-    """What M-per-class batches round or leave out of a dataset."""
+    """What M-per-class batches round or leave out of a dataset, and what mining leaves out or would name wrongly."""
+    if features.pairs is not None:
+        return _mining_notes(plan, features)
     if plan.sampler != "m_per_class":
         return []
     try:
@@ -279,6 +299,25 @@ def _sampler_notes(plan: Plan, features: FeatureSet) -> list[str]:
         )
     except InputError as error:
         raise PlanError(f"{features.dataset}, sampler {plan.sampler}: {error}") from None
+
+
+def _mining_notes(plan: Plan, features: FeatureSet) -> list[str]:
+    if isinstance(plan.negatives, str):
+        return []
+    ranks = {"from_rank": plan.negatives.from_rank, "to_rank": plan.negatives.to_rank}
+    band = f"hard negatives of ranks {ranks['from_rank'] + 1} to {ranks['to_rank']}"
+    of = mined_shares(
+        features,
+        mined_negatives(features, features.train, **ranks),
+        max_similarity=plan.negatives.max_similarity,
+        **ranks,
+    )
+    notes = [f"{band}: {of.without:.1%} of the training queries have none that is left"]
+    if of.false is not None:
+        notes.append(
+            f"{band}: if only one right document of each query were known, {of.false:.1%} of them would be false negatives"
+        )
+    return notes
 
 
 def _warning(plan: Plan, features: FeatureSet) -> str | None:
@@ -294,11 +333,14 @@ def _warning(plan: Plan, features: FeatureSet) -> str | None:
     for config in configs:
         try:
             rows = as_measured(features, config)
+            if rows.pairs is not None:
+                pair_batches_of(config, rows)(1)
+                continue
             batches = [features.labels[batch] for batch in batches_of(config, rows)(1)]
         except DataError as error:
             raise PlanError(f"{features.dataset}: {error}") from None
         except InputError as error:
             raise PlanError(f"{features.dataset}, sampler {plan.sampler}: {error}") from None
-    if plan.sampler == "drawn":
+    if plan.sampler == "drawn" or features.pairs is not None:
         return None  # each anchor has its own partners
     return warning_of_anchors_without_positive(share_without_positive(batches))

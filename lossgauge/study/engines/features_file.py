@@ -15,11 +15,13 @@ from torch import Tensor
 from lossgauge.errors import StudyError
 from lossgauge.files import CHECKSUM, atomic_file, damaged
 from lossgauge.results.writer import Store
-from lossgauge.types import FeatureSet
+from lossgauge.types import FeatureSet, PairRows
 
 _TENSORS = ("features", "labels", "train", "test")
 _GROUPS = "groups"
 """A tensor that only some datasets have."""
+_PAIRS = "pairs."
+"""Before the name of a tensor of queries and documents."""
 _WORDS = ("dataset", "backbone", "protocol", "fingerprint")
 
 
@@ -44,6 +46,8 @@ def write_features_file(features: FeatureSet, path: Path) -> None:
             # both sides may be the same rows (`toy:gaussians`); safetensors refuses tensors that share memory
             shared = any(tensor.data_ptr() == other.data_ptr() for other in tensors.values())
             tensors[name] = tensor.clone() if shared else tensor.contiguous()
+    if features.pairs is not None:
+        tensors |= {_PAIRS + name: of.clone() for name, of in features.pairs._asdict().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as temporary:
@@ -63,14 +67,19 @@ def read_features_file(path: Path) -> FeatureSet:
         with safe_open(path, framework="pt") as file:
             words = file.metadata() or {}
             names = [*_TENSORS, *({_GROUPS} & set(file.keys()))]
+            names += [_PAIRS + n for n in PairRows._fields if _PAIRS + n in file.keys()]  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise damaged(path, str(error)) from None
     checksum = words.pop(CHECKSUM, None)
     if checksum != _checksum(tensors, words):
         raise damaged(path, "its content does not match its checksum")
+    pairs = {n: tensors.pop(_PAIRS + n) for n in PairRows._fields if _PAIRS + n in tensors}
     return FeatureSet(
-        **tensors, **{name: words[name] for name in _WORDS}, identity=json.loads(words["identity"])
+        **tensors,
+        pairs=PairRows(**pairs) if pairs else None,
+        **{name: words[name] for name in _WORDS},
+        identity=json.loads(words["identity"]),
     )
 
 

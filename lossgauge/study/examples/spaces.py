@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lossgauge.files import damaged
-from lossgauge.heads import LinearHead, MLPHead
 from lossgauge.ranking.query_set import against_each_other
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.ranking.search import neighbor_blocks
@@ -24,6 +23,7 @@ from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.study.examples.embedding_map import MOST_EPOCHS
 from lossgauge.study.run.run_log import heads_of
+from lossgauge.study.run.setup import head_of
 from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.training import embed
 from lossgauge.types import FeatureSet, Record
@@ -115,10 +115,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 def _head(
     config: RunConfig, width: int, state: Mapping[str, Tensor], layout: Layout, run: str
 ) -> nn.Module:
-    if config.hidden_size is not None:
-        head: nn.Module = MLPHead(width, config.embedding_size, hidden_size=config.hidden_size)
-    else:
-        head = LinearHead(width, config.embedding_size)
+    head = head_of(config, width)
     try:
         head.load_state_dict(dict(state))
     except RuntimeError as error:

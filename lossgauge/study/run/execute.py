@@ -21,7 +21,7 @@ from lossgauge.study.run.summary import described, environment, summarize, with_
 from lossgauge.study.schedule.code_hash import code_of
 from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import Run
-from lossgauge.training import seeded, train_epoch
+from lossgauge.training import seeded, train_epoch, train_pairs_epoch
 from lossgauge.types import FeatureSet, Record
 
 
@@ -82,10 +82,20 @@ def _train_epoch(config: RunConfig, setup: Setup, log: RunLog) -> None:
     """One pass over the batches of the next epoch."""
     epoch, features = setup.training.epoch + 1, setup.features.features
     batches = [rows.to(features.device) for rows in setup.batches(epoch)]
+    pair_batches = setup.pair_batches(epoch)
     log.start_clock()
     # a loss may draw at random (mining, dropout): from seed and epoch, so that a resumed run draws the same
     with seeded(config.seed * 1_000_003 + epoch):
-        train_epoch(setup.training, features, setup.class_numbers, batches, on_step=log.take)
+        if setup.features.pairs is None:
+            train_epoch(setup.training, features, setup.class_numbers, batches, on_step=log.take)
+        else:
+            train_pairs_epoch(
+                setup.training,
+                features,
+                pair_batches,
+                documents=setup.documents,
+                on_step=log.take,
+            )
     log.stop_clock()
 
 
@@ -102,7 +112,10 @@ def _measure_epoch(
         is_last = epoch == config.epochs and config.measured_on == "test"
         with_queries = is_last and config.selects_by is None
         measured = measure(
-            head, setup.features, with_retrieval=with_retrieval, with_queries=with_queries
+            *(head, setup.features),
+            documents=setup.documents,
+            with_retrieval=with_retrieval,
+            with_queries=with_queries,
         )
         row |= measured.row
     log.add_epoch(row, head, selects_by=config.selects_by, keeps_head=config.keeps_head(epoch))
@@ -130,10 +143,10 @@ def _publish(
         head.load_state_dict(log.best_head)
     is_trial = config.measured_on == "validation"
     if measured is None:
-        measured = measure(head, setup.features, with_retrieval=False)
+        measured = measure(head, setup.features, documents=setup.documents, with_retrieval=False)
     queries = measured.queries
     if queries is None and not is_trial:
-        queries = queries_of(head, setup.features)
+        queries = queries_of(head, setup.features, documents=setup.documents)
     summary, timing = summarize(rows, steps, selected)
     summary |= described(config)
     for row in (summary, *rows):

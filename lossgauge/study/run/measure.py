@@ -8,7 +8,6 @@ from typing import NamedTuple, cast
 
 import pyarrow as pa
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from lossgauge.diagnostics.probe import known
@@ -23,6 +22,15 @@ from lossgauge.diagnostics.variance import Geometry, PerClass, geometry
 from lossgauge.ranking.metrics import Retrieval, retrieval
 from lossgauge.ranking.per_query import PerQuery
 from lossgauge.ranking.scores import norms_and_directions
+from lossgauge.study.run.measure_pairs import (
+    PairSpace,
+    judged,
+    judged_columns,
+    judged_table,
+    pair_space,
+    right_documents,
+    spread_columns,
+)
 from lossgauge.study.run.queries import query_table
 from lossgauge.training import embed
 from lossgauge.types import FeatureSet, Record
@@ -42,10 +50,8 @@ class Measurement(NamedTuple):
     """Numbers for the whole space: columns of the row of an epoch."""
     per_class: dict[str, PerClass]
     """Geometry of each class, for the sides `train` and `test`."""
-    test_rows: Int[Tensor, " test"]
-    """The rows of the test side in the dataset."""
-    per_query: PerQuery | None
-    """Retrieval of each sample of the test side; None if it was not asked for."""
+    queries: pa.Table | None
+    """A row for each query of the test side; None if they were not asked for."""
 
     @property
     def classes(self) -> list[Record]:
@@ -56,23 +62,23 @@ class Measurement(NamedTuple):
             for of_class in per_class
         ]
 
-    @property
-    def queries(self) -> pa.Table | None:
-        """A row for each query of the test side; None if they were not asked for."""
-        return self.per_query and query_table(self.per_query, self.test_rows)
-
 
 def measure(
     head: nn.Module,
     features: FeatureSet,
     *,
+    documents: nn.Module | None = None,
     with_retrieval: bool,
     with_queries: bool = False,
 ) -> Measurement:
     """Geometry of both sides of the split, and with `with_retrieval` also retrieval on the test side. Computed on a CPU.
 
-    On a validation slice only retrieval is measured: `validation_…`. A number that is not defined is None.
+    On a validation slice only retrieval is measured: `validation_…`. A number that is not defined is None. Of queries and
+    documents, `documents` embeds the latter (the head itself if not given); geometry is over the queries of a side and their
+    right documents.
     """
+    if features.pairs is not None:
+        return _measure_pairs(head, documents or head, features, with_retrieval, with_queries)
     row: Record = {}
     per_class: dict[str, PerClass] = {}
     per_query = None
@@ -91,7 +97,41 @@ def measure(
         embeddings = embed(head, features.features, held_out).cpu()
         columns = retrieval_columns(ranked(embeddings, features.labels[held_out]))
         row.update({f"validation_{name}": value for name, value in columns.items()})
-    return Measurement(row, per_class, features.test, per_query)
+    queries = per_query and query_table(per_query, features.test)
+    return Measurement(row, per_class, queries)
+
+
+def _measure_pairs(
+    head: nn.Module,
+    documents: nn.Module,
+    features: FeatureSet,
+    with_retrieval: bool,
+    with_queries: bool,
+) -> Measurement:
+    assert features.pairs is not None
+    pairs = features.pairs
+    row: Record = {}
+    per_class: dict[str, PerClass] = {}
+    queries = None
+    for side, rows in (("train", features.train), ("test", features.test)):
+        of_side = pair_space(head, documents, features, rows, right_documents(pairs, rows))
+        space = geometry(of_side.both, features.labels[of_side.both_rows])
+        per_class[side] = space.per_class
+        row |= {f"{side}_{name}": value for name, value in geometry_columns(space).items()}
+        if side == "test":
+            of_pairs = spread_columns(of_side, pairs)
+            row |= {f"test_{name}": value for name, value in of_pairs.items()}
+    if with_retrieval:
+        whole = pair_space(head, documents, features, features.test, pairs.corpus)
+        found = judged(whole, pairs, RECALL_AT)
+        row |= judged_columns(found)
+        if with_queries:
+            queries = judged_table(found.per_query, features, whole)
+        if features.validation is not None:
+            held = pair_space(head, documents, features, features.validation, pairs.corpus)
+            columns = judged_columns(judged(held, pairs, RECALL_AT))
+            row |= {f"validation_{name}": value for name, value in columns.items()}
+    return Measurement(row, per_class, queries)
 
 
 def geometry_columns(space: Geometry) -> Record:
@@ -101,8 +141,15 @@ def geometry_columns(space: Geometry) -> Record:
     return {**columns, "smallest_class_intra": smallest}
 
 
-def queries_of(head: nn.Module, features: FeatureSet) -> pa.Table:
-    """A row for each query of the test side."""
+def queries_of(
+    head: nn.Module, features: FeatureSet, *, documents: nn.Module | None = None
+) -> pa.Table:
+    """A row for each query of the test side; `documents` as in `measure`."""
+    if features.pairs is not None:
+        corpus = features.pairs.corpus
+        space = pair_space(head, documents or head, features, features.test, corpus)
+        scores = judged(space, features.pairs, RECALL_AT)
+        return judged_table(scores.per_query, features, space)
     embeddings = embed(head, features.features, features.test).cpu()
     found = ranked(embeddings, features.labels[features.test], per_query=True)
     return query_table(cast(PerQuery, found.per_query), features.test)
@@ -135,6 +182,8 @@ class References(NamedTuple):
 
 def references(features: FeatureSet, *, width: int) -> References:
     """The reference spaces, measured. `width` is that of the random vectors."""
+    if features.pairs is not None:
+        return _pair_references(features, width)
     labels = features.labels[features.test]
     _, frozen = norms_and_directions(features.features[features.test])
     random = random_unit_vectors(labels, width=width)
@@ -156,6 +205,38 @@ def references(features: FeatureSet, *, width: int) -> References:
         for name, space, columns in spaces
     ]
     return References(rows, query_table(cast(PerQuery, of_frozen.per_query), features.test))
+
+
+def _pair_references(features: FeatureSet, width: int) -> References:
+    """The frozen features are the raw model: the same text embeddings without any head."""
+    assert features.pairs is not None
+    pairs = features.pairs
+    rows = torch.cat([features.test, pairs.corpus])
+    numbers = torch.arange(len(rows))
+    made: dict[str, Tensor] = {
+        FROZEN: norms_and_directions(features.features[rows])[1],
+        RANDOM: norms_and_directions(random_unit_vectors(numbers, width=width))[1],
+        COLLAPSE: full_collapse(numbers, width=width).double(),
+    }
+    found: list[Record] = []
+    frozen_queries: pa.Table | None = None
+    for name, unit in made.items():
+        asked, corpus = unit[: len(features.test)], unit[len(features.test) :]
+        whole = PairSpace(asked, features.test, corpus, pairs.corpus)
+        near = right_documents(pairs, features.test)
+        of_side = whole._replace(
+            documents=corpus[torch.searchsorted(pairs.corpus, near)], document_rows=near
+        )
+        row = {"dataset": features.dataset, "reference": name}
+        row |= geometry_columns(geometry(of_side.both, features.labels[of_side.both_rows]))
+        if name != COLLAPSE:  # equal points have no order
+            scores = judged(whole, pairs, RECALL_AT)
+            row |= {**spread_columns(of_side, pairs), **judged_columns(scores)}
+            if name == FROZEN:
+                frozen_queries = judged_table(scores.per_query, features, whole)
+        found.append(row)
+    assert frozen_queries is not None
+    return References(found, frozen_queries)
 
 
 def _finite(value: float) -> float | None:

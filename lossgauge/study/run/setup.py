@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from lossgauge.data.pair_splits import validation_queries
 from lossgauge.data.samplers import (
     drawn_batches,
     kmeans_cells,
@@ -18,16 +19,26 @@ from lossgauge.data.samplers import (
     stratified_batches,
 )
 from lossgauge.data.splits import validation_slice
-from lossgauge.heads import LinearHead, MLPHead
+from lossgauge.heads import Normalized, make_head
 from lossgauge.losses.registry import drawn_terms, loss_maker
 from lossgauge.plan.loss import LossPlan
+from lossgauge.study.run.pair_batches import (
+    given_negatives,
+    masks,
+    mined_negatives,
+    pair_batches,
+    right_similarities,
+)
 from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import Run
-from lossgauge.training import Training, scheduled, start_training
+from lossgauge.training import RowsOfPairs, Training, scheduled, start_training
 from lossgauge.types import FeatureSet
 
 KMEANS_CELLS = 64
 """Strata of `stratified_kmeans`: our choice."""
+
+PairBatches = Callable[[int], list[RowsOfPairs]]
+"""The same for queries and documents."""
 
 Batches = Callable[[int], list[Tensor]]
 """From the number of an epoch to its batches, as row numbers; in two dimensions if the sampler draws single terms."""
@@ -43,6 +54,10 @@ class Setup(NamedTuple):
     row of parameters for each class."""
     training: Training
     batches: Batches
+    pair_batches: PairBatches
+    """Of queries and documents; of classes `batches`. The other one is empty."""
+    documents: nn.Module
+    """What embeds documents; the head if there are none."""
 
 
 def set_up(run: Run, features: FeatureSet, device: str = "cpu") -> Setup:
@@ -50,26 +65,38 @@ def set_up(run: Run, features: FeatureSet, device: str = "cpu") -> Setup:
     config = run.config
     rows = as_measured(features, config)
     training = start_run(config, run.loss, rows, device)
-    batches = batches_of(config, rows)
+    batches: Batches = _none
+    pair_batches: PairBatches = _none
+    if rows.pairs is None:
+        batches = batches_of(config, rows)
+    elif config.is_trained:
+        pair_batches = pair_batches_of(config, rows)
     class_numbers = torch.searchsorted(_classes(rows), rows.labels.contiguous()).to(device)
     on_device = rows._replace(features=rows.features.to(device))
-    return Setup(on_device, class_numbers, training, batches)
+    documents = document_head(config, training.head)
+    return Setup(on_device, class_numbers, training, batches, pair_batches, documents)
+
+
+def _none(epoch: int) -> list[Any]:
+    return []
 
 
 def as_measured(features: FeatureSet, config: RunConfig) -> FeatureSet:
     """The rows for training and for measuring; a validation slice is taken from the training side if the config asks for one."""
     if config.validation_share is None:
         return features
-    rest, held_out = (
-        features.train.new_tensor(part)
-        for part in validation_slice(
-            features.labels.numpy(),
-            features.train.numpy(),
+    labels, train = features.labels.numpy(), features.train.numpy()
+    if features.pairs is not None:
+        parts = validation_queries(labels, train, share=config.validation_share)
+    else:
+        parts = validation_slice(
+            labels,
+            train,
             features.test.numpy(),
             share=config.validation_share,
             groups=None if features.groups is None else features.groups.numpy(),
         )
-    )
+    rest, held_out = (features.train.new_tensor(part) for part in parts)
     if config.measured_on == "validation":
         return features._replace(train=rest, test=held_out)
     return features._replace(train=rest, validation=held_out)
@@ -81,10 +108,8 @@ def start_run(
     """The head, the loss and the optimiser of a run before its first step."""
     width = features.features.shape[1]
 
-    def make_head() -> nn.Module:
-        if config.hidden_size is not None:
-            return MLPHead(width, config.embedding_size, hidden_size=config.hidden_size)
-        return LinearHead(width, config.embedding_size)
+    def new_head() -> nn.Module:
+        return head_of(config, width)
 
     make_loss: Callable[[], Any] = nn.Module
     if config.is_trained:
@@ -96,7 +121,7 @@ def start_run(
         )
     return start_training(
         seed=config.seed,
-        make_head=make_head,
+        make_head=new_head,
         make_loss=make_loss,
         optimizer=config.optimizer or "adam",
         schedule=scheduled(
@@ -109,6 +134,49 @@ def start_run(
         momentum=config.momentum,
         device=device,
     )
+
+
+def head_of(config: RunConfig, width: int) -> nn.Module:
+    """A head of a run, before training."""
+    return make_head(
+        config.head,
+        width,
+        embedding_size=config.embedding_size,
+        hidden_size=config.hidden_size,
+        rank=config.rank,
+    )
+
+
+def document_head(config: RunConfig, head: nn.Module) -> nn.Module:
+    """What embeds documents: the head itself, or the normalised features if only queries are trained."""
+    return Normalized() if config.sides == "query" else head
+
+
+def pair_batches_of(config: RunConfig, features: FeatureSet) -> PairBatches:
+    """The batches of queries and documents of each epoch. Raises InputError if they cannot be drawn."""
+    pairs = features.pairs
+    assert pairs is not None
+    size = config.batch_size or 0
+    settings: dict[str, Any] = {}
+    if isinstance(config.negatives, dict):
+        mined = config.negatives
+        ranks = {"from_rank": mined["from_rank"], "to_rank": mined["to_rank"]}
+        settings = {
+            "candidates": mined_negatives(features, features.train, **ranks),
+            "per_query": mined["per_query"],
+            "right_similarity": right_similarities(features),
+            "max_similarity": mined["max_similarity"],
+        }
+    elif config.negatives == "given":
+        settings = {"candidates": given_negatives(pairs, features.train)}
+
+    def batches(epoch: int) -> list[RowsOfPairs]:
+        drawn = pair_batches(
+            pairs, features.train, batch_size=size, seed=config.seed, epoch=epoch, **settings
+        )
+        return [RowsOfPairs(*batch, *masks(pairs, batch)) for batch in drawn]
+
+    return batches
 
 
 def batches_of(config: RunConfig, features: FeatureSet) -> Batches:

@@ -21,6 +21,10 @@ KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 50)
 head changes most then, and they are the same for runs of any length. Our choice."""
 
 
+ONLY_WHERE_USED = ("rank", "sides", "negatives")
+"""Settings that are left out of the record of a run that does not use them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """All that decides the numbers of a run. The defaults of the training settings are those of the untrained head.
@@ -47,7 +51,7 @@ class RunConfig:
     code: str
     """The hash of the code that decides the numbers: see `code_of`."""
     seed: int
-    head: Literal["linear", "mlp"]
+    head: Literal["linear", "mlp", "residual"]
     hidden_size: int | None
     """None without a hidden layer."""
     embedding_size: int
@@ -71,6 +75,11 @@ class RunConfig:
     momentum: float = 0.0
     schedule: str = "constant"
     warmup_epochs: int = 0
+    rank: int | None = None
+    """Of the head `residual`. This and the following are in the record only where they are used."""
+    sides: str | None = None
+    """Of queries and documents: `query` if documents stay as they are."""
+    negatives: str | Record | None = None
 
     @classmethod
     def untrained(cls, plan: Plan, features: FeatureSet, seed: int) -> RunConfig:
@@ -83,7 +92,7 @@ class RunConfig:
         sliced = plan.selection == "best-validation"
         return cls(
             **_common(plan, features, loss, seed),
-            **_training(plan, loss),
+            **_training(plan, features, loss),
             **_selection(plan, plan.selection),
             epochs=plan.epochs,
             retrieval_every=plan.retrieval_every,
@@ -97,7 +106,7 @@ class RunConfig:
         best = plan.selection == "best-validation"  # an oracle would pick its epoch by the slice
         return cls(
             **_common(plan, features, loss, FIRST_TRIAL_SEED),
-            **_training(plan, loss),
+            **_training(plan, features, loss),
             **_selection(plan, "best-validation" if best else "last"),
             epochs=epochs,
             # a trial that is judged by its last epoch needs no other
@@ -140,7 +149,12 @@ class RunConfig:
 
     def as_json(self) -> Record:
         """The content of config.json: `from_json` is the way back."""
-        return dataclasses.asdict(self)
+        record = dataclasses.asdict(self)
+        return {
+            name: value
+            for name, value in record.items()
+            if name not in ONLY_WHERE_USED or value is not None
+        }
 
     @classmethod
     def from_json(cls, record: Record) -> RunConfig:
@@ -163,11 +177,18 @@ def _common(plan: Plan, features: FeatureSet, loss: LossPlan, seed: int) -> Reco
         "seed": seed,
         "head": plan.head,
         "hidden_size": plan.hidden_size if plan.head == "mlp" else None,
-        "embedding_size": plan.embedding_size,
+        "embedding_size": embedding_size(plan, features),
+        "rank": plan.rank if plan.head == "residual" else None,
+        "sides": plan.sides if features.pairs is not None else None,
     }
 
 
-def _training(plan: Plan, loss: LossPlan) -> Record:
+def embedding_size(plan: Plan, features: FeatureSet) -> int:
+    """The width of the embeddings: that of the plan, or of the features themselves."""
+    return int(features.features.shape[1]) if plan.head == "residual" else plan.embedding_size
+
+
+def _training(plan: Plan, features: FeatureSet, loss: LossPlan) -> Record:
     """What training depends on, as far as trials and other runs agree."""
     sampler = loss.sampler or plan.sampler
     of_classes = sampler == "m_per_class"
@@ -183,7 +204,12 @@ def _training(plan: Plan, loss: LossPlan) -> Record:
         "momentum": plan.momentum if plan.optimizer == "sgd" else 0.0,
         "schedule": plan.schedule,
         "warmup_epochs": plan.warmup_epochs,
+        "negatives": None if features.pairs is None else _negatives(plan),
     }
+
+
+def _negatives(plan: Plan) -> str | Record:
+    return plan.negatives if isinstance(plan.negatives, str) else plan.negatives.model_dump()
 
 
 def _selection(plan: Plan, selection: str) -> Record:
