@@ -69,6 +69,7 @@ class ResidualHead(nn.Module):
             layer.bias.zero_()
         return layer.requires_grad_(False)
 
+
 class Normalized(nn.Module):
     """The features themselves, L2-normalised: the embeddings of a side that is not trained. It has no parameters."""
 

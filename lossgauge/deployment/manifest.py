@@ -81,10 +81,16 @@ class MeasuredRecord(_Model):
     """Of the features without a head, normalised."""
     frozen_map_at_r: Number | None
     test_rows: int
+    """Of queries and documents, the test queries."""
+    ndcg_at_10: Number | None = None
+    """Of queries and documents."""
+    frozen_ndcg_at_10: Number | None = None
+    documents: int | None = None
+    """That every query is searched among; None where test rows are searched among each other."""
 
 
 class OperatingRecord(_Model):
-    """A threshold on the cosine: two rows at or above it are taken for one class."""
+    """A threshold on the cosine: two rows at or above it are taken for one class, a document for a right one of its query."""
 
     far: Number
     """At most this share of the pairs of two classes reach the threshold."""
@@ -97,14 +103,14 @@ class OperatingRecord(_Model):
 
 
 class ThresholdsRecord(_Model):
-    """Score thresholds from the pairs of the test side."""
+    """Score thresholds from the pairs of the test side; of queries and documents, pairs of a test query and a document."""
 
     at_far: tuple[OperatingRecord, ...]
     eer: Number
     eer_half_width: Number | None
     eer_threshold: Number
     intervals_over: str
-    """What would be drawn again: new classes, or new rows of the same classes."""
+    """What would be drawn again: new classes, new rows of the same classes, or new queries."""
     genuine_pairs: int
     impostor_pairs: int
 

@@ -36,6 +36,7 @@ from lossgauge.deployment.backbone import check_stated
 from lossgauge.deployment.head import ExportedHead
 from lossgauge.diagnosis.source import Source, from_files
 from lossgauge.errors import DataError, InputError
+from lossgauge.plan.study import PAIR_DATASETS
 from lossgauge.study.progress import Progress
 from lossgauge.types import IMAGES, TEXTS, FeatureSet, ImageSet, Text
 
@@ -105,7 +106,7 @@ def _check_side(head: ExportedHead | None, data: str, side: str | None) -> None:
 
 
 def _has_sides(data: str) -> bool:
-    return data.startswith(PAIRS) or data in OF_PAIRS
+    return data.startswith(PAIRS) or data in PAIR_DATASETS
 
 
 def _rows_for(

@@ -17,6 +17,7 @@ from lossgauge.backbones.transformers_parts import quiet
 from lossgauge.deployment.head import ExportedHead
 from lossgauge.errors import DiskError, InputError, MissingExtra
 from lossgauge.files import atomic_folder
+from lossgauge.types import Backbone
 from lossgauge.user_folders import can_be_written
 
 
@@ -56,11 +57,7 @@ def sentence_transformer(head: ExportedHead, backbone: SentenceModel) -> Any:
     `backbone` is what `head.load_backbone()` gives. Raises InputError for another kind of backbone, MissingExtra without sentence-transformers.
     """
     library = _library()
-    if not isinstance(backbone, SentenceModel):
-        raise InputError(
-            f"a whole model for sentence-transformers needs a backbone for texts, got {backbone.name}: append "
-            "sentence_transformers_modules(head) to a model of your own"
-        )
+    check_text_backbone(backbone, head.manifest.backbone.name)
     recipe = backbone.recipe
     with quiet():
         first = library.Transformer(
@@ -70,14 +67,13 @@ def sentence_transformer(head: ExportedHead, backbone: SentenceModel) -> Any:
         modules += [library.Normalize()] * recipe.normalized
         modules += sentence_transformers_modules(head)
         prompts = {name or _OTHER: words for name, words in recipe.prompts.items()}
-        made = importlib.import_module("sentence_transformers").SentenceTransformer(
+        return importlib.import_module("sentence_transformers").SentenceTransformer(
             modules=modules,
             device="cpu",
             prompts=prompts,
             default_prompt_name=_OTHER if prompts.get(_OTHER) else None,
             similarity_fn_name="cosine",
         )
-    return made
 
 
 def write_sentence_transformer(head: ExportedHead, backbone: SentenceModel, folder: Path) -> None:
@@ -97,13 +93,20 @@ def write_sentence_transformer(head: ExportedHead, backbone: SentenceModel, fold
         ) from None
 
 
+def check_text_backbone(backbone: Backbone | None, name: str) -> None:
+    """InputError unless the backbone is a transformer for texts whose files say how it is used."""
+    if not isinstance(backbone, SentenceModel):
+        raise InputError(
+            f"a whole model for sentence-transformers needs a backbone for texts, got {name}: append "
+            "sentence_transformers_modules(head) to a model of your own"
+        )
+
+
 def check_new(folder: Path) -> None:
     """InputError unless `folder` is new or empty, DiskError if it cannot be written. MissingExtra without sentence-transformers."""
     _library()
     if not can_be_written(folder.parent):
-        raise DiskError(
-            f"{folder.parent} is not a folder that can be written; give another folder"
-        )
+        raise DiskError(f"{folder.parent} is not a folder that can be written; give another folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
             f"{folder} exists, and a model for sentence-transformers is written into a new or empty folder: give another one, "
