@@ -20,10 +20,23 @@ if TYPE_CHECKING:
     from lossgauge import distributed as distributed
     from lossgauge.deployment.head import load_head as load_head
     from lossgauge.diagnosis.measure import diagnose as diagnose
+    from lossgauge.diagnostics.clustering import cluster_agreement as cluster_agreement
+    from lossgauge.diagnostics.clustering import clustering as clustering
+    from lossgauge.diagnostics.directional_cdnv import directional_cdnv as directional_cdnv
+    from lossgauge.diagnostics.effective_negatives import effective_negatives as effective_negatives
+    from lossgauge.diagnostics.label_blind_gap import label_blind_gap as label_blind_gap
+    from lossgauge.diagnostics.linear_cka import linear_cka as linear_cka
+    from lossgauge.diagnostics.nearest_class_mean import nearest_class_mean as nearest_class_mean
+    from lossgauge.diagnostics.pseudo_labels import pseudo_labels as pseudo_labels
     from lossgauge.diagnostics.variance import geometry as geometry
+    from lossgauge.diagnostics.weights_and_directions import (
+        weights_and_directions as weights_and_directions,
+    )
     from lossgauge.loop.probe import Probe as Probe
+    from lossgauge.losses.pair_gradient import pair_gradient as pair_gradient
     from lossgauge.losses.registry import LOSSES as LOSSES
     from lossgauge.losses.registry import load_loss as load_loss
+    from lossgauge.losses.swap import swap as swap
     from lossgauge.notebook import Study as Study
     from lossgauge.notebook import advise as advise
     from lossgauge.notebook import forecast as forecast
@@ -46,16 +59,27 @@ _MODULE = {
     "Study": "notebook",
     "advise": "notebook",
     "check_loss": "testing",
+    "cluster_agreement": "diagnostics.clustering",
+    "clustering": "diagnostics.clustering",
     "diagnose": "diagnosis.measure",
+    "directional_cdnv": "diagnostics.directional_cdnv",
+    "effective_negatives": "diagnostics.effective_negatives",
     "forecast": "notebook",
     "geometry": "diagnostics.variance",
     "judged_retrieval": "ranking.judged",
+    "label_blind_gap": "diagnostics.label_blind_gap",
+    "linear_cka": "diagnostics.linear_cka",
     "load_features": "notebook",
     "load_head": "deployment.head",
     "load_loss": "losses.registry",
     "load_study": "notebook",
+    "nearest_class_mean": "diagnostics.nearest_class_mean",
+    "pair_gradient": "losses.pair_gradient",
+    "pseudo_labels": "diagnostics.pseudo_labels",
     "retrieval": "ranking.metrics",
     "run_study": "notebook",
+    "swap": "losses.swap",
+    "weights_and_directions": "diagnostics.weights_and_directions",
 }
 """Public name → module that defines it."""
 

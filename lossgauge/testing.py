@@ -17,6 +17,7 @@ from lossgauge.errors import InputError, LossgaugeError
 from lossgauge.health.training import ignores_labels
 from lossgauge.losses.function_loss import FunctionLoss
 from lossgauge.losses.pairs import PairForm, pair_masks
+from lossgauge.losses.surrogate import why_surrogate
 from lossgauge.training import evaluate
 from lossgauge.types import Evaluation
 from lossgauge.user_folders import keep_torch_private
@@ -120,12 +121,66 @@ def _is_a_scalar(case: _Case) -> str | None:
 
 
 def _gradient_is_right(case: _Case) -> str | None:
+    if why_surrogate(case.loss):
+        return _SKIPPED
     leaf = case.embeddings.clone().requires_grad_()
     try:
-        torch.autograd.gradcheck(lambda rows: case.loss(rows, case.labels), leaf, atol=1e-5)
+        torch.autograd.gradcheck(lambda rows: case.loss(rows, case.labels), leaf, atol=_ATOL)
     except RuntimeError as error:
-        return " ".join(str(error).split())[:300]
+        _, gradient = case.value_and_gradient(case.embeddings, case.labels)
+        worst = _worst_entries(gradient, _differences(case), of="differences of the value")
+        if worst is None:
+            return " ".join(str(error).split())[:300]
+        return (
+            f"{worst}. If a part is detached on purpose, the loss is a surrogate: give its class `surrogate`, the reason, "
+            "and `stated_gradient(embeddings, labels)`"
+        )
     return None
+
+
+def _stated_gradient_is_right(case: _Case) -> str | None:
+    if not why_surrogate(case.loss):
+        return _SKIPPED
+    stated: Callable[..., Tensor] | None = getattr(case.loss, "stated_gradient", None)
+    if stated is None:
+        return "it says `surrogate`, but has no method `stated_gradient(embeddings, labels)` to compare with"
+    _, gradient = case.value_and_gradient(case.embeddings, case.labels)
+    wanted = stated(case.embeddings.clone(), case.labels)
+    if wanted.shape != gradient.shape:
+        return f"`stated_gradient` has the shape {tuple(wanted.shape)}, the embeddings {tuple(gradient.shape)}"
+    return _worst_entries(gradient, wanted, of="`stated_gradient`")
+
+
+_RTOL, _ATOL = 1e-3, 1e-5
+"""Those of a comparison with differences in float64, whose own error is about 1e-9 of the value's curvature."""
+
+
+def _differences(case: _Case, step: float = 1e-6) -> Tensor:
+    """The derivative of the value at each entry of the embeddings, by central differences."""
+    derivative = torch.empty_like(case.embeddings)
+    with torch.no_grad():
+        for entry in range(derivative.numel()):
+            moved = case.embeddings.repeat(2, 1, 1)
+            moved[0].view(-1)[entry] += step
+            moved[1].view(-1)[entry] -= step
+            above, below = (case.loss(rows, case.labels) for rows in moved)
+            derivative.view(-1)[entry] = (above - below) / (2 * step)
+    return derivative
+
+
+def _worst_entries(gradient: Tensor, wanted: Tensor, *, of: str) -> str | None:
+    """The three entries that are farthest off, and how many are; None if all agree."""
+    error = (gradient - wanted).abs()
+    wrong = ~(error <= _ATOL + _RTOL * wanted.abs())
+    if not wrong.any():
+        return None
+    order = error.nan_to_num(torch.inf, torch.inf).flatten().argsort(descending=True)
+    width = gradient.shape[1]
+    worst = "; ".join(
+        f"row {entry // width}, column {entry % width}: {gradient.view(-1)[entry]:.4g} instead of {wanted.view(-1)[entry]:.4g}"
+        for entry in order[: min(3, int(wrong.sum()))].tolist()
+    )
+    return f"{int(wrong.sum())} of {wrong.numel()} entries differ from {of}, most of all {worst}"
 
 
 def _classes_may_move(case: _Case) -> str | None:
@@ -254,6 +309,7 @@ def _evaluation_agrees(case: _Case) -> str | None:
 _RULES: dict[str, Callable[[_Case], str | None]] = {
     "its value is a finite scalar with a graph": _is_a_scalar,
     "its gradient agrees with finite differences": _gradient_is_right,
+    "its gradient, that of a surrogate, is the stated one": _stated_gradient_is_right,
     "the order of rows does not matter (order inside a class may)": _classes_may_move,
     "it depends on which row has which label": _uses_labels,
     "labels may be any integers": _any_labels,

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL.Image import Image
 from torch import Tensor
 
@@ -53,6 +53,28 @@ class Evaluation(NamedTuple):
     """Samples that can be an anchor: the queries of a batch of queries and documents. None: every sample of the batch."""
     columns: Mapping[str, float] = MappingProxyType({})
     """Further numbers of this loss, by name: those that its class lists in `columns`."""
+
+
+class PairGradient(NamedTuple):
+    """The gradient of the sum of a pair loss's terms at its matrix of dot products or squared distances, and its masks.
+
+    A row is an anchor, or one positive pair of it; a column is a sample of the batch.
+    """
+
+    gradient: Float[Tensor, "rows columns"]
+    terms: Int[Tensor, " rows"]
+    """Terms of each row."""
+    anchor: Int[Tensor, " rows"]
+    """The sample of each row."""
+    positive: Bool[Tensor, "rows columns"]
+    negative: Bool[Tensor, "rows columns"]
+    is_distance: bool
+    """Whether the matrix holds squared distances."""
+
+    @property
+    def weight(self) -> Float[Tensor, " rows"]:
+        """W_i = ½ Σ_j |G_ij| / terms: the strength of a row's mean update; NaN without a term."""
+        return self.gradient.abs().sum(dim=1) / 2 / self.terms
 
 
 class Step(NamedTuple):

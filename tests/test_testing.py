@@ -1,7 +1,9 @@
+import re
+
 import pytest
 import torch
 
-from lossgauge.losses.registry import ALL_LOSSES, load_loss
+from lossgauge.losses.registry import ALL_LOSSES, load_loss, settings_of
 from lossgauge.losses.triplet import Triplet
 from lossgauge.testing import ContractError, check_loss
 
@@ -14,7 +16,7 @@ SLOW = ("mnrl", "matryoshka", "gist")
 )
 def test_each_of_our_losses_keeps_the_contract(name):
     torch.manual_seed(0)
-    sizes = {"class_count": 4, "embedding_size": 16} if name in ("arcface", "ccl") else {}
+    sizes = {"class_count": 4, "embedding_size": 16} if "class_count" in settings_of(name) else {}
     check_loss(load_loss(name, **sizes))
 
 
@@ -94,3 +96,57 @@ def broadcast(z, y):
 def test_each_broken_rule_is_found_and_named(loss, message):
     with pytest.raises(ContractError, match=message):
         check_loss(loss)
+
+
+def published_circle(z, y):
+    """Circle loss as published: the weights are detached, so the gradient is no derivative of the value."""
+    s, same = z @ z.T, y[:, None] == y
+    positive = same & ~torch.eye(len(y), dtype=torch.bool)
+    pull = -80 * (1.4 - s.detach()).relu() * (s - 0.6)
+    push = 80 * (s.detach() + 0.4).relu() * (s - 0.4)
+    v = pull.masked_fill(~positive, -1e9).logsumexp(1) + push.masked_fill(same, -1e9).logsumexp(1)
+    return torch.nn.functional.softplus(v).mean()
+
+
+def test_a_gradient_that_is_no_derivative_is_shown_by_three_entries_and_a_sentence():
+    with pytest.raises(ContractError) as error:
+        check_loss(published_circle)
+    (line,) = str(error.value).splitlines()
+    line = line.partition("finite differences: ")[2].partition(";  ")[0]
+    assert re.match(
+        r"\d+ of 320 entries differ from differences of the value, most of all row \d+, column",
+        line,
+    )
+    assert line.count(" instead of ") == 3
+    assert "the loss is a surrogate: give its class `surrogate`" in line
+    assert "tensor(" not in line
+
+
+class Stated(torch.nn.Module):
+    surrogate = "a part is detached"
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, z, y):
+        return published_circle(z, y)
+
+    def stated_gradient(self, z, y):
+        rows = z.clone().requires_grad_()
+        return torch.autograd.grad(published_circle(rows, y), rows)[0] * self.factor
+
+
+class Unstated(torch.nn.Module):
+    surrogate = "a part is detached"
+
+    def forward(self, z, y):
+        return pairs(z, y)
+
+
+def test_a_surrogate_is_compared_with_the_gradient_that_it_states():
+    check_loss(Stated())
+    with pytest.raises(ContractError, match=r"is the stated one: .* differ from `stated_gradient`"):
+        check_loss(Stated(factor=1.1))
+    with pytest.raises(ContractError, match="but has no method `stated_gradient"):
+        check_loss(Unstated())

@@ -38,13 +38,13 @@ def losses() -> None:
             say(f"{title}:")
         for name in names:
             made: Any = loss_class(name)
-            say(f"{name:12} {(sys.modules[made.__module__].__doc__ or '').splitlines()[0]}")
-            say(" " * 13 + ", ".join(f"{key}{known}" for key, known in settings_of(name).items()))
+            say(f"{name:17} {(sys.modules[made.__module__].__doc__ or '').splitlines()[0]}")
+            say(" " * 18 + ", ".join(f"{key}{known}" for key, known in settings_of(name).items()))
             if made.aliases:
-                say(" " * 13 + f"also named {', '.join(made.aliases)}")
+                say(" " * 18 + f"also named {', '.join(made.aliases)}")
             if made.pair_form:
                 too = "too" if made.square_form else "only"
-                say(" " * 13 + f"for queries and documents {too}")
+                say(" " * 18 + f"for queries and documents {too}")
     say(
         "my_loss.py:Pull   your own loss in a file: a class or a function (embeddings, labels) -> scalar"
     )

@@ -71,6 +71,15 @@ def decay_epochs(
     return _crossing(above, share * above[0])
 
 
+def why_no_decay(losses: Sequence[float], *, surrogate: str = "") -> str:
+    """Why the decay to a share of the first value is not defined; empty if it is. `surrogate` is the reason that such a loss gives."""
+    if surrogate:
+        return f"the value does not show progress: {surrogate}"
+    if any(loss < 0 for loss in losses):
+        return "the loss has negative values, so a share of its first value is no goal"
+    return ""
+
+
 def compaction_epochs(intra: Sequence[float], *, share: float = 0.9) -> float | None:
     """Epochs until intra-class variance has done `share` of its total fall; None if it did not fall.
 

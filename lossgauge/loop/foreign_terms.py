@@ -36,8 +36,8 @@ class Terms(NamedTuple):
 def reader_for(criterion: nn.Module) -> Reader | None:
     """What reads the terms of `criterion`; None for the gradient side only.
 
-    It knows ContrastiveLoss, TripletMarginLoss, NTXentLoss, SupConLoss, NPairsLoss and ArcFaceLoss of pytorch-metric-learning, with any
-    distance, reducer and miner, and MultipleNegativesRankingLoss, CoSENTLoss and TripletLoss of sentence-transformers; not their
+    It knows ContrastiveLoss, TripletMarginLoss, NTXentLoss, SupConLoss, NPairsLoss, ArcFaceLoss, MultiSimilarityLoss and CircleLoss of
+    pytorch-metric-learning, with any distance, reducer and miner, and MultipleNegativesRankingLoss, CoSENTLoss and TripletLoss of sentence-transformers; not their
     subclasses, which may have other terms. Create it before the criterion is called, and call it once after each call of the
     criterion. It watches the criterion as long as it exists.
     """

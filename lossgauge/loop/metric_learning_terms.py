@@ -22,6 +22,7 @@ from lossgauge.loop.foreign_terms import (
     softmax_weight,
 )
 from lossgauge.loop.hooks import after_forward
+from lossgauge.losses.softmax_family import log_one_plus_sum
 from lossgauge.types import Evaluation
 
 
@@ -32,6 +33,8 @@ class _Batch(NamedTuple):
     labels: Tensor | None
     pairs: Any
     """The `indices_tuple` of a miner, of three or four tensors; None for all pairs."""
+    reference: Tensor | None
+    """Other embeddings that the rows are compared with; None for the rows themselves."""
     reference_labels: Tensor | None
 
 
@@ -42,8 +45,8 @@ class _Kind(NamedTuple):
     """W of terms with these values."""
     without_term: Callable[[_Batch, int], int] | None = None
     """The anchors without a term, from the number of terms; None: the rows that are no term's anchor."""
-    positives_only: bool = False
-    """Whether a row without positives, whose value is 0, is no term."""
+    has_term: Callable[[_Batch], Tensor] | None = None
+    """Which rows have a term, where the library also gives a value of 0 for the others; None: each value is a term."""
 
 
 def reader_for(criterion: nn.Module) -> Reader | None:
@@ -71,14 +74,15 @@ class _ReducerReader:
         seen, self.seen = self.seen, None
         if seen is None:  # reduced by something else
             return Evaluation(output)
-        embeddings, labels, pairs, _, reference_labels = (*inputs, *[None] * 5)[:5]
-        batch = _Batch(embeddings, labels, pairs, reference_labels)
-        if self.kind.positives_only:
-            seen = [_of_anchors(part, _has_positive(batch)) for part in seen]
+        embeddings, *others = (*inputs, *[None] * 5)[:5]
+        batch = _Batch(embeddings, *others)
         terms = [
             part._replace(weights=self.kind.weights(self.criterion, part.values, batch))
             for part in seen
         ]
+        if self.kind.has_term is not None:
+            wanted = self.kind.has_term(batch)
+            terms = [_of_anchors(part, wanted) for part in terms]
         without_term = self.kind.without_term
         count = sum(len(part.values) for part in terms)
         return evaluation_of(
@@ -97,7 +101,8 @@ def _terms_in(loss_dict: dict[str, dict[str, Any]]) -> list[Terms]:
         if entry["reduction_type"] == "already_reduced" or not isinstance(values, Tensor):
             continue
         anchors = indices if isinstance(indices, Tensor) else indices[0]
-        found.append(Terms(values.detach(), anchors.to(values.device), None))
+        # some losses give a column
+        found.append(Terms(values.detach().flatten(), anchors.to(values.device), None))
     return found
 
 
@@ -105,7 +110,31 @@ def _of_anchors(terms: Terms, wanted: Tensor) -> Terms:
     if terms.anchors is None:
         return terms
     kept = wanted[terms.anchors]
-    return Terms(terms.values[kept], terms.anchors[kept], None)
+    weights = None if terms.weights is None else terms.weights[kept]
+    return Terms(terms.values[kept], terms.anchors[kept], weights)
+
+
+def _pair_masks(batch: _Batch) -> tuple[Tensor, Tensor]:
+    """The positive and the negative pairs, of each row with each row that it is compared with."""
+    pairs = loss_and_miner_utils.convert_to_pairs(batch.pairs, batch.labels, batch.reference_labels)
+    reference = batch.embeddings if batch.reference is None else batch.reference
+    device = batch.embeddings.device
+    masks = torch.zeros(2, len(batch.embeddings), len(reference), dtype=torch.bool, device=device)
+    for mask, rows, columns in ((masks[0], *pairs[:2]), (masks[1], *pairs[2:])):
+        mask[rows.to(device), columns.to(device)] = True
+    return masks[0], masks[1]
+
+
+def _has_pair(batch: _Batch) -> Tensor:
+    """Which rows are the anchor of a pair."""
+    positive, negative = _pair_masks(batch)
+    return positive.any(dim=1) | negative.any(dim=1)
+
+
+def _has_both_pairs(batch: _Batch) -> Tensor:
+    """Which rows are the anchor of a positive and of a negative pair."""
+    positive, negative = _pair_masks(batch)
+    return positive.any(dim=1) & negative.any(dim=1)
 
 
 def _has_positive(batch: _Batch) -> Tensor:
@@ -137,6 +166,23 @@ def _weighted_softmax(_: nn.Module, values: Tensor, batch: _Batch) -> Tensor:
     return weight * softmax_weight(torch.where(weight > 0, values / weight, 0))
 
 
+def _multi_similarity_weight(criterion: nn.Module, _: Tensor, batch: _Batch) -> Tensor:
+    """The mean of Σ/(1 + Σ) over the sides that a row has. The values alone do not tell the sides apart."""
+    loss = cast(losses.MultiSimilarityLoss, criterion)
+    with torch.no_grad():
+        reference = batch.embeddings if batch.reference is None else batch.reference
+        matrix = loss.distance(batch.embeddings, reference)
+        positive, negative = _pair_masks(batch)
+        sides = (
+            (loss.alpha * loss.distance.margin(matrix, loss.base), positive),
+            (loss.beta * loss.distance.margin(loss.base, matrix), negative),
+        )
+        weights = sum(log_one_plus_sum(exponents, mask).weight for exponents, mask in sides)
+        count = positive.any(dim=1).int() + negative.any(dim=1).int()
+    found: Tensor = weights / count.clamp(min=1)
+    return found
+
+
 def _triplet_weight(criterion: nn.Module, values: Tensor, _: _Batch) -> Tensor:
     return softmax_weight(values) if criterion.smooth_loss else hinge_weight(values)
 
@@ -145,9 +191,13 @@ _KINDS: dict[type, _Kind] = {
     losses.ContrastiveLoss: _Kind(lambda _, values, __: hinge_weight(values)),
     losses.TripletMarginLoss: _Kind(_triplet_weight),
     losses.NTXentLoss: _Kind(lambda _, values, __: softmax_weight(values)),
-    losses.SupConLoss: _Kind(lambda *_: None, positives_only=True),
+    losses.SupConLoss: _Kind(lambda *_: None, has_term=_has_positive),
     losses.NPairsLoss: _Kind(
         lambda _, values, __: softmax_weight(values), without_term=_classes_without_pair
     ),
     losses.ArcFaceLoss: _Kind(_weighted_softmax),
+    losses.MultiSimilarityLoss: _Kind(_multi_similarity_weight, has_term=_has_pair),
+    losses.CircleLoss: _Kind(
+        lambda _, values, __: softmax_weight(values), has_term=_has_both_pairs
+    ),
 }

@@ -64,7 +64,6 @@ class ArcFace(ProxyLoss):
             "proxy_nca++",
             differs="with margin: 0 and scale: 18 it is ProxyNCA++ at a temperature of 1/9",
         ),
-        Near("sub_center_arcface", differs="it has one row a class"),
         Near("sphereface", differs="its margin is added to the angle, and does not multiply it"),
     )
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from lossgauge.batch import ArrayLike, checked_batch
@@ -66,8 +66,9 @@ class Outcome(NamedTuple):
     """The result of a loss on one batch, for each sample and before the reducer."""
 
     value: Float[Tensor, " batch"]
-    counts: Int[Tensor, " batch"]
-    active: Int[Tensor, " batch"]
+    counts: Real[Tensor, " batch"]
+    """Valid terms; fractions where a term is divided among samples."""
+    active: Real[Tensor, " batch"]
     weight: Float[Tensor, " batch"]
     forces: Forces
     skipped_anchors: int
@@ -223,7 +224,8 @@ class Loss(Configurable, nn.Module, ABC):
 
     def _reduced(self, outcome: Outcome) -> _Reduced:
         counts = torch.stack((outcome.counts.sum(), outcome.active.sum()))
-        term_count, active_count = counts.tolist()
+        # counts of a term that is divided among samples are fractions
+        term_count, active_count = (round(count) for count in counts.tolist())
         scale = reduction_scale(term_count, active_count, reduction=self.reduction)
         return _Reduced(
             outcome,

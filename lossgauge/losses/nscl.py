@@ -43,6 +43,17 @@ def nscl_terms(
     )
 
 
+def nscl_kernel(temperature: float, tolerance: float) -> KernelSpec:
+    """The compiled form of `nscl_terms`."""
+    from lossgauge.kernels.nscl import full_weight_rows
+
+    return KernelSpec(
+        full_weight_rows,
+        (temperature, tolerance),
+        counts=lambda positives, negatives: positives * (negatives > 0),
+    )
+
+
 class NSCL(PairLoss):
     """Negatives-only supervised contrastive loss over dot products of the embeddings; normalise them first for cosines."""
 
@@ -63,13 +74,7 @@ class NSCL(PairLoss):
         return nscl_terms(matrix, positive, negative, temperature=self.temperature)
 
     def kernel(self) -> KernelSpec:
-        from lossgauge.kernels.nscl import full_weight_rows
-
-        return KernelSpec(
-            full_weight_rows,
-            (self.temperature, self.tolerance),
-            counts=lambda positives, negatives: positives * (negatives > 0),
-        )
+        return nscl_kernel(self.temperature, self.tolerance)
 
     def floor(self, labels: Int[Tensor, " batch"]) -> float:
         """Mean over terms of log|N| − 2/τ: s_ip − s_in ≤ 2 on the unit sphere. Below 0 for a small temperature."""

@@ -35,12 +35,19 @@ _PAPER = {
 _OTHERS = {
     "nscl": "NSCL",
     "dcl": "DCL",
+    "flat_nce": "FlatNCE",
     "relaxed": "Relaxed",
     "siglip": "SigLIP",
     "mnrl": "MNRL",
     "gist": "GIST",
     "cosent": "CoSENT",
     "matryoshka": "Matryoshka",
+    "multi_similarity": "MultiSimilarity",
+    "circle": "Circle",
+    "proxy_anchor": "ProxyAnchor",
+    "subcenter_arcface": "SubcenterArcFace",
+    "soft_triple": "SoftTriple",
+    "smooth_ap": "SmoothAP",
 }
 _CLASSES = _PAPER | _OTHERS
 """Name (also the name of its file) → class."""
@@ -95,6 +102,11 @@ def loss_maker(
     sizes = {"class_count": class_count, "embedding_size": embedding_size}
     taken = {key: sizes[key] for key, known in settings_of(name).items() if known.from_data}
     return lambda: load_loss(name, **{**taken, **fixed})
+
+
+def losses_for_labels() -> tuple[str, ...]:
+    """The losses that take embeddings and labels: all but those for queries and documents only. Imports every loss."""
+    return tuple(name for name in ALL_LOSSES if _class(name).square_form)
 
 
 def settings_of(name: str) -> Mapping[str, Setting]:

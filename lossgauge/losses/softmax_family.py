@@ -75,3 +75,26 @@ def softplus_terms(
         weight=weight.sum(dim=1),
         gradient=gradient,
     )
+
+
+class SoftSum(NamedTuple):
+    """log(1 + Σ e^x) over the chosen entries of each row."""
+
+    value: Float[Tensor, " rows"]
+    weight: Float[Tensor, " rows"]
+    """Σ/(1 + Σ), in [0, 1]: the sum of `shares`."""
+    shares: Float[Tensor, "rows columns"]
+    """e^x/(1 + Σ), the derivative of `value` at each x; 0 at entries that are not chosen."""
+
+
+def log_one_plus_sum(
+    exponents: Float[Tensor, "rows columns"], chosen: Bool[Tensor, "rows columns"]
+) -> SoftSum:
+    """The soft sums of rows; all 0 for a row without a chosen entry. Exact where Σ is tiny and where it overflows."""
+    entries, total = log_sum(exponents, chosen)
+    weight = total.sigmoid()
+    return SoftSum(
+        value=torch.logaddexp(total, total.new_zeros(()))[:, 0],
+        weight=weight[:, 0],
+        shares=entries.sub_(total).exp_().mul_(weight),
+    )

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 
 from lossgauge.errors import PlanError
+from lossgauge.losses.registry import losses_for_labels
 from lossgauge.plan.backbone import BackbonePlan, backbones
 from lossgauge.plan.claim import Claims
 from lossgauge.plan.loss import (
@@ -38,6 +39,9 @@ MOST_SAMPLE = 1_000_000_000
 MOST_ENTRIES = 1_000
 """Datasets, losses, seeds or factors of one study."""
 
+ALL = "all"
+"""Among the losses of a study: every loss of the package that takes labels."""
+
 FIRST_TRIAL_SEED = 1_000_000
 """Trials use seeds from here on, so that a tuned setting has never been tried with the seeds of the study."""
 
@@ -58,6 +62,14 @@ def _entries(mapping: dict[Any, Any]) -> list[Any]:
 
 def _parts(value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _losses(value: Any) -> Any:
+    """A list as `listed` gives it, with `all` as every loss of the package that takes labels."""
+    entries = listed(value)
+    if not isinstance(entries, list) or ALL not in entries:
+        return entries
+    return [one for entry in entries for one in (losses_for_labels() if entry == ALL else (entry,))]
 
 
 def _seeds(value: Any) -> Any:
@@ -221,7 +233,7 @@ class Plan(BaseModel):
     losses: Annotated[
         list[Annotated[LossPlan, BeforeValidator(named, json_schema_input_type=_LossEntry)]],
         BeforeValidator(
-            listed,
+            _losses,
             json_schema_input_type=_LossEntry
             | list[_LossEntry]
             | Annotated[

@@ -25,10 +25,10 @@ from lossgauge.report.naming import MARKS, display_name
 from lossgauge.report.plotly_bundle import plotly_script
 from lossgauge.report.sections import (
     FURTHER_TABLES,
-    TABLES,
     dataset_sections,
     retrieval_charts,
     sensitivity_sections,
+    tables_of,
     tuning_sections,
 )
 from lossgauge.report.tables import overview
@@ -38,6 +38,7 @@ from lossgauge.report.text.health_warnings import grouped, health_warnings
 from lossgauge.report.text.interval_notes import interval_notes
 from lossgauge.report.text.missing import datasets_left_out, missing, notes_on_data
 from lossgauge.report.text.predictors import predictors
+from lossgauge.report.text.query_changes import changed_queries
 from lossgauge.report.text.ranks import ranks
 from lossgauge.report.text.selection import selection
 from lossgauge.report.text.short_answer import short_answer
@@ -48,7 +49,8 @@ from lossgauge.results.view import StudyView
 from lossgauge.terminal import safe
 from lossgauge.types import Record
 
-OVERVIEW = ("recall_at_1", "test_intra", "compaction_epochs")
+OVERVIEW = ("test_intra", "compaction_epochs")
+"""After the first column of retrieval."""
 
 
 def page(view: StudyView, own_claims: Sequence[ClaimPlan] = (), *, full: bool = False) -> str:
@@ -69,7 +71,7 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = (), *, full: bool = 
         "charts": retrieval_charts(view),
         "answers": answers(view),
         "no_answer": NO_ANSWER,
-        "overview": overview(view, [COLUMNS[column] for column in OVERVIEW]),
+        "overview": overview(view, [view.retrieval[0], *(COLUMNS[column] for column in OVERVIEW)]),
         "ranks": ranks(view),
         "intervals": interval_notes(view),
         "tunings": tuning_sections(view),
@@ -79,9 +81,10 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = (), *, full: bool = 
         "predictors": predictors(view),
         "sections": dataset_sections(view),
         "your_data": your_data(view),
+        "changed": changed_queries(view),
         "health_warnings": grouped(warnings),
         "levels": Counter(warning.finding.level for warning in warnings),
-        "glossary": (*TABLES, *FURTHER_TABLES),
+        "glossary": (*tables_of(view), *FURTHER_TABLES),
         "missing": missing(view),
         "left_out": datasets_left_out(view),
         "notes": notes_on_data(view),
@@ -107,6 +110,7 @@ def _contents(content: Record) -> list[Entry]:
         ("answer", "The answer", True),
         ("advice", "The advice", content["advice"]),
         ("your-data", "Your data", content["your_data"]),
+        ("changed-queries", "Better and worse queries", content["changed"]),
         ("details", "The answer in detail", content["answers"]),
         ("health-warnings", "Is this normal?", content["health_warnings"]),
         *(

@@ -99,7 +99,10 @@ def dataset_sections(view: StudyView) -> list[DatasetSection]:
     return [
         DatasetSection(
             dataset,
-            tuple(loss_table(view, dataset, columns, title=title) for title, columns in TABLES),
+            tuple(
+                loss_table(view, dataset, columns, title=title)
+                for title, columns in tables_of(view)
+            ),
             tuple(loss_table(view, dataset, columns, title=title) for title, columns in further),
             _legend(view, dataset),
             tuple(drawn for chart in DATASET_CHARTS if (drawn := _draw(chart, view, dataset))),
@@ -109,8 +112,14 @@ def dataset_sections(view: StudyView) -> list[DatasetSection]:
     ]
 
 
+def tables_of(view: StudyView) -> tuple[tuple[str, tuple[Column, ...]], ...]:
+    """`TABLES` with the columns of retrieval of this study."""
+    (title, columns), *others = TABLES
+    return (title, (*view.retrieval, *columns[len(RETRIEVAL) :])), *others
+
+
 def retrieval_charts(view: StudyView) -> list[Drawn]:
-    """R@1 and MAP@R of each loss, for each dataset with a result: the charts of the first screen."""
+    """Retrieval of each loss, for each dataset with a result: the charts of the first screen."""
     return [drawn for dataset in view.datasets if (drawn := _draw(retrieval.CHART, view, dataset))]
 
 

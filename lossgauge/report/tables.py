@@ -14,6 +14,8 @@ from lossgauge.types import Record
 
 NOT_KNOWN = "—"
 NOT_REACHED = "not reached"
+NOT_DEFINED = "not defined"
+_DECAYS = ("decay_epochs", "floor_decay_epochs")
 _MAY_NOT_BE_REACHED = ("decay_epochs", "floor_decay_epochs", "compaction_epochs")
 
 
@@ -139,6 +141,9 @@ def _cell(
     if interval is None:
         # a black box whose value is not known has no decay either
         measured = view.interval(dataset, loss, "loss_value") is not None
+        reason = _why_no_decay(view, dataset, loss) if column.name in _DECAYS else ""
+        if reason:
+            return Cell(NOT_DEFINED, reason)
         return Cell(NOT_REACHED if can_miss and measured else NOT_KNOWN)
     text = shown(interval.mean, column.unit)
     size = interval.size
@@ -150,6 +155,12 @@ def _cell(
         return Cell(text, ", ".join(filter(None, (why, of_all))), leads, interval.mean)
     half = shown_half_width(interval.half_width, interval.mean, column.unit)
     return Cell(text, ", ".join(filter(None, (f"± {half}", of_all))), leads, interval.mean)
+
+
+def _why_no_decay(view: StudyView, dataset: str, loss: Loss) -> str:
+    """Why the loss has no decay, from its first run that says so."""
+    reasons = (str(row.get("no_decay") or "") for row in view.runs(dataset, loss).values())
+    return next(filter(None, reasons), "")
 
 
 def _reference_cell(reference: Record, column: Column) -> Cell:

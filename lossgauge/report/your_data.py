@@ -57,7 +57,7 @@ class DataSection(NamedTuple):
 
 def your_data(view: StudyView) -> list[DataSection]:
     """One section for each dataset with a finished run; none if the study was not read from a folder."""
-    if view.files is None:
+    if view.files is None or view.of_pairs:  # queries and documents have no classes to show
         return []
     sections = (_section(view, view.files, dataset) for dataset in view.datasets)
     return [section for section in sections if section is not None]

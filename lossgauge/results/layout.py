@@ -4,6 +4,7 @@ study.json                 the plan, the runs it asks for, what was left out, th
 datasets/<name>.json       fingerprint, counts and reference geometry of a dataset
 datasets/<name>.frozen.parquet  queries of its frozen features
 examples/<dataset>/        rows of the test side that a page shows, with their neighbours, a map and small pictures, and a manifest
+queries/<dataset>.json     queries and documents: which queries the best loss answers better and worse, with their texts
 runs/<run>/                config, environment, summary, timing, epochs, steps, classes, queries and heads, and their manifest
 partial/<run>/<epoch>/     a checkpoint of a run in progress, also with a manifest
 partial/<run>/steps/       its step rows up to that epoch
@@ -170,6 +171,10 @@ class Layout(NamedTuple):
     def examples(self, dataset: str) -> Path:
         """The folder with what a page shows of a dataset's rows."""
         return self.folder / "examples" / dataset
+
+    def query_changes(self, dataset: str) -> Path:
+        """The queries of a dataset that got better and worse."""
+        return self.folder / "queries" / f"{dataset}.json"
 
 
 def streamed_steps(checkpoint: Path) -> Path:

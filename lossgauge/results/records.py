@@ -199,6 +199,8 @@ class Summary(Flat):
     fingerprint: str
     recall_at_1: Number
     map_at_r: Number
+    no_decay: str = ""
+    """Why the decay of the loss is not defined."""
 
     @model_validator(mode="after")
     def _measurements_are_numbers(self) -> Summary:

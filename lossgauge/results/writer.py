@@ -214,6 +214,15 @@ class Store:
         except OSError as error:
             raise DiskError(f"{target} cannot be written: {error.strerror or error}") from None
 
+    def write_query_changes(self, dataset: str, record: Record) -> None:
+        """Write the queries of a dataset that got better and worse. Raises DiskError if the disk refuses."""
+        target = self.layout.query_changes(dataset)
+        try:
+            target.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise DiskError(f"{target} cannot be written: {error.strerror or error}") from None
+        write_json(target, record)
+
     # finished and failed runs
 
     def is_done(self, run: str) -> bool:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from lossgauge.results.columns import COLUMNS
 from lossgauge.study.progress import Progress
 from lossgauge.study.schedule.runs import Run
 from lossgauge.terminal import one_line
@@ -71,10 +72,11 @@ class LogFile(Progress):
         self._say(f"started {run.name}")
 
     def end(self, run: Run, summary: Record) -> None:
-        recall = summary.get("recall_at_1")
+        column = "ndcg_at_10" if "ndcg_at_10" in summary else "recall_at_1"
+        value = summary.get(column)
         self._say(
             f"ended {run.name}{self._after(run)}"
-            + ("" if recall is None else f", R@1 {recall:.1%}")
+            + ("" if value is None else f", {COLUMNS[column].title} {value:.1%}")
         )
 
     def failed(self, run: Run, error: str) -> None:

@@ -27,7 +27,8 @@ from lossgauge.study.engines import (
     check_resources,
     engine_class,
 )
-from lossgauge.study.examples.row_source import ImageRows
+from lossgauge.study.examples.changed_queries import write_query_changes
+from lossgauge.study.examples.row_source import ImageRows, row_source
 from lossgauge.study.examples.write import write_examples
 from lossgauge.study.job_count import with_jobs
 from lossgauge.study.log_file import LogFile
@@ -181,6 +182,10 @@ def _write_examples(
         view = read_study(store.folder)
         for features in prepared:
             of = images.get(features.dataset)
+            if features.pairs is not None:
+                source = row_source(plan, features, of)
+                write_query_changes(view, features, source, store)
+                continue
             for line in write_examples(plan, view, features, of, store):
                 progress.warning(features.dataset, line)
     except LossgaugeError as error:

@@ -274,6 +274,56 @@ def test_arcface(miner):
     assert float(evaluation.value.detach()) == pytest.approx(mean)
 
 
+def sides_of(mined: Any, row: int) -> tuple[set[int], set[int]]:
+    """The positives and the negatives of a row."""
+    same, other = pairs_of(mined)
+    return {p for a, p in same if a == row}, {n for a, n in other if a == row}
+
+
+@pytest.mark.parametrize("miner", MINERS)
+@EACH_DISTANCE
+def test_multi_similarity(distance, miner):
+    module, _, sign = DISTANCES[distance]
+    rows = embeddings_of()
+    of = between(distance, rows)
+    mined = mined_by(miner, rows)
+    criterion = losses.MultiSimilarityLoss(
+        2, 5, 0.4, distance=module, reducer=reducers.MeanReducer()
+    )
+    evaluation = evaluated(criterion, rows, LABELS, mined)
+    terms = []
+    for a in range(len(rows)):
+        positives, negatives = sides_of(mined, a)
+        pull = sum(math.exp(sign * 2 * (of[a][p] - 0.4)) for p in positives)
+        push = sum(math.exp(sign * 5 * (0.4 - of[a][n])) for n in negatives)
+        sides = [x / (1 + x) for x, some in ((pull, positives), (push, negatives)) if some]
+        if sides:
+            value = math.log1p(pull) / 2 + math.log1p(push) / 5
+            terms.append((a, value, sum(sides) / len(sides)))
+    check(evaluation, terms, skipped=len(rows) - len(terms))
+    mean = sum(value for _, value, _ in terms) / len(rows)
+    assert float(evaluation.value.detach()) == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("miner", MINERS)
+def test_circle(miner):
+    rows = embeddings_of()
+    of = between("cosine", rows)
+    mined = mined_by(miner, rows)
+    criterion = losses.CircleLoss(m=0.3, gamma=4, reducer=reducers.MeanReducer())
+    evaluation = evaluated(criterion, rows, LABELS, mined)
+    terms = []
+    for a in range(len(rows)):
+        positives, negatives = sides_of(mined, a)
+        if positives and negatives:
+            pull = sum(math.exp(-4 * max(0, 1.3 - of[a][p]) * (of[a][p] - 0.7)) for p in positives)
+            push = sum(math.exp(4 * max(0, of[a][n] + 0.3) * (of[a][n] - 0.3)) for n in negatives)
+            terms.append((a, math.log1p(pull * push), pull * push / (1 + pull * push)))
+    check(evaluation, terms, skipped=len(rows) - len(terms))
+    mean = sum(value for _, value, _ in terms) / len(rows)
+    assert float(evaluation.value.detach()) == pytest.approx(mean)
+
+
 def test_reference_embeddings_are_no_anchors():
     """Anchors are rows of the batch, and a row may be its own reference."""
     rows, reference = embeddings_of(), embeddings_of(1)[:4]
@@ -284,6 +334,10 @@ def test_reference_embeddings_are_no_anchors():
     evaluation = evaluated(losses.NTXentLoss(), rows, LABELS, None, reference, labels)
     assert evaluation.term_count == 12
     assert evaluation.skipped_anchors == 4
+    evaluation = evaluated(losses.CircleLoss(), rows, LABELS, None, reference, labels)
+    assert (evaluation.term_count, evaluation.skipped_anchors) == (6, 4)
+    evaluation = evaluated(losses.MultiSimilarityLoss(), rows, LABELS, None, reference, labels)
+    assert (evaluation.term_count, evaluation.skipped_anchors) == (10, 0)
 
 
 def test_a_batch_without_terms_has_none():
@@ -294,6 +348,8 @@ def test_a_batch_without_terms_has_none():
         assert evaluation[1:4] == (0, 0, 10)
     assert evaluated(losses.NPairsLoss(), rows, labels)[1:4] == (0, 0, 10)
     assert evaluated(losses.ContrastiveLoss(), rows, labels).term_count == 90
+    assert evaluated(losses.CircleLoss(), rows, labels)[1:4] == (0, 0, 10)
+    assert evaluated(losses.MultiSimilarityLoss(), rows, labels).term_count == 10
 
 
 def test_a_regulariser_is_no_term():
@@ -310,7 +366,7 @@ def test_other_losses_have_no_reader():
     class Own(losses.TripletMarginLoss):
         pass
 
-    for criterion in (losses.CircleLoss(), Own(), nn.CrossEntropyLoss(), nn.Linear(2, 2)):
+    for criterion in (losses.FastAPLoss(), Own(), nn.CrossEntropyLoss(), nn.Linear(2, 2)):
         assert reader_for(criterion) is None
 
 

@@ -53,6 +53,13 @@ learning_rate: 0.001
         ("SigLIP SigLipLoss", "siglip"),
         ("GISTEmbedLoss", "gist"),
         ("CoSENTLoss", "cosent"),
+        ("ms multisimilarity MultiSimilarityLoss", "multi_similarity"),
+        ("CircleLoss", "circle"),
+        ("ProxyAnchorLoss", "proxy_anchor"),
+        ("SubCenterArcFaceLoss sub_center_arcface", "subcenter_arcface"),
+        ("SoftTripleLoss", "soft_triple"),
+        ("SmoothAPLoss", "smooth_ap"),
+        ("FlatNCE flat-info-nce", "flat_nce"),
     ],
 )
 def test_the_names_of_the_field_work_here_and_in_a_study_whatever_their_case_and_separators(
@@ -78,7 +85,7 @@ def test_the_names_of_the_field_work_here_and_in_a_study_whatever_their_case_and
         ("CachedGISTEmbedLoss", "'gist': it compares queries with documents only"),
         ("AnglELoss", "'cosent': it compares cosines"),
         ("sincere SimCLR", "'info_nce': "),
-        ("SphereFaceLoss SubCenterArcFaceLoss NormalizedSoftmaxLoss ProxyNCA++", "'arcface': "),
+        ("SphereFaceLoss NormalizedSoftmaxLoss ProxyNCA++", "'arcface': "),
         ("supcon_in", "'scl': it averages over positives outside the logarithm"),
     ],
 )
@@ -157,9 +164,12 @@ def test_a_loss_says_of_each_setting_what_it_is(name):
     assert {"reduction", "tolerance"} < settings.keys()
     for key, known in settings.items():
         assert known.from_data == (key in ("class_count", "embedding_size"))
-        assert known.tunable == (known.search is not None or key == "power")
-        others = {"reduction": str, "power": int, "symmetric": bool, "mining": str}
-        others |= {"margin_strategy": str, "of": str, "smallest": int}
+        whole = ("power", "sub_centers", "centers_per_class")
+        assert known.tunable == (known.search is not None or key in whole)
+        others = {"reduction": str, "symmetric": bool, "include_self": bool, "mining": str}
+        others |= dict.fromkeys(whole, int)
+        others["margin_strategy"] = str
+        others |= {"of": str, "smallest": int}
         assert known.kind is (int if known.from_data else others.get(key, float))
         assert known.default is REQUIRED or type(known.default) is known.kind
 

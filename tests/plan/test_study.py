@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lossgauge.errors import LossgaugeError, PlanError
-from lossgauge.losses.registry import LOSSES
+from lossgauge.losses.registry import ALL_LOSSES, LOSSES
 from lossgauge.plan.backbone import BackbonePlan
 from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan, Tune
 from lossgauge.plan.yaml_file import built_in_studies, load_plan, parse_plan, schema
@@ -41,6 +41,17 @@ def test_the_built_in_studies_are_what_the_readme_promises():
         128,
     )
     assert paper.datasets == ["cifar10", "cars196", "cub200", "tiny-imagenet", "fashion-mnist"]
+
+
+def test_all_losses_are_those_that_take_labels():
+    names = [loss.name for loss in parse_plan(SMALL, overrides=["losses=all"]).losses]
+    assert set(LOSSES) < set(names) < set(ALL_LOSSES)
+    assert {"circle", "smooth_ap", "nscl"} < set(names)
+    assert "gist" not in names
+    names = [loss.name for loss in parse_plan(SMALL, overrides=["losses=all,my.py:Pull"]).losses]
+    assert names[-1] == "my.py:Pull"
+    with pytest.raises(PlanError, match="listed twice: triplet"):
+        parse_plan(SMALL, overrides=["losses=all,triplet"])
 
 
 def test_settings_can_be_changed_on_the_command_line():

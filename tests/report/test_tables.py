@@ -8,7 +8,15 @@ from scipy import stats
 
 from lossgauge.losses.registry import LOSSES
 from lossgauge.report.naming import COLORS
-from lossgauge.report.tables import NOT_KNOWN, NOT_REACHED, Cell, Row, loss_table, overview
+from lossgauge.report.tables import (
+    NOT_DEFINED,
+    NOT_KNOWN,
+    NOT_REACHED,
+    Cell,
+    Row,
+    loss_table,
+    overview,
+)
 from lossgauge.results.columns import COLUMNS, FURTHER, GREEDINESS, RETRIEVAL, VARIANCE
 from lossgauge.results.view import StudyView
 from lossgauge.stats.number_format import shown, shown_half_width
@@ -71,6 +79,15 @@ def test_what_is_not_known_is_a_dash(results, missing):
 def test_a_decay_that_never_came_is_not_reached_and_not_a_number(results):
     assert cell(results, "scl", "decay_epochs") == Cell(NOT_REACHED)
     assert cell(results, "triplet", "decay_epochs").text == "11.5"
+
+
+def test_a_decay_that_is_not_defined_is_not_called_not_reached(results):
+    for row in results.summaries:
+        if row["loss"] == "scl":
+            row |= {"no_decay": "the loss has negative values", "decay_epochs": None}
+    wanted = Cell(NOT_DEFINED, "the loss has negative values")
+    assert cell(results, "scl", "decay_epochs") == wanted
+    assert cell(results, "scl", "compaction_epochs") != wanted
 
 
 def test_a_decay_that_some_seeds_reached_says_how_many(results):

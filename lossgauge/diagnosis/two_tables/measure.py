@@ -29,6 +29,7 @@ from lossgauge.diagnosis.two_tables.judged import (
 from lossgauge.diagnosis.two_tables.judgements import Given, Judgements, judgements_of
 from lossgauge.diagnosis.two_tables.nearest import Nearest, nearest_documents, query_budget
 from lossgauge.diagnosis.two_tables.records import (
+    Centered,
     Judged,
     JudgementCounts,
     PerQuery,
@@ -37,6 +38,7 @@ from lossgauge.diagnosis.two_tables.records import (
 from lossgauge.diagnosis.two_tables.side import Measured, Side, id_of, measure_side, read_side
 from lossgauge.diagnostics.found_documents import FoundDocuments, found_documents
 from lossgauge.diagnostics.modality_gap import modality_gap
+from lossgauge.diagnostics.moments import overall_mean
 from lossgauge.errors import InputError
 from lossgauge.health.finding import Finding, worst_first
 from lossgauge.health.retrieval import LEAST_ROWS, retrieval_findings
@@ -45,6 +47,8 @@ from lossgauge.ranking.judged import CUT
 from lossgauge.stats.intervals import Interval
 
 Table = str | Path | ArrayLike
+CENTERED = ("cone", "modality-gap", "hub-documents")
+"""Findings whose advice is to subtract the mean."""
 
 
 class _Sides(NamedTuple):
@@ -147,6 +151,7 @@ def _diagnosis(
         judged=(),
         alignment=None,
         thresholds=None,
+        centered=None,
         gap=modality_gap(of.of_queries.moments, of.of_documents.moments),
         found=_found(nearest, grades, known),
         most_found="",
@@ -164,7 +169,11 @@ def _diagnosis(
     lost: Interval | None = None
     if of_asked is not None:
         found, lost = _with_judgements(found, of, of_asked, grades, seed)
-    return replace(found, findings=tuple(_findings(found, lost)))
+    found = replace(found, findings=tuple(_findings(found, lost)))
+    advised = any(one.name in CENTERED and one.level != "ok" for one in found.findings)
+    if of_asked is None or not advised:
+        return found
+    return replace(found, centered=_centered(found, of, of_asked))
 
 
 def _with_judgements(
@@ -201,6 +210,19 @@ def _by_dot(of: _Sides, asked: Int64[np.ndarray, " queries"], judged: Judgements
         of.queries, asked, of.documents, of.of_documents.rows, similarity="dot"
     )
     return per_query(asked, grades_of(nearest, judged), judged)
+
+
+def _centered(found: RetrievalDiagnosis, of: _Sides, judged: Judgements) -> Centered:
+    """Retrieval after both sides are centred, beside that without."""
+    assert found.per_query is not None
+    asked, before = found.nearest.rows, found.per_query
+    centers = (overall_mean(of.of_queries.moments), overall_mean(of.of_documents.moments))
+    nearest = nearest_documents(
+        of.queries, asked, of.documents, of.of_documents.rows, centers=centers
+    )
+    after = per_query(asked, grades_of(nearest, judged), judged)
+    change = over_queries(after.ndcg_at_10 - before.ndcg_at_10)
+    return Centered(judged_numbers("cosine", after), change)
 
 
 def _found(

@@ -42,6 +42,7 @@ def retrieval_page(of: RetrievalDiagnosis) -> str:
 def numbers(of: RetrievalDiagnosis) -> Iterator[str]:
     """One line for each group of numbers."""
     yield from sentences.judged_lines(of)
+    yield from sentences.centered_lines(of)
     yield from sentences.threshold_lines(of)
     yield sentences.gap_line(of)
     yield from sentences.space_lines(of)

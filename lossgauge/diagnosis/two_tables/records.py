@@ -49,6 +49,14 @@ class Judged(NamedTuple):
     query_count: int
 
 
+class Centered(NamedTuple):
+    """Retrieval by cosine after the mean of its side is subtracted from each direction."""
+
+    judged: Judged
+    ndcg_at_10: Interval
+    """The change, paired by query."""
+
+
 class Failure(NamedTuple):
     """A query none of whose right documents is among its ten nearest."""
 
@@ -94,6 +102,8 @@ class RetrievalDiagnosis:
     """Mean ‖q − d‖² of normalised queries and their right documents, in [0, 4]; Wang and Isola 2020."""
     thresholds: PairThresholds | None
     """On cosines of right and other documents."""
+    centered: Centered | None
+    """Measured where a finding advises it: what it would change."""
     gap: ModalityGap
     found: FoundDocuments | None
     """Hubness of the documents; None below 20 queries or documents."""

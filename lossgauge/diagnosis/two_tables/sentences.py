@@ -26,6 +26,7 @@ def lines(of: RetrievalDiagnosis) -> Iterator[str]:
     yield from of.notes
     yield size_line(of)
     yield from judged_lines(of)
+    yield from centered_lines(of)
     yield from threshold_lines(of)
     yield gap_line(of)
     yield from space_lines(of)
@@ -58,6 +59,15 @@ def _norms(side: Side) -> str:
 def judged_lines(of: RetrievalDiagnosis) -> Iterator[str]:
     for judged in of.judged:
         yield judged_line(judged, of.nearest.searched)
+
+
+def centered_lines(of: RetrievalDiagnosis) -> Iterator[str]:
+    """What the advice of a cone, a gap or a hub would change."""
+    if of.centered is not None:
+        yield (
+            f"each side centred (its mean subtracted, then normalised): nDCG@10 {shown_share(of.centered.judged.ndcg_at_10)}, a change of "
+            f"{points(of.centered.ndcg_at_10)}, paired by query"
+        )
 
 
 def judged_line(of: Judged, searched: int) -> str:

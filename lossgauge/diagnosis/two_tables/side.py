@@ -59,7 +59,10 @@ def read_side(given: str | Path | ArrayLike, what: str, embeddings_name: str) ->
     if isinstance(given, str | Path):
         source = from_files(Path(given), embeddings_name=embeddings_name, least_rows=1)
     else:
-        source = from_arrays(given, least_rows=1)._replace(name=what, paths=(what,))
+        try:
+            source = from_arrays(given, least_rows=1)._replace(name=what, paths=(what,))
+        except InputError as problem:
+            raise InputError(f"{what}: {problem}") from None
     if source.ids is not None:
         _check_ids(source)
     return source._replace(labels=None, class_names={}, trains=None, notes=())

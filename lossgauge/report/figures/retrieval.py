@@ -1,4 +1,4 @@
-"""The chart of the first screen: R@1 and MAP@R of each loss with intervals, beside the spaces without training."""
+"""The chart of the first screen: retrieval of each loss with intervals, beside the spaces without training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lossgauge.report.naming import (
     shortened,
     symbol_of,
 )
-from lossgauge.report.text.not_training import measures
+from lossgauge.report.text.not_training import RAW_MODEL, measures
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
@@ -95,7 +95,7 @@ def levels(view: StudyView, dataset: str, column: str) -> list[Level]:
     frozen = next((r for r in view.references(dataset) if r["reference"] == FROZEN), {})
     untrained = view.interval(dataset, BASELINE, column)
     values = (
-        (FROZEN, known(frozen.get(column)), "dot"),
+        (RAW_MODEL if view.of_pairs else FROZEN, known(frozen.get(column)), "dot"),
         (key_of(BASELINE), None if untrained is None else untrained.mean, "dash"),
     )
     return [Level(name, value, dash) for name, value, dash in values if value is not None]
@@ -135,7 +135,7 @@ def numbers(view: StudyView, dataset: str) -> list[Numbers]:
 
 CHART = Chart(
     key="retrieval",
-    label="R@1 and MAP@R of each loss with 95 % intervals, beside the spaces without training,",
+    label="Retrieval of each loss with 95 % intervals, beside the spaces without training,",
     draw=retrieval,
     note=note,
     numbers=numbers,

@@ -26,7 +26,6 @@ from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval
 from lossgauge.stats.number_format import shown_interval
 
-DRAWN = ("recall_at_1", "test_intra")
 DASHES = {"margin": "solid", "temperature": "dash", "scale": "dot"}
 """A loss may have both a margin and a scale."""
 _IN_WORDS = {"solid": "solid", "dash": "dashed", "dot": "dotted"}
@@ -48,18 +47,22 @@ def sensitivity(view: StudyView, dataset: str) -> Figure | None:
     if not lines:
         return None
     data: list[Trace] = []
-    for number, column in enumerate(DRAWN, start=1):
+    for number, column in enumerate(_drawn(view), start=1):
         in_legend: set[Loss] = set()
         for line in lines:
             look = color_of(line.loss, view.losses), symbol_of(line.loss, view.losses)
-            if (trace := _trace(line, COLUMNS[column], *look)) is None:
+            if (trace := _trace(line, column, *look)) is None:
                 continue
             show = number == 1 and line.loss not in in_legend
             axes = {"xaxis": axis("x", number), "yaxis": axis("y", number)}
             data.append({**trace, **axes, "showlegend": show})
             in_legend.add(line.loss)
     factors = sorted({factor for line in lines for factor, _ in line.points})
-    return {"data": data, "layout": _layout(factors, data)}
+    return {"data": data, "layout": _layout(_drawn(view), factors, data)}
+
+
+def _drawn(view: StudyView) -> tuple[Column, Column]:
+    return view.retrieval[0], COLUMNS["test_intra"]
 
 
 def varied_losses(view: StudyView, dataset: str) -> list[Loss]:
@@ -93,8 +96,7 @@ def numbers(view: StudyView, dataset: str) -> list[Numbers]:
     lines = _lines(view, dataset)
     factors = sorted({factor for line in lines for factor, _ in line.points})
     tables = []
-    for name in DRAWN:
-        column = COLUMNS[name]
+    for column in _drawn(view):
         rows = []
         for line in lines:
             at = {factor: over for factor, _, over in _measured(line, column)}
@@ -154,8 +156,9 @@ def _trace(line: _Line, column: Column, color: str, symbol: str) -> Trace | None
     }
 
 
-def _layout(factors: Sequence[float], data: Sequence[Trace]) -> dict[str, Any]:
-    columns = [COLUMNS[name] for name in DRAWN]
+def _layout(
+    columns: Sequence[Column], factors: Sequence[float], data: Sequence[Trace]
+) -> dict[str, Any]:
     layout = panel_grid([f"{column.title} (test)" for column in columns], gap=84, bottom=48)
     for number, column in enumerate(columns, start=1):
         layout[layout_axis("x", number)] |= {

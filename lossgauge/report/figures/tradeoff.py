@@ -30,7 +30,7 @@ from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval
 from lossgauge.stats.number_format import shown, shown_interval
 
-X, Y, SIZE = "compaction_epochs", "test_intra", "recall_at_1"
+X, Y = "compaction_epochs", "test_intra"
 SMALLEST, LARGEST = 11.0, 30.0
 """Diameter in pixels of the discs with the lowest and the highest R@1."""
 _HEIGHT = 440
@@ -119,7 +119,7 @@ def note(view: StudyView, dataset: str) -> str:
 
 def numbers(view: StudyView, dataset: str) -> list[Numbers]:
     """The chart as one table."""
-    columns = [COLUMNS[column] for column in (X, Y, SIZE)]
+    columns = [COLUMNS[X], COLUMNS[Y], view.retrieval[0]]
     rows = []
     for point in _points(view, dataset):
         of_loss = [view.interval(dataset, point.loss, column.name) for column in columns]
@@ -129,7 +129,7 @@ def numbers(view: StudyView, dataset: str) -> list[Numbers]:
         )
         rows.append((display_name(point.loss), *cells))
     titles = ("loss", *(column.title for column in columns))
-    return [Numbers(f"Compaction, intra and R@1 on {dataset}", titles, tuple(rows))]
+    return [Numbers(f"Compaction, intra and {columns[2].title} on {dataset}", titles, tuple(rows))]
 
 
 CHART = Chart(
@@ -146,7 +146,9 @@ CHART = Chart(
 def _points(view: StudyView, dataset: str) -> list[_Point]:
     points = []
     for loss in view.losses:
-        x, y, recall = (view.interval(dataset, loss, column) for column in (X, Y, SIZE))
+        x, y, recall = (
+            view.interval(dataset, loss, column) for column in (X, Y, view.retrieval[0].name)
+        )
         if x is not None and y is not None:
             look = color_of(loss, view.losses), symbol_of(loss, view.losses)
             points.append(

@@ -53,7 +53,6 @@ PANELS = (
     Panel("GREEDINESS", "term_active_ratio"),
     Panel("GREEDINESS", "gradient_active_ratio"),
     Panel("GREEDINESS", "embedding_gradient", "log", log=True),
-    Panel("RETRIEVAL", "recall_at_1", "test", from_zero=False),
 )
 _GAP, _BOTTOM = 46, 44
 _MARKS = 7
@@ -79,7 +78,7 @@ def training_curves(view: StudyView, dataset: str) -> Figure | None:
         rows = view.epochs(dataset, loss)
         color, in_legend = color_of(loss, losses), False
         symbol = symbol_of(loss, losses)
-        for number, panel in enumerate(PANELS, start=1):
+        for number, panel in enumerate(_panels(view), start=1):
             if not (points := _points(rows, panel)):
                 continue
             shared = _shared(display_name(loss), key_of(loss), number)
@@ -97,7 +96,12 @@ def training_curves(view: StudyView, dataset: str) -> Figure | None:
         number = int(level["yaxis"][1:] or 1)
         inside.setdefault(number, []).append(level["y"][0])
     # bands first: a band must not cover a line
-    return {"data": [*bands, *lines, *levels], "layout": _layout(inside, epochs)}
+    return {"data": [*bands, *lines, *levels], "layout": _layout(_panels(view), inside, epochs)}
+
+
+def _panels(view: StudyView) -> tuple[Panel, ...]:
+    """`PANELS`, and the first column of retrieval of the study."""
+    return *PANELS, Panel("RETRIEVAL", view.retrieval[0].name, "test", from_zero=False)
 
 
 def note(view: StudyView, dataset: str) -> str:
@@ -114,7 +118,7 @@ def note(view: StudyView, dataset: str) -> str:
 def numbers(view: StudyView, dataset: str) -> list[Numbers]:
     """A table for each panel: mean and interval of each loss at up to eight epochs, evenly spaced."""
     tables = []
-    for panel in PANELS:
+    for panel in _panels(view):
         of_losses = {
             loss: dict(points)
             for loss in view.losses_and_tuned
@@ -212,7 +216,7 @@ def _levels(view: StudyView, dataset: str, *, last: int) -> list[Trace]:
     levels: list[Trace] = []
     for name, dash in ((key_of(BASELINE), "dash"), (FROZEN, "dot")):
         in_legend = False
-        for number, panel in enumerate(PANELS, start=1):
+        for number, panel in enumerate(_panels(view), start=1):
             over = (
                 interval(row.get(panel.column.removeprefix("test_")) for row in frozen)
                 if name == FROZEN
@@ -245,18 +249,20 @@ def _shared(name: str, key: str, number: int) -> dict[str, Any]:
     }
 
 
-def _layout(inside: Mapping[int, Sequence[float]], epochs: int) -> dict[str, Any]:
+def _layout(
+    panels: Sequence[Panel], inside: Mapping[int, Sequence[float]], epochs: int
+) -> dict[str, Any]:
     """`inside`: of each panel, the values that its axis must show."""
-    layout = panel_grid([panel.title for panel in PANELS], gap=_GAP, bottom=_BOTTOM)
-    for number, panel in enumerate(PANELS, start=1):
+    layout = panel_grid([panel.title for panel in panels], gap=_GAP, bottom=_BOTTOM)
+    for number, panel in enumerate(panels, start=1):
         x = layout[layout_axis("x", number)]
         x |= {"range": [-0.015 * epochs, max(1.015 * epochs, 1)]}
         x |= {"dtick": 1} if epochs <= 10 else {"nticks": 6}  # whole epochs, if they are few
         if number > 1:
             x["matches"] = "x"
-        if number > len(PANELS) - 2:
+        if number > len(panels) - 2:
             x["title"] = {"text": "epoch (0 is before training)", "standoff": 8}
-        if number == len(PANELS) - 1:
+        if number == len(panels) - 1:
             layout["meta"]["narrow"][f"{layout_axis('x', number)}.title.text"] = ""
         layout[layout_axis("y", number)] |= _y_axis(panel, inside.get(number, ()))
     return {**layout, "hovermode": "closest"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lossgauge.errors import MissingExtra
-from lossgauge.report.figures.tradeoff import SIZE, X, Y
+from lossgauge.report.figures.tradeoff import X, Y
 from lossgauge.report.figures.training_curves import PANELS, Panel
 from lossgauge.report.naming import GREY, color_of, display_name
 from lossgauge.results.columns import COLUMNS
@@ -217,7 +217,11 @@ def _levels(view: StudyView, dataset: str, column: str) -> list[tuple[str, float
 
 def _sizes(view: StudyView, dataset: str, losses: Sequence[Loss]) -> dict[Loss, float]:
     """Marker sizes in points, larger for a higher R@1; equal where it is not known."""
-    recalls = {loss: over.mean for loss in losses if (over := view.interval(dataset, loss, SIZE))}
+    recalls = {
+        loss: over.mean
+        for loss in losses
+        if (over := view.interval(dataset, loss, view.retrieval[0].name))
+    }
     least, most = min(recalls.values(), default=0.0), max(recalls.values(), default=0.0)
     reach = most - least
     return {

@@ -65,7 +65,8 @@ def paper_tables(view: StudyView) -> Iterator[PaperTable]:
         count = len(view.seeds(dataset))
         seeds = "one seed" if count == 1 else f"{count} seeds"
         for name, columns in TABLES.items():
-            table = _measured(loss_table(view, dataset, columns))
+            of_study = view.retrieval if columns is RETRIEVAL else columns
+            table = _measured(loss_table(view, dataset, of_study))
             rows = (row._replace(cells=tuple(map(_for_paper, row.cells))) for row in table.rows)
             caption = CAPTION.format(seeds=seeds)
             yield PaperTable(name, dataset, caption, table._replace(rows=tuple(rows)))

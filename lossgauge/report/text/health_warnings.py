@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lossgauge.health.finding import LEVELS, Finding, worst_first
 from lossgauge.health.titles import TITLES
-from lossgauge.report.text.not_training import MEASURES, UNTRAINED_HEAD, compared
+from lossgauge.report.text.not_training import RAW_MODEL, UNTRAINED_HEAD, compared
 from lossgauge.report.text.rankings import in_points
 from lossgauge.report.text.run_findings import run_findings
 from lossgauge.results.view import Loss, StudyView
@@ -121,12 +121,14 @@ def _in_most_seeds(of: _Runs) -> list[Finding]:
 def _harm(of: _Runs) -> list[Finding]:
     losses = of.view.tuned if of.loss.tuned else of.view.losses
     evidence = []
-    for column in MEASURES:
+    start = UNTRAINED_HEAD
+    for column in (column.name for column in of.view.retrieval):
         by = compared(of.view, of.dataset, column, losses)
-        decision = by and by.decisions.get((of.loss, UNTRAINED_HEAD))
+        start = UNTRAINED_HEAD if by is None or UNTRAINED_HEAD in by.levels else RAW_MODEL
+        decision = by and by.decisions.get((of.loss, start))
         if by is None or decision is None or decision.side != "lower":
             return []  # one measure alone may fall where the other gains
-        over = by.differences[of.loss, UNTRAINED_HEAD]
+        over = by.differences[of.loss, start]
         evidence.append(f"{by.title} {in_points(over)} points over {over.size} paired seeds")
     return [
         Finding(
@@ -135,7 +137,7 @@ def _harm(of: _Runs) -> list[Finding]:
             of.loss.base,
             "; ".join(evidence),
             "above 0 if training helps",
-            "Both measures are clearly below those of the untrained head.",
+            f"Both measures are clearly below those of the {start}.",
             "fewer epochs or a lower learning rate",
         )
     ]

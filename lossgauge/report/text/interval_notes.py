@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from lossgauge.report.text.not_training import MEASURES
-from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, StudyView
 from lossgauge.stats.intervals import Interval
@@ -21,7 +19,7 @@ def _note(view: StudyView, dataset: str) -> str:
     found = _differences(view, dataset)
     if not found:
         return ""
-    titles = " and ".join(COLUMNS[column].title for column in MEASURES)
+    titles = " and ".join(column.title for column in view.retrieval)
     over = " or ".join(dict.fromkeys(of.over for of in found))
     counts = [_counts([of.size for of in found], "seed")]
     if queries := [of.queries for of in found if of.queries]:
@@ -32,7 +30,7 @@ def _note(view: StudyView, dataset: str) -> str:
 
 
 def _differences(view: StudyView, dataset: str) -> list[Interval]:
-    """All that the page shows in R@1 and MAP@R: of two losses, of a loss and the untrained head or the frozen features."""
+    """All that the page shows in retrieval: of two losses, of a loss and the untrained head or the frozen features."""
     pairs = [
         (view.runs(dataset, left), view.runs(dataset, right))
         for left, right in combinations((*view.losses, BASELINE), 2)
@@ -44,8 +42,8 @@ def _differences(view: StudyView, dataset: str) -> list[Interval]:
     return [
         of
         for left, right in pairs
-        for column in MEASURES
-        if left and right and (of := view.contrast([left], [right], column)) is not None
+        for column in view.retrieval
+        if left and right and (of := view.contrast([left], [right], column.name)) is not None
     ]
 
 

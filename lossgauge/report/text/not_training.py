@@ -1,4 +1,4 @@
-"""Every loss compared with not training: with the frozen features and with the untrained head, by MAP@R and R@1."""
+"""Every loss compared with not training: with the frozen features and with the untrained head, by the study's retrieval."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from lossgauge.stats.decisions import Decision, decide
 from lossgauge.stats.intervals import Interval, known
 from lossgauge.stats.number_format import counted, shown
 
-MEASURES = ("recall_at_1", "map_at_r")
 CEILING = 0.95
 """R@1 of the frozen features or the untrained head from which on MAP@R leads: our choice."""
 
 UNTRAINED_HEAD = "untrained head"
+RAW_MODEL = "raw model"
+"""The frozen features of queries and documents."""
 Gain = Literal["better", "worse", "equivalent", "open"]
 
 
@@ -97,16 +98,19 @@ _compared: WeakKeyDictionary[
 def _compare(view: StudyView, dataset: str, column: str, losses: Sequence[Loss]) -> Compared | None:
     runs = {loss: view.runs(dataset, loss) for loss in losses}
     means = {loss: of.mean for loss in losses if (of := view.interval(dataset, loss, column))}
+    raw = RAW_MODEL if view.of_pairs else FROZEN
     levels: dict[str, float] = {}
     frozen = next((r for r in view.references(dataset) if r["reference"] == FROZEN), {})
     if (level := known(frozen.get(column))) is not None:
-        levels[FROZEN] = level
-    if (untrained := view.interval(dataset, BASELINE, column)) is not None:
+        levels[raw] = level
+    # before training a residual head is the raw model: one comparison, not two
+    twice = raw in levels and view.of_pairs and view.plan.get("head") == "residual"
+    if not twice and (untrained := view.interval(dataset, BASELINE, column)) is not None:
         levels[UNTRAINED_HEAD] = untrained.mean
     differences = {}
     for loss in means:
         others = {
-            FROZEN: view.reference_runs(dataset, loss, FROZEN),
+            raw: view.reference_runs(dataset, loss, FROZEN),
             UNTRAINED_HEAD: view.runs(dataset, BASELINE),
         }
         for name in levels:
@@ -124,15 +128,18 @@ def _compare(view: StudyView, dataset: str, column: str, losses: Sequence[Loss])
 
 
 def at_ceiling(view: StudyView, dataset: str) -> float | None:
-    """R@1 without training, if it leaves little to gain; otherwise None."""
-    by_recall = compared(view, dataset, MEASURES[0])
+    """R@1 without training, if it leaves little to gain; otherwise None, and always for queries and documents."""
+    if view.of_pairs:
+        return None
+    by_recall = compared(view, dataset, view.retrieval[0].name)
     level = max(by_recall.levels.values()) if by_recall else 0.0
     return level if level >= CEILING else None
 
 
 def measures(view: StudyView, dataset: str) -> tuple[str, ...]:
-    """The columns that losses are judged by: R@1 leads, or MAP@R if R@1 is at its ceiling."""
-    return MEASURES if at_ceiling(view, dataset) is None else MEASURES[::-1]
+    """The columns that losses are judged by: R@1 leads, or MAP@R if R@1 is at its ceiling; of queries and documents nDCG@10."""
+    columns = tuple(column.name for column in view.retrieval)
+    return columns if at_ceiling(view, dataset) is None else columns[::-1]
 
 
 def comparisons(view: StudyView, dataset: str) -> list[Compared]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lossgauge.report.naming import display_name
-from lossgauge.report.text.not_training import MEASURES
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.datasets import limit, rank_intervals
@@ -22,8 +21,8 @@ class Ranks(NamedTuple):
 
 
 def ranks(view: StudyView) -> list[Ranks]:
-    """One by R@1 and one by MAP@R; none if no dataset has two losses that can be ranked."""
-    return [found for column in MEASURES if (found := _by(view, column)) is not None]
+    """One by each of the study's retrieval columns; none if no dataset has two losses that can be ranked."""
+    return [found for column in view.retrieval if (found := _by(view, column.name)) is not None]
 
 
 def _by(view: StudyView, column: str) -> Ranks | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossgauge.report.naming import display_name
+from lossgauge.report.text.not_training import RAW_MODEL
 from lossgauge.report.text.rankings import in_points
-from lossgauge.results.columns import RETRIEVAL
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, known
@@ -18,8 +18,8 @@ NAME, CELL = 24, 14
 
 
 def result_lines(view: StudyView) -> Iterator[str]:
-    """For each dataset: R@1 and MAP@R in percent with their 95 % half widths, and both minus those of the untrained head."""
-    titles = [column.title for column in RETRIEVAL]
+    """For each dataset: retrieval in percent with their 95 % half widths, and both minus those of the untrained head."""
+    titles = [column.title for column in view.retrieval]
     header = [f"{title} %" for title in titles] + [f"{title} gain" for title in titles]
     for dataset in view.datasets:
         losses = [loss for loss in (*view.losses_and_tuned, BASELINE) if view.runs(dataset, loss)]
@@ -31,8 +31,9 @@ def result_lines(view: StudyView) -> Iterator[str]:
             yield _line(display_name(loss), _cells(view, dataset, loss))
         for row in view.references(dataset):
             if row["reference"] == FROZEN:
-                values = [known(row.get(column.name)) for column in RETRIEVAL]
-                yield _line(FROZEN, ["" if v is None else rounded(100 * v, 1) for v in values])
+                values = [known(row.get(column.name)) for column in view.retrieval]
+                name = RAW_MODEL if view.of_pairs else FROZEN
+                yield _line(name, ["" if v is None else rounded(100 * v, 1) for v in values])
     if view.datasets:
         yield "gain: points above the untrained head; ±: 95 % intervals, of levels over seeds,"
         for over, datasets in _gains_are_over(view).items():
@@ -44,7 +45,7 @@ def _gains_are_over(view: StudyView) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for dataset in view.datasets:
         gains = (
-            view.difference(dataset, loss, BASELINE, RETRIEVAL[0].name) for loss in view.losses
+            view.difference(dataset, loss, BASELINE, view.retrieval[0].name) for loss in view.losses
         )
         if first := next((gain for gain in gains if gain is not None), None):
             found.setdefault(first.over, []).append(dataset)
@@ -52,10 +53,10 @@ def _gains_are_over(view: StudyView) -> dict[str, list[str]]:
 
 
 def _cells(view: StudyView, dataset: str, loss: Loss) -> list[str]:
-    cells = [_level(view.interval(dataset, loss, column.name)) for column in RETRIEVAL]
+    cells = [_level(view.interval(dataset, loss, column.name)) for column in view.retrieval]
     if loss == BASELINE:
         return cells
-    gains = [view.difference(dataset, loss, BASELINE, column.name) for column in RETRIEVAL]
+    gains = [view.difference(dataset, loss, BASELINE, column.name) for column in view.retrieval]
     return cells + ["" if gain is None else in_points(gain) for gain in gains]
 
 

@@ -94,7 +94,7 @@ def short_answer(view: StudyView) -> list[str]:
 
 def _without_a_reference(view: StudyView, dataset: str, where: str) -> Verdict:
     """Nothing to compare the losses with: only which of them leads."""
-    ranked = ranking(view, dataset, "recall_at_1", highest_first=True)
+    ranked = ranking(view, dataset, view.retrieval[0].name, highest_first=True)
     if ranked is None:
         return Verdict(dataset, "nothing", (), f"{where}, no run has finished yet.")
     leading = _short(ranked.leading())

@@ -17,9 +17,6 @@ from lossgauge.stats.intervals import Interval, known, rank_correlation
 from lossgauge.stats.number_format import counted, rounded, shown, shown_interval
 from lossgauge.types import Record
 
-RANKED = "recall_at_1"
-"""The order of losses before and after tuning is by this column."""
-COMPARED = ("map_at_r", RANKED)
 ALIKE = "no clear difference"
 
 
@@ -61,8 +58,9 @@ def tuning(view: StudyView, dataset: str) -> Tuning | None:
 
 def compared(view: StudyView) -> tuple[str, ...]:
     """Columns in which default and tuned are compared: what was searched for comes first."""
-    searched = str(view.plan.get("selection_metric") or COMPARED[0])
-    return tuple(sorted(COMPARED, key=lambda column: column != searched))
+    searched = str(view.plan.get("selection_metric") or view.retrieval[1].name)
+    columns = [column.name for column in view.retrieval[::-1]]
+    return tuple(sorted(columns, key=lambda column: column != searched))
 
 
 def budget(view: StudyView) -> str:
@@ -129,7 +127,7 @@ def _row(view: StudyView, dataset: str, loss: Loss, search: Record, failure: str
     if search.get("trial") == 0:
         settings = f"as in the plan: {settings}" if settings else "as in the plan"
     failure = str(search.get("error") or "") or failure
-    if view.interval(dataset, _tuned(loss), RANKED) is None:
+    if view.interval(dataset, _tuned(loss), view.retrieval[0].name) is None:
         return TunedRow(
             name, color, symbol, (), trials, settings, failure or "no tuned run finished"
         )
@@ -215,22 +213,24 @@ def _changed_order(view: StudyView, dataset: str, losses: list[Loss]) -> tuple[s
     means = {
         loss: (default.mean, tuned.mean)
         for loss in losses
-        if (default := view.interval(dataset, loss, RANKED))
-        and (tuned := view.interval(dataset, _tuned(loss), RANKED))
+        if (default := view.interval(dataset, loss, view.retrieval[0].name))
+        and (tuned := view.interval(dataset, _tuned(loss), view.retrieval[0].name))
     }
     if len(means) < 2:
         return ()
     pairs = list(combinations(means, 2))
     changes = []
-    of_tuned = [view.difference(dataset, _tuned(a), _tuned(b), RANKED) for a, b in pairs]
-    after = decide(of_tuned, COLUMNS[RANKED].margin)
+    of_tuned = [
+        view.difference(dataset, _tuned(a), _tuned(b), view.retrieval[0].name) for a, b in pairs
+    ]
+    after = decide(of_tuned, view.retrieval[0].margin)
     for (a, b), decided in zip(pairs, after, strict=True):
-        before = view.decisions(dataset, RANKED).get((a, b))
+        before = view.decisions(dataset, view.retrieval[0].name).get((a, b))
         if before is not None and (before.side, decided.side) == ("lower", "higher"):
             changes.append(f"{display_name(a)} passes {display_name(b)}")
         elif before is not None and (before.side, decided.side) == ("higher", "lower"):
             changes.append(f"{display_name(b)} passes {display_name(a)}")
-    title = COLUMNS[RANKED].title
+    title = view.retrieval[0].title
     if changes:
         text = (
             f"{len(changes)} of {counted(len(pairs), 'pair')} of losses change places in {title}: "

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lossgauge.errors import InputError, RunError
+from lossgauge.losses.surrogate import why_surrogate
 from lossgauge.results.layout import HEAD, HEADS
 from lossgauge.results.records import too_large
 from lossgauge.results.writer import Store
@@ -147,7 +148,7 @@ def _publish(
     queries = measured.queries
     if queries is None and not is_trial:
         queries = queries_of(head, setup.features, documents=setup.documents)
-    summary, timing = summarize(rows, steps, selected)
+    summary, timing = summarize(rows, steps, selected, surrogate=why_surrogate(setup.training.loss))
     summary |= described(config)
     for row in (summary, *rows):
         if (column := too_large(row)) is not None:

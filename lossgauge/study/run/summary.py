@@ -9,7 +9,7 @@ from statistics import median
 
 import torch
 
-from lossgauge.diagnostics.greediness import compaction_epochs, decay_epochs
+from lossgauge.diagnostics.greediness import compaction_epochs, decay_epochs, why_no_decay
 from lossgauge.results.columns import CLOCK_COLUMNS
 from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.types import Record
@@ -24,12 +24,13 @@ def with_dynamics(epochs: Sequence[Record], steps: Sequence[Record]) -> list[Rec
 
 
 def summarize(
-    epochs: Sequence[Record], steps: Sequence[Record], selected: int
+    epochs: Sequence[Record], steps: Sequence[Record], selected: int, *, surrogate: str = ""
 ) -> tuple[Record, Record]:
     """The summary: geometry and retrieval of the selected epoch, means of the dynamics over training, decay and
     compaction. And the measured times, which differ between two equal runs.
 
-    The loss before training is the loss of the first step, before its update.
+    The loss before training is the loss of the first step, before its update. `surrogate` says why the value of a loss does not
+    show progress; such a loss has no decay.
     """
     measured = {k: v for k, v in epochs[selected].items() if k not in ("epoch", *CLOCK_COLUMNS)}
     summary: Record = {
@@ -48,11 +49,13 @@ def summarize(
         / sum(row["step_milliseconds"] for row in steps),
         "seconds": sum(row["seconds"] for row in epochs[1:]),
     }
+    reason = why_no_decay(losses, surrogate=surrogate)
     return {
         **summary,
+        **({"no_decay": reason} if reason else {}),
         "loss_value": losses[-1],
-        "decay_epochs": decay_epochs(losses),
-        "floor_decay_epochs": decay_epochs(losses, floor=min(losses)),
+        "decay_epochs": None if surrogate else decay_epochs(losses),
+        "floor_decay_epochs": None if surrogate else decay_epochs(losses, floor=min(losses)),
         "compaction_epochs": compaction_epochs(intra) if len(intra) == len(epochs) else None,
     }, timing
 

@@ -138,6 +138,27 @@ def test_dot_product_is_measured_where_norms_differ():
     assert f"(difference {lost:.1f} ±" in norms.evidence
 
 
+def test_the_advice_to_center_is_measured():
+    queries, documents, right = pair_tables(norms=True)
+    assert lg.diagnose(queries, corpus=documents, judgements=right).centered is None
+    queries, documents = unit(queries + 6), unit(documents - 1)  # a cone, and a gap
+    queries[4] = queries.mean(axis=0) / np.linalg.norm(queries.mean(axis=0))
+    of = lg.diagnose(queries, corpus=documents, judgements=right)
+    by_hand = lg.diagnose(
+        queries - queries.mean(axis=0), corpus=documents - documents.mean(axis=0), judgements=right
+    )
+    assert of.centered.judged == by_hand.judged[0]
+    change = by_hand.per_query.ndcg_at_10 - of.per_query.ndcg_at_10
+    assert of.centered.ndcg_at_10.mean == pytest.approx(change.mean())
+    assert "each side centred" in str(of)
+
+
+def test_rows_at_the_mean_keep_their_direction():
+    queries, documents = np.eye(4)[:1] + np.zeros((30, 1)), np.eye(4)[np.arange(40) % 3]
+    of = lg.diagnose(queries, corpus=documents, judgements=[(0, 0)])
+    assert of.centered.judged.query_count == 1
+
+
 def test_another_model_is_compared_query_by_query():
     queries, documents, right = pair_tables()
     noisy = queries + 0.4 * np.random.default_rng(1).normal(size=queries.shape)
@@ -227,6 +248,8 @@ def test_few_rows_have_an_answer():
         ),
         ({"corpus": np.full((5, 16), np.nan)}, "NaN"),
         ({"corpus": np.zeros((5, 16))}, "all 5 rows are zero"),
+        ({"corpus": np.ones(16)}, "corpus: embeddings must be a (rows, width) array"),
+        ({"corpus": np.ones((0, 16))}, "corpus: the batch is empty"),
         ({"labels": np.zeros(60, int)}, "judgements instead of labels"),
         ({"labels_name": "y"}, "labels_name has no effect"),
         ({"engine": "ray"}, "engine must be local"),

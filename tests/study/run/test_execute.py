@@ -85,6 +85,21 @@ def test_decay_is_counted_from_the_first_step_and_the_floor_is_the_lowest_loss()
     assert summary["loss_value"] == 1.5
 
 
+def test_a_decay_that_is_not_defined_says_why():
+    summary, _ = summary_of()
+    assert "no_decay" not in summary
+    steps = step_rows()
+    rows = with_dynamics(epoch_rows(), steps)
+    summary, _ = summarize(rows, steps, 4, surrogate="its value is always 1")
+    assert summary["decay_epochs"] is summary["floor_decay_epochs"] is None
+    assert summary["no_decay"] == "the value does not show progress: its value is always 1"
+    rows[-1]["loss_value"] = -1.0
+    summary, _ = summarize(rows, steps, 4)
+    assert summary["decay_epochs"] is None
+    assert summary["floor_decay_epochs"] is not None
+    assert "negative values" in summary["no_decay"]
+
+
 def test_compaction_is_of_the_training_side_over_all_epochs():
     level = 1.0 - 0.9 * (1.0 - 0.1)
     for selected in (2, 4):
