@@ -134,7 +134,9 @@ def test_rows_of_one_kind_need_their_side_if_only_queries_pass(place, tmp_path):
     head = export_head(place / "query", tmp_path / "head").head
     table = tmp_path / "texts.csv"
     table.write_text("text,label\n" + "".join(f"cat {w},{n % 2}\n" for n, w in enumerate(WORDS)))
-    with pytest.raises(InputError, match="only queries pass .* say --side query or --side document"):
+    with pytest.raises(
+        InputError, match=r"only queries pass .* say --side query or --side document"
+    ):
         embed_data(head, f"texts:{table}", tmp_path / "out.npz")
     with pytest.raises(InputError, match="side must be query or document, got 'corpus'"):
         embed_data(head, f"texts:{table}", tmp_path / "out.npz", side="corpus")
