@@ -36,7 +36,7 @@ from lossgauge.deployment.backbone import check_stated
 from lossgauge.deployment.head import ExportedHead
 from lossgauge.diagnosis.source import Source, from_files
 from lossgauge.errors import DataError, InputError
-from lossgauge.plan.study import PAIR_DATASETS
+from lossgauge.plan.study import names_pairs
 from lossgauge.study.progress import Progress
 from lossgauge.types import IMAGES, TEXTS, FeatureSet, ImageSet, Text
 
@@ -96,17 +96,13 @@ def rows_for(
 def _check_side(head: ExportedHead | None, data: str, side: str | None) -> None:
     if side is not None and side not in SIDES:
         raise InputError(f"side must be {' or '.join(SIDES)}, got {side!r}")
-    if side is not None and _has_sides(data):
+    if side is not None and names_pairs(data):
         raise InputError(f"{data} says itself which rows are queries: leave --side out")
-    unclear = side is None and not _has_sides(data)
+    unclear = side is None and not names_pairs(data)
     if head is not None and head.manifest.head.sides == QUERY and unclear:
         raise InputError(
             f"only queries pass through this head, and {data} does not say what its rows are: say --side query or --side document"
         )
-
-
-def _has_sides(data: str) -> bool:
-    return data.startswith(PAIRS) or data in PAIR_DATASETS
 
 
 def _rows_for(
