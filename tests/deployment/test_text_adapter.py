@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import lossgauge as lg
 from lossgauge.backbones import load_backbone
@@ -26,6 +28,7 @@ from lossgauge.results.reader import read_study
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
 from lossgauge.types import Text
+from tests.support.documents import blocks, text_of
 from tests.support.finished import once
 from tests.support.studies import Quiet
 from tests.support.text_model import WORDS, write_text_model
@@ -100,6 +103,14 @@ def test_sentence_transformers_gives_the_embeddings_of_the_study(place, sides, t
     texts = load_pairs(place / "pairs.jsonl")
     frozen = features(texts, head.load_backbone())
     loaded = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    names: dict[str, Any] = {}
+    page = blocks(text_of("docs/rag.md"))
+    exec(next(block.code for block in page if "def best_passage" in block.code), names)
+    study = load_plan(yaml.safe_load(next(b.code for b in page if b.language == "yaml")))
+    assert (study.head, study.backbone_of("pairs:questions.jsonl").name) == (
+        "residual",
+        "minilm-l6",
+    )
     with np.load(tmp_path / "out.npz") as table:
         rows, of = table["embeddings"], table["sides"]
     assert written.row_count == len(rows) == len(texts.ids)
@@ -108,6 +119,11 @@ def test_sentence_transformers_gives_the_embeddings_of_the_study(place, sides, t
     for side, encode in (("query", loaded.encode_query), ("document", loaded.encode_document)):
         encoded = encode(words[of == side].tolist(), show_progress_bar=False)
         assert np.abs(encoded - rows[of == side]).max() < 1e-5
+    passages = words[of == "document"].tolist()
+    asked_first = np.flatnonzero(of == "query")[0]
+    nearest = int((rows[of == "document"] @ rows[asked_first]).argmax())
+    best = names["best_passage"](str(tmp_path / "model"), words[asked_first], passages)
+    assert best == passages[nearest]
     # the written rows measure as the run did: its summary is of another computation
     number = {row: at for at, row in enumerate(texts.pairs.corpus.tolist())}
     asked = {row: at for at, row in enumerate(frozen.test.tolist())}
