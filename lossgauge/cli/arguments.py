@@ -14,10 +14,13 @@ STUDIES = (
     "demo",
     "dose",
     "few-labels",
+    "negatives",
     "paper",
     "samplers",
     "small-batch",
     "two-losses",
+    "width",
+    "wordnet",
 )
 BACKBONES = ("efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k", "minilm-l6")
 FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")

@@ -169,7 +169,8 @@ class Mined(BaseModel):
         return self
 
 
-def _names_pairs(name: Any) -> bool:
+def names_pairs(name: Any) -> bool:
+    """Whether a dataset of this name has queries and documents."""
     return isinstance(name, str) and (name.startswith(PAIRS) or name in PAIR_DATASETS)
 
 
@@ -397,7 +398,7 @@ class Plan(BaseModel):
         self.__dict__.update(
             {key: value for key, value in defaults.items() if key not in self.model_fields_set}
         )
-        if classes := [name for name in self.datasets if not _names_pairs(name)]:
+        if classes := [name for name in self.datasets if not names_pairs(name)]:
             raise ValueError(
                 f"a study has queries and documents or classes, not both, but {classes[0]} has classes; make two studies"
             )
@@ -420,7 +421,7 @@ class Plan(BaseModel):
     @property
     def of_pairs(self) -> bool:
         """Whether the datasets are queries and documents."""
-        return any(_names_pairs(name) for name in self.datasets)
+        return any(names_pairs(name) for name in self.datasets)
 
     def backbone_of(self, dataset: str) -> BackbonePlan:
         """The backbone of a dataset. Raises PlanError if the mapping has no entry for it."""

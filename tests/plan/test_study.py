@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lossgauge.errors import LossgaugeError, PlanError
-from lossgauge.losses.registry import ALL_LOSSES, LOSSES
+from lossgauge.losses.registry import ALL_LOSSES, LOSSES, loss_class
 from lossgauge.plan.backbone import BackbonePlan
 from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan, Tune
 from lossgauge.plan.yaml_file import built_in_studies, load_plan, parse_plan, schema
@@ -33,12 +33,23 @@ def test_the_built_in_studies_are_what_the_readme_promises():
         "demo",
         "dose",
         "few-labels",
+        "negatives",
         "paper",
         "samplers",
         "small-batch",
         "two-losses",
+        "width",
+        "wordnet",
     ]
     demo, paper = load_plan("demo"), load_plan("paper")
+    for name in ("wordnet", "negatives", "width"):
+        of_pairs = load_plan(name)
+        assert (of_pairs.datasets, of_pairs.head, of_pairs.seeds) == (
+            ["wordnet"],
+            "residual",
+            [0, 1],
+        )
+        assert all(getattr(loss_class(loss.name), "pair_form", False) for loss in of_pairs.losses)
     assert demo.datasets == ["digits", "orl-faces"]
     assert demo.seeds == [0, 1, 2]
     assert (
