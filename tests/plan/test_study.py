@@ -139,7 +139,7 @@ def test_a_loss_can_come_with_settings():
         ("batch_size=1", "batch_size must be at least 2, got 1$"),
         ("learning_rate=.inf", "learning_rate must be a finite number, got inf$"),
         ("learning_rate=0", "learning_rate must be above 0, got 0$"),
-        ("head=conv", "head must be 'linear' or 'mlp', got 'conv'$"),
+        ("head=conv", "head must be 'linear', 'mlp' or 'residual', got 'conv'$"),
         (
             "losses={triplet: {margin: {low: 1, high: 2, log: maybe}}}",
             "losses.0.settings.margin.log must be true or false, got 'maybe'$",
