@@ -546,3 +546,13 @@ def test_a_damaged_run_is_named_by_every_command_that_reads_it(place: Path):
         done = run(*command)
         assert done.returncode == 0
         assert done.stderr.splitlines()[-1].startswith(f"left out: {summary} is damaged (")
+
+
+def test_a_folder_of_advise_stands_for_the_study_inside(tmp_path):
+    for name in ("advised/study", "study/study"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "study.json").touch()
+    (tmp_path / "study" / "study.json").touch()
+    assert shared.study_folder(tmp_path / "advised") == tmp_path / "advised" / "study"
+    assert shared.study_folder(tmp_path / "study") == tmp_path / "study"
+    assert shared.study_folder(tmp_path / "nothing") == tmp_path / "nothing"

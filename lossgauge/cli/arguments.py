@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,18 @@ EmbeddingsName = Annotated[
     str, typer.Option(help="Name of the array or column with the embeddings.")
 ]
 LabelsName = Annotated[str, typer.Option(help="Name of the array or column with the labels.")]
-Folder = Annotated[Path, typer.Argument(help="The folder of a study.")]
+
+
+def study_folder(folder: Path) -> Path:
+    """The study inside a folder of `lossgauge advise`; any other folder as it is."""
+    inside = folder / "study"
+    holds = [os.path.isfile(place / "study.json") for place in (folder, inside)]
+    return inside if holds == [False, True] else folder
+
+
+Folder = Annotated[
+    Path, typer.Argument(help="The folder of a study, or of `advise`.", callback=study_folder)
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show only the result, without progress and warnings.")
 ]

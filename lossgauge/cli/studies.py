@@ -21,6 +21,7 @@ from lossgauge.cli.arguments import (
     Folder,
     Quiet,
     completes,
+    study_folder,
 )
 from lossgauge.cli.last_lines import study_stopped
 from lossgauge.cli.program import FAILED, app, say, say_damage
@@ -272,7 +273,7 @@ def claims(
             near = nearest(verdict, STATUSES)
             raise InputError(f"--fail-on takes a verdict, got {verdict!r}{near}")
     plans = [claim for file in own or () for claim in read_claims(file)]
-    names, views = list(map(str, folders)), [read_study(folder) for folder in folders]
+    names, views = list(map(str, folders)), [read_study(study_folder(one)) for one in folders]
     for view in views:
         say_damage(view)
     records = [all_records(view, claims_of(view, plans)) for view in views]
@@ -300,7 +301,10 @@ def claims(
 )
 def compare(
     first: Folder,
-    second: Annotated[Path, typer.Argument(help="The folder of another study of the same data.")],
+    second: Annotated[
+        Path,
+        typer.Argument(help="The folder of another study of the same data.", callback=study_folder),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     own: ClaimsFiles = None,
 ) -> None:

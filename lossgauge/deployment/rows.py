@@ -38,6 +38,7 @@ from lossgauge.diagnosis.source import Source, from_files
 from lossgauge.errors import DataError, InputError
 from lossgauge.plan.study import names_pairs
 from lossgauge.study.progress import Progress
+from lossgauge.terminal import safe
 from lossgauge.types import IMAGES, TEXTS, FeatureSet, ImageSet, Text
 
 FROZEN_BACKBONE = {IMAGES: "efficientnet-lite0", TEXTS: MINILM}
@@ -141,11 +142,12 @@ def _rows_for(
     labels = None
     if images.protocol != loose_images.PROTOCOL:
         labels = named(images.labels[found.kept], images.class_names)
-    skipped = len(images.ids) - len(found.kept)
-    if skipped:
+    if skipped := np.setdiff1d(np.arange(len(images.ids)), found.kept).tolist():
+        names = ", ".join(safe(str(images.ids[at])) for at in skipped[:NAMED])
+        more = f" and {len(skipped) - NAMED:,} more" if len(skipped) > NAMED else ""
         notes = (
             *notes,
-            f"{skipped:,} of {len(images.ids):,} images cannot be read: they have no row",
+            f"{len(skipped):,} of {len(images.ids):,} images cannot be read: they have no row ({names}{more})",
         )
     ids = np.array(images.ids)[found.kept]
     blocks = (part for block in found.blocks for part in block.split(BLOCK_ROWS))
@@ -186,6 +188,10 @@ def named(labels: Int64[np.ndarray, " rows"], names: Mapping[int, str]) -> np.nd
     if all(word == str(number) for word, number in zip(words, numbers, strict=True)):
         return labels
     return np.asarray(np.array(words)[place])
+
+
+NAMED = 3
+"""Images that cannot be read, whose names are shown."""
 
 
 def _images(data: str, download: bool) -> tuple[ImageSet, tuple[str, ...]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossgauge.deployment.costs import Costs, WidthCost
 from lossgauge.deployment.manifest import Manifest, ThresholdsRecord
+from lossgauge.diagnosis.sentences import shown_share
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted, rounded, shown, shown_half_width
 
@@ -15,11 +17,21 @@ if TYPE_CHECKING:
     from lossgauge.deployment.export import HeadExport
 
 
+FEW_PAIRS = 10
+"""A threshold that fewer pairs of two classes may pass changes much with other rows: our choice."""
+_TITLE = re.compile(r"(.+?)\((\w+=.*?)\)(\(tuned\))?")
+"""A loss with settings as tables show it: `triplet(margin=0.1)(tuned)`."""
+
+
 def export_lines(of: HeadExport) -> Iterator[str]:
     """All that `lossgauge head` prints."""
     manifest = of.head.manifest
     yield head_line(manifest)
-    yield f"chosen: {manifest.trained.chosen}"
+    title = manifest.trained.loss
+    name, settings = name_and_settings(title)
+    if settings:
+        yield f"settings: {settings}"
+    yield f"chosen: {manifest.trained.chosen.replace(title, name)}"
     yield measured_line(manifest)
     for note in of.notes:
         yield f"note: {note}"
@@ -30,6 +42,12 @@ def export_lines(of: HeadExport) -> Iterator[str]:
     if of.model is not None:
         yield f"model: {of.model} (for SentenceTransformer: the backbone and this head)"
     yield f"head: {of.folder} ({', '.join(sorted(manifest.files))}, manifest.json)"
+
+
+def name_and_settings(title: str) -> tuple[str, str]:
+    """`triplet` and `margin=0.1` of `triplet(margin=0.1)`; the settings are empty where the title has none."""
+    found = _TITLE.fullmatch(title)
+    return (found[1] + (found[3] or ""), found[2]) if found else (title, "")
 
 
 def head_line(of: Manifest) -> str:
@@ -45,8 +63,8 @@ def head_line(of: Manifest) -> str:
         layers += f" ({of.head.reduced_from} reduced to their principal directions)"
     trained = of.trained
     return (
-        f"{trained.loss}, seed {trained.seed}, epoch {trained.epoch}, on {trained.dataset}: {of.head.feature_width} features "
-        f"({of.backbone.name}) to {of.head.embedding_size} numbers of length 1, {layers}"
+        f"{name_and_settings(trained.loss)[0]}, seed {trained.seed}, epoch {trained.epoch}, on {trained.dataset}: "
+        f"{of.head.feature_width} features ({of.backbone.name}) to {of.head.embedding_size} numbers of length 1, {layers}"
     )
 
 
@@ -97,12 +115,12 @@ def threshold_lines(of: ThresholdsRecord | None, *, of_pairs: bool = False) -> I
                 f"no threshold lets at most {one_in} {others} pass: too many have the highest score"
             )
             continue
-        tpr = shown(point.tpr, "percent")
-        if point.tpr_half_width is not None:
-            tpr += f" ± {shown_half_width(point.tpr_half_width, point.tpr, 'percent')}"
+        tpr = shown_share(Interval(point.tpr, point.tpr_half_width, 0))
+        passing = int(point.far * of.impostor_pairs)
+        few = f"; it is from few pairs: {passing} {impostor} may pass"
         yield (
             f"threshold: {what} from a cosine of {rounded(point.threshold, 3)}: at most {one_in} {others} "
-            f"pass, and {tpr} of {every}"
+            f"pass, and {tpr} of {every}{few if passing < FEW_PAIRS else ''}"
         )
     yield (
         f"thresholds are from {of.genuine_pairs:,} pairs {genuine} and {of.impostor_pairs:,} {impostor}, intervals are over "

@@ -340,7 +340,8 @@ def _margin(of: _Run) -> Finding | None:
     level: Level = "ok"
     too = "large"
     if beyond or all_active:
-        level = "act" if beyond and all_active else "watch"
+        # a search may choose any usual margin, so none of them makes a result useless
+        level = "act" if beyond and all_active and margin > high else "watch"
     elif margin < low:
         level, too = (
             ("act" if none_left or (active is not None and active < DEAD) else "watch"),

@@ -67,8 +67,10 @@ class LoopRecorder:
         self._in_closure = False
         self._arrived = self._came_through_loss = False
         self._without_parameters = self._called_alone = False
+        self._lost: str | None = None
+        """Why the last batch gave its update no gradient, while none has ever arrived."""
         self._empty_update: str | None = None
-        """Why an update was made without any gradient, while none has ever arrived."""
+        """The same, where the parameters had no gradient at all: an update by another loss has some."""
         self._skipped_in_a_row = 0
 
     @property
@@ -256,19 +258,17 @@ class LoopRecorder:
             self._on_update(Update(step, self.epoch, parts, calls, taken, skipped))
 
     def _check_update(self) -> None:
-        """Whether a batch was followed by an update without any gradient. Once a gradient has arrived, a loop may skip backward."""
-        if (
-            self._group
-            and not self._arrived
-            and not any(watched.has_gradients() for watched in self.optimizers)
-        ):
-            self._empty_update = (
-                _NO_GRADIENT
-                if self._without_parameters
-                else _NO_BACKWARD
-                if self._calls
-                else _NO_LOSS
-            )
+        """Whether a batch was followed by an update without any gradient. Once a gradient has arrived, a loop may skip backward.
+
+        Gradients may be those of another loss, or left from before the probe: that is told only where the rows are read.
+        """
+        if not self._group or self._arrived:
+            return
+        self._lost = (
+            _NO_GRADIENT if self._without_parameters else _NO_BACKWARD if self._calls else _NO_LOSS
+        )
+        if not any(watched.has_gradients() for watched in self.optimizers):
+            self._empty_update = self._lost
 
     def never_stepped(self) -> list[int]:
         """The places of the optimisers that made no update although another one did."""
@@ -286,8 +286,8 @@ class LoopRecorder:
             return _NO_GRADIENT
         if self._arrived:
             return None if self.updated else _NO_STEP
-        if self._empty_update is not None:
-            return self._empty_update
+        if self._lost is not None:
+            return self._lost
         if self._calls:
             return _NO_BACKWARD
         if self._group:

@@ -303,6 +303,9 @@ def _verdict_lines(of: StudyComparison) -> Iterator[str]:
     )
     tested = [row for row in of.verdicts if len(row.tested) == len(of.studies)]
     yield ""
+    if not tested:
+        yield "verdicts that changed: none, because no claim is tested in both studies"
+        return
     yield f"verdicts that changed: {len(of.changed)} of {len(tested)} that both studies have"
     for row in of.changed:
         one, other = row.of_studies

@@ -173,6 +173,17 @@ class StudyView:
         """One row for each run and epoch; epoch 0 is before training."""
         return self._epochs.get((dataset, loss), ())
 
+    def settled_runs(self, dataset: str, loss: Loss) -> Mapping[int, Record]:
+        """Where runs are still to come, those of `settled_seeds`, so that losses are compared over the same seeds; else all.
+
+        A study that was stopped has more seeds of its first losses. A loss with none of these seeds keeps what it has.
+        """
+        runs = self.runs(dataset, loss)
+        if not any(row["dataset"] == dataset for row in self.results.waiting):
+            return runs
+        settled = runs.keys() & self.settled_seeds(dataset)
+        return {seed: row for seed, row in runs.items() if seed in settled} if settled else runs
+
     def values(self, dataset: str, loss: Loss, column: str) -> dict[int, float | None]:
         """Seed → value of a column; None if a run does not have it. Raises InputError for an unknown column."""
         check_column(column)
@@ -202,10 +213,12 @@ class StudyView:
         return self.files.frozen_queries(dataset)
 
     def interval(self, dataset: str, loss: Loss, column: str) -> Interval | None:
-        """Mean and 95 % interval of a column over the seeds that have it; None without such a seed."""
+        """Mean and 95 % interval of a column over the `settled_runs` that have it; None without such a run."""
         key = dataset, loss, column
         if key not in self._intervals:
-            self._intervals[key] = interval(self.values(dataset, loss, column).values())
+            values = self.values(dataset, loss, column)
+            settled = self.settled_runs(dataset, loss)
+            self._intervals[key] = interval(values[seed] for seed in sorted(settled))
         return self._intervals[key]
 
     def difference(self, dataset: str, left: Loss, right: Loss, column: str) -> Interval | None:

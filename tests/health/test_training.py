@@ -176,7 +176,9 @@ def test_anchors_without_positives_are_counted(share, expected):
         ("triplet", 0.019, 0.2, "watch"),
         ("triplet", 0.019, 0.0009, "act"),
         ("contrastive", 1.4, 0.96, "watch"),
-        ("contrastive", 1.6, 0.96, "act"),
+        ("contrastive", 1.6, 0.96, "watch"),  # beyond √2.25, but a search tries up to 2.0
+        ("contrastive", 2.0, 0.96, "watch"),
+        ("contrastive", 2.1, 0.96, "act"),
     ],
 )
 def test_a_margin_is_compared_with_distances_on_the_sphere(loss, margin, active, expected):

@@ -239,6 +239,27 @@ def test_a_second_probe_of_the_same_loss_is_not_disturbed_by_the_first():
     assert len(second.rows) == 6
 
 
+@pytest.mark.parametrize(
+    ("calls_loss", "message"), [(True, "no backward pass"), (False, "no call of the loss was seen")]
+)
+def test_gradients_that_are_left_from_an_earlier_loop_do_not_hide_a_missing_backward_pass(
+    calls_loss, message
+):
+    network, optimizer, loss, first = parts(load_loss("triplet"))
+    x, y = batch(0)
+    loss(first.embeddings(network(x), y), y).backward()
+    optimizer.step()
+    second = Probe(optimizer, loss=loss)
+    for _ in range(2):
+        z = second.embeddings(network(x), y)
+        if calls_loss:
+            loss(z, y)
+        optimizer.step()
+    with pytest.raises(InputError, match=message):
+        _ = second.rows
+    assert len(first.rows) == 1
+
+
 def test_a_gradient_that_does_not_come_through_the_loss():
     network, _, _, probe = parts()
     x, y = batch(0)

@@ -110,3 +110,9 @@ def test_a_mistake_is_one_line(folders):
     assert_refused(run_cli("compare", "before", "nowhere"), "does not contain a study")
     assert_refused(run_cli("compare", "before"), "Missing argument")
     assert_refused(run_cli("compare", "before", "after", "--claims", "no.yaml"), "no.yaml")
+
+
+def test_studies_in_which_no_claim_is_tested_say_so():
+    one, two = planted_study({"scl": 0.7}), planted_study({"scl": 0.6}, luck=1)
+    lines = list(compare(one, two, ("a", "b"))._replace(verdicts=()).lines())
+    assert lines[-1] == "verdicts that changed: none, because no claim is tested in both studies"

@@ -283,6 +283,7 @@ def check_the_alt_texts(tab) -> None:
     assert alts[0].startswith("query of class ")
     assert alts[0].endswith(f": {right}")
     assert alts[1].endswith(f": {right}")
+    assert all(card.locator(".data-tile small").all_inner_texts())  # each has the name of its class
     assert (
         card.locator(".data-tile.wrong b").all_inner_texts()
         == ["✗"] * card.locator(".data-tile.wrong").count()

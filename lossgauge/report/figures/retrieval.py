@@ -52,7 +52,8 @@ def retrieval(view: StudyView, dataset: str) -> Figure | None:
     """A row for each loss, the best first, and a panel for each measure: mean and 95 % interval over seeds.
 
     A hollow mark is the tuned loss. The dotted line is the frozen features, the dashed one the untrained head. The axes
-    follow the means and these lines: a wider interval is cut at the edge. None if nothing was measured.
+    follow the means and these lines: an interval of two seeds, or one that is wider than their differences, is cut at the edge;
+    that of the first loss is whole with three seeds. None if nothing was measured.
     """
     losses = ranked(view, dataset)
     if not losses:
@@ -62,21 +63,31 @@ def retrieval(view: StudyView, dataset: str) -> Figure | None:
     layout = _layout(losses, view.losses, [COLUMNS[column].title for column in columns])
     for number, column in enumerate(columns, start=1):
         axes = {"xaxis": axis("x", number), "yaxis": "y"}
-        means = []
+        found = levels(view, dataset, column)
+        drawn: list[tuple[int, Interval]] = []
         for row, loss in enumerate(losses):
             for one in (loss, loss._replace(tuned=True)):
                 over = view.interval(dataset, one, column)
                 if over is not None:
-                    means.append(over.mean)
+                    drawn.append((row, over))
                     mark = _mark(view, one, over, row + _BELOW * one.tuned)
                     data.append({**mark, **axes, "legendgroup": plot_text(key_of(loss))})
-        found = levels(view, dataset, column)
         data += [{**_line(level, len(losses)), **axes} for level in found]
-        if means:
-            values = [*means, *(level.value for level in found)]
-            low, high = framed(values, least=0.02, margin=0.12)
+        if drawn:
+            low, high = framed(_in_frame(drawn, found), least=0.02, margin=0.12)
             layout[layout_axis("x", number)]["range"] = [five_digits(low), five_digits(high)]
     return {"data": data, "layout": layout}
+
+
+def _in_frame(drawn: Sequence[tuple[int, Interval]], found: Sequence[Level]) -> list[float]:
+    """What the axis of a panel must show, from the row and the interval of each mark."""
+    values = [*(over.mean for _, over in drawn), *(level.value for level in found)]
+    spread = max(values) - min(values)
+    for row, over in drawn:
+        half = over.half_width or 0.0
+        if over.size > 2 and (row == 0 or half <= spread):
+            values += [max(0.0, over.mean - half), min(1.0, over.mean + half)]
+    return values
 
 
 def ranked(view: StudyView, dataset: str) -> list[Loss]:
@@ -111,7 +122,7 @@ def note(view: StudyView, dataset: str) -> str:
             text = f"{COLUMNS[column].title} {shown(level.value, 'percent')}"
             values.setdefault(level.dash, []).append(text)
     lines = [f"{words[dash]} ({', '.join(texts)})." for dash, texts in values.items()]
-    start = "Bars: 95 % intervals, cut at the edge of the panel."
+    start = "Bars: 95 % intervals; wide ones are cut at the edge of the panel."
     return " ".join([start, *lines])
 
 

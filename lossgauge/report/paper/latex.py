@@ -74,6 +74,9 @@ def _table(of: PaperTable) -> str:
         lines.insert(reference, r"\midrule")
     head = " & ".join(["loss", *map(escape, of.headers)])
     caption = f"{TITLES[of.name]} on {escape(of.dataset)}. {escape(of.caption)}"
+    if of.settings:
+        settings = "; ".join(f"{escape(name)}: {escape(text)}" for name, text in of.settings)
+        caption += f" Settings: {settings}."
     return "\n".join(
         [
             r"\begin{table}",

@@ -26,7 +26,10 @@ def _table(of: PaperTable) -> str:
     head = ["loss", *map(_text, of.headers)]
     rows = [head, ["---", *["---:"] * len(of.headers)], *map(_row, of.table.rows)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([f"## {TITLES[of.name]}: {code(of.dataset)}", "", of.caption, "", *lines])
+    settings = "; ".join(f"{code(name)}: {code(text)}" for name, text in of.settings)
+    below = ["", f"Settings: {settings}."] if settings else []
+    title = f"## {TITLES[of.name]}: {code(of.dataset)}"
+    return "\n".join([title, "", of.caption, "", *lines, *below])
 
 
 def _row(row: Row) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lossgauge.report.naming import display_name
-from lossgauge.report.tables import NOT_KNOWN, Cell, Table, loss_table
+from lossgauge.report.naming import display_name, short_name
+from lossgauge.report.tables import NOT_KNOWN, Cell, Row, Table, loss_table
 from lossgauge.results.columns import GREEDINESS, RETRIEVAL, VARIANCE, Column
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, known
@@ -35,6 +35,8 @@ class PaperTable(NamedTuple):
     caption: str
     table: Table
     """Titles and cells without units."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Names of losses and their settings in the plan, in the first table of a dataset: where the name alone says which loss it is."""
 
     @property
     def headers(self) -> list[str]:
@@ -64,12 +66,26 @@ def paper_tables(view: StudyView) -> Iterator[PaperTable]:
     for dataset in view.datasets:
         count = len(view.seeds(dataset))
         seeds = "one seed" if count == 1 else f"{count} seeds"
-        for name, columns in TABLES.items():
+        for place, (name, columns) in enumerate(TABLES.items()):
             of_study = view.retrieval if columns is RETRIEVAL else columns
             table = _measured(loss_table(view, dataset, of_study))
-            rows = (row._replace(cells=tuple(map(_for_paper, row.cells))) for row in table.rows)
+            rows = tuple(_short_row(view, row) for row in table.rows)
             caption = CAPTION.format(seeds=seeds)
-            yield PaperTable(name, dataset, caption, table._replace(rows=tuple(rows)))
+            settings = tuple(_settings(view, rows)) if place == 0 else ()
+            yield PaperTable(name, dataset, caption, table._replace(rows=rows), settings)
+
+
+def _short_row(view: StudyView, row: Row) -> Row:
+    name = row.name if row.loss is None else short_name(row.loss, view.losses)
+    return row._replace(name=name, cells=tuple(map(_for_paper, row.cells)))
+
+
+def _settings(view: StudyView, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """Of the losses whose rows have lost theirs, each once."""
+    for row in rows:
+        if row.loss is None or row.loss.tuned or row.name == display_name(row.loss):
+            continue
+        yield row.name, row.loss.base.removeprefix(row.loss.name)[1:-1]  # without parentheses
 
 
 def _measured(table: Table) -> Table:

@@ -80,7 +80,7 @@
         { class: `data-tile ${right ? "right" : "wrong"}` },
         this.picture(row, alt),
         make("b", { "aria-hidden": "true" }, right ? "✓" : "✗"),
-        make("small", { title: name, "aria-hidden": "true" }, right ? "" : name),
+        make("small", { title: name, "aria-hidden": "true" }, name),
       );
     }
 

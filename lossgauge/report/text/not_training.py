@@ -96,7 +96,7 @@ _compared: WeakKeyDictionary[
 
 
 def _compare(view: StudyView, dataset: str, column: str, losses: Sequence[Loss]) -> Compared | None:
-    runs = {loss: view.runs(dataset, loss) for loss in losses}
+    runs = {loss: view.settled_runs(dataset, loss) for loss in losses}
     means = {loss: of.mean for loss in losses if (of := view.interval(dataset, loss, column))}
     raw = RAW_MODEL if view.of_pairs else FROZEN
     levels: dict[str, float] = {}
@@ -137,9 +137,21 @@ def at_ceiling(view: StudyView, dataset: str) -> float | None:
 
 
 def measures(view: StudyView, dataset: str) -> tuple[str, ...]:
-    """The columns that losses are judged by: R@1 leads, or MAP@R if R@1 is at its ceiling; of queries and documents nDCG@10."""
+    """The columns that losses are judged by, the one that leads first.
+
+    R@1 leads, or MAP@R if R@1 is at its ceiling; of queries and documents nDCG@10. In the study of `lossgauge advise` the measure of
+    the goal leads.
+    """
     columns = tuple(column.name for column in view.retrieval)
+    asked = goal_measure(view)
+    if asked is not None:
+        return tuple(sorted(columns, key=lambda column: column != asked))
     return columns if at_ceiling(view, dataset) is None else columns[::-1]
+
+
+def goal_measure(view: StudyView) -> str | None:
+    """The measure by which `lossgauge advise` chose, in the study of its finalists; None in other studies."""
+    return view.plan.get("selection_metric") if view.results.answer else None
 
 
 def comparisons(view: StudyView, dataset: str) -> list[Compared]:
@@ -159,7 +171,7 @@ def sentences(view: StudyView, dataset: str) -> list[str]:
         gains = any(of.gained("better") for of in of_all[1:])
         words = [_by_the_first(of_all[0], gains_otherwise=gains), *map(_by_another, of_all[1:])]
     ceiling = at_ceiling(view, dataset)
-    if ceiling is not None and len(of_all) > 1:
+    if ceiling is not None and len(of_all) > 1 and goal_measure(view) is None:
         words.append(
             f"R@1 is at its ceiling ({shown(ceiling, 'percent')} without training), so MAP@R leads"
         )

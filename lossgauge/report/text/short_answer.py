@@ -44,6 +44,11 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
         if better := of.gained("better"):
             take, by = _best_of(view, dataset, of, better)
             tie = " (no clear difference)" if len(take) > 1 else ""
+            sizes = {of.differences[loss, name].size for loss in better for name in of.levels}
+            if len(view.losses) > 1 and sizes == {1}:  # it says nothing about losses
+                with_one = f"{_rise(of, take[0])} with {_name(view, take[0])}"
+                words = f"{where}, train; one seed cannot tell with which loss: {with_one}."
+                return Verdict(dataset, "train", take, words)
             gains = " and ".join(_rise(one, take[0]) for one in by)
             words = f"{where}, train with {_either(view, take)}{tie}: {gains}."
             return Verdict(dataset, "train", take, words)

@@ -81,6 +81,31 @@ def test_the_interval_of_two_seeds_is_cut_and_all_means_are_inside():
     assert any(t.x[0] + t.error_x.array[0] > high for t in marks)
 
 
+def test_the_interval_of_the_first_loss_is_whole():
+    results = make_results(datasets=("d",))
+    for r in results.summaries:  # the first one has a wide interval
+        r["recall_at_1"] = 0.8 + 0.03 * r["seed"] if r["base"] == "scl" else 0.8
+    figure = figure_of(retrieval, results, "d")
+    first = next(t for t in figure.data if t.xaxis == "x" and t.mode == "markers" and t.y[0] == 0)
+    low, high = figure.layout.xaxis.range
+    assert first.name == "scl"
+    assert low < first.x[0] - first.error_x.arrayminus[0]
+    assert first.x[0] + first.error_x.array[0] < high
+
+
+def test_in_the_study_of_advise_the_measure_of_the_goal_comes_first():
+    results = make_results(datasets=("d",), losses=("scl", "triplet"))
+    for r in results.summaries:
+        r["recall_at_1"] = 0.7 if r["base"] == "scl" else 0.6
+        r["map_at_r"] = 0.4 if r["base"] == "scl" else 0.5
+    plan = {**results.plan, "selection_metric": "map_at_r"}
+    advised = results._replace(plan=plan, answer={"asked": "", "sentences": []})
+    for of, title, first in ((results, "R@1", "scl"), (advised, "MAP@R", "triplet")):
+        layout = figure_of(retrieval, of, "d").layout
+        assert layout.annotations[0].text == title
+        assert layout.yaxis.ticktext[0] == first
+
+
 def test_a_tuned_loss_is_a_hollow_mark_below_its_default_and_hides_with_it(varied):
     figure = figure_of(retrieval, varied, "orl-faces")
     default, tuned = (

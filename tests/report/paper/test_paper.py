@@ -31,6 +31,7 @@ from lossgauge.results import reader
 from lossgauge.results.view import BASELINE, StudyView
 from tests.support.command_line import assert_refused, run_cli
 from tests.support.made_up_study import make_results
+from tests.support.planted_studies import planted_study
 from tests.support.waiting import PATIENCE
 
 HOSTILE = (
@@ -113,6 +114,17 @@ def test_markdown_and_latex_have_the_cells_of_the_page(view):
     bold = [line.split(" &")[0] for line in _table(in_latex, 0) if r" & \textbf{" in line]
     assert best
     assert bold == [escape(name) for name in best]
+
+
+def test_settings_stand_once_where_the_name_alone_says_which_loss_it_is():
+    scl, two = "scl(learning_rate=0.001, temperature=0.2)", "triplet(margin=0.1)"
+    of_study = planted_study({scl: 0.7, two: 0.6, "triplet": 0.5})
+    first, *others = paper_tables(of_study)
+    assert {row.name for row in first.table.rows} == {"scl", two, "triplet"}
+    assert first.settings == (("scl", "learning_rate=0.001, temperature=0.2"),)
+    assert not any(of.settings for of in others)
+    assert "Settings: `scl`: `learning_rate=0.001, temperature=0.2`." in markdown([first])
+    assert r"Settings: scl: learning\_rate=0.001, temperature=0.2.}" in latex([first])
 
 
 def _table(text: str, number: int) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from lossgauge.report.text.short_answer import short_answer, verdict
 from lossgauge.results.view import StudyView
 from lossgauge.types import Results
 from tests.support.made_up_study import make_results, no_results
+from tests.support.planted_studies import planted_study
 
 
 def with_values(
@@ -89,6 +91,35 @@ def test_one_seed_leaves_it_open_or_says_that_it_is_one():
     of = advice(with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6}, seeds=(0,)))
     assert of.advice == "open"
     assert "seed" in of.sentence
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        (("scl", "triplet"), "train; one seed cannot tell with which loss: R@1 "),
+        (("scl",), "train with scl: R@1 "),
+    ],
+)
+def test_one_seed_whose_queries_show_a_gain_says_nothing_about_losses(losses, words):
+    view = planted_study({"untrained": 0.0, "triplet": 1.0, "scl": 1.2}, seeds=(0,))
+    rows = [r for r in view.results.summaries if r["base"] in (*losses, "untrained")]
+    of = verdict(StudyView(view.results._replace(summaries=rows), view.files), "digits")
+    assert of.advice == "train"
+    assert of.losses[0].name == "scl"
+    assert of.sentence.startswith(f"On digits, {words}")
+
+
+def test_while_runs_wait_losses_are_compared_over_the_seeds_that_most_have():
+    results = with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6, "ccl": 0.6})
+    rows = [r for r in results.summaries if r["seed"] == 0 or (r["seed"], r["base"]) == (1, "scl")]
+    results = results._replace(summaries=rows, waiting=[{**rows[0], "seed": 1}])
+    view = StudyView(results)
+    sizes = {loss.name: view.interval("d", loss, "recall_at_1").size for loss in view.losses}
+    assert sizes == {"scl": 1, "triplet": 1, "ccl": 1}
+    assert advice(results).advice == "open"
+    done = StudyView(results._replace(waiting=[]))
+    scl = next(loss for loss in done.losses if loss.name == "scl")
+    assert done.interval("d", scl, "recall_at_1").size == 2
 
 
 def test_without_a_reference_only_the_best_is_named():
