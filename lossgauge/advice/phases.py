@@ -24,7 +24,13 @@ from lossgauge.advice.clock import CURVE, SEARCH, Clock, Deadline, OutOfTime
 from lossgauge.advice.halving import Score
 from lossgauge.advice.learning_curve import IN_WORDS, SHARES, Curve, Point, with_less_training
 from lossgauge.advice.preparation import Prepared, prepare_question
-from lossgauge.advice.question import Question, check_question, has_unseen_classes, training_labels
+from lossgauge.advice.question import (
+    Question,
+    check_question,
+    has_unseen_classes,
+    slice_labels,
+    training_labels,
+)
 from lossgauge.advice.record import Advice, WinningRun
 from lossgauge.advice.schedule import FINALISTS, MORE_SEEDS, SEEDS
 from lossgauge.advice.search import HalvingSearch
@@ -42,7 +48,7 @@ from lossgauge.results.reader import read_study
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.results.writer import Store
 from lossgauge.stats.intervals import interval
-from lossgauge.stats.number_format import shown
+from lossgauge.stats.number_format import counted, shown
 from lossgauge.study.engines import Resources
 from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.runner import do_runs, run_study
@@ -59,9 +65,14 @@ class BestSoFar(Progress):
     left on, too."""
 
     def __init__(
-        self, search: HalvingSearch, metric: str, display: Progress, keep: Callable[[str], None]
+        self,
+        search: HalvingSearch,
+        prepared: Prepared,
+        display: Progress,
+        keep: Callable[[str], None],
     ) -> None:
-        self._search, self._metric, self._display, self._keep = search, metric, display, keep
+        self._search, self._plan, self._display, self._keep = search, prepared.plan, display, keep
+        self._rows = len(slice_labels(prepared.features, self._plan.validation_share))
         self._best: Score | None = None
 
     def start(self, run: Run) -> None:
@@ -77,8 +88,12 @@ class BestSoFar(Progress):
             return
         self._best = best
         loss = self._search.candidates[best.candidate]
-        title, value = COLUMNS[self._metric].title, shown(best.value, "percent")
-        words = f"{loss.name} ({settings_in_words(loss.settings)}), {title} {value} on the validation slice"
+        title = COLUMNS[self._plan.selection_metric].title
+        settings = settings_in_words(loss.settings, self._plan.samples_per_class)
+        words = (
+            f"{loss.name} ({settings}), {title} {shown(best.value, 'percent')} on the validation slice of "
+            f"{counted(self._rows, 'row')}"
+        )
         self._keep(words)
         self._display.best(words)
 
@@ -150,7 +165,7 @@ def _search(
     )
     deadline = clock.after(SEARCH)
     with show() as display:
-        best = BestSoFar(search, question.metric, display, keep)
+        best = BestSoFar(search, prepared, display, keep)
         watching = [display, best, Deadline(deadline)]
         try:
             do_runs(
@@ -205,7 +220,7 @@ def _check_finalists(
     best = search.candidates[search.standing()[0].candidate]
     raise StudyError(
         f"no finalist ended within {question.minutes:g} minutes, so nothing is known about the test side; on the validation "
-        f"slice, {best.name} ({settings_in_words(best.settings)}) is the best so far. Run the same command again, or give more minutes"
+        f"slice, {best.name} ({settings_in_words(best.settings, prepared.plan.samples_per_class)}) is the best so far. Run the same command again, or give more minutes"
     )
 
 

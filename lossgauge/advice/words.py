@@ -14,6 +14,7 @@ from lossgauge.advice.preparation import Prepared
 from lossgauge.advice.question import Goal, Question, slice_labels
 from lossgauge.advice.record import Sentence
 from lossgauge.advice.verdict import COLUMN, NEAR, Training, Verdict
+from lossgauge.data.embeddings import BACKBONE as GIVEN
 from lossgauge.plan.loss import TRAINING
 from lossgauge.plan.study import Plan
 from lossgauge.report.text.rankings import in_points
@@ -96,17 +97,18 @@ def sentences(of: Outcome) -> Iterator[Sentence]:
     yield Sentence("Scope", _scope(of))
 
 
-def settings_in_words(settings: Mapping[str, object]) -> str:
-    """`margin 0.38, learning rate 0.000277, batches of 32 (m_per_class)`."""
+def settings_in_words(settings: Mapping[str, object], per_class: int) -> str:
+    """`margin 0.38, learning rate 0.000277, batches of 32 (m_per_class, 4 of each)`; `per_class` is the 4."""
     own = [f"{key} {value}" for key, value in settings.items() if key not in TRAINING]
     rate, size, sampler = (settings.get(key) for key in TRAINING)
     own = own or ["its defaults"]
-    return ", ".join([*own, f"learning rate {rate}", f"batches of {size} ({sampler})"])
+    each = f", {per_class} of each" if sampler == "m_per_class" else ""
+    return ", ".join([*own, f"learning rate {rate}", f"batches of {size} ({sampler}{each})"])
 
 
 def _settings(of: Outcome, loss: Loss) -> str:
     plans = {one.title: one.settings for one in of.plan.losses}
-    return settings_in_words(plans.get(loss.base, {}))
+    return settings_in_words(plans.get(loss.base, {}), of.plan.samples_per_class)
 
 
 def _queries(of: QueryChanges) -> str:
@@ -359,15 +361,16 @@ def _scope(of: Outcome) -> str:
             f" The slice has {counted(len(labels), 'row')} of {len(labels.unique())} classes: {_steps(labels, of.question.metric)}, so "
             "what it picked may be chance."
         )
+    backbone = "given embeddings" if features.backbone == GIVEN else features.backbone
     if of.question.of_pairs:
         return (
-            f"This is about an adapter of rank {of.plan.rank} on frozen text embeddings ({features.backbone}) for queries and documents, tested on "
+            f"This is about an adapter of rank {of.plan.rank} on frozen text embeddings ({backbone}) for queries and documents, tested on "
             f"{of.queries:,} other queries among all {_documents(features):,} documents ({features.protocol} split). The epoch of each run was "
             f"picked on the validation slice, {100 * of.plan.validation_share:.0f} % of the training queries, which are not trained on. Other hard "
             "negatives were not tried: set negatives in a study."
         )
     return (
-        f"This is about a linear head on frozen features ({features.backbone}), tested on {split}. The epoch of each run was picked on "
+        f"This is about a linear head on frozen features ({backbone}), tested on {split}. The epoch of each run was picked on "
         f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on.{few}"
     )
 

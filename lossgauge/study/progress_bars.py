@@ -130,7 +130,7 @@ class Lines(Progress):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._runs, self._done, self._began, self._last = 0, 0, 0.0, 0.0
-        self._reused = 0
+        self._reused = self._told = 0
         self._pace: dict[str, Pace] = {}
 
     def features(self, dataset: str, done: int, total: int) -> None:
@@ -152,6 +152,7 @@ class Lines(Progress):
         first, self._runs = self._runs == 0, runs
         if first:
             self._began = time.monotonic()
+            self._told = self._reused
             self._say(f"{counted(runs, 'run')}, {self._reused} reused")
 
     def best(self, words: str) -> None:
@@ -171,6 +172,9 @@ class Lines(Progress):
         self._next(f"{title(run)} failed: {error}")
 
     def _next(self, words: str) -> None:
+        if self._reused > self._told:  # of a later rung of a search: known only when it begins
+            self._say(f"{self._reused - self._told} more reused")
+            self._told = self._reused
         self._done += 1
         elapsed = time.monotonic() - self._began
         left = elapsed / (self._done - self._reused) * max(0, self._runs - self._done)

@@ -6,7 +6,9 @@ import pytest
 
 from lossgauge.advice.candidates import Batching, all_candidates
 from lossgauge.advice.phases import BestSoFar
-from lossgauge.advice.question import Fit, Question, base_plan
+from lossgauge.advice.preparation import Prepared
+from lossgauge.advice.question import Fit, Question, base_plan, slice_labels
+from lossgauge.advice.schedule import Schedule
 from lossgauge.advice.search import HalvingSearch
 from lossgauge.study.progress import Progress
 from tests.support.studies import fake_features
@@ -114,8 +116,10 @@ def test_a_search_that_is_stopped_in_a_rung_counts_what_has_ended():
 
 def test_the_best_so_far_starts_from_what_an_earlier_call_left():
     search = made()
+    prepared = Prepared(fake_features(classes=4), PLAN, [], Schedule(3, (1, 3, 9), 1.0), 0, [], 0.0)
+    rows = len(slice_labels(prepared.features, PLAN.validation_share))
     said = []
-    watch = BestSoFar(search, "map_at_r", Progress(), said.append)
+    watch = BestSoFar(search, prepared, Progress(), said.append)
     watch.look()
     assert said == []
     runs = search.next_runs()
@@ -124,7 +128,7 @@ def test_the_best_so_far_starts_from_what_an_earlier_call_left():
     search.ended(runs[1].name, {"map_at_r": 0.6})
     watch.end(runs[1], {"map_at_r": 0.6})
     assert [words.partition(" ")[0] for words in said] == [runs[0].loss.name]
-    assert said[0].endswith("MAP@R 70.0\N{NO-BREAK SPACE}% on the validation slice")
+    assert said[0].endswith(f"MAP@R 70.0\N{NO-BREAK SPACE}% on the validation slice of {rows} rows")
     search.ended(runs[2].name, {"map_at_r": 0.8})
     watch.end(runs[2], {"map_at_r": 0.8})
     assert said[1].startswith(runs[2].loss.name)

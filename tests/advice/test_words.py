@@ -228,8 +228,11 @@ def test_settings_are_said_in_words():
         settings={"margin": 0.1, "learning_rate": 0.01, "batch_size": 32, "sampler": "random"},
     )
     assert (
-        settings_in_words(plan.settings) == "margin 0.1, learning rate 0.01, batches of 32 (random)"
+        settings_in_words(plan.settings, 4)
+        == "margin 0.1, learning rate 0.01, batches of 32 (random)"
     )
+    classes = {**plan.settings, "sampler": "m_per_class"}
+    assert settings_in_words(classes, 2).endswith("batches of 32 (m_per_class, 2 of each)")
 
 
 def test_with_two_rows_of_a_class_the_steps_are_those_of_r_at_1():
@@ -265,6 +268,12 @@ def test_a_small_slice_is_said_with_its_steps(monkeypatch):
     assert f"its R@1 moves in steps of {100 / rows:.1f} points" in told(goal="top1")["Scope"]
     monkeypatch.setattr("lossgauge.advice.words.FEW_ROWS", rows)
     assert "The slice has" not in told()["Scope"]
+
+
+def test_a_table_has_given_embeddings(monkeypatch):
+    table = fake_features(rows=40)._replace(backbone="none (given embeddings)")
+    monkeypatch.setattr("tests.advice.test_words.fake_features", lambda rows: table)
+    assert "frozen features (given embeddings), tested" in told()["Scope"]
 
 
 def test_scope_is_always_said():

@@ -84,6 +84,19 @@ def test_lines_count_and_tell_the_time_that_is_left(monkeypatch):
     ]
 
 
+def test_runs_that_are_reused_later_are_told_before_the_next_one():
+    output = io.StringIO()
+    lines = Lines(Console(file=output, width=300))
+    lines.reused(made("triplet"))
+    lines.study(4)
+    lines.reused(made("triplet"))
+    lines.end(made("triplet"), {})
+    lines.end(made("triplet"), {})
+    told = [line.partition(" (")[0] for line in output.getvalue().splitlines()]
+    run = "digits · triplet · seed 4"
+    assert told == ["4 runs, 1 reused", "1 more reused", f"[3/4] {run}", f"[4/4] {run}"]
+
+
 def test_features_are_told_at_the_end_and_now_and_then(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("lossgauge.study.progress_bars.time.monotonic", lambda: now[0])
