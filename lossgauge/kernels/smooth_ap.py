@@ -84,7 +84,7 @@ def smooth_ap_rows(task, first, last):
             wrong += _sigmoids(after, slopes[b:], s, inverse)
             # the positive itself has σ(0) = ½, and counts as 1
             right = _sigmoids(inside, slopes[a:b], s, inverse) + 0.5
-            slopes[p] = 0
+            slopes[p] = 0  # it would cancel, and cost digits
             rank = right + wrong
             term += wrong / rank
             strength = 1 / (rank * rank * temperature * positives)
