@@ -7,8 +7,8 @@ from lossgauge.losses.registry import ALL_LOSSES, load_loss, settings_of
 from lossgauge.losses.triplet import Triplet
 from lossgauge.testing import ContractError, check_loss
 
-# mnrl is info_nce with another scale, matryoshka is mnrl at several widths, and gist masks what mnrl takes
-SLOW = ("mnrl", "matryoshka", "gist")
+# mnrl is info_nce with another scale, matryoshka is mnrl at several widths, gist masks what mnrl takes, and mined what triplet takes
+SLOW = ("mnrl", "matryoshka", "gist", "mined")
 
 
 @pytest.mark.parametrize(

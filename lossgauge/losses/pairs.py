@@ -233,6 +233,15 @@ class PairLoss(PairForm):
         pull = self.matrix.at_rows(pulling + pulling.T, rows, rows)
         return _outcome(terms, positive | negative, pull, gradient, anchors=anchors)
 
+    def over_pairs(
+        self,
+        embeddings: Float[Tensor, "batch width"],
+        positive: Bool[Tensor, "batch batch"],
+        negative: Bool[Tensor, "batch batch"],
+    ) -> Outcome:
+        """Like `outcome`, over these pairs instead of all pairs of the batch; always in plain torch."""
+        return self._over(embeddings, positive, negative, anchors=len(embeddings))
+
     def outcome_of_pairs(
         self,
         queries: Float[Tensor, "queries width"],

@@ -42,6 +42,7 @@ _OTHERS = {
     "gist": "GIST",
     "cosent": "CoSENT",
     "matryoshka": "Matryoshka",
+    "mined": "Mined",
     "multi_similarity": "MultiSimilarity",
     "circle": "Circle",
     "proxy_anchor": "ProxyAnchor",

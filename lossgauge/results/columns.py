@@ -88,6 +88,7 @@ _DYNAMICS = (
     Column("effective_share", "effective share", "percent", "Effective number of pairs in the update, divided by all pairs: low means that a few pairs dominate.", None, "greediness", margin=0.02),
     Column("penalty_active", "active penalty", "percent", "Share of anchors whose least similar positive is above the threshold of `relaxed`, so that its penalty pushes, mean over training.", None, "greediness", margin=0.02),
     Column("masked_negative_ratio", "masked negatives", "percent", "Share of negatives that `gist` leaves out because its guide ranks them above the positive, mean over training.", None, "greediness", margin=0.02),
+    Column("mined_share", "mined terms", "percent", "Share of the terms of a batch that the miner of `mined` keeps, mean over training.", None, "greediness", margin=0.02),
     Column("embedding_gradient", "gradient at the embedding", "small", "Length of the gradient that one embedding gets, mean over samples and training: the size of an update. Temperature and scale multiply it, so a comparison of losses is valid only for the given settings.", None, "greediness"),
     Column("embedding_gradient_p10", "gradient, tenth", "small", "A tenth of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
     Column("embedding_gradient_p50", "gradient, median", "small", "Half of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
