@@ -125,10 +125,8 @@ def _queries(of: QueryChanges) -> str:
 
 
 def _width(of: Outcome) -> str:
-    return (
-        f"The adapter keeps the width of the features, {of.prepared.features.features.shape[1]} numbers; `lossgauge head` below says what "
-        "fewer would cost."
-    )
+    width = of.prepared.features.features.shape[1]
+    return f"The adapter keeps the width of the features, {width} numbers; the command below that takes it along says what fewer would cost."
 
 
 def _frozen(of: Outcome) -> str:
@@ -438,7 +436,8 @@ def _named(losses: Sequence[Loss]) -> str:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Names such as nDCG@10 stay as they are."""
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]
 
 
 def forecast_lines(question: Question, prepared: Prepared, folder: object) -> Iterator[str]:
