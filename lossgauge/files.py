@@ -75,8 +75,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
                 0o777 & ~_umask()
             )  # mkdtemp denies access to others, but a study may be shared
             yield folder
-            for path in folder.iterdir():
-                path.chmod(0o666 & ~_umask())
+            for path in folder.rglob("*"):
+                path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
                 _sync(path)
             _sync(folder)
             remove(target)

@@ -59,6 +59,16 @@ class ResidualHead(nn.Module):
         )
         return normalized(features + update)
 
+    def as_linear(self) -> nn.Linear:
+        """The same map before it is normalised as one layer, I + B·A, computed in float64; its bias is 0."""
+        width = self.up.shape[0]
+        layer = nn.Linear(width, width, dtype=self.up.dtype)
+        with torch.no_grad():
+            update = self.up.double() @ self.down.double()
+            layer.weight.copy_(torch.eye(width, dtype=torch.float64) + update)
+            layer.bias.zero_()
+        return layer.requires_grad_(False)
+
 
 class Normalized(nn.Module):
     """The features themselves, L2-normalised: the embeddings of a side that is not trained. It has no parameters."""

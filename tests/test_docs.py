@@ -123,6 +123,26 @@ LINES: dict[str, Line] = {
     "lossgauge embed folder:photos --frozen --out frozen.npz": Line(
         ("lossgauge embed digits --backbone pixels --frozen --out frozen.npz",)
     ),
+    "lossgauge advise pairs:questions.jsonl --minutes 5": Line(
+        only_parsed="takes minutes: tests/advice/test_pairs.py"
+    ),
+    "lossgauge advise wordnet --minutes 5": Line(only_parsed="as pairs:questions.jsonl"),
+    "lossgauge advise pairs:questions.jsonl": Line(only_parsed="as with --minutes"),
+    "lossgauge study rag.yaml": Line(
+        only_parsed="needs the sentence model: tests/deployment/test_text_adapter.py reads its file and runs such a study"
+    ),
+    "lossgauge head FOLDER --out head --sentence-transformers adapter": Line(
+        only_parsed="tests/deployment/test_text_adapter.py does it"
+    ),
+    "lossgauge embed pairs:questions.jsonl --head head --out embedded.npz": Line(
+        only_parsed="tests/deployment/test_text_adapter.py does it"
+    ),
+    "lossgauge embed texts:passages.csv --head head --side document --out passages.npz": Line(
+        only_parsed="tests/deployment/test_text_adapter.py does it"
+    ),
+    "lossgauge study wordnet": Line(only_parsed="minutes: tests/plan reads its file"),
+    "lossgauge study negatives": Line(only_parsed="minutes: tests/plan reads its file"),
+    "lossgauge study width": Line(only_parsed="minutes: tests/plan reads its file"),
     "lossgauge embed DATA": Line(only_parsed="as the line before"),
     "lossgauge diagnose photos.npz": Line(("lossgauge diagnose x.npz",)),
     "lossgauge diagnose": Line(("lossgauge diagnose embeddings.npz",)),

@@ -63,6 +63,13 @@ def batchings(labels: Int[Tensor, " train"]) -> list[Batching]:
     return tried or [Batching("random", small)]
 
 
+def pair_batchings(queries: int) -> list[Batching]:
+    """The batchings that are tried with so many training queries: two sizes, the second only with queries for four such batches."""
+    small = 64 if queries >= FEW_ROWS else min(32, max(2, queries))
+    larger = [small * LARGER] if queries >= 4 * LARGER * small else []
+    return [Batching("random", size) for size in (small, *larger)]
+
+
 def candidates(name: str, plan: Plan, tried: list[Batching], count: int) -> list[LossPlan]:
     """`count` variants of a loss. The first has the defaults of the loss and the first batching; the settings of the
     others are drawn from the ranges that `tune` searches, and the batchings take turns.

@@ -35,13 +35,15 @@ from lossgauge.advice.record import Advice, WinningRun
 from lossgauge.advice.schedule import FINALISTS, MORE_SEEDS, SEEDS
 from lossgauge.advice.search import HalvingSearch
 from lossgauge.advice.verdict import other_goals, training, verdict
-from lossgauge.advice.words import ASKED, RULES, Outcome, sentences, settings_in_words
+from lossgauge.advice.words import RULES, Outcome, asked, sentences, settings_in_words
 from lossgauge.errors import DataError, InputError, StudyError
 from lossgauge.files import atomic_file, write_json
 from lossgauge.plan.loss import BATCH_SIZE, LEARNING_RATE, SAMPLER, TRAINING, LossPlan
 from lossgauge.plan.study import Plan
 from lossgauge.report.output import write_page
 from lossgauge.results.columns import COLUMNS
+from lossgauge.results.layout import Layout
+from lossgauge.results.query_changes import read_query_changes
 from lossgauge.results.reader import read_study
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.results.writer import Store
@@ -142,7 +144,7 @@ def finalists(prepared: Prepared, search: HalvingSearch, question: Question) -> 
     standing = search.standing()
     chosen: list[Score] = list(standing[:FINALISTS])
     names, _ = RULES[question.goal]
-    if not any(one.loss in names for one in chosen):
+    if not question.of_pairs and not any(one.loss in names for one in chosen):
         chosen += [one for one in standing if one.loss in names][:1]
     losses = [search.candidates[one.candidate] for one in chosen]
     return prepared.plan.model_copy(update={"losses": losses, "seeds": list(range(SEEDS))})
@@ -284,9 +286,7 @@ def _learning_curve(
                 why = _failed(place, own.losses[0]) or "no run has a result"
         except OutOfTime:
             why = "there was no time left"
-        except (
-            DataError
-        ):  # no slice can be cut: what the error would advise is about the whole of the data
+        except DataError:  # no slice can be cut; what the error advises is for the whole data
             why = too_few(features, prepared.features, by_classes=by_classes)
         if why:
             missing.append(f"{IN_WORDS[share]}: {why}")
@@ -312,6 +312,8 @@ def _failed(place: Path, loss: LossPlan) -> str:
 
 def too_few(part: FeatureSet, whole: FeatureSet, *, by_classes: bool) -> str:
     """Why a part of the training side has no validation slice, with its size."""
+    if part.pairs is not None:
+        return f"too few queries ({len(part.train):,} of {len(whole.train):,})"
     if by_classes:
         classes, of = (len(side.labels[side.train].unique()) for side in (part, whole))
         return f"too few classes ({classes:,} of {of:,})"
@@ -394,6 +396,7 @@ def _answer(
         seeds=len(view.settled_seeds(dataset)),
         queries=len(prepared.features.test),
         complete=complete,
+        changed=read_query_changes(Layout(folder / "study"), dataset),
     )
     text = study_of(winner, prepared.plan)
     study_file = folder / f"winner-{name_of(question.data)}.yaml"
@@ -420,9 +423,9 @@ def _answer(
         failed=len(view.results.failures),
         seconds=clock.elapsed,
     )
-    asked = f"{question.data}, for {ASKED[question.goal]}"
+    about = f"{question.data}, for {asked(question)}"
     Store(folder / "study").write_answer(
-        asked, advice.plain["sentences"], loss=advice.run.loss, seed=advice.run.seed
+        about, advice.plain["sentences"], loss=advice.run.loss, seed=advice.run.seed
     )
     write_page(read_study(folder / "study"), page)
     write_json(folder / "advice.json", advice.plain)

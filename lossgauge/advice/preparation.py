@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from lossgauge.advice.candidates import Batching, all_candidates, batchings
+from lossgauge.advice.candidates import Batching, all_candidates, batchings, pair_batchings
 from lossgauge.advice.clock import PLANNED, Clock
 from lossgauge.advice.halving import epochs_of_rungs
-from lossgauge.advice.question import Question, as_dataset, base_plan, fit_to, training_labels
+from lossgauge.advice.question import Fit, Question, as_dataset, base_plan, fit_to, training_labels
 from lossgauge.advice.schedule import Cost, Schedule, choose, rows_that_fit, rows_to_extract
 from lossgauge.data.class_balanced import sampled_features
 from lossgauge.data.estimate import Estimate, estimate
@@ -96,7 +96,7 @@ def prepare_question(
         )
         fit = fit_to(features)
         plan = base_plan(question, epochs=1, sample=sample, fit=fit)
-        tried = batchings(training_labels(features, fit.validation_share))
+        tried = _batchings(features, fit)
         if "candidates" not in kept:
             cost = cost_of_losses(plan, features, tried)
             schedule = choose(cost, PLANNED * clock.left, cores)
@@ -114,7 +114,7 @@ def cost_of_losses(
     plan: Plan, features: FeatureSet, tried: list[Batching], *, rows: int = TIMED_ROWS
 ) -> Cost:
     """Seconds of an epoch of each loss, timed on at most so many rows, as if the time were proportional to the rows."""
-    timed = sampled_features(features, rows)
+    timed = features if features.pairs is not None else sampled_features(features, rows)
     larger = len(features.labels) / len(timed.labels)
     plan = plan.model_copy(update={"epochs": TIMED_EPOCHS})
     epochs = {}
@@ -123,6 +123,11 @@ def cost_of_losses(
         run = Run.trial(plan, timed, one, 0, of=loss)
         epochs[loss.name] = larger * cost_of(run, timed).seconds / TIMED_EPOCHS
     return Cost(RUN_SECONDS, epochs)
+
+
+def _batchings(features: FeatureSet, fit: Fit) -> list[Batching]:
+    labels = training_labels(features, fit.validation_share)
+    return batchings(labels) if features.pairs is None else pair_batchings(len(labels))
 
 
 def _choose_sample(
@@ -138,7 +143,10 @@ def _choose_sample(
     extraction = sum(one.seconds for one in missing.values()) / cores
     fit = fit_to(features)
     plan = base_plan(question, epochs=1, fit=fit)
-    tried = batchings(training_labels(features, fit.validation_share))
+    tried = _batchings(features, fit)
+    if features.pairs is not None:
+        # every query is ranked among all documents, so fewer queries save little
+        return {"sample": None}, rows, extraction
     cost = cost_of_losses(plan, features, tried)
     few = rows_to_extract(rows, extraction, clock.left)
     spent = extraction * (1.0 if few is None else few / rows)

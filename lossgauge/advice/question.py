@@ -10,17 +10,30 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lossgauge.advice.candidates import samples_per_class
-from lossgauge.data import DATASETS, needs_backbone
+from lossgauge.backbones.sentence_model import MINILM
+from lossgauge.data import DATASETS, TEXTS, needs_backbone
+from lossgauge.data.pair_splits import validation_queries
 from lossgauge.data.splits import validation_slice
 from lossgauge.errors import DataError, InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import LossPlan
-from lossgauge.plan.study import Plan
+from lossgauge.plan.study import Plan, names_pairs
 from lossgauge.types import FeatureSet
 
 Goal = Literal["top1", "ranking", "diversity", "speed"]
 
 GOALS: tuple[Goal, ...] = get_args(Goal)
+
+PAIR_GOALS: tuple[Goal, ...] = ("top1", "ranking")
+"""Of queries and documents: they have no classes whose variance could be kept."""
+
+PAIR_LOSSES = ("mnrl", "gist", "cosent", "contrastive", "triplet", "info_nce")
+"""What is tried on queries and documents: losses that differ in what they rank against what. Our choice."""
+
+PAIR_RANK = 32
+"""Of the update of the adapter. Our choice."""
+
+IMAGE_BACKBONE = "efficientnet-lite0"
 
 LEAST_MINUTES, MOST_MINUTES = 0.5, 10_000.0
 """Loading torch and writing the page take 10 to 20 seconds alone."""
@@ -36,6 +49,8 @@ class Fit(NamedTuple):
     validation_share: float = VALIDATION_SHARE
     samples_per_class: int = 4
     """Of M-per-class batches."""
+    rank: int = PAIR_RANK
+    """Of the adapter of queries and documents: at most the width of the features."""
 
 
 class Question(NamedTuple):
@@ -45,8 +60,8 @@ class Question(NamedTuple):
     """`folder:PATH`, `embeddings:PATH`, or the name of a dataset."""
     goal: Goal = "ranking"
     minutes: float = 10.0
-    backbone: str = "efficientnet-lite0"
-    """For images."""
+    backbone: str = IMAGE_BACKBONE
+    """For images. For texts, the default stands for `minilm-l6`."""
     embeddings_name: str = "embeddings"
     """For `embeddings:PATH`: the array or column with the embeddings."""
     labels_name: str = "labels"
@@ -65,13 +80,24 @@ class Question(NamedTuple):
     @property
     def metric(self) -> str:
         """The column that settings and losses are judged by on the validation slice."""
-        return "recall_at_1" if self.goal == "top1" else "map_at_r"
+        if self.goal == "top1":
+            return "recall_at_1"
+        return "ndcg_at_10" if self.of_pairs else "map_at_r"
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether the data are queries and documents."""
+        return names_pairs(as_dataset(self.data))
 
 
 def check_question(question: Question) -> None:
     """InputError for a goal or a number of minutes that is not possible, or a path without its kind of data."""
     if question.goal not in GOALS:
         raise InputError(f"goal must be {', '.join(GOALS)}, got {question.goal!r}")
+    if question.of_pairs and question.goal not in PAIR_GOALS:
+        raise InputError(
+            f"goal {question.goal} is about classes, and {question.data} has queries and documents: use {' or '.join(PAIR_GOALS)}"
+        )
     minutes = question.minutes
     is_number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
     if not is_number or not LEAST_MINUTES <= minutes <= MOST_MINUTES:
@@ -95,13 +121,17 @@ def check_question(question: Question) -> None:
             f"{data!r} is a folder: for images, give folder:{data}, and for embeddings, embeddings:{data}"
         )
     if Path(data).is_file():
-        raise InputError(f"{data!r} is a file: for embeddings, give embeddings:{data}")
+        raise InputError(
+            f"{data!r} is a file: for embeddings, give embeddings:{data}, for queries and documents pairs:{data}"
+        )
 
 
 def as_dataset(data: str) -> str:
     """The name that a study uses: a path of a manifest is `folder:PATH`."""
     kind, colon, _ = data.partition(":")
-    if data.endswith((".csv", ".parquet")) and not (colon and kind in ("folder", "embeddings")):
+    if data.endswith((".csv", ".parquet")) and not (
+        colon and kind in ("folder", "embeddings", "texts", "pairs")
+    ):
         return f"folder:{data}"
     return data
 
@@ -124,7 +154,8 @@ def base_plan(
     keys: dict[str, Any] = {
         "question": "Which loss for this data?",
         "datasets": [name],
-        "losses": losses or [LossPlan(name=loss) for loss in LOSSES],
+        "losses": losses
+        or [LossPlan(name=loss) for loss in (PAIR_LOSSES if question.of_pairs else LOSSES)],
         "seeds": seeds or [0],
         "epochs": epochs,
         "batch_size": 64,
@@ -138,7 +169,11 @@ def base_plan(
             "validation_share": fit.validation_share,
         }
     if needs_backbone(name):
-        keys["backbone"] = question.backbone
+        texts = question.of_pairs or name.startswith(TEXTS)
+        default = texts and question.backbone == IMAGE_BACKBONE
+        keys["backbone"] = MINILM if default else question.backbone
+    if question.of_pairs:
+        keys |= {"head": "residual", "rank": PAIR_RANK if fit is None else fit.rank}
     if (
         fit is not None and fit.samples_per_class != 4
     ):  # the default; losses name their own samplers
@@ -149,7 +184,9 @@ def base_plan(
 
 
 def has_unseen_classes(features: FeatureSet) -> bool:
-    """Whether no test class is in training."""
+    """Whether no test class is in training. Not of queries and documents, which have no classes."""
+    if features.pairs is not None:
+        return False
     seen = set(features.labels[features.train].tolist())
     return not seen & set(features.labels[features.test].tolist())
 
@@ -157,6 +194,9 @@ def has_unseen_classes(features: FeatureSet) -> bool:
 def fit_to(features: FeatureSet) -> Fit:
     """The validation share and the M of M-per-class batches for these data. Raises as `training_labels`."""
     share = VALIDATION_SHARE
+    if features.pairs is not None:
+        training_labels(features, share)
+        return Fit(share, rank=min(PAIR_RANK, features.features.shape[1]))
     if has_unseen_classes(features):
         classes = len(features.labels[features.train].unique())
         share = min(MOST_SHARE, max(share, HELD_CLASSES / classes))
@@ -181,6 +221,10 @@ def _sliced(
     features: FeatureSet, share: float
 ) -> tuple[Int[Tensor, " rest"], Int[Tensor, " validation"]]:
     labels = features.labels.numpy()
+    if features.pairs is not None:
+        for_training, held_out = validation_queries(labels, features.train.numpy(), share=share)
+        rows = features.train.new_tensor
+        return features.labels[rows(for_training)], features.labels[rows(held_out)]
     try:
         rest, validation = validation_slice(
             labels,

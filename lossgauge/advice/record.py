@@ -85,6 +85,9 @@ class Advice:
         if self.train not in ("keep", "equivalent"):
             return
         plan = yaml.safe_load(self.yaml)
+        if plan.get("head") == "residual":
+            yield "or the model as it is, without an adapter"
+            return
         command = ["lossgauge", "embed", *plan["datasets"], "--frozen", "--head", "head"]
         for key, option in (
             ("embeddings_name", "--embeddings-name"),

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Literal, NamedTuple
 
-from lossgauge.advice.question import GOALS, Goal
-from lossgauge.report.text.not_training import UNTRAINED_HEAD, compared
+from lossgauge.advice.question import GOALS, PAIR_GOALS, Goal
+from lossgauge.report.text.not_training import RAW_MODEL, UNTRAINED_HEAD, compared
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import Loss, StudyView
@@ -31,6 +31,11 @@ COLUMN: Mapping[Goal, str] = {
 """What each goal is judged by. `epochs_to_95` is no column of a run: see `epochs_to_near`."""
 
 
+def column_of(goal: Goal, *, of_pairs: bool) -> str:
+    """The column that a goal is judged by; of queries and documents, ranking is by nDCG@10."""
+    return "ndcg_at_10" if of_pairs and goal == "ranking" else COLUMN[goal]
+
+
 class Verdict(NamedTuple):
     """The best loss for a goal on one dataset."""
 
@@ -46,6 +51,8 @@ class Verdict(NamedTuple):
     """One family, corrected together."""
     at_start: bool = False
     """For `speed`: whether the untrained head is there already in most seeds, so that nothing can be compared."""
+    column: str = "map_at_r"
+    """What was compared: see `column_of`."""
 
     @property
     def ties(self) -> tuple[Loss, ...]:
@@ -98,7 +105,7 @@ def verdict(view: StudyView, dataset: str, goal: Goal) -> Verdict | None:
     """
     if goal == "speed":
         return _soonest(view, dataset)
-    column = COLUMN[goal]
+    column = column_of(goal, of_pairs=view.of_pairs)
     losses: Sequence[Loss] = view.losses
     if goal == "diversity":
         ranking = verdict(view, dataset, "ranking")
@@ -142,7 +149,7 @@ def _judged(
     margin = COLUMNS[column].margin if column in COLUMNS else 0.5
     decided = decide(list(differences.values()), margin)
     decisions = dict(zip(differences, decided, strict=True))
-    return Verdict(goal, ordered[0], tuple(ordered), levels, differences, decisions)
+    return Verdict(goal, ordered[0], tuple(ordered), levels, differences, decisions, column=column)
 
 
 def training(view: StudyView, dataset: str, loss: Loss, column: str) -> Training | None:
@@ -152,17 +159,18 @@ def training(view: StudyView, dataset: str, loss: Loss, column: str) -> Training
     """
     of = compared(view, dataset, column)
     level = view.interval(dataset, loss, column)
-    if of is None or level is None or (loss, FROZEN) not in of.decisions:
+    raw = RAW_MODEL if view.of_pairs else FROZEN
+    if of is None or level is None or (loss, raw) not in of.decisions:
         return None
     sides: dict[str, Train] = {"higher": "train", "lower": "keep", "equivalent": "equivalent"}
-    train = sides.get(of.decisions[loss, FROZEN].side, "open")
+    train = sides.get(of.decisions[loss, raw].side, "open")
     untrained = of.decisions.get((loss, UNTRAINED_HEAD))
     return Training(
         train,
         column,
-        of.levels[FROZEN],
+        of.levels[raw],
         level,
-        of.differences[loss, FROZEN],
+        of.differences[loss, raw],
         of.family,
         of.levels.get(UNTRAINED_HEAD),
         "open" if untrained is None else untrained.side,
@@ -243,5 +251,6 @@ def _final_mean(of_seeds: Mapping[int, Sequence[Record]], column: str) -> float 
 
 def other_goals(view: StudyView, dataset: str, goal: Goal) -> dict[Goal, Verdict]:
     """The verdicts of the goals that were not asked for."""
-    found = {other: verdict(view, dataset, other) for other in GOALS if other != goal}
+    goals = PAIR_GOALS if view.of_pairs else GOALS
+    found = {other: verdict(view, dataset, other) for other in goals if other != goal}
     return {other: of for other, of in found.items() if of is not None}

@@ -19,10 +19,12 @@ from lossgauge.plan.loss import TRAINING
 from lossgauge.plan.study import Plan
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
+from lossgauge.results.query_changes import QueryChanges
 from lossgauge.results.view import Loss
 from lossgauge.stats.decisions import ONE_SEED
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted, rounded, shown, shown_interval
+from lossgauge.types import FeatureSet
 
 ASKED: Mapping[Goal, str] = {
     "top1": "the best first hit (R@1)",
@@ -36,6 +38,11 @@ FEW_ROWS = 50
 
 LEFT_OUT = "left out because"
 """How notes about files without a row begin: images that cannot be read, and files that are no images."""
+
+ASKED_OF_PAIRS: Mapping[Goal, str] = {
+    "top1": "the best first hit (R@1)",
+    "ranking": "the best ranking (nDCG@10)",
+}
 
 RULES: Mapping[Goal, tuple[tuple[str, str], str]] = {
     "top1": (("triplet", "scl"), "they retrieve better where differences are fine"),
@@ -63,17 +70,29 @@ class Outcome(NamedTuple):
     seeds: int
     queries: int
     complete: bool
+    changed: QueryChanges | None = None
+    """Which queries got better and worse, of queries and documents."""
+
+
+def asked(question: Question) -> str:
+    """What the goal means for these data."""
+    return (ASKED_OF_PAIRS if question.of_pairs else ASKED)[question.goal]
 
 
 def sentences(of: Outcome) -> Iterator[Sentence]:
     """In the order of the answer."""
     yield Sentence("Train?", _train(of))
+    if of.changed is not None:
+        yield Sentence("Queries", _queries(of.changed))
     yield Sentence("Loss", _loss(of))
     if (runner_up := _runner_up(of)) is not None:
         yield Sentence("Runner-up", runner_up)
     yield Sentence("What would change this", " ".join(_changes(of)))
-    yield Sentence("Rule of thumb", _rule(of))
+    if not of.question.of_pairs:  # the paper is about classes
+        yield Sentence("Rule of thumb", _rule(of))
     yield Sentence("More labelled data", _more_data(of))
+    if of.question.of_pairs:
+        yield Sentence("Width", _width(of))
     yield Sentence("What was tried", _tried(of))
     yield Sentence("Scope", _scope(of))
 
@@ -92,13 +111,41 @@ def _settings(of: Outcome, loss: Loss) -> str:
     return settings_in_words(plans.get(loss.base, {}), of.plan.samples_per_class)
 
 
+def _queries(of: QueryChanges) -> str:
+    """How many got better and worse, and the worst of them."""
+    same = of.query_count - of.better_count - of.worse_count
+    words = (
+        f"Of {of.query_count:,} test queries, {of.loss} makes {of.better_count:,} better and {of.worse_count:,} worse by nDCG@10 (mean over "
+        f"{counted(of.seeds, 'seed')}); {same:,} stay as they are."
+    )
+    if of.worse:
+        one = of.worse[0]
+        words += f" The largest loss: {one.query!r}, from {shown(one.before or 0.0, 'percent')} to {shown(one.after or 0.0, 'percent')}; the page has more, with their documents."
+    return words
+
+
+def _width(of: Outcome) -> str:
+    return (
+        f"The adapter keeps the width of the features, {of.prepared.features.features.shape[1]} numbers; `lossgauge head` below says what "
+        "fewer would cost."
+    )
+
+
+def _frozen(of: Outcome) -> str:
+    return "raw model" if of.question.of_pairs else "frozen features"
+
+
 def _train(of: Outcome) -> str:
     found = of.training
     if found is None:
-        return "It cannot be told: the frozen features were not measured."
+        return (
+            f"It cannot be told: the {_frozen(of)} was not measured."
+            if of.question.of_pairs
+            else "It cannot be told: the frozen features were not measured."
+        )
     title, name = COLUMNS[found.column].title, of.verdict.best.name
     numbers = (
-        f"{title} is {shown(found.frozen, 'percent')} with the frozen features and "
+        f"{title} is {shown(found.frozen, 'percent')} with the {_frozen(of)} and "
         f"{shown_interval(found.level, 'percent')} with {name}{_over(found.level)}, "
         f"a difference of {in_points(found.difference)} points{_over(found.difference)}"
     )
@@ -106,9 +153,9 @@ def _train(of: Outcome) -> str:
     if found.train == "train":
         return f"Yes. {numbers}"
     if found.train == "keep":
-        return f"No, keep the frozen features: training makes them worse. {numbers}"
+        return f"No, keep the {_frozen(of)}: training makes {'it' if of.question.of_pairs else 'them'} worse. {numbers}"
     if found.train == "equivalent":
-        return f"No, keep the frozen features: training changes nothing that matters in practice. {numbers}"
+        return f"No, keep the {_frozen(of)}: training changes nothing that matters in practice. {numbers}"
     why = found.difference.why_none or (
         "the interval contains 0"
         if not found.difference.excludes_zero
@@ -116,7 +163,7 @@ def _train(of: Outcome) -> str:
         if not found.family
         else f"the interval contains 0 after the correction for {counted(found.family, 'comparison')}"
     )
-    return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {numbers} Until more is known, the frozen features cost nothing."
+    return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {numbers} Until more is known, the {_frozen(of)} cost{'s' if of.question.of_pairs else ''} nothing."
 
 
 def _over(of: Interval) -> str:
@@ -146,7 +193,7 @@ def _loss(of: Outcome) -> str:
         )
     level = f"{_level(found, found.best)} over {counted(of.seeds, 'seed')}"
     anyway = of.training is not None and of.training.train in ("keep", "equivalent")
-    ask = f"{'If you train all the same: for' if anyway else 'For'} {ASKED[found.goal]}"
+    ask = f"{'If you train all the same: for' if anyway else 'For'} {(ASKED_OF_PAIRS if of.question.of_pairs else ASKED)[found.goal]}"
     start = f"{ask}, take {name} ({_settings(of, found.best)}): {level}"
     if len(found.losses) == 1:
         only = {
@@ -208,7 +255,8 @@ def _changes(of: Outcome) -> Iterator[str]:
     for goal, other in compared.items():
         doubt = "" if other.is_clear else ", not clearly"
         if other.best != found.best:
-            yield f"Among these finalists, for {ASKED[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
+            goal_words = (ASKED_OF_PAIRS if of.question.of_pairs else ASKED)[goal]
+            yield f"Among these finalists, for {goal_words} it is {other.best.name} ({_level(other, other.best)}{doubt})."
     if compared and all(other.best == found.best for other in compared.values()):
         goals = f"goal{'s' * (len(compared) > 1)} {' and '.join(compared)}"
         yield f"Among these finalists, the {goals} would give {found.best.name}, too."
@@ -254,6 +302,9 @@ def _more_data(of: Outcome) -> str:
         return f"Not measured with {curve.missing}."
     title = COLUMNS[_retrieval(of)].title
     unit = "classes" if curve.by_classes else "rows of each class"
+    rows = "rows"
+    if of.question.of_pairs:
+        unit = rows = "queries"
     levels = ", ".join(
         f"{shown_interval(point.level, 'percent')} with {point.rows:,}" for point in curve.points
     )
@@ -273,7 +324,7 @@ def _more_data(of: Outcome) -> str:
     else:
         verdict = f"the last doubling changed it by {in_points(last)} points: it cannot be told whether more would help"
     missing = f" Not measured with {curve.missing}." if curve.missing else ""
-    return f"With {', '.join(shares[:-1])} and {shares[-1]} of the training {unit}, {title} is {levels} rows (with the validation slice; {counted(curve.points[-1].level.size, 'seed')}); {verdict}.{missing}"
+    return f"With {', '.join(shares[:-1])} and {shares[-1]} of the training {unit}, {title} is {levels} {rows} (with the validation slice; {counted(curve.points[-1].level.size, 'seed')}); {verdict}.{missing}"
 
 
 def _tried(of: Outcome) -> str:
@@ -311,6 +362,13 @@ def _scope(of: Outcome) -> str:
             f" The slice has {counted(len(labels), 'row')} of {len(labels.unique())} classes: {_steps(labels, of.question.metric)}, so "
             "what it picked may be chance."
         )
+    if of.question.of_pairs:
+        return (
+            f"This is about an adapter of rank {of.plan.rank} on frozen text embeddings ({features.backbone}) for queries and documents, tested on "
+            f"{of.queries:,} other queries among all {_documents(features):,} documents ({features.protocol} split). The epoch of each run was "
+            f"picked on the validation slice, {100 * of.plan.validation_share:.0f} % of the training queries, which are not trained on. Other hard "
+            "negatives were not tried: set negatives in a study."
+        )
     backbone = "given embeddings" if features.backbone == GIVEN else features.backbone
     return (
         f"This is about a linear head on frozen features ({backbone}), tested on {split}. The epoch of each run was picked on "
@@ -328,6 +386,10 @@ def _steps(labels: Int[Tensor, " slice"], column: str) -> str:
     return f"one row moves its {title} by up to {step} points"
 
 
+def _documents(features: FeatureSet) -> int:
+    return 0 if features.pairs is None else len(features.pairs.corpus)
+
+
 def _retrieval(of: Outcome) -> str:
     """The column of retrieval that the answer speaks of."""
     return of.question.metric
@@ -335,7 +397,7 @@ def _retrieval(of: Outcome) -> str:
 
 def _level(found: Verdict, loss: Loss) -> str:
     level: Interval = found.levels[loss]
-    column = COLUMN[found.goal]
+    column = found.column if found.goal != "speed" else COLUMN["speed"]
     if column in COLUMNS:
         return f"{COLUMNS[column].title} {shown_interval(level, COLUMNS[column].unit)}"
     return f"{shown_interval(level, 'epochs')} epochs"
@@ -347,7 +409,7 @@ def _difference(found: Verdict, loss: Loss, *, turned: bool = False) -> str:
     if of is None:
         return ""
     of = of.turned if turned else of
-    if COLUMN[found.goal] in ("map_at_r", "recall_at_1"):
+    if found.goal in ("ranking", "top1"):
         return f"{in_points(of)} points"
     digits, unit = (1, " epochs") if found.goal == "speed" else (3, "")
     half = "" if of.half_width is None else f" ± {rounded(of.half_width, digits)}"
@@ -384,7 +446,7 @@ def forecast_lines(question: Question, prepared: Prepared, folder: object) -> It
     """What would be done, for a dry run."""
     features, schedule = prepared.features, prepared.schedule
     yield (
-        f"{question.data}: {len(features.train):,} training and {len(features.test):,} test rows, {features.protocol} split"
+        f"{question.data}: {len(features.train):,} training and {len(features.test):,} test {'queries' if question.of_pairs else 'rows'}, {features.protocol} split"
         + (f", a class-balanced sample of {prepared.rows:,} rows" if prepared.sampled else "")
     )
     if prepared.extraction_seconds:

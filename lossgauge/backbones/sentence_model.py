@@ -97,6 +97,7 @@ class SentenceModel:
             folder, name, found = _packaged(), "sentence-transformers/all-MiniLM-L6-v2", "package"
         else:
             folder, name, found = find_folder(model, download=download, revision=revision)
+        self.folder = folder
         config = read_config(folder)
         weights, config_digest = digests(folder, config)
         if model == MINILM and weights != _MINILM_SHA256:

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-STUDIES = ("author-conventions", "claims", "demo", "paper", "two-losses")
+STUDIES = (
+    "author-conventions",
+    "claims",
+    "demo",
+    "negatives",
+    "paper",
+    "two-losses",
+    "width",
+    "wordnet",
+)
 BACKBONES = ("efficientnet-lite0", "pixels", "clip-vit-b32", "vit-b32-in21k", "minilm-l6")
 FORMATS = ("parquet", "csv", "mlflow", "wandb", "tensorboard")
 VERDICTS = ("supported", "contradicted", "mixed", "undecided", "not tested")

@@ -44,7 +44,7 @@ def head(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="folder:PATH|embeddings:PATH",
+            metavar="folder:PATH|embeddings:PATH|pairs:PATH",
             help="Where the dataset lies now, if it is not where the study found it.",
         ),
     ] = None,
@@ -55,6 +55,13 @@ def head(
         ),
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write head.onnx.")] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--sentence-transformers",
+            help="Also write a whole model for sentence-transformers into this new folder: the backbone for texts and the head.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     download: Download = False,
 ) -> None:
@@ -80,6 +87,7 @@ def head(
             data=data,
             width=width,
             onnx=onnx,
+            model=model,
             download=download,
             progress=progress,
         )
@@ -96,7 +104,7 @@ def embed(
     data: Annotated[
         str,
         typer.Argument(
-            help="folder:PATH with images, embeddings:PATH with features, or a name from `lossgauge datasets`."
+            help="folder:PATH with images, texts:PATH, pairs:PATH, embeddings:PATH with features, or a name from `lossgauge datasets`."
         ),
     ],
     head_folder: Annotated[
@@ -110,11 +118,18 @@ def embed(
             help="Write the features of the backbone, of length 1, and apply no head. With --head, minus the mean that the head subtracts.",
         ),
     ] = False,
+    side: Annotated[
+        str | None,
+        typer.Option(
+            help="What all rows are: query or document, where the head or the prompts differ. pairs:PATH says it itself.",
+            autocompletion=completes("query", "document"),
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("embeddings.npz"),
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="The head's backbone, if it has another place here; with --frozen, the one to use (default: efficientnet-lite0); or the one that the rows of embeddings:PATH come from.",
+            help="The head's backbone, if it has another place here; with --frozen, the one to use (default: efficientnet-lite0 for images, minilm-l6 for texts); or the one that the rows of embeddings:PATH come from.",
             autocompletion=completes(*BACKBONES),
         ),
     ] = None,
@@ -123,7 +138,7 @@ def embed(
     quiet: Quiet = False,
     download: Download = False,
 ) -> None:
-    """Apply an exported head to images or features, and write the embeddings with their labels and ids.
+    """Apply an exported head to images, texts or features, and write the embeddings with their labels and ids.
 
     With --frozen, write the normalised features without a head.
     """
@@ -148,6 +163,7 @@ def embed(
             backbone=backbone,
             embeddings_name=embeddings_name,
             labels_name=labels_name,
+            side=side,
             frozen=frozen,
             download=download,
             progress=progress,

@@ -34,7 +34,7 @@ def advise(
         str,
         typer.Argument(
             metavar="DATA",
-            help="folder:PATH, embeddings:PATH, the path of a manifest (.csv), or a name from `lossgauge datasets`.",
+            help="folder:PATH, embeddings:PATH, pairs:PATH (queries and documents), the path of a manifest (.csv), or a name from `lossgauge datasets`.",
         ),
     ],
     minutes: Annotated[
@@ -43,7 +43,7 @@ def advise(
     goal: Annotated[
         str,
         typer.Option(
-            help="What the loss should be best in. ranking: MAP@R; top1: R@1; diversity: variance inside classes at an "
+            help="What the loss should be best in. ranking: MAP@R, or nDCG@10 of queries and documents; top1: R@1; diversity: variance inside classes at an "
             "equivalent MAP@R; speed: few epochs.",
             autocompletion=completes(*GOALS),
         ),
@@ -51,7 +51,8 @@ def advise(
     backbone: Annotated[
         str,
         typer.Option(
-            help="For images: as in `lossgauge features`.", autocompletion=completes(*BACKBONES)
+            help="For images and texts: as in `lossgauge features`. Default for texts: minilm-l6.",
+            autocompletion=completes(*BACKBONES),
         ),
     ] = "efficientnet-lite0",
     embeddings_name: EmbeddingsName = "embeddings",

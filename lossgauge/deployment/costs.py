@@ -1,6 +1,6 @@
-"""What the width of embeddings costs and gives: R@1 with fewer numbers, bytes for a million rows, time of a search.
+"""What the width of embeddings costs and gives: R@1, or nDCG@10 of queries and documents, with fewer numbers; bytes for a million rows, time of a search.
 
-Fewer numbers in two ways: the first ones (truncation; Kusupati et al. 2022, arXiv 2205.13147, trains for it, our losses do not), or the
+Fewer numbers in two ways: the first ones (truncation; Kusupati et al. 2022, arXiv 2205.13147, train for it, here the loss `matryoshka` does), or the
 leading principal directions. These are of the training rows' second moments, without subtracting a mean, so that at full
 width they only rotate the space (our choice). Rows are normalised again after both.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ from lossgauge.errors import InputError
 from lossgauge.ranking.metrics import retrieval
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.stats.intervals import Interval, interval
+from lossgauge.study.run.measure_pairs import PairSpace, judged
+from lossgauge.types import PairRows
 
 MOST_QUERIES = 2_000
 """Test rows that are searched for among all test rows; more are drawn at random."""
@@ -38,11 +40,11 @@ class WidthCost(NamedTuple):
 
     width: int
     truncated: float
-    """R@1 of the first numbers."""
+    """The metric of the first numbers."""
     truncated_change: Interval
-    """Of R@1 against the full width, paired by query; the interval is over new queries."""
+    """Against the full width, paired by query; the interval is over new queries."""
     reduced: float
-    """R@1 in the leading principal directions of the training rows."""
+    """The metric in the leading principal directions of the training rows."""
     reduced_change: Interval
     bytes_float32: int
     """Of a million rows."""
@@ -58,10 +60,15 @@ class Costs(NamedTuple):
     widths: tuple[WidthCost, ...]
     """From the full width down."""
     int8: float
-    """R@1 at full width if the gallery has one byte for each number, and the queries are float32."""
+    """The metric at full width if the gallery has one byte for each number, and the queries are float32."""
     int8_change: Interval
     queries: int
     gallery: int
+    metric: str = "R@1"
+
+
+Score = Callable[[Float64[Tensor, "rows width"], Float64[Tensor, "rows width"]], np.ndarray]
+"""From rows, and from rows as the gallery has them, to a number for each query."""
 
 
 def costs(
@@ -78,22 +85,70 @@ def costs(
     more than `MOST_QUERIES`. Time: two searches for each width. Raises InputError for a width that is not in 1 to full,
     and if no query has a right row.
     """
-    full = test.shape[1]
+    sizes = _sizes(test.shape[1], widths)
+    queries = _queries(len(labels), seed)
+    return _costs(
+        train,
+        test,
+        lambda rows, gallery: hits(rows, labels, queries, gallery=gallery),
+        sizes=sizes,
+        gallery=len(labels),
+        metric="R@1",
+    )
+
+
+def pair_costs(
+    train: Float[Tensor, "train width"],
+    space: PairSpace,
+    pairs: PairRows,
+    *,
+    widths: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Costs:
+    """The same for queries among documents, by nDCG@10. Arguments and errors are those of `costs`."""
+    sizes = _sizes(space.queries.shape[1], widths)
+    some = _queries(len(space.rows), seed)
+    space = space._replace(queries=space.queries[some], rows=space.rows[some])
+    count = len(some)
+
+    def ndcg(rows: Tensor, gallery: Tensor) -> np.ndarray:
+        sides = (norms_and_directions(side)[1] for side in (rows[:count], gallery[count:]))
+        narrow = space._replace(queries=next(sides), documents=next(sides))
+        return judged(narrow, pairs, (1,)).per_query.ndcg_at_10
+
+    return _costs(
+        train, space.both, ndcg, sizes=sizes, gallery=len(space.documents), metric="nDCG@10"
+    )
+
+
+def _sizes(full: int, widths: Sequence[int] | None) -> list[int]:
     sizes = sorted({full, *(_halvings(full) if widths is None else widths)}, reverse=True)
     if sizes[-1] < 1 or sizes[0] > full:
         wrong = sizes[-1] if sizes[-1] < 1 else sizes[0]
         raise InputError(f"a width must be from 1 to {full}, got {wrong}")
-    queries = _queries(len(labels), seed)
+    return sizes
+
+
+def _costs(
+    train: Float[Tensor, "train width"],
+    given: Float[Tensor, "rows width"],
+    score: Score,
+    *,
+    sizes: Sequence[int],
+    gallery: int,
+    metric: str,
+) -> Costs:
+    full = given.shape[1]
     basis = principal_directions(train)
-    rows = test.double()
+    rows = given.double()
     rotated = rows @ basis
-    whole = hits(rows, labels, queries)
-    coarse = hits(rows, labels, queries, gallery=as_int8(rows))
+    whole = score(rows, rows)
+    coarse = score(rows, as_int8(rows))
     times = search_times(sizes, numbers=TIMED_NUMBERS)
     found = []
     for size in sizes:
         first, leading = (
-            whole if size == full else hits(space[:, :size], labels, queries)
+            whole if size == full else score(space[:, :size], space[:, :size])
             for space in (rows, rotated)
         )
         found.append(
@@ -113,7 +168,8 @@ def costs(
         int8=float(coarse.mean()),
         int8_change=_change(coarse, whole),
         queries=len(whole),
-        gallery=len(labels),
+        gallery=gallery,
+        metric=metric,
     )
 
 
@@ -187,7 +243,8 @@ def _queries(rows: int, seed: int) -> Int[Tensor, " queries"]:
     return torch.randperm(rows, generator=generator)[:MOST_QUERIES].sort().values
 
 
-def _change(after: Bool[np.ndarray, " queries"], before: Bool[np.ndarray, " queries"]) -> Interval:
+def _change(after: np.ndarray, before: np.ndarray) -> Interval:
+    """Of a number between 0 and 1, or a hit, of each query."""
     difference = interval((after.astype(float) - before).tolist())
     assert difference is not None  # there is a query
     return difference._replace(over="new queries", queries=len(after))

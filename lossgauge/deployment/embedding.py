@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lossgauge.deployment.head import WEIGHTS, ExportedHead
-from lossgauge.deployment.rows import rows_for
+from lossgauge.deployment.rows import DOCUMENT, rows_for
 from lossgauge.errors import DataError, DiskError, InputError
 from lossgauge.files import atomic_file, remove_leftovers
 from lossgauge.ranking.scores import norms_and_directions
@@ -49,16 +49,18 @@ def embed_data(
     backbone: str | None = None,
     embeddings_name: str = "embeddings",
     labels_name: str = "labels",
+    side: str | None = None,
     frozen: bool = False,
     download: bool = False,
     progress: Progress | None = None,
 ) -> EmbeddedData:
-    """Write the embeddings of `data` to `out`: arrays `embeddings`, `labels` and `ids` where they are known, and `head`.
+    """Write the embeddings of `data` to `out`: arrays `embeddings`, `labels`, `ids` and `sides` where they are known, and `head`.
 
-    `data` is a dataset's name, folder:PATH or embeddings:PATH; a folder without classes has no labels. Features of images
+    `data` is a dataset's name, folder:PATH, texts:PATH, pairs:PATH or embeddings:PATH; a folder without classes has no labels. `sides` says which rows are
+    queries and which are documents: pairs:PATH has both, and of other data `side` says which of them all rows are. Features of images and texts
     come from the cache, or are extracted into it. `backbone` names the head's backbone where it has another place, or says that the rows of a
     table are features of it. `frozen` writes the features themselves, of length 1: minus the mean that the head subtracts, as a study measures
-    its frozen features; without a head, no mean is subtracted, and images are those of `backbone` or of efficientnet-lite0. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
+    its frozen features; without a head, no mean is subtracted, and features are those of `backbone`, or of efficientnet-lite0 for images and minilm-l6 for texts. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
     InputError before any work for a wrong place or another backbone, DataError for data that cannot be read.
     """
     check_place(out)
@@ -70,10 +72,11 @@ def embed_data(
         backbone=backbone,
         embeddings_name=embeddings_name,
         labels_name=labels_name,
+        side=side,
         download=download,
         progress=progress or Progress(),
     )
-    others = {"labels": rows.labels, "ids": rows.ids}
+    others = {"labels": rows.labels, "ids": rows.ids, "sides": rows.sides}
     columns = {name: array for name, array in others.items() if array is not None}
     if head is None or frozen:
         columns[MARK] = np.array(FROZEN)
@@ -83,7 +86,7 @@ def embed_data(
     else:
         columns[MARK] = np.array(head.manifest.files[WEIGHTS].sha256)
         width = head.embedding_size
-        blocks = _embedded(head, rows.blocks, data)
+        blocks = _embedded(head, rows.blocks, data, rows.sides)
     shape = rows.row_count, width
     notes = rows.notes
     if rows.training_rows and not frozen:
@@ -147,10 +150,15 @@ def write_npz(
 
 
 @torch.inference_mode()
-def _embedded(head: ExportedHead, blocks: Iterator[Tensor], data: str) -> Iterator[np.ndarray]:
+def _embedded(
+    head: ExportedHead, blocks: Iterator[Tensor], data: str, sides: np.ndarray | None
+) -> Iterator[np.ndarray]:
     done = 0
     for block in blocks:
         embeddings = head(block)
+        if sides is not None:
+            of_documents = torch.from_numpy(sides[done : done + len(block)] == DOCUMENT)
+            embeddings[of_documents] = head.embed_documents(block[of_documents])
         bad = (~embeddings.isfinite().all(dim=1)).nonzero().flatten()
         if len(bad):
             raise DataError(

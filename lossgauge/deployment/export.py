@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossgauge import __version__
 from lossgauge.backbones import load_backbone
+from lossgauge.backbones.sentence_model import SentenceModel
 from lossgauge.data import needs_backbone
 from lossgauge.data.features import centered
 from lossgauge.deployment.backbone import difference_of
@@ -26,11 +27,19 @@ from lossgauge.deployment.manifest import (
     ThresholdsRecord,
     TrainedRecord,
 )
+from lossgauge.deployment.pair_export import PairsOfHead, pairs_of_head
+from lossgauge.deployment.sentence_transformers_modules import (
+    check_new,
+    check_text_backbone,
+    write_sentence_transformer,
+)
 from lossgauge.diagnosis.over_pairs import Classes, thresholds_of
 from lossgauge.diagnosis.source import from_arrays
+from lossgauge.diagnostics.pair_thresholds import PairThresholds
 from lossgauge.diagnostics.references import FROZEN
 from lossgauge.diagnostics.thresholds import Thresholds
 from lossgauge.errors import DataError, InputError
+from lossgauge.heads import ResidualHead
 from lossgauge.plan.backbone import BackbonePlan
 from lossgauge.portable import portable
 from lossgauge.results.layout import Layout
@@ -58,6 +67,8 @@ class HeadExport(NamedTuple):
     costs: Costs
     notes: tuple[str, ...]
     """What a user should know before the head is used."""
+    model: Path | None = None
+    """The folder of the whole model for sentence-transformers, if it was asked for."""
 
     def lines(self) -> list[str]:
         from lossgauge.deployment.sentences import export_lines
@@ -78,6 +89,7 @@ def export_head(
     data: str | None = None,
     width: int | None = None,
     onnx: bool = False,
+    model: Path | None = None,
     download: bool = False,
     progress: Progress | None = None,
 ) -> HeadExport:
@@ -86,7 +98,8 @@ def export_head(
     `choose` says which run is taken where `dataset`, `loss` or `seed` is not given. The features of the dataset are needed, from the
     cache or extracted again: for the mean of the training side, for score thresholds and costs, and to measure the head
     again. `data` is the place of the dataset, if it is not the one in the study. `width` keeps so many principal directions of the
-    embeddings; it costs nothing, because they are put into the last layer. `onnx` adds head.onnx. Raises a
+    embeddings; it costs nothing, because they are put into the last layer. `onnx` adds head.onnx. `model` is a new folder for a whole model of sentence-transformers: a
+    backbone for texts with the head behind it. Raises a
     LossgaugeError, and writes nothing, if the run kept no head, if the data or the backbone are not those of the study, or if the
     head does not measure as its run did.
     """
@@ -95,6 +108,8 @@ def export_head(
         from lossgauge.deployment.onnx_model import check_onnx
 
         check_onnx()
+    if model is not None:
+        check_new(model)
     view = study if isinstance(study, StudyView) else read_study(study)
     if view.files is None:
         raise InputError("a head is exported from the folder of a study: use read_study")
@@ -110,15 +125,18 @@ def export_head(
         feature_width=features.features.shape[1],
         hidden_size=config["hidden_size"],
         embedding_size=config["embedding_size"],
+        rank=config.get("rank"),
+        sides=config.get("sides") or "both",
         centered=of_study is not features,
     )
-    labels = features.labels[features.test]
+    if model is not None:
+        check_text_backbone(backbone, features.backbone)
     embeddings = _embedded(form, tensors, of_study)
-    measured = _measured(view, choice, embeddings.test, labels)
+    measured = _measured(view, choice, embeddings, of_study)
     if width is not None and width != form.embedding_size:
         form, tensors = narrowed(form, tensors, embeddings.train, width)
         embeddings = _embedded(form, tensors, of_study)
-        measured = measured.model_copy(update=_retrieval(embeddings.test, labels))
+        measured = measured.model_copy(update=embeddings.retrieval())
     manifest = Manifest(
         lossgauge=__version__,
         backbone=BackboneRecord(
@@ -139,10 +157,10 @@ def export_head(
             chosen=portable(choice.reason),
         ),
         measured=measured,
-        thresholds=_thresholds(embeddings.test, labels),
+        thresholds=threshold_record(embeddings.thresholds()),
         files={},
     )
-    costed = costs(embeddings.train, embeddings.test, labels)
+    costed = embeddings.costs()
     others: dict[str, bytes] = {}
     every = {CENTER: center, **tensors}
     if onnx:
@@ -150,7 +168,10 @@ def export_head(
 
         others[NAME] = as_onnx(ExportedHead(manifest, every))
     head = write_head(out, manifest, every, others)
-    return HeadExport(out, head, costed, (*notes, *notes_on(measured)))
+    if model is not None:
+        assert isinstance(backbone, SentenceModel)  # check_text_backbone
+        write_sentence_transformer(head, backbone, model)
+    return HeadExport(out, head, costed, (*notes, *notes_on(measured)), model)
 
 
 def narrowed(
@@ -164,6 +185,15 @@ def narrowed(
     if not 1 <= width <= form.embedding_size:
         raise InputError(f"width must be from 1 to {form.embedding_size}, got {width}")
     rotation = principal_directions(train)[:, :width].T
+    if form.sides == "query":
+        raise InputError(
+            f"width {width} needs a head for both sides: documents are the features themselves here, of width "
+            f"{form.embedding_size}; train with sides: both"
+        )
+    if form.kind == "residual":
+        layer = make_linear(form, tensors)
+        tensors = {"linear.weight": layer.weight, "linear.bias": layer.bias}
+        form = form.model_copy(update={"kind": "linear", "rank": None})
     last = {name: tensors[f"linear.{name}"] for name in ("weight", "bias")}
     turned = {
         f"linear.{name}": (rotation @ tensor.double()).to(tensor.dtype)
@@ -173,20 +203,45 @@ def narrowed(
     return record, {**tensors, **turned}
 
 
+def make_linear(form: HeadRecord, tensors: Mapping[str, Tensor]) -> nn.Linear:
+    """A residual head as one layer."""
+    head = module_of(form)
+    head.load_state_dict(tensors)
+    return cast(ResidualHead, head).as_linear()
+
+
 class _Embeddings(NamedTuple):
-    """Of both sides of the split."""
+    """Of both sides of the split, with the classes of the test side."""
 
     train: Tensor
     test: Tensor
+    labels: Tensor
+
+    def retrieval(self) -> dict[str, float]:
+        now = ranked(self.test, self.labels)
+        return {"recall_at_1": now.recall_at[1], "map_at_r": now.map_at_r}
+
+    def thresholds(self) -> Thresholds | None:
+        source = from_arrays(self.test, self.labels)
+        classes = Classes.of(source)
+        return thresholds_of(source, classes, seed=0) if classes.usable else None
+
+    def costs(self) -> Costs:
+        return costs(self.train, self.test, self.labels)
 
 
-def _embedded(form: HeadRecord, tensors: Mapping[str, Tensor], features: FeatureSet) -> _Embeddings:
+def _embedded(
+    form: HeadRecord, tensors: Mapping[str, Tensor], features: FeatureSet
+) -> _Embeddings | PairsOfHead:
+    if features.pairs is not None:
+        return pairs_of_head(form, tensors, features)
     module = module_of(form)
     module.load_state_dict(tensors)
     module.eval().requires_grad_(False)
-    return _Embeddings(
-        *(embed(module, features.features, rows) for rows in (features.train, features.test))
+    train, test = (
+        embed(module, features.features, rows) for rows in (features.train, features.test)
     )
+    return _Embeddings(train, test, features.labels[features.test])
 
 
 def _features(
@@ -279,10 +334,10 @@ def _mean(features: FeatureSet, of_study: FeatureSet) -> Tensor:
 
 
 def _measured(
-    view: StudyView, choice: Choice, embeddings: Tensor, labels: Tensor
+    view: StudyView, choice: Choice, embeddings: _Embeddings | PairsOfHead, features: FeatureSet
 ) -> MeasuredRecord:
     """Retrieval now. DataError if it is not that of the run."""
-    values = _retrieval(embeddings, labels)
+    values = embeddings.retrieval()
     for name, value in values.items():
         then = known(choice.row.get(name))
         if then is not None and abs(value - then) > SAME:
@@ -293,26 +348,16 @@ def _measured(
     frozen = next((r for r in view.references(choice.dataset) if r["reference"] == FROZEN), {})
     return MeasuredRecord(
         **values,
-        frozen_recall_at_1=known(frozen.get("recall_at_1")),
-        frozen_map_at_r=known(frozen.get("map_at_r")),
-        test_rows=len(labels),
+        **{f"frozen_{name}": known(frozen.get(name)) for name in values},
+        test_rows=len(features.test),
+        documents=None if features.pairs is None else len(features.pairs.corpus),
     )
 
 
-def _retrieval(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
-    now = ranked(embeddings, labels)
-    return {"recall_at_1": now.recall_at[1], "map_at_r": now.map_at_r}
-
-
-def _thresholds(embeddings: Tensor, labels: Tensor) -> ThresholdsRecord | None:
-    source = from_arrays(embeddings, labels)
-    classes = Classes.of(source)
-    found = thresholds_of(source, classes, seed=0) if classes.usable else None
-    return None if found is None else threshold_record(found)
-
-
-def threshold_record(of: Thresholds) -> ThresholdsRecord:
+def threshold_record(of: Thresholds | PairThresholds | None) -> ThresholdsRecord | None:
     """Of `lossgauge.diagnosis`, as the manifest keeps them."""
+    if of is None:
+        return None
     return ThresholdsRecord(
         at_far=tuple(
             OperatingRecord(
@@ -334,9 +379,11 @@ def threshold_record(of: Thresholds) -> ThresholdsRecord:
 
 def notes_on(measured: MeasuredRecord) -> list[str]:
     """A note if the features alone retrieve as well."""
-    with_head, without = measured.map_at_r, measured.frozen_map_at_r
+    name, with_head, without = "MAP@R", measured.map_at_r, measured.frozen_map_at_r
+    if measured.documents is not None:
+        name, with_head, without = "nDCG@10", measured.ndcg_at_10, measured.frozen_ndcg_at_10
     if with_head is None or without is None or with_head > without:
         return []
     return [
-        "the frozen features without any head have no lower MAP@R than this head: normalise them and use them as they are"
+        f"the frozen features without any head have no lower {name} than this head: normalise them and use them as they are"
     ]

@@ -28,8 +28,9 @@ from lossgauge.files import (
     remove_leftovers,
     write_json,
 )
-from lossgauge.heads import LinearHead, MLPHead
+from lossgauge.heads import ResidualHead, make_head
 from lossgauge.plan.rules import first_problem
+from lossgauge.sphere import normalized
 from lossgauge.types import Backbone
 from lossgauge.user_folders import can_be_written
 
@@ -43,7 +44,8 @@ EXPORT = "export the head again with `lossgauge head`"
 class ExportedHead(nn.Module):
     """Features of the backbone in, embeddings of length 1 out: `head(features)`.
 
-    Its parameters are frozen, and it is float32 on the CPU until it is moved like any module. `manifest` says what it
+    A head that was trained on queries and documents has `embed_documents(features)` beside it: the same, unless only queries pass
+    through the head (`manifest.head.sides`). Its parameters are frozen, and it is float32 on the CPU until it is moved like any module. `manifest` says what it
     was trained on, which backbone it needs, and its score thresholds.
     """
 
@@ -59,7 +61,12 @@ class ExportedHead(nn.Module):
 
     @property
     def layers(self) -> dict[str, nn.Linear]:
-        """The linear layers by their names, in order: `linear`, or `hidden`, a ReLU, `linear`."""
+        """The linear layers by their names, in order: `linear`, or `hidden`, a ReLU, `linear`.
+
+        A residual head e + B·A·e is one layer with the weight I + B·A.
+        """
+        if isinstance(self.head, ResidualHead):
+            return {"linear": self.head.as_linear()}
         return {name: cast(nn.Linear, layer) for name, layer in self.head.named_children()}
 
     @property
@@ -75,6 +82,15 @@ class ExportedHead(nn.Module):
 
         Rows of any float type; memory is that of the features and of the embeddings.
         """
+        return cast(Tensor, self.head(self._centered(features)))
+
+    def embed_documents(self, features: Float[Tensor, "rows width"]) -> Float[Tensor, "rows size"]:
+        """Embeddings of documents, where `head(features)` are those of queries. Raises InputError for rows of another width."""
+        if self.manifest.head.sides == "query":
+            return normalized(self._centered(features))
+        return self.forward(features)
+
+    def _centered(self, features: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
         if features.ndim != 2 or features.shape[1] != self.feature_width:
             raise InputError(
                 f"this head takes (rows, {self.feature_width}) features of {self.manifest.backbone.name}, got shape "
@@ -83,7 +99,7 @@ class ExportedHead(nn.Module):
         if not features.is_floating_point():
             kind = str(features.dtype).removeprefix("torch.")
             raise InputError(f"features must be floats, got {kind}: convert them with .float()")
-        return cast(Tensor, self.head(features.to(self.center.dtype) - self.center))
+        return features.to(self.center.dtype) - self.center
 
     def load_backbone(self, name: str | None = None, *, download: bool = False) -> Backbone:
         """The backbone that the head was trained with; `name` if it has another name or place on this machine.
@@ -95,11 +111,16 @@ class ExportedHead(nn.Module):
 
 def module_of(record: HeadRecord) -> nn.Module:
     """An untrained module of that form. Raises InputError if a size is missing."""
-    if record.kind == "linear":
-        return LinearHead(record.feature_width, record.embedding_size)
-    if record.hidden_size is None:
-        raise InputError("a head of the kind mlp needs hidden_size")
-    return MLPHead(record.feature_width, record.embedding_size, hidden_size=record.hidden_size)
+    for kind, name in (("mlp", "hidden_size"), ("residual", "rank")):
+        if record.kind == kind and getattr(record, name) is None:
+            raise InputError(f"a head of the kind {kind} needs {name}")
+    return make_head(
+        record.kind,
+        record.feature_width,
+        embedding_size=record.embedding_size,
+        hidden_size=record.hidden_size,
+        rank=record.rank,
+    )
 
 
 def load_head(folder: str | Path) -> ExportedHead:

@@ -34,12 +34,19 @@ class BackboneRecord(_Model):
 
 
 class HeadRecord(_Model):
-    """The form of the head: features minus `center` in, one linear layer or two with a ReLU between them, rows on the unit sphere out."""
+    """The form of the head: features minus `center` in, rows on the unit sphere out.
 
-    kind: Literal["linear", "mlp"]
+    `linear` is one linear layer, `mlp` two with a ReLU between them, and `residual` adds an update of low `rank` to the features.
+    """
+
+    kind: Literal["linear", "mlp", "residual"]
     feature_width: Width
     hidden_size: Width | None
     embedding_size: Width
+    rank: Width | None = None
+    """Of the update of a residual head."""
+    sides: Literal["both", "query"] = "both"
+    """What goes through the head. `query`: documents are the features minus `center`, of length 1, so an index stays as it is."""
     reduced_from: Width | None = None
     """The width that was trained, if `embedding_size` is fewer: the leading principal directions of the training rows."""
     centered: bool
@@ -74,10 +81,16 @@ class MeasuredRecord(_Model):
     """Of the features without a head, normalised."""
     frozen_map_at_r: Number | None
     test_rows: int
+    """Of queries and documents, the test queries."""
+    ndcg_at_10: Number | None = None
+    """Of queries and documents."""
+    frozen_ndcg_at_10: Number | None = None
+    documents: int | None = None
+    """That every query is searched among; None where test rows are searched among each other."""
 
 
 class OperatingRecord(_Model):
-    """A threshold on the cosine: two rows at or above it are taken for one class."""
+    """A threshold on the cosine: two rows at or above it are taken for one class, a document for a right one of its query."""
 
     far: Number
     """At most this share of the pairs of two classes reach the threshold."""
@@ -90,14 +103,14 @@ class OperatingRecord(_Model):
 
 
 class ThresholdsRecord(_Model):
-    """Score thresholds from the pairs of the test side."""
+    """Score thresholds from the pairs of the test side; of queries and documents, pairs of a test query and a document."""
 
     at_far: tuple[OperatingRecord, ...]
     eer: Number
     eer_half_width: Number | None
     eer_threshold: Number
     intervals_over: str
-    """What would be drawn again: new classes, or new rows of the same classes."""
+    """What would be drawn again: new classes, new rows of the same classes, or new queries."""
     genuine_pairs: int
     impostor_pairs: int
 

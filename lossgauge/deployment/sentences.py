@@ -23,8 +23,12 @@ def export_lines(of: HeadExport) -> Iterator[str]:
     yield measured_line(manifest)
     for note in of.notes:
         yield f"note: {note}"
-    yield from threshold_lines(manifest.thresholds)
+    yield from threshold_lines(
+        manifest.thresholds, of_pairs=manifest.measured.documents is not None
+    )
     yield from cost_lines(of.costs)
+    if of.model is not None:
+        yield f"model: {of.model} (for SentenceTransformer: the backbone and this head)"
     yield f"head: {of.folder} ({', '.join(sorted(manifest.files))}, manifest.json)"
 
 
@@ -33,6 +37,10 @@ def head_line(of: Manifest) -> str:
     layers = "one linear layer"
     if of.head.kind == "mlp":
         layers = f"two layers with {of.head.hidden_size} hidden units"
+    elif of.head.kind == "residual":
+        layers = f"the features plus an update of rank {of.head.rank}"
+    if of.head.sides == "query":
+        layers += ", for queries only"
     if of.head.reduced_from is not None:
         layers += f" ({of.head.reduced_from} reduced to their principal directions)"
     trained = of.trained
@@ -57,33 +65,47 @@ def measured_line(manifest: Manifest) -> str:
     """Retrieval of the head, and of the features without it."""
     of = manifest.measured
     again = "measured" if manifest.head.reduced_from else "measured again, as in its run"
+    if of.documents is not None:
+        words = f"{again}: nDCG@10 {_percent(of.ndcg_at_10)}, R@1 {_percent(of.recall_at_1)}"
+        if of.frozen_ndcg_at_10 is not None:
+            words += f"; raw model nDCG@10 {_percent(of.frozen_ndcg_at_10)}, R@1 {_percent(of.frozen_recall_at_1)}"
+        return f"{words} ({of.test_rows:,} test queries among {of.documents:,} documents)"
     words = f"{again}: R@1 {_percent(of.recall_at_1)}, MAP@R {_percent(of.map_at_r)}"
     if of.frozen_map_at_r is not None:
         words += f"; frozen features R@1 {_percent(of.frozen_recall_at_1)}, MAP@R {_percent(of.frozen_map_at_r)}"
     return f"{words} ({of.test_rows:,} test rows)"
 
 
-def threshold_lines(of: ThresholdsRecord | None) -> Iterator[str]:
-    """Which cosine says that two rows are of one class."""
+def threshold_lines(of: ThresholdsRecord | None, *, of_pairs: bool = False) -> Iterator[str]:
+    """Which cosine says that two rows are of one class, or that a document is right for a query."""
+    what, genuine, impostor = "one class", "of one class", "of two"
+    every, others = "the pairs of one class", "pairs of two classes"
+    if of_pairs:
+        what, genuine, impostor = (
+            "a right document",
+            "of a query and a right document",
+            "of a query and another document",
+        )
+        every, others = "the right pairs", "pairs with another document"
     if of is None:
-        yield "no score thresholds: the test side has no pair of one class, or none of two"
+        yield f"no score thresholds: the test side has no pair {genuine}, or none {impostor}"
         return
     for point in of.at_far:
         one_in = f"1 in {round(1 / point.far):,}"
         if point.threshold is None:
             yield (
-                f"no threshold lets at most {one_in} pairs of two classes pass: too many have the highest score"
+                f"no threshold lets at most {one_in} {others} pass: too many have the highest score"
             )
             continue
         tpr = shown(point.tpr, "percent")
         if point.tpr_half_width is not None:
             tpr += f" ± {shown_half_width(point.tpr_half_width, point.tpr, 'percent')}"
         yield (
-            f"threshold: one class from a cosine of {rounded(point.threshold, 3)}: at most {one_in} pairs of two classes "
-            f"pass, and {tpr} of the pairs of one class"
+            f"threshold: {what} from a cosine of {rounded(point.threshold, 3)}: at most {one_in} {others} "
+            f"pass, and {tpr} of {every}"
         )
     yield (
-        f"thresholds are from {of.genuine_pairs:,} pairs of one class and {of.impostor_pairs:,} of two, intervals are over "
+        f"thresholds are from {of.genuine_pairs:,} pairs {genuine} and {of.impostor_pairs:,} {impostor}, intervals are over "
         f"{of.intervals_over}"
     )
 
@@ -91,7 +113,7 @@ def threshold_lines(of: ThresholdsRecord | None) -> Iterator[str]:
 def cost_lines(of: Costs) -> Iterator[str]:
     """A table of widths, and what its columns mean."""
     heads = (
-        *("width", "R@1, first numbers", "R@1, principal directions"),
+        *("width", f"{of.metric}, first numbers", f"{of.metric}, principal directions"),
         *("float32", "int8", "search"),
     )
     rows = [heads, *(_cost_row(row, of.widths[0].width) for row in of.widths)]
@@ -100,12 +122,12 @@ def cost_lines(of: Costs) -> Iterator[str]:
         cells = (cell.rjust(size) for cell, size in zip(row, columns, strict=True))
         yield "  ".join(cells)
     yield (
-        f"R@1 of {counted(of.queries, 'query')} among {of.gallery:,} rows, with its change against the full width; bytes and "
+        f"{of.metric} of {counted(of.queries, 'query')} among {of.gallery:,} {'rows' if of.metric == 'R@1' else 'documents'}, with its change against the full width; bytes and "
         f"search time are for a million rows: exact search for one query with numpy on this machine, "
         "scaled from 64 MB of random rows"
     )
     yield (
-        f"with one byte for each number of the gallery R@1 is {_with_change(of.int8, of.int8_change)}"
+        f"with one byte for each number of the gallery {of.metric} is {_with_change(of.int8, of.int8_change)}"
     )
 
 

@@ -1,6 +1,6 @@
 """d-CDNV: the variance of a class along the line to another class, over their squared distance.
 
-Luthra, Mishra, Galanti 2025, arXiv 2506.04411. Unlike CDNV it does not count variance in directions that do not separate
+Luthra, Yang, Galanti 2025, arXiv 2506.04411. Unlike CDNV it does not count variance in directions that do not separate
 classes, and it bounds the error of the nearest class mean (`nearest_class_mean.py`).
 """
 

@@ -1,6 +1,6 @@
 """Nearest class mean: each row gets the class whose mean is nearest, by Euclidean distance to means that are not normalised.
 
-Luthra, Mishra, Galanti 2025, arXiv 2506.04411, for the m-shot error and for d-CDNV, which bounds the error of the first form.
+Luthra, Yang, Galanti 2025, arXiv 2506.04411, for the m-shot error and for d-CDNV, which bounds the error of the first form.
 """
 
 from __future__ import annotations

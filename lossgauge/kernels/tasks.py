@@ -18,6 +18,10 @@ HEADER = 4
 """The number of integers in a call before the addresses of the task's tensors: see `threads.run_kernel`."""
 
 
+PAIR_SETTINGS = 6
+"""The length of `PairTask.settings`."""
+
+
 class PairTask(NamedTuple):
     """Every sample of a batch against every other sample. `start`, `end` and `norms` are in class order."""
 
@@ -36,8 +40,8 @@ class PairTask(NamedTuple):
     sums: Tensor
     """Four rows of float64: values, W, Σ|g|, Σg²."""
     settings: Tensor
-    """Float64: the margin or temperature of the loss, its tolerance, and the share of the norms below which a squared
-    distance counts as 0 (this share is 0 if the matrix contains dot products)."""
+    """Six of float64: the margin or temperature of the loss, its tolerance, the share of the norms below which a squared
+    distance counts as 0 (this share is 0 if the matrix contains dot products), and further settings of the loss."""
     active: Tensor
     """int64, as all fields below."""
     start: Tensor
@@ -100,7 +104,7 @@ def _pair_arrays(kind: Any) -> Arrays:
             carray(pointer(call[HEADER + 5]), (n,), kind),
             carray(pointer(call[HEADER + 6]), (n,), kind),
             carray(pointer(call[HEADER + 7]), (4, n), types.float64),
-            carray(pointer(call[HEADER + 8]), (3,), types.float64),
+            carray(pointer(call[HEADER + 8]), (PAIR_SETTINGS,), types.float64),
             carray(pointer(call[HEADER + 9]), (n,), types.int64),
             carray(pointer(call[HEADER + 10]), (n,), types.int64),
             carray(pointer(call[HEADER + 11]), (n,), types.int64),

@@ -110,6 +110,13 @@ def largest(row, top):
 
 
 @njit(fastmath=FAST, forceinline=True)
+def smallest(row, low):
+    for j in range(len(row)):
+        low = -maximum(-low, -row[j])
+    return low
+
+
+@njit(fastmath=FAST, forceinline=True)
 def exponentials(row, top, inverse):
     total = row.dtype.type(0)
     for j in range(len(row)):

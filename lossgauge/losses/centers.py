@@ -21,8 +21,8 @@ from lossgauge.sphere import on_sphere, through_normalization
 class Pooled(NamedTuple):
     """The similarity of each sample with each class."""
 
-    similarity: Float[Tensor, "batch classes"]
-    slope: Float[Tensor, "batch classes centers"]
+    similarity: Float[Tensor, "classes batch"]
+    slope: Float[Tensor, "classes centers batch"]
     """∂similarity/∂cosine of each center."""
 
 
@@ -38,7 +38,7 @@ class CenterLoss(ProxyLoss):
         """Centers of a class."""
 
     @abstractmethod
-    def pooled(self, cosine: Float[Tensor, "batch classes centers"]) -> Pooled:
+    def pooled(self, cosine: Float[Tensor, "classes centers batch"]) -> Pooled:
         """The similarity with each class."""
 
     @abstractmethod
@@ -60,8 +60,10 @@ class CenterLoss(ProxyLoss):
         self.check_fit(embeddings, labels)
         unit, norms = on_sphere(embeddings)
         directions, lengths = on_sphere(self.proxies.to(unit.dtype))
-        of_centers = (unit @ directions.T).view(len(unit), self.class_count, self.center_count)
-        similarity, slope = self.pooled(of_centers)
+        # samples are the last dimension: a pool over few centers there would not be vectorized
+        cosine = directions @ unit.T
+        pooled, slope = self.pooled(cosine.view(self.class_count, self.center_count, len(unit)))
+        similarity = pooled.T.contiguous()
         own = labels[:, None]
         target, own_slope = self.with_margin(similarity.gather(1, own)[:, 0])
         settings = {"scale": self.scale, "tolerance": self.tolerance}
@@ -70,12 +72,13 @@ class CenterLoss(ProxyLoss):
             terms = negative_terms(similarity, labels, target, **settings)
         force = similarity  # that of the negatives, in place; 0 at the own class
         force.scatter_(1, own, (terms.weight * own_slope * -self.scale)[:, None])
-        gradient = slope.mul_(force[:, :, None])
-        rows = torch.arange(len(unit), device=labels.device)
-        centers = directions.view(self.class_count, self.center_count, -1)
-        pull = torch.einsum("bk,bkd->bd", gradient[rows, labels], centers[labels])
-        whole = gradient.flatten(1) @ directions
-        at_directions = gradient.flatten(1).T @ unit
+        gradient = slope.mul_(force.T[:, None]).flatten(0, 1)
+        centers = torch.arange(self.center_count, device=labels.device) + own * self.center_count
+        pull = torch.nn.functional.embedding_bag(
+            centers, directions, mode="sum", per_sample_weights=gradient.T.gather(1, centers)
+        )
+        whole = gradient.T @ directions
+        at_directions = gradient @ unit
         both = torch.stack((pull, whole - pull))
         return Outcome(
             value=terms.value,
@@ -84,6 +87,6 @@ class CenterLoss(ProxyLoss):
             weight=terms.weight,
             forces=forces(*through_normalization(both, unit, norms)),
             skipped_anchors=0,
-            effective_share=effective_share(gradient.flatten(1), pairs=gradient.numel()),
+            effective_share=effective_share(gradient, pairs=gradient.numel()),
             parameter_gradients=(through_normalization(at_directions, directions, lengths),),
         )

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Terms
+from lossgauge.losses.compiled import KernelSpec
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss, pair_masks
 from lossgauge.losses.settings import SearchRange, above_zero, setting, zero_or_more
 from lossgauge.losses.softmax_family import log_sum
@@ -76,6 +77,16 @@ class Circle(Surrogate, PairLoss):
             margin=self.margin,
             scale=self.scale,
             tolerance=self.tolerance,
+        )
+
+    def kernel(self) -> KernelSpec:
+        from lossgauge.kernels.circle import circle_rows
+
+        return KernelSpec(
+            circle_rows,
+            (self.margin, self.tolerance),
+            counts=lambda positives, negatives: ((positives > 0) & (negatives > 0)).long(),
+            further=(self.scale,),
         )
 
     def stated_gradient(

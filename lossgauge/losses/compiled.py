@@ -36,6 +36,8 @@ class KernelSpec(NamedTuple):
     """The margin or temperature, and the tolerance."""
     counts: Callable[[Int[Tensor, " batch"], Int[Tensor, " batch"]], Int[Tensor, " batch"]]
     """Terms of an anchor from the numbers of its positives and its negatives."""
+    further: tuple[float, ...] = ()
+    """Other settings that the kernel needs, three at most."""
 
 
 def by_class(labels: Int[Tensor, " batch"]) -> Classes:
@@ -57,7 +59,7 @@ def compiled_outcome(
     if embeddings.device.type != "cpu":
         return None
     from lossgauge.kernels.pair_gradient import forces, symmetrize
-    from lossgauge.kernels.tasks import PairTask
+    from lossgauge.kernels.tasks import PAIR_SETTINGS, PairTask
     from lossgauge.kernels.threads import run_kernel
 
     order, start, end = by_class(labels)
@@ -71,6 +73,9 @@ def compiled_outcome(
     pull, push = torch.empty(2, batch, dtype=rows.dtype)
     sums, active = torch.empty(4, batch, dtype=torch.float64), torch.empty_like(order)
     matrix = rows @ rows.T
+    settings = torch.zeros(PAIR_SETTINGS, dtype=torch.float64)
+    given = (*spec.settings, rounding, *spec.further)
+    settings[: len(given)] = torch.tensor(given, dtype=torch.float64)
     task = PairTask(
         matrix=matrix,
         rows=rows,
@@ -80,7 +85,7 @@ def compiled_outcome(
         pull=pull,
         push=push,
         sums=sums,
-        settings=torch.tensor((*spec.settings, rounding), dtype=torch.float64),
+        settings=settings,
         active=active,
         start=start,
         end=end,

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lossgauge.losses.base import Terms
+from lossgauge.losses.compiled import KernelSpec
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
 from lossgauge.losses.settings import SearchRange, above_zero, setting, zero_or_more
 from lossgauge.losses.softmax_family import log_one_plus_sum
@@ -65,4 +66,17 @@ class MultiSimilarity(PairLoss):
             beta=self.beta,
             base=self.base,
             tolerance=self.tolerance,
+        )
+
+    def kernel(self) -> KernelSpec:
+        from lossgauge.kernels.multi_similarity import soft_sum_rows
+
+        return KernelSpec(
+            soft_sum_rows,
+            (self.base, self.tolerance),
+            counts=lambda positives, negatives: ((positives > 0) & (negatives > 0)).long(),
+            further=(
+                self.alpha,
+                self.beta,
+            ),
         )

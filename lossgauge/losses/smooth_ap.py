@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Terms
+from lossgauge.losses.compiled import KernelSpec
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
 from lossgauge.losses.settings import SearchRange, above_zero, setting, true_or_false
 
@@ -126,4 +127,17 @@ class SmoothAP(PairLoss):
             temperature=self.temperature,
             include_self=self.include_self,
             tolerance=self.tolerance,
+        )
+
+    def kernel(self) -> KernelSpec:
+        from lossgauge.kernels.smooth_ap import smooth_ap_rows
+
+        return KernelSpec(
+            smooth_ap_rows,
+            (self.temperature, self.tolerance),
+            counts=lambda positives, negatives: (positives > 0).long(),
+            further=(
+                float(self.include_self),
+                LIVE,
+            ),
         )

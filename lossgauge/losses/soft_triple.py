@@ -32,12 +32,12 @@ class SoftTriple(CenterLoss):
     def center_count(self) -> int:
         return self.centers_per_class
 
-    def pooled(self, cosine: Float[Tensor, "batch classes centers"]) -> Pooled:
+    def pooled(self, cosine: Float[Tensor, "classes centers batch"]) -> Pooled:
         # the largest is subtracted first: a cosine divided by a tiny temperature overflows
-        share = (cosine - cosine.amax(dim=2, keepdim=True)).div_(self.temperature).softmax(dim=2)
-        similarity = torch.linalg.vecdot(share, cosine)
+        share = (cosine - cosine.amax(dim=1, keepdim=True)).div_(self.temperature).softmax(dim=1)
+        similarity = (share * cosine).sum(dim=1)
         # ∂Σ_k q_k c_k/∂c_k = q_k (1 + (c_k − S)/γ)
-        slope = (cosine - similarity[:, :, None]).div_(self.temperature).add_(1).mul_(share)
+        slope = (cosine - similarity[:, None]).div_(self.temperature).add_(1).mul_(share)
         return Pooled(similarity, slope)
 
     def with_margin(

@@ -28,10 +28,10 @@ class SubcenterArcFace(CenterLoss):
     def center_count(self) -> int:
         return self.sub_centers
 
-    def pooled(self, cosine: Float[Tensor, "batch classes centers"]) -> Pooled:
-        similarity, nearest = cosine.max(dim=2, keepdim=True)
-        slope = torch.zeros_like(cosine).scatter_(2, nearest, 1.0)
-        return Pooled(similarity[:, :, 0].clone(), slope)
+    def pooled(self, cosine: Float[Tensor, "classes centers batch"]) -> Pooled:
+        similarity, nearest = cosine.max(dim=1, keepdim=True)
+        slope = torch.zeros_like(cosine).scatter_(1, nearest, 1.0)
+        return Pooled(similarity[:, 0], slope)
 
     def with_margin(
         self, own: Float[Tensor, " batch"]

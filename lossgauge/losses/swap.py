@@ -5,8 +5,6 @@ arXiv 2510.14824. Row i of the gradient of `direction_of` at the matrix is multi
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -15,22 +13,26 @@ from lossgauge.batch import ArrayLike
 from lossgauge.errors import InputError
 from lossgauge.losses.base import Terms
 from lossgauge.losses.pair_gradient import pair_gradient
-from lossgauge.losses.pairs import PairLoss
+from lossgauge.losses.pairs import PairLoss, PairMatrix
+from lossgauge.losses.surrogate import Surrogate
 
 
-class Swap(PairLoss):
+class Swap(Surrogate, PairLoss):
     """A surrogate: its gradient is a rule and not that of its value, which is the value of `direction_of`; decay is not defined.
 
     A row in which `direction_of` has no gradient gets none, however strong the other loss is: `silent_anchors` counts these rows. Their terms stay in
     the mean, so that a loss swapped with itself is itself.
     """
 
-    surrogate: ClassVar[str] = "its rows have the weights of another loss"
+    surrogate = "its rows have the weights of another loss"
 
     def __init__(self, weight_of: PairLoss | float, direction_of: PairLoss) -> None:
         super().__init__(reduction=direction_of.reduction, tolerance=direction_of.tolerance)
         self.weight_of, self.direction_of = weight_of, direction_of
-        self.matrix = direction_of.matrix  # type: ignore[misc]
+
+    @property
+    def matrix(self) -> PairMatrix:  # type: ignore[override]
+        return self.direction_of.matrix
 
     def terms(
         self,

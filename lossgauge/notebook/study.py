@@ -253,12 +253,13 @@ class Study:
         data: str | None = None,
         width: int | None = None,
         onnx: bool = False,
+        model: str | Path | None = None,
         download: bool = False,
     ) -> HeadExport:
         """Export the head of one run into the folder `out`, for `lg.load_head`; `str` of the result says what it is and costs.
 
         What is not given is chosen: the loss with the best mean, by validation where the study has it. The arguments are the
-        options of `lossgauge head`. Raises a LossgaugeError, and writes nothing, where the head cannot be exported.
+        options of `lossgauge head`; `model` is its --sentence-transformers. Raises a LossgaugeError, and writes nothing, where the head cannot be exported.
         """
         from lossgauge.deployment.export import export_head
 
@@ -271,6 +272,7 @@ class Study:
             data=data,
             width=width,
             onnx=onnx,
+            model=None if model is None else Path(model),
             download=download,
         )
 

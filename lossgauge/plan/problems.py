@@ -35,6 +35,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
         *above, last = problem["loc"] or ("",)
         where = ".".join(str(part) for part in problem["loc"] if part not in _TAGS)
         given = shown(problem["input"])
+        if problem["type"] == "default_factory_not_called":
+            continue  # a default that depends on a wrong key, which has a line of its own
         if problem["type"] == "missing":
             yield f"the key {where[:MOST_SHOWN]!r} is missing"
         elif problem["type"] == "extra_forbidden":

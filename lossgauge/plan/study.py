@@ -165,12 +165,9 @@ class Mined(BaseModel):
         return self
 
 
-def _names_pairs(name: Any) -> bool:
+def names_pairs(name: Any) -> bool:
+    """Whether a dataset of this name has queries and documents."""
     return isinstance(name, str) and (name.startswith(PAIRS) or name in PAIR_DATASETS)
-
-
-def _any_pairs(given: dict[str, Any]) -> bool:
-    return any(_names_pairs(name) for name in given.get("datasets") or ())
 
 
 class Tune(BaseModel):
@@ -227,8 +224,8 @@ class Plan(BaseModel):
         ),
     ] = BackbonePlan(name="efficientnet-lite0")
     """One for all datasets, or one for each dataset by its name."""
-    center_features: StrictBool = Field(default_factory=lambda given: not _any_pairs(given))
-    """Subtract the mean of the training features from all. Never for queries and documents: with the head `residual`, epoch 0
+    center_features: StrictBool = True
+    """Subtract the mean of the training features from all. False for queries and documents: with the head `residual`, epoch 0
     is then the raw model."""
     losses: Annotated[
         list[Annotated[LossPlan, BeforeValidator(named, json_schema_input_type=_LossEntry)]],
@@ -286,10 +283,8 @@ class Plan(BaseModel):
     selection: Literal["last", "best-validation", "oracle"] = "last"
     """Which epoch counts: the last, the best on a validation slice of the training side, or (oracle) the best on
     the test side itself, which makes results too good for a fair comparison."""
-    selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"] = Field(
-        default_factory=lambda given: "ndcg_at_10" if _any_pairs(given) else "map_at_r"
-    )
-    """The metric that `best-validation`, `oracle` and `tune` compare."""
+    selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"] = "map_at_r"
+    """The metric that `best-validation`, `oracle` and `tune` compare; `ndcg_at_10` for queries and documents."""
     sample: Annotated[int, Field(ge=8, le=MOST_SAMPLE)] | None = None
     """A class-balanced sample of about so many rows of each dataset, on both sides of the split; all rows if not given."""
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
@@ -380,7 +375,12 @@ class Plan(BaseModel):
                     "selection_metric: ndcg_at_10 is for queries and documents; use map_at_r or recall_at_1"
                 )
             return
-        if classes := [name for name in self.datasets if not _names_pairs(name)]:
+        # their defaults; a value that the user gives is checked instead
+        defaults = {"center_features": False, "selection_metric": "ndcg_at_10"}
+        self.__dict__.update(
+            {key: value for key, value in defaults.items() if key not in self.model_fields_set}
+        )
+        if classes := [name for name in self.datasets if not names_pairs(name)]:
             raise ValueError(
                 f"a study has queries and documents or classes, not both, but {classes[0]} has classes; make two studies"
             )
@@ -401,7 +401,7 @@ class Plan(BaseModel):
     @property
     def of_pairs(self) -> bool:
         """Whether the datasets are queries and documents."""
-        return any(_names_pairs(name) for name in self.datasets)
+        return any(names_pairs(name) for name in self.datasets)
 
     def backbone_of(self, dataset: str) -> BackbonePlan:
         """The backbone of a dataset. Raises PlanError if the mapping has no entry for it."""

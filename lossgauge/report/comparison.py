@@ -25,7 +25,7 @@ from lossgauge.results.between_studies import (
     losses_of,
     shared_losses,
 )
-from lossgauge.results.columns import RETRIEVAL, VARIANCE, Column
+from lossgauge.results.columns import PAIR_RETRIEVAL, RETRIEVAL, VARIANCE, Column
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.decisions import Decision, decide
 from lossgauge.stats.intervals import Interval
@@ -33,8 +33,8 @@ from lossgauge.stats.number_format import rounded, shown_half_width
 from lossgauge.terminal import wrapped
 from lossgauge.types import Record
 
-COMPARED = (RETRIEVAL, VARIANCE)
-"""The columns that are compared, a table for each group."""
+COMPARED = (RETRIEVAL, PAIR_RETRIEVAL, VARIANCE)
+"""The columns that are compared, a table for each group; a study has one of the first two."""
 
 PAIRING: dict[Paired, str] = {
     "seeds and queries": "paired by seed and by query",
@@ -43,7 +43,7 @@ PAIRING: dict[Paired, str] = {
     "nothing": "not paired",
 }
 
-_RETRIEVAL = frozenset(column.name for column in RETRIEVAL)
+_RETRIEVAL = frozenset(column.name for column in (*RETRIEVAL, *PAIR_RETRIEVAL))
 _MARK = {"higher": "*", "lower": "*", "equivalent": "=", "open": ""}
 _NAME, _CELL = 14, 17
 """Widths: a row of five numbers has 100 letters."""
@@ -170,7 +170,7 @@ def _turned(shared: SharedDataset) -> SharedDataset:
 def _on(first: StudyView, second: StudyView, shared: SharedDataset) -> Iterator[LossDifference]:
     """Every column of every loss of both studies. The losses of one column are one family."""
     pairs = shared_losses(losses_of(first, shared.first), losses_of(second, shared.second))
-    for column in (column for group in COMPARED for column in group):
+    for column in (*first.retrieval, *VARIANCE):
         found = [difference(first, second, shared, pair, column.name) for pair in pairs]
         decisions = decide([of.interval for of in found], column.margin)
         for pair, of, decision in zip(pairs, found, decisions, strict=True):
@@ -239,8 +239,10 @@ def _dataset_lines(shared: SharedDataset, rows: Sequence[LossDifference]) -> Ite
         names = ", ".join(map(without_folders, same))
         yield from (f"  {line}" for line in wrapped(f"{SAME_RUNS}: {names}"))
     if rows:
+        measured = {of.column for of in rows}
         for columns in COMPARED:
-            yield from _table(rows, columns)
+            if columns[0].name in measured:
+                yield from _table(rows, columns)
     yield from _notes(rows)
 
 

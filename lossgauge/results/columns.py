@@ -164,6 +164,16 @@ COLUMNS: dict[str, Column] = {
 }
 """Every column with a number, by its name. Columns of settings begin with SETTING."""
 
+OF_PAIRS = frozenset(
+    {
+        "reciprocal_rank_at_10",
+        *(column.name for column in _OF_PAIRS),
+        *(_of_side(c, "test").name for c in (*_JUDGED, *_OF_PAIRS)),
+        *(_of_side(c, "validation").name for c in (*_JUDGED, *_OF_PAIRS)),
+    }
+)
+"""Columns that only studies of queries and documents have."""
+
 SETTING = "setting_"
 """`setting_margin` is the margin of the loss, `setting_learning_rate` the learning rate of its run."""
 
@@ -243,15 +253,15 @@ QUERY_COLUMNS = (
 )
 """Numbers that every row of `queries` has; those of queries and documents have more."""
 
-PER_QUERY = {
-    "recall_at_1": "hit_at_1",
-    "map_at_r": "ap_at_r",
-    "r_precision": "r_precision",
+PER_QUERY = {"recall_at_1": "hit_at_1", "map_at_r": "ap_at_r", "r_precision": "r_precision"}
+"""Columns of `runs` that are the mean of a column of `queries` over the queries of the run."""
+
+PER_JUDGED_QUERY = {
     "ndcg_at_10": "ndcg_at_10",
     "mrr_at_10": "reciprocal_rank_at_10",
     **{f"found_at_{k}": f"found_at_{k}" for k in (1, 10, 100)},
 }
-"""Columns of `runs` that are the mean of a column of `queries` over the queries of the run."""
+"""More of them, of queries and documents."""
 
 HIT_WITHIN = {f"recall_at_{k}": k for k in (2, 4, 5, 8, 10)}
 """Columns of `runs` that are the share of queries whose `first_right_rank` is at most this."""

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from lossgauge.errors import InputError
-from lossgauge.results.columns import COLUMNS, HIT_WITHIN, PER_QUERY
+from lossgauge.results.columns import COLUMNS, HIT_WITHIN, PER_JUDGED_QUERY, PER_QUERY
 from lossgauge.results.run_files import RunFiles
 from lossgauge.stats.answers import Answers, differences, group_mean
 from lossgauge.stats.crossed import Drawn, crossed, crossed_interval
@@ -27,6 +27,8 @@ from lossgauge.stats.seed_variance import (
     seed_interval,
 )
 from lossgauge.types import Record
+
+_PER_QUERY = {**PER_QUERY, **PER_JUDGED_QUERY}
 
 Runs = Mapping[int, Record]
 """Seed → row of a run of one loss, or → the row of a reference space."""
@@ -166,7 +168,7 @@ class Differences:
         self, losses: Sequence[Runs], column: str, seeds: tuple[int, ...]
     ) -> _Queries | None:
         """The queries that all these runs were asked; None if the column has none, or if a run did not keep them."""
-        if self._files is None or column not in (*PER_QUERY, *HIT_WITHIN):
+        if self._files is None or column not in (*_PER_QUERY, *HIT_WITHIN):
             return None
         rows = [row for runs in losses for row in _rows_of(runs, seeds)]
         if not all(self._files.has_queries(row) for row in rows):
@@ -213,10 +215,10 @@ def _ids(losses: Group) -> tuple[tuple[int, ...], ...]:
 
 def _queries_of(row: Record, files: RunFiles) -> _Queries:
     """InputError unless their means are the numbers of the run: then one of its files does not belong to the other."""
-    table = files.queries_of(row, ["query", "label", "first_right_rank", *PER_QUERY.values()])
+    table = files.queries_of(row, ["query", "label", "first_right_rank", *_PER_QUERY.values()])
     values = {
         of: table[query].to_numpy().astype(float)
-        for of, query in PER_QUERY.items()
+        for of, query in _PER_QUERY.items()
         if query in table.column_names
     }
     rank = table["first_right_rank"].to_numpy()

@@ -92,4 +92,4 @@ def test_the_study_of_a_question_is_a_valid_file(fit):
     assert len(plan.losses) == 7
     if fit is not None:
         assert plan.selection_metric == "recall_at_1"
-        assert (plan.validation_share, plan.samples_per_class) == fit
+        assert (plan.validation_share, plan.samples_per_class) == fit[:2]

@@ -6,6 +6,7 @@ import torch
 
 import lossgauge as lg
 from lossgauge.types import PairGradient
+from tests.diagnostics.test_label_blind_gap import unit_rows
 
 
 def of_weights(weights, negative=None):
@@ -23,7 +24,7 @@ def test_equal_weights_give_all_and_a_single_weight_gives_one():
 
 
 def test_it_equals_a_loop_over_the_negatives_of_a_loss():
-    rows = torch.nn.functional.normalize(torch.randn(24, 5, dtype=torch.float64))
+    rows = unit_rows(24, 5)
     labels = torch.arange(24) % 4
     loss = lg.load_loss("info_nce", temperature=0.2)
     gradient = lg.pair_gradient(loss, rows, labels)
@@ -39,7 +40,7 @@ def test_it_equals_a_loop_over_the_negatives_of_a_loss():
 
 
 def test_a_high_temperature_uses_all_negatives_and_a_low_one_few():
-    rows = torch.nn.functional.normalize(torch.randn(40, 8, dtype=torch.float64))
+    rows = unit_rows(40, 8)
     labels = torch.arange(40) % 5
     high, low = (
         lg.effective_negatives(

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import lossgauge as lg
+from lossgauge.diagnostics.modality_gap import ModalityGap
+from lossgauge.health.retrieval import retrieval_findings
 from tests.diagnosis.two_tables.tables import pair_tables
 
 NEW = (
@@ -107,6 +109,24 @@ def test_a_document_that_is_right_for_many_is_no_hub():
     found = levels(queries, documents, np.concatenate([right, more]))["hub-documents"]
     assert found.level != "act"
     assert "document 100 " not in found.evidence
+
+
+@pytest.mark.parametrize(("share", "level"), [(0.199, "ok"), (0.201, "watch"), (1.0, "watch")])
+def test_the_limit_of_the_gap_is_a_fifth(share, level):
+    gap = ModalityGap(distance=0.5, share=share, between=0.1)
+    found = retrieval_findings(
+        gap=gap,
+        thresholds=None,
+        found=None,
+        most_found="",
+        repeated=0,
+        documents=10,
+        equal=(),
+        unjudged_copies=None,
+        judged_queries=0,
+        queries=10,
+    )
+    assert {one.name: one.level for one in found}["modality-gap"] == level
 
 
 def test_few_rows_are_not_judged_by_gap_and_hubs():

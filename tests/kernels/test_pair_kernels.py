@@ -18,6 +18,10 @@ PAIR_LOSSES = {
     "triplet unsquared": {"margin": 0.3, "power": 1},
     "info_nce": {"temperature": 0.05},
     "scl": {"temperature": 0.05},
+    "multi_similarity": {"alpha": 5.0, "beta": 20.0, "base": 0.2},
+    "circle": {"scale": 16.0},
+    "smooth_ap": {"temperature": 0.1},
+    "smooth_ap with itself": {"temperature": 0.1, "include_self": True},
 }
 
 

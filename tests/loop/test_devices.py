@@ -1,5 +1,7 @@
 """On a GPU: the probe's rows are those of a CPU, and no step waits for the device. Needs nothing but the core packages."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -42,7 +44,8 @@ def train_on(
     batches = [tuple(t.to(device) for t in batch(number)) for number in range(steps * accumulate)]
     if quiet:  # what torch does once, at the first step
         torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # it is a prototype
+            torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(steps):
             for part in range(accumulate):

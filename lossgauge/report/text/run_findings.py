@@ -17,6 +17,9 @@ from lossgauge.results.columns import SETTING
 from lossgauge.stats.intervals import known
 from lossgauge.types import Record
 
+_OF_CLASSES = frozenset({"class-collapse", "neural-collapse", "not-separated", "same-place"})
+"""Findings that say nothing about queries and documents: a query and its right documents are meant to be one place."""
+
 
 def run_findings(
     row: Record,
@@ -32,7 +35,11 @@ def run_findings(
     is said about single classes. `plan` is the study's, `loss` the name without settings.
     """
     space = _test_space(row, classes)
-    found = space_findings(space, width=_whole(plan.get("embedding_size"))) if space else []
+    # the width of a residual head is that of the features
+    width = None if plan.get("head") == "residual" else _whole(plan.get("embedding_size"))
+    found = space_findings(space, width=width) if space else []
+    if row.get("ndcg_at_10") is not None:
+        found = [one for one in found if one.name not in _OF_CLASSES]
     trained = [dict(epoch) for epoch in epochs if epoch["epoch"]]
     found += training_findings(
         trained,

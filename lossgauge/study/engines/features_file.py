@@ -47,7 +47,10 @@ def write_features_file(features: FeatureSet, path: Path) -> None:
             shared = any(tensor.data_ptr() == other.data_ptr() for other in tensors.values())
             tensors[name] = tensor.clone() if shared else tensor.contiguous()
     if features.pairs is not None:
-        tensors |= {_PAIRS + name: of.clone() for name, of in features.pairs._asdict().items()}
+        tensors |= {
+            _PAIRS + name: of.clone(memory_format=torch.contiguous_format)
+            for name, of in features.pairs._asdict().items()
+        }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as temporary:

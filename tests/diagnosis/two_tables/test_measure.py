@@ -205,21 +205,25 @@ def test_a_query_of_zeros_in_one_model_is_no_query_of_either():
 
 
 def test_zeros_queries_without_judgements_and_repeats_are_counted():
-    queries, documents, right = pair_tables()
-    queries[3], documents[[7, 140]] = 0, 0
+    queries, documents, right = pair_tables(noise=1.5)
+    queries[3], documents[[7, 45, 140]] = 0, 0
     documents[145] = documents[141]
     of = lg.diagnose(queries, corpus=documents, judgements=np.concatenate([right[:50], right[:2]]))
     assert of.notes[0].startswith("1 of 60 rows of queries are all zeros")
-    assert of.notes[1].startswith("2 of 150 rows of corpus are all zeros")
+    assert of.notes[1].startswith("3 of 150 rows of corpus are all zeros")
     assert of.notes[2].startswith("10 of 60 queries have no document that is judged right")
     assert of.notes[3].startswith("2 judgements repeat")
     assert of.judged[0].query_count == 49
     assert of.judged[0].found_at[100].mean < 1  # the document of query 7 has no direction
-    assert (of.failures[0].query, of.failures[0].rank) == ("7", None)
+    first = [(one.query, one.rank) for one in of.failures[:2]]
+    assert first == [("7", None), ("45", None)]
+    behind = [one.nearer_similarity[0] - one.similarity for one in of.failures[2:]]
+    assert len(behind) > 5
+    assert behind == sorted(behind, reverse=True)
     assert "query 7: right document 7 (all zeros)" in str(of)
-    assert not np.isin([7, 140], of.nearest.documents).any()
+    assert not np.isin([7, 45, 140], of.nearest.documents).any()
     found = np.bincount(of.nearest.documents[:, :10].ravel(), minlength=150)
-    assert of.found.never_found == np.mean(np.delete(found, [7, 140]) == 0)
+    assert of.found.never_found == np.mean(np.delete(found, [7, 45, 140]) == 0)
     assert (of.documents.copies.row.tolist(), of.documents.copies.of.tolist()) == ([145], [141])
 
 

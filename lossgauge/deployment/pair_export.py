@@ -1,0 +1,79 @@
+"""What an export measures of queries and documents: retrieval among the whole corpus, thresholds, and what widths cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from lossgauge.deployment.costs import Costs, pair_costs
+from lossgauge.deployment.head import module_of
+from lossgauge.deployment.manifest import HeadRecord
+from lossgauge.diagnosis.source import from_arrays
+from lossgauge.diagnosis.two_tables.judged import right_pairs, thresholds_of
+from lossgauge.diagnosis.two_tables.judgements import Judgements
+from lossgauge.diagnostics.pair_thresholds import PairThresholds
+from lossgauge.heads import Normalized
+from lossgauge.study.run.measure import RECALL_AT
+from lossgauge.study.run.measure_pairs import (
+    PairSpace,
+    judged,
+    judged_columns,
+    pair_space,
+    right_documents,
+)
+from lossgauge.types import FeatureSet, PairRows
+
+KEPT = ("ndcg_at_10", "recall_at_1", "map_at_r")
+"""Columns of a run that an export measures again."""
+
+
+class PairsOfHead(NamedTuple):
+    """The embeddings of a head, and which document is right for which query."""
+
+    train: Tensor
+    """Of the training queries and their right documents."""
+    test: PairSpace
+    """The test queries and the whole corpus."""
+    pairs: PairRows
+
+    def retrieval(self) -> dict[str, float]:
+        """The columns `KEPT`, in [0, 1]."""
+        found = judged_columns(judged(self.test, self.pairs, RECALL_AT))
+        return {name: float(found[name]) for name in KEPT}
+
+    def thresholds(self) -> PairThresholds | None:
+        """From pairs of test queries with their right documents and with others; None if there is no such pair."""
+        sides = [from_arrays(side) for side in (self.test.queries, self.test.documents)]
+        asked = torch.isin(self.pairs.query, self.test.rows)
+        judgements = Judgements(
+            torch.searchsorted(self.test.rows, self.pairs.query[asked]).numpy(),
+            torch.searchsorted(self.test.document_rows, self.pairs.document[asked]).numpy(),
+            self.pairs.grade[asked].double().numpy(),
+            0,
+        )
+        known = torch.arange(len(self.test.documents)).numpy()
+        right = right_pairs(sides[0], sides[1], known, judgements)
+        return thresholds_of(sides[0], sides[1], known, judgements, right, seed=0)
+
+    def costs(self) -> Costs:
+        """By nDCG@10."""
+        return pair_costs(self.train, self.test, self.pairs)
+
+
+def pairs_of_head(
+    form: HeadRecord, tensors: Mapping[str, Tensor], features: FeatureSet
+) -> PairsOfHead:
+    """Both sides of the split, embedded by a head of this form."""
+    pairs = cast(PairRows, features.pairs)
+    head = module_of(form)
+    head.load_state_dict(tensors)
+    head.eval().requires_grad_(False)
+    documents = Normalized() if form.sides == "query" else head
+    train = pair_space(
+        head, documents, features, features.train, right_documents(pairs, features.train)
+    )
+    test = pair_space(head, documents, features, features.test, pairs.corpus)
+    return PairsOfHead(train.both, test, pairs)

@@ -1,0 +1,228 @@
+"""A study of queries and documents, from the plan to the page, on vectors whose truth is known."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from lossgauge.data.pairs import load
+from lossgauge.errors import InputError, PlanError
+from lossgauge.files import read_table
+from lossgauge.plan.study import Plan
+from lossgauge.ranking.judged import judged_retrieval
+from lossgauge.report.page import page
+from lossgauge.report.text.short_answer import short_answer
+from lossgauge.results.columns import CLOCK_COLUMNS
+from lossgauge.results.layout import Layout
+from lossgauge.results.query_changes import read_query_changes
+from lossgauge.results.reader import read_study
+from lossgauge.study.engines import Resources
+from lossgauge.study.prepare import check_plan
+from lossgauge.study.run import execute
+from lossgauge.study.runner import run_study
+from lossgauge.study.schedule.runs import Run
+from lossgauge.types import FeatureSet
+from tests.support.finished import once
+from tests.support.studies import Quiet
+
+SIGNAL, WIDTH = 6, 20
+
+
+def write_pairs(path: Path, queries: int = 90) -> None:
+    """A query and its right documents agree in the first directions; the others are noise of twice their size."""
+    g = np.random.default_rng(0)
+    with path.open("w") as file:
+        for number in range(queries):
+            signal = g.normal(size=SIGNAL)
+            query = [*signal, *2 * g.normal(size=WIDTH - SIGNAL)]
+            for _ in range(1 + (number % 4 == 0)):
+                right = [
+                    *signal + 0.2 * g.normal(size=SIGNAL),
+                    *2 * g.normal(size=WIDTH - SIGNAL),
+                ]
+                row = {"query": query, "positive": right}
+                row = {name: [round(float(x), 4) for x in of] for name, of in row.items()}
+                file.write(json.dumps(row) + "\n")
+
+
+def plan(place: Path, **changes: object) -> Plan:
+    keys: dict[str, object] = {
+        "datasets": [f"pairs:{place / 'pairs.jsonl'}"],
+        "losses": ["mnrl", "gist"],
+        "seeds": 2,
+        "epochs": 8,
+        "batch_size": 16,
+        "learning_rate": 0.03,
+        "head": "residual",
+        "rank": 6,
+        "negatives": {"per_query": 1, "from_rank": 2, "to_rank": 20},
+    }
+    return Plan.model_validate({**keys, **changes})
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):  # type: ignore[no-untyped-def]
+    def make(place: Path) -> None:
+        write_pairs(place / "pairs.jsonl")
+        outcome = run_study(plan(place), place / "study", progress=Quiet())
+        assert (outcome.done, outcome.failed) == (6, 0)
+
+    return once(tmp_path_factory, "pairs", make)
+
+
+def test_before_training_a_residual_head_is_the_raw_model(made: Path) -> None:
+    view = read_study(made / "study")
+    (dataset,) = view.datasets
+    raw = next(r for r in view.references(dataset) if r["reference"] == "frozen features")
+    assert raw["anisotropy"] is not None
+    assert raw["pair_alignment"] is not None
+    for loss in view.losses:
+        start = next(row for row in view.epochs(dataset, loss) if row["epoch"] == 0)
+        for column in ("ndcg_at_10", "mrr_at_10", "found_at_10", "recall_at_1", "map_at_r"):
+            assert start[column] == raw[column]
+        for column in ("intra", "inter", "pair_alignment", "anisotropy"):
+            assert start[f"test_{column}"] == pytest.approx(raw[column], abs=1e-6)
+
+
+def test_the_numbers_of_the_raw_model_are_those_of_the_features(made: Path) -> None:
+    features = load(made / "pairs.jsonl")
+    assert isinstance(features, FeatureSet)
+    assert features.pairs is not None
+    pairs, test = features.pairs, features.test
+    asked = torch.isin(pairs.query, test)
+    expected = judged_retrieval(
+        *(features.features[test], features.features[pairs.corpus]),
+        query=torch.searchsorted(test, pairs.query[asked]),
+        document=torch.searchsorted(pairs.corpus, pairs.document[asked]),
+        similarity="cosine",
+    )
+    view = read_study(made / "study")
+    raw = next(r for r in view.references(view.datasets[0]) if r["reference"] == "frozen features")
+    assert raw["ndcg_at_10"] == pytest.approx(expected.ndcg_at_10)
+    assert raw["found_at_10"] == pytest.approx(expected.found_at[10])
+    table = view.frozen_queries(view.datasets[0])
+    assert table["query"].to_pylist() == test.tolist()
+    right = set(zip(pairs.query.tolist(), pairs.document.tolist(), strict=True))
+    named = zip(table["query"].to_pylist(), table["nearest_right"].to_pylist(), strict=True)
+    assert set(named) <= right
+
+
+def test_training_finds_the_planted_directions_and_the_page_says_so(made: Path) -> None:
+    view = read_study(made / "study")
+    (dataset,) = view.datasets
+    mnrl = next(loss for loss in view.losses if loss.name == "mnrl")
+    gain = view.contrast(
+        [view.runs(dataset, mnrl)],
+        [view.reference_runs(dataset, mnrl, "frozen features")],
+        "ndcg_at_10",
+    )
+    assert gain is not None
+    assert gain.queries == 45
+    assert gain.low is not None
+    assert gain.low > 0
+    (answer,) = short_answer(view)
+    assert "train with" in answer
+    assert "nDCG@10" in answer
+    text = html.unescape(page(view))
+    assert "better than the raw model" in text
+    assert "MAP@R of each loss" not in text
+
+
+def test_the_list_of_changed_queries_is_that_of_the_tables(made: Path) -> None:
+    view = read_study(made / "study")
+    (dataset,) = view.datasets
+    changes = read_query_changes(Layout(made / "study"), dataset)
+    assert changes is not None
+    loss = next(loss for loss in view.losses if loss.base == changes.loss)
+    frozen = view.frozen_queries(dataset)["ndcg_at_10"].to_numpy()
+    runs = [view.queries(str(row["run"])) for row in view.runs(dataset, loss).values()]
+    change = np.mean([run["ndcg_at_10"].to_numpy() for run in runs], axis=0) - frozen
+    assert changes.better_count == int((change > 1e-12).sum())
+    assert changes.worse_count == int((change < -1e-12).sum())
+    gains = [one.after - one.before for one in changes.better]  # type: ignore[operator]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[0] == pytest.approx(change.max())
+
+
+class _Stopped(Quiet):
+    """Stops a study in the second epoch of a trained run."""
+
+    def epoch(self, run: Run, epoch: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def without_times(folder: Path) -> dict[str, pa.Table]:
+    """Run → its rows of epochs, without measured times."""
+    tables = {path.parent.name: read_table(path) for path in folder.glob("runs/*/epochs.parquet")}
+    return {
+        run: table.drop_columns([name for name in table.column_names if name in CLOCK_COLUMNS])
+        for run, table in tables.items()
+    }
+
+
+def test_after_a_stop_the_numbers_are_the_same(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "CHECKPOINT_SECONDS", -1.0)
+    short = plan(made, losses=["gist"], seeds=1, epochs=3, sides="query")
+    run_study(short, tmp_path / "whole", progress=Quiet())
+    with pytest.raises(KeyboardInterrupt):
+        run_study(short, tmp_path / "stopped", progress=_Stopped())
+    assert list((tmp_path / "stopped").glob("partial/*/1"))
+    run_study(short, tmp_path / "stopped", progress=Quiet())
+    whole = without_times(tmp_path / "whole")
+    assert len(whole) == 2
+    assert without_times(tmp_path / "stopped") == whole
+
+
+@pytest.mark.slow
+def test_in_processes_the_numbers_are_the_same(made: Path, tmp_path: Path) -> None:
+    short = plan(made, losses=["gist"], seeds=1, epochs=3, selection="best-validation")
+    run_study(short, tmp_path / "one", progress=Quiet())
+    two = Resources(engine="processes", jobs=2)
+    run_study(short, tmp_path / "two", progress=Quiet(), resources=two)
+    assert without_times(tmp_path / "two") == without_times(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"center_features": True}, "center_features has no effect on queries and documents"),
+        ({"sampler": "m_per_class"}, "m_per_class needs classes, and queries have none"),
+        ({"sample": 100}, "sample draws rows of classes"),
+        ({"embedding_size": 16}, "embedding_size has no effect with head: residual"),
+        ({"head": "linear"}, "rank has no effect with head: linear"),
+        ({"datasets": ["pairs:a", "digits"]}, "not both, but digits has classes"),
+        ({"datasets": ["digits"]}, "negatives has no effect without queries and documents"),
+        ({"negatives": {"from_rank": 9, "to_rank": 9}}, "from_rank must be below to_rank"),
+    ],
+)
+def test_keys_that_contradict_pairs_are_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        plan(Path("/data"), **change)
+
+
+def test_a_loss_without_a_form_for_its_data_is_refused(made: Path) -> None:
+    with pytest.raises(PlanError, match="arcface needs classes and has no form for queries"):
+        check_plan(plan(made, losses=["arcface"]))
+    classes = Plan.model_validate(
+        {
+            "datasets": "digits",
+            "losses": "gist",
+            "seeds": 1,
+            "epochs": 1,
+            "batch_size": 8,
+            "learning_rate": 0.03,
+        }
+    )
+    with pytest.raises((PlanError, InputError), match="needs queries and documents"):
+        check_plan(classes)
+    assert plan(made).selection_metric == "ndcg_at_10"
+    assert not plan(made).center_features
