@@ -73,6 +73,7 @@ class BestSoFar(Progress):
     ) -> None:
         self._search, self._plan, self._display, self._keep = search, prepared.plan, display, keep
         self._rows = len(slice_labels(prepared.features, self._plan.validation_share))
+        self._noun = "row" if prepared.features.pairs is None else "query"
         self._best: Score | None = None
 
     def start(self, run: Run) -> None:
@@ -92,7 +93,7 @@ class BestSoFar(Progress):
         settings = settings_in_words(loss.settings, self._plan.samples_per_class)
         words = (
             f"{loss.name} ({settings}), {title} {shown(best.value, 'percent')} on the validation slice of "
-            f"{counted(self._rows, 'row')}"
+            f"{counted(self._rows, self._noun)}"
         )
         self._keep(words)
         self._display.best(words)
