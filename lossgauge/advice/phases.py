@@ -73,6 +73,7 @@ class BestSoFar(Progress):
     ) -> None:
         self._search, self._plan, self._display, self._keep = search, prepared.plan, display, keep
         self._rows = len(slice_labels(prepared.features, self._plan.validation_share))
+        self._noun = "row" if prepared.features.pairs is None else "query"
         self._best: Score | None = None
 
     def start(self, run: Run) -> None:
@@ -92,7 +93,7 @@ class BestSoFar(Progress):
         settings = settings_in_words(loss.settings, self._plan.samples_per_class)
         words = (
             f"{loss.name} ({settings}), {title} {shown(best.value, 'percent')} on the validation slice of "
-            f"{counted(self._rows, 'row')}"
+            f"{counted(self._rows, self._noun)}"
         )
         self._keep(words)
         self._display.best(words)
@@ -286,9 +287,7 @@ def _learning_curve(
                 why = _failed(place, own.losses[0]) or "no run has a result"
         except OutOfTime:
             why = "there was no time left"
-        except (
-            DataError
-        ):  # no slice can be cut: what the error would advise is about the whole of the data
+        except DataError:  # no slice can be cut; what the error advises is for the whole data
             why = too_few(features, prepared.features, by_classes=by_classes)
         if why:
             missing.append(f"{IN_WORDS[share]}: {why}")
@@ -314,6 +313,8 @@ def _failed(place: Path, loss: LossPlan) -> str:
 
 def too_few(part: FeatureSet, whole: FeatureSet, *, by_classes: bool) -> str:
     """Why a part of the training side has no validation slice, with its size."""
+    if part.pairs is not None:
+        return f"too few queries ({len(part.train):,} of {len(whole.train):,})"
     if by_classes:
         classes, of = (len(side.labels[side.train].unique()) for side in (part, whole))
         return f"too few classes ({classes:,} of {of:,})"

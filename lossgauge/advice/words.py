@@ -253,7 +253,8 @@ def _changes(of: Outcome) -> Iterator[str]:
     for goal, other in compared.items():
         doubt = "" if other.is_clear else ", not clearly"
         if other.best != found.best:
-            yield f"Among these finalists, for {(ASKED_OF_PAIRS if of.question.of_pairs else ASKED)[goal]} it is {other.best.name} ({_level(other, other.best)}{doubt})."
+            goal_words = (ASKED_OF_PAIRS if of.question.of_pairs else ASKED)[goal]
+            yield f"Among these finalists, for {goal_words} it is {other.best.name} ({_level(other, other.best)}{doubt})."
     if compared and all(other.best == found.best for other in compared.values()):
         goals = f"goal{'s' * (len(compared) > 1)} {' and '.join(compared)}"
         yield f"Among these finalists, the {goals} would give {found.best.name}, too."
@@ -359,7 +360,6 @@ def _scope(of: Outcome) -> str:
             f" The slice has {counted(len(labels), 'row')} of {len(labels.unique())} classes: {_steps(labels, of.question.metric)}, so "
             "what it picked may be chance."
         )
-    backbone = "given embeddings" if features.backbone == GIVEN else features.backbone
     if of.question.of_pairs:
         return (
             f"This is about an adapter of rank {of.plan.rank} on frozen text embeddings ({backbone}) for queries and documents, tested on "
@@ -367,6 +367,7 @@ def _scope(of: Outcome) -> str:
             f"picked on the validation slice, {100 * of.plan.validation_share:.0f} % of the training queries, which are not trained on. Other hard "
             "negatives were not tried: set negatives in a study."
         )
+    backbone = "given embeddings" if features.backbone == GIVEN else features.backbone
     return (
         f"This is about a linear head on frozen features ({backbone}), tested on {split}. The epoch of each run was picked on "
         f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on.{few}"
