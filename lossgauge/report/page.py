@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from lossgauge.plan.claim import ClaimPlan
 from lossgauge.report.embed_json import plain
@@ -147,6 +148,7 @@ def _environment() -> Environment:
     )
     environment.filters["name"] = display_name
     environment.filters["plot_text"] = plot_text
+    environment.filters["breakable"] = breakable
     environment.filters["prose"] = lambda text: text.replace(" %", "\u00a0%")
     environment.globals["marks"] = {name: Markup(path) for name, path in MARKS.items()}
     scripts = {"plotly": plotly_script(), "report": _text("report.js")}
@@ -188,3 +190,8 @@ def _readable(plan: Record) -> str:
 
 def _text(name: str) -> str:
     return (files("lossgauge.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def breakable(name: str) -> Markup:
+    """A name whose lines may end after `(`, `=` and `_`, rather than inside a word."""
+    return Markup(re.sub(r"([(=_])(?=.)", r"\1<wbr>", str(escape(_visible(name))), flags=re.DOTALL))

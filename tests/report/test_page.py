@@ -10,7 +10,7 @@ import pytest
 
 from lossgauge.errors import InputError
 from lossgauge.report.output import GENERATOR, write_page
-from lossgauge.report.page import page
+from lossgauge.report.page import breakable, page
 from lossgauge.results.view import StudyView
 from lossgauge.types import Results
 from tests.support.browser import HOSTILE, Reader
@@ -163,3 +163,8 @@ def test_claims_that_no_dataset_can_test_are_in_one_folded_line(html):
     badges = badges[: badges.index("</p>")]
     assert "not tested" not in badges
     assert not re.search(r">[a-z ]+: [^<]*\b(3|7b)\b", badges)
+
+
+def test_a_long_name_may_break_after_a_sign_and_stays_text():
+    assert breakable("scl(a_b=1)") == "scl(<wbr>a_<wbr>b=<wbr>1)"
+    assert breakable("<b>\x1b") == r"&lt;b&gt;\x1b"
