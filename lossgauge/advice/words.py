@@ -360,6 +360,7 @@ def _scope(of: Outcome) -> str:
             f" The slice has {counted(len(labels), 'row')} of {len(labels.unique())} classes: {_steps(labels, of.question.metric)}, so "
             "what it picked may be chance."
         )
+    backbone = "given embeddings" if features.backbone == GIVEN else features.backbone
     if of.question.of_pairs:
         return (
             f"This is about an adapter of rank {of.plan.rank} on frozen text embeddings ({backbone}) for queries and documents, tested on "
@@ -367,7 +368,6 @@ def _scope(of: Outcome) -> str:
             f"picked on the validation slice, {100 * of.plan.validation_share:.0f} % of the training queries, which are not trained on. Other hard "
             "negatives were not tried: set negatives in a study."
         )
-    backbone = "given embeddings" if features.backbone == GIVEN else features.backbone
     return (
         f"This is about a linear head on frozen features ({backbone}), tested on {split}. The epoch of each run was picked on "
         f"the validation slice, {100 * of.plan.validation_share:.0f} % of the training side, which is not trained on.{few}"
