@@ -231,7 +231,7 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
 
             train_epoch(training, features, labels, batches, on_step=tick)
 
-        def count_measurement(head, features, *, with_retrieval):
+        def count_measurement(head, features, *, with_retrieval, **more):
             clock.now += GEOMETRY + RETRIEVAL * with_retrieval
             return Measurement({}, {}, None, None)
 
