@@ -233,7 +233,7 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
 
         def count_measurement(head, features, *, with_retrieval, **more):
             clock.now += GEOMETRY + RETRIEVAL * with_retrieval
-            return Measurement({}, {}, None, None)
+            return Measurement({}, {}, None)
 
         def keep(run, found):
             cost = cost_of(run, found)
