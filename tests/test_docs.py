@@ -200,6 +200,10 @@ LINES: dict[str, Line] = {
     "lossgauge study claims": Line(  # an hour: tests/plan reads its file, tests/study runs its keys
         (f"lossgauge study claims {QUICK} --dry-run",)
     ),
+    "lossgauge study few-labels": Line(only_parsed="minutes; tests/plan reads its file"),
+    "lossgauge study dose": Line(only_parsed="minutes; tests/plan reads its file"),
+    "lossgauge study samplers": Line(only_parsed="minutes; tests/plan reads its file"),
+    "lossgauge study small-batch": Line(only_parsed="minutes; tests/plan reads its file"),
     "lossgauge study author-conventions": Line((f"lossgauge study author-conventions {QUICK}",)),
     "lossgauge study my.yaml --out results --jobs 2": Line(),
     "lossgauge study my.yaml --dry-run": Line(),
