@@ -419,7 +419,7 @@ def test_the_version_is_shown(monkeypatch, capsys):
     ("words", "completed"),
     [
         ("lossgauge st", {"study", "status"}),
-        ("lossgauge study d", {"demo"}),
+        ("lossgauge study de", {"demo"}),
         ("lossgauge study demo --dr", {"--dry-run"}),
         ("lossgauge export x --to c", {"csv"}),
         ("lossgauge features digits --backbone p", {"pixels"}),

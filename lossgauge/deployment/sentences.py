@@ -117,7 +117,7 @@ def threshold_lines(of: ThresholdsRecord | None, *, of_pairs: bool = False) -> I
             continue
         tpr = shown_share(Interval(point.tpr, point.tpr_half_width, 0))
         passing = int(point.far * of.impostor_pairs)
-        few = f"; it is from few pairs: {passing} {impostor} may pass"
+        few = f"; it is from few pairs: {passing} {others} may pass"
         yield (
             f"threshold: {what} from a cosine of {rounded(point.threshold, 3)}: at most {one_in} {others} "
             f"pass, and {tpr} of {every}{few if passing < FEW_PAIRS else ''}"

@@ -39,7 +39,7 @@ def lines(tpr: float, half_width: float, pairs: int) -> list[str]:
 def test_a_share_beyond_0_to_100_percent_has_bounds_and_few_pairs_are_said():
     line, _ = lines(0.222, 0.411, 2_800)
     assert line.endswith(
-        "and 22.2\u00a0% (0.0\u00a0% to 63.3\u00a0%) of the pairs of one class; it is from few pairs: 2 of two classes may pass"
+        "and 22.2\u00a0% (0.0\u00a0% to 63.3\u00a0%) of the pairs of one class; it is from few pairs: 2 pairs of two classes may pass"
     )
     line, _ = lines(0.556, 0.252, 10_000)
     assert line.endswith("and 55.6\u00a0% ± 25.2 of the pairs of one class")
