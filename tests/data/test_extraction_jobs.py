@@ -104,6 +104,7 @@ def test_the_rows_are_the_same_bits_for_any_number_of_processes(digits, workers,
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_images_that_cannot_be_read_are_the_same_for_any_number_of_processes(workers):
     for number in range(400):

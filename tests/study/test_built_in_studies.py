@@ -24,6 +24,7 @@ def average(rows, column):
     return mean(row[column] for row in rows)
 
 
+@pytest.mark.slow
 def test_two_losses_runs_on_both_toy_sets(tmp_path, quiet):
     plan = load_plan("two-losses", ["epochs=2", "seeds=1", "retrieval_every=2"])
     outcome = run_study(plan, tmp_path, progress=quiet)

@@ -166,6 +166,7 @@ run_study(small_plan(), Path("one-core"), progress=Quiet())
 """
 
 
+@pytest.mark.slow
 def test_a_study_on_one_core_comes_to_the_same_numbers(tmp_path, small_study, monkeypatch):
     """The child has no thread counts in its environment, as a user has none."""
     monkeypatch.chdir(tmp_path)

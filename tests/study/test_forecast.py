@@ -250,6 +250,7 @@ def test_a_run_is_forecast_with_as_many_steps_and_measurements_as_it_does(
         assert seconds == pytest.approx(spent[kind] / kinds[kind]), kind
 
 
+@pytest.mark.slow
 def test_a_forecast_of_disk_is_about_what_a_study_takes(tmp_path):
     for name, plan in {
         "short": small_plan(epochs=3),

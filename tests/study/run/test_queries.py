@@ -152,6 +152,7 @@ def test_eight_heads_at_most_are_kept(epochs, kept):
     assert not RunConfig.untrained(of, fake_features(), 0).keeps_head(0)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_keeps_the_same_queries_and_heads(made, tmp_path, monkeypatch):
     """Stopped after each epoch in turn: heads and the best epoch come from the checkpoint."""
     monkeypatch.setattr("lossgauge.study.run.execute.CHECKPOINT_SECONDS", 0)

@@ -518,7 +518,7 @@ def test_trials_that_fail_are_kept_as_failed_and_the_best_of_the_others_is_chose
 
 
 @pytest.mark.usefixtures("forked_workers")
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_search_waits_for_a_trial_that_failed_by_no_fault_of_its_own(tmp_path, jobs):
     file, full = tmp_path / "own.py", tmp_path / "full"
     full.touch()
