@@ -147,7 +147,7 @@ def _train(of: Outcome) -> str:
         f"{shown_interval(found.level, 'percent')} with {name}{_over(found.level)}, "
         f"a difference of {in_points(found.difference)} points{_over(found.difference)}"
     )
-    numbers = f"{_capital(numbers)}.{_untrained(found, name)}"
+    numbers = f"{numbers}.{_untrained(found, name)}"
     if found.train == "train":
         return f"Yes. {numbers}"
     if found.train == "keep":
