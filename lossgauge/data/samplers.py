@@ -194,7 +194,7 @@ def dirichlet_batches(
     seed: int,
     epoch: int,
 ) -> list[Int[Tensor, " batch"]]:
-    """Batches of unequal classes: the shares of the classes in a batch are drawn from Dir(α, …, α), anew for each batch.
+    """Batches of unequal classes: the shares of the classes in a batch are drawn from Dir(α, …, α), again for each batch.
 
     A small `alpha` gives batches of few classes, a large one the same expected number of each class. Each class is a shuffled queue
     without replacement: what a class no longer has is drawn from the others in proportion to their shares, so the last

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from lossgauge.diagnosis import sentences
 from lossgauge.diagnosis.records import Diagnosis
+from lossgauge.diagnosis.two_tables.records import RetrievalDiagnosis
+from lossgauge.diagnostics.pair_thresholds import PairThresholds
+from lossgauge.diagnostics.thresholds import Thresholds
 from lossgauge.report.output import write_html
 from lossgauge.report.page import render
 from lossgauge.stats.number_format import shown
@@ -25,26 +28,71 @@ class Table(NamedTuple):
 
 def write_diagnosis(of: Diagnosis, path: Path) -> Path:
     """`path`, which now holds the page. Raises InputError or DiskError where it cannot be written."""
-    return write_html(
-        lambda: diagnosis_page(of),
-        path,
-        advice="fix that and run the same command again, or give another path",
-    )
+    return write(lambda: diagnosis_page(of), path)
+
+
+def write(make: Callable[[], str], path: Path) -> Path:
+    """`path`, which now holds the page that `make` returns."""
+    advice = "fix that and run the same command again, or give another path"
+    return write_html(make, path, advice=advice)
 
 
 def diagnosis_page(of: Diagnosis) -> str:
     """The page as HTML. The same diagnosis gives the same bytes."""
     after = of.against
+    return html(
+        of,
+        facts=sentences.size_line(of),
+        lines=numbers(of),
+        tables=tables(of),
+        changes=() if after is None else sentences.comparison_lines(of, after),
+    )
+
+
+def html(
+    of: Diagnosis | RetrievalDiagnosis,
+    *,
+    facts: str,
+    lines: Iterable[str],
+    tables: Iterable[Table],
+    changes: Iterable[str],
+) -> str:
+    """A page of these parts; the first of the `changes` is their title and is not shown."""
     return render(
         "diagnosis.html",
         name=of.name,
-        facts=sentences.size_line(of),
+        facts=facts,
         notes=of.notes,
         findings=of.findings,
-        lines=list(numbers(of)),
-        tables=list(tables(of)),
-        against=after and after.name,
-        changes=[] if after is None else list(sentences.comparison_lines(of, after))[1:],
+        lines=list(lines),
+        tables=list(tables),
+        against=of.against and of.against.name,
+        changes=list(changes)[1:],
+    )
+
+
+def threshold_table(of: Thresholds | PairThresholds, genuine: str, impostor: str) -> Table:
+    """The operating points and the EER; `genuine` and `impostor` name the pairs that pass."""
+    return Table(
+        "Thresholds on the cosine",
+        ("operating point", "threshold", genuine, impostor),
+        [
+            *(
+                (
+                    f"FAR {point.far:g}",
+                    sentences.point_threshold(point).removeprefix("threshold "),
+                    sentences.shown_share(point.tpr),
+                    shown(point.far, "percent"),
+                )
+                for point in of.at_far
+            ),
+            (
+                "EER",
+                sentences.shown_threshold(of.eer_threshold),
+                shown(1 - of.eer.mean, "percent"),
+                sentences.shown_share(of.eer),
+            ),
+        ],
     )
 
 
@@ -62,28 +110,7 @@ def tables(of: Diagnosis) -> Iterator[Table]:
     """Thresholds, confusable classes, suspicious labels, copies, and queries that got worse; none that is empty."""
     name = of.class_names.get
     if of.thresholds is not None:
-        measured = of.thresholds
-        yield Table(
-            "Thresholds on the cosine",
-            ("operating point", "threshold", "pairs of one class that pass", "of two classes"),
-            [
-                *(
-                    (
-                        f"FAR {p.far:g}",
-                        sentences.point_threshold(p).removeprefix("threshold "),
-                        sentences.shown_share(p.tpr),
-                        shown(p.far, "percent"),
-                    )
-                    for p in measured.at_far
-                ),
-                (
-                    "EER",
-                    sentences.shown_threshold(measured.eer_threshold),
-                    shown(1 - measured.eer.mean, "percent"),
-                    sentences.shown_share(measured.eer),
-                ),
-            ],
-        )
+        yield threshold_table(of.thresholds, "pairs of one class that pass", "of two classes")
     if of.confused:
         yield Table(
             "Classes that are taken for each other",

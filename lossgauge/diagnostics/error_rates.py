@@ -95,7 +95,45 @@ def drawn(
     return np.array(found if len(found) > 1 else [numbers(of.whole, fars, of.best)] * 2)
 
 
-def operating_points(
+class ErrorRates(NamedTuple):
+    """What all thresholds have in common, with 95 % intervals from resamples."""
+
+    eer: Interval
+    eer_threshold: float
+    at_far: tuple[OperatingPoint, ...]
+    best_threshold: float
+    best_accuracy: Interval
+    genuine_count: int
+    impostor_count: int
+
+
+def rates_with_intervals(
+    of: Rates,
+    weights: Iterable[Weights],
+    fars: Sequence[float],
+    *,
+    degrees: int,
+    over: str,
+    impostors: str,
+) -> ErrorRates:
+    """The rates at the thresholds. `over` says in words what was drawn again, `impostors` which pairs are impostor pairs."""
+    spread = drawn(of, weights, fars).std(axis=0, ddof=1).tolist()
+    error, accuracy, *tpr = (
+        resampled_interval(value, deviation, degrees, over)
+        for value, deviation in zip(numbers(of.whole, fars, of.best), spread, strict=True)
+    )
+    return ErrorRates(
+        eer=error,
+        eer_threshold=eer(of.whole)[1],
+        at_far=_operating_points(of, fars, tpr, impostors),
+        best_threshold=float(of.whole.score[of.best]),
+        best_accuracy=accuracy,
+        genuine_count=len(of.genuine.score),
+        impostor_count=len(of.impostor.score),
+    )
+
+
+def _operating_points(
     of: Rates, fars: Sequence[float], tpr: Sequence[Interval], impostors: str
 ) -> tuple[OperatingPoint, ...]:
     """A threshold for each FAR; `impostors` says in words which pairs are impostor pairs."""

@@ -18,12 +18,8 @@ from lossgauge.diagnostics.error_rates import (
     Pairs,
     Rates,
     Weights,
-    drawn,
-    eer,
-    numbers,
-    operating_points,
     rates,
-    resampled_interval,
+    rates_with_intervals,
 )
 from lossgauge.errors import InputError
 from lossgauge.stats.intervals import Interval
@@ -66,21 +62,15 @@ def pair_thresholds(
     joined = Pairs(*(np.concatenate(parts) for parts in zip(genuine, impostor, strict=True)))
     of = rates(joined, np.arange(len(joined.score)) < len(genuine.score))
     queries = len(np.unique(joined.first))
-    spread = drawn(of, _weights(of, resamples, seed), fars).std(axis=0, ddof=1).tolist()
-    intervals = [
-        resampled_interval(value, error, queries - 1, "new queries")
-        for value, error in zip(numbers(of.whole, fars, of.best), spread, strict=True)
-    ]
-    return PairThresholds(
-        eer=intervals[0],
-        eer_threshold=eer(of.whole)[1],
-        at_far=operating_points(of, fars, intervals[2:], "pairs with another document"),
-        best_threshold=float(of.whole.score[of.best]),
-        best_accuracy=intervals[1],
-        genuine_count=len(genuine.score),
-        impostor_count=len(impostor.score),
-        query_count=queries,
+    found = rates_with_intervals(
+        of,
+        _weights(of, resamples, seed),
+        fars,
+        degrees=queries - 1,
+        over="new queries",
+        impostors="pairs with another document",
     )
+    return PairThresholds(**found._asdict(), query_count=queries)
 
 
 def _weights(of: Rates, resamples: int, seed: int) -> Iterator[Weights]:

@@ -23,10 +23,9 @@ from lossgauge.diagnostics.error_rates import (
     Rates,
     Weights,
     drawn,
-    eer,
     numbers,
-    operating_points,
     rates,
+    rates_with_intervals,
     resampled_interval,
 )
 from lossgauge.errors import InputError
@@ -72,22 +71,18 @@ def thresholds(
     Time grows as rows² × `resamples`: 1,000 rows take about half a second. Raises InputError unless there is a genuine and an impostor pair.
     """
     of, classes = _rates(similarity, labels)
-    spread = drawn(of, _weights(of, classes, resamples, seed), fars).std(axis=0, ddof=1)
     units, over = _units(labels)
-    values = numbers(of.whole, fars, of.best)
-    intervals = [
-        resampled_interval(value, error, units, over)
-        for value, error in zip(values, spread.tolist(), strict=True)
-    ]
+    found = rates_with_intervals(
+        of,
+        _weights(of, classes, resamples, seed),
+        fars,
+        degrees=units,
+        over=over,
+        impostors="pairs of two classes",
+    )
     return Thresholds(
-        eer=intervals[0],
-        eer_threshold=eer(of.whole)[1],
-        at_far=operating_points(of, fars, intervals[2:], "pairs of two classes"),
-        best_threshold=float(of.whole.score[of.best]),
-        best_accuracy=intervals[1],
+        **found._asdict(),
         per_class_gain=per_class_gain(similarity, labels, seed=seed),
-        genuine_count=len(of.genuine.score),
-        impostor_count=len(of.impostor.score),
         row_count=len(labels),
         class_count=len(labels.unique()),
     )

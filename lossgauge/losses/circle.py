@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lossgauge.losses.base import Terms
-from lossgauge.losses.compiled import KernelSpec
+from lossgauge.losses.compiled import KernelSpec, anchors_with_both
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss, pair_masks
 from lossgauge.losses.settings import SearchRange, above_zero, setting, zero_or_more
 from lossgauge.losses.softmax_family import log_sum
@@ -85,7 +85,7 @@ class Circle(Surrogate, PairLoss):
         return KernelSpec(
             circle_rows,
             (self.margin, self.tolerance),
-            counts=lambda positives, negatives: ((positives > 0) & (negatives > 0)).long(),
+            counts=anchors_with_both,
             further=(self.scale,),
         )
 

@@ -40,6 +40,13 @@ class KernelSpec(NamedTuple):
     """Other settings that the kernel needs, three at most."""
 
 
+def anchors_with_both(
+    positives: Int[Tensor, " batch"], negatives: Int[Tensor, " batch"]
+) -> Int[Tensor, " batch"]:
+    """`KernelSpec.counts` of a loss with one term for each anchor that has a positive and a negative."""
+    return ((positives > 0) & (negatives > 0)).long()
+
+
 def by_class(labels: Int[Tensor, " batch"]) -> Classes:
     """The batch sorted by label, stably."""
     ordered, order = labels.sort(stable=True)

@@ -2,7 +2,7 @@
 
 Solatorio 2024, arXiv 2402.16829 (sentence-transformers' GISTEmbedLoss, queries against documents only). The guide is a frozen model; here it
 is given by its similarities. A term is a positive pair (query, document) of value softplus(v), v = log Σ e^{s_n/τ} − s_p/τ over the negatives
-with guide_n ≤ guide_p − margin: above that they are probably right documents that nobody has judged.
+with guide_n ≤ guide_p − margin: above that they are probably right documents without a judgement.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lossgauge.losses.base import Terms
-from lossgauge.losses.compiled import KernelSpec
+from lossgauge.losses.compiled import KernelSpec, anchors_with_both
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
 from lossgauge.losses.settings import SearchRange, above_zero, setting, zero_or_more
 from lossgauge.losses.softmax_family import log_one_plus_sum
@@ -74,9 +74,6 @@ class MultiSimilarity(PairLoss):
         return KernelSpec(
             soft_sum_rows,
             (self.base, self.tolerance),
-            counts=lambda positives, negatives: ((positives > 0) & (negatives > 0)).long(),
-            further=(
-                self.alpha,
-                self.beta,
-            ),
+            counts=anchors_with_both,
+            further=(self.alpha, self.beta),
         )

@@ -147,9 +147,9 @@ class Mined(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     per_query: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 1
-    """Drawn anew for each batch."""
+    """Drawn again for each batch."""
     from_rank: Annotated[int, Field(ge=0, le=MOST_UNITS)] = 10
-    """So many of the nearest documents are skipped: they are often right, and nobody has judged them."""
+    """This many of the nearest documents are skipped: they are often right without being judged."""
     to_rank: Annotated[int, Field(ge=1, le=MOST_UNITS)] = 50
     """The last rank that is drawn from."""
     max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.95

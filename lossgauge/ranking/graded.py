@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from lossgauge.ranking.per_query import discounted_gain
+
 
 def found_grades(
     found: Int64[np.ndarray, "queries k"],
@@ -35,13 +37,10 @@ def ndcg(
 
     `ideal` has all grades of a query in descending order, then zeros.
     """
-    best = _discounted(ideal[:, :at])
+    best = discounted_gain(ideal[:, :at])
     with np.errstate(invalid="ignore"):
-        return np.asarray(_discounted(np.nan_to_num(grades[:, :at])) / np.where(best, best, np.nan))
-
-
-def _discounted(gains: Float64[np.ndarray, "queries k"]) -> Float64[np.ndarray, " queries"]:
-    return np.asarray(gains @ (1 / np.log2(np.arange(gains.shape[1]) + 2)))
+        gain = discounted_gain(np.nan_to_num(grades[:, :at]))
+        return np.asarray(gain / np.where(best, best, np.nan))
 
 
 def ideal_grades(

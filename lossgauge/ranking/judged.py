@@ -17,7 +17,8 @@ from torch import Tensor
 
 from lossgauge.batch import ArrayLike
 from lossgauge.errors import InputError
-from lossgauge.ranking.per_query import exact_mean, precisions
+from lossgauge.ranking.graded import ideal_grades
+from lossgauge.ranking.per_query import discounted_gain, exact_mean, precisions
 from lossgauge.ranking.query_set import Matches, QuerySet
 from lossgauge.ranking.scores import Similarity, similarities
 from lossgauge.ranking.search import Neighbors, neighbor_blocks
@@ -185,7 +186,7 @@ def _numbers(given: _Judged, block: Neighbors) -> dict[str, np.ndarray]:
     return {
         "query": queries.numpy(),
         "right_count": r,
-        "ndcg_at_10": _discounted(gains.numpy()[:, :CUT]) / given.best[queries.numpy()],
+        "ndcg_at_10": discounted_gain(gains.numpy()[:, :CUT]) / given.best[queries.numpy()],
         "reciprocal_rank_at_10": np.where(ranks <= CUT, 1 / ranks, 0.0),
         **{f"found_at_{k}": hits[:, :k].sum(axis=1) / r for k in FOUND_AT},
         "first_right_rank": ranks,
@@ -205,24 +206,11 @@ def _grades(
     return torch.where(given.keys[place] == keys, given.grades[place], 0.0)
 
 
-def _discounted(gains: Float[np.ndarray, "rows k"]) -> Float64[np.ndarray, " rows"]:
-    """Σ gain / log2(rank + 1), added one by one: the sum does not depend on the width of the block."""
-    if not gains.shape[1]:
-        return np.zeros(len(gains))
-    sums: np.ndarray = np.cumsum(gains / np.log2(np.arange(gains.shape[1]) + 2.0), axis=1)[:, -1]
-    return sums
-
-
 def _best(right: Matches, grades: Float64[Tensor, " right"]) -> Float64[np.ndarray, " queries"]:
     """The discounted gain of each query if its documents were ranked by grade."""
-    count = len(right.counts)
-    query = torch.arange(count).repeat_interleave(right.counts).numpy()
-    order = np.lexsort([-grades.numpy(), query])
-    within = np.arange(len(query)) - (right.counts.cumsum(0) - right.counts).numpy()[query]
-    ideal = np.zeros((count, CUT))
-    first = within < CUT
-    ideal[query[first], within[first]] = grades.numpy()[order][first]
-    return _discounted(ideal)
+    numbers = np.arange(len(right.counts))
+    query = numbers.repeat(right.counts.numpy())
+    return discounted_gain(ideal_grades(query, grades.numpy(), numbers, CUT))
 
 
 def _checked(

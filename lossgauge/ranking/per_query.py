@@ -103,12 +103,20 @@ def binary_ndcg(
     return values
 
 
+def discounted_gain(gains: Float[np.ndarray, "block k"]) -> Float64[np.ndarray, " block"]:
+    """Σ gain / log₂(rank + 1) of each row; 0 without a column."""
+    if not gains.shape[1]:
+        return np.zeros(len(gains))
+    discounts = 1 / np.log2(np.arange(gains.shape[1]) + 2.0)
+    # a running sum adds the numbers one by one: it does not depend on the width of the block
+    sums: np.ndarray = np.cumsum(gains * discounts, axis=1)[:, -1]
+    return sums
+
+
 def graded_ndcg(gains: Float[np.ndarray, "block k"]) -> Float64[np.ndarray, " block"]:
     """nDCG of each query from the gains of its candidates in their order; NaN if no gain is above 0."""
-    discounts = 1 / np.log2(np.arange(gains.shape[1]) + 2.0)
     best = -np.sort(-gains.astype(np.float64), axis=1)
-    # a running sum adds the numbers one by one: it does not depend on the width of the block
-    value, most = (np.cumsum(part * discounts, axis=1)[:, -1] for part in (gains, best))
+    value, most = discounted_gain(gains), discounted_gain(best)
     values: np.ndarray = np.divide(value, most, out=np.full(len(gains), np.nan), where=most > 0)
     return values
 

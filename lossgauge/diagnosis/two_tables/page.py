@@ -5,37 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lossgauge.diagnosis.page import MOST_LISTED, Table
-from lossgauge.diagnosis.sentences import point_threshold, shown_share, shown_threshold
+from lossgauge.diagnosis.page import MOST_LISTED, Table, html, threshold_table, write
 from lossgauge.diagnosis.two_tables import sentences
 from lossgauge.diagnosis.two_tables.records import RetrievalDiagnosis
-from lossgauge.report.output import write_html
-from lossgauge.report.page import render
 from lossgauge.stats.number_format import rounded, shown
 
 
 def write_retrieval_diagnosis(of: RetrievalDiagnosis, path: Path) -> Path:
     """`path`, which now holds the page. Raises InputError or DiskError where it cannot be written."""
-    return write_html(
-        lambda: retrieval_page(of),
-        path,
-        advice="fix that and run the same command again, or give another path",
-    )
+    return write(lambda: retrieval_page(of), path)
 
 
 def retrieval_page(of: RetrievalDiagnosis) -> str:
     """The page as HTML. The same diagnosis gives the same bytes."""
     after = of.against
-    return render(
-        "diagnosis.html",
-        name=of.name,
+    return html(
+        of,
         facts=sentences.size_line(of),
-        notes=of.notes,
-        findings=of.findings,
-        lines=list(numbers(of)),
-        tables=list(tables(of)),
-        against=after and after.name,
-        changes=[] if after is None else list(sentences.comparison_lines(after))[1:],
+        lines=numbers(of),
+        tables=tables(of),
+        changes=() if after is None else sentences.comparison_lines(after),
     )
 
 
@@ -53,28 +42,7 @@ def numbers(of: RetrievalDiagnosis) -> Iterator[str]:
 def tables(of: RetrievalDiagnosis) -> Iterator[Table]:
     """Thresholds, queries that fail, and queries that got worse; none that is empty."""
     if of.thresholds is not None:
-        measured = of.thresholds
-        yield Table(
-            "Thresholds on the cosine",
-            ("operating point", "threshold", "right pairs that pass", "other pairs"),
-            [
-                *(
-                    (
-                        f"FAR {point.far:g}",
-                        point_threshold(point).removeprefix("threshold "),
-                        shown_share(point.tpr),
-                        shown(point.far, "percent"),
-                    )
-                    for point in measured.at_far
-                ),
-                (
-                    "EER",
-                    shown_threshold(measured.eer_threshold),
-                    shown(1 - measured.eer.mean, "percent"),
-                    shown_share(measured.eer),
-                ),
-            ],
-        )
+        yield threshold_table(of.thresholds, "right pairs that pass", "other pairs")
     if of.failures:
         yield Table(
             "Queries without a right document among the first 10",
