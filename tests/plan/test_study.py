@@ -38,6 +38,7 @@ def test_the_built_in_studies_are_what_the_readme_promises():
         "samplers",
         "small-batch",
         "two-losses",
+        "weights-or-directions",
         "width",
         "wordnet",
     ]
@@ -99,6 +100,7 @@ def test_the_study_file_of_the_docs_is_one():
         "scl",
         "n_pair",
         "info_nce",
+        "mined",
         "my_loss.py:Pull",
     ]
     assert plan.tune.trials == 20
