@@ -129,10 +129,9 @@ Setting = Annotated[
 ]
 
 
-_Inner = dict[Text, Value] | None
-_Settings = dict[
+WrittenSettings = dict[
     Text,
-    Setting | Annotated[dict[Text, _Inner], Field(min_length=1, max_length=1)],
+    Setting | Annotated[dict[Text, dict[Text, Value] | None], Field(min_length=1, max_length=1)],
 ]
 """How the settings of a loss may be written: one that holds a loss may be a name and its settings, as in {triplet: {margin: 0.1}}."""
 
@@ -150,7 +149,7 @@ class LossPlan(BaseModel):
     def _as_it_is_named_here(cls, name: str) -> str:
         return name if name == UNTRAINED else our_name(name)
 
-    @field_validator("settings", mode="before", json_schema_input_type=_Settings)
+    @field_validator("settings", mode="before", json_schema_input_type=WrittenSettings)
     @classmethod
     def _losses_as_text(cls, settings: Any, info: ValidationInfo) -> Any:
         """A loss that is the setting of another one as its title: `{triplet: {margin: 0.3}}` is `triplet(margin=0.3)`."""

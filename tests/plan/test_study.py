@@ -547,6 +547,9 @@ def test_only_a_regular_file_of_text_is_read(tmp_path):
 
 
 TAKEN = [
+    {"losses": {"mined": {"of": {"triplet": {"margin": 0.3}}, "miner": "hard"}}},
+    {"losses": [{"swap": {"weight_of": 1, "direction_of": {"nscl": None}}}]},
+    {"losses": {"name": "matryoshka", "settings": {"of": {"mnrl": {"scale": 30}}}}},
     {"losses": "triplet"},
     {"losses": "triplet, ccl,my_loss.py:Pull"},
     {"losses": {"triplet": {"margin": 0.1}}},
@@ -577,6 +580,8 @@ TAKEN = [
     {"head": "mlp", "hidden_size": 4, "optimizer": "sgd", "momentum": 0, "schedule": "cosine"},
 ]
 REFUSED = [
+    {"losses": {"mined": {"of": {"triplet": {}, "scl": {}}}}},
+    {"losses": {"mined": {"of": ["triplet"]}}},
     {"losses": []},
     {"losses": [{}]},
     {"losses": [None]},
