@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted, rounded, shown, shown_half_width
 
 if TYPE_CHECKING:
+    from lossgauge.deployment.embedding import EmbeddedData, EmbeddedPairs
     from lossgauge.deployment.export import HeadExport
 
 
@@ -77,6 +79,32 @@ def frozen_line(of: Manifest | None, place: Path | None) -> str:
         )
     mean = f"minus the mean in {place}" if of.head.centered else f"no mean, as in {place}"
     return f"no head: normalised features, {mean}: the frozen features of its study"
+
+
+def embedded_lines(of: EmbeddedData) -> Iterator[str]:
+    """The notes on a file of embeddings that was written, and the file."""
+    yield from (f"note: {note}" for note in of.notes)
+    yield f"embeddings: {_file_words(of, 'labels' if of.has_labels else 'no labels')}"
+
+
+def embedded_pairs_lines(of: EmbeddedPairs) -> Iterator[str]:
+    """The notes on the files of queries and documents that were written, the files, and the command that reads them."""
+    yield from (f"note: {note}" for note in of.notes)
+    yield f"queries: {_file_words(of.queries)}"
+    yield f"documents: {_file_words(of.documents)}"
+    yield (
+        f"judgements: {of.judgements} ({counted(of.judged_count, 'judgement')} of {counted(of.judged_queries, 'test query')})"
+    )
+    queries, documents, judgements = (
+        shlex.quote(str(path)) for path in (of.queries.path, of.documents.path, of.judgements)
+    )
+    yield f"measure them: lossgauge diagnose {queries} --corpus {documents} --judgements {judgements}"
+
+
+def _file_words(of: EmbeddedData, labels: str = "") -> str:
+    words = [f"{counted(of.row_count, 'row')} of {of.embedding_size} numbers", labels]
+    words.append("replaced an earlier file" if of.replaced else "")
+    return f"{of.path} ({', '.join(filter(None, words))})"
 
 
 def measured_line(manifest: Manifest) -> str:
