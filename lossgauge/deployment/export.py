@@ -174,7 +174,8 @@ def export_head(
     if model is not None:
         assert isinstance(backbone, SentenceModel)  # check_text_backbone
         write_sentence_transformer(head, backbone, model)
-    return HeadExport(out, head, costed, (*notes, *notes_on(measured)), model)
+    cautions = [portable(choice.caution)] * bool(choice.caution)
+    return HeadExport(out, head, costed, (*cautions, *notes, *notes_on(measured)), model)
 
 
 def narrowed(
@@ -387,11 +388,10 @@ def threshold_record(of: Thresholds | PairThresholds | None) -> ThresholdsRecord
 
 def notes_on(measured: MeasuredRecord) -> list[str]:
     """A note if the features alone retrieve as well."""
-    name, with_head, without = "MAP@R", measured.map_at_r, measured.frozen_map_at_r
     if measured.documents is not None:
-        name, with_head, without = "nDCG@10", measured.ndcg_at_10, measured.frozen_ndcg_at_10
-    if with_head is None or without is None or with_head > without:
-        return []
-    return [
-        f"the frozen features without any head have no lower {name} than this head: normalise them and use them as they are"
-    ]
+        with_head, without = measured.ndcg_at_10, measured.frozen_ndcg_at_10
+        words = "the raw model has no lower nDCG@10 than this adapter: use it as it is, without the adapter"
+    else:
+        with_head, without = measured.map_at_r, measured.frozen_map_at_r
+        words = "the frozen features without any head have no lower MAP@R than this head: normalise them and use them as they are"
+    return [] if with_head is None or without is None or with_head > without else [words]

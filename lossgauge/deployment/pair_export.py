@@ -38,6 +38,8 @@ class PairsOfHead(NamedTuple):
     test: PairSpace
     """The test queries and the whole corpus."""
     pairs: PairRows
+    both_narrow: bool
+    """Whether fewer numbers are possible: not if documents are the features themselves."""
 
     def retrieval(self) -> dict[str, float]:
         """The columns `KEPT`, in [0, 1]."""
@@ -60,7 +62,9 @@ class PairsOfHead(NamedTuple):
 
     def costs(self) -> Costs:
         """By nDCG@10."""
-        return pair_costs(self.train, self.test, self.pairs)
+        return pair_costs(
+            self.train, self.test, self.pairs, widths=None if self.both_narrow else ()
+        )
 
 
 def pairs_of_head(
@@ -76,4 +80,4 @@ def pairs_of_head(
         head, documents, features, features.train, right_documents(pairs, features.train)
     )
     test = pair_space(head, documents, features, features.test, pairs.corpus)
-    return PairsOfHead(train.both, test, pairs)
+    return PairsOfHead(train.both, test, pairs, form.sides == "both")

@@ -41,6 +41,10 @@ def export_lines(of: HeadExport) -> Iterator[str]:
         manifest.thresholds, of_pairs=manifest.measured.documents is not None
     )
     yield from cost_lines(of.costs)
+    if manifest.head.sides == "query":
+        yield (
+            "no narrower width: only queries pass through this head, and documents keep the width of the features; train with sides: both for one"
+        )
     if of.model is not None:
         yield f"model: {of.model} (for SentenceTransformer: the backbone and this head)"
     yield f"head: {of.folder} ({', '.join(sorted(manifest.files))}, manifest.json)"
