@@ -27,6 +27,7 @@ from lossgauge.deployment.manifest import (
     ThresholdsRecord,
     TrainedRecord,
 )
+from lossgauge.deployment.model_card import Compared, compared, model_card
 from lossgauge.deployment.pair_export import PairsOfHead, pairs_of_head
 from lossgauge.deployment.sentence_transformers_modules import (
     check_new,
@@ -171,11 +172,12 @@ def export_head(
 
         others[NAME] = as_onnx(ExportedHead(manifest, every))
     head = write_head(out, manifest, every, others)
+    cautions = [portable(choice.caution)] * bool(choice.caution) + notes_on(measured)
     if model is not None:
         assert isinstance(backbone, SentenceModel)  # check_text_backbone
-        write_sentence_transformer(head, backbone, model)
-    cautions = [portable(choice.caution)] * bool(choice.caution)
-    return HeadExport(out, head, costed, (*cautions, *notes, *notes_on(measured)), model)
+        card = model_card(head.manifest, embeddings.beside_raw(of_study), cautions)
+        write_sentence_transformer(head, backbone, model, card)
+    return HeadExport(out, head, costed, (*cautions, *notes), model)
 
 
 def narrowed(
@@ -232,6 +234,16 @@ class _Embeddings(NamedTuple):
 
     def costs(self) -> Costs:
         return costs(self.train, self.test, self.labels)
+
+    def beside_raw(self, features: FeatureSet) -> list[Compared]:
+        """R@1 and MAP@R beside those of the features of the test side."""
+        spaces = (self.test, features.features[features.test])
+        now, raw = (ranked(space, self.labels, per_query=True).per_query for space in spaces)
+        assert now is not None
+        assert raw is not None
+        ranks = (of.first_right_rank == 1 for of in (now, raw))
+        first, before = (hit.astype(float) for hit in ranks)
+        return [compared("R@1", first, before), compared("MAP@R", now.ap_at_r, raw.ap_at_r)]
 
 
 def _embedded(

@@ -46,7 +46,7 @@ def export_lines(of: HeadExport) -> Iterator[str]:
             "no narrower width: only queries pass through this head, and documents keep the width of the features; train with sides: both for one"
         )
     if of.model is not None:
-        yield f"model: {of.model} (for SentenceTransformer: the backbone and this head)"
+        yield f"model: {of.model} (for SentenceTransformer: the backbone and this head; README.md has its numbers)"
     yield f"head: {of.folder} ({', '.join(sorted(manifest.files))}, manifest.json)"
 
 
@@ -58,6 +58,15 @@ def name_and_settings(title: str) -> tuple[str, str]:
 
 def head_line(of: Manifest) -> str:
     """`triplet, seed 0, epoch 10, on digits: 64 features by pixels to 16 numbers of length 1`."""
+    trained = of.trained
+    return (
+        f"{name_and_settings(trained.loss)[0]}, seed {trained.seed}, epoch {trained.epoch}, on {trained.dataset}: "
+        f"{of.head.feature_width} features ({of.backbone.name}) to {of.head.embedding_size} numbers of length 1, {head_form(of)}"
+    )
+
+
+def head_form(of: Manifest) -> str:
+    """`one linear layer`; `the features plus an update of rank 16, for queries only`."""
     layers = "one linear layer"
     if of.head.kind == "mlp":
         layers = f"two layers with {of.head.hidden_size} hidden units"
@@ -67,11 +76,7 @@ def head_line(of: Manifest) -> str:
         layers += ", for queries only"
     if of.head.reduced_from is not None:
         layers += f" ({of.head.reduced_from} reduced to their principal directions)"
-    trained = of.trained
-    return (
-        f"{name_and_settings(trained.loss)[0]}, seed {trained.seed}, epoch {trained.epoch}, on {trained.dataset}: "
-        f"{of.head.feature_width} features ({of.backbone.name}) to {of.head.embedding_size} numbers of length 1, {layers}"
-    )
+    return layers
 
 
 def frozen_line(of: Manifest | None, place: Path | None) -> str:

@@ -145,6 +145,17 @@ def test_sentence_transformers_gives_the_embeddings_of_the_study(place, sides, t
     run = next(row for row in read_study(place / sides).results.summaries if row["base"] == "mnrl")
     assert found.ndcg_at_10 == pytest.approx(run["ndcg_at_10"], abs=1e-9)
     assert exported.head.manifest.measured.ndcg_at_10 == pytest.approx(found.ndcg_at_10, abs=1e-9)
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    (numbers,) = (line for line in card.splitlines() if line.startswith("| nDCG@10"))
+    with_head, raw, change = (cell.strip() for cell in numbers.split("|")[2:5])
+    assert with_head.startswith(f"{100 * found.ndcg_at_10:.1f}\u00a0% ")
+    before = exported.head.manifest.measured.frozen_ndcg_at_10
+    assert raw.startswith(f"{100 * before:.1f}\u00a0% ")
+    gain = f"{100 * (found.ndcg_at_10 - before):+.2f}".replace("-", "−")
+    assert change.startswith(f"{gain} ± ")
+    assert ("only queries pass" if sides == "query" else "an index must be embedded") in card
+    narrower = "no narrower width: only queries pass" in str(exported)
+    assert (narrower, len(exported.costs.widths) == 1) == (sides == "query",) * 2
     same = np.abs(rows - torch.nn.functional.normalize(frozen.features).numpy()).max(axis=1) < 1e-6
     assert not same[of == "query"].any()
     assert same[of == "document"].all() == (sides == "query")
