@@ -39,8 +39,10 @@ def _of_pairs(plan: Plan) -> Record:
         "query": "only queries pass through it, documents keep their embeddings",
     }
     start = "; before training it changes nothing, so the start is the raw model"
+    # vectors need no backbone, and texts name theirs: the default is for images
+    backbone = f"{_backbones(plan)}, frozen" if "backbone" in plan.model_fields_set else ""
     return {
-        "backbone": f"{_backbones(plan)}, frozen",
+        **({"backbone": backbone} if backbone else {}),
         "head": f"{_head(plan)}, then L2 normalisation"
         + (f"{start}; {sides[plan.sides]}" if plan.head == "residual" else ""),
         "loss settings": f"{'also tuned' if plan.tune is not None else 'not tuned'}: as in the settings column; if the study file "

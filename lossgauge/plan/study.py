@@ -410,7 +410,11 @@ class Plan(BaseModel):
                 )
             return
         # their defaults; a value that the user gives is checked instead
-        defaults = {"center_features": False, "selection_metric": "ndcg_at_10"}
+        defaults: dict[str, Any] = {
+            "question": "Do these losses find the right documents better than the raw model?",
+            "center_features": False,
+            "selection_metric": "ndcg_at_10",
+        }
         self.__dict__.update(
             {key: value for key, value in defaults.items() if key not in self.model_fields_set}
         )

@@ -86,6 +86,7 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = (), *, full: bool = 
         "levels": Counter(warning.finding.level for warning in warnings),
         "glossary": _glossary(view),
         "measures": view.measures,
+        "has_untrained": any(map(view.untrained, view.datasets)),
         "none_of_pairs": NONE_OF_PAIRS.replace("'", "’"),
         "missing": missing(view),
         "left_out": datasets_left_out(view),

@@ -39,6 +39,7 @@ NOTHING = Variance(0.0, 0.0)
 FEW_UNITS, FEW_DIFFERING = 10, 10
 """Fewer classes were not simulated; with fewer queries that differ, intervals are too wide."""
 
+_THREE_SEEDS = "three seeds, and other losses do not help"
 _LEAST_P_LOGARITHM = -300.0
 _NORMAL = 1.959963984540054
 
@@ -156,8 +157,10 @@ def level_interval(of: Crossed) -> Interval:
     if whole.variance <= (ROUNDING * of.mean) ** 2:
         return none._replace(missing="no spread")
     found = student(of.mean, float(whole.variance) ** 0.5, float(whole.degrees), of.seeds)
-    # a level of few queries that are not 0 is no comparison of losses
+    # a level of few queries that are not 0 is no comparison of losses, and the other losses do not enter it
     approximate = _why_approximate(of._replace(differing=FEW_DIFFERING))
+    if approximate == _THREE_SEEDS:
+        approximate = "three seeds, which vary more than the queries"
     return found._replace(p_value=None, over=of.over, approximate=approximate, queries=of.queries)
 
 
@@ -202,7 +205,7 @@ def _why_approximate(of: Crossed) -> str:
         return "two seeds"
     seeds, queries = of.seed_part, of.query_part
     if of.seeds == 3 and seeds.degrees < 3 and seeds.variance > queries.variance:
-        return "three seeds, and other losses do not help"
+        return _THREE_SEEDS
     if queries.degrees and of.units < FEW_UNITS:
         return f"{of.units} {_UNITS.get(of.drawn, 'queries')}"
     if of.differing < FEW_DIFFERING:

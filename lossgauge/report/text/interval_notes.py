@@ -45,6 +45,8 @@ def table_notes(view: StudyView, dataset: str) -> tuple[str, ...]:
         notes[0] += (
             f" ({counted(queries, 'test query')}, {counted(max(of.size for of in levels), 'seed')})"
         )
+    if why := dict.fromkeys(of.approximate for of in levels if of.approximate):
+        notes[0] += f"; approximate: {'; '.join(why)}"
     raw = view.measures.raw
     notes.append(
         f"Bold: above, the best mean and each loss without a clear difference from it; below, clearly better than the {raw} (after Holm’s "
