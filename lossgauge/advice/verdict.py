@@ -8,7 +8,9 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 from lossgauge.advice.question import GOALS, PAIR_GOALS, Goal
+from lossgauge.health.finding import Finding
 from lossgauge.report.text.not_training import RAW_MODEL, UNTRAINED_HEAD, compared
+from lossgauge.report.text.short_training import of_loss
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import Loss, StudyView
@@ -95,6 +97,8 @@ class Training(NamedTuple):
     """The same measure of the untrained head; None if it was not measured."""
     untrained_side: Side = "open"
     """Of the loss minus the untrained head: `lower` if the untrained head is clearly better."""
+    short: Finding | None = None
+    """Why the training was too short to say that it does not help; None if it helps, or was long enough."""
 
 
 def verdict(view: StudyView, dataset: str, goal: Goal) -> Verdict | None:
@@ -164,6 +168,9 @@ def training(view: StudyView, dataset: str, loss: Loss, column: str) -> Training
         return None
     sides: dict[str, Train] = {"higher": "train", "lower": "keep", "equivalent": "equivalent"}
     train = sides.get(of.decisions[loss, raw].side, "open")
+    short = None if train == "train" else of_loss(view, dataset, loss, of)
+    if short is not None:
+        train = "open"
     untrained = of.decisions.get((loss, UNTRAINED_HEAD))
     return Training(
         train,
@@ -174,6 +181,7 @@ def training(view: StudyView, dataset: str, loss: Loss, column: str) -> Training
         of.family,
         of.levels.get(UNTRAINED_HEAD),
         "open" if untrained is None else untrained.side,
+        short,
     )
 
 

@@ -7,9 +7,15 @@ from typing import NamedTuple
 
 from lossgauge.health.finding import LEVELS, Finding, worst_first
 from lossgauge.health.titles import TITLES
-from lossgauge.report.text.not_training import RAW_MODEL, UNTRAINED_HEAD, compared
+from lossgauge.report.text.not_training import (
+    RAW_MODEL,
+    UNTRAINED_HEAD,
+    compared,
+    measures,
+)
 from lossgauge.report.text.rankings import in_points
 from lossgauge.report.text.run_findings import run_findings
+from lossgauge.report.text.short_training import of_loss
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.types import Record
 
@@ -118,7 +124,23 @@ def _in_most_seeds(of: _Runs) -> list[Finding]:
     return common
 
 
+def _too_little(of: _Runs) -> list[Finding]:
+    """Too little training, for a loss that does not gain by any measure."""
+    losses = of.view.tuned if of.loss.tuned else of.view.losses
+    by = [
+        one
+        for column in measures(of.view, of.dataset)
+        if (one := compared(of.view, of.dataset, column, losses)) and of.loss in one.means
+    ]
+    if not by or any(one.gain(of.loss) == "better" for one in by):
+        return []
+    found = of_loss(of.view, of.dataset, of.loss, by[0])
+    return [] if found is None else [found]
+
+
 def _harm(of: _Runs) -> list[Finding]:
+    if _too_little(of):
+        return []  # where it stops is not where it ends
     losses = of.view.tuned if of.loss.tuned else of.view.losses
     evidence = []
     start = UNTRAINED_HEAD
@@ -160,4 +182,9 @@ def _unfinished(of: _Runs) -> list[Finding]:
     ]
 
 
-_CHECKS: tuple[Callable[[_Runs], list[Finding]], ...] = (_in_most_seeds, _harm, _unfinished)
+_CHECKS: tuple[Callable[[_Runs], list[Finding]], ...] = (
+    _in_most_seeds,
+    _harm,
+    _too_little,
+    _unfinished,
+)
