@@ -9,8 +9,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -164,9 +166,18 @@ class Mined(BaseModel):
     def _ordered(self) -> Mined:
         if self.from_rank >= self.to_rank:
             raise ValueError(
-                f"negatives: from_rank must be below to_rank, got {self.from_rank} and {self.to_rank}"
+                f"from_rank must be below to_rank, got {self.from_rank} and {self.to_rank}"
+            )
+        if self.per_query > self.to_rank - self.from_rank:
+            raise ValueError(
+                f"per_query must be at most the {self.to_rank - self.from_rank} ranks from from_rank to to_rank, got "
+                f"{self.per_query}"
             )
         return self
+
+
+def _kind_of_negatives(value: Any) -> str:
+    return "mined" if isinstance(value, dict | Mined) else "words"
 
 
 def names_pairs(name: Any) -> bool:
@@ -263,7 +274,10 @@ class Plan(BaseModel):
     """For `m_per_class`: a class with fewer training rows is left out of the batches, or its rows are repeated."""
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """For `dirichlet`: a smaller value gives batches of fewer classes."""
-    negatives: Literal["given", "none"] | Mined = "given"
+    negatives: Annotated[
+        Annotated[Literal["given", "none"], Tag("words")] | Annotated[Mined, Tag("mined")],
+        Discriminator(_kind_of_negatives),
+    ] = "given"
     """Hard negatives of queries: those in the data, none, or mined from a band of ranks, as in {from_rank: 10, to_rank: 50}."""
     head: Literal["linear", "mlp", "residual"] = "linear"
     """From features to embeddings: one layer, two with a ReLU between them, or the features plus an update of low rank, which starts

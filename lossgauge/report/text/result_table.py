@@ -34,7 +34,11 @@ def result_lines(view: StudyView) -> Iterator[str]:
                 values = [known(row.get(column.name)) for column in view.retrieval]
                 name = RAW_MODEL if view.of_pairs else FROZEN
                 yield _line(name, ["" if v is None else rounded(100 * v, 1) for v in values])
-    if view.datasets:
+    if not view.results.summaries and view.results.failures:
+        failures = view.results.failures
+        count = "the only run" if len(failures) == 1 else f"all {len(failures):,} runs"
+        yield from wrapped(f"{count} failed, so there is no result: {failures[0]['error']}")
+    elif view.datasets:
         yield "gain: points above the untrained head; ±: 95 % intervals, of levels over seeds,"
         for over, datasets in _gains_are_over(view).items():
             yield from wrapped(f"of gains over {over}: {', '.join(datasets)}")
