@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from lossgauge.advice.question import GOALS, PAIR_GOALS, Goal
 from lossgauge.health.finding import Finding
 from lossgauge.report.text.not_training import RAW_MODEL, UNTRAINED_HEAD, compared
+from lossgauge.report.text.selection import picks_the_start
 from lossgauge.report.text.short_training import of_loss
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
@@ -99,6 +100,8 @@ class Training(NamedTuple):
     """Of the loss minus the untrained head: `lower` if the untrained head is clearly better."""
     short: Finding | None = None
     """Why the training was too short to say that it does not help; None if it helps, or was long enough."""
+    at_start: bool = False
+    """Whether every run counts with epoch 0, which the validation slice picked: the raw model itself."""
 
 
 def verdict(view: StudyView, dataset: str, goal: Goal) -> Verdict | None:
@@ -169,8 +172,11 @@ def training(view: StudyView, dataset: str, loss: Loss, column: str) -> Training
     sides: dict[str, Train] = {"higher": "train", "lower": "keep", "equivalent": "equivalent"}
     train = sides.get(of.decisions[loss, raw].side, "open")
     short = None if train == "train" else of_loss(view, dataset, loss, of)
+    at_start = picks_the_start(view, dataset, [loss])
     if short is not None:
         train = "open"
+    elif at_start:
+        train = "keep"
     untrained = of.decisions.get((loss, UNTRAINED_HEAD))
     return Training(
         train,
@@ -182,6 +188,7 @@ def training(view: StudyView, dataset: str, loss: Loss, column: str) -> Training
         of.levels.get(UNTRAINED_HEAD),
         "open" if untrained is None else untrained.side,
         short,
+        at_start,
     )
 
 

@@ -150,6 +150,8 @@ def _train(of: Outcome) -> str:
     numbers = f"{numbers}.{_untrained(found, name)}"
     if found.train == "train":
         return f"Yes. {numbers}"
+    if found.train == "keep" and found.at_start:
+        return f"No, keep the {_frozen(of)}: on the validation slice no epoch of {name} is better, so epoch 0 was picked in every run, and that is the {_frozen(of)} ({title} {shown(found.frozen, 'percent')} on the test side)."
     if found.train == "keep":
         return f"No, keep the {_frozen(of)}: training makes {'it' if of.question.of_pairs else 'them'} worse. {numbers}"
     if found.train == "equivalent":

@@ -302,7 +302,8 @@ class Plan(BaseModel):
     """Retrieval is measured every so many epochs, and always in the first and the last."""
     selection: Literal["last", "best-validation", "oracle"] = "last"
     """Which epoch counts: the last, the best on a validation slice of the training side, or (oracle) the best on
-    the test side itself, which makes results too good for a fair comparison."""
+    the test side itself, which makes results too good for a fair comparison. With the head `residual`, epoch 0 counts too: it is
+    the raw model."""
     selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"] = "map_at_r"
     """The metric that `best-validation`, `oracle` and `tune` compare; `ndcg_at_10` for queries and documents."""
     sample: Annotated[int, Field(ge=8, le=MOST_SAMPLE)] | None = None

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from lossgauge.report.naming import cut, short_name
-from lossgauge.report.text.not_training import Compared, comparisons, nothing_helps
+from lossgauge.report.text.not_training import RAW_MODEL, Compared, comparisons, nothing_helps
 from lossgauge.report.text.rankings import ranking
+from lossgauge.report.text.selection import picks_the_start
 from lossgauge.report.text.short_training import in_words, trained_too_little
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import Loss, StudyView
@@ -57,6 +58,9 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
     if short := trained_too_little(view, dataset, lead):
         words = f"{where}, too little training to tell whether it helps: {in_words(short)} ({_levels(view, lead)})."
         return Verdict(dataset, "open", (), words)
+    if picks_the_start(view, dataset, lead.losses):
+        words = f"{where}, do not train: on the validation slice, no epoch of any loss is better than the {RAW_MODEL} ({lead.title} {shown(max(lead.levels.values()), 'percent')})."
+        return Verdict(dataset, "do not train", (), words)
     if all(decision.p_value is None for decision in lead.decisions.values()):
         reason = next(iter(lead.decisions.values())).reason
         return Verdict(
