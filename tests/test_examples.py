@@ -17,6 +17,8 @@ from tests.support.command_line import run_cli
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
+    "clients.py": ["clients.py", "1", "1"],
+    "dec_head.py": ["dec_head.py", "2", "1"],
     "metric_learning_miner.py": ["metric_learning_miner.py"],
     "mixed_precision.py": ["mixed_precision.py"],
     "my_backbone.py": [
@@ -29,18 +31,22 @@ COMMANDS = {
     "my_loss.py": ["lossgauge", "check", "my_loss.py:Pull"],
     "own_loop.py": ["own_loop.py"],
     "sampler_variance.py": ["sampler_variance.py", "8"],
+    "super_resolution.py": ["super_resolution.py", "12", "1"],
     "text_embeddings.py": ["text_embeddings.py", "1"],
     "two_processes.py": ["two_processes.py"],
 }
 """What is run in the folder of the examples."""
 
 SHOWN = {
+    "clients.py": "0.05  relaxed + penalty",
+    "dec_head.py": "instance + clusters",
     "metric_learning_miner.py": "triplets in the last batch",
     "mixed_precision.py": "float16, 4 micro-batches, last step",
     "my_backbone.py": "orl-faces: 400 rows of 192 features by my_backbone.py:Model",
     "my_loss.py": "ok      it",
     "own_loop.py": "step 199: active triplets",
     "sampler_variance.py": "| strata: 60 k-means cells, antithetic |",
+    "super_resolution.py": "moved by the recipe, mean:",
     "text_embeddings.py": "info_nce       1",
     "two_processes.py": "rank 0 of 1, step 11: local loss",
 }
