@@ -12,8 +12,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lossgauge.sphere import on_sphere
-
 
 class Memory(NamedTuple):
     """Rows of earlier batches, the oldest first. Constants: nothing is trained through them."""
@@ -49,5 +47,4 @@ def drift(stored: Float[Tensor, "rows width"], again: Float[Tensor, "rows width"
 
     NaN without rows; a row of zeros has cosine 0.
     """
-    old, new = (on_sphere(rows.double())[0] for rows in (stored, again))
-    return 1 - float(torch.linalg.vecdot(old, new).mean())
+    return 1 - float(torch.nn.functional.cosine_similarity(stored.double(), again.double()).mean())
