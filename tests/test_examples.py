@@ -97,6 +97,23 @@ def test_an_example_runs_and_shows_what_it_is_for(name, tmp_path, monkeypatch, c
         assert SHOWN[name] in capsys.readouterr().out
 
 
+FULL = {
+    "clients.py": r"0\.05  relaxed  .*\n.*0\.05  relaxed \+ penalty",
+    "dec_head.py": r"labels +9\d\.\d%",
+    "super_resolution.py": r"(?s)L1 [^\n]* 100% active, 100\.0% of the first.* MSE [^\n]* 0% active",
+}
+"""Examples that only begin above; what docs/related.md says of the whole ones."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL)
+def test_a_whole_example_shows_what_its_page_says(name, monkeypatch, capsys):
+    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", [name])
+    runpy.run_path(name, run_name="__main__")
+    assert re.search(FULL[name], capsys.readouterr().out)
+
+
 def test_mixed_precision_gives_the_numbers_of_a_plain_loop(monkeypatch, capsys):
     monkeypatch.chdir(EXAMPLES)
     runpy.run_path("mixed_precision.py", run_name="__main__")
