@@ -64,8 +64,9 @@ def relaxed_terms(
     active = anchors & (least >= threshold)
     v = (torch.where(active, least, 0) - 1) / temperature
     # the reducer divides by InfoNCE's terms, and the penalty is a mean over anchors
-    anchor_count = anchors.sum()
-    factor = active * (penalty_weight * terms.counts.sum() / anchor_count.clamp(min=1))
+    # a quotient of counts would be in float32
+    anchor_count, term_count = (n.sum().to(similarity.dtype) for n in (anchors, terms.counts))
+    factor = active * (penalty_weight * term_count / anchor_count.clamp(min=1))
     repulsion = torch.zeros_like(similarity).scatter_(
         1, column[:, None], (factor * v.sigmoid() / temperature)[:, None]
     )

@@ -290,6 +290,8 @@ class Plan(BaseModel):
     """For `m_per_class`: a class with fewer training rows is left out of the batches, or its rows are repeated."""
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """For `dirichlet`: a smaller value gives batches of fewer classes."""
+    memory: Annotated[int, Field(ge=0, le=MOST_ROWS)] = 0
+    """Cross-batch memory: the last rows of earlier batches, which a pair loss sees as further columns without a gradient."""
     negatives: Annotated[
         Annotated[Literal["given", "none"], Tag("words")] | Annotated[Mined, Tag("mined")],
         Discriminator(_kind_of_negatives),
@@ -373,6 +375,7 @@ class Plan(BaseModel):
                     f"remove it, or set {needed}: {' or '.join(values)}"
                 )
         self._check_pairs()
+        self._check_memory()
         own = [name.partition(":")[0] for name in self.datasets if ":" in name]
         for key, kinds in OWN_DATA_KEYS.items():
             if key in self.model_fields_set and getattr(self, key) and not {*kinds} & {*own}:
@@ -452,6 +455,24 @@ class Plan(BaseModel):
             raise ValueError(
                 "sample draws rows of classes, and queries have none; remove it, or give a smaller file"
             )
+
+    def _check_memory(self) -> None:
+        """ValueError for a memory beside what has no batches of labelled rows."""
+        if not any(self.memory_of(loss) for loss in self.losses):
+            return
+        if self.of_pairs:
+            raise ValueError(
+                "memory has no effect on queries and documents; remove it, or use a larger batch_size"
+            )
+        for loss in self.losses:
+            if self.memory_of(loss) and (loss.sampler or self.sampler) == "drawn":
+                raise ValueError(
+                    "memory has no effect with sampler: drawn, whose terms are single pairs or triplets; remove it, or take another sampler"
+                )
+
+    def memory_of(self, loss: LossPlan) -> int:
+        """Rows of earlier batches that a loss of the study also sees."""
+        return self.memory if loss.memory is None else loss.memory
 
     @property
     def of_pairs(self) -> bool:

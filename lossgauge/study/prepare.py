@@ -28,7 +28,8 @@ from lossgauge.data.samplers import (
     warning_of_anchors_without_positive,
 )
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
-from lossgauge.losses.registry import LOSSES, drawn_terms, loss_class, loss_maker
+from lossgauge.losses.pairs import PairLoss
+from lossgauge.losses.registry import ALL_LOSSES, LOSSES, drawn_terms, loss_class, loss_maker
 from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
 from lossgauge.results.writer import Store
@@ -36,7 +37,7 @@ from lossgauge.study.fit_to_data import batch_notes, check_fit, fit_notes
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import references
 from lossgauge.study.run.pair_batches import mined_negatives, mined_shares
-from lossgauge.study.run.setup import as_measured, batches_of, pair_batches_of
+from lossgauge.study.run.setup import as_measured, batches_of, check_memory, pair_batches_of
 from lossgauge.study.schedule.run_config import RunConfig, embedding_size, train_count, with_labels
 from lossgauge.study.schedule.runs import variants
 from lossgauge.study.schedule.search import SOME_CLASSES, check_space, import_optuna
@@ -70,7 +71,9 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
     for loss in plan.losses:
         for at in (loss.at({}), *(at for at, _ in variants(loss.at({}), plan.sensitivity))):
             size = plan.embedding_size
-            loss_maker(at.name, at.fixed, class_count=SOME_CLASSES, embedding_size=size)()
+            made = loss_maker(at.name, at.fixed, class_count=SOME_CLASSES, embedding_size=size)()
+            if plan.memory_of(loss) and not getattr(made, "takes_memory", False):
+                raise PlanError(_no_memory(loss.title))
         if plan.tune is not None:
             check_space(loss, plan)
         if (loss.sampler or plan.sampler) == "drawn":
@@ -103,6 +106,19 @@ def _check_form(name: str, *, of_pairs: bool) -> None:
         raise PlanError(
             f"the loss {name} needs queries and documents, and this study has classes; use a dataset pairs:PATH"
         )
+
+
+def _no_memory(title: str) -> str:
+    classes = ((name, loss_class(name)) for name in ALL_LOSSES)
+    able = [
+        name
+        for name, of in classes
+        if isinstance(of, type) and issubclass(of, PairLoss) and of.square_form
+    ]
+    return (
+        f"{title} cannot use a memory: it needs a loss that weights pairs of labelled rows, and does not count a row for "
+        f"itself; use memory: 0 for it, or one of {', '.join(able)}"
+    )
 
 
 def _check_files(names: list[str]) -> None:
@@ -168,6 +184,7 @@ def prepare(
             if batches_are_known:
                 rows = len(as_measured(of, _first_config(plan, of)).train)
                 notes += batch_notes(plan, of, rows)
+            _check_memories(plan, of)
             for words in (*notes, *([warning] if warning else [])):
                 progress.warning(shown, words)
             left_out += [_left_out(shown, words, "part") for words in notes]
@@ -350,6 +367,20 @@ def _mining_notes(plan: Plan, features: FeatureSet) -> list[str]:
             f"{band}: if only one right document of each query were known, {of.false:.1%} of them would be false negatives"
         )
     return notes
+
+
+def _check_memories(plan: Plan, features: FeatureSet) -> None:
+    """PlanError if a loss would remember more rows than a run, or a trial of its search, trains on."""
+    for loss in plan.losses:
+        if plan.memory_of(loss):
+            configs = [RunConfig.trained(plan, features, loss.at({}), plan.seeds[0])]
+            if plan.tune is not None:
+                configs.append(RunConfig.trial(plan, features, loss.at({})))
+            for config in configs:
+                try:
+                    check_memory(config, as_measured(features, config))
+                except InputError as error:
+                    raise PlanError(f"{features.dataset}, {loss.title}: {error}") from None
 
 
 def _warning(plan: Plan, features: FeatureSet) -> str | None:

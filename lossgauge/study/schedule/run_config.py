@@ -23,7 +23,7 @@ KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 50)
 head changes most then, and they are the same for runs of any length. Our choice."""
 
 
-ONLY_WHERE_USED = ("rank", "sides", "negatives", "labels", "alpha")
+ONLY_WHERE_USED = ("rank", "sides", "negatives", "labels", "alpha", "memory")
 """Settings that are left out of the record of a run that does not use them."""
 
 
@@ -84,6 +84,8 @@ class RunConfig:
     negatives: str | Record | None = None
     alpha: float | None = None
     """None unless the sampler is `dirichlet`."""
+    memory: int | None = None
+    """Rows of earlier batches that the loss also sees; None without a memory."""
     labels: Record | None = None
     """How many training rows keep their label: see `labelled_rows`."""
 
@@ -237,6 +239,7 @@ def _training(plan: Plan, features: FeatureSet, loss: LossPlan) -> Record:
         "samples_per_class": plan.samples_per_class if of_classes else None,
         "small_classes": plan.small_classes if of_classes else None,
         "alpha": plan.alpha if sampler == "dirichlet" else None,
+        "memory": plan.memory_of(loss) or None,
         "optimizer": plan.optimizer,
         "learning_rate": loss.learning_rate or plan.learning_rate,
         "weight_decay": plan.weight_decay,
