@@ -134,6 +134,8 @@ class ImageSet:
     """What the items are: `images` or `texts`."""
     pairs: PairRows | None = None
     """Of texts that are queries and documents: as in `FeatureSet`. `train` and `test` are then rows of queries."""
+    own_ids: tuple[str, ...] | None = None
+    """The ids of queries and documents in the user's files, where they are unique on each side only; None: `ids`."""
 
 
 @runtime_checkable

@@ -98,13 +98,14 @@ def head(
 @app.command(
     rich_help_panel="A trained head",
     epilog="Examples: `lossgauge embed folder:photos --head head --out photos.npz` · `lossgauge embed folder:photos --frozen --out photos.npz` · `lossgauge embed embeddings:features.npy --head head "
-    "--backbone efficientnet-lite0`",
+    "--backbone efficientnet-lite0` · `lossgauge embed pairs:my-beir --head head --out found.npz` · `lossgauge embed texts:passages.csv --head head --side document`",
 )
 def embed(
     data: Annotated[
         str,
         typer.Argument(
-            help="folder:PATH with images, texts:PATH, pairs:PATH, embeddings:PATH with features, or a name from `lossgauge datasets`."
+            help="folder:PATH with images, texts:PATH (labels are not needed), pairs:PATH, embeddings:PATH with features, or a name from "
+            "`lossgauge datasets`."
         ),
     ],
     head_folder: Annotated[
@@ -121,11 +122,16 @@ def embed(
     side: Annotated[
         str | None,
         typer.Option(
-            help="What all rows are: query or document, where the head or the prompts differ. pairs:PATH says it itself.",
+            help="What all rows are: query or document, where the head or the prompts differ. Of pairs:PATH, only this side is written; without it, both are.",
             autocompletion=completes("query", "document"),
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("embeddings.npz"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The .npz file to write. Of pairs:PATH without --side: X-queries.npz, X-documents.npz and X-qrels.tsv for X.npz."
+        ),
+    ] = Path("embeddings.npz"),
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -140,13 +146,20 @@ def embed(
 ) -> None:
     """Apply an exported head to images, texts or features, and write the embeddings with their labels and ids.
 
-    With --frozen, write the normalised features without a head.
+    With --frozen, write the normalised features without a head. Queries and documents go to a file each, with the ids of a BEIR folder, and
+    the judgements of the test queries beside them: `lossgauge diagnose X-queries.npz --corpus X-documents.npz --judgements X-qrels.tsv`.
     """
     stopping.describe = features_stopped
     with startup.imports():
-        from lossgauge.deployment.embedding import embed_data
+        from lossgauge.deployment.embedding import embed_data, embed_pairs
         from lossgauge.deployment.head import load_head
-        from lossgauge.deployment.sentences import frozen_line, head_line
+        from lossgauge.deployment.sentences import (
+            embedded_lines,
+            embedded_pairs_lines,
+            frozen_line,
+            head_line,
+        )
+        from lossgauge.plan.study import names_pairs
         from lossgauge.study.progress_bars import show_progress
 
     place = Path("head") if head_folder is None and not frozen else head_folder
@@ -156,21 +169,30 @@ def embed(
     else:
         say(f"head: {place} ({head_line(loaded.manifest)})")
     with stopping.orderly(), show_progress(quiet=quiet) as progress:
-        written = embed_data(
-            loaded,
-            data,
-            out,
-            backbone=backbone,
-            embeddings_name=embeddings_name,
-            labels_name=labels_name,
-            side=side,
-            frozen=frozen,
-            download=download,
-            progress=progress,
-        )
-    for note in written.notes:
-        say(f"note: {note}")
-    labels = "labels" if written.has_labels else "no labels"
-    say(
-        f"embeddings: {written.path} ({written.row_count:,} rows of {written.embedding_size} numbers, {labels})"
-    )
+        if names_pairs(data) and side is None:
+            pairs = embed_pairs(
+                loaded,
+                data,
+                out,
+                backbone=backbone,
+                frozen=frozen,
+                download=download,
+                progress=progress,
+            )
+            lines = embedded_pairs_lines(pairs)
+        else:
+            written = embed_data(
+                loaded,
+                data,
+                out,
+                backbone=backbone,
+                embeddings_name=embeddings_name,
+                labels_name=labels_name,
+                side=side,
+                frozen=frozen,
+                download=download,
+                progress=progress,
+            )
+            lines = embedded_lines(written)
+    for line in lines:
+        say(line)

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from lossgauge.data.judgements import Judged, pair_rows
-from lossgauge.data.locations import first_few, reason_of, regular
-from lossgauge.data.text_tables import check_text, read_json_lines
+from lossgauge.data.locations import first_few, not_utf_8, reason_of, regular
+from lossgauge.data.text_tables import check_text, read_json_lines, same_words
 from lossgauge.errors import DataError
+from lossgauge.stats.number_format import counted
 from lossgauge.types import PairRows
 
 LAYOUT = "corpus.jsonl, queries.jsonl and qrels"
@@ -29,6 +30,9 @@ class Collection(NamedTuple):
     texts: list[str]
     pairs: PairRows
     ids: tuple[str, ...]
+    """Unique over both sides: `query 7`, `document 7`."""
+    own_ids: tuple[str, ...]
+    """As in the files."""
     trains: Bool[np.ndarray, " queries"] | None
     notes: tuple[str, ...]
 
@@ -38,6 +42,8 @@ class _Judgement(NamedTuple):
     document: str
     grade: float
     trains: bool
+    where: str
+    """`qrels/test.tsv, line 3`, with the path of the folder."""
 
 
 def read(folder: Path) -> Collection:
@@ -61,15 +67,17 @@ def read(folder: Path) -> Collection:
     notes = []
     if left_out := [name for name in queries if name not in right]:
         notes.append(
-            f"left out because no document is judged right for them ({len(left_out):,} of {len(queries):,} queries): "
-            f"{first_few(left_out)}"
+            f"left out because no document is judged right for {'it' if len(left_out) == 1 else 'them'} ({len(left_out):,} of "
+            f"{counted(len(queries), 'query')}): {first_few(left_out)}"
         )
     number = {name: row for row, name in enumerate(names)}
     place = {name: row for row, name in enumerate(documents)}
     kept = [judged for judged in judgements if judged.query in number]
     texts = [queries[name] for name in names] + list(documents.values())
     text_number: dict[str, int] = {}
-    numbers = np.array([text_number.setdefault(text, len(text_number)) for text in texts])
+    numbers = np.array(
+        [text_number.setdefault(same_words(text), len(text_number)) for text in texts]
+    )
     pairs = pair_rows(
         Judged(
             query_text=numbers[: len(names)],
@@ -82,11 +90,24 @@ def read(folder: Path) -> Collection:
         )
     )
     if repeated := len(kept) - len(pairs.query):
+        again = _first_repeated(kept)
         notes.append(
-            f"{repeated:,} judgements repeat another one of the same query and document: the highest grade counts"
+            f"{counted(repeated, 'judgement')} {'repeats' if repeated == 1 else 'repeat'} an earlier one of the same query and document, the "
+            f"first is {again}: the highest grade counts"
         )
     ids = (*(f"query {name}" for name in names), *(f"document {name}" for name in documents))
-    return Collection(texts, pairs, ids, _sides(folder, kept, number), tuple(notes))
+    own_ids = (*names, *documents)
+    return Collection(texts, pairs, ids, own_ids, _sides(kept, number), tuple(notes))
+
+
+def _first_repeated(judgements: list[_Judgement]) -> str:
+    """The place of the first judgement whose query and document have an earlier one."""
+    seen: set[tuple[str, str]] = set()
+    for judged in judgements:
+        if (pair := (judged.query, judged.document)) in seen:
+            return judged.where
+        seen.add(pair)
+    return ""
 
 
 def _read_texts(path: Path, *, titles: bool) -> dict[str, str]:
@@ -131,7 +152,9 @@ def _judgements(folder: Path, queries: set[str], documents: set[str]) -> list[_J
     for path in files:
         try:
             lines = regular(path).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise DataError(not_utf_8(path)) from None
+        except OSError as error:
             raise DataError(f"{path} cannot be read: {reason_of(error)}") from None
         for number, line in enumerate(lines, 1):
             fields = line.split("\t")
@@ -161,23 +184,24 @@ def _judgement(
             raise DataError(
                 f"{path}, line {line}, names {name!r}, which is not in {file}: add it there, or remove the line"
             )
-    return _Judgement(query, document, grade, path.stem != "test")
+    return _Judgement(query, document, grade, path.stem != "test", f"{path}, line {line}")
 
 
 def _sides(
-    folder: Path, judgements: list[_Judgement], number: dict[str, int]
+    judgements: list[_Judgement], number: dict[str, int]
 ) -> Bool[np.ndarray, " queries"] | None:
     """Which queries train; None if all judgements are of one side. DataError for a query on both."""
-    trains: dict[str, bool] = {}
+    first: dict[str, _Judgement] = {}
     for judged in judgements:
-        if trains.setdefault(judged.query, judged.trains) != judged.trains:
+        earlier = first.setdefault(judged.query, judged)
+        if earlier.trains != judged.trains:
             raise DataError(
                 f"a query must be on one side of the split, but {judged.query!r} has judgements for training and for testing in "
-                f"{folder / 'qrels'}: remove those of one side"
+                f"{earlier.where}, and {judged.where}: remove those of one side"
             )
-    if len(set(trains.values())) < 2:
+    if len({judged.trains for judged in first.values()}) < 2:
         return None
     sides = np.zeros(len(number), dtype=bool)
-    for name, trains_here in trains.items():
-        sides[number[name]] = trains_here
+    for name, judged in first.items():
+        sides[number[name]] = judged.trains
     return sides

@@ -19,6 +19,10 @@ from lossgauge.data.companion_files import (
 from lossgauge.data.locations import is_hidden, reason_of, regular
 from lossgauge.errors import DataError
 
+QUERY, DOCUMENT = SIDES = ("query", "document")
+"""What a row is, where some are searched for among others."""
+PLURALS = {QUERY: "queries", DOCUMENT: "documents"}
+
 
 class Shard(NamedTuple):
     """The arrays of one file, unchecked."""
@@ -29,6 +33,8 @@ class Shard(NamedTuple):
     ids: Any | None
     sides: Any | None
     groups: Any | None
+    roles: Any | None
+    """The array `sides`: what each row is, `query` or `document`."""
     files: list[Path]
     """All files that were read: this one and its companions."""
 
@@ -46,7 +52,7 @@ def read_shards(
     If `mapped`, the embeddings of .npy and .safetensors files stay on disk until they are used. Raises DataError for a file that cannot be read or lacks embeddings or labels, and for a companion file that may
     belong to another array.
     """
-    names = (embeddings_name, labels_name, "ids", "split", "group")
+    names = (embeddings_name, labels_name, "ids", "split", "group", "sides")
     paths = _files(path, names)
     if not path.is_dir():
         _check_shared(path, names)
@@ -194,11 +200,35 @@ def _is_data(file: Path, names: tuple[str, ...]) -> bool:
 
 def _shard(
     path: Path,
-    names: tuple[str, str, str, str, str],
+    names: tuple[str, ...],
     beside: dict[str, np.ndarray] | None,
     needed: int,
     mapped: bool,
 ) -> Shard:
     arrays, files = read_arrays(path, names, needed=needed, beside=beside, mapped=mapped)
-    embeddings, labels, ids, sides, groups = (arrays.get(name) for name in names)
-    return Shard(path, np.asanyarray(embeddings), labels, ids, sides, groups, files)
+    embeddings, labels, ids, sides, groups, roles = (arrays.get(name) for name in names)
+    return Shard(path, np.asanyarray(embeddings), labels, ids, sides, groups, roles, files)
+
+
+def side_of(shards: list[Shard], source: Path) -> str | None:
+    """What all rows are, `query` or `document`, as the arrays `sides` say; None if they do not say it of every row.
+
+    Raises DataError if some rows are queries and others documents: they are not to be compared with each other as rows of one table.
+    """
+    found: dict[str, str] = {}
+    for shard in shards:
+        words = np.asarray(shard.roles) if shard.roles is not None else np.empty(0)
+        if words.dtype.kind not in "UO" or words.shape != (len(shard.embeddings),):
+            return None
+        for word in np.unique(words.astype(str)).tolist():
+            row = int(np.flatnonzero(words == word)[0])
+            found.setdefault(word, f"{shard.path}, row {row}")
+    if not found.keys() <= set(SIDES):
+        return None
+    if len(found) == 2:
+        raise DataError(
+            f"a table must have one side, but {found[QUERY]}, is a query and {found[DOCUMENT]}, a document (the array sides of {source}): "
+            "write each side to a file of its own, as `lossgauge embed pairs:PATH` does, and give both, as in `lossgauge diagnose "
+            "QUERIES --corpus DOCUMENTS`"
+        )
+    return next(iter(found), None)

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float32
 
 from lossgauge.batch import flattening
-from lossgauge.data.embedding_shards import Shard, read_shards
+from lossgauge.data.embedding_shards import Shard, read_shards, side_of
 from lossgauge.data.groups import group_numbers
 from lossgauge.data.locations import regular
 from lossgauge.data.row_checks import Rows, checked_rows
@@ -50,6 +50,7 @@ def read(
     for shard in shards:
         _check(shard)
     check_widths(shards)
+    side_of(shards, path)
     rows = checked_rows(
         _joined(shards, "labels") or [],
         ids=_joined(shards, "ids"),

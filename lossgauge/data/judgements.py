@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 
 from lossgauge.data.locations import first_few
-from lossgauge.errors import DataError
+from lossgauge.stats.number_format import counted
 from lossgauge.types import PairRows
 
 
@@ -47,46 +47,44 @@ def pair_rows(of: Judged) -> PairRows:
     )
 
 
-def check_negatives(pairs: PairRows, name_of: Callable[[int], str]) -> None:
-    """DataError if a document is right for a query and its hard negative at once, also as two rows of one text.
-
-    `name_of` gives the place of a row in the user's files.
-    """
-    right = pairs.grade > 0
-    texts = int(pairs.text.max()) + 1
-    positive = (pairs.query * texts + pairs.text[pairs.document])[right].numpy()
-    negative = (pairs.negative_query * texts + pairs.text[pairs.negative_document]).numpy()
-    both = np.flatnonzero(np.isin(negative, positive))
-    if len(both):
-        query = int(pairs.negative_query[both[0]])
-        document = int(pairs.negative_document[both[0]])
-        raise DataError(
-            f"a text must not be right for a query and its negative at once, but {name_of(document)} is both for "
-            f"{name_of(query)} ({len(both):,} such negatives): remove it from one of them"
-        )
-
-
 def pair_notes(pairs: PairRows, id_of: Callable[[int], str]) -> tuple[str, ...]:
-    """One line for each doubtful thing about the judgements: what would be a false negative, and what is too easy."""
+    """One line for each doubtful thing about the judgements: what would be a false negative, and what is too easy.
+
+    `id_of` gives the place or the id of a row in the user's files.
+    """
     notes = []
     right = pairs.grade > 0
     query, document = pairs.query[right], pairs.document[right]
     texts, counts = pairs.text[document].unique(return_counts=True)
     shared = texts[counts > 1]
     if len(shared):
-        affected = len(query[torch.isin(pairs.text[document], shared)].unique())
+        asked = query[torch.isin(pairs.text[document], shared)].unique()
+        one = len(shared) == 1
+        first = document[torch.isin(pairs.text[document], shared)][0]
         notes.append(
-            f"{len(shared):,} texts are right for several queries ({affected:,} queries have one): in a batch such a text is not "
-            "used as a negative of these queries"
+            f"{counted(len(shared), 'text')} {'is' if one else 'are'} right for several queries ({_having(len(asked))}; for example "
+            f"{id_of(int(first))}): in a batch such a text is not used as a negative of these queries"
         )
     same = query[pairs.text[query] == pairs.text[document]].unique()
     if len(same):
         names = first_few([id_of(int(row)) for row in same])
-        notes.append(f"{len(same):,} queries have the same text as a right document: {names}")
-    repeated = len(pairs.corpus) - len(pairs.text[pairs.corpus].unique())
-    if repeated:
-        notes.append(f"{repeated:,} documents repeat the text of another document")
+        has = "has" if len(same) == 1 else "have"
+        notes.append(
+            f"{counted(len(same), 'query')} {has} the same text as a right document: {names}"
+        )
+    numbers = pairs.text[pairs.corpus].numpy()
+    once = np.unique(numbers, return_index=True)[1]
+    if len(repeated := np.setdiff1d(np.arange(len(numbers)), once)):
+        names = first_few([id_of(int(pairs.corpus[place])) for place in repeated])
+        verb = "repeats" if len(repeated) == 1 else "repeat"
+        notes.append(
+            f"{counted(len(repeated), 'document')} {verb} the text of another document: {names}"
+        )
     return tuple(notes)
+
+
+def _having(queries: int) -> str:
+    return f"{counted(queries, 'query')} {'has' if queries == 1 else 'have'} one"
 
 
 def _rows(numbers: np.ndarray) -> torch.Tensor:

@@ -98,6 +98,21 @@ def reason_of(error: Exception) -> str:
     return " ".join(words.split()) or type(error).__name__
 
 
+def not_utf_8(path: Path) -> str:
+    """`x.csv, line 3, is not UTF-8`: for a file that could not be decoded; the first such line."""
+    with path.open("rb") as file:
+        number = next((at for at, line in enumerate(file, 1) if not _is_utf_8(line)), 1)
+    return f"{path}, line {number}, is not UTF-8: save the file in UTF-8"
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def first_few(names: Sequence[str], few: int = 3) -> str:
     """`a.txt, b.txt, c.txt and 4 more`."""
     more = len(names) - few

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lossgauge.data.array_files import list_rows
-from lossgauge.data.locations import reason_of, regular
+from lossgauge.data.locations import not_utf_8, reason_of, regular
 from lossgauge.data.row_checks import check_names_once
 from lossgauge.errors import DataError, nearest
 
@@ -50,16 +50,25 @@ def read_csv(path: Path) -> tuple[Columns, Where]:
     """All columns of a CSV file with a header, as text. Raises DataError with the file or the line."""
     rows: list[list[str]] = []
     lines: list[int] = []
+    begins = 1
     try:
         # -sig: spreadsheets write a byte order mark first
         with regular(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for row in reader:
+                begins = reader.line_num + 1
                 if row:
                     rows.append(row)
                     lines.append(reader.line_num)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV in UTF-8: {reason_of(error)}") from None
+    except UnicodeDecodeError:
+        raise DataError(not_utf_8(path)) from None
+    except csv.Error as error:
+        raise DataError(
+            f"the row of {path} that begins in line {begins} cannot be read as CSV: {reason_of(error)}; close each quote, and write a "
+            'quote inside quotes as ""'
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason_of(error)}") from None
     if not rows:
         raise DataError(f"{path} is empty: it has no header with the names of its columns")
     header, body = rows[0], rows[1:]

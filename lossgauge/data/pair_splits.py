@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from lossgauge.data.groups import check_groups, held_rows
 from lossgauge.errors import DataError, InputError, nearest
+from lossgauge.stats.number_format import counted
 from lossgauge.types import PairRows
 
 COMPONENTS = "component-disjoint"
@@ -119,8 +120,8 @@ def split_queries(
     if len(shared):
         leaked = len(np.unique(query[np.isin(query, test) & np.isin(text, shared)]))
         notes = (
-            f"{len(shared):,} right documents of its split are on both sides: {leaked:,} of {len(test):,} test queries have one that was "
-            "seen in training",
+            f"{counted(len(shared), 'right document')} of its split {'is' if len(shared) == 1 else 'are'} on both sides: {leaked:,} of "
+            f"{len(test):,} test queries {'has' if leaked == 1 else 'have'} one that was seen in training",
         )
     return PairSplit(train, test, split, notes)
 

@@ -3,7 +3,8 @@
     .csv, .parquet, .jsonl   query,positive[,negative][,negative_1 …][,split][,group]: texts, or lists of floats
     a folder                 corpus.jsonl, queries.jsonl, qrels/*.tsv (Thakur et al. 2021: https://arxiv.org/abs/2104.08663)
 
-A query is its text: rows of one query together have several right documents.
+A query is its text: rows of one query together have several right documents. Two texts of a table that differ only in white space are
+one text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +24,14 @@ from jaxtyping import Bool
 from lossgauge.data import beir
 from lossgauge.data.embeddings import BACKBONE
 from lossgauge.data.groups import group_numbers
-from lossgauge.data.judgements import Judged, check_negatives, pair_notes, pair_rows
+from lossgauge.data.judgements import Judged, pair_notes, pair_rows
 from lossgauge.data.manifest import Columns, Where
 from lossgauge.data.pair_splits import components, fingerprint_of_pairs, split_queries
 from lossgauge.data.row_checks import checked_groups, checked_sides
-from lossgauge.data.text_tables import checked_texts, read_json_lines, read_table
+from lossgauge.data.text_tables import checked_texts, read_json_lines, read_table, same_words
 from lossgauge.data.texts import digest_of, read_side
 from lossgauge.errors import DataError, LossgaugeError, nearest
+from lossgauge.stats.number_format import counted
 from lossgauge.types import TEXTS, FeatureSet, ImageSet, PairRows
 
 _NEGATIVE = re.compile(r"negative(_[0-9]{1,4})?")
@@ -47,6 +50,8 @@ class Given(NamedTuple):
     """The group of each query, as text."""
     layout: str
     notes: tuple[str, ...]
+    own_ids: tuple[str, ...] | None = None
+    """As in `ImageSet`."""
 
 
 def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet | FeatureSet:
@@ -58,7 +63,14 @@ def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet | F
     if path.is_dir():
         found = beir.read(path)
         given = Given(
-            found.texts, found.pairs, found.ids, found.trains, None, beir.LAYOUT, found.notes
+            items=found.texts,
+            pairs=found.pairs,
+            ids=found.ids,
+            trains=found.trains,
+            groups=None,
+            layout=beir.LAYOUT,
+            notes=found.notes,
+            own_ids=found.own_ids,
         )
     elif path.exists():
         given = _from_table(path)
@@ -111,7 +123,6 @@ def pair_set(
 ) -> ImageSet | FeatureSet:
     """The data set of judged rows: with its split, its labels (connected components) and its notes."""
     count = len(given.items) - len(given.pairs.corpus)
-    check_negatives(given.pairs, given.ids.__getitem__)
     labels = components(given.pairs, given.groups)
     train, test, protocol, split_notes = split_queries(
         given.pairs,
@@ -143,6 +154,7 @@ def pair_set(
             groups=None,
             kind=TEXTS,
             pairs=given.pairs,
+            own_ids=given.own_ids,
         )
     return FeatureSet(
         dataset=name,
@@ -186,6 +198,7 @@ def _from_table(path: Path) -> Given:
     document_items, documents = _numbered(np.stack(numbers[1:], axis=1))
     rows = np.arange(len(query_of))
     query, (positive, *wrong) = query_of[:, 0], documents.T
+    _check_negatives(query, positive, wrong, names[2:], where)
     present = [(query[given >= 0], given[given >= 0]) for given in wrong]
     judged = Judged(
         query_text=query_items,
@@ -197,11 +210,15 @@ def _from_table(path: Path) -> Given:
         negative_document=np.concatenate([np.empty(0, np.int64), *(two for _, two in present)]),
     )
     pairs = pair_rows(judged)
-    notes = []
-    if repeated := len(rows) - len(pairs.query):
-        notes.append(f"{repeated:,} rows repeat a query with the same positive: each counts once")
+    notes = _spaced_notes(columns, names, items, numbers, where)
+    once = np.unique(np.stack((query, positive)), axis=1, return_index=True)[1]
+    if len(again := np.setdiff1d(rows, once)):
+        notes.append(
+            f"{counted(len(again), 'row')} {'repeats' if len(again) == 1 else 'repeat'} a query with the same positive, the first is "
+            f"{where(int(again[0]))}: each counts once"
+        )
     if others:
-        notes.append(f"columns that are not read: {', '.join(others)}")
+        notes.append(f"columns of {path} that are not read: {', '.join(map(_column, others))}")
     texts = np.concatenate((query_items, document_items))
     return Given(
         items=[items[number] for number in texts] if isinstance(items, list) else items[texts],
@@ -217,8 +234,9 @@ def _from_table(path: Path) -> Given:
 def _texts(
     columns: Columns, names: Sequence[str], where: Where
 ) -> tuple[list[str], list[np.ndarray]]:
-    """The different texts, and the number of the text of each row in each column; -1: no negative there."""
+    """The different texts, each as it is written first, and the number of the text of each row in each column; -1: no negative there."""
     number: dict[str, int] = {}
+    different: list[str] = []
     found = []
     for name in names:
         entries = columns[name]
@@ -226,9 +244,68 @@ def _texts(
         rows = [row for row, entry in enumerate(entries) if not (optional and _is_absent(entry))]
         texts = checked_texts([entries[row] for row in rows], name, _places(rows, where))
         numbers = np.full(len(entries), -1, dtype=np.int64)
-        numbers[rows] = [number.setdefault(text, len(number)) for text in texts]
+        for row, text in zip(rows, texts, strict=True):
+            numbers[row] = number.setdefault(same_words(text), len(number))
+            if numbers[row] == len(different):
+                different.append(text)
         found.append(numbers)
-    return list(number), found
+    return different, found
+
+
+def _spaced_notes(
+    columns: Columns,
+    names: Sequence[str],
+    items: list[str] | np.ndarray,
+    numbers: Sequence[np.ndarray],
+    where: Where,
+) -> list[str]:
+    """One line if texts differ from an earlier one only in white space."""
+    if not isinstance(items, list):
+        return []
+    odd = [
+        (row, name)
+        for name, of in zip(names, numbers, strict=True)
+        for row in np.flatnonzero(of >= 0).tolist()
+        if columns[name][row] != items[of[row]]
+    ]
+    if not odd:
+        return []
+    row, name = odd[0]
+    are = "entry differs" if len(odd) == 1 else "entries differ"
+    return [
+        f"{len(odd):,} {are} from another text only in white space and {'counts' if len(odd) == 1 else 'count'} as that text: the first is "
+        f"{name} of {where(row)}"
+    ]
+
+
+def _column(name: str) -> str:
+    """`negativ (did you mean 'negative'?)`: a column that is not read, with the one that was perhaps meant."""
+    close = get_close_matches(name.lower(), _KNOWN, n=1, cutoff=0.8)
+    return f"{name} (did you mean {close[0]!r}?)" if close else name
+
+
+def _check_negatives(
+    query: np.ndarray,
+    positive: np.ndarray,
+    wrong: Sequence[np.ndarray],
+    names: Sequence[str],
+    where: Where,
+) -> None:
+    """DataError, with both places, if a text is right for a query and its negative at once."""
+    count = int(max(map(np.max, (positive, *wrong)))) + 1
+    right, first = np.unique(query * count + positive, return_index=True)
+    found: list[tuple[int, str, int]] = []
+    for name, given in zip(names, wrong, strict=True):
+        keys = np.where(given >= 0, query * count + given, -1)
+        for row in np.flatnonzero(np.isin(keys, right)).tolist():
+            found.append((row, name, int(first[np.searchsorted(right, keys[row])])))
+    if found:
+        row, name, other = min(found)
+        more = f" ({len(found):,} such negatives)" if len(found) > 1 else ""
+        raise DataError(
+            f"a text must not be right for a query and its negative at once, but {where(other)}, has it as positive and {where(row)}, as "
+            f"{name} of the same query{more}: remove one of them"
+        )
 
 
 def _places(rows: list[int], where: Where) -> Where:

@@ -57,7 +57,7 @@ def checked_rows(
         got = f"only {next(iter(names.values()))!r}" if names else "no rows"
         raise DataError(f"{source} must contain at least two classes, got {got}")
     return Rows(
-        ids=tuple(map(str, range(len(labels)))) if ids is None else _ids(ids, where),
+        ids=tuple(map(str, range(len(labels)))) if ids is None else checked_ids(ids, where),
         labels=numbers,
         class_names=names,
         notes=tuple(_look_alike(names.values())),
@@ -149,7 +149,8 @@ def _look_alike(words: Iterable[str]) -> Iterator[str]:
             )
 
 
-def _ids(ids: Sequence[object], where: Callable[[int], str]) -> tuple[str, ...]:
+def checked_ids(ids: Sequence[object], where: Callable[[int], str]) -> tuple[str, ...]:
+    """The ids as text. Raises DataError for a missing or repeated one."""
     first: dict[str, int] = {}
     for row, entry in enumerate(ids):
         if _is_missing(entry) or not isinstance(entry, str | int):

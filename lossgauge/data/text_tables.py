@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lossgauge.data.locations import reason_of, regular
+from lossgauge.data.locations import not_utf_8, reason_of, regular
 from lossgauge.data.manifest import Columns, Where, read_csv, read_parquet
 from lossgauge.data.row_checks import check_names_once
 from lossgauge.errors import DataError
@@ -51,8 +51,12 @@ def read_json_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
                     yield number, row
     except DataError:
         raise
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} cannot be read as JSON in UTF-8: {reason_of(error)}") from None
+    except UnicodeDecodeError:
+        raise DataError(not_utf_8(path)) from None
+    except json.JSONDecodeError as error:  # its own text counts lines inside the line
+        raise DataError(
+            f"{path}, line {number}, cannot be read as JSON: {error.msg} at character {error.colno}"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path}, line {number or 1}, cannot be read as JSON: {reason_of(error)}"
@@ -90,6 +94,11 @@ def checked_texts(entries: Sequence[object], name: str, where: Where) -> list[st
         check_text(entry, name, lambda row=row: where(row))  # type: ignore[misc]
         texts.append(entry)
     return texts
+
+
+def same_words(text: str) -> str:
+    """The text with single spaces between its words: two texts that differ only in white space are the same text."""
+    return " ".join(text.split())
 
 
 def check_text(text: str, name: str, where: Callable[[], str]) -> None:

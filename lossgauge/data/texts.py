@@ -1,4 +1,4 @@
-"""A user's own texts with labels: `texts:PATH`, a .csv, .parquet or .jsonl file `text,label[,split][,id][,group]`."""
+"""A user's own texts: `texts:PATH`, a .csv, .parquet or .jsonl file `text,label[,split][,id][,group]`, or without labels `text[,id]`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from lossgauge.data.row_checks import checked_rows
+import numpy as np
+
+from lossgauge.data.manifest import Where
+from lossgauge.data.row_checks import checked_ids, checked_rows
 from lossgauge.data.splits import choose_split
-from lossgauge.data.text_tables import checked_texts, read_table
+from lossgauge.data.text_tables import checked_texts, read_table, same_words
 from lossgauge.errors import DataError, nearest
+from lossgauge.stats.number_format import counted
 from lossgauge.types import TEXTS, ImageSet, Text
 
 COLUMNS = ("text", "label", "split", "id", "group")
+UNLABELLED = ("text", "id", "_id")
+NO_LABELS = "no split"
+"""`protocol` of texts without labels."""
 
 
 def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet:
@@ -28,7 +35,8 @@ def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet:
             raise DataError(f"{path} has an unknown column {name!r}{nearest(name, COLUMNS)}")
     for name in ("text", "label"):
         if name not in columns:
-            raise DataError(f"{path} must have the columns text and label; {name} is missing")
+            only = "; only `lossgauge embed` takes texts without labels" if name == "label" else ""
+            raise DataError(f"{path} must have the columns text and label; {name} is missing{only}")
     texts = checked_texts(columns["text"], "text", where)
     rows = checked_rows(
         columns["label"],
@@ -42,8 +50,7 @@ def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet:
         rows.labels, rows.trains, split=split, seed=seed, source=str(path), groups=rows.groups
     )
     notes = rows.notes
-    if repeated := len(texts) - len(set(texts)):
-        notes += (f"{repeated:,} of {len(texts):,} texts repeat another text",)
+    notes += repeated_note(texts, where)
     return ImageSet(
         name=f"texts:{path.name}",
         ids=rows.ids,
@@ -58,6 +65,62 @@ def load(path: Path, *, split: str | None = None, seed: int = 0) -> ImageSet:
         notes=notes,
         groups=rows.groups,
         kind=TEXTS,
+    )
+
+
+def has_labels(path: Path) -> bool:
+    """Whether a table has a column `label`. Raises DataError for a file that cannot be read."""
+    return "label" in read_table(path, lambda name: name == "label")[0]
+
+
+def load_unlabelled(path: Path) -> ImageSet:
+    """The texts of a table without labels: embeddings can be computed for them; a study needs labels.
+
+    The id of a text is that of the column `id` or `_id`, or its row number. All texts have the label 0, and all are on both sides of the split.
+    Columns that are not read are noted. Raises DataError with the file or the row, and the fix.
+    """
+    columns, where = read_table(path, UNLABELLED.__contains__)
+    others = [name for name in columns if name not in UNLABELLED]
+    if "text" not in columns:
+        raise DataError(
+            f"{path} must have the column text, got {', '.join(columns)}{nearest('text', others)}: rename the column"
+        )
+    if "id" in columns and "_id" in columns:
+        raise DataError(f"{path} must have one column of ids, got id and _id: remove one")
+    texts = checked_texts(columns["text"], "text", where)
+    given = columns.get("id", columns.get("_id"))
+    ids = tuple(map(str, range(len(texts)))) if given is None else checked_ids(given, where)
+    notes = repeated_note(texts, where)
+    if others:
+        notes += (f"columns of {path} that are not read: {', '.join(others)}",)
+    every = np.arange(len(texts))
+    return ImageSet(
+        name=f"texts:{path.name}",
+        ids=ids,
+        labels=np.zeros(len(texts), np.int64),
+        class_names={},
+        train=every,
+        test=every,
+        protocol=NO_LABELS,
+        source=f"{path} (texts without labels)",
+        digest=digest_of(texts),
+        read=partial(read, texts, ""),
+        notes=notes,
+        kind=TEXTS,
+    )
+
+
+def repeated_note(texts: Sequence[str], where: Where) -> tuple[str, ...]:
+    """One line if a text is that of an earlier row, also with other white space."""
+    first: dict[str, int] = {}
+    repeated = [
+        row for row, text in enumerate(texts) if first.setdefault(same_words(text), row) < row
+    ]
+    if not repeated:
+        return ()
+    verb = "repeats" if len(repeated) == 1 else "repeat"
+    return (
+        f"{len(repeated):,} of {counted(len(texts), 'text')} {verb} an earlier one: the first is {where(repeated[0])}",
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 from lossgauge.errors import InputError, StudyError, nearest
 from lossgauge.losses.registry import our_name
+from lossgauge.report.text.short_answer import verdict
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import known
@@ -25,6 +26,8 @@ class Choice(NamedTuple):
     row: Record
     """The row of the run in the view."""
     reason: str
+    caution: str
+    """What the page, or the advice, of the study says where it does not say to train with this loss; else empty."""
 
 
 class _Rule(NamedTuple):
@@ -40,9 +43,9 @@ def choose(
 ) -> Choice:
     """The run of this dataset, loss and seed; what is not given is chosen.
 
-    In the study of `lossgauge advise`, the loss of its answer, and of this loss the run that stands for the answer. Else the loss
-    with the highest mean over seeds of the study's selection metric: on the validation slice where the study has one, else on
-    the test side, as the answer of the report. The seed with the highest value on the slice, else the first:
+    In the study of `lossgauge advise`, the loss of its answer, and of this loss the run that stands for the answer. Else, of the losses that
+    the page of the study advises (of all, if it advises none), the one with the highest mean over seeds of the study's selection metric: on the
+    validation slice where the study has one, else on the test side. The seed with the highest value on the slice, else the first:
     the best test score of several seeds would promise too much. Raises InputError for a name that the study does not
     have, StudyError if no run has finished.
     """
@@ -58,12 +61,15 @@ def choose(
         )
     rule = _rule(view, [row for _, rows in runs.values() for row in rows.values()])
     advised, advised_seed = _advised(view, runs)
+    page = verdict(view, dataset)
+    bases = {one.base for one in page.losses}
+    by_page = {title for title, (one, _) in runs.items() if one.base in bases}
     reasons = []
     if loss is None and advised is not None:
         loss = advised
         reasons.append(f"{loss} is the loss of the advice")
     elif loss is None:
-        loss, reason = _best_loss(view, dataset, runs, rule)
+        loss, reason = _best_loss(view, dataset, runs, rule, by_page)
         reasons.append(reason)
     else:
         loss = _named(loss, runs)
@@ -82,7 +88,17 @@ def choose(
         )
     else:
         reasons.append(f"seed {seed} as asked")
-    return Choice(dataset, loss, seed, rows[seed], "; ".join(reasons))
+    caution = _advice_against(view)
+    if view.results.answer is None and loss not in by_page:
+        caution = f"the page of the study says: {page.sentence}"
+    return Choice(dataset, loss, seed, rows[seed], "; ".join(reasons), caution)
+
+
+def _advice_against(view: StudyView) -> str:
+    """What the answer of `lossgauge advise` says about training, unless it is yes; empty without an answer."""
+    of_answer = (view.results.answer or {}).get("sentences", ())
+    said = next((str(one["text"]) for one in of_answer if one["topic"] == "Train?"), "Yes")
+    return "" if said.startswith("Yes") else f"train? The advice says: {said}"
 
 
 def _advised(
@@ -147,6 +163,7 @@ def _best_loss(
     dataset: str,
     runs: Mapping[str, tuple[Loss, Mapping[int, Record]]],
     rule: _Rule,
+    by_page: Collection[str],
 ) -> tuple[str, str]:
     settled = view.settled_seeds(dataset)
     means: dict[str, float] = {}
@@ -160,11 +177,23 @@ def _best_loss(
             f"no loss has finished all its seeds on {dataset}; run the same `lossgauge study` command again, or name "
             "a loss with --loss"
         )
-    best = max(means, key=lambda title: means[title])
     if len(means) == 1:
+        (best,) = means
         return best, f"{best} is the only loss with all its seeds"
+    among = counted(len(means), "loss")
+    if of_page := [title for title in means if title in by_page]:
+        means = {title: means[title] for title in of_page}
+        among = f"the {counted(len(means), 'loss')} that the page advises"
+    best = max(means, key=lambda title: means[title])
     seeds = counted(len(runs[best][1]), "seed")
-    words = f"{best} has the highest {rule.title} of {counted(len(means), 'loss')} ({shown(means[best], 'percent')}, {seeds})"
+    if len(of_page) == 1:
+        return (
+            best,
+            f"{best} is the loss that the page advises ({rule.title} {shown(means[best], 'percent')}, {seeds})",
+        )
+    words = (
+        f"{best} has the highest {rule.title} of {among} ({shown(means[best], 'percent')}, {seeds})"
+    )
     metric = view.typed_plan.selection_metric
     equal = [
         one.base

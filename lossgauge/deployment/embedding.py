@@ -1,19 +1,24 @@
-"""Apply an exported head to data, or normalise its frozen features, block by block, and write the embeddings as one .npz file."""
+"""Apply an exported head to data, or normalise its frozen features, block by block, and write the embeddings as .npz: one file, or one for each side."""
 
 from __future__ import annotations
 
+import csv
+import io
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lossgauge.data.embedding_shards import DOCUMENT
 from lossgauge.deployment.head import WEIGHTS, ExportedHead
-from lossgauge.deployment.rows import DOCUMENT, rows_for
+from lossgauge.deployment.rows import FeatureRows, both_sides, rows_for
 from lossgauge.errors import DataError, DiskError, InputError
 from lossgauge.files import atomic_file, remove_leftovers
 from lossgauge.ranking.scores import norms_and_directions
@@ -21,7 +26,7 @@ from lossgauge.study.progress import Progress
 from lossgauge.user_folders import can_be_written
 
 MARK = "head"
-"""The array with the SHA-256 of the head's weights, or `FROZEN`: only files with it are replaced."""
+"""The array with the SHA-256 of the head's weights, or `FROZEN`: only files with it are replaced, and each kind only by its own."""
 
 FROZEN = "frozen features"
 
@@ -32,12 +37,25 @@ TOO_GOOD = (
 
 
 class EmbeddedData(NamedTuple):
-    """The file that was written."""
+    """A file that was written."""
 
     path: Path
     row_count: int
     embedding_size: int
     has_labels: bool
+    notes: tuple[str, ...]
+    replaced: bool
+    """Whether it replaced an earlier one."""
+
+
+class EmbeddedPairs(NamedTuple):
+    """The files of queries and documents that were written."""
+
+    queries: EmbeddedData
+    documents: EmbeddedData
+    judgements: Path
+    judged_count: int
+    judged_queries: int
     notes: tuple[str, ...]
 
 
@@ -56,16 +74,15 @@ def embed_data(
 ) -> EmbeddedData:
     """Write the embeddings of `data` to `out`: arrays `embeddings`, `labels`, `ids` and `sides` where they are known, and `head`.
 
-    `data` is a dataset's name, folder:PATH, texts:PATH, pairs:PATH or embeddings:PATH; a folder without classes has no labels. `sides` says which rows are
-    queries and which are documents: pairs:PATH has both, and of other data `side` says which of them all rows are. Features of images and texts
+    `data` is a dataset's name, folder:PATH, texts:PATH, embeddings:PATH, or pairs:PATH with a `side`; a folder or table without classes has no labels. `side`
+    says that all rows are queries, or documents; of queries and documents it says which of them are written (`embed_pairs` writes both). Features of images and texts
     come from the cache, or are extracted into it. `backbone` names the head's backbone where it has another place, or says that the rows of a
     table are features of it. `frozen` writes the features themselves, of length 1: minus the mean that the head subtracts, as a study measures
     its frozen features; without a head, no mean is subtracted, and features are those of `backbone`, or of efficientnet-lite0 for images and minilm-l6 for texts. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
     InputError before any work for a wrong place or another backbone, DataError for data that cannot be read.
     """
-    check_place(out)
-    if head is None and not frozen:
-        raise InputError("embeddings need a head; for the features without one, use frozen")
+    mark = _mark(head, frozen)
+    replaced = check_place(out, mark)
     rows = rows_for(
         head,
         data,
@@ -76,37 +93,121 @@ def embed_data(
         download=download,
         progress=progress or Progress(),
     )
-    others = {"labels": rows.labels, "ids": rows.ids, "sides": rows.sides}
-    columns = {name: array for name, array in others.items() if array is not None}
-    if head is None or frozen:
-        columns[MARK] = np.array(FROZEN)
-        width = rows.width
-        center = torch.zeros(width) if head is None else head.center
-        blocks = _frozen(center, rows.blocks)
-    else:
-        columns[MARK] = np.array(head.manifest.files[WEIGHTS].sha256)
-        width = head.embedding_size
-        blocks = _embedded(head, rows.blocks, data, rows.sides)
-    shape = rows.row_count, width
+    (shape,) = _write(head, data, {out: rows}, mark)
     notes = rows.notes
     if rows.training_rows and not frozen:
         notes = (*notes, f"{rows.training_rows}: {TOO_GOOD}")
+    return EmbeddedData(out, *shape, rows.labels is not None, notes, replaced)
+
+
+def embed_pairs(
+    head: ExportedHead | None,
+    data: str,
+    out: Path,
+    *,
+    backbone: str | None = None,
+    frozen: bool = False,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> EmbeddedPairs:
+    """Write queries and documents of `data` (pairs:PATH, or a dataset's name) to a file each, with the judgements of the test queries beside them.
+
+    For `out` x.npz these are x-queries.npz, x-documents.npz and x-qrels.tsv, as `lossgauge diagnose` and BEIR read them. Ids are those of
+    a BEIR folder, or the place in a table where a text is first; vectors have none, and qrels name their row numbers. The test side is that of a study, so no training query of a head is
+    in x-qrels.tsv. All files are complete, or as they were before. The rest is as in `embed_data`.
+    """
+    mark = _mark(head, frozen)
+    _check_npz(out)
+    places = [out.with_name(f"{out.stem}-{name}.npz") for name in ("queries", "documents")]
+    qrels = out.with_name(f"{out.stem}-qrels.tsv")
+    replaced = [check_place(place, mark) for place in places]
+    both = both_sides(
+        head, data, backbone=backbone, download=download, progress=progress or Progress()
+    )
+    table = _qrels(both.judged)
+    _check_qrels(qrels, table)
+    queries, documents = both.queries, both.documents
+    shapes = _write(
+        head, data, dict(zip(places, (queries, documents), strict=True)), mark, {qrels: table}
+    )
+    notes = queries.notes
+    if queries.training_rows and not frozen:
+        notes = (*notes, f"{queries.training_rows}; {qrels.name} has test queries only")
+    written = [
+        EmbeddedData(place, *shape, False, (), again)
+        for place, shape, again in zip(places, shapes, replaced, strict=True)
+    ]
+    asked = len({query for query, _, _ in both.judged})
+    return EmbeddedPairs(written[0], written[1], qrels, len(both.judged), asked, notes)
+
+
+def _mark(head: ExportedHead | None, frozen: bool) -> str:
+    if frozen:
+        return FROZEN
+    if head is None:
+        raise InputError("embeddings need a head; for the features without one, use frozen")
+    return head.manifest.files[WEIGHTS].sha256
+
+
+def _write(
+    head: ExportedHead | None,
+    data: str,
+    tables: Mapping[Path, FeatureRows],
+    mark: str,
+    texts: Mapping[Path, str] = MappingProxyType({}),
+) -> list[tuple[int, int]]:
+    """The shape of each table. All files appear when all are complete."""
+    shapes = []
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(out)
-        with atomic_file(out) as temporary:
-            write_npz(temporary, blocks, shape, columns)
+        with ExitStack() as files:
+            for out, rows in tables.items():
+                if head is None or mark == FROZEN:
+                    width = rows.width
+                    center = torch.zeros(width) if head is None else head.center
+                    blocks = _frozen(center, rows.blocks)
+                else:
+                    width, blocks = head.embedding_size, _embedded(head, rows, data)
+                shapes.append((rows.row_count, width))
+                write_npz(_temporary(files, out), blocks, shapes[-1], _columns(rows, mark))
+            for out, text in texts.items():
+                _temporary(files, out).write_text(text, encoding="utf-8", newline="")
     except OSError as error:
+        places = " and ".join(map(str, tables))
         raise DiskError(
-            f"the embeddings cannot be written to {out} ({error.strerror or error}); give another file with --out"
+            f"the embeddings cannot be written to {places} ({error.strerror or error}); give another file with --out"
         ) from None
-    return EmbeddedData(out, *shape, rows.labels is not None, notes)
+    return shapes
 
 
-def check_place(out: Path) -> None:
-    """InputError unless `out` is a new .npz file, or one that an earlier call wrote; DiskError if it cannot be written."""
-    if out.suffix != ".npz":
-        raise InputError(f"embeddings are written as .npz, got {out}; name a file like out.npz")
+def _temporary(files: ExitStack, out: Path) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
+    return files.enter_context(atomic_file(out))
+
+
+def _columns(rows: FeatureRows, mark: str) -> dict[str, np.ndarray]:
+    sides = None if rows.side is None else np.full(rows.row_count, rows.side)
+    others = {"labels": rows.labels, "ids": rows.ids, "sides": sides}
+    known = {name: array for name, array in others.items() if array is not None}
+    return {**known, MARK: np.array(mark)}
+
+
+def _qrels(judged: Sequence[tuple[str, str, float]]) -> str:
+    """As BEIR has them."""
+    text = io.StringIO()
+    lines = csv.writer(text, delimiter="\t", lineterminator="\n")
+    lines.writerow(("query-id", "corpus-id", "score"))
+    lines.writerows((query, document, f"{grade:g}") for query, document, grade in judged)
+    return text.getvalue()
+
+
+def check_place(out: Path, mark: str) -> bool:
+    """Whether `out` is a file that an earlier call wrote, and that is replaced.
+
+    Raises InputError for a name without .npz, and unless `out` is new or has embeddings of the same kind, those of a head or those of none; DiskError if it
+    cannot be written.
+    """
+    _check_npz(out)
     if not can_be_written(out.parent):
         raise DiskError(
             f"{out.parent} is not a folder that can be written; give another file with --out"
@@ -114,17 +215,44 @@ def check_place(out: Path) -> None:
     try:
         mode = out.lstat().st_mode
     except FileNotFoundError:
-        return
-    elsewhere = "delete it, or give another file with --out"
+        return False
     if not stat.S_ISREG(mode):
-        raise InputError(f"{out} is not a regular file; {elsewhere}")
+        raise InputError(f"{out} is not a regular file; {ELSEWHERE}")
     try:
-        with zipfile.ZipFile(out) as archive:
-            known = f"{MARK}.npy" in archive.namelist()
-    except zipfile.BadZipFile:
-        known = False
-    if not known:
-        raise InputError(f"{out} exists and was not written by `lossgauge embed`; {elsewhere}")
+        with np.load(out, allow_pickle=False) as arrays:
+            earlier = str(arrays[MARK])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        raise InputError(
+            f"{out} exists and was not written by `lossgauge embed`; {ELSEWHERE}"
+        ) from None
+    if (earlier == FROZEN) != (mark == FROZEN):
+        has, new = _kind(earlier), _kind(mark)
+        raise InputError(f"{out} has {has}, which {new} must not replace; {ELSEWHERE}")
+    return True
+
+
+ELSEWHERE = "delete it, or give another file with --out"
+
+
+def _kind(mark: str) -> str:
+    return "features without a head" if mark == FROZEN else "embeddings of a head"
+
+
+def _check_npz(out: Path) -> None:
+    if out.suffix != ".npz":
+        raise InputError(f"embeddings are written as .npz, got {out}; name a file like out.npz")
+
+
+def _check_qrels(out: Path, table: str) -> None:
+    """InputError for a file with other judgements: it may be the user's own."""
+    try:
+        same = out.read_text(encoding="utf-8") == table
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError):
+        same = False
+    if not same:
+        raise InputError(f"{out} exists and has other judgements than this data; {ELSEWHERE}")
 
 
 def write_npz(
@@ -150,15 +278,11 @@ def write_npz(
 
 
 @torch.inference_mode()
-def _embedded(
-    head: ExportedHead, blocks: Iterator[Tensor], data: str, sides: np.ndarray | None
-) -> Iterator[np.ndarray]:
+def _embedded(head: ExportedHead, rows: FeatureRows, data: str) -> Iterator[np.ndarray]:
+    embed = head.embed_documents if rows.side == DOCUMENT else head
     done = 0
-    for block in blocks:
-        embeddings = head(block)
-        if sides is not None:
-            of_documents = torch.from_numpy(sides[done : done + len(block)] == DOCUMENT)
-            embeddings[of_documents] = head.embed_documents(block[of_documents])
+    for block in rows.blocks:
+        embeddings = embed(block)
         bad = (~embeddings.isfinite().all(dim=1)).nonzero().flatten()
         if len(bad):
             raise DataError(

@@ -27,6 +27,7 @@ from lossgauge.deployment.manifest import (
     ThresholdsRecord,
     TrainedRecord,
 )
+from lossgauge.deployment.model_card import Compared, compared, model_card
 from lossgauge.deployment.pair_export import PairsOfHead, pairs_of_head
 from lossgauge.deployment.sentence_transformers_modules import (
     check_new,
@@ -171,10 +172,12 @@ def export_head(
 
         others[NAME] = as_onnx(ExportedHead(manifest, every))
     head = write_head(out, manifest, every, others)
+    cautions = [portable(choice.caution)] * bool(choice.caution) + notes_on(measured)
     if model is not None:
         assert isinstance(backbone, SentenceModel)  # check_text_backbone
-        write_sentence_transformer(head, backbone, model)
-    return HeadExport(out, head, costed, (*notes, *notes_on(measured)), model)
+        card = model_card(head.manifest, embeddings.beside_raw(of_study), cautions)
+        write_sentence_transformer(head, backbone, model, card)
+    return HeadExport(out, head, costed, (*cautions, *notes), model)
 
 
 def narrowed(
@@ -231,6 +234,16 @@ class _Embeddings(NamedTuple):
 
     def costs(self) -> Costs:
         return costs(self.train, self.test, self.labels)
+
+    def beside_raw(self, features: FeatureSet) -> list[Compared]:
+        """R@1 and MAP@R beside those of the features of the test side."""
+        spaces = (self.test, features.features[features.test])
+        now, raw = (ranked(space, self.labels, per_query=True).per_query for space in spaces)
+        assert now is not None
+        assert raw is not None
+        ranks = (of.first_right_rank == 1 for of in (now, raw))
+        first, before = (hit.astype(float) for hit in ranks)
+        return [compared("R@1", first, before), compared("MAP@R", now.ap_at_r, raw.ap_at_r)]
 
 
 def _embedded(
@@ -387,11 +400,10 @@ def threshold_record(of: Thresholds | PairThresholds | None) -> ThresholdsRecord
 
 def notes_on(measured: MeasuredRecord) -> list[str]:
     """A note if the features alone retrieve as well."""
-    name, with_head, without = "MAP@R", measured.map_at_r, measured.frozen_map_at_r
     if measured.documents is not None:
-        name, with_head, without = "nDCG@10", measured.ndcg_at_10, measured.frozen_ndcg_at_10
-    if with_head is None or without is None or with_head > without:
-        return []
-    return [
-        f"the frozen features without any head have no lower {name} than this head: normalise them and use them as they are"
-    ]
+        with_head, without = measured.ndcg_at_10, measured.frozen_ndcg_at_10
+        words = "the raw model has no lower nDCG@10 than this adapter: use it as it is, without the adapter"
+    else:
+        with_head, without = measured.map_at_r, measured.frozen_map_at_r
+        words = "the frozen features without any head have no lower MAP@R than this head: normalise them and use them as they are"
+    return [] if with_head is None or without is None or with_head > without else [words]

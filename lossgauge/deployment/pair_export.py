@@ -11,11 +11,13 @@ from torch import Tensor
 from lossgauge.deployment.costs import Costs, pair_costs
 from lossgauge.deployment.head import module_of
 from lossgauge.deployment.manifest import HeadRecord
+from lossgauge.deployment.model_card import Compared, compared
 from lossgauge.diagnosis.source import from_arrays
 from lossgauge.diagnosis.two_tables.judged import right_pairs, thresholds_of
 from lossgauge.diagnosis.two_tables.judgements import Judgements
 from lossgauge.diagnostics.pair_thresholds import PairThresholds
 from lossgauge.heads import Normalized
+from lossgauge.ranking.judged import FOUND_AT
 from lossgauge.study.run.measure import RECALL_AT
 from lossgauge.study.run.measure_pairs import (
     PairSpace,
@@ -38,11 +40,27 @@ class PairsOfHead(NamedTuple):
     test: PairSpace
     """The test queries and the whole corpus."""
     pairs: PairRows
+    both_narrow: bool
+    """Whether fewer numbers are possible: not if documents are the features themselves."""
 
     def retrieval(self) -> dict[str, float]:
         """The columns `KEPT`, in [0, 1]."""
         found = judged_columns(judged(self.test, self.pairs, RECALL_AT))
         return {name: float(found[name]) for name in KEPT}
+
+    def beside_raw(self, features: FeatureSet) -> list[Compared]:
+        """nDCG@10, MRR@10 and Recall@k of the test queries, beside those of the features themselves."""
+        raw = pair_space(
+            Normalized(), Normalized(), features, self.test.rows, self.test.document_rows
+        )
+        after, before = (
+            judged(space, self.pairs, FOUND_AT).per_query for space in (self.test, raw)
+        )
+        of_both = {
+            "nDCG@10": (after.ndcg_at_10, before.ndcg_at_10),
+            "MRR@10": (after.reciprocal_rank_at_10, before.reciprocal_rank_at_10),
+        } | {f"Recall@{k}": (after.found_at[k], before.found_at[k]) for k in FOUND_AT}
+        return [compared(title, *values) for title, values in of_both.items()]
 
     def thresholds(self) -> PairThresholds | None:
         """From pairs of test queries with their right documents and with others; None if there is no such pair."""
@@ -60,7 +78,9 @@ class PairsOfHead(NamedTuple):
 
     def costs(self) -> Costs:
         """By nDCG@10."""
-        return pair_costs(self.train, self.test, self.pairs)
+        return pair_costs(
+            self.train, self.test, self.pairs, widths=None if self.both_narrow else ()
+        )
 
 
 def pairs_of_head(
@@ -76,4 +96,4 @@ def pairs_of_head(
         head, documents, features, features.train, right_documents(pairs, features.train)
     )
     test = pair_space(head, documents, features, features.test, pairs.corpus)
-    return PairsOfHead(train.both, test, pairs)
+    return PairsOfHead(train.both, test, pairs, form.sides == "both")

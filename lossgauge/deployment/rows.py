@@ -1,4 +1,7 @@
-"""The rows that a head is applied to, or that are kept as they are: features of images or texts, or a table of rows that are features already; in blocks."""
+"""The rows that a head is applied to, or that are kept as they are: features of images or texts, or a table of rows that are features already; in blocks.
+
+A table has one side: all rows are queries, or documents, or neither.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,8 +28,11 @@ from lossgauge.data import (
     load_dataset,
     loose_images,
     needs_backbone,
+    texts,
     toy,
 )
+from lossgauge.data import TEXTS as TEXTS_PATH
+from lossgauge.data.embedding_shards import DOCUMENT, PLURALS, QUERY, SIDES
 from lossgauge.data.feature_blocks import feature_blocks
 from lossgauge.data.features import fingerprint_of
 from lossgauge.data.manifest import SUFFIXES
@@ -39,13 +45,10 @@ from lossgauge.errors import DataError, InputError
 from lossgauge.plan.study import names_pairs
 from lossgauge.study.progress import Progress
 from lossgauge.terminal import safe
-from lossgauge.types import IMAGES, TEXTS, FeatureSet, ImageSet, Text
+from lossgauge.types import IMAGES, TEXTS, FeatureSet, ImageSet, PairRows, Text
 
 FROZEN_BACKBONE = {IMAGES: "efficientnet-lite0", TEXTS: MINILM}
 """Without a head, if no other is named."""
-
-QUERY, DOCUMENT = SIDES = ("query", "document")
-"""What a row is, where some are searched for among others."""
 
 BLOCK_ROWS = 4096
 """Rows that the head is applied to at a time."""
@@ -59,14 +62,24 @@ class FeatureRows(NamedTuple):
     labels: np.ndarray | None
     """Numbers, or the names of the classes; None if they are not known."""
     ids: np.ndarray | None
-    """As text; None if the rows have none."""
+    """As text, as in the user's files; None if the rows have none."""
     blocks: Iterator[Float[Tensor, "block width"]]
     """All rows in order, finite, float32. Can be used once."""
     notes: tuple[str, ...]
     training_rows: str
     """In words, how many of them the head was trained on; empty if none is known."""
-    sides: np.ndarray | None = None
-    """`query` or `document` for each row; None if that is not known."""
+    side: str | None = None
+    """What all rows are, `query` or `document`; None if that is not known."""
+
+
+class BothSides(NamedTuple):
+    """Queries and documents of one data set."""
+
+    queries: FeatureRows
+    documents: FeatureRows
+    """Its blocks can be read when those of the queries have been."""
+    judged: tuple[tuple[str, str, float], ...]
+    """Query, document and grade of each judgement of a test query: by ids, or by row numbers of each side, from 0, where there are no ids."""
 
 
 def rows_for(
@@ -83,56 +96,124 @@ def rows_for(
     """The features of `data` (a dataset's name, folder:PATH, texts:PATH, pairs:PATH, embeddings:PATH) for this head, or for none. Extracts
     those of images and texts.
 
-    `side` says that all rows are queries, or documents; pairs:PATH says it itself. Everything that does not need the features is checked first. Raises
-    InputError if they are not those of the head's backbone, or if the side must be known and is not; DataError for data that cannot be read.
+    `side` says that all rows are queries, or documents; of queries and documents, it says which of them are wanted. Everything that does not
+    need the features is checked first. Raises InputError if they are not those of the head's backbone, or if the side must be known and is not;
+    DataError for data that cannot be read.
     """
     check_dataset_name(data)
+    if side is not None and side not in SIDES:
+        raise InputError(f"side must be {' or '.join(SIDES)}, got {side!r}")
+    if names_pairs(data):
+        if side is None:
+            raise InputError(
+                f"{data} has queries and documents, and a table has one side: say side query or document, or write both with embed_pairs"
+            )
+        both = both_sides(head, data, backbone=backbone, download=download, progress=progress)
+        return both.queries if side == QUERY else both.documents
+    if data.startswith(EMBEDDINGS):
+        return _table(head, data, backbone, embeddings_name, labels_name, side)
     _check_side(head, data, side)
-    found = _rows_for(head, data, backbone, embeddings_name, labels_name, side, download, progress)
-    if side is None:
-        return found
-    return found._replace(sides=np.full(found.row_count, side))
+    if data.startswith(TOY):
+        found = _in_memory(head, data, toy.load(data.removeprefix(TOY)), None)
+    else:
+        images, notes = _images(data, download)
+        if side is not None and images.kind == TEXTS:
+            images = _of_side(images, side)
+        found = _extracted(head, data, images, notes, backbone, download, progress)
+    return found._replace(side=side)
+
+
+def both_sides(
+    head: ExportedHead | None,
+    data: str,
+    *,
+    backbone: str | None = None,
+    download: bool = False,
+    progress: Progress,
+) -> BothSides:
+    """The features of queries and documents (pairs:PATH, or a dataset's name). Errors are those of `rows_for`."""
+    if data.startswith(PAIRS) and not needs_backbone(data):
+        vectors = load_pairs(Path(data.removeprefix(PAIRS)))
+        assert isinstance(vectors, FeatureSet)
+        rows = _in_memory(head, data, vectors, backbone)
+        return _sides(rows, cast(PairRows, vectors.pairs), vectors.test)
+    found = load_dataset(data, download=download)
+    rows = _extracted(head, data, found, (), backbone, download, progress)
+    return _sides(rows, cast(PairRows, found.pairs), torch.from_numpy(found.test))
+
+
+def _sides(rows: FeatureRows, pairs: PairRows, test: Int[Tensor, " test"]) -> BothSides:
+    """Queries come first in `rows`."""
+    count = rows.row_count - len(pairs.corpus)
+    asked, rest = _divided(rows.blocks, count)
+    numbers = np.concatenate((np.arange(count), np.arange(len(pairs.corpus)))).astype(str)
+    names = numbers if rows.ids is None else rows.ids
+    tested = torch.isin(pairs.query, test)
+    of = (pairs.query[tested], pairs.document[tested], pairs.grade[tested])
+    judged = (
+        (str(names[query]), str(names[document]), grade)
+        for query, document, grade in zip(*(part.tolist() for part in of), strict=True)
+    )
+    rows = rows._replace(labels=None)  # numbers of connected queries: no classes
+    return BothSides(
+        rows._replace(
+            row_count=count,
+            ids=None if rows.ids is None else rows.ids[:count],
+            blocks=asked,
+            side=QUERY,
+        ),
+        rows._replace(
+            row_count=len(pairs.corpus),
+            ids=None if rows.ids is None else rows.ids[count:],
+            blocks=rest,
+            training_rows="",
+            side=DOCUMENT,
+        ),
+        tuple(judged),
+    )
+
+
+def _divided(blocks: Iterator[Tensor], count: int) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+    """The first `count` rows, and the others. The second reads what the first has not read, and drops it."""
+    others: list[Tensor] = []
+
+    def first() -> Iterator[Tensor]:
+        left = count
+        while left > 0:
+            block = next(blocks)
+            if len(block) > left:
+                others.append(block[left:])
+            yield block[:left]
+            left -= len(block)
+
+    before = first()
+
+    def second() -> Iterator[Tensor]:
+        for _ in before:
+            pass
+        yield from others
+        yield from blocks
+
+    return before, second()
 
 
 def _check_side(head: ExportedHead | None, data: str, side: str | None) -> None:
-    if side is not None and side not in SIDES:
-        raise InputError(f"side must be {' or '.join(SIDES)}, got {side!r}")
-    if side is not None and names_pairs(data):
-        raise InputError(f"{data} says itself which rows are queries: leave --side out")
-    unclear = side is None and not names_pairs(data)
-    if head is not None and head.manifest.head.sides == QUERY and unclear:
+    if head is not None and head.manifest.head.sides == QUERY and side is None:
         raise InputError(
             f"only queries pass through this head, and {data} does not say what its rows are: say --side query or --side document"
         )
 
 
-def _rows_for(
+def _extracted(
     head: ExportedHead | None,
     data: str,
+    images: ImageSet,
+    notes: tuple[str, ...],
     backbone: str | None,
-    embeddings_name: str,
-    labels_name: str,
-    side: str | None,
     download: bool,
     progress: Progress,
 ) -> FeatureRows:
-    if data.startswith(EMBEDDINGS):
-        if head is not None:
-            check_stated(head.manifest, backbone, data)
-        path = Path(data.removeprefix(EMBEDDINGS))
-        source = from_files(
-            path, embeddings_name=embeddings_name, labels_name=labels_name, least_rows=1
-        )
-        return _table(head, source)
-    if data.startswith(TOY):
-        return _in_memory(head, data, toy.load(data.removeprefix(TOY)), None)
-    if data.startswith(PAIRS) and not needs_backbone(data):
-        vectors = load_pairs(Path(data.removeprefix(PAIRS)))
-        if isinstance(vectors, FeatureSet):
-            return _in_memory(head, data, vectors, backbone)
-    images, notes = _images(data, download)
-    if side is not None and images.kind == TEXTS:
-        images = _of_side(images, side)
+    """The features of images or texts, from the cache or computed now."""
     if head is None:
         loaded = load_backbone(backbone or FROZEN_BACKBONE[images.kind], download=download)
     else:
@@ -140,45 +221,38 @@ def _rows_for(
     found = feature_blocks(images, loaded, progress=partial(progress.features, data))
     _check_width(head, found.width, data)
     labels = None
-    if images.protocol != loose_images.PROTOCOL:
+    if images.protocol not in (loose_images.PROTOCOL, texts.NO_LABELS):
         labels = named(images.labels[found.kept], images.class_names)
     if skipped := np.setdiff1d(np.arange(len(images.ids)), found.kept).tolist():
         names = ", ".join(safe(str(images.ids[at])) for at in skipped[:NAMED])
         more = f" and {len(skipped) - NAMED:,} more" if len(skipped) > NAMED else ""
+        have = "it has" if len(skipped) == 1 else "they have"
         notes = (
             *notes,
-            f"{len(skipped):,} of {len(images.ids):,} images cannot be read: they have no row ({names}{more})",
+            f"{len(skipped):,} of {len(images.ids):,} images cannot be read: {have} no row ({names}{more})",
         )
-    ids = np.array(images.ids)[found.kept]
-    blocks = (part for block in found.blocks for part in block.split(BLOCK_ROWS))
+    ids = np.array(images.own_ids or images.ids)[found.kept]
     return FeatureRows(
         len(found.kept),
         found.width,
         labels,
         ids,
-        blocks,
+        (part for block in found.blocks for part in block.split(BLOCK_ROWS)),
         (*images.notes, *notes),
         _trained_on(head, images, found.kept),
-        None if images.pairs is None else _sides(len(images.ids), images.pairs.corpus)[found.kept],
     )
 
 
-def _sides(count: int, corpus: Int[Tensor, " documents"]) -> np.ndarray:
-    sides = np.full(count, QUERY, dtype=f"U{len(DOCUMENT)}")
-    sides[corpus.numpy()] = DOCUMENT
-    return sides
-
-
-def _of_side(texts: ImageSet, side: str) -> ImageSet:
+def _of_side(given: ImageSet, side: str) -> ImageSet:
     """The same texts as queries or documents: a backbone may put a prompt before each, so their features are others."""
 
     def read(row: int) -> Text:
-        item = texts.read(row)
+        item = given.read(row)
         assert isinstance(item, Text)
         return item._replace(side=side)
 
-    digest = hashlib.sha256(f"{side} {texts.digest}".encode()).hexdigest()
-    return replace(texts, read=read, digest=digest)
+    digest = hashlib.sha256(f"{side} {given.digest}".encode()).hexdigest()
+    return replace(given, read=read, digest=digest)
 
 
 def named(labels: Int64[np.ndarray, " rows"], names: Mapping[int, str]) -> np.ndarray:
@@ -195,7 +269,11 @@ NAMED = 3
 
 
 def _images(data: str, download: bool) -> tuple[ImageSet, tuple[str, ...]]:
-    """The images; those of a folder without classes have no labels, and a note says why."""
+    """The images or texts; those without classes have no labels, and a note says why."""
+    if data.startswith(TEXTS_PATH):
+        table = Path(data.removeprefix(TEXTS_PATH))
+        if not texts.has_labels(table):
+            return texts.load_unlabelled(table), ("the texts have no labels",)
     path = Path(data.removeprefix(FOLDER))
     try:
         return load_dataset(data, download=download), ()
@@ -207,7 +285,29 @@ def _images(data: str, download: bool) -> tuple[ImageSet, tuple[str, ...]]:
         return images, (f"the rows have no labels: {error}",)
 
 
-def _table(head: ExportedHead | None, source: Source) -> FeatureRows:
+def _table(
+    head: ExportedHead | None,
+    data: str,
+    backbone: str | None,
+    embeddings_name: str,
+    labels_name: str,
+    side: str | None,
+) -> FeatureRows:
+    """Rows of a file that are features; the array `sides` of the file says what they are, if `side` does not."""
+    if head is not None:
+        check_stated(head.manifest, backbone, data)
+    source = from_files(
+        Path(data.removeprefix(EMBEDDINGS)),
+        embeddings_name=embeddings_name,
+        labels_name=labels_name,
+        least_rows=1,
+    )
+    if side is not None and source.side not in (None, side):
+        raise InputError(
+            f"the rows of {source.name} are {PLURALS[str(source.side)]}, as its array sides says, got --side {side}: leave --side out"
+        )
+    side = side or source.side
+    _check_side(head, data, side)
     if any(array.dtype.kind != "f" for array in source.arrays):
         raise DataError(f"{source.name}: features must be floats: store them as float32")
     _check_width(head, source.width, source.name)
@@ -221,6 +321,7 @@ def _table(head: ExportedHead | None, source: Source) -> FeatureRows:
         _blocks(source),
         notes,
         _by_name(head, f"{EMBEDDINGS}{Path(source.name).name}"),
+        side,
     )
 
 
@@ -249,9 +350,8 @@ def _in_memory(
     _check_width(head, width, data)
     labels = named(features.labels.numpy(), features.class_names)
     blocks = iter(features.features.split(BLOCK_ROWS))
-    sides = None if features.pairs is None else _sides(len(labels), features.pairs.corpus)
     return FeatureRows(
-        len(labels), width, labels, None, blocks, features.notes, _by_name(head, data), sides
+        len(labels), width, labels, None, blocks, features.notes, _by_name(head, data)
     )
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from lossgauge.backbones.sentence_model import SentenceModel
 from lossgauge.backbones.transformers_parts import quiet
 from lossgauge.deployment.head import ExportedHead
+from lossgauge.deployment.model_card import FILE as CARD
 from lossgauge.errors import DiskError, InputError, MissingExtra
 from lossgauge.files import atomic_folder
 from lossgauge.types import Backbone
@@ -76,8 +77,10 @@ def sentence_transformer(head: ExportedHead, backbone: SentenceModel) -> Any:
         )
 
 
-def write_sentence_transformer(head: ExportedHead, backbone: SentenceModel, folder: Path) -> None:
-    """Save the whole model into `folder`, completely or not at all; it is new or empty.
+def write_sentence_transformer(
+    head: ExportedHead, backbone: SentenceModel, folder: Path, card: str = ""
+) -> None:
+    """Save the whole model into `folder`, completely or not at all; it is new or empty. `card` is the text of its README.md.
 
     Raises InputError for a folder with anything in it, DiskError if it cannot be written.
     """
@@ -87,6 +90,8 @@ def write_sentence_transformer(head: ExportedHead, backbone: SentenceModel, fold
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(folder) as temporary, quiet():
             model.save(str(temporary), create_model_card=False)
+            if card:
+                (temporary / CARD).write_text(card, encoding="utf-8")
     except OSError as error:
         raise DiskError(
             f"the model cannot be written to {folder} ({error.strerror or error}); give another folder"

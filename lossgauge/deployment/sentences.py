@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted, rounded, shown, shown_half_width
 
 if TYPE_CHECKING:
+    from lossgauge.deployment.embedding import EmbeddedData, EmbeddedPairs
     from lossgauge.deployment.export import HeadExport
 
 
@@ -39,8 +41,12 @@ def export_lines(of: HeadExport) -> Iterator[str]:
         manifest.thresholds, of_pairs=manifest.measured.documents is not None
     )
     yield from cost_lines(of.costs)
+    if manifest.head.sides == "query":
+        yield (
+            "no narrower width: only queries pass through this head, and documents keep the width of the features; train with sides: both for one"
+        )
     if of.model is not None:
-        yield f"model: {of.model} (for SentenceTransformer: the backbone and this head)"
+        yield f"model: {of.model} (for SentenceTransformer: the backbone and this head; README.md has its numbers)"
     yield f"head: {of.folder} ({', '.join(sorted(manifest.files))}, manifest.json)"
 
 
@@ -52,6 +58,15 @@ def name_and_settings(title: str) -> tuple[str, str]:
 
 def head_line(of: Manifest) -> str:
     """`triplet, seed 0, epoch 10, on digits: 64 features by pixels to 16 numbers of length 1`."""
+    trained = of.trained
+    return (
+        f"{name_and_settings(trained.loss)[0]}, seed {trained.seed}, epoch {trained.epoch}, on {trained.dataset}: "
+        f"{of.head.feature_width} features ({of.backbone.name}) to {of.head.embedding_size} numbers of length 1, {head_form(of)}"
+    )
+
+
+def head_form(of: Manifest) -> str:
+    """`one linear layer`; `the features plus an update of rank 16, for queries only`."""
     layers = "one linear layer"
     if of.head.kind == "mlp":
         layers = f"two layers with {of.head.hidden_size} hidden units"
@@ -61,11 +76,7 @@ def head_line(of: Manifest) -> str:
         layers += ", for queries only"
     if of.head.reduced_from is not None:
         layers += f" ({of.head.reduced_from} reduced to their principal directions)"
-    trained = of.trained
-    return (
-        f"{name_and_settings(trained.loss)[0]}, seed {trained.seed}, epoch {trained.epoch}, on {trained.dataset}: "
-        f"{of.head.feature_width} features ({of.backbone.name}) to {of.head.embedding_size} numbers of length 1, {layers}"
-    )
+    return layers
 
 
 def frozen_line(of: Manifest | None, place: Path | None) -> str:
@@ -77,6 +88,32 @@ def frozen_line(of: Manifest | None, place: Path | None) -> str:
         )
     mean = f"minus the mean in {place}" if of.head.centered else f"no mean, as in {place}"
     return f"no head: normalised features, {mean}: the frozen features of its study"
+
+
+def embedded_lines(of: EmbeddedData) -> Iterator[str]:
+    """The notes on a file of embeddings that was written, and the file."""
+    yield from (f"note: {note}" for note in of.notes)
+    yield f"embeddings: {_file_words(of, 'labels' if of.has_labels else 'no labels')}"
+
+
+def embedded_pairs_lines(of: EmbeddedPairs) -> Iterator[str]:
+    """The notes on the files of queries and documents that were written, the files, and the command that reads them."""
+    yield from (f"note: {note}" for note in of.notes)
+    yield f"queries: {_file_words(of.queries)}"
+    yield f"documents: {_file_words(of.documents)}"
+    yield (
+        f"judgements: {of.judgements} ({counted(of.judged_count, 'judgement')} of {counted(of.judged_queries, 'test query')})"
+    )
+    queries, documents, judgements = (
+        shlex.quote(str(path)) for path in (of.queries.path, of.documents.path, of.judgements)
+    )
+    yield f"measure them: lossgauge diagnose {queries} --corpus {documents} --judgements {judgements}"
+
+
+def _file_words(of: EmbeddedData, labels: str = "") -> str:
+    words = [f"{counted(of.row_count, 'row')} of {of.embedding_size} numbers", labels]
+    words.append("replaced an earlier file" if of.replaced else "")
+    return f"{of.path} ({', '.join(filter(None, words))})"
 
 
 def measured_line(manifest: Manifest) -> str:

@@ -130,7 +130,7 @@ def tables(of: Diagnosis) -> Iterator[Table]:
                     shown(pair.share, "percent"),
                     f"{pair.back:,}",
                     ", ".join(
-                        f"{row} → {other}"
+                        f"{sentences.row_name(of, row)} → {sentences.row_name(of, other)}"
                         for row, other in zip(pair.rows, pair.nearest, strict=True)
                     ),
                 )
@@ -145,7 +145,7 @@ def tables(of: Diagnosis) -> Iterator[Table]:
             ("row", "label", "looks like", "neighbours that agree"),
             [
                 (
-                    str(row),
+                    sentences.row_name(of, row),
                     name(given, str(given)),
                     name(other, str(other)),
                     shown(share, "percent"),
@@ -160,7 +160,9 @@ def tables(of: Diagnosis) -> Iterator[Table]:
             of.copies.row[:MOST_LISTED].tolist(), of.copies.of[:MOST_LISTED].tolist(), strict=True
         )
         yield Table(
-            "Copies", ("row", "equals row"), [(str(row), str(first)) for row, first in pairs]
+            "Copies",
+            ("row", "equals row"),
+            [(sentences.row_name(of, row), sentences.row_name(of, first)) for row, first in pairs],
         )
     if of.against is not None and len(of.against.got_worse):
         rows = of.against.got_worse[:MOST_LISTED].tolist()
@@ -168,5 +170,8 @@ def tables(of: Diagnosis) -> Iterator[Table]:
         yield Table(
             "Queries that got worse",
             ("row", "class"),
-            [(str(row), name(label, str(label))) for row, label in zip(rows, labels, strict=True)],
+            [
+                (sentences.row_name(of, row), name(label, str(label)))
+                for row, label in zip(rows, labels, strict=True)
+            ],
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from lossgauge.diagnosis.comparison import SHARES, Comparison
 from lossgauge.diagnosis.records import Diagnosis, Ranked
 from lossgauge.diagnostics.error_rates import OperatingPoint
@@ -31,6 +33,14 @@ def lines(of: Diagnosis) -> Iterator[str]:
     yield from finding_lines(of.findings)
     if of.against is not None:
         yield from comparison_lines(of, of.against)
+
+
+def row_name(of: Diagnosis, row: int) -> str:
+    """The id of a row; its number in the file, from 0, where the table has no ids."""
+    ids = of.ids
+    if ids is None and of.against is not None:
+        ids = of.against.after.ids
+    return str(row) if ids is None else str(ids[row])
 
 
 def size_line(of: Diagnosis) -> str:
@@ -150,7 +160,7 @@ def hubness_lines(of: Diagnosis) -> Iterator[str]:
     skew = _or(values["skew"], rounded(hubs.skew, 2), "number")
     never = _or(values["never_found"], shown(hubs.never_found, "percent"), "percent")
     yield (
-        f"hubness: skew {skew}; {never} of the rows are among the {hubs.k} nearest of no other row; row {hubs.most_found_row} is "
+        f"hubness: skew {skew}; {never} of the rows are among the {hubs.k} nearest of no other row; row {row_name(of, hubs.most_found_row)} is "
         f"among those of {hubs.most_found:,} ({hubs.row_count:,} rows"
         f"{', ' + values['skew'].over if values['skew'] is not None else ''})"
     )
@@ -160,7 +170,8 @@ def pair_lines(of: Diagnosis) -> Iterator[str]:
     names = of.class_names
     for pair in of.confused[:MOST_PAIRS]:
         rows = ", ".join(
-            f"{row} (nearest {other})" for row, other in zip(pair.rows, pair.nearest, strict=True)
+            f"{row_name(of, row)} (nearest {row_name(of, other)})"
+            for row, other in zip(pair.rows, pair.nearest, strict=True)
         )
         yield (
             f"confused: {pair.queries:,} of {counted(round(pair.queries / pair.share), 'query')} of class {_name(pair.label, names)} "
@@ -176,7 +187,7 @@ def pair_lines(of: Diagnosis) -> Iterator[str]:
             strict=False,
         )
         rows = ", ".join(
-            f"row {row} (class {_name(given, names)}, looks like {_name(other, names)})"
+            f"row {row_name(of, row)} (class {_name(given, names)}, looks like {_name(other, names)})"
             for row, given, other in some
         )
         yield (
@@ -195,7 +206,7 @@ def copy_lines(of: Diagnosis) -> Iterator[str]:
     }
     parts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count is not None)
     pairs = ", ".join(
-        f"row {row} equals row {first}"
+        f"row {row_name(of, row)} equals row {row_name(of, first)}"
         for row, first in zip(
             copied.row[:MOST_COPIES].tolist(), copied.of[:MOST_COPIES].tolist(), strict=True
         )
@@ -225,7 +236,7 @@ def comparison_lines(before: Diagnosis, of: Comparison) -> Iterator[str]:
         yield f"  retrieval by cosine changes by {'  '.join(parts)}, paired by query"
         yield (
             f"  {counted(len(of.got_worse), 'query')} got worse (was right, is wrong), {len(of.got_better):,} got better"
-            + (f"; worst first: rows {_rows(of.got_worse)}" if len(of.got_worse) else "")
+            + (f"; worst first: rows {_rows(before, of.got_worse)}" if len(of.got_worse) else "")
         )
     for change in of.classes_worse:
         yield (
@@ -239,7 +250,7 @@ def comparison_lines(before: Diagnosis, of: Comparison) -> Iterator[str]:
         yield f"  EER changes by {points(of.thresholds.eer)}{tpr}"
     yield (
         f"  moved: {shown_interval(of.new_neighbors, 'percent')} of the nearest rows are new; CKA {rounded(of.cka, 3)}; "
-        f"most: rows {_rows(of.moved)}"
+        f"most: rows {_rows(before, of.moved)}"
     )
     yield "  " + "  ".join(
         f"{name.replace('_', ' ')} {_of_space(name, one)} → {_of_space(name, two)}"
@@ -311,8 +322,8 @@ def _or(known: Interval | None, text: str, unit: str) -> str:
     return shown_interval(known, "percent" if unit == "percent" else "number")
 
 
-def _rows(rows: object) -> str:
-    return ", ".join(map(str, list(rows)[:5]))  # type: ignore[call-overload]
+def _rows(of: Diagnosis, rows: np.ndarray) -> str:
+    return ", ".join(row_name(of, row) for row in rows[:5].tolist())
 
 
 def _name(label: int, names: Mapping[int, str]) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch, flattening
-from lossgauge.data.embedding_shards import Shard, read_shards
+from lossgauge.data.embedding_shards import Shard, read_shards, side_of
 from lossgauge.data.embeddings import check_widths
 from lossgauge.data.row_checks import check_range, checked_rows
 from lossgauge.diagnosis.block_reader import some_rows
@@ -36,6 +36,8 @@ class Source(NamedTuple):
     """As text, one for each row."""
     trains: Bool[np.ndarray, " rows"] | None
     notes: tuple[str, ...]
+    side: str | None = None
+    """What all rows are, `query` or `document`; None if the files do not say."""
 
     @property
     def starts(self) -> list[int]:
@@ -78,7 +80,7 @@ def from_files(
     """The rows of a file or folder; see `lossgauge.data.embeddings` for the formats. Labels are not needed.
 
     Raises DataError for a file that cannot be read, for an array that is not (rows, width) of floats, for a column of
-    another length, and for labels that are missing, mixed or beyond 64 bits.
+    another length, for labels that are missing, mixed or beyond 64 bits, and for queries and documents in one table.
     """
     shards = read_shards(
         path,
@@ -112,6 +114,7 @@ def from_files(
             None if ids is None else np.asarray(ids).astype(str),
             None if sides is None else _trains(sides, where),
             notes,
+            side_of(shards, path),
         ),
         least_rows,
     )

@@ -391,8 +391,8 @@ def test_a_mistake_in_a_manifest_is_named_with_its_row(pets, name, mistake, word
         (b"path,label\n", "got no rows"),
         (b"path,label,label\na,b,c\n", "two columns or arrays named 'label'"),
         (b"path,label\ncat/1.png,cat,black\n", "line 2, must have 2 entries, .* got 3"),
-        (b'path,label\ncat/1.png,"cat\n', "cannot be read as CSV"),
-        (b"path,label\ncat/1.png,k\xe4tzchen\n", "cannot be read as CSV in UTF-8"),
+        (b'path,label\ncat/1.png,"cat\n', "begins in line 2 cannot be read as CSV"),
+        (b"path,label\ncat/1.png,k\xe4tzchen\n", "list.csv, line 2, is not UTF-8"),
         (
             b"path;label\ncat/1.png;cat\n",
             "unknown column 'path;label': its columns are separated by semicolons",

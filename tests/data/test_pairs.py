@@ -59,7 +59,7 @@ def test_the_rows_of_a_table_say_what_its_lines_say(tmp_path):
         assert found.kind == "texts"
         assert found.ids[0].startswith("query of ")
         assert found.protocol == "component-disjoint"
-        assert any("1 texts are right for several queries (2 queries" in n for n in found.notes)
+        assert any("1 text is right for several queries (2 queries" in n for n in found.notes)
         expected = expected or found.digest
         assert found.digest == expected
 
@@ -173,7 +173,7 @@ def test_a_folder_of_beir_has_its_own_split_grades_and_whole_corpus(tmp_path):
     assert found.pairs.grade.tolist() == [1, 2, 0, 1, 1]
     notes = "\n".join(found.notes)
     assert "no document is judged right for them (2 of 6 queries): q4, q5" in notes
-    assert "1 right documents of its split are on both sides: 1 of 2 test queries" in notes
+    assert "1 right document of its split is on both sides: 1 of 2 test queries" in notes
 
 
 def test_one_file_of_judgements_is_split_by_component(tmp_path):
@@ -210,7 +210,7 @@ VECTORS = [{"query": [1.0, n], "positive": [2.0, n]} for n in range(6)]
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([*GOOD, {"query": "q1", "positive": "x", "negative": "p1"}], "positive of line 2 is both for query of line 2"),
+        ([*GOOD, {"query": "q1", "positive": "x", "negative": "p1"}], r"x.jsonl, line 2, has it as positive and .*x.jsonl, line 7, as negative of the same query: remove"),
         ([*GOOD, {"query": "q9", "positive": "p1 "}, {"query": " ", "positive": "p"}], "line 8 has an empty one"),
         ([*GOOD, {"query": "q9"}], "text in positive, but .*line 7 has an empty one"),
         ([{"query": "a", "postive": "b"}], r"positive is missing \(did you mean 'postive'"),
@@ -256,14 +256,81 @@ def test_groups_stay_together_and_must_not_be_on_both_sides(tmp_path):
 def test_other_columns_and_repeated_rows_are_noted(tmp_path):
     rows = [{**row, "score": 1} for row in (*GOOD, GOOD[0])]
     notes = "\n".join(pairs.load(lines(tmp_path / "x.jsonl", rows)).notes)
-    assert "1 rows repeat a query with the same positive" in notes
-    assert "columns that are not read: score" in notes
+    assert "1 row repeats a query with the same positive, the first is" in notes
+    assert "that are not read: score" in notes
 
 
 def test_broken_json_names_the_line_and_a_wrong_split_the_known_ones(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"query": "a", "positive": "b"}\n{oops\n')
-    with pytest.raises(DataError, match="line 2, cannot be read as JSON"):
+    with pytest.raises(
+        DataError, match=r"x.jsonl, line 2, cannot be read as JSON: [^:]* at character 2$"
+    ):
+        pairs.load(path)
+    path.write_bytes(b'{"query": "a"}\n\n{"query": "\xe4"}\n')
+    with pytest.raises(DataError, match=r"x.jsonl, line 3, is not UTF-8"):
         pairs.load(path)
     with pytest.raises(InputError, match="unknown split of queries"):
         pairs.load(lines(path, GOOD), split="halves")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('a,b\n\nc,"d\n', "x.csv that begins in line 4 cannot be read as CSV"),
+        ('a,"b\nb"\n"c"d,e\n', "x.csv that begins in line 4 cannot be read as CSV"),
+        ("a,b\nc\n", "x.csv, line 3, must have 2 entries"),
+    ],
+)
+def test_a_broken_csv_names_the_line(tmp_path, body, words):
+    (tmp_path / "x.csv").write_text("query,positive\n" + body)
+    with pytest.raises(DataError, match=words):
+        pairs.load(tmp_path / "x.csv")
+
+
+def test_white_space_does_not_make_another_text(tmp_path):
+    wrong = [*GOOD, {"query": " q1", "positive": "x", "negative": "p1\n"}]
+    with pytest.raises(DataError, match=r"line 2, has it as positive and .*line 7, as negative"):
+        pairs.load(lines(tmp_path / "x.jsonl", wrong))
+    rows = [*GOOD, {"query": "q9", "positive": " p1  "}, {"query": "q1 ", "positive": "p 1"}]
+    found = pairs.load(lines(tmp_path / "y.jsonl", rows))
+    assert sorted(words_of(found, row) for row in found.pairs.corpus) == [
+        "p 1",
+        *sorted(r["positive"] for r in GOOD),
+    ]
+    assert len(found.pairs.text) - len(found.pairs.corpus) == 7
+    notes = "\n".join(found.notes)
+    assert (
+        "2 entries differ from another text only in white space and count as that text: the first is query of"
+        in notes
+    )
+    assert (
+        "1 text is right for several queries (2 queries have one; for example positive of line 2)"
+        in notes
+    )
+
+
+def test_white_space_does_not_make_another_text_in_a_folder_and_every_id_stays(tmp_path):
+    corpus = [{"_id": f"d{n}", "text": "body 1" + n * " "} for n in range(2)]
+    corpus += [{"_id": f"d{n}", "text": f"body {n}"} for n in range(2, 8)]
+    found = pairs.load(beir(tmp_path / "b", corpus=corpus, train=TRAIN, test=TEST))
+    assert found.own_ids == ("q0", "q1", "q2", "q3", *(f"d{n}" for n in range(8)))
+    assert found.pairs.text[4] == found.pairs.text[5] != found.pairs.text[6]
+    assert any(
+        "1 document repeats the text of another document: document d1" in n for n in found.notes
+    )
+    # q0 trains with d0, q3 is tested with d1, which is the same text
+    assert any("1 right document of its split is on both sides" in n for n in found.notes)
+
+
+def test_a_column_that_is_nearly_a_known_one_is_named_with_it(tmp_path):
+    rows = [{**row, "negativ": "n", "score": 1} for row in GOOD]
+    notes = "\n".join(pairs.load(lines(tmp_path / "x.jsonl", rows)).notes)
+    assert "x.jsonl that are not read: negativ (did you mean 'negative'?), score" in notes
+
+
+def test_a_repeated_judgement_is_named(tmp_path):
+    found = pairs.load(beir(tmp_path / "b", train=TRAIN, test=(*TEST, "q2\td3\t1")))
+    assert any(
+        "1 judgement repeats an earlier one" in n and "test.tsv, line 5" in n for n in found.notes
+    )

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lossgauge.data import load_dataset
+from lossgauge.data import load_dataset, texts
 from lossgauge.errors import DataError
 from lossgauge.study.examples.row_source import ImageRows, row_source
 from lossgauge.types import FeatureSet
@@ -53,7 +53,10 @@ def test_the_source_of_rows_gives_texts_and_no_pictures(tmp_path):
 
 def test_equal_texts_are_counted(tmp_path):
     path = jsonl(tmp_path / "t.jsonl", [*ROWS, ROWS[0]])
-    assert "1 of 9 texts repeat another text" in load_dataset(f"texts:{path}").notes
+    assert any(
+        "1 of 9 texts repeats an earlier one: the first is" in n
+        for n in load_dataset(f"texts:{path}").notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,3 +82,38 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "x.jsonl").write_text("[1]\n")
     with pytest.raises(DataError, match="line 1, cannot be read as JSON: it is a list"):
         load_dataset(f"texts:{tmp_path / 'x.jsonl'}")
+
+
+def test_texts_without_labels_keep_the_ids_of_their_file(tmp_path):
+    rows = [{"_id": f"d{n}", "text": f"text {n % 4}", "url": "x"} for n in range(5)]
+    path = jsonl(tmp_path / "t.jsonl", rows)
+    assert not texts.has_labels(path)
+    found = texts.load_unlabelled(path)
+    assert found.ids == ("d0", "d1", "d2", "d3", "d4")
+    assert [found.read(row).words for row in range(5)] == [row["text"] for row in rows]
+    assert found.notes == (
+        f"1 of 5 texts repeats an earlier one: the first is {path}, line 5",
+        f"columns of {path} that are not read: url",
+    )
+    csv = tmp_path / "t.csv"
+    csv.write_text("text\none\ntwo\n")
+    assert texts.load_unlabelled(csv).ids == ("0", "1")
+    with pytest.raises(
+        DataError, match="label is missing; only `lossgauge embed` takes texts without labels"
+    ):
+        load_dataset(f"texts:{csv}")
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "words"),
+    [
+        ("txt", "a", r"t.csv must have the column text, got txt \(did you mean 'txt'\?\): rename"),
+        ("text,id,_id", "a,b,c", "must have one column of ids"),
+        ("text,id", "a,", "every row needs an id"),
+        ("text,id", '" ",b', "line 2 has an empty one"),
+    ],
+)
+def test_what_is_wrong_with_texts_without_labels_is_said_in_one_line(tmp_path, head, row, words):
+    (tmp_path / "t.csv").write_text(f"{head}\n{row}\n")
+    with pytest.raises(DataError, match=words):
+        texts.load_unlabelled(tmp_path / "t.csv")

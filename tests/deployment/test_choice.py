@@ -8,8 +8,10 @@ import pytest
 
 from lossgauge.deployment.choice import choose
 from lossgauge.errors import InputError, StudyError
+from lossgauge.report.text.short_answer import verdict
 from lossgauge.results.view import StudyView
 from lossgauge.types import Results
+from tests.report.text.test_short_answer import with_values
 from tests.support.made_up_study import make_results, no_results
 
 PLAN = {
@@ -173,3 +175,46 @@ def test_a_study_without_a_finished_run_or_loss_is_an_error():
     baseline = [row for row in made.summaries if row["loss"] == "untrained"]
     with pytest.raises(StudyError, match="no loss has finished all its seeds"):
         choose(StudyView(made._replace(summaries=baseline, plan=plan)))
+
+
+def advised_by_page(validation: dict[str, float], **values: float) -> StudyView:
+    """R@1 and MAP@R as given beside frozen features of 50 %, and other scores on the validation slice."""
+    made = with_values({"untrained": 0.5, **values}, noise=0.001)
+    rows = [{**r, "validation_map_at_r": validation.get(r["loss"])} for r in made.summaries]
+    return StudyView(made._replace(summaries=rows, plan={**made.plan, **PLAN}))
+
+
+def test_the_loss_is_one_that_the_page_advises_whatever_another_has_on_the_slice():
+    view = advised_by_page({"scl": 0.6, "triplet": 0.9}, scl=0.7, triplet=0.6)
+    assert [loss.name for loss in verdict(view, "d").losses] == ["scl"]
+    choice = choose(view)
+    assert (choice.loss, choice.caution) == ("scl", "")
+    assert choice.reason.startswith("scl is the loss that the page advises (validation MAP@R 60.0")
+    other = choose(view, loss="triplet")
+    assert other.caution == f"the page of the study says: {verdict(view, 'd').sentence}"
+    assert "train with scl" in other.caution
+
+
+def test_of_several_that_the_page_advises_the_slice_decides():
+    slice_scores = {"scl": 0.6, "ccl": 0.65, "triplet": 0.9}
+    view = advised_by_page(slice_scores, scl=0.7, ccl=0.7, triplet=0.6)
+    assert len(verdict(view, "d").losses) == 2
+    choice = choose(view)
+    assert choice.loss == "ccl"
+    assert "highest validation MAP@R of the 2 losses that the page advises" in choice.reason
+
+
+def test_the_advice_not_to_train_is_repeated():
+    view = advised_by_page({}, scl=0.4, triplet=0.3)
+    choice = choose(view)
+    assert choice.loss == "scl"
+    assert choice.caution.startswith("the page of the study says: On d, do not train")
+    said = [{"topic": "Train?", "text": "No, keep the raw model."}]
+    answer = {"asked": "", "sentences": said, "loss": "triplet", "seed": None}
+    advised = choose(StudyView(view.results._replace(answer=answer)))
+    assert (advised.loss, advised.caution) == (
+        "triplet",
+        "train? The advice says: No, keep the raw model.",
+    )
+    said[0]["text"] = "Yes. It helps."
+    assert not choose(StudyView(view.results._replace(answer=answer))).caution

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+import lossgauge as lg
 from lossgauge.backbones import load_backbone
 from lossgauge.data import feature_blocks, load_dataset
 from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import features
 from lossgauge.deployment import rows as rows_module
-from lossgauge.deployment.embedding import embed_data, write_npz
+from lossgauge.deployment.embedding import embed_data, embed_pairs, write_npz
 from lossgauge.deployment.head import ExportedHead, load_head
 from lossgauge.deployment.rows import named
 from lossgauge.diagnostics.references import FROZEN
@@ -93,7 +95,8 @@ def test_rows_that_the_head_was_trained_on_are_named(digits_head, place, tmp_pat
     (note,) = (n for n in embed_data(digits_head, "digits", out).notes if "training rows" in n)
     assert note.startswith(f"{count} of 1,797 rows are training rows of the head: score thresholds")
     assert not any(
-        "training" in n for n in embed_data(digits_head, "digits", out, frozen=True).notes
+        "training" in n
+        for n in embed_data(digits_head, "digits", tmp_path / "raw.npz", frozen=True).notes
     )
     other = images_in(tmp_path / "pets", [f"{c}/{n}.png" for c in ("a", "b") for n in range(4)])
     assert not any("training" in n for n in embed_data(digits_head, f"folder:{other}", out).notes)
@@ -173,7 +176,7 @@ def test_an_image_that_cannot_be_read_has_no_row(digits_head, tmp_path):
     assert table["ids"].tolist() == [name for name in names if name != "cat/2.png"]
     assert table["labels"].tolist() == ["cat"] * 3 + ["dog"] * 4
     assert len(table["embeddings"]) == 7
-    words = "1 of 8 images cannot be read: they have no row (cat/2.png)"
+    words = "1 of 8 images cannot be read: it has no row (cat/2.png)"
     assert words in written.notes
 
 
@@ -276,8 +279,14 @@ def test_only_a_file_of_an_earlier_call_is_replaced(place, tmp_path):
     out = tmp_path / "new" / "out.npz"
     embed_data(head, data, out)
     first = out.read_bytes()
-    embed_data(head, data, out)
+    assert embed_data(head, data, out).replaced
     assert out.read_bytes() == first
+    with pytest.raises(InputError, match="of a head, which features without a head must not"):
+        embed_data(head, data, out, frozen=True)
+    assert out.read_bytes() == first
+    assert not embed_data(head, data, tmp_path / "raw.npz", frozen=True).replaced
+    with pytest.raises(InputError, match="without a head, which embeddings of a head must not"):
+        embed_data(head, data, tmp_path / "raw.npz")
     with pytest.raises(InputError, match="was not written by `lossgauge embed`"):
         embed_data(head, data, place.vectors)
     (tmp_path / "text.npz").write_text("text")
@@ -301,3 +310,75 @@ def test_the_file_is_one_of_numpy(tmp_path):
     assert np.array_equal(table["embeddings"], rows)
     assert table["labels"].tolist() == columns["labels"].tolist()
     assert zipfile.ZipFile(tmp_path / "a.npz").testzip() is None
+
+
+def test_a_file_that_says_what_its_rows_are_is_embedded_as_that_and_never_with_two_sides(
+    place, tmp_path
+):
+    head, given = load_head(place.head), table_of(place.vectors)
+    sides = np.full(len(given["embeddings"]), "document")
+    np.savez(tmp_path / "documents.npz", **given, sides=sides)
+    data, out = f"embeddings:{tmp_path}/documents.npz", tmp_path / "out.npz"
+    embed_data(head, data, out)
+    assert set(table_of(out)["sides"]) == {"document"}
+    with pytest.raises(InputError, match=r"documents.npz are documents, .* got --side query"):
+        embed_data(head, data, out, side="query")
+    sides[7] = "query"
+    np.savez(tmp_path / "mixed.npz", **given, sides=sides)
+    words = r"one side, but .*mixed.npz, row 7, is a query and .*mixed.npz, row 0, a document"
+    for read in (
+        lambda: embed_data(head, f"embeddings:{tmp_path}/mixed.npz", out),
+        lambda: load_embeddings(tmp_path / "mixed.npz"),
+        lambda: lg.diagnose(tmp_path / "mixed.npz"),
+    ):
+        with pytest.raises(DataError, match=words):
+            read()
+    # an array of this name that says something else
+    np.savez(tmp_path / "polygons.npz", **given, sides=np.arange(len(sides)))
+    assert lg.diagnose(tmp_path / "polygons.npz").row_count == len(sides)
+
+
+def test_vectors_of_two_sides_are_named_by_their_row_numbers(tmp_path):
+    generator = np.random.default_rng(0)
+    documents = generator.normal(size=(9, 4)).round(3)
+    queries = (documents + generator.normal(size=(9, 4))).round(3)
+    rows = [
+        {
+            "query": queries[n].tolist(),
+            "positive": documents[(n + 1) % 9].tolist(),
+            "split": ("train", "test")[n % 2],
+        }
+        for n in range(9)
+    ]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    written = embed_pairs(None, f"pairs:{tmp_path}/v.jsonl", tmp_path / "x.npz", frozen=True)
+    assert (written.judged_count, written.judged_queries) == (4, 4)
+    assert (tmp_path / "x-qrels.tsv").read_text() == "query-id\tcorpus-id\tscore\n" + "".join(
+        f"{n}\t{n}\t1\n" for n in (1, 3, 5, 7)
+    )
+    found = lg.diagnose(
+        written.queries.path, corpus=written.documents.path, judgements=written.judgements
+    )
+    ranks = []
+    for n in (1, 3, 5, 7):
+        by_cosine = [-float(q @ d) / np.sqrt(float(d @ d)) for q in [queries[n]] for d in documents]
+        ranks.append(sorted(range(9), key=by_cosine.__getitem__).index((n + 1) % 9) + 1)
+    expected = np.mean([1 / np.log2(rank + 1) for rank in ranks])
+    assert found.judged[0].ndcg_at_10.mean == pytest.approx(expected, abs=1e-6)
+    # judgements that may be the user's own are not replaced, and then nothing is
+    (tmp_path / "x-qrels.tsv").write_text("mine")
+    before = written.queries.path.read_bytes()
+    with pytest.raises(InputError, match=r"x-qrels.tsv exists and has other judgements"):
+        embed_pairs(None, f"pairs:{tmp_path}/v.jsonl", tmp_path / "x.npz", frozen=True)
+    assert written.queries.path.read_bytes() == before
+
+
+def test_rows_of_two_sides_are_divided_at_any_place():
+    whole = torch.arange(20.0)[:, None]
+    for size in (1, 3, 7, 20):
+        for count in (0, 5, 7, 20):
+            before, after = rows_module._divided(iter(whole.split(size)), count)
+            assert torch.equal(torch.cat([whole[:0], *before]), whole[:count])
+            assert torch.equal(torch.cat([whole[:0], *after]), whole[count:])
+            _, after = rows_module._divided(iter(whole.split(size)), count)
+            assert torch.equal(torch.cat([whole[:0], *after]), whole[count:])

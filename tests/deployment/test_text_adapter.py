@@ -15,7 +15,7 @@ import lossgauge as lg
 from lossgauge.backbones import load_backbone
 from lossgauge.data.features import features
 from lossgauge.data.pairs import load as load_pairs
-from lossgauge.deployment.embedding import embed_data
+from lossgauge.deployment.embedding import embed_data, embed_pairs
 from lossgauge.deployment.export import export_head
 from lossgauge.deployment.sentence_transformers_modules import (
     sentence_transformer,
@@ -28,6 +28,7 @@ from lossgauge.results.reader import read_study
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
 from lossgauge.types import Text
+from tests.support.command_line import assert_refused, run_cli
 from tests.support.documents import blocks, text_of
 from tests.support.finished import once
 from tests.support.studies import Quiet
@@ -99,7 +100,7 @@ def test_sentence_transformers_gives_the_embeddings_of_the_study(place, sides, t
     form = head.manifest.head
     assert (form.kind, form.rank, form.sides, form.embedding_size) == ("residual", 4, sides, 16)
     data = f"pairs:{place}/pairs.jsonl"
-    written = embed_data(head, data, tmp_path / "out.npz")
+    written = embed_pairs(head, data, tmp_path / "out.npz")
     texts = load_pairs(place / "pairs.jsonl")
     frozen = features(texts, head.load_backbone())
     loaded = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
@@ -111,9 +112,12 @@ def test_sentence_transformers_gives_the_embeddings_of_the_study(place, sides, t
         "residual",
         "minilm-l6",
     )
-    with np.load(tmp_path / "out.npz") as table:
-        rows, of = table["embeddings"], table["sides"]
-    assert written.row_count == len(rows) == len(texts.ids)
+    assert not (tmp_path / "out.npz").exists()
+    tables = [np.load(tmp_path / f"out-{name}.npz") for name in ("queries", "documents")]
+    rows = np.concatenate([table["embeddings"] for table in tables])
+    of = np.concatenate([table["sides"] for table in tables])
+    assert [*tables[0]["ids"], *tables[1]["ids"]] == list(texts.ids)
+    assert written.queries.row_count + written.documents.row_count == len(rows) == len(texts.ids)
     assert np.flatnonzero(of == "document").tolist() == texts.pairs.corpus.tolist()
     words = np.array([texts.read(row).words for row in range(len(rows))])
     for side, encode in (("query", loaded.encode_query), ("document", loaded.encode_document)):
@@ -141,9 +145,142 @@ def test_sentence_transformers_gives_the_embeddings_of_the_study(place, sides, t
     run = next(row for row in read_study(place / sides).results.summaries if row["base"] == "mnrl")
     assert found.ndcg_at_10 == pytest.approx(run["ndcg_at_10"], abs=1e-9)
     assert exported.head.manifest.measured.ndcg_at_10 == pytest.approx(found.ndcg_at_10, abs=1e-9)
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    (numbers,) = (line for line in card.splitlines() if line.startswith("| nDCG@10"))
+    with_head, raw, change = (cell.strip() for cell in numbers.split("|")[2:5])
+    assert with_head.startswith(f"{100 * found.ndcg_at_10:.1f}\u00a0% ")
+    before = exported.head.manifest.measured.frozen_ndcg_at_10
+    assert raw.startswith(f"{100 * before:.1f}\u00a0% ")
+    gain = f"{100 * (found.ndcg_at_10 - before):+.2f}".replace("-", "−")
+    assert change.startswith(f"{gain} ± ")
+    assert ("only queries pass" if sides == "query" else "an index must be embedded") in card
+    narrower = "no narrower width: only queries pass" in str(exported)
+    assert (narrower, len(exported.costs.widths) == 1) == (sides == "query",) * 2
     same = np.abs(rows - torch.nn.functional.normalize(frozen.features).numpy()).max(axis=1) < 1e-6
     assert not same[of == "query"].any()
     assert same[of == "document"].all() == (sides == "query")
+
+
+def write_beir(folder: Path, pairs: Path) -> Path:
+    """The same texts in the format of BEIR, with ids that sort otherwise; two thirds of the queries train."""
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    (folder / "qrels").mkdir(parents=True)
+    texts = [text for row in rows for text in (row["positive"], row["negative"])]
+    corpus = [{"_id": f"d{997 * n % 1000}", "title": "", "text": t} for n, t in enumerate(texts)]
+    queries = [{"_id": f"q {7 * n % 100}", "text": row["query"]} for n, row in enumerate(rows)]
+    for name, content in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, content)))
+    for name, part in (("train", range(32)), ("test", range(32, len(rows)))):
+        lines = [f"{queries[n]['_id']}\t{corpus[2 * n]['_id']}\t{1 + n % 2}\n" for n in part]
+        (folder / "qrels" / f"{name}.tsv").write_text(
+            "query-id\tcorpus-id\tscore\n" + "".join(lines)
+        )
+    return folder
+
+
+def test_from_a_folder_of_beir_to_two_tables_and_their_diagnosis(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    beir = write_beir(tmp_path / "beir", place / "pairs.jsonl")
+    head = export_head(place / "query", tmp_path / "head").head
+    done = run_cli("embed", "pairs:beir", "--head", "head", "--out", "x.npz")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-4:] == [
+        "queries: x-queries.npz (48 rows of 16 numbers)",
+        "documents: x-documents.npz (96 rows of 16 numbers)",
+        "judgements: x-qrels.tsv (16 judgements of 16 test queries)",
+        "measure them: lossgauge diagnose x-queries.npz --corpus x-documents.npz --judgements x-qrels.tsv",
+    ]
+    for name, file in (("queries", "queries"), ("documents", "corpus")):
+        with np.load(f"x-{name}.npz") as table:
+            lines = (beir / f"{file}.jsonl").read_text().splitlines()
+            assert table["ids"].tolist() == [json.loads(line)["_id"] for line in lines]
+            assert "labels" not in table
+    own, ours = (
+        sorted(p.read_text().splitlines()) for p in (beir / "qrels/test.tsv", Path("x-qrels.tsv"))
+    )
+    assert own == ours
+    found = []
+    for judgements in ("x-qrels.tsv", "beir/qrels/test.tsv"):
+        done = run_cli(
+            *("diagnose", "x-queries.npz", "--corpus", "x-documents.npz"),
+            *("--judgements", judgements, "--json", "--quiet"),
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout)["judged"])
+    assert found[0] == found[1]
+    texts = load_pairs(beir)
+    rows = features(texts, head.load_backbone()).features
+    queries, documents = rows[: len(rows) - len(texts.pairs.corpus)], rows[texts.pairs.corpus]
+    tested = torch.isin(texts.pairs.query, torch.from_numpy(texts.test))
+    expected = judged_retrieval(
+        head(queries)[32:],
+        head.embed_documents(documents),
+        query=texts.pairs.query[tested] - 32,
+        document=texts.pairs.document[tested] - len(queries),
+        grade=texts.pairs.grade[tested],
+    )
+    assert found[0][0]["ndcg_at_10"]["mean"] == pytest.approx(expected.ndcg_at_10, abs=1e-6)
+    # one side alone gives the same rows; the two in the wrong order, or together, are refused
+    for side, name in (("query", "queries"), ("document", "documents")):
+        embed_data(head, "pairs:beir", tmp_path / "one.npz", side=side)
+        with np.load("one.npz") as one, np.load(f"x-{name}.npz") as two:
+            assert one.files == two.files
+            assert all(np.array_equal(one[key], two[key]) for key in one.files)
+    assert_refused(
+        run_cli("diagnose", "x-documents.npz", "--corpus", "x-queries.npz"),
+        "the queries must be queries, but the rows of x-documents.npz are documents",
+    )
+    done = run_cli("embed", "pairs:beir", "--head", "head", "--out", "x.npz")
+    assert "queries: x-queries.npz (48 rows of 16 numbers, replaced an earlier file)" in done.stdout
+    assert_refused(
+        run_cli("embed", "pairs:beir", "--head", "head", "--frozen", "--out", "x.npz"),
+        "x-queries.npz has embeddings of a head, which features without a head must not replace",
+    )
+
+
+def test_passages_without_labels_are_embedded_with_their_ids(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    head = export_head(place / "query", tmp_path / "head").head
+    Path("passages.csv").write_text("id,text,url\np7,cat sat,a\np2,old stones,b\n")
+    done = run_cli(
+        "embed", "texts:passages.csv", "--head", "head", "--side", "document", "--out", "p.npz"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == [
+        "note: columns of passages.csv that are not read: url",
+        "note: the texts have no labels",
+        "embeddings: p.npz (2 rows of 16 numbers, no labels)",
+    ]
+    backbone = head.load_backbone()
+    with np.load("p.npz") as table:
+        assert table["ids"].tolist() == ["p7", "p2"]
+        assert "labels" not in table
+        expected = backbone.extract(backbone.prepare(Text("old stones", "document"))[None])
+        assert (
+            np.abs(table["embeddings"][1] - head.embed_documents(expected)[0].numpy()).max() < 1e-6
+        )
+    done = run_cli(
+        "embed",
+        "texts:passages.csv",
+        "--frozen",
+        "--backbone",
+        f"hf:{place}/tiny",
+        "--out",
+        "raw.npz",
+    )
+    assert done.returncode == 0, done.stderr
+    assert_refused(
+        run_cli("check", "texts:passages.csv"),
+        "passages.csv has an unknown column 'url'",
+    )
+    Path("plain.csv").write_text("text\ncat sat\nold stones\n")
+    for command in (
+        ("check", "texts:plain.csv"),
+        ("features", "texts:plain.csv", "--backbone", f"hf:{place}/tiny"),
+    ):
+        assert_refused(
+            run_cli(*command), "label is missing; only `lossgauge embed` takes texts without labels"
+        )
 
 
 def test_rows_of_one_kind_need_their_side_if_only_queries_pass(place, tmp_path):
@@ -156,8 +293,8 @@ def test_rows_of_one_kind_need_their_side_if_only_queries_pass(place, tmp_path):
         embed_data(head, f"texts:{table}", tmp_path / "out.npz")
     with pytest.raises(InputError, match="side must be query or document, got 'corpus'"):
         embed_data(head, f"texts:{table}", tmp_path / "out.npz", side="corpus")
-    with pytest.raises(InputError, match="says itself which rows are queries"):
-        embed_data(head, f"pairs:{place}/pairs.jsonl", tmp_path / "out.npz", side="query")
+    with pytest.raises(InputError, match="has queries and documents, and a table has one side"):
+        embed_data(head, f"pairs:{place}/pairs.jsonl", tmp_path / "out.npz")
     backbone = load_backbone(f"hf:{place}/tiny")
     for side, embed in (("query", head), ("document", head.embed_documents)):
         embed_data(head, f"texts:{table}", tmp_path / "out.npz", side=side)

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,35 @@ def test_a_mistake_is_one_clear_line(place, arguments, words):
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_rows_are_named_by_their_ids_where_the_file_has_them(place):
+    rows, labels = table(noise=0.3)
+    generator = np.random.default_rng(1)
+    worse = rows + generator.normal(0, 0.6, rows.shape)
+    worse[7] = worse[3]
+    ids = np.array([f"photo-{number}.jpg" for number in range(len(rows))])
+    np.savez("a.npz", embeddings=rows, labels=labels, ids=ids)
+    np.savez("b.npz", embeddings=worse, labels=labels)
+    numbers = run_cli("diagnose", "good.npz", "--against", "b.npz").stdout
+    named = run_cli("diagnose", "a.npz", "--against", "b.npz", "--page", "page.html").stdout
+    start = "worst first: rows "
+    (first,) = (line for line in numbers.splitlines() if start in line)
+    (second,) = (line for line in named.splitlines() if start in line)
+    asked = first.split(start)[1].split(", ")
+    assert second.split(start)[1].split(", ") == [f"photo-{row}.jpg" for row in asked]
+    assert re.search(r"most: rows photo-\d+.jpg, ", named)
+    assert f"photo-{asked[0]}.jpg" in Path("page.html").read_text(encoding="utf-8")
+    copies = run_cli("diagnose", "b.npz").stdout
+    assert "row 7 equals row 3" in copies
+    np.savez("c.npz", embeddings=worse, labels=labels, ids=ids)
+    assert "row photo-7.jpg equals row photo-3.jpg" in run_cli("diagnose", "c.npz").stdout
+    queries, corpus = rows[:40], rows[40:]
+    np.savez("q.npz", embeddings=queries, ids=ids[:40])
+    np.savez("d.npz", embeddings=corpus)
+    np.savez("q2.npz", embeddings=worse[:40])
+    done = run_cli(
+        *("diagnose", "q.npz", "--corpus", "d.npz"),
+        *("--against", "q2.npz", "--against-corpus", "d.npz"),
+    )
+    assert re.search(r"documents are new; most: photo-\d+.jpg, ", done.stdout), done.stdout

@@ -54,9 +54,10 @@ def compare(before: RetrievalDiagnosis, after: RetrievalDiagnosis) -> RetrievalC
     )
     k = min(old.shape[1], new.shape[1])
     fresh = 1 - (new[:, :k, None] == old[:, None, :k]).any(axis=2).mean(axis=1)
+    ids = before.query_ids if after.query_ids is None else after.query_ids
     compared = RetrievalComparison(
         name=after.name,
-        after=replace(after, against=None),
+        after=replace(after, against=None, query_ids=ids),
         ndcg_at_10=None,
         mrr_at_10=None,
         found_at={},
@@ -71,7 +72,6 @@ def compare(before: RetrievalDiagnosis, after: RetrievalDiagnosis) -> RetrievalC
     rows, first, second = np.intersect1d(one.row, two.row, return_indices=True)
     was, now = one.ndcg_at_10[first], two.ndcg_at_10[second]
     order = np.argsort(now - was, kind="stable")
-    ids = before.query_ids
     changes = [
         QueryChange(str(rows[n] if ids is None else ids[rows[n]]), float(was[n]), float(now[n]))
         for n in order.tolist()

@@ -193,9 +193,10 @@ def comparison_lines(of: RetrievalComparison) -> Iterator[str]:
             f"  {counted(len(of.got_worse), 'query')} got worse (nDCG@10), {len(of.got_better):,} got better"
             f"{worst if of.got_worse else ''}"
         )
+    ids = of.after.query_ids
+    moved = [str(row if ids is None else ids[row]) for row in of.moved[:MOST_CHANGED].tolist()]
     yield (
-        f"  moved: {shown_interval(of.new_neighbors, 'percent')} of the nearest documents are new; most: query rows "
-        f"{', '.join(map(str, of.moved[:MOST_CHANGED].tolist()))}"
+        f"  moved: {shown_interval(of.new_neighbors, 'percent')} of the nearest documents are new; most: {', '.join(moved)}"
     )
     yield f"  {gap_line(of.after)}"
     for finding in of.after.findings:

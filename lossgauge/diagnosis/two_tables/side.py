@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from lossgauge.batch import ArrayLike
+from lossgauge.data.embedding_shards import DOCUMENT, PLURALS, QUERY
 from lossgauge.diagnosis.one_pass import measure_part
 from lossgauge.diagnosis.over_pairs import directions_of
 from lossgauge.diagnosis.parts import Norms, PartMeasures, merge_parts
@@ -58,6 +59,12 @@ def read_side(given: str | Path | ArrayLike, what: str, embeddings_name: str) ->
     """
     if isinstance(given, str | Path):
         source = from_files(Path(given), embeddings_name=embeddings_name, least_rows=1)
+        wanted = DOCUMENT if what.endswith("corpus") else QUERY
+        if source.side not in (None, wanted):
+            raise InputError(
+                f"the {what} must be {PLURALS[wanted]}, but the rows of {source.name} are {PLURALS[str(source.side)]}, as its array sides "
+                "says: give the queries first, and the documents as the corpus"
+            )
     else:
         try:
             source = from_arrays(given, least_rows=1)._replace(name=what, paths=(what,))
