@@ -67,6 +67,10 @@ def html(view) -> str:
 def test_the_page_says_nothing_about_classes_but_that_the_claims_are(html):
     text = text_of(html).replace("’", "'")
     assert text.count(NONE_OF_PAIRS) == 1
+    assert (
+        "two families for each dataset and quantity: all losses against the raw model; and each"
+        in text
+    )
     found = OF_CLASSES.search(text.replace(NONE_OF_PAIRS, ""))
     assert found is None, text[found.start() - 80 : found.end() + 80]
 

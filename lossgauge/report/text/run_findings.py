@@ -14,6 +14,7 @@ from lossgauge.health.space import space_findings
 from lossgauge.health.training import training_findings
 from lossgauge.plan.loss import LossPlan
 from lossgauge.results.columns import SETTING
+from lossgauge.results.measures import measures_of
 from lossgauge.stats.intervals import known
 from lossgauge.types import Record
 
@@ -70,7 +71,7 @@ def run_findings(
         batch_size=_columns(plan, row),
         class_count=_whole(row.get("train_class_count")),
     )
-    if row.get("ndcg_at_10") is not None:
+    if not measures_of(row).judges_classes:
         found = [_of_pairs(one) for one in found if one.name not in _OF_CLASSES]
     return worst_first(found)
 

@@ -40,7 +40,7 @@ def selection(view: StudyView) -> Selection:
 
 def judged_by(view: StudyView) -> str:
     """What epochs and trials are judged by, as the tables call it."""
-    column = str(view.plan.get("selection_metric") or "map_at_r")
+    column = str(view.plan.get("selection_metric") or view.measures.predicted)
     return COLUMNS[column].title if column in COLUMNS else column
 
 
