@@ -211,8 +211,8 @@ VECTORS = [{"query": [1.0, n], "positive": [2.0, n]} for n in range(6)]
     ("rows", "words"),
     [
         ([*GOOD, {"query": "q1", "positive": "x", "negative": "p1"}], r"x.jsonl, line 2, has it as positive and .*x.jsonl, line 7, as negative of the same query: remove"),
-        ([*GOOD, {"query": "q9", "positive": "p1 "}, {"query": " ", "positive": "p"}], "line 8 has an empty one"),
-        ([*GOOD, {"query": "q9"}], "text in positive, but .*line 7 has an empty one"),
+        ([*GOOD, {"query": "q9", "positive": "p1 "}, {"query": " ", "positive": "p"}], "line 8, has an empty one"),
+        ([*GOOD, {"query": "q9"}], "text in positive, but .*line 7, has an empty one"),
         ([{"query": "a", "postive": "b"}], r"positive is missing \(did you mean 'postive'"),
         ([*GOOD, {"query": 3, "positive": "p"}], "query must be text, got int"),
         ([*GOOD, {"query": "x", "positive": "y" * 1_000_001}], "at most 1,000,000 characters"),
