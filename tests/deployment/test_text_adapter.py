@@ -30,7 +30,7 @@ from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
 from lossgauge.types import Text
 from tests.support.command_line import assert_refused, run_cli
-from tests.support.documents import blocks, text_of
+from tests.support.documents import blocks, command_lines, text_of
 from tests.support.finished import once
 from tests.support.studies import Quiet
 from tests.support.text_model import WORDS, write_text_model
@@ -237,6 +237,31 @@ def test_from_a_folder_of_beir_to_two_tables_and_their_diagnosis(place, tmp_path
         run_cli("embed", "pairs:beir", "--head", "head", "--frozen", "--out", "x.npz"),
         "x-queries.npz has embeddings of a head, which features without a head must not replace",
     )
+
+
+@pytest.mark.parametrize("page", ["docs/rag.md", "docs/deploy.md", "docs/diagnose.md"])
+def test_the_lines_of_a_page_from_texts_to_their_diagnosis_run_in_their_order(
+    place, page, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    export_head(place / "query", tmp_path / "head")
+    shutil.copy(place / "pairs.jsonl", "questions.jsonl")
+    write_beir(tmp_path / "my-beir", place / "pairs.jsonl")
+    Path("passages.csv").write_text("id,text\np7,cat sat\np2,old stones\n")
+    begins = (
+        "lossgauge embed pairs:q",
+        "lossgauge embed pairs:my",
+        "lossgauge embed texts:p",
+        "lossgauge diagnose raw-",
+        "lossgauge diagnose found-",
+    )
+    run = [line for line in command_lines(text_of(page)) if line.startswith(begins)]
+    assert len(run) >= 3
+    for line in run:
+        done = run_cli(*line.split()[1:], "--quiet")
+        assert done.returncode == 0, (line, done.stderr)
+        if "--against" in line:
+            assert "retrieval by cosine changes by nDCG@10" in done.stdout
 
 
 def test_passages_without_labels_are_embedded_with_their_ids(place, tmp_path, monkeypatch):
