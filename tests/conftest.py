@@ -32,6 +32,7 @@ from tests.support.browser import browser, visit  # noqa: E402, F401  # one for 
 from tests.support.finished import (  # noqa: E402, F401  # fixtures for all tests
     finished_small_study,
     finished_study,
+    pair_study,
     small_study,
     whole_study,
 )

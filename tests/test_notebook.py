@@ -437,3 +437,17 @@ def test_the_claims_of_the_docs_run(study, place, capsys):
     printed = capsys.readouterr().out
     assert "7a\n  not tested\n" in printed
     assert "triplet − info_nce in intra, claimed above 0: " in printed
+
+
+def test_a_study_of_queries_and_documents_shows_its_own_measures(pair_study):
+    study = lg.load_study(pair_study)
+    columns = ["ndcg_at_10", "mrr_at_10", "found_at_1", "found_at_10"]
+    table = study.table()
+    assert [name for name in table.columns if not name.endswith("_half_width")][3:] == columns
+    assert table["ndcg_at_10_half_width"].notna().all()
+    assert "<th>Recall@10</th>" in study._repr_html_()
+    assert "R@1<" not in study._repr_html_().replace("MRR@1", "")
+    assert study.claims() == []
+    assert len(study.plot.retrieval().data) > 0
+    with pytest.raises(InputError, match="classes"):
+        study.plot.tradeoff()

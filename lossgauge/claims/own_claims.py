@@ -20,9 +20,12 @@ from lossgauge.portable import without_folders
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
 
+NONE_OF_PAIRS = "The paper's claims are about classes; none is tested here."
+"""Of a study of queries and documents."""
+
 
 def claims_of(view: StudyView, own: Sequence[ClaimPlan] = ()) -> tuple[Claim, ...]:
-    """The paper's claims, then those of the study's file, then `own`.
+    """The paper's claims, then those of the study's file, then `own`; of queries and documents without the paper's.
 
     Raises PlanError for an own claim about an unknown loss or column, with the nearest name, and for a column that no run of
     the study has.
@@ -35,7 +38,7 @@ def claims_of(view: StudyView, own: Sequence[ClaimPlan] = ()) -> tuple[Claim, ..
         if measured and column not in measured:
             near = nearest(column, sorted(measured & COLUMNS.keys()))
             raise PlanError(f"{claim.key}: no run of this study has the column {column!r}{near}")
-    return (*CLAIMS, *made)
+    return made if view.of_pairs else (*CLAIMS, *made)
 
 
 def _names(view: StudyView) -> list[str]:

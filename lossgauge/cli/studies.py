@@ -262,7 +262,7 @@ def claims(
 
     with startup.imports():
         from lossgauge.claims.across_studies import across_studies, plan_differences
-        from lossgauge.claims.own_claims import claims_of, read_claims
+        from lossgauge.claims.own_claims import NONE_OF_PAIRS, claims_of, read_claims
         from lossgauge.claims.record_lines import across_lines, record_lines
         from lossgauge.claims.records import all_records
         from lossgauge.claims.verdicts import STATUSES
@@ -286,7 +286,8 @@ def claims(
         ]
         lines = json.dumps(plain, indent=1).splitlines()
     elif len(folders) == 1:
-        lines = record_lines(records[0])
+        of_pairs = [NONE_OF_PAIRS] if views[0].of_pairs else []
+        lines = [*of_pairs, *record_lines(records[0])]
     else:
         lines = across_lines(across_studies(records), names, plan_differences(views))
     for line in lines:

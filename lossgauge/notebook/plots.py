@@ -21,24 +21,38 @@ class Plots:
         self._study = study
 
     def retrieval(self, dataset: str | None = None) -> go.Figure:
-        """R@1 and MAP@R of each loss on one dataset with 95 % intervals; the frozen features and the untrained head as lines."""
+        """R@1 and MAP@R of each loss on one dataset with 95 % intervals; the frozen features and the untrained head as lines.
+
+        Of queries and documents: nDCG@10, and its gain over the raw model in points.
+        """
         from lossgauge.report.figures.retrieval import retrieval
 
         dataset = self._study.dataset_named(dataset)
         return _figure(retrieval(self._study.view, dataset), dataset)
 
     def training_curves(self, dataset: str | None = None) -> go.Figure:
-        """VARIANCE, GREEDINESS and R@1 over the epochs of one dataset: mean over seeds with its 95 % interval."""
+        """VARIANCE, GREEDINESS and R@1 over the epochs of one dataset: mean over seeds with its 95 % interval.
+
+        Of queries and documents: nDCG@10, alignment and uniformity, and GREEDINESS.
+        """
         from lossgauge.report.figures.training_curves import training_curves
 
         dataset = self._study.dataset_named(dataset)
         return _figure(training_curves(self._study.view, dataset), dataset)
 
     def tradeoff(self, dataset: str | None = None) -> go.Figure:
-        """Compaction speed against variance kept, a disc for each loss. Without `dataset`, all of them."""
+        """Compaction speed against variance kept, a disc for each loss. Without `dataset`, all of them.
+
+        Raises InputError for a study of queries and documents.
+        """
         from lossgauge.report.figures.stacked import stacked
         from lossgauge.report.figures.tradeoff import tradeoff
 
+        if not self._study.view.measures.judges_classes:
+            raise InputError(
+                "the trade-off is about variance inside classes, and this study has queries and documents; "
+                "plot.training_curves() shows their space"
+            )
         names = self._study.datasets
         if dataset is not None or len(names) == 1:
             dataset = self._study.dataset_named(dataset)
@@ -46,7 +60,7 @@ class Plots:
         return stacked({name: _figure(tradeoff(self._study.view, name), name) for name in names})
 
     def sensitivity(self, dataset: str | None = None) -> go.Figure:
-        """R@1 and intra of each loss at multiples of its margin, temperature or scale, on one dataset.
+        """R@1 and intra (nDCG@10 and alignment of queries and documents) of each loss at multiples of its margin, temperature or scale, on one dataset.
 
         Raises InputError if the study has no key `sensitivity`, or if no such run has ended.
         """

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from lossgauge.report.comparison import StudyComparison
     from lossgauge.report.text.findings import TopicAnswer
 
-HEADLINE = ("recall_at_1", "map_at_r", "test_intra", "compaction_epochs")
-"""Columns of the table that a notebook shows for a study."""
-
 
 class Study:
     """A study in its folder, read once.
@@ -120,12 +117,14 @@ class Study:
         """One row for each dataset that is missing, in whole or in part, with the `reason`."""
         return self._frame("left_out")
 
-    def table(self, dataset: str | None = None, columns: str | Sequence[str] = HEADLINE) -> Any:
+    def table(self, dataset: str | None = None, columns: str | Sequence[str] | None = None) -> Any:
         """Mean of some columns of numbers of `runs` over the seeds, for each loss, as a data frame.
 
         Each column has a second one, `…_half_width`: the 95 % interval is mean ± half width; missing with one seed.
-        Without `dataset`, all datasets. Raises InputError for an unknown dataset or column.
+        Without `columns`: R@1, MAP@R, intra and compaction, or nDCG@10, MRR@10, Recall@1 and Recall@10 of queries and documents,
+        whose intervals are over new seeds and queries. Without `dataset`, all datasets. Raises InputError for an unknown dataset or column.
         """
+        columns = self.view.measures.overview if columns is None else columns
         columns = [columns] if isinstance(columns, str) else list(columns)
         rows = []
         for row in self._rows(dataset, columns):
@@ -288,6 +287,7 @@ class Study:
         return f"<Study {self.folder}: {', '.join(parts)}; {losses} on {', '.join(self.datasets) or 'no dataset'}>"
 
     def _repr_html_(self) -> str:
+        shown = self.view.measures.overview
         rows = [
             (
                 row.dataset,
@@ -295,12 +295,12 @@ class Study:
                 row.seeds,
                 [
                     "—" if interval is None else shown_interval(interval, COLUMNS[column].unit)
-                    for column, interval in zip(HEADLINE, row.intervals, strict=True)
+                    for column, interval in zip(shown, row.intervals, strict=True)
                 ],
             )
-            for row in self._rows(None, HEADLINE)
+            for row in self._rows(None, shown)
         ]
-        titles = [COLUMNS[column].title for column in HEADLINE]
+        titles = [COLUMNS[column].title for column in shown]
         return _HTML.render(summary=repr(self).strip("<>"), titles=titles, rows=rows)
 
     @cached_property
@@ -333,7 +333,7 @@ class Study:
             if known(value) is not None
         }
         for column in columns:
-            if column not in numbers and column not in HEADLINE:
+            if column not in numbers and column not in view.measures.overview:
                 near = nearest(str(column), sorted(numbers))
                 raise InputError(f"runs of this study have no column of numbers {column!r}{near}")
         names = self.datasets if dataset is None else (self.dataset_named(dataset),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -139,6 +140,21 @@ OWN_DATA_KEYS = {
     "labels_name": ("embeddings",),
 }
 """Keys that have an effect only for these kinds of a user's own data."""
+
+
+_OF_CLASSES = ("center_features", "labels", "sample", "images")
+"""Keys that have no effect on queries and documents."""
+
+
+def without_effect(plan: Mapping[str, Any]) -> frozenset[str]:
+    """The keys of a plan of queries and documents, written in full, that change nothing in it."""
+    hidden = {key for key, needed, values in _ONLY_WITH if plan.get(needed) not in values}
+    kinds = {str(name).partition(":")[0] for name in plan.get("datasets") or ()}
+    hidden |= {key for key, own in OWN_DATA_KEYS.items() if not kinds & {*own}}
+    if plan.get("tune") is None and plan.get("selection") != "best-validation":
+        hidden.add("validation_share")
+        hidden |= {"selection_metric"} if plan.get("selection") == "last" else set()
+    return frozenset({*hidden, *_OF_CLASSES})
 
 
 class Mined(BaseModel):
@@ -394,7 +410,11 @@ class Plan(BaseModel):
                 )
             return
         # their defaults; a value that the user gives is checked instead
-        defaults = {"center_features": False, "selection_metric": "ndcg_at_10"}
+        defaults: dict[str, Any] = {
+            "question": "Do these losses find the right documents better than the raw model?",
+            "center_features": False,
+            "selection_metric": "ndcg_at_10",
+        }
         self.__dict__.update(
             {key: value for key, value in defaults.items() if key not in self.model_fields_set}
         )

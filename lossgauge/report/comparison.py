@@ -25,7 +25,8 @@ from lossgauge.results.between_studies import (
     losses_of,
     shared_losses,
 )
-from lossgauge.results.columns import PAIR_RETRIEVAL, RETRIEVAL, VARIANCE, Column
+from lossgauge.results.columns import Column, group_of
+from lossgauge.results.measures import OF_CLASSES, OF_PAIRS
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.decisions import Decision, decide
 from lossgauge.stats.intervals import Interval
@@ -33,8 +34,8 @@ from lossgauge.stats.number_format import rounded, shown_half_width
 from lossgauge.terminal import wrapped
 from lossgauge.types import Record
 
-COMPARED = (RETRIEVAL, PAIR_RETRIEVAL, VARIANCE)
-"""The columns that are compared, a table for each group; a study has one of the first two."""
+COMPARED = tuple(columns for of in (OF_CLASSES, OF_PAIRS) for columns in (of.retrieval, of.space))
+"""The columns that are compared, a table for each group; a study has the first two or the last two."""
 
 PAIRING: dict[Paired, str] = {
     "seeds and queries": "paired by seed and by query",
@@ -43,7 +44,6 @@ PAIRING: dict[Paired, str] = {
     "nothing": "not paired",
 }
 
-_RETRIEVAL = frozenset(column.name for column in (*RETRIEVAL, *PAIR_RETRIEVAL))
 _MARK = {"higher": "*", "lower": "*", "equivalent": "=", "open": ""}
 _NAME, _CELL = 14, 17
 """Widths: a row of five numbers has 100 letters."""
@@ -170,7 +170,7 @@ def _turned(shared: SharedDataset) -> SharedDataset:
 def _on(first: StudyView, second: StudyView, shared: SharedDataset) -> Iterator[LossDifference]:
     """Every column of every loss of both studies. The losses of one column are one family."""
     pairs = shared_losses(losses_of(first, shared.first), losses_of(second, shared.second))
-    for column in (*first.retrieval, *VARIANCE):
+    for column in (*first.measures.retrieval, *first.measures.space):
         found = [difference(first, second, shared, pair, column.name) for pair in pairs]
         decisions = decide([of.interval for of in found], column.margin)
         for pair, of, decision in zip(pairs, found, decisions, strict=True):
@@ -229,7 +229,7 @@ def _dataset_lines(shared: SharedDataset, rows: Sequence[LossDifference]) -> Ite
     name = shared.first if shared.first == shared.second else f"{shared.first} → {shared.second}"
     same = [loss for loss in dict.fromkeys(of.loss for of in rows) if _is_same(loss, rows)]
     rows = [of for of in rows if of.loss not in same]
-    pairing = Counter(of.paired for of in rows if of.column in _RETRIEVAL and of.interval)
+    pairing = Counter(of.paired for of in rows if _is_retrieval(of) and of.interval)
     if not shared.same_rows:
         how = ", not paired: the two studies have other rows, labels or sides of the split"
     else:
@@ -249,6 +249,10 @@ def _dataset_lines(shared: SharedDataset, rows: Sequence[LossDifference]) -> Ite
 def _is_same(loss: str, rows: Sequence[LossDifference]) -> bool:
     found = [of.interval for of in rows if of.loss == loss and of.interval is not None]
     return bool(found) and all(of.missing == SAME_RUNS for of in found)
+
+
+def _is_retrieval(of: LossDifference) -> bool:
+    return group_of(of.column) == "retrieval"
 
 
 def _table(rows: Sequence[LossDifference], columns: Sequence[Column]) -> Iterator[str]:
@@ -282,8 +286,8 @@ def _cell(of: LossDifference, column: Column) -> str:
 def _notes(rows: Sequence[LossDifference]) -> Iterator[str]:
     """What the intervals are over, what is approximate, and why a difference has none."""
     for what, of_kind in (
-        ("retrieval", [of.interval for of in rows if of.column in _RETRIEVAL and of.interval]),
-        ("geometry", [of.interval for of in rows if of.column not in _RETRIEVAL and of.interval]),
+        ("retrieval", [of.interval for of in rows if _is_retrieval(of) and of.interval]),
+        ("geometry", [of.interval for of in rows if not _is_retrieval(of) and of.interval]),
     ):
         over = dict.fromkeys(of.over for of in of_kind if of.half_width is not None)
         approximate = dict.fromkeys(of.approximate for of in of_kind if of.approximate)

@@ -19,17 +19,18 @@ import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from lossgauge.claims.own_claims import NONE_OF_PAIRS
 from lossgauge.plan.claim import ClaimPlan
+from lossgauge.plan.study import without_effect
 from lossgauge.report.embed_json import plain
 from lossgauge.report.figures.style import plot_text
 from lossgauge.report.naming import MARKS, display_name
 from lossgauge.report.plotly_bundle import plotly_script
 from lossgauge.report.sections import (
-    FURTHER_TABLES,
     dataset_sections,
     retrieval_charts,
+    retrieval_tables,
     sensitivity_sections,
-    tables_of,
     tuning_sections,
 )
 from lossgauge.report.tables import overview
@@ -45,13 +46,10 @@ from lossgauge.report.text.selection import selection
 from lossgauge.report.text.short_answer import short_answer
 from lossgauge.report.text.tuning import budget
 from lossgauge.report.your_data import your_data
-from lossgauge.results.columns import COLUMNS
+from lossgauge.results.columns import COLUMNS, Column
 from lossgauge.results.view import StudyView
 from lossgauge.terminal import safe
 from lossgauge.types import Record
-
-OVERVIEW = ("test_intra", "compaction_epochs")
-"""After the first column of retrieval."""
 
 
 def page(view: StudyView, own_claims: Sequence[ClaimPlan] = (), *, full: bool = False) -> str:
@@ -70,9 +68,10 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = (), *, full: bool = 
         "short": short_answer(view),
         "advice": view.results.answer,
         "charts": retrieval_charts(view),
+        "retrieval_tables": retrieval_tables(view),
         "answers": answers(view),
         "no_answer": NO_ANSWER,
-        "overview": overview(view, [view.retrieval[0], *(COLUMNS[column] for column in OVERVIEW)]),
+        "overview": overview(view, _overview_columns(view)),
         "ranks": ranks(view),
         "intervals": interval_notes(view),
         "tunings": tuning_sections(view),
@@ -85,16 +84,33 @@ def page(view: StudyView, own_claims: Sequence[ClaimPlan] = (), *, full: bool = 
         "changed": changed_queries(view),
         "health_warnings": grouped(warnings),
         "levels": Counter(warning.finding.level for warning in warnings),
-        "glossary": (*tables_of(view), *FURTHER_TABLES),
+        "glossary": _glossary(view),
+        "measures": view.measures,
+        "has_untrained": any(map(view.untrained, view.datasets)),
+        "none_of_pairs": NONE_OF_PAIRS.replace("'", "’"),
         "missing": missing(view),
         "left_out": datasets_left_out(view),
         "notes": notes_on_data(view),
-        "plan": _readable(view.plan),
+        "plan": _readable(_with_effect(view)),
         "assumptions": view.assumptions,
         "environment": view.environment,
         "has_tuned": bool(view.tuned),
     }
     return render("report.html", **content, contents=_contents(content))
+
+
+def _overview_columns(view: StudyView) -> list[Column]:
+    """The first column of retrieval, and the two that do not rank."""
+    by_name = {column.name: column for column in view.measures.retrieval}
+    others = view.measures.overview[len(view.retrieval) :]
+    return [view.retrieval[0], *(by_name.get(name, COLUMNS[name]) for name in others)]
+
+
+def _glossary(view: StudyView) -> list[tuple[str, tuple[Column, ...]]]:
+    """Every column of the tables, each once."""
+    of = view.measures
+    retrieval = [("Retrieval", of.retrieval)] if view.of_pairs else []
+    return [*retrieval, *of.tables, *of.further]
 
 
 class Entry(NamedTuple):
@@ -181,6 +197,14 @@ def _policy(scripts: dict[str, str]) -> str:
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
+
+
+def _with_effect(view: StudyView) -> Record:
+    """The plan; of queries and documents without the keys that say nothing about them."""
+    if not view.of_pairs:
+        return view.plan
+    hidden = without_effect(view.plan)
+    return {key: value for key, value in view.plan.items() if key not in hidden}
 
 
 def _readable(plan: Record) -> str:

@@ -20,42 +20,17 @@ from lossgauge.report.figures import (
 )
 from lossgauge.report.figures.style import Chart, Numbers
 from lossgauge.report.naming import GREY, color_of, display_name, key_of, symbol_of
-from lossgauge.report.tables import Table, loss_table
+from lossgauge.report.tables import Table, gain_table, loss_table
+from lossgauge.report.text.interval_notes import table_notes
 from lossgauge.report.text.tuning import Tuning, tuning
-from lossgauge.results.columns import COLUMNS, FURTHER, GREEDINESS, RETRIEVAL, VARIANCE, Column
+from lossgauge.results.columns import Column
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import known
 
 DATASET_CHARTS = (training_curves.CHART, tradeoff.CHART)
-"""Charts of every dataset's section, below its tables, with one legend."""
+"""Charts of every dataset's section, below its tables, with one legend. The trade-off is about variance inside classes."""
 
-_FIRST = (
-    *("compaction_epochs", "term_active_ratio", "gradient_active_ratio", "mean_weight"),
-    *("embedding_gradient", "decay_epochs"),
-)
-"""Of GREEDINESS, what fits beside the names on a laptop; compaction, which the answer uses, comes first."""
-_OTHERS = [column for column in (*GREEDINESS, *FURTHER) if column.name not in _FIRST]
-_OF_GRADIENTS = [c for c in _OTHERS if "gradient" in c.name or c.name in ("pull", "push")]
-
-TABLES = (
-    ("Retrieval and VARIANCE: the space at the end", (*RETRIEVAL, *VARIANCE)),
-    ("GREEDINESS: how the loss spends its updates", tuple(COLUMNS[name] for name in _FIRST)),
-)
-FURTHER_TABLES = (
-    ("Retrieval, further", tuple(c for c in _OTHERS if c.group == "retrieval")),
-    ("The space, further", tuple(c for c in _OTHERS if c.group == "variance")),
-    ("Gradients", tuple(_OF_GRADIENTS)),
-    (
-        "Other readings",
-        tuple(
-            c
-            for c in _OTHERS
-            if c.group not in ("retrieval", "variance") and c not in _OF_GRADIENTS
-        ),
-    ),
-)
-"""In a folded part: each is as wide as a laptop and a printed page allow."""
 SELECTED = "selected_epoch"
 
 
@@ -84,6 +59,15 @@ class Drawn(NamedTuple):
     """What it draws, as tables."""
 
 
+class RetrievalTables(NamedTuple):
+    """Retrieval of every loss and of the raw model, and the differences."""
+
+    dataset: str
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+    """How to read them."""
+
+
 class DatasetSection(NamedTuple):
     dataset: str
     tables: tuple[Table, ...]
@@ -96,26 +80,37 @@ class DatasetSection(NamedTuple):
 def dataset_sections(view: StudyView) -> list[DatasetSection]:
     """The tables and the charts of each dataset."""
     further = _further_tables(view)
+    charts = DATASET_CHARTS if view.measures.judges_classes else DATASET_CHARTS[:1]
     return [
         DatasetSection(
             dataset,
             tuple(
                 loss_table(view, dataset, columns, title=title)
-                for title, columns in tables_of(view)
+                for title, columns in view.measures.tables
             ),
             tuple(loss_table(view, dataset, columns, title=title) for title, columns in further),
             _legend(view, dataset),
-            tuple(drawn for chart in DATASET_CHARTS if (drawn := _draw(chart, view, dataset))),
+            tuple(drawn for chart in charts if (drawn := _draw(chart, view, dataset))),
             len({seed for loss in _all(view) for seed in view.runs(dataset, loss)}),
         )
         for dataset in view.datasets
     ]
 
 
-def tables_of(view: StudyView) -> tuple[tuple[str, tuple[Column, ...]], ...]:
-    """`TABLES` with the columns of retrieval of this study."""
-    (title, columns), *others = TABLES
-    return (title, (*view.retrieval, *columns[len(RETRIEVAL) :])), *others
+def retrieval_tables(view: StudyView) -> list[RetrievalTables]:
+    """Of queries and documents, what the first screen shows of each dataset; of classes the chart says it."""
+    if not view.of_pairs:
+        return []
+    columns = view.measures.retrieval
+    titles = "Test queries", f"Gain over the {view.measures.raw}, in points"
+    found = []
+    for dataset in view.datasets:
+        levels = loss_table(view, dataset, columns, title=titles[0])
+        gains = gain_table(view, dataset, columns, title=titles[1])
+        if levels.rows:
+            tables = (levels, gains) if gains.rows else (levels,)
+            found.append(RetrievalTables(dataset, tables, table_notes(view, dataset)))
+    return found
 
 
 def retrieval_charts(view: StudyView) -> list[Drawn]:
@@ -140,7 +135,7 @@ def sensitivity_sections(view: StudyView) -> list[Drawn]:
 
 
 def _further_tables(view: StudyView) -> list[tuple[str, tuple[Column, ...]]]:
-    """`FURTHER_TABLES`, without the selected epoch where no run knows it: the last one counts then."""
+    """The further tables, without the selected epoch where no run knows it: the last one counts then."""
     rows = (
         row
         for dataset in view.datasets
@@ -150,7 +145,7 @@ def _further_tables(view: StudyView) -> list[tuple[str, tuple[Column, ...]]]:
     selected = any(known(row.get(SELECTED)) is not None for row in rows)
     return [
         (title, tuple(column for column in columns if selected or column.name != SELECTED))
-        for title, columns in FURTHER_TABLES
+        for title, columns in view.measures.further
     ]
 
 
@@ -176,10 +171,10 @@ def _draw(chart: Chart, view: StudyView, dataset: str) -> Drawn | None:
 
 def _legend(view: StudyView, dataset: str) -> tuple[LegendEntry, ...]:
     drawn = [loss for loss in view.losses_and_tuned if view.epochs(dataset, loss)]
-    references = [key_of(BASELINE)] if view.runs(dataset, BASELINE) else []
+    references = [key_of(loss) for loss in view.untrained(dataset)]
     if any(row["reference"] == FROZEN for row in view.references(dataset)):
-        references.append(FROZEN)
-    dashes = {key_of(BASELINE): "dash", FROZEN: "dot"}
+        references.append(view.measures.raw)
+    dashes = {key_of(BASELINE): "dash", view.measures.raw: "dot"}
     buttons = tuple(LegendEntry(n, n, GREY, "reference", dashes[n]) for n in references)
     return _entries(view, drawn) + buttons
 

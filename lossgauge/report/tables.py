@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from lossgauge.report.naming import color_of, display_name, symbol_of
+from lossgauge.report.text.not_training import Compared, compared
 from lossgauge.results.columns import Column
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import known
-from lossgauge.stats.number_format import shown, shown_half_width
+from lossgauge.stats.number_format import rounded, shown, shown_half_width
 from lossgauge.types import Record
 
 NOT_KNOWN = "—"
@@ -64,7 +65,7 @@ class Overview(NamedTuple):
 def loss_table(
     view: StudyView, dataset: str, columns: Sequence[Column], *, title: str = ""
 ) -> Table:
-    """Losses × `columns` on one dataset, each before its tuned form, then the baseline, then the references.
+    """Losses × `columns` on one dataset in the order of `ranked`, each before its tuned form, then the baseline, then the references.
 
     Tuned losses do not lead: they are compared with their own defaults, not with losses that are not tuned.
     """
@@ -72,7 +73,7 @@ def loss_table(
     failures = failures_in_words(view, dataset)
     seeds = len(view.seeds(dataset))
     rows = []
-    for loss in [*view.losses_and_tuned, BASELINE]:
+    for loss in [*view.ranked(dataset, view.losses_and_tuned), *view.untrained(dataset)]:
         name, color = display_name(loss), color_of(loss, view.losses)
         symbol = symbol_of(loss, view.losses)
         failure = failures.get(loss, "")
@@ -90,12 +91,46 @@ def loss_table(
         settings = _settings(view, dataset, loss)
         rows.append(Row(kind, name, color, settings, failure, cells, loss, symbol))
     for reference in view.references(dataset):
-        cells = tuple(_reference_cell(reference, column) for column in columns)
+        cells = tuple(_reference_cell(view, dataset, reference, column) for column in columns)
         if any(
             cell.text != NOT_KNOWN for cell in cells
         ):  # a space without training has no dynamics
-            rows.append(Row("reference", str(reference["reference"]), "", "", "", cells))
+            rows.append(Row("reference", view.name_of(reference), "", "", "", cells))
     return Table(title, tuple(columns), tuple(rows))
+
+
+def gain_table(
+    view: StudyView, dataset: str, columns: Sequence[Column], *, title: str = ""
+) -> Table:
+    """Losses × `columns`: the difference from the raw features in points, with its interval and what is decided.
+
+    Corrected over all losses of the dataset in a column. Losses that are clearly better are bold.
+    """
+    raw = view.measures.raw
+    rows = []
+    for losses in (view.losses, view.tuned):
+        by_column = [compared(view, dataset, column.name, losses) for column in columns]
+        for loss in losses:
+            cells = tuple(_gain(of, loss, raw) for of in by_column)
+            if any(cell.value is not None for cell in cells):
+                look = display_name(loss), color_of(loss, view.losses)
+                symbol = symbol_of(loss, view.losses)
+                rows.append(Row("loss", *look, "", "", cells, loss, symbol))
+    by_loss = {row.loss: row for row in rows}
+    order = view.ranked(dataset, [row.loss for row in rows if row.loss])
+    return Table(title, tuple(columns), tuple(by_loss[loss] for loss in order))
+
+
+def _gain(of: Compared | None, loss: Loss, raw: str) -> Cell:
+    if of is None or (over := of.differences.get((loss, raw))) is None:
+        return Cell(NOT_KNOWN)
+    side = of.decisions[loss, raw].side if (loss, raw) in of.decisions else "open"
+    text = rounded(100 * over.mean, 1, signed=True)
+    if over.half_width is None:
+        return Cell(text, over.why_none, value=over.mean)
+    half = f"± {shown_half_width(over.half_width, over.mean, 'percent')}"
+    worse = ", worse" if side == "lower" else ""
+    return Cell(text, f"{half}{worse}", side == "higher", over.mean)
 
 
 def overview(view: StudyView, columns: Sequence[Column]) -> Overview:
@@ -163,9 +198,13 @@ def _why_no_decay(view: StudyView, dataset: str, loss: Loss) -> str:
     return next(filter(None, reasons), "")
 
 
-def _reference_cell(reference: Record, column: Column) -> Cell:
-    value = known(reference.get(column.name.removeprefix("test_")))
-    return Cell(NOT_KNOWN if value is None else shown(value, column.unit), value=value)
+def _reference_cell(view: StudyView, dataset: str, reference: Record, column: Column) -> Cell:
+    over = view.reference_interval(dataset, reference, column.name)
+    if over is None:
+        return Cell(NOT_KNOWN)
+    half = over.half_width
+    detail = "" if half is None else f"± {shown_half_width(half, over.mean, column.unit)}"
+    return Cell(shown(over.mean, column.unit), detail, value=over.mean)
 
 
 def _settings(view: StudyView, dataset: str, loss: Loss) -> str:

@@ -15,7 +15,7 @@ from lossgauge.errors import InputError
 from lossgauge.results.columns import check_column
 from lossgauge.results.differences import LossAnswers, Runs
 from lossgauge.results.view import BASELINE, Loss, StudyView, in_order
-from lossgauge.stats.crossed import crossed, crossed_interval
+from lossgauge.stats.crossed import WHOLE, crossed, crossed_interval
 from lossgauge.stats.intervals import Interval, known
 from lossgauge.stats.seed_variance import contrast_variance, seed_interval
 from lossgauge.stats.two_samples import difference_of_means, other_queries, other_seeds
@@ -139,7 +139,7 @@ def _of_answers(
     )
     if not paired:
         # of two splits, the one with new classes decides: its queries are alike inside a class
-        drawn = "classes" if "classes" in (left.drawn, right.drawn) else left.drawn
+        drawn = right.drawn if right.drawn in WHOLE else left.drawn
         found = other_queries(first, second, drawn=drawn, classes=(left.labels, right.labels))
         return Difference(found, "nothing")
     if not shared_seeds:

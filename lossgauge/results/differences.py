@@ -16,7 +16,7 @@ from lossgauge.errors import InputError
 from lossgauge.results.columns import COLUMNS, HIT_WITHIN, PER_JUDGED_QUERY, PER_QUERY
 from lossgauge.results.run_files import RunFiles
 from lossgauge.stats.answers import Answers, differences, group_mean
-from lossgauge.stats.crossed import Drawn, crossed, crossed_interval
+from lossgauge.stats.crossed import Drawn, crossed, crossed_interval, level_interval
 from lossgauge.stats.intervals import Interval, known
 from lossgauge.stats.seed_variance import (
     Pool,
@@ -104,6 +104,20 @@ class Differences:
         drawn = self._drawn(str(runs[seeds[0]]["dataset"]), [runs], seeds)
         return LossAnswers(self._answers(runs, column, seeds), queries.labels, drawn)
 
+    def level(self, runs: Runs, column: str) -> Interval | None:
+        """The mean of one loss, or of a reference space, over new seeds and new queries; None as for `answers`.
+
+        The variance between seeds is its own: what a seed adds to all losses does not cancel in a level.
+        """
+        if (of := self.answers(runs, column)) is None:
+            return None
+        found = level_interval(
+            crossed(of.answers.values.astype(float), drawn=of.drawn, classes=of.labels)
+        )
+        # no head is trained in a reference space
+        over = found.over.removeprefix("these trained heads on ")
+        return found if of.answers.seeds else found._replace(over=over)
+
     def _contrast(self, left: Group, right: Group, column: str) -> Interval | None:
         shared = set.intersection(*(set(runs) for runs in (*left, *right)))
         by_seed = {
@@ -185,13 +199,19 @@ class Differences:
         return first if len(first.ids) else None
 
     def _drawn(self, dataset: str, losses: Sequence[Runs], seeds: tuple[int, ...]) -> Drawn:
-        """What a new test side would change: new classes if some are unseen in training, otherwise queries of the same classes."""
+        """What a new test side would change: new classes if some are unseen in training, otherwise queries of the same classes.
+
+        Of queries and documents, labels number the clusters of queries that right documents connect.
+        """
         if dataset not in self._drawn_of:
-            rows = (row for runs in losses for row in _rows_of(runs, seeds))
-            run = next(str(row["run"]) for row in rows if "reference" not in row)
-            assert self._files is not None
-            unseen = self._files.has_unseen_classes(run)
-            self._drawn_of[dataset] = "classes" if unseen else "queries within classes"
+            given = [row for runs in losses for row in _rows_of(runs, seeds)]
+            trained = (row for runs in self._losses_of(dataset) for row in runs.values())
+            row = next((row for row in (*given, *trained) if "reference" not in row), None)
+            if row is None or self._files is None:
+                return "queries"  # a reference space alone: there is no run to read a split from
+            unseen = self._files.has_unseen_classes(str(row["run"]))
+            of_pairs = row.get("ndcg_at_10") is not None
+            self._drawn_of[dataset] = _DRAWN[of_pairs, unseen]
         return self._drawn_of[dataset]
 
     def _answers(self, runs: Runs, column: str, seeds: tuple[int, ...]) -> Answers:
@@ -207,6 +227,15 @@ class Differences:
             assert self._files is not None
             self._queries[name] = _queries_of(row, self._files)
         return self._queries[name]
+
+
+_DRAWN: dict[tuple[bool, bool], Drawn] = {
+    (False, False): "queries within classes",
+    (False, True): "classes",
+    (True, False): "queries within clusters",
+    (True, True): "clusters",
+}
+"""By whether the study is of queries and documents, and whether a class or cluster of the test side is unseen in training."""
 
 
 def _ids(losses: Group) -> tuple[tuple[int, ...], ...]:

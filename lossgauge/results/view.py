@@ -19,17 +19,13 @@ from lossgauge.errors import InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
 from lossgauge.plan.rules import first_problem
+from lossgauge.plan.study import names_pairs
 from lossgauge.portable import portable_results
-from lossgauge.results.columns import (
-    COLUMNS,
-    PAIR_RETRIEVAL,
-    RETRIEVAL,
-    Column,
-    check_column,
-)
+from lossgauge.results.columns import COLUMNS, Column, check_column
 from lossgauge.results.differences import Differences, Group, LossAnswers, Runs
+from lossgauge.results.measures import COLLAPSE, OF_CLASSES, OF_PAIRS, Measures
 from lossgauge.results.records import PlanRecord
-from lossgauge.results.run_files import RunFiles
+from lossgauge.results.run_files import FROZEN, RunFiles
 from lossgauge.stats.decisions import Decision, decide
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.types import Record, Results
@@ -92,16 +88,33 @@ class StudyView:
         planned = [str(name) for name in self.plan.get("datasets") or () if str(name) in present]
         return tuple(dict.fromkeys([*planned, *present]))
 
+    @cached_property
+    def measures(self) -> Measures:
+        """Which columns the study has, and what they are called: of queries and documents, else of classes."""
+        if not self.of_pairs:
+            return OF_CLASSES
+        rows = self.results.summaries
+        return OF_PAIRS.among(
+            {name for row in rows for name in row if known(row[name]) is not None}
+        )
+
     @property
     def retrieval(self) -> tuple[Column, ...]:
         """The two columns of retrieval that losses are judged by: of queries and documents nDCG@10 and MRR@10, else R@1 and MAP@R."""
-        return PAIR_RETRIEVAL if self.of_pairs else RETRIEVAL
+        return self.measures.headline
 
     @cached_property
     def of_pairs(self) -> bool:
         """Whether the study is of queries and documents."""
         rows = [*self.results.summaries, *self.results.references]
-        return any(row.get("ndcg_at_10") is not None for row in rows)
+        if any(row.get("ndcg_at_10") is not None for row in rows):
+            return True
+        return any(map(names_pairs, self.plan.get("datasets") or ()))
+
+    def name_of(self, reference: Record) -> str:
+        """What a reader calls a reference space: of queries and documents, the frozen features are the raw model."""
+        name = str(reference["reference"])
+        return self.measures.raw if name == FROZEN else name
 
     @cached_property
     def absent_datasets(self) -> Mapping[str, str]:
@@ -121,22 +134,29 @@ class StudyView:
     def losses(self) -> tuple[Loss, ...]:
         """Losses with the settings of the plan that have a run or a failure, without the baseline.
 
-        The seven losses of the paper come first, in its order; a loss with other settings follows the one with defaults.
+        The seven losses of the paper come first, in its order; a loss with other settings follows the one with defaults. Of queries
+        and documents, the best by `retrieval[0]` on the first dataset comes first.
         """
+        losses = self._losses
+        return tuple(self.ranked(self.datasets[0], losses) if self.datasets else losses)
+
+    @cached_property
+    def _losses(self) -> list[Loss]:
+        """Those of `losses`, in the order of the paper."""
         present = {self.loss_of(row) for row in self._rows() if row["variant"] == "default"}
-        return tuple(in_order(present - {BASELINE}))
+        return in_order(present - {BASELINE})
 
     @cached_property
     def tuned(self) -> tuple[Loss, ...]:
         """Tuned losses that have a run or a failure, in the same order."""
-        return tuple(
-            in_order({self.loss_of(row) for row in self._rows() if row["variant"] == "tuned"})
-        )
+        tuned = in_order({self.loss_of(row) for row in self._rows() if row["variant"] == "tuned"})
+        return tuple(self.ranked(self.datasets[0], tuned) if self.datasets else tuned)
 
     @cached_property
     def losses_and_tuned(self) -> tuple[Loss, ...]:
         """`losses`, with each tuned loss after its base loss."""
-        return tuple(in_order({*self.losses, *self.tuned}))
+        losses = in_order({*self.losses, *self.tuned})
+        return tuple(self.ranked(self.datasets[0], losses) if self.datasets else losses)
 
     def loss_of(self, row: Record) -> Loss:
         """The loss of a row of the variants `default` and `tuned`, by its base and its variant."""
@@ -157,7 +177,7 @@ class StudyView:
         While a study runs, few losses may have its last seed.
         """
         of_seed: dict[int, set[Loss]] = {}
-        for loss in self.losses:
+        for loss in self._losses:
             for seed in self.runs(dataset, loss):
                 of_seed.setdefault(seed, set()).add(loss)
         losses = {loss for of_one in of_seed.values() for loss in of_one}
@@ -213,13 +233,26 @@ class StudyView:
         return self.files.frozen_queries(dataset)
 
     def interval(self, dataset: str, loss: Loss, column: str) -> Interval | None:
-        """Mean and 95 % interval of a column over the `settled_runs` that have it; None without such a run."""
+        """Mean and 95 % interval of a column over the `settled_runs` that have it; None without such a run.
+
+        Over new seeds. Of queries and documents, retrieval is over new queries too where the runs kept them: the raw model, which
+        no seed changes, then has an interval to be read beside it.
+        """
         key = dataset, loss, column
         if key not in self._intervals:
             values = self.values(dataset, loss, column)
             settled = self.settled_runs(dataset, loss)
-            self._intervals[key] = interval(values[seed] for seed in sorted(settled))
+            level = self._compared.level(settled, column) if self.of_pairs else None
+            self._intervals[key] = level or interval(values[seed] for seed in sorted(settled))
         return self._intervals[key]
+
+    def reference_interval(self, dataset: str, reference: Record, column: str) -> Interval | None:
+        """The value of a reference space; of queries and documents with its 95 % interval over new queries, where they were kept."""
+        value = known(reference.get(column.removeprefix("test_")))
+        if value is None:
+            return None
+        level = self._compared.level({0: reference}, column) if self.of_pairs else None
+        return Interval(value, None, 0) if level is None else level._replace(size=0)
 
     def difference(self, dataset: str, left: Loss, right: Loss, column: str) -> Interval | None:
         """`left` − `right` in a column, as `contrast`; None if no shared seed has both values."""
@@ -294,9 +327,47 @@ class StudyView:
             loss for loss, of in values.items() if all(of.get(seed) is not None for seed in settled)
         ]
 
+    def untrained(self, dataset: str) -> tuple[Loss, ...]:
+        """The baseline, where a table needs it: before training, the head `residual` is the raw model, which is shown instead."""
+        raw = any(row["reference"] == FROZEN for row in self.references(dataset))
+        same = self.of_pairs and raw and self.plan.get("head") == "residual"
+        return () if same or not self.runs(dataset, BASELINE) else (BASELINE,)
+
+    def ranked(self, dataset: str, losses: Iterable[Loss]) -> list[Loss]:
+        """`losses` in the order of a table: of queries and documents the best by `retrieval[0]` first, a tuned one after its default.
+
+        Of classes as they come: in the order of the paper. A loss without a result comes last; of equal ones, the first given.
+        """
+        losses = list(losses)
+        if not self.of_pairs:
+            return losses
+        places = {loss: place for place, loss in enumerate(losses)}
+        means = {loss: self._mean(dataset, loss) for loss in losses}
+
+        def key(loss: Loss) -> tuple[float, int, bool]:
+            base = loss._replace(tuned=False)
+            base = base if base in means else loss
+            return -means[base], places[base], loss.tuned
+
+        return sorted(losses, key=key)
+
+    def _mean(self, dataset: str, loss: Loss) -> float:
+        """By `retrieval[0]`; −1 without a result."""
+        rows = self.settled_runs(dataset, loss).values()
+        values = [known(row.get(self.retrieval[0].name)) for row in rows]
+        found = [value for value in values if value is not None]
+        return sum(found) / len(found) if found else -1.0
+
     def references(self, dataset: str) -> list[Record]:
-        """Rows of the reference spaces: frozen features, random unit vectors, full collapse."""
-        return [row for row in self.results.references if row["dataset"] == dataset]
+        """Rows of the reference spaces: frozen features, random unit vectors, full collapse.
+
+        Of queries and documents without the last: documents at one point have no order, so there is no retrieval to compare with.
+        """
+        return [
+            row
+            for row in self.results.references
+            if row["dataset"] == dataset and not (self.of_pairs and row["reference"] == COLLAPSE)
+        ]
 
     # failures and searches
 

@@ -22,8 +22,16 @@ from lossgauge.errors import InputError
 from lossgauge.stats.intervals import ROUNDING, Components, Interval, student
 from lossgauge.stats.seed_variance import Numbers, Variance
 
-Drawn = Literal["queries", "queries within classes", "classes"]
-"""What a new test side would change: all queries, the queries of each class, or whole classes with their queries."""
+Drawn = Literal[
+    "queries", "queries within classes", "classes", "queries within clusters", "clusters"
+]
+"""What a new test side would change: all queries, the queries of each class, or whole classes with their queries.
+
+A cluster is to queries and documents what a class is to labelled samples: queries that right documents connect.
+"""
+
+WHOLE: frozenset[Drawn] = frozenset({"classes", "clusters"})
+"""Drawn with all their queries."""
 
 NOTHING = Variance(0.0, 0.0)
 """A part that cannot be estimated."""
@@ -31,6 +39,7 @@ NOTHING = Variance(0.0, 0.0)
 FEW_UNITS, FEW_DIFFERING = 10, 10
 """Fewer classes were not simulated; with fewer queries that differ, intervals are too wide."""
 
+_THREE_SEEDS = "three seeds, and other losses do not help"
 _LEAST_P_LOGARITHM = -300.0
 _NORMAL = 1.959963984540054
 
@@ -38,7 +47,10 @@ _OVER: dict[Drawn, str] = {
     "queries": "new queries",
     "queries within classes": "new queries of the same classes",
     "classes": "queries of new classes",
+    "queries within clusters": "new queries for the same documents",
+    "clusters": "new queries",
 }
+_UNITS: dict[Drawn, str] = {"classes": "classes", "clusters": "groups of queries"}
 
 
 class Crossed(NamedTuple):
@@ -136,6 +148,22 @@ def crossed_interval(of: Crossed) -> Interval:
     )
 
 
+def level_interval(of: Crossed) -> Interval:
+    """The 95 % interval of a level, such as the mean hit rate of one loss. Whether it is 0 is no question: no p-value."""
+    none = Interval(of.mean, None, of.seeds, over=of.over, queries=of.queries)
+    if not of.seed_part.degrees and not of.query_part.degrees:
+        return none._replace(missing="one seed and one query or class")
+    whole = total(of.seed_part, of.query_part, of.both_part)
+    if whole.variance <= (ROUNDING * of.mean) ** 2:
+        return none._replace(missing="no spread")
+    found = student(of.mean, float(whole.variance) ** 0.5, float(whole.degrees), of.seeds)
+    # a level of few queries that are not 0 is no comparison of losses, and the other losses do not enter it
+    approximate = _why_approximate(of._replace(differing=FEW_DIFFERING))
+    if approximate == _THREE_SEEDS:
+        approximate = "three seeds, which vary more than the queries"
+    return found._replace(p_value=None, over=of.over, approximate=approximate, queries=of.queries)
+
+
 def components(of: Crossed) -> Components | None:
     """The components of a measured difference; None with one seed or without a query part: they cannot be separated."""
     if of.seeds == 1 or not of.query_part.degrees:
@@ -177,9 +205,9 @@ def _why_approximate(of: Crossed) -> str:
         return "two seeds"
     seeds, queries = of.seed_part, of.query_part
     if of.seeds == 3 and seeds.degrees < 3 and seeds.variance > queries.variance:
-        return "three seeds, and other losses do not help"
+        return _THREE_SEEDS
     if queries.degrees and of.units < FEW_UNITS:
-        return f"{of.units} {'classes' if of.drawn == 'classes' else 'queries'}"
+        return f"{of.units} {_UNITS.get(of.drawn, 'queries')}"
     if of.differing < FEW_DIFFERING:
         return f"the losses differ on fewer than {FEW_DIFFERING} queries"
     return ""
@@ -218,12 +246,12 @@ def _units(
         scale = queries * max(queries - 1, 1)
         return (values - values.mean(axis=1, keepdims=True)) / np.sqrt(scale), float(queries - 1)
     _, places = np.unique(np.asarray(classes), return_inverse=True)
-    if drawn == "queries within classes":
+    if drawn not in WHOLE:
         places = _strata(places)
     sizes = np.bincount(places)
     sums = np.stack([np.bincount(places, weights=row) for row in values])
     count = len(sizes)
-    if drawn == "classes":
+    if drawn in WHOLE:
         deviations = (sums - sizes * values.mean(axis=1, keepdims=True)) / queries
         # one large class counts for more than its share: as many classes of equal sizes would give the same information
         equal = (sizes.astype(float) ** 2).sum() ** 2 / (sizes.astype(float) ** 4).sum()

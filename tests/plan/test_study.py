@@ -11,7 +11,7 @@ import yaml
 from lossgauge.errors import LossgaugeError, PlanError
 from lossgauge.losses.registry import ALL_LOSSES, LOSSES, loss_class
 from lossgauge.plan.backbone import BackbonePlan
-from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan, Tune
+from lossgauge.plan.study import FIRST_TRIAL_SEED, Plan, Tune, without_effect
 from lossgauge.plan.yaml_file import built_in_studies, load_plan, parse_plan, schema
 from lossgauge.study.prepare import check_plan
 
@@ -733,3 +733,23 @@ def test_the_built_in_studies_of_the_claims_can_test_them():
         "contrastive(margin=1)",
         "triplet(margin=1, power=1)",
     }
+
+
+def test_keys_that_say_nothing_about_queries_and_documents_are_named():
+    text = "datasets: [wordnet]\nlosses: [mnrl]\nseeds: 1\nepochs: 2\nbatch_size: 8\nlearning_rate: 0.1"
+
+    def hidden(*overrides: str) -> frozenset[str]:
+        return without_effect(parse_plan(text, overrides=list(overrides)).model_dump())
+
+    adapter = hidden("head=residual")
+    assert {"hidden_size", "embedding_size", "momentum", "alpha", "labels", "split"} <= adapter
+    assert {"selection_metric", "validation_share"} <= adapter
+    assert not {"rank", "sides", "negatives", "head", "datasets", "seeds"} & adapter
+    assert {"rank", "sides"} <= hidden("head=linear")
+    assert not {"embedding_size", "momentum"} & hidden("optimizer=sgd")
+    judged = hidden("selection=best-validation")
+    assert not {"selection_metric", "validation_share"} & judged
+    # every key that is not named can be written down again
+    plan = parse_plan(text, overrides=["head=residual"])
+    shown = {key: value for key, value in plan.model_dump().items() if key not in adapter}
+    assert Plan.model_validate(shown) == plan

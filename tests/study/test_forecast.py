@@ -109,7 +109,7 @@ def test_a_forecast_counts_a_damaged_run_as_to_be_done_and_leaves_it_as_it_is(tm
         # one that is asked for twice: as it stands and as a variant of another
         ("losses=[triplet, {triplet: {margin: 0.4}}]", "sensitivity=[2]"),
         ("tune={trials: 2, epochs: 1}",),
-        TUNED,
+        pytest.param(TUNED, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -49,6 +49,7 @@ class Deadly(torch.nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_comes_to_the_same_numbers_and_survives_the_death_of_a_worker(
     tmp_path, quiet, monkeypatch
 ):

@@ -60,3 +60,17 @@ def finished_study(whole_study: Path, tmp_path: Path) -> Path:
 def finished_small_study(small_study: Path, tmp_path: Path) -> Path:
     """A copy of `small_study` that the test may change; `run_study(small_plan(), …)` there reuses its three runs."""
     return Path(shutil.copytree(small_study, tmp_path / "study"))
+
+
+@pytest.fixture(scope="session")
+def pair_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study of queries and documents: vectors, four losses, three seeds. To be read only."""
+    from lossgauge.study.runner import run_study
+    from tests.support.studies import Quiet, pair_plan
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LOSSGAUGE_CACHE", str(folder / "cache"))
+            run_study(pair_plan(folder), folder / "study", progress=Quiet())
+
+    return once(tmp_path_factory, "pairs", make) / "study"

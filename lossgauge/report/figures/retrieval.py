@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lossgauge.report.figures.style import (
@@ -27,11 +27,12 @@ from lossgauge.report.naming import (
     shortened,
     symbol_of,
 )
-from lossgauge.report.text.not_training import RAW_MODEL, measures
+from lossgauge.report.text.not_training import compared, measures
+from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
-from lossgauge.stats.intervals import Interval, known
+from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import shown, shown_interval
 
 ROW_PIXELS = 25
@@ -48,9 +49,24 @@ class Level(NamedTuple):
     dash: str
 
 
-def retrieval(view: StudyView, dataset: str) -> Figure | None:
-    """A row for each loss, the best first, and a panel for each measure: mean and 95 % interval over seeds.
+class _Panel(NamedTuple):
+    title: str
+    of: Mapping[Loss, Interval]
+    levels: Sequence[Level]
+    of_differences: bool = False
+    """In points. Otherwise shares, from 0 to 1."""
 
+    def words(self, over: Interval) -> str:
+        return (
+            f"{in_points(over)} points" if self.of_differences else shown_interval(over, "percent")
+        )
+
+
+def retrieval(view: StudyView, dataset: str) -> Figure | None:
+    """A row for each loss, the best first, and a panel for each measure: mean and 95 % interval.
+
+    Of queries and documents, the second panel is the difference from the raw model by the first measure: the intervals of
+    the levels are over queries too, so they are wide where those of the paired differences are not.
     A hollow mark is the tuned loss. The dotted line is the frozen features, the dashed one the untrained head. The axes
     follow the means and these lines: an interval of two seeds, or one that is wider than their differences, is cut at the edge;
     that of the first loss is whole with three seeds. None if nothing was measured.
@@ -58,35 +74,59 @@ def retrieval(view: StudyView, dataset: str) -> Figure | None:
     losses = ranked(view, dataset)
     if not losses:
         return None
-    columns = measures(view, dataset)
+    panels = _panels(view, dataset, losses)
     data: list[Trace] = []
-    layout = _layout(losses, view.losses, [COLUMNS[column].title for column in columns])
-    for number, column in enumerate(columns, start=1):
+    layout = _layout(losses, view.losses, panels)
+    for number, panel in enumerate(panels, start=1):
         axes = {"xaxis": axis("x", number), "yaxis": "y"}
-        found = levels(view, dataset, column)
         drawn: list[tuple[int, Interval]] = []
         for row, loss in enumerate(losses):
             for one in (loss, loss._replace(tuned=True)):
-                over = view.interval(dataset, one, column)
+                over = panel.of.get(one)
                 if over is not None:
                     drawn.append((row, over))
-                    mark = _mark(view, one, over, row + _BELOW * one.tuned)
+                    mark = _mark(view, one, over, row + _BELOW * one.tuned, panel)
                     data.append({**mark, **axes, "legendgroup": plot_text(key_of(loss))})
-        data += [{**_line(level, len(losses)), **axes} for level in found]
+        data += [{**_line(level, len(losses), panel), **axes} for level in panel.levels]
         if drawn:
-            low, high = framed(_in_frame(drawn, found), least=0.02, margin=0.12)
-            layout[layout_axis("x", number)]["range"] = [five_digits(low), five_digits(high)]
+            low, high = framed(_in_frame(drawn, panel), least=0.02, margin=0.12)
+            scale = 100 if panel.of_differences else 1
+            layout[layout_axis("x", number)]["range"] = [
+                five_digits(scale * low),
+                five_digits(scale * high),
+            ]
     return {"data": data, "layout": layout}
 
 
-def _in_frame(drawn: Sequence[tuple[int, Interval]], found: Sequence[Level]) -> list[float]:
+def _panels(view: StudyView, dataset: str, losses: Sequence[Loss]) -> list[_Panel]:
+    every = [one for loss in losses for one in (loss, loss._replace(tuned=True))]
+    panels = []
+    for column in measures(view, dataset):
+        of = {one: over for one in every if (over := view.interval(dataset, one, column))}
+        panels.append(_Panel(COLUMNS[column].title, of, levels(view, dataset, column)))
+    column, raw = measures(view, dataset)[0], view.measures.raw
+    differences = {
+        one: over
+        for of_plan in (view.losses, view.tuned)
+        if view.of_pairs and (found := compared(view, dataset, column, of_plan)) is not None
+        for one in every
+        if (over := found.differences.get((one, raw))) is not None
+    }
+    if not differences:
+        return panels
+    title = f"{COLUMNS[column].title}: gain over the {raw}, in points"
+    return [panels[0], _Panel(title, differences, [Level(raw, 0.0, "dot")], True)]
+
+
+def _in_frame(drawn: Sequence[tuple[int, Interval]], panel: _Panel) -> list[float]:
     """What the axis of a panel must show, from the row and the interval of each mark."""
-    values = [*(over.mean for _, over in drawn), *(level.value for level in found)]
+    values = [*(over.mean for _, over in drawn), *(level.value for level in panel.levels)]
     spread = max(values) - min(values)
+    least, most = (-1.0, 1.0) if panel.of_differences else (0.0, 1.0)
     for row, over in drawn:
         half = over.half_width or 0.0
         if over.size > 2 and (row == 0 or half <= spread):
-            values += [max(0.0, over.mean - half), min(1.0, over.mean + half)]
+            values += [max(least, over.mean - half), min(most, over.mean + half)]
     return values
 
 
@@ -103,31 +143,50 @@ def ranked(view: StudyView, dataset: str) -> list[Loss]:
 
 def levels(view: StudyView, dataset: str, column: str) -> list[Level]:
     """What the same features give without training."""
-    frozen = next((r for r in view.references(dataset) if r["reference"] == FROZEN), {})
-    untrained = view.interval(dataset, BASELINE, column)
-    values = (
-        (RAW_MODEL if view.of_pairs else FROZEN, known(frozen.get(column)), "dot"),
-        (key_of(BASELINE), None if untrained is None else untrained.mean, "dash"),
-    )
-    return [Level(name, value, dash) for name, value, dash in values if value is not None]
+    return [
+        Level(name, over.mean, dash)
+        for name, over, dash in _without_training(view, dataset, column)
+        if over is not None
+    ]
+
+
+def _without_training(
+    view: StudyView, dataset: str, column: str
+) -> list[tuple[str, Interval | None, str]]:
+    """Name, interval and line style of each."""
+    frozen = [row for row in view.references(dataset) if row["reference"] == FROZEN]
+    found = [
+        (view.measures.raw, view.reference_interval(dataset, row, column), "dot")
+        for row in frozen[:1]
+    ]
+    if view.untrained(dataset):
+        found.append((key_of(BASELINE), view.interval(dataset, BASELINE, column), "dash"))
+    return found
 
 
 def note(view: StudyView, dataset: str) -> str:
     """How to read it, with the values of the lines."""
-    raw = RAW_MODEL if view.of_pairs else FROZEN
-    words = {"dot": f"Dotted: {raw}", "dash": "Dashed: untrained head"}
+    words = {"dot": f"Dotted: {view.measures.raw}", "dash": "Dashed: untrained head"}
     values: dict[str, list[str]] = {}
-    for column in measures(view, dataset):
+    columns = measures(view, dataset)
+    for column in columns[:1] if view.of_pairs else columns:
         for level in levels(view, dataset, column):
             text = f"{COLUMNS[column].title} {shown(level.value, 'percent')}"
             values.setdefault(level.dash, []).append(text)
     lines = [f"{words[dash]} ({', '.join(texts)})." for dash, texts in values.items()]
     start = "Bars: 95 % intervals; wide ones are cut at the edge of the panel."
+    if view.of_pairs and (of := view.interval(dataset, ranked(view, dataset)[0], columns[0])):
+        start = (
+            f"Bars: 95 % intervals over {of.over}; wide ones are cut at the edge of the panel. To compare with the "
+            f"{view.measures.raw}, look at the right panel: the same queries are paired there, so its intervals are narrower."
+        )
     return " ".join([start, *lines])
 
 
 def numbers(view: StudyView, dataset: str) -> list[Numbers]:
-    """The chart as one table."""
+    """The chart as one table; none of queries and documents, whose tables stand below it."""
+    if view.of_pairs:
+        return []
     columns = measures(view, dataset)
     rows = []
     for loss in ranked(view, dataset):
@@ -154,16 +213,21 @@ CHART = Chart(
 )
 
 
-def _mark(view: StudyView, loss: Loss, over: Interval, y: float) -> Trace:
+def _mark(view: StudyView, loss: Loss, over: Interval, y: float, panel: _Panel) -> Trace:
+    half = over.half_width or 0.0
+    # a share is between 0 and 1, and so is what is drawn of its interval
+    above, below = min(half, max(0.0, 1 - over.mean)), min(half, over.mean)
+    scale = 1
+    if panel.of_differences:
+        above, below, scale = half, half, 100
     color, symbol = color_of(loss, view.losses), symbol_of(loss, view.losses)
     return {
         "type": "scatter",
-        "x": [five_digits(over.mean)],
+        "x": [five_digits(scale * over.mean)],
         "y": [y],
         "error_x": {
-            # a share is between 0 and 1, and so is what is drawn of its interval
-            "array": [five_digits(min(over.half_width or 0.0, max(0.0, 1 - over.mean)))],
-            "arrayminus": [five_digits(min(over.half_width or 0.0, over.mean))],
+            "array": [five_digits(scale * above)],
+            "arrayminus": [five_digits(scale * below)],
             "symmetric": False,
             "color": transparent(color, 0.7),
             "thickness": 2,
@@ -176,13 +240,13 @@ def _mark(view: StudyView, loss: Loss, over: Interval, y: float) -> Trace:
             "symbol": f"{symbol}-open" if loss.tuned else symbol,
         },
         "name": plot_text(display_name(loss)),
-        "text": [shown_interval(over, "percent")],
+        "text": [panel.words(over)],
         "hovertemplate": "%{text}",
         "showlegend": False,
     }
 
 
-def _line(level: Level, rows: int) -> Trace:
+def _line(level: Level, rows: int, panel: _Panel) -> Trace:
     return {
         "type": "scatter",
         "x": [five_digits(level.value)] * 2,
@@ -191,18 +255,20 @@ def _line(level: Level, rows: int) -> Trace:
         "line": {"color": GREY, "width": 1.5, "dash": level.dash},
         "name": level.name,
         "legendgroup": level.name,
-        "text": [shown(level.value, "percent")] * 2,
+        "text": ["" if panel.of_differences else shown(level.value, "percent")] * 2,
         "hovertemplate": "%{text}",
         "showlegend": False,
     }
 
 
-def _layout(losses: Sequence[Loss], every: Sequence[Loss], titles: Sequence[str]) -> dict[str, Any]:
+def _layout(
+    losses: Sequence[Loss], every: Sequence[Loss], panels: Sequence[_Panel]
+) -> dict[str, Any]:
     shown_names = [shortened(short_name(loss, every)) for loss in losses]
     names = [plot_text(name) for name in shown_names]
     longest = max(map(len, shown_names))
     gap = 0.07
-    width = (1 - gap * (len(titles) - 1)) / len(titles)
+    width = (1 - gap * (len(panels) - 1)) / len(panels)
     layout: dict[str, Any] = {
         "template": TEMPLATE,
         "height": ROW_PIXELS * len(losses) + _TOP + _BOTTOM,
@@ -217,18 +283,18 @@ def _layout(losses: Sequence[Loss], every: Sequence[Loss], titles: Sequence[str]
         },
         "annotations": [],
     }
-    for number, title in enumerate(titles, start=1):
+    for number, panel in enumerate(panels, start=1):
         left = (number - 1) * (width + gap)
         layout[layout_axis("x", number)] = {
             "domain": [left, left + width],
             "anchor": "y",
             "nticks": 4,
             "tickangle": 0,
-            "tickformat": "~%",
+            "tickformat": "~g" if panel.of_differences else "~%",
         }
         layout["annotations"].append(
             {
-                "text": title,
+                "text": panel.title,
                 "xref": "paper",
                 "yref": "paper",
                 "x": left,
@@ -240,4 +306,7 @@ def _layout(losses: Sequence[Loss], every: Sequence[Loss], titles: Sequence[str]
                 "font": {"size": 13},
             }
         )
+    if panels[-1].of_differences:
+        place = f"annotations[{len(panels) - 1}].text"
+        layout["meta"] = {"narrow": {place: "gain, points"}}
     return layout

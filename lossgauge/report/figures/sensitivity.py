@@ -1,4 +1,4 @@
-"""Sensitivity of each loss to its settings: R@1 and intra at multiples of margin, temperature or scale."""
+"""Sensitivity of each loss to its settings: retrieval and the space at multiples of margin, temperature or scale."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lossgauge.report.figures.style import (
     transparent,
 )
 from lossgauge.report.naming import color_of, display_name, key_of, symbol_of
-from lossgauge.results.columns import COLUMNS, Column
+from lossgauge.results.columns import Column
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval
 from lossgauge.stats.number_format import shown_interval
@@ -62,7 +62,7 @@ def sensitivity(view: StudyView, dataset: str) -> Figure | None:
 
 
 def _drawn(view: StudyView) -> tuple[Column, Column]:
-    return view.retrieval[0], COLUMNS["test_intra"]
+    return view.retrieval[0], view.measures.space[0]
 
 
 def varied_losses(view: StudyView, dataset: str) -> list[Loss]:
@@ -112,7 +112,7 @@ def numbers(view: StudyView, dataset: str) -> list[Numbers]:
 
 CHART = Chart(
     key="sensitivity",
-    label="R@1 and intra at multiples of the settings",
+    label="Retrieval and the space at multiples of the settings",
     draw=sensitivity,
     note=note,
     numbers=numbers,

@@ -1,4 +1,4 @@
-"""Training curves: VARIANCE, GREEDINESS and R@1, in panels whose axes of epochs move together."""
+"""Training curves: the space, GREEDINESS and retrieval, in panels whose axes of epochs move together."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ class Panel(NamedTuple):
     note: str = ""
     log: bool = False
     from_zero: bool = True
+    signed: bool = False
+    """Whether values may be below 0."""
 
     @property
     def title(self) -> str:
@@ -55,6 +57,13 @@ PANELS = (
     Panel("GREEDINESS", "embedding_gradient", "log", log=True),
     Panel("RETRIEVAL", "recall_at_1", "test", from_zero=False),
 )
+PAIR_PANELS = (
+    Panel("RETRIEVAL", "ndcg_at_10", "test", from_zero=False),
+    Panel("SPACE", "test_pair_alignment", "test"),
+    *PANELS[2:5],
+    Panel("SPACE", "test_uniformity", "test", from_zero=False, signed=True),
+)
+"""Of queries and documents: retrieval first, and geometry that needs no classes."""
 _GAP, _BOTTOM = 46, 44
 _MARKS = 7
 """Marks on a line: enough to follow it without its colour."""
@@ -79,7 +88,7 @@ def training_curves(view: StudyView, dataset: str) -> Figure | None:
         rows = view.epochs(dataset, loss)
         color, in_legend = color_of(loss, losses), False
         symbol = symbol_of(loss, losses)
-        for number, panel in enumerate(_panels(view), start=1):
+        for number, panel in enumerate(panels_of(view), start=1):
             if not (points := _points(rows, panel)):
                 continue
             shared = _shared(display_name(loss), key_of(loss), number)
@@ -97,29 +106,39 @@ def training_curves(view: StudyView, dataset: str) -> Figure | None:
         number = int(level["yaxis"][1:] or 1)
         inside.setdefault(number, []).append(level["y"][0])
     # bands first: a band must not cover a line
-    return {"data": [*bands, *lines, *levels], "layout": _layout(_panels(view), inside, epochs)}
+    return {"data": [*bands, *lines, *levels], "layout": _layout(panels_of(view), inside, epochs)}
 
 
-def _panels(view: StudyView) -> tuple[Panel, ...]:
-    """`PANELS`, the last one with the first column of retrieval of the study."""
-    return *PANELS[:-1], PANELS[-1]._replace(column=view.retrieval[0].name)
+def panels_of(view: StudyView) -> tuple[Panel, ...]:
+    """The quantities of a study of classes, or of one of queries and documents."""
+    return PAIR_PANELS if view.of_pairs else PANELS
 
 
 def note(view: StudyView, dataset: str) -> str:
     """How to read the curves."""
     text = (
         "Lines are means over seeds, bands 95 % intervals; a wider one is cut at the edge. "
-        "Grey: untrained head (dashed), frozen features (dotted)."
+        f"Grey: {grey_lines(view, dataset)}."
     )
+    if view.of_pairs:
+        text = text.replace("95 % intervals", "95 % intervals over new seeds")
     if view.tuned:
         text += " A dotted line is a tuned loss; its button shows it."
     return text
 
 
+def grey_lines(view: StudyView, dataset: str) -> str:
+    """`untrained head (dashed), frozen features (dotted)`."""
+    lines = {"dotted": view.measures.raw}
+    if view.untrained(dataset) or not view.of_pairs:
+        lines = {"dashed": "untrained head", **lines}
+    return ", ".join(f"{name} ({dash})" for dash, name in lines.items())
+
+
 def numbers(view: StudyView, dataset: str) -> list[Numbers]:
     """A table for each panel: mean and interval of each loss at up to eight epochs, evenly spaced."""
     tables = []
-    for panel in _panels(view):
+    for panel in panels_of(view):
         of_losses = {
             loss: dict(points)
             for loss in view.losses_and_tuned
@@ -214,13 +233,14 @@ def _band(points: list[tuple[int, Interval]], panel: Panel, color: str) -> Trace
 def _levels(view: StudyView, dataset: str, *, last: int) -> list[Trace]:
     """Level lines over all epochs for the spaces without training: the untrained head and the frozen features."""
     frozen = [row for row in view.references(dataset) if row["reference"] == FROZEN]
+    untrained = [(key_of(loss), "dash") for loss in view.untrained(dataset)]
     levels: list[Trace] = []
-    for name, dash in ((key_of(BASELINE), "dash"), (FROZEN, "dot")):
+    for name, dash in (*untrained, (view.measures.raw, "dot")):
         in_legend = False
-        for number, panel in enumerate(_panels(view), start=1):
+        for number, panel in enumerate(panels_of(view), start=1):
             over = (
                 interval(row.get(panel.column.removeprefix("test_")) for row in frozen)
-                if name == FROZEN
+                if dash == "dot"
                 else view.interval(dataset, BASELINE, panel.column)
             )
             if over is None or panel.log:
@@ -294,4 +314,8 @@ def _back(value: float, panel: Panel) -> float:
 
 def _clip(value: float, panel: Panel) -> float:
     """`value` within the range of its quantity: a share is at most 100 %."""
-    return value if panel.log else max(0.0, min(1.0, value) if panel.percent else value)
+    return (
+        value
+        if panel.log or panel.signed
+        else max(0.0, min(1.0, value) if panel.percent else value)
+    )

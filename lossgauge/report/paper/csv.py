@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 
-from lossgauge.report.paper.tables import TABLES, paper_numbers
+from lossgauge.report.paper.tables import paper_numbers, tables_of
 from lossgauge.results.view import StudyView
 from lossgauge.terminal import safe
 
@@ -18,8 +18,8 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def csv_table(view: StudyView, name: str) -> str:
-    """One of TABLES: for each column its mean and its half width, empty where they are not known."""
-    columns = TABLES[name]
+    """One of `tables_of`: for each column its mean and its half width, empty where they are not known."""
+    columns = tables_of(view)[name]
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     numbers = [part for c in columns for part in (c.name, f"{c.name}_half_width")]

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lossgauge.errors import MissingExtra
 from lossgauge.report.figures.tradeoff import X, Y
-from lossgauge.report.figures.training_curves import PANELS, Panel
+from lossgauge.report.figures.training_curves import Panel, grey_lines, panels_of
 from lossgauge.report.naming import GREY, color_of, display_name
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.run_files import FROZEN
-from lossgauge.results.view import BASELINE, Loss, StudyView
+from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.terminal import safe
 
@@ -71,25 +71,30 @@ def check_installed() -> None:
 
 
 def paper_figures(view: StudyView) -> Iterator[PaperFigure]:
-    """Both figures of each dataset that has runs. To be saved with `save`."""
+    """Both figures of each dataset that has runs, the trade-off only of classes. To be saved with `save`."""
     for dataset in view.datasets:
+        curves = f"{_CURVES} {_grey(view, dataset)}"
         for name, draw, caption in (
             ("tradeoff", tradeoff_figure, _TRADEOFF),
-            ("curves", curves_figure, _CURVES),
+            ("curves", curves_figure, curves),
         ):
+            if name == "tradeoff" and not view.measures.judges_classes:
+                continue
             figure = draw(view, dataset)
             if figure is not None:
                 yield PaperFigure(name, dataset, caption, figure)
+
+
+def _grey(view: StudyView, dataset: str) -> str:
+    words = grey_lines(view, dataset).replace(", ", " and the ")
+    return f"Grey lines are the {words}."
 
 
 _TRADEOFF = (
     "Compaction and variance: means over seeds with 95 % intervals. Losses on the left compact early; losses at the bottom keep "
     "little variance. A larger marker has a higher R@1."
 )
-_CURVES = (
-    "Over training: lines are means over seeds, bands are 95 % intervals. Grey lines are the untrained head (dashed) and the "
-    "frozen features (dotted)."
-)
+_CURVES = "Over training: lines are means over seeds, bands are 95 % intervals."
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -145,8 +150,9 @@ def curves_figure(view: StudyView, dataset: str) -> Figure | None:
     if not losses:
         return None
     with _style():
-        figure, panels = _new_figure(7.0, 4.2, 2, math.ceil(len(PANELS) / 2))
-        for panel, axes in zip(PANELS, panels, strict=False):
+        shown = panels_of(view)
+        figure, panels = _new_figure(7.0, 4.2, 2, math.ceil(len(shown) / 2))
+        for panel, axes in zip(shown, panels, strict=False):
             for loss in losses:
                 _curve(axes, view, dataset, loss, panel)
             for _, level, dash in _levels(view, dataset, panel.column):
@@ -194,7 +200,8 @@ def _curve(axes: Axes, view: StudyView, dataset: str, loss: Loss, panel: Panel) 
     )
     top = 1.0 if panel.percent else math.inf
     # a logarithmic axis has no 0: a band ends at a tenth of the mean
-    least = [over.mean / 10 if panel.log else 0.0 for _, over in points]
+    floor = -math.inf if panel.signed else 0.0
+    least = [over.mean / 10 if panel.log else floor for _, over in points]
     axes.fill_between(
         epochs,
         [max(low, over.low) for low, (_, over) in zip(least, points, strict=True)],
@@ -209,8 +216,15 @@ def _levels(view: StudyView, dataset: str, column: str) -> list[tuple[str, float
     """Name, value and line style of the spaces without training."""
     frozen = [row for row in view.references(dataset) if row["reference"] == FROZEN]
     found = (
-        (BASELINE.name, view.interval(dataset, BASELINE, column), "--"),
-        (FROZEN, interval(row.get(column.removeprefix("test_")) for row in frozen), ":"),
+        *(
+            (loss.name, view.interval(dataset, loss, column), "--")
+            for loss in view.untrained(dataset)
+        ),
+        (
+            view.measures.raw,
+            interval(row.get(column.removeprefix("test_")) for row in frozen),
+            ":",
+        ),
     )
     return [(name, over.mean, dash) for name, over, dash in found if over is not None]
 

@@ -11,7 +11,7 @@ from lossgauge.report.paper.csv import csv_table
 from lossgauge.report.paper.figures import KINDS, check_installed, paper_figures, save
 from lossgauge.report.paper.latex import latex
 from lossgauge.report.paper.markdown import markdown
-from lossgauge.report.paper.tables import TABLES, paper_tables
+from lossgauge.report.paper.tables import paper_tables, tables_of
 from lossgauge.results.view import StudyView
 
 FORMATS = ("md", "latex", "csv")
@@ -48,7 +48,7 @@ def write_paper(
         elif name == "latex":
             _write(folder / "tables.tex", latex(tables, shown))
         else:
-            for table in TABLES:
+            for table in tables_of(view):
                 _write(folder / f"{table}.csv", csv_table(view, table))
 
 

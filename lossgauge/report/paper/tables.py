@@ -1,4 +1,4 @@
-"""The three tables of the paper as data: retrieval, VARIANCE and GREEDINESS of each loss on each dataset."""
+"""The three tables of the paper as data: retrieval, the space (VARIANCE) and GREEDINESS of each loss on each dataset."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ from typing import NamedTuple
 
 from lossgauge.report.naming import display_name, short_name
 from lossgauge.report.tables import NOT_KNOWN, Cell, Row, Table, loss_table
-from lossgauge.results.columns import GREEDINESS, RETRIEVAL, VARIANCE, Column
+from lossgauge.results.columns import Column
 from lossgauge.results.view import BASELINE, Loss, StudyView
-from lossgauge.stats.intervals import Interval, known
-from lossgauge.types import Record
+from lossgauge.stats.intervals import Interval
 
-TABLES: dict[str, tuple[Column, ...]] = {
-    "retrieval": RETRIEVAL,
-    "variance": VARIANCE,
-    "greediness": GREEDINESS,
+
+def tables_of(view: StudyView) -> dict[str, tuple[Column, ...]]:
+    """Name of a table → its columns in this study: the second is VARIANCE of classes, and the space of queries and documents."""
+    of = view.measures
+    return {
+        "retrieval": of.retrieval,
+        of.space_name.lower(): of.space,
+        "greediness": of.greediness,
+    }
+
+
+TITLES = {
+    "retrieval": "Retrieval",
+    "variance": "VARIANCE",
+    "space": "Space",
+    "greediness": "GREEDINESS",
 }
-"""Name of a table → its columns."""
-
-TITLES = {"retrieval": "Retrieval", "variance": "VARIANCE", "greediness": "GREEDINESS"}
 
 CAPTION = (
-    "Mean over {seeds}, ± half width of the 95 % interval over new seeds; none for one seed or without spread. Bold: the best loss, "
-    "or not clearly different from it. Tuned losses, the untrained head and the spaces without training are not ranked."
+    "Mean over {seeds}, ± half width of the 95 % interval over {over}; none {without}. Bold: the best loss, "
+    "or not clearly different from it. Tuned losses{unranked} are not ranked."
 )
 
 
@@ -66,13 +74,31 @@ def paper_tables(view: StudyView) -> Iterator[PaperTable]:
     for dataset in view.datasets:
         count = len(view.seeds(dataset))
         seeds = "one seed" if count == 1 else f"{count} seeds"
-        for place, (name, columns) in enumerate(TABLES.items()):
-            of_study = view.retrieval if columns is RETRIEVAL else columns
-            table = _measured(loss_table(view, dataset, of_study))
+        untrained = ", the untrained head" if _has_untrained(view, dataset) else ""
+        for place, (name, columns) in enumerate(tables_of(view).items()):
+            table = _measured(loss_table(view, dataset, columns))
             rows = tuple(_short_row(view, row) for row in table.rows)
-            caption = CAPTION.format(seeds=seeds)
+            over = _over(view, dataset, columns[0])
+            caption = CAPTION.format(
+                seeds=seeds,
+                over=over,
+                without="for one seed or without spread"
+                if over == "new seeds"
+                else "without spread",
+                unranked=f"{untrained} and the spaces without training",
+            )
             settings = tuple(_settings(view, rows)) if place == 0 else ()
             yield PaperTable(name, dataset, caption, table._replace(rows=rows), settings)
+
+
+def _has_untrained(view: StudyView, dataset: str) -> bool:
+    return bool(view.untrained(dataset)) or not view.of_pairs
+
+
+def _over(view: StudyView, dataset: str, column: Column) -> str:
+    """What the intervals of a table are over, by its first column."""
+    of_losses = (view.interval(dataset, loss, column.name) for loss in view.losses)
+    return next((of.over for of in of_losses if of and of.half_width is not None), "new seeds")
 
 
 def _short_row(view: StudyView, row: Row) -> Row:
@@ -114,7 +140,7 @@ _NO_INTERVAL = ("one seed", "no spread between the seeds")
 def paper_numbers(view: StudyView, columns: tuple[Column, ...]) -> Iterator[Numbers]:
     """The same rows with all digits."""
     for dataset in view.datasets:
-        for loss in (*view.losses_and_tuned, BASELINE):
+        for loss in (*view.ranked(dataset, view.losses_and_tuned), *view.untrained(dataset)):
             if runs := view.runs(dataset, loss):
                 found = {c.name: view.interval(dataset, loss, c.name) for c in columns}
                 settings = "; ".join(
@@ -122,13 +148,8 @@ def paper_numbers(view: StudyView, columns: tuple[Column, ...]) -> Iterator[Numb
                 )
                 yield Numbers(dataset, display_name(loss), _kind(loss), settings, len(runs), found)
         for row in view.references(dataset):
-            values = {column.name: _of_reference(row, column) for column in columns}
-            yield Numbers(dataset, str(row["reference"]), "reference", "", 0, values)
-
-
-def _of_reference(row: Record, column: Column) -> Interval | None:
-    value = known(row.get(column.name.removeprefix("test_")))
-    return None if value is None else Interval(value, None, 0)
+            values = {c.name: view.reference_interval(dataset, row, c.name) for c in columns}
+            yield Numbers(dataset, view.name_of(row), "reference", "", 0, values)
 
 
 def _kind(loss: Loss) -> str:

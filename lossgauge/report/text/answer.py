@@ -83,7 +83,8 @@ def _headline(view: StudyView, dataset: str) -> str:
             and (leading := of.leading(gained.get(column)))
         ]
         words += [f"Best {'; '.join(best)}"] if best else []
-    if len(view.losses) > 1 and not (of_all and nothing_helps(of_all)):
+    judges = view.measures.judges_classes
+    if judges and len(view.losses) > 1 and not (of_all and nothing_helps(of_all)):
         words += _leading(view, dataset)
     return " ".join(f"{sentence}." for sentence in words) or NO_ANSWER
 

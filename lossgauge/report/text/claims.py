@@ -74,18 +74,22 @@ class Claims(NamedTuple):
     """Of the claims that some dataset can test."""
     not_tested: tuple[ClaimLine, ...]
     """The others: the page only names them."""
-    has_own: bool
-    """Whether there are claims beside those of the paper."""
+    title: str
+    """Whose claims they are."""
+    by_query: str
+    """The measures that are paired by query too."""
 
 
 def claims(view: StudyView, own: Sequence[ClaimPlan] = ()) -> Claims | None:
-    """All claims on all datasets; None if the study has none of the paper's losses and no claims of its own.
+    """All claims on all datasets; None if the study has no claims of its own and none of the paper's losses, or no classes.
 
     Raises PlanError for an own claim about an unknown loss or column.
     """
     stated = claims_of(view, own)
     of_paper = {loss for claim in CLAIMS for loss in claim.losses}
-    if len(stated) == len(CLAIMS) and not of_paper & {loss.name for loss in view.losses}:
+    has_own = any(claim not in CLAIMS for claim in stated)
+    testable = not view.of_pairs and of_paper & {loss.name for loss in view.losses}
+    if not has_own and not testable:
         return None
     by_dataset = {dataset: verdicts(view, dataset, stated) for dataset in view.datasets}
     lines = tuple(
@@ -96,7 +100,11 @@ def claims(view: StudyView, own: Sequence[ClaimPlan] = ()) -> Claims | None:
     datasets = tuple(_dataset_claims(view, *item, stated) for item in by_dataset.items())
     tested = tuple(line for line in lines if line.status != "not tested")
     not_tested = tuple(line for line in lines if line.status == "not tested")
-    return Claims(datasets, tested, not_tested, len(stated) > len(CLAIMS))
+    title = "Your claims" if view.of_pairs else "Claims of the paper"
+    if has_own and not view.of_pairs:
+        title += ", and your own"
+    by_query = "nDCG@10, MRR@10 and Recall@k" if view.of_pairs else "R@k, R-precision and MAP@R"
+    return Claims(datasets, tested, not_tested, title, by_query)
 
 
 def _line(on_each: list[Verdict]) -> ClaimLine:

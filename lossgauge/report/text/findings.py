@@ -32,12 +32,16 @@ def by_retrieval(view: StudyView, dataset: str) -> Ranking | None:
 
 
 def by_intra(view: StudyView, dataset: str) -> Ranking | None:
-    """Losses by intra on the test side, the highest first."""
+    """Losses by intra on the test side, the highest first; None of queries and documents, which have no classes."""
+    if not view.measures.judges_classes:
+        return None
     return ranking(view, dataset, "test_intra", highest_first=True)
 
 
 def by_compaction(view: StudyView, dataset: str) -> Ranking | None:
-    """Losses by compaction epoch, the earliest first."""
+    """Losses by compaction epoch, the earliest first; None of queries and documents: classes become compact."""
+    if not view.measures.judges_classes:
+        return None
     return ranking(view, dataset, "compaction_epochs", highest_first=False)
 
 
@@ -184,6 +188,8 @@ def _most_selective(view: StudyView, dataset: str) -> list[str]:
 
 def tradeoff(view: StudyView, dataset: str) -> TopicAnswer | None:
     """Whether losses that compact earlier keep less variance, by the rule of claim 7a."""
+    if not view.measures.judges_classes:
+        return None
     runs = {key_of(loss): rows for loss in view.losses if (rows := view.runs(dataset, loss))}
     result = order(Ordering("compaction_epochs", "test_intra", tuple(runs)), runs)
     correlation = result.correlation

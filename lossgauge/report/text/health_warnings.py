@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lossgauge.health.finding import LEVELS, Finding, worst_first
 from lossgauge.health.titles import TITLES
-from lossgauge.report.text.not_training import RAW_MODEL, UNTRAINED_HEAD, compared
+from lossgauge.report.text.not_training import UNTRAINED_HEAD, compared
 from lossgauge.report.text.rankings import in_points
 from lossgauge.report.text.run_findings import run_findings
 from lossgauge.results.view import Loss, StudyView
@@ -25,10 +25,8 @@ class HealthWarning(NamedTuple):
     dataset: str
     loss: Loss
     finding: Finding
-
-    @property
-    def words(self) -> str:
-        return TITLES[self.finding.name]
+    words: str
+    """The finding in one line."""
 
 
 class WarningGroup(NamedTuple):
@@ -52,7 +50,12 @@ class _Runs(NamedTuple):
         return interval.mean if interval else None
 
     def warn(self, finding: Finding) -> HealthWarning:
-        return HealthWarning(self.dataset, self.loss, finding)
+        words = TITLES[finding.name]
+        if finding.name == "training-harms" and self.view.of_pairs:
+            titles = " and ".join(column.title for column in self.view.retrieval)
+            start = self.view.measures.raw
+            words = f"training makes retrieval worse: {titles} are both below those of the {start}"
+        return HealthWarning(self.dataset, self.loss, finding, words)
 
 
 def health_warnings(view: StudyView) -> list[HealthWarning]:
@@ -124,7 +127,9 @@ def _harm(of: _Runs) -> list[Finding]:
     start = UNTRAINED_HEAD
     for column in (column.name for column in of.view.retrieval):
         by = compared(of.view, of.dataset, column, losses)
-        start = UNTRAINED_HEAD if by is None or UNTRAINED_HEAD in by.levels else RAW_MODEL
+        start = UNTRAINED_HEAD
+        if by is not None and UNTRAINED_HEAD not in by.levels:
+            start = of.view.measures.raw
         decision = by and by.decisions.get((of.loss, start))
         if by is None or decision is None or decision.side != "lower":
             return []  # one measure alone may fall where the other gains
@@ -144,7 +149,7 @@ def _harm(of: _Runs) -> list[Finding]:
 
 
 def _unfinished(of: _Runs) -> list[Finding]:
-    if not still_falling(*of):
+    if not (of.view.measures.judges_classes and still_falling(*of)):
         return []
     compaction, epochs = of.mean("compaction_epochs"), of.mean("epochs")
     return [

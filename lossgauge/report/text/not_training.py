@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from lossgauge.report.naming import display_name, listed
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
+from lossgauge.results.measures import RAW_MODEL as RAW_MODEL
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.decisions import Decision, decide
@@ -19,8 +20,6 @@ CEILING = 0.95
 """R@1 of the frozen features or the untrained head from which on MAP@R leads: our choice."""
 
 UNTRAINED_HEAD = "untrained head"
-RAW_MODEL = "raw model"
-"""The frozen features of queries and documents."""
 Gain = Literal["better", "worse", "equivalent", "open"]
 
 
@@ -98,14 +97,13 @@ _compared: WeakKeyDictionary[
 def _compare(view: StudyView, dataset: str, column: str, losses: Sequence[Loss]) -> Compared | None:
     runs = {loss: view.settled_runs(dataset, loss) for loss in losses}
     means = {loss: of.mean for loss in losses if (of := view.interval(dataset, loss, column))}
-    raw = RAW_MODEL if view.of_pairs else FROZEN
+    raw = view.measures.raw
     levels: dict[str, float] = {}
     frozen = next((r for r in view.references(dataset) if r["reference"] == FROZEN), {})
     if (level := known(frozen.get(column))) is not None:
         levels[raw] = level
-    # before training a residual head is the raw model: one comparison, not two
-    twice = raw in levels and view.of_pairs and view.plan.get("head") == "residual"
-    if not twice and (untrained := view.interval(dataset, BASELINE, column)) is not None:
+    of_untrained = [view.interval(dataset, loss, column) for loss in view.untrained(dataset)]
+    for untrained in filter(None, of_untrained):
         levels[UNTRAINED_HEAD] = untrained.mean
     differences = {}
     for loss in means:

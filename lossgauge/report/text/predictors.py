@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from lossgauge.results.columns import COLUMNS, GREEDINESS, VARIANCE
+from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import known, rank_correlation
 from lossgauge.stats.number_format import rounded
@@ -27,21 +27,11 @@ LAST = -1
 FEWEST_POINTS = 8
 """A dataset with fewer points is left out: our choice."""
 
-DIAGNOSTICS = (
-    *(column.name.replace("test_", "train_") for column in VARIANCE),
-    "train_effective_rank",
-    *(
-        column.name
-        for column in GREEDINESS
-        if column.name not in ("decay_epochs", "compaction_epochs")
-    ),
-)
-
 _WORDS: dict[Kind, str] = {
-    "runs": "test MAP@R of all losses as in the plan and at other settings",
-    "trials": "validation MAP@R of all trials of the searches",
+    "runs": "test {} of all losses as in the plan and at other settings",
+    "trials": "validation {} of all trials of the searches",
 }
-_TARGET: dict[Kind, str] = {"runs": "map_at_r", "trials": "validation_map_at_r"}
+_SIDE: dict[Kind, str] = {"runs": "", "trials": "validation_"}
 
 Point = Mapping[tuple[str, int], float]
 """(diagnostic, epoch) → value of one loss with one of its settings."""
@@ -70,8 +60,10 @@ class Predictors(NamedTuple):
     """A table diagnostic × epoch."""
 
     kind: Kind
+    target: str
+    """Title of the measure that is predicted."""
     words: str
-    """What is predicted."""
+    """It, and of what."""
     points: Mapping[str, int]
     """Dataset → losses with one of their settings."""
     epochs: tuple[str, ...]
@@ -99,11 +91,13 @@ def _of_kind(view: StudyView, kind: Kind) -> Predictors | None:
     epochs = (*EARLY, LAST)
     rows = [
         (COLUMNS[name].title, tuple(_cell(by_dataset.values(), (name, epoch)) for epoch in epochs))
-        for name in DIAGNOSTICS
+        for name in view.measures.predictors
     ]
+    target = COLUMNS[view.measures.predicted].title
     return Predictors(
         kind,
-        _WORDS[kind],
+        target,
+        _WORDS[kind].format(target),
         {dataset: len(points) for dataset, points in by_dataset.items()},
         (*(f"epoch {epoch}" for epoch in EARLY), "last epoch"),
         tuple(row for row in rows if any(row[1])),
@@ -111,10 +105,10 @@ def _of_kind(view: StudyView, kind: Kind) -> Predictors | None:
 
 
 def _points(view: StudyView, dataset: str, kind: Kind) -> list[tuple[Point, float]]:
-    """What was measured of each loss with one of its settings, its mean over seeds, and the final MAP@R."""
+    """What was measured of each loss with one of its settings, its mean over seeds, and the final retrieval."""
     by_setting: dict[object, list[tuple[Point, float]]] = {}
     for row in _rows(view, dataset, kind):
-        target = known(row.get(_TARGET[kind]))
+        target = known(row.get(f"{_SIDE[kind]}{view.measures.predicted}"))
         if target is not None:
             by_setting.setdefault(_setting(row), []).append((_measured(view, row), target))
     return [
@@ -146,7 +140,7 @@ def _measured(view: StudyView, row: Record) -> Point:
         **{epoch: epoch for epoch in EARLY if epoch <= last},
         LAST: last,
     }  # epoch 0 is the first
-    read = epochs.select([name for name in DIAGNOSTICS if name in epochs.column_names])
+    read = epochs.select([name for name in view.measures.predictors if name in epochs.column_names])
     return {
         (name, epoch): number
         for epoch, of in zip(rows, read.take(list(rows.values())).to_pylist(), strict=True)

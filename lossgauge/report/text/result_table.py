@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lossgauge.report.naming import display_name
-from lossgauge.report.text.not_training import RAW_MODEL
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
-from lossgauge.stats.intervals import Interval, known
+from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import rounded, shown_half_width
 from lossgauge.terminal import wrapped
 
@@ -18,45 +17,60 @@ NAME, CELL = 24, 14
 
 
 def result_lines(view: StudyView) -> Iterator[str]:
-    """For each dataset: retrieval in percent with their 95 % half widths, and both minus those of the untrained head."""
+    """For each dataset, in the order of the page: retrieval in percent with 95 % half widths, and what training gains.
+
+    Gains are above the untrained head; of queries and documents above the raw model.
+    """
     titles = [column.title for column in view.retrieval]
     header = [f"{title} %" for title in titles] + [f"{title} gain" for title in titles]
-    for dataset in view.datasets:
-        losses = [loss for loss in (*view.losses_and_tuned, BASELINE) if view.runs(dataset, loss)]
-        if not losses:
-            continue
+    finished = [
+        dataset
+        for dataset in view.datasets
+        if any(view.runs(dataset, loss) for loss in (*view.losses_and_tuned, BASELINE))
+    ]
+    for dataset in finished:
         yield ""
         yield _line(dataset, header)
+        losses = (*view.ranked(dataset, view.losses_and_tuned), *view.untrained(dataset))
         for loss in losses:
-            yield _line(display_name(loss), _cells(view, dataset, loss))
+            if view.runs(dataset, loss):
+                yield _line(display_name(loss), _cells(view, dataset, loss))
         for row in view.references(dataset):
             if row["reference"] == FROZEN:
-                values = [known(row.get(column.name)) for column in view.retrieval]
-                name = RAW_MODEL if view.of_pairs else FROZEN
-                yield _line(name, ["" if v is None else rounded(100 * v, 1) for v in values])
-    if view.datasets:
-        yield "gain: points above the untrained head; ±: 95 % intervals, of levels over seeds,"
-        for over, datasets in _gains_are_over(view).items():
-            yield from wrapped(f"of gains over {over}: {', '.join(datasets)}")
+                levels = [view.reference_interval(dataset, row, c.name) for c in view.retrieval]
+                yield _line(view.name_of(row), ["" if of is None else _level(of) for of in levels])
+    if finished:
+        if view.of_pairs:  # levels and gains are over the same
+            yield f"gain: points above the {view.measures.raw}; ±: 95 % intervals"
+        else:
+            yield "gain: points above the untrained head; ±: 95 % intervals, of levels over seeds,"
+        for over, datasets in _gains_are_over(view, finished).items():
+            of = "" if view.of_pairs else "of gains "
+            yield from wrapped(f"{of}over {over}: {', '.join(datasets)}")
 
 
-def _gains_are_over(view: StudyView) -> dict[str, list[str]]:
+def _gains_are_over(view: StudyView, datasets: Sequence[str]) -> dict[str, list[str]]:
     """What the intervals of gains are over → the datasets where they are."""
     found: dict[str, list[str]] = {}
-    for dataset in view.datasets:
-        gains = (
-            view.difference(dataset, loss, BASELINE, view.retrieval[0].name) for loss in view.losses
-        )
+    for dataset in datasets:
+        gains = (_gain(view, dataset, loss, view.retrieval[0].name) for loss in view.losses)
         if first := next((gain for gain in gains if gain is not None), None):
             found.setdefault(first.over, []).append(dataset)
     return found
+
+
+def _gain(view: StudyView, dataset: str, loss: Loss, column: str) -> Interval | None:
+    if not view.of_pairs:
+        return view.difference(dataset, loss, BASELINE, column)
+    raw = view.reference_runs(dataset, loss, FROZEN)
+    return view.contrast([view.settled_runs(dataset, loss)], [raw], column)
 
 
 def _cells(view: StudyView, dataset: str, loss: Loss) -> list[str]:
     cells = [_level(view.interval(dataset, loss, column.name)) for column in view.retrieval]
     if loss == BASELINE:
         return cells
-    gains = [view.difference(dataset, loss, BASELINE, column.name) for column in view.retrieval]
+    gains = [_gain(view, dataset, loss, column.name) for column in view.retrieval]
     return cells + ["" if gain is None else in_points(gain) for gain in gains]
 
 

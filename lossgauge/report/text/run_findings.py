@@ -17,8 +17,28 @@ from lossgauge.results.columns import SETTING
 from lossgauge.stats.intervals import known
 from lossgauge.types import Record
 
-_OF_CLASSES = frozenset({"class-collapse", "neural-collapse", "not-separated", "same-place"})
-"""Findings that say nothing about queries and documents: a query and its right documents are meant to be one place."""
+_OF_CLASSES = frozenset(
+    {
+        *("class-collapse", "neural-collapse", "not-separated", "same-place"),
+        *("few-directions", "train-test-gap"),
+    }
+)
+"""Findings that say nothing about queries and documents: a query and its right documents are meant to be one place, and how many
+directions they need does not follow from their number."""
+
+_WORDS_OF_PAIRS = (
+    (" of different classes", ""),
+    (" (about 2 between classes)", ""),
+    ("a loss that pushes classes apart", "a loss with many negatives, such as `mnrl`"),
+    (
+        "so the classes are not apart by the margin",
+        "so right documents are not nearer by the margin",
+    ),
+    ("while classes still touch", "while wrong documents are still near"),
+    ("as classes separate", "as right and wrong documents separate"),
+    ("`scl` or `info_nce`", "`mnrl` or `info_nce`"),
+)
+"""What the words of a finding are about queries and documents, where they are about classes."""
 
 
 def run_findings(
@@ -38,8 +58,6 @@ def run_findings(
     # the width of a residual head is that of the features
     width = None if plan.get("head") == "residual" else _whole(plan.get("embedding_size"))
     found = space_findings(space, width=width) if space else []
-    if row.get("ndcg_at_10") is not None:
-        found = [one for one in found if one.name not in _OF_CLASSES]
     trained = [dict(epoch) for epoch in epochs if epoch["epoch"]]
     found += training_findings(
         trained,
@@ -52,7 +70,16 @@ def run_findings(
         batch_size=_batch_size(plan, row),
         class_count=_whole(row.get("train_class_count")),
     )
+    if row.get("ndcg_at_10") is not None:
+        found = [_of_pairs(one) for one in found if one.name not in _OF_CLASSES]
     return worst_first(found)
+
+
+def _of_pairs(one: Finding) -> Finding:
+    texts = {name: getattr(one, name) for name in ("evidence", "reference", "why", "advice")}
+    for words, instead in _WORDS_OF_PAIRS:
+        texts = {name: text.replace(words, instead) for name, text in texts.items()}
+    return one._replace(**texts)
 
 
 def _batch_size(plan: Mapping[str, object], row: Record) -> int | None:

@@ -24,9 +24,10 @@ def selection(view: StudyView) -> Selection:
     rule = str(view.plan.get("selection") or "last")
     if rule == "oracle":
         return Selection(rule, f"{WARNING}{_epochs(view)}", True)
+    side = "queries" if view.of_pairs else "side"
     if rule == "best-validation":
         sentence = (
-            f"The epoch of each run with the best {judged_by(view)} on a validation slice of the training side "
+            f"The epoch of each run with the best {judged_by(view)} on a validation slice of the training {side} "
             f"counts.{_epochs(view)}"
         )
         return Selection(rule, sentence, False)

@@ -44,7 +44,7 @@ def tuning(view: StudyView, dataset: str) -> Tuning | None:
     """Default against tuned on one dataset; None where nothing was tuned there."""
     failures, searches = failures_in_words(view, dataset), view.searches(dataset)
     tuned = {loss for loss in view.tuned if view.runs(dataset, loss) or loss in failures}
-    losses = in_order({_default(loss) for loss in tuned} | searches.keys())
+    losses = view.ranked(dataset, in_order({_default(loss) for loss in tuned} | searches.keys()))
     if not losses:
         return None
     rows = tuple(

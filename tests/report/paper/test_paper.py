@@ -26,7 +26,7 @@ from lossgauge.report.paper.csv import cell, csv_table
 from lossgauge.report.paper.figures import curve, curves_figure, tradeoff_figure
 from lossgauge.report.paper.latex import escape, latex
 from lossgauge.report.paper.markdown import code, markdown
-from lossgauge.report.paper.tables import TABLES, paper_tables
+from lossgauge.report.paper.tables import paper_tables, tables_of
 from lossgauge.results import reader
 from lossgauge.results.view import BASELINE, StudyView
 from tests.support.command_line import assert_refused, run_cli
@@ -61,7 +61,7 @@ def hostile() -> StudyView:
 
 
 def test_csv_opens_in_pandas_with_the_numbers_of_the_study(view, tmp_path):
-    for name, columns in TABLES.items():
+    for name, columns in tables_of(view).items():
         path = tmp_path / f"{name}.csv"
         path.write_bytes(csv_table(view, name).encode())
         table = pd.read_csv(path).set_index(["dataset", "loss"])

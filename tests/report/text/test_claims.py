@@ -71,9 +71,9 @@ def test_own_claims_are_shown_after_the_others_and_alone(results):
     )
     made = claims(StudyView(results), [own])
     assert made is not None
-    assert made.has_own
+    assert made.title == "Claims of the paper, and your own"
     assert (made.lines[-1].key, made.lines[-1].words) == ("own 1", "Mine.")
-    assert not shown(results).has_own
+    assert shown(results).title == "Claims of the paper"
     for r in [*results.summaries, *results.epochs, *results.failures]:
         r["loss"] = r["base"] = f"my.py:{r['base']}"
     plan = [{"name": name, "settings": {}} for name in ("my.py:scl", "my.py:ccl")]

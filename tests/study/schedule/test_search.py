@@ -202,7 +202,7 @@ def test_a_range_spreads_evenly_or_evenly_in_its_logarithm():
         )
         drive(of, hill)
         share = sum(taken(run)["margin"] < 0.1 for run in of.asked[1:]) / 199
-        assert share == pytest.approx(below, abs=0.12)  # 3.4 standard deviations of 199 draws
+        assert share == pytest.approx(below, abs=0.17)  # 3.4 standard deviations of 99 draws
 
 
 WHOLE = """
@@ -220,14 +220,14 @@ def test_whole_numbers_spread_evenly_or_evenly_in_their_logarithm_too(tmp_path, 
     for log, below in ((False, 0.031), (True, in_logarithm)):
         of = search(
             f"losses=[{{'own.py:Whole': {{count: {{low: 1, high: 1000, log: {log}}}}}}}]",
-            "tune={trials: 200, sampler: random}",
+            "tune={trials: 100, sampler: random}",
         )
         drive(of, lambda run: 0.0)
         counts = [taken(run)["count"] for run in of.asked[1:]]
         assert {type(count) for count in counts} == {int}
         assert all(1 <= count <= 1000 for count in counts)
-        share = sum(count <= 31 for count in counts) / 199
-        assert share == pytest.approx(below, abs=0.12)  # 3.4 standard deviations of 199 draws
+        share = sum(count <= 31 for count in counts) / 99
+        assert share == pytest.approx(below, abs=0.17)  # 3.4 standard deviations of 99 draws
 
 
 def test_choices_may_be_of_any_kind_and_are_all_tried():
@@ -518,7 +518,8 @@ def test_trials_that_fail_are_kept_as_failed_and_the_best_of_the_others_is_chose
 
 
 @pytest.mark.usefixtures("forked_workers")
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_search_waits_for_a_trial_that_failed_by_no_fault_of_its_own(tmp_path, jobs):
     file, full = tmp_path / "own.py", tmp_path / "full"
     full.touch()
