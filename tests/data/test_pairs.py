@@ -311,7 +311,7 @@ def test_white_space_does_not_make_another_text(tmp_path):
 
 
 def test_white_space_does_not_make_another_text_in_a_folder_and_every_id_stays(tmp_path):
-    corpus = [{"_id": f"d{n}", "text": "body 1" + n * " "} for n in range(2)]
+    corpus = [{"_id": f"d{n}", "text": "body " + n * " " + "1"} for n in range(2)]
     corpus += [{"_id": f"d{n}", "text": f"body {n}"} for n in range(2, 8)]
     found = pairs.load(beir(tmp_path / "b", corpus=corpus, train=TRAIN, test=TEST))
     assert found.own_ids == ("q0", "q1", "q2", "q3", *(f"d{n}" for n in range(8)))
