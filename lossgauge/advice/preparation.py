@@ -169,7 +169,14 @@ def _load(
 ) -> tuple[list[FeatureSet], list[Record]]:
     """As `prepare`, with errors that speak of the data and not of a study."""
     try:
-        return prepare(plan, progress=progress, download=download, jobs=jobs, extract=extract)
+        return prepare(
+            plan,
+            progress=progress,
+            download=download,
+            jobs=jobs,
+            extract=extract,
+            batches_are_known=False,
+        )
     except DataError as error:
         words = str(error).removeprefix(NONE_USABLE)
         raise DataError(words.replace(MORE_DATA, "more data is needed")) from None

@@ -150,10 +150,15 @@ def _train(of: Outcome) -> str:
     numbers = f"{numbers}.{_untrained(found, name)}"
     if found.train == "train":
         return f"Yes. {numbers}"
+    if found.train == "keep" and found.at_start:
+        return f"No, keep the {_frozen(of)}: on the validation slice no epoch of {name} is better, so epoch 0 was picked in every run, and that is the {_frozen(of)} ({title} {shown(found.frozen, 'percent')} on the test side)."
     if found.train == "keep":
         return f"No, keep the {_frozen(of)}: training makes {'it' if of.question.of_pairs else 'them'} worse. {numbers}"
     if found.train == "equivalent":
         return f"No, keep the {_frozen(of)}: training changes nothing that matters in practice. {numbers}"
+    if found.short is not None:
+        change = found.short.advice.strip("`")
+        return f"It cannot be told: too little training ({found.short.evidence}). {numbers} {_longer(of, change)}"
     why = found.difference.why_none or (
         "the interval contains 0"
         if not found.difference.excludes_zero
@@ -162,6 +167,13 @@ def _train(of: Outcome) -> str:
         else f"the interval contains 0 after the correction for {counted(found.family, 'comparison')}"
     )
     return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {numbers} Until more is known, the {_frozen(of)} cost{'s' if of.question.of_pairs else ''} nothing."
+
+
+def _longer(of: Outcome, change: str) -> str:
+    """What to do after too little training: the epochs are chosen by the minutes."""
+    if change.startswith("epochs"):
+        return f"Give more minutes, or run the study file below with `--set {change.replace(': ', '=')}`."
+    return f"Run the study file below with `--set {change.replace(': ', '=')}`."
 
 
 def _over(of: Interval) -> str:

@@ -10,8 +10,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -180,9 +182,18 @@ class Mined(BaseModel):
     def _ordered(self) -> Mined:
         if self.from_rank >= self.to_rank:
             raise ValueError(
-                f"negatives: from_rank must be below to_rank, got {self.from_rank} and {self.to_rank}"
+                f"from_rank must be below to_rank, got {self.from_rank} and {self.to_rank}"
+            )
+        if self.per_query > self.to_rank - self.from_rank:
+            raise ValueError(
+                f"per_query must be at most the {self.to_rank - self.from_rank} ranks from from_rank to to_rank, got "
+                f"{self.per_query}"
             )
         return self
+
+
+def _kind_of_negatives(value: Any) -> str:
+    return "mined" if isinstance(value, dict | Mined) else "words"
 
 
 def names_pairs(name: Any) -> bool:
@@ -279,7 +290,10 @@ class Plan(BaseModel):
     """For `m_per_class`: a class with fewer training rows is left out of the batches, or its rows are repeated."""
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """For `dirichlet`: a smaller value gives batches of fewer classes."""
-    negatives: Literal["given", "none"] | Mined = "given"
+    negatives: Annotated[
+        Annotated[Literal["given", "none"], Tag("words")] | Annotated[Mined, Tag("mined")],
+        Discriminator(_kind_of_negatives),
+    ] = "given"
     """Hard negatives of queries: those in the data, none, or mined from a band of ranks, as in {from_rank: 10, to_rank: 50}."""
     head: Literal["linear", "mlp", "residual"] = "linear"
     """From features to embeddings: one layer, two with a ReLU between them, or the features plus an update of low rank, which starts
@@ -304,7 +318,8 @@ class Plan(BaseModel):
     """Retrieval is measured every so many epochs, and always in the first and the last."""
     selection: Literal["last", "best-validation", "oracle"] = "last"
     """Which epoch counts: the last, the best on a validation slice of the training side, or (oracle) the best on
-    the test side itself, which makes results too good for a fair comparison."""
+    the test side itself, which makes results too good for a fair comparison. With the head `residual`, epoch 0 counts too: it is
+    the raw model."""
     selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"] = "map_at_r"
     """The metric that `best-validation`, `oracle` and `tune` compare; `ndcg_at_10` for queries and documents."""
     sample: Annotated[int, Field(ge=8, le=MOST_SAMPLE)] | None = None

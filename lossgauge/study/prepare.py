@@ -32,6 +32,7 @@ from lossgauge.losses.registry import LOSSES, drawn_terms, loss_class, loss_make
 from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
 from lossgauge.results.writer import Store
+from lossgauge.study.fit_to_data import batch_notes, check_fit, fit_notes
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import references
 from lossgauge.study.run.pair_batches import mined_negatives, mined_shares
@@ -127,11 +128,13 @@ def prepare(
     extract: Extract | None = None,
     jobs: int | None = None,
     on_images: Callable[[ImageSet, Backbone], None] = lambda *_: None,
+    batches_are_known: bool = True,
 ) -> tuple[list[FeatureSet], list[Record]]:
     """The features of each dataset; and rows for `Results.left_out`: what was left out or is doubtful, and why.
 
     `download` lets datasets and weights be fetched that are not on this machine. `extract` replaces `features`, and
     `jobs` limits its processes. `on_images` gets the images of each dataset that has some, before their features.
+    Without `batches_are_known`, the batch size of the plan is not the one that runs will have.
     Raises LossgaugeError for a wrong plan, and if no dataset can be used; writes nothing but the cache of features.
     """
     backbones = check_plan(plan, download=download)
@@ -159,8 +162,12 @@ def prepare(
         left_out += [_left_out(name, words, "part") for words in features.notes]
         for of in _with_labels(plan, features):
             shown = name if of.labelled is None else of.dataset
-            notes = _sampler_notes(plan, of)
+            check_fit(plan, of)
+            notes = [*_sampler_notes(plan, of), *fit_notes(plan, of)]
             warning = _warning(plan, of)
+            if batches_are_known:
+                rows = len(as_measured(of, _first_config(plan, of)).train)
+                notes += batch_notes(plan, of, rows)
             for words in (*notes, *([warning] if warning else [])):
                 progress.warning(shown, words)
             left_out += [_left_out(shown, words, "part") for words in notes]
@@ -350,21 +357,29 @@ def _warning(plan: Plan, features: FeatureSet) -> str | None:
 
     Raises PlanError if they cannot be drawn, or if no validation slice can be cut.
     """
-    configs = [_first_config(plan, features)]
+    first = _first_config(plan, features)
+    configs = [first]
+    for loss in plan.losses[1:]:  # one may have its own sampler and batch size
+        own = RunConfig.trained(plan, features, loss.at({}), plan.seeds[0])
+        if all((own.sampler, own.batch_size) != (of.sampler, of.batch_size) for of in configs):
+            configs.append(own)
     if plan.tune is not None:
         # its slice takes rows away: the rest may not be enough for what the sampler asks for
         configs.append(RunConfig.trial(plan, features, plan.losses[0].at({})))
+    batches = []
     for config in configs:
         try:
             rows = as_measured(features, config)
             if rows.pairs is not None:
                 pair_batches_of(config, rows)(1)
                 continue
-            batches = [features.labels[batch] for batch in batches_of(config, rows)(1)]
+            drawn = batches_of(config, rows)(1)
         except DataError as error:
             raise PlanError(f"{features.dataset}: {error}") from None
         except InputError as error:
-            raise PlanError(f"{features.dataset}, sampler {plan.sampler}: {error}") from None
+            raise PlanError(f"{features.dataset}, sampler {config.sampler}: {error}") from None
+        if config is first:
+            batches = [features.labels[batch] for batch in drawn]
     if plan.sampler == "drawn" or features.pairs is not None:
         return None  # each anchor has its own partners
     return warning_of_anchors_without_positive(share_without_positive(batches))

@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 from lossgauge.report.naming import display_name, listed
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.measures import RAW_MODEL as RAW_MODEL
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.decisions import Decision, decide
@@ -158,12 +157,20 @@ def comparisons(view: StudyView, dataset: str) -> list[Compared]:
     return [of for of in every if of is not None]
 
 
-def sentences(view: StudyView, dataset: str) -> list[str]:
-    """Whether training is worth it, one sentence for each measure; none if nothing can be compared."""
+def sentences(view: StudyView, dataset: str, *, short: str = "") -> list[str]:
+    """Whether training is worth it, one sentence for each measure; none if nothing can be compared.
+
+    `short` says that the training was too short to tell, and what to change: see `short_training`.
+    """
     of_all = comparisons(view, dataset)
     if not of_all:
         return []
-    if nothing_helps(of_all):
+    if short:
+        words = [
+            f"Too little training to tell whether it helps: {short}",
+            *map(_by_another, of_all),
+        ]
+    elif nothing_helps(of_all):
         words = [_by_no_measure(of_all)]
     else:
         gains = any(of.gained("better") for of in of_all[1:])

@@ -39,7 +39,11 @@ def result_lines(view: StudyView) -> Iterator[str]:
             if row["reference"] == FROZEN:
                 levels = [view.reference_interval(dataset, row, c.name) for c in view.retrieval]
                 yield _line(view.name_of(row), ["" if of is None else _level(of) for of in levels])
-    if finished:
+    if not view.results.summaries and view.results.failures:
+        failures = view.results.failures
+        count = "the only run" if len(failures) == 1 else f"all {len(failures):,} runs"
+        yield from wrapped(f"{count} failed, so there is no result: {failures[0]['error']}")
+    elif finished:
         if view.of_pairs:  # levels and gains are over the same
             yield f"gain: points above the {view.measures.raw}; ±: 95 % intervals"
         else:

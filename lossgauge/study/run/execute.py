@@ -119,7 +119,13 @@ def _measure_epoch(
             with_queries=with_queries,
         )
         row |= measured.row
-    log.add_epoch(row, head, selects_by=config.selects_by, keeps_head=config.keeps_head(epoch))
+    log.add_epoch(
+        row,
+        head,
+        selects_by=config.selects_by,
+        start_counts=config.start_counts,
+        keeps_head=config.keeps_head(epoch),
+    )
     return measured
 
 

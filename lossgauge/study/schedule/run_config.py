@@ -145,6 +145,14 @@ class RunConfig:
         on_slice = self.selection == "best-validation" and self.measured_on == "test"
         return f"validation_{self.selection_metric}" if on_slice else self.selection_metric
 
+    @property
+    def start_counts(self) -> bool:
+        """Whether epoch 0 can be selected: where it is the raw model, so that a run is never worse than it on the slice.
+
+        The start of other heads is random, and no result of a loss. It does not count in trials: all bad settings would be equal there.
+        """
+        return self.head == "residual" and self.measured_on == "test"
+
     def measures_retrieval(self, epoch: int) -> bool:
         """Whether retrieval is measured after this epoch; 0 is before training."""
         return epoch in (0, self.epochs) or epoch % (self.retrieval_every or 1) == 0
