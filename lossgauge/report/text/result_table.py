@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lossgauge.report.naming import display_name
 from lossgauge.report.text.not_training import RAW_MODEL
 from lossgauge.report.text.rankings import in_points
-from lossgauge.results.run_files import FROZEN
+from lossgauge.results.run_files import CENTERED, FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, known
 from lossgauge.stats.number_format import rounded, shown_half_width
@@ -30,9 +30,10 @@ def result_lines(view: StudyView) -> Iterator[str]:
         for loss in losses:
             yield _line(display_name(loss), _cells(view, dataset, loss))
         for row in view.references(dataset):
-            if row["reference"] == FROZEN:
+            if row["reference"] in (FROZEN, CENTERED):
                 values = [known(row.get(column.name)) for column in view.retrieval]
-                name = RAW_MODEL if view.of_pairs else FROZEN
+                raw = view.of_pairs and row["reference"] == FROZEN
+                name = RAW_MODEL if raw else row["reference"]
                 yield _line(name, ["" if v is None else rounded(100 * v, 1) for v in values])
     if not view.results.summaries and view.results.failures:
         failures = view.results.failures
