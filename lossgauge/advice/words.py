@@ -17,6 +17,7 @@ from lossgauge.advice.verdict import COLUMN, NEAR, Training, Verdict
 from lossgauge.data.embeddings import BACKBONE as GIVEN
 from lossgauge.plan.loss import TRAINING
 from lossgauge.plan.study import Plan
+from lossgauge.report.text.centering import hub_sentence
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.query_changes import QueryChanges
@@ -72,6 +73,8 @@ class Outcome(NamedTuple):
     complete: bool
     changed: QueryChanges | None = None
     """Which queries got better and worse, of queries and documents."""
+    centering: str = ""
+    """What centering the raw model gives, in words; empty if it was not measured."""
 
 
 def asked(question: Question) -> str:
@@ -82,6 +85,9 @@ def asked(question: Question) -> str:
 def sentences(of: Outcome) -> Iterator[Sentence]:
     """In the order of the answer."""
     yield Sentence("Train?", _train(of))
+    if of.centering:
+        hub = "" if of.changed is None or of.changed.hub is None else hub_sentence(of.changed)
+        yield Sentence("Without training", " ".join(filter(None, (of.centering, hub))))
     if of.changed is not None:
         yield Sentence("Queries", _queries(of.changed))
     yield Sentence("Loss", _loss(of))

@@ -89,9 +89,10 @@ def _rising(of: Trained) -> Finding | None:
     rising = [one for curve in of.curves if (one := last_rate(curve, sure=False)) and one > 0]
     if 2 * len(rising) <= len(of.curves):
         return None
-    level = of.curve[max(of.curve)]
-    if level + AHEAD * of.epochs * rate < of.reference + of.margin:
-        return None
+    gain = of.curve[max(of.curve)] - of.reference
+    ahead = AHEAD * of.epochs * rate
+    if gain + ahead < of.margin or ahead < 2 * gain:
+        return None  # it would not beat the reference, or does so already: more seeds or queries tell more
     return _finding(
         of,
         f"{of.title} still rises by {_points(rate)} an epoch at the last of {counted(of.epochs, 'epoch')}{_in_steps(of)}",

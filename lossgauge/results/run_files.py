@@ -18,6 +18,9 @@ from lossgauge.types import Record
 FROZEN = "frozen features"
 """The reference space that is not projected by any head."""
 
+CENTERED = "centered raw model"
+"""Queries and documents minus the mean of their side, which costs nothing."""
+
 
 class RunFiles(NamedTuple):
     """Those of one folder. Trials have no such data."""

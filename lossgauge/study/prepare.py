@@ -144,13 +144,13 @@ def prepare(
     extract: Extract | None = None,
     jobs: int | None = None,
     on_images: Callable[[ImageSet, Backbone], None] = lambda *_: None,
-    batches_are_known: bool = True,
+    settings_are_final: bool = True,
 ) -> tuple[list[FeatureSet], list[Record]]:
     """The features of each dataset; and rows for `Results.left_out`: what was left out or is doubtful, and why.
 
     `download` lets datasets and weights be fetched that are not on this machine. `extract` replaces `features`, and
     `jobs` limits its processes. `on_images` gets the images of each dataset that has some, before their features.
-    Without `batches_are_known`, the batch size of the plan is not the one that runs will have.
+    Without `settings_are_final`, runs will have other sizes than the plan, so whether these fit is not checked.
     Raises LossgaugeError for a wrong plan, and if no dataset can be used; writes nothing but the cache of features.
     """
     backbones = check_plan(plan, download=download)
@@ -178,10 +178,11 @@ def prepare(
         left_out += [_left_out(name, words, "part") for words in features.notes]
         for of in _with_labels(plan, features):
             shown = name if of.labelled is None else of.dataset
-            check_fit(plan, of)
+            if settings_are_final:
+                check_fit(plan, of)
             notes = [*_sampler_notes(plan, of), *fit_notes(plan, of)]
             warning = _warning(plan, of)
-            if batches_are_known:
+            if settings_are_final:
                 rows = len(as_measured(of, _first_config(plan, of)).train)
                 notes += batch_notes(plan, of, rows)
             _check_memories(plan, of)
@@ -238,6 +239,8 @@ def write_dataset_record(plan: Plan, features: FeatureSet, store: Store) -> None
         "test_samples": len(features.test),
         "embedding_size": embedding_size(plan, features),
     }
+    if features.pairs is not None:
+        known["centered"] = "each side"  # in an older study, this reference is missing
     if not store.has_dataset(features.dataset, known):
         found = references(features, width=embedding_size(plan, features))
         record = {**known, "references": found.rows}

@@ -46,6 +46,13 @@ def test_a_curve_that_could_not_reach_the_reference_is_no_excuse():
     assert too_little_training(trained(rising, reference=0.32)) is not None
 
 
+def test_a_gain_that_more_epochs_would_hardly_change_is_not_short_of_them():
+    rising = [0.4 + 0.015 * epoch for epoch in range(11)]
+    assert too_little_training(trained(rising)) is not None  # 0.05 now, 0.3 more ahead
+    slower = [0.5 + 0.07 * (epoch > 4) + 0.001 * epoch for epoch in range(11)]
+    assert too_little_training(trained(slower)) is None  # 0.08 now, 0.02 more
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_training_to_its_end_and_worse_is_worse(seeds):
     worse = [0.5 - 0.05 * (1 - np.exp(-epoch / 3)) for epoch in range(31)]

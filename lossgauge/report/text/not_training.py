@@ -68,6 +68,11 @@ class Compared(NamedTuple):
     def gained(self, gain: Gain) -> list[Loss]:
         return [loss for loss in self.losses if self.gain(loss) == gain]
 
+    def may_gain(self) -> bool:
+        """Whether the mean of a loss that is not decided is above every reference by what matters: more seeds may show it."""
+        least = max(self.levels.values()) + (COLUMNS[self.column].margin or 0.0)
+        return any(self.means[loss] >= least for loss in self.gained("open"))
+
     def beats_all(self, reference: str) -> bool:
         """Whether a reference is clearly better than every loss."""
         return reference in self.levels and all(
@@ -189,9 +194,10 @@ def sentences(view: StudyView, dataset: str, *, short: str = "") -> list[str]:
 
 
 def nothing_helps(of_all: Sequence[Compared]) -> bool:
-    """Whether several losses were compared, none gains by any measure, and no reference beats all of them by one."""
+    """Whether several losses were compared, none gains by any measure or may do so, and no reference beats all of them by one."""
     return all(
         len(of.losses) > 1
+        and not of.may_gain()
         and any(decision.p_value is not None for decision in of.decisions.values())
         and not of.gained("better")
         and not any(map(of.beats_all, of.levels))

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from lossgauge.report.naming import cut, short_name
-from lossgauge.report.text.not_training import Compared, comparisons, nothing_helps
+from lossgauge.report.text.centering import free_baseline
+from lossgauge.report.text.not_training import Compared, comparisons, measures, nothing_helps
 from lossgauge.report.text.rankings import ranking
 from lossgauge.report.text.selection import picks_the_start
 from lossgauge.report.text.short_training import in_words, trained_too_little
@@ -77,7 +78,8 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
             f"{where}, do not train: no loss is clearly better than {lead.references} ({numbers})."
         )
         return Verdict(dataset, "do not train", (), words)
-    words = f"{where}, it is open whether training helps: no loss is clearly better than {lead.references} ({numbers})."
+    more = "; more seeds or more test queries would tell" if lead.may_gain() else ""
+    words = f"{where}, it is open whether training helps: no loss is clearly better than {lead.references} ({numbers}){more}."
     return Verdict(dataset, "open", (), words)
 
 
@@ -89,8 +91,14 @@ def _levels(view: StudyView, of: Compared) -> str:
 
 
 def short_answer(view: StudyView) -> list[str]:
-    """At most three sentences for the whole study: one for each dataset, or of more than three one for each advice."""
+    """At most three sentences for the whole study: one for each dataset, or of more than three one for each advice.
+
+    With one dataset of queries and documents, also what centering alone gives, and the hub.
+    """
     verdicts = [verdict(view, dataset) for dataset in view.datasets]
+    if len(verdicts) == 1:
+        (of,) = verdicts
+        return [of.sentence, *free_baseline(view, of.dataset, measures(view, of.dataset)[0])]
     if len(verdicts) <= MOST_SENTENCES:
         return [of.sentence for of in verdicts]
     groups: dict[Advice, list[Verdict]] = {}

@@ -138,6 +138,15 @@ def test_a_curve_that_rises_at_the_last_epoch_leaves_it_open_and_one_that_has_en
     assert advice(results).advice == "do not train"
 
 
+def test_a_gain_that_is_not_clear_leaves_it_open_and_is_no_reason_against_training():
+    values = {"untrained": 0.5, "scl": 0.53, "triplet": 0.52}
+    of = advice(with_values(values, noise=0.05, frozen=0.51))
+    assert of.advice == "open"
+    assert of.sentence.endswith("more seeds or more test queries would tell.")
+    below = {"untrained": 0.5, "scl": 0.42, "triplet": 0.43}
+    assert advice(with_values(below, noise=0.05, frozen=0.51)).advice == "do not train"
+
+
 def test_one_seed_leaves_it_open_or_says_that_it_is_one():
     of = advice(with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6}, seeds=(0,)))
     assert of.advice == "open"
