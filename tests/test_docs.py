@@ -219,6 +219,7 @@ LINES: dict[str, Line] = {
     "lossgauge study dose": Line(only_parsed="minutes; tests/plan reads its file"),
     "lossgauge study samplers": Line(only_parsed="minutes; tests/plan reads its file"),
     "lossgauge study small-batch": Line(only_parsed="minutes; tests/plan reads its file"),
+    "lossgauge study weights-or-directions": Line(only_parsed="minutes; tests/plan reads its file"),
     "lossgauge study author-conventions": Line((f"lossgauge study author-conventions {QUICK}",)),
     "lossgauge study my.yaml --out results --jobs 2": Line(),
     "lossgauge study my.yaml --dry-run": Line(),

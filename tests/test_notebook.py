@@ -164,12 +164,47 @@ def test_the_table_of_losses_has_the_means_of_the_runs(study):
     assert table["test_intra_half_width"].to_dict() == pytest.approx(expected, rel=1e-4)
 
 
+def test_head_middle_and_tail_are_thirds_of_the_classes_by_their_training_rows(study):
+    table = study.by_class_size("digits")
+    assert len(table) == 3 * len(study.runs)
+    sizes = study.classes[study.classes["side"] == "train"]
+    for _, run in study.runs.iterrows():
+        rows = sizes[sizes["run"] == run["run"]].sort_values(["size", "label"], ascending=[0, 1])
+        queries = study.queries[study.queries["run"] == run["run"]]
+        at = (table["loss"] == run["loss"]) & (table["seed"] == run["seed"])
+        for group, first, last in (("head", 0, 4), ("middle", 4, 7), ("tail", 7, 10)):
+            row = table[at & (table["group"] == group)].iloc[0]
+            inside = queries["label"].isin(rows["label"][first:last])
+            assert row["classes"] == last - first
+            assert row["training_rows"] == pytest.approx(rows["size"][first:last].mean())
+            assert row["recall_at_1"] == pytest.approx(queries["hit_at_1"][inside].mean())
+            assert row["map_at_r"] == pytest.approx(queries["ap_at_r"][inside].mean())
+
+
+def test_classes_without_training_rows_have_no_head_and_tail(study, monkeypatch):
+    files = type(study.view.files)
+    of_run = files.classes
+    for side, words in (("test", "have no training rows"), ("", "2 classes: head, middle and")):
+        monkeypatch.setattr(
+            files,
+            "classes",
+            lambda self, run, side=side: [
+                {**row, "label": row["label"] + 10 * (row["side"] == side)}
+                for row in of_run(self, run)
+                if side or row["label"] < 2
+            ],
+        )
+        with pytest.raises(InputError, match=words):
+            study.by_class_size()
+
+
 def test_an_unknown_dataset_or_column_is_one_line_with_the_nearest_name(study):
     asked = (
         study.claims,
         study.answers,
         study.findings,
         study.table,
+        study.by_class_size,
         study.plot.training_curves,
         study.plot.tradeoff,
     )

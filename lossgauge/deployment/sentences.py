@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 FEW_PAIRS = 10
 """A threshold that fewer pairs of two classes may pass changes much with other rows: our choice."""
-_TITLE = re.compile(r"(.+?)\((\w+=.*?)\)(\(tuned\))?")
-"""A loss with settings as tables show it: `triplet(margin=0.1)(tuned)`."""
+_TITLE = re.compile(r"(.+?:\w+|\w+)\((?!tuned\))(\w.*?)\)(\(tuned\))?")
+"""A loss with settings as tables show it: `triplet(margin=0.1)(tuned)`, `mined(triplet(margin=0.3), miner=hard)`."""
 
 
 def export_lines(of: HeadExport) -> Iterator[str]:

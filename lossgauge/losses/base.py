@@ -114,8 +114,9 @@ class Loss(Configurable, nn.Module, ABC):
     """Other names of the same loss. Case, separators and a final "loss" do not matter."""
     near: ClassVar[tuple[Near, ...]] = ()
     """Similar losses that users may look for; this loss is the nearest one."""
-    group: ClassVar[Literal["paper", "related", "other"]] = "other"
-    """`paper`: one of the seven of the paper; `related`: of the papers beside it; `other`: any other."""
+    group: ClassVar[Literal["paper", "related", "other", "experiment"]] = "other"
+    """`paper`: one of the seven of the paper; `related`: of the papers beside it; `experiment`: made of other losses to compare
+    these, so it is not among `all`; `other`: any other."""
     pair_form: ClassVar[bool] = False
     """Whether it has `evaluate_pairs`, the form for queries and documents."""
     square_form: ClassVar[bool] = True

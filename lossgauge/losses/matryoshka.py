@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lossgauge.batch import PairBatch
-from lossgauge.errors import InputError
 from lossgauge.losses.base import Outcome
+from lossgauge.losses.inner import inner_loss, load_inner
 from lossgauge.losses.pairs import PairForm
 from lossgauge.losses.settings import count, setting
 from lossgauge.sphere import on_sphere, through_normalization
@@ -57,25 +57,8 @@ def over_widths(
     return whole._replace(forces=whole.forces._replace(gradient=gradient))
 
 
-def pair_loss(name: str, value: Any) -> str | PairForm:
-    """`value`, which is the name of a loss with a form for queries and documents, or such a loss."""
-    from lossgauge.losses.registry import ALL_LOSSES, loss_class, our_name
-
-    if isinstance(value, PairForm) and not isinstance(value, Matryoshka):
-        return value
-    able = [
-        loss
-        for loss in ALL_LOSSES
-        if loss != "matryoshka" and getattr(loss_class(loss), "pair_form", False)
-    ]
-    if isinstance(value, str) and our_name(value) in able:
-        return our_name(value)
-    what = repr(value) if isinstance(value, str) else type(value).__name__
-    raise InputError(f"{name} must be one of {', '.join(able)}, got {what}")
-
-
 class Matryoshka(PairForm):
-    """The loss `of` (a name, with its default settings, or a loss) over the widths d, d/2 … `smallest`, rows normalised at each.
+    """The loss `of` (a name, also with settings, or a loss) over the widths d, d/2 … `smallest`, rows normalised at each.
 
     A term is one of that loss at the full width; its value is the sum over widths. W, the active terms, pull, push and the
     effective share are those at the full width, at the normalised rows.
@@ -84,19 +67,12 @@ class Matryoshka(PairForm):
     group = "other"
     wraps_losses = True
 
-    of: Any = setting(default="mnrl", check=pair_loss, tunable=False)
+    of: Any = setting(default="mnrl", check=inner_loss(lambda kind: kind.pair_form), tunable=False)
     smallest: int = setting(default=16, check=count, tunable=False)
 
     def prepare(self) -> None:
-        from lossgauge.losses.registry import load_loss
-
-        loss = self._modules.pop("of", None)  # a module is kept once, as `loss`
-        if loss is None:
-            loss = load_loss(self.of, tolerance=self.tolerance)
-        else:
-            self.of = type(loss).__name__
-        assert isinstance(loss, PairForm)
-        self.loss = loss
+        self.loss: PairForm = load_inner(self, "of")
+        loss = self.loss
         self.needs_guide = loss.needs_guide  # type: ignore[misc]  # those of the loss inside
         self.square_form = loss.square_form  # type: ignore[misc]
 

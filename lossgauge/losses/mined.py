@@ -7,35 +7,18 @@ from typing import Any, ClassVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lossgauge.errors import InputError
 from lossgauge.losses.base import Loss, Outcome
+from lossgauge.losses.inner import inner_loss, load_inner
 from lossgauge.losses.miners import MINERS, Masks, mined
-from lossgauge.losses.pairs import PairLoss, pair_masks
+from lossgauge.losses.pairs import PairLoss, pair_masks, weights_pairs_of_samples
 from lossgauge.losses.settings import one_of, setting
 from lossgauge.sphere import on_sphere
 
 KEPT = "mined_share"
 
 
-def square_pair_loss(name: str, value: Any) -> str | PairLoss:
-    """`value`, which is the name of a pair loss with a form for labels, or such a loss."""
-    from lossgauge.losses.registry import ALL_LOSSES, loss_class, our_name
-
-    if isinstance(value, PairLoss) and value.square_form:
-        return value
-    able = [
-        loss
-        for loss in ALL_LOSSES
-        if isinstance(of := loss_class(loss), type) and issubclass(of, PairLoss) and of.square_form
-    ]
-    if isinstance(value, str) and our_name(value) in able:
-        return our_name(value)
-    what = repr(value) if isinstance(value, str) else type(value).__name__
-    raise InputError(f"{name} must be one of {', '.join(able)}, got {what}")
-
-
 class Mined(Loss):
-    """The loss `of` (a name, with its default settings, or a loss) over the pairs that `miner` keeps.
+    """The loss `of` (a name, also with settings, or a loss) over the pairs that `miner` keeps.
 
     The miner looks at the cosines of the rows, and no gradient flows through its choice. `mined_share` is the share of the terms
     that it keeps. Always in plain torch. `distance` draws from torch's generator, which a study seeds for each epoch.
@@ -45,19 +28,12 @@ class Mined(Loss):
     wraps_losses = True
     columns: ClassVar[tuple[str, ...]] = (KEPT,)
 
-    of: Any = setting(default="triplet", check=square_pair_loss, tunable=False)
+    of: Any = setting(default="triplet", check=inner_loss(weights_pairs_of_samples), tunable=False)
     miner: str = setting(default="hard", check=one_of(*MINERS), tunable=False)
 
     def prepare(self) -> None:
-        from lossgauge.losses.registry import load_loss
-
-        loss = self._modules.pop("of", None)  # a module is kept once, as `loss`
-        if loss is None:
-            loss = load_loss(self.of, tolerance=self.tolerance)
-        else:
-            self.of = type(loss).__name__
-        assert isinstance(loss, PairLoss)
-        self.loss = loss
+        self.loss: PairLoss = load_inner(self, "of")
+        loss = self.loss
         self.columns = (*loss.columns, KEPT)  # type: ignore[misc]  # with those of the loss inside
 
     @property

@@ -336,6 +336,11 @@ class PairLoss(PairForm):
         return outcome._replace(anchor_count=len(queries))
 
 
+def weights_pairs_of_samples(kind: type[Loss]) -> bool:
+    """Whether a class of losses weights the pairs of a batch with labels."""
+    return issubclass(kind, PairLoss) and kind.square_form
+
+
 def _pulling(terms: Terms, negative: Bool[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """The part of the gradient at the matrix that pulls: that of positives, without the part that pushes them."""
     pulling = terms.gradient.masked_fill(negative, 0)

@@ -49,6 +49,7 @@ _OTHERS = {
     "subcenter_arcface": "SubcenterArcFace",
     "soft_triple": "SoftTriple",
     "smooth_ap": "SmoothAP",
+    "swap": "Swap",
 }
 _CLASSES = _PAPER | _OTHERS
 """Name (also the name of its file) → class."""
@@ -62,8 +63,16 @@ GROUPS = {
     "paper": "The seven of the paper",
     "related": "Of the papers beside it",
     "other": "Other losses",
+    "experiment": "To compare losses with; not among all",
 }
 """`Loss.group` → its title."""
+
+LOSS_SETTINGS = {
+    "matryoshka": ("of",),
+    "mined": ("of",),
+    "swap": ("weight_of", "direction_of"),
+}
+"""The settings of a loss that hold other losses, in the order in which they are shown."""
 
 
 def load_loss(name: str, **settings: Any) -> torch.nn.Module:
@@ -106,8 +115,9 @@ def loss_maker(
 
 
 def losses_for_labels() -> tuple[str, ...]:
-    """The losses that take embeddings and labels: all but those for queries and documents only. Imports every loss."""
-    return tuple(name for name in ALL_LOSSES if _class(name).square_form)
+    """The losses to train with that take embeddings and labels: not those for queries and documents only, and no experiments. Imports every loss."""
+    kinds = {name: _class(name) for name in ALL_LOSSES}
+    return tuple(n for n, kind in kinds.items() if kind.square_form and kind.group != "experiment")
 
 
 def settings_of(name: str) -> Mapping[str, Setting]:
@@ -152,8 +162,14 @@ def all_settings(name: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
     }
     # 1 and 1.0 are the same setting, and the same run
     numbers = {key for key, setting in known.items() if setting.kind is float}
+    inner = LOSS_SETTINGS.get(name, ())
     return defaults | {
-        key: float(value) if key in numbers and type(value) is int else value
+        key: float(value)
+        if key in numbers and type(value) is int
+        # the same for two texts of one loss
+        else check(key, value)
+        if key in inner and (check := known[key].check) is not None
+        else value
         for key, value in fixed.items()
     }
 

@@ -5,6 +5,9 @@ arXiv 2510.14824. Row i of the gradient of `direction_of` at the matrix is multi
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -12,27 +15,51 @@ from torch import Tensor, nn
 from lossgauge.batch import ArrayLike
 from lossgauge.errors import InputError
 from lossgauge.losses.base import Terms
+from lossgauge.losses.inner import inner_loss, load_inner
 from lossgauge.losses.pair_gradient import pair_gradient
-from lossgauge.losses.pairs import PairLoss, PairMatrix
+from lossgauge.losses.pairs import PairLoss, PairMatrix, weights_pairs_of_samples
+from lossgauge.losses.settings import MEASURED, setting
 from lossgauge.losses.surrogate import Surrogate
+
+
+def weight(name: str, value: Any) -> str | nn.Module | float:
+    """`value` as a loss, or as a number above 0."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 < value < math.inf:
+            raise InputError(f"{name} must be a loss or a positive number, got {value}")
+        return float(value)
+    return inner_loss(weights_pairs_of_samples)(name, value)  # type: ignore[no-any-return]
 
 
 class Swap(Surrogate, PairLoss):
     """A surrogate: its gradient is a rule and not that of its value, which is the value of `direction_of`; decay is not defined.
 
+    Each of the two is the name of a loss, also with settings, or a loss; `weight_of` may be a number, which all anchors get.
     A row in which `direction_of` has no gradient gets none, however strong the other loss is: `silent_anchors` counts these rows. Their terms stay in
     the mean, so that a loss swapped with itself is itself.
     """
 
     surrogate = "its rows have the weights of another loss"
+    group = "experiment"
+    wraps_losses = True
 
-    def __init__(self, weight_of: PairLoss | float, direction_of: PairLoss) -> None:
-        super().__init__(reduction=direction_of.reduction, tolerance=direction_of.tolerance)
-        self.weight_of, self.direction_of = weight_of, direction_of
+    weight_of: Any = setting(default="info_nce", check=weight, tunable=False)
+    direction_of: Any = setting(
+        default="siglip", check=inner_loss(weights_pairs_of_samples), tunable=False
+    )
+
+    def prepare(self) -> None:
+        given = self.__dict__.get("weight_of")
+        self.weights: PairLoss | float = (
+            given if isinstance(given, float) else load_inner(self, "weight_of")
+        )
+        self.directions: PairLoss = load_inner(self, "direction_of")
+        if isinstance(self.weights, PairLoss):
+            _check_matrix(self.weights, self.directions)
 
     @property
     def matrix(self) -> PairMatrix:  # type: ignore[override]
-        return self.direction_of.matrix
+        return self.directions.matrix
 
     def terms(
         self,
@@ -40,14 +67,14 @@ class Swap(Surrogate, PairLoss):
         positive: Bool[Tensor, "rows columns"],
         negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
-        direction = self.direction_of.terms(matrix, positive, negative)
+        direction = self.directions.terms(matrix, positive, negative)
         strength = _strength(direction)
         weights = None
-        if isinstance(self.weight_of, PairLoss):
-            weights = self.weight_of.terms(matrix, positive, negative)
+        if isinstance(self.weights, PairLoss):
+            weights = self.weights.terms(matrix, positive, negative)
             wanted, shown = _strength(weights), weights.weight / weights.counts
         else:
-            wanted = torch.full_like(strength, self.weight_of)
+            wanted = torch.full_like(strength, self.weights)
             shown = wanted.clamp(max=1)
         moved = (strength > 0) & ~wanted.isnan()
         factor = torch.where(moved, wanted / strength, 0)
@@ -64,7 +91,7 @@ class Swap(Surrogate, PairLoss):
 
     def _parameter_gradients(self, direction: Terms, weights: Terms | None) -> tuple[Tensor, ...]:
         """Each loss trains its own parameters as if it were alone: with the gradient of its mean over its own terms."""
-        if weights is None or self.weight_of is self.direction_of:
+        if weights is None or self.weights is self.directions:
             return direction.parameter_gradients
         # the reducer divides by the terms of `direction_of`
         share = int(direction.counts.sum()) / max(1, int(weights.counts.sum()))
@@ -75,11 +102,11 @@ class Swap(Surrogate, PairLoss):
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch width"]:
         """The gradient at the embeddings by the definition, for the mean over terms."""
-        direction = pair_gradient(self.direction_of, embeddings, labels)
+        direction = pair_gradient(self.directions, embeddings, labels)
         wanted: Tensor | float = (
-            pair_gradient(self.weight_of, embeddings, labels).weight
-            if isinstance(self.weight_of, PairLoss)
-            else self.weight_of
+            pair_gradient(self.weights, embeddings, labels).weight
+            if isinstance(self.weights, PairLoss)
+            else self.weights
         )
         factor = (wanted / direction.weight).nan_to_num(0, posinf=0) / direction.terms.sum()
         moved = direction.gradient * factor[:, None]
@@ -88,9 +115,9 @@ class Swap(Surrogate, PairLoss):
 
     def silent_anchors(self, embeddings: ArrayLike, labels: ArrayLike) -> int:
         """Rows of a batch that `weight_of` would move, but in which `direction_of` has no gradient."""
-        silent = ~(pair_gradient(self.direction_of, embeddings, labels).weight > 0)
-        if isinstance(self.weight_of, PairLoss):
-            silent &= pair_gradient(self.weight_of, embeddings, labels).weight > 0
+        silent = ~(pair_gradient(self.directions, embeddings, labels).weight > 0)
+        if isinstance(self.weights, PairLoss):
+            silent &= pair_gradient(self.weights, embeddings, labels).weight > 0
         return int(silent.sum())
 
 
@@ -102,12 +129,11 @@ def swap(*, weight_of: nn.Module | float, direction_of: nn.Module) -> Swap:
     only with one positive each is swap(info_nce, nscl) equal to info_nce. Parameters of a loss, such as the scale of siglip, are trained as if it were
     alone. Raises InputError for other losses, two matrices, and a weight that is not positive.
     """
-    direction = _checked("direction_of", direction_of)
-    if isinstance(weight_of, int | float):
-        if isinstance(weight_of, bool) or not 0 < weight_of < float("inf"):
-            raise InputError(f"weight_of must be a loss or a positive number, got {weight_of}")
-        return Swap(float(weight_of), direction)
-    weight = _checked("weight_of", weight_of)
+    measured = {key: getattr(direction_of, key) for key in MEASURED if hasattr(direction_of, key)}
+    return Swap(weight_of=weight_of, direction_of=direction_of, **measured)
+
+
+def _check_matrix(weight: PairLoss, direction: PairLoss) -> None:
     if weight.matrix is not direction.matrix:
         first, second = (
             f"{type(loss).__name__} weights {'squared distances' if loss.matrix.is_distance else 'dot products'}"
@@ -116,15 +142,6 @@ def swap(*, weight_of: nn.Module | float, direction_of: nn.Module) -> Swap:
         raise InputError(
             f"a swap needs two losses of one matrix, but {first} and {second}: choose both from one group"
         )
-    return Swap(weight, direction)
-
-
-def _checked(name: str, loss: nn.Module) -> PairLoss:
-    if not isinstance(loss, PairLoss) or not loss.square_form:
-        raise InputError(
-            f"{name} must be a loss that weights pairs of samples, such as info_nce or triplet, got {type(loss).__name__}"
-        )
-    return loss
 
 
 def _strength(of: Terms) -> Float[Tensor, " rows"]:

@@ -135,6 +135,31 @@ class Study:
             rows.append({"dataset": row.dataset, "loss": row.loss, "seeds": row.seeds, **numbers})
         return as_frame(as_table(rows, _LEADING), self._library)
 
+    def by_class_size(self, dataset: str | None = None) -> Any:
+        """R@1 and MAP@R of the head, the middle and the tail: thirds of the classes by their training rows, as a data frame.
+
+        Three rows for each run, the baseline's too; `training_rows` is the mean of a class of the group. Each seed has its own groups, because a long
+        tail is drawn from the seed: compare losses within seeds. Reads the queries of all runs. Raises InputError for an unknown
+        dataset, and for one whose test classes have no training rows or that has fewer than three.
+        """
+        from lossgauge.results.class_sizes import group_rows
+
+        name, files = self.dataset_named(dataset), self.view.files
+        assert files is not None  # it was read from a folder
+        rows = [
+            {"dataset": name, "loss": _title(loss), "seed": seed, **row}
+            for loss in (*self.view.losses_and_tuned, BASELINE)
+            for seed, run in sorted(self.view.runs(name, loss).items())
+            for row in group_rows(files, run)
+        ]
+        leading: dict[str, Kind] = {
+            **dict.fromkeys(("dataset", "loss"), "text"),
+            "seed": "whole",
+            "group": "text",
+            "classes": "whole",
+        }
+        return as_frame(as_table(rows, leading), self._library)
+
     def claims(
         self,
         dataset: str | None = None,

@@ -16,11 +16,12 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from lossgauge.losses.registry import our_name
+from lossgauge.losses.registry import LOSS_SETTINGS, our_name
 
 UNTRAINED = "untrained"
 """The baseline beside every loss: the same initial head, never trained."""
@@ -131,6 +132,13 @@ Setting = Annotated[
 ]
 
 
+WrittenSettings = dict[
+    Text,
+    Setting | Annotated[dict[Text, dict[Text, Value] | None], Field(min_length=1, max_length=1)],
+]
+"""How the settings of a loss may be written: one that holds a loss may be a name and its settings, as in {triplet: {margin: 0.1}}."""
+
+
 class LossPlan(BaseModel):
     """One loss of a study: a name or `my_loss.py:Pull`, and its settings, each a value or a range to search."""
 
@@ -143,6 +151,17 @@ class LossPlan(BaseModel):
     @classmethod
     def _as_it_is_named_here(cls, name: str) -> str:
         return name if name == UNTRAINED else our_name(name)
+
+    @field_validator("settings", mode="before", json_schema_input_type=WrittenSettings)
+    @classmethod
+    def _losses_as_text(cls, settings: Any, info: ValidationInfo) -> Any:
+        """A loss that is the setting of another one as its title: `{triplet: {margin: 0.3}}` is `triplet(margin=0.3)`."""
+        inner = LOSS_SETTINGS.get(info.data.get("name", ""), ())
+        if not isinstance(settings, dict) or not settings.keys() & {*inner}:
+            return settings
+        return {
+            key: _title_of(key, value) if key in inner else value for key, value in settings.items()
+        }
 
     @model_validator(mode="after")
     def _valid_training(self) -> LossPlan:
@@ -211,18 +230,37 @@ class LossPlan(BaseModel):
         return self._titled("tuned")
 
     def _titled(self, *words: str) -> str:
-        fixed = (
-            f"{key}={value}"
+        fixed = {
+            key: value
             for key, value in self.settings.items()
             if not isinstance(value, Range | Choices)
-        )
-        inside = ", ".join((*fixed, *words))
+        }
+        # the losses that it holds first, without their keys if all are given
+        holds = LOSS_SETTINGS.get(self.name, ())
+        inner = [fixed.pop(key) for key in holds] if fixed.keys() >= {*holds} else []
+        others = (f"{key}={value}" for key, value in fixed.items())
+        inside = ", ".join((*map(str, inner), *others, *words))
         return f"{self.name}({inside})" if inside else self.name
 
     def at(self, settings: dict[str, Any]) -> LossPlan:
         """The same loss with these settings replaced, and no ranges."""
         own = {k: v for k, v in self.settings.items() if not isinstance(v, Range | Choices)}
         return LossPlan(name=self.name, settings={**own, **settings})
+
+
+def _title_of(key: str, value: Any) -> Any:
+    """The title of a loss that a setting holds; a number, and what is no loss, as it is."""
+    if isinstance(value, str):
+        return our_name(value)
+    if not isinstance(value, dict) or value.keys() <= {*Range.model_fields, *Choices.model_fields}:
+        return value
+    loss = named(value) if len(value) == 1 or "name" in value else {}
+    if "name" not in loss or not isinstance(loss.get("settings", {}), dict):
+        raise ValueError(f"{key} must be one loss, as in triplet or {{triplet: {{margin: 0.1}}}}")
+    of = LossPlan.model_validate(loss)
+    if of.searched:
+        raise ValueError(f"{key}: a loss inside another one takes no ranges; give one value")
+    return of.title
 
 
 def named(value: Any) -> Any:

@@ -29,8 +29,8 @@ from lossgauge.plan.loss import (
     LossPlan,
     Range,
     Sampler,
-    Setting,
     Text,
+    WrittenSettings,
     check_rate,
     named,
 )
@@ -107,7 +107,7 @@ def _may_hold(kind: Any, number: type) -> bool:
 
 
 _LossMapping = (
-    LossPlan | Annotated[dict[str, dict[str, Setting] | None], Field(min_length=1, max_length=1)]
+    LossPlan | Annotated[dict[str, WrittenSettings | None], Field(min_length=1, max_length=1)]
 )
 _LossEntry = str | _LossMapping
 """How one loss may be written: a name, `{name: settings}`, or `{name: …, settings: …}`."""
@@ -265,7 +265,7 @@ class Plan(BaseModel):
             json_schema_input_type=_LossEntry
             | list[_LossEntry]
             | Annotated[
-                dict[str, dict[str, Setting] | None],
+                dict[str, WrittenSettings | None],
                 Field(min_length=1, max_length=MOST_ENTRIES),
             ],
         ),

@@ -15,6 +15,9 @@ from lossgauge.deployment.sentences import name_and_settings, threshold_lines
         ("triplet(tuned)", "triplet(tuned)", ""),
         ("triplet(margin=0.1, batch_size=32)", "triplet", "margin=0.1, batch_size=32"),
         ("triplet(margin=0.1)(tuned)", "triplet(tuned)", "margin=0.1"),
+        ("mined(triplet(margin=0.3), miner=hard)", "mined", "triplet(margin=0.3), miner=hard"),
+        ("swap(info_nce, siglip)(tuned)", "swap(tuned)", "info_nce, siglip"),
+        ("my(1).py:Pull(margin=1)", "my(1).py:Pull", "margin=1"),
         ("my (own).py:Pull(k=(1, 2))", "my (own).py:Pull", "k=(1, 2)"),
     ],
 )

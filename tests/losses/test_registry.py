@@ -169,7 +169,7 @@ def test_a_loss_says_of_each_setting_what_it_is(name):
         others = {"reduction": str, "symmetric": bool, "include_self": bool, "mining": str}
         others |= dict.fromkeys(whole, int)
         others["margin_strategy"] = str
-        others |= {"of": str, "smallest": int, "miner": str}
+        others |= {"of": str, "weight_of": str, "direction_of": str, "smallest": int, "miner": str}
         assert known.kind is (int if known.from_data else others.get(key, float))
         assert known.default is REQUIRED or type(known.default) is known.kind
 

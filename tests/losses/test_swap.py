@@ -161,8 +161,16 @@ def test_a_swap_uses_labels_brings_classes_together_and_survives_any_batch():
             "info_nce",
             "Triplet weights squared distances and InfoNCE weights dot products",
         ),
-        ("n_pair", "info_nce", "weight_of must be a loss that weights pairs .* got NPair"),
-        ("info_nce", "n_pair", "direction_of must be a loss that weights pairs .* got NPair"),
+        (
+            "n_pair",
+            "info_nce",
+            "weight_of of Swap must be one of contrastive, triplet, .* got NPair",
+        ),
+        (
+            "info_nce",
+            "n_pair",
+            "direction_of of Swap must be one of contrastive, triplet, .* got NPair",
+        ),
         (0.0, "info_nce", "a loss or a positive number, got 0.0"),
     ],
 )

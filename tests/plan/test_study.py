@@ -38,6 +38,7 @@ def test_the_built_in_studies_are_what_the_readme_promises():
         "samplers",
         "small-batch",
         "two-losses",
+        "weights-or-directions",
         "width",
         "wordnet",
     ]
@@ -99,6 +100,7 @@ def test_the_study_file_of_the_docs_is_one():
         "scl",
         "n_pair",
         "info_nce",
+        "mined",
         "my_loss.py:Pull",
     ]
     assert plan.tune.trials == 20
@@ -545,6 +547,9 @@ def test_only_a_regular_file_of_text_is_read(tmp_path):
 
 
 TAKEN = [
+    {"losses": {"mined": {"of": {"triplet": {"margin": 0.3}}, "miner": "hard"}}},
+    {"losses": [{"swap": {"weight_of": 1, "direction_of": {"nscl": None}}}]},
+    {"losses": {"name": "matryoshka", "settings": {"of": {"mnrl": {"scale": 30}}}}},
     {"losses": "triplet"},
     {"losses": "triplet, ccl,my_loss.py:Pull"},
     {"losses": {"triplet": {"margin": 0.1}}},
@@ -575,6 +580,8 @@ TAKEN = [
     {"head": "mlp", "hidden_size": 4, "optimizer": "sgd", "momentum": 0, "schedule": "cosine"},
 ]
 REFUSED = [
+    {"losses": {"mined": {"of": {"triplet": {}, "scl": {}}}}},
+    {"losses": {"mined": {"of": ["triplet"]}}},
     {"losses": []},
     {"losses": [{}]},
     {"losses": [None]},
