@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
 from lossgauge.kernels.distances import square_distances
-from lossgauge.kernels.vector_math import FAST
+from lossgauge.kernels.vector_math import inlined, over_rows
 
 _EACH_WITH_EACH = 1 << 20
 """With fewer comparisons than this for an anchor, comparing all (sixteen per instruction) is faster than sorting."""
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _compare_each(limits, negatives, tolerance, below, times):
     """Fills `below` (the number of negatives below each limit) and `times` (the number of limits above each negative).
 
@@ -54,7 +52,7 @@ def _compare_each(limits, negatives, tolerance, below, times):
     return active
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _ranks(ascending, values, ranks):
     """The number of entries of `ascending` that are at most each value; its length is a power of two. One binary search for all.
 
@@ -71,7 +69,7 @@ def _ranks(ascending, values, ranks):
         step >>= 1
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _compare_sorted(limits, negatives, tolerance, below, times):
     """The same result as `_compare_each`, if there are too many to compare all."""
     number = limits.dtype.type
@@ -102,7 +100,7 @@ def _compare_sorted(limits, negatives, tolerance, below, times):
     return active
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _at_squares(counts, distances):
     """Turns counts, the gradient at D, into the gradient at D², in place; returns Σ|g| and Σg².
 
@@ -120,7 +118,7 @@ def _at_squares(counts, distances):
     return total, squares
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def _rows(task, first, last, is_squared):
     """A term for each positive and negative of a sample; `matrix` holds dot products.
 
@@ -171,13 +169,13 @@ def _rows(task, first, last, is_squared):
             absolute[own], squared[own] = _at_squares(row, apart)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def triplet_rows(task, first, last):
     """Terms over squared distances."""
     _rows(task, first, last, True)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def unsquared_triplet_rows(task, first, last):
     """Terms over distances."""
     _rows(task, first, last, False)
