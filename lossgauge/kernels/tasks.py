@@ -37,7 +37,7 @@ class PairTask(NamedTuple):
     gradient: Tensor
     """Batch × width; this, `pull`, `push`, `sums`, `active` and `positives` are in the batch's own order."""
     norms: Tensor
-    """Squared norms of `rows`."""
+    """Squared norms of `rows`; empty if the loss takes dot products."""
     pull: Tensor
     push: Tensor
     sums: Tensor
@@ -59,7 +59,8 @@ class PairTask(NamedTuple):
     @property
     def sizes(self) -> tuple[int, int]:
         """Batch and width."""
-        return len(self.rows), self.rows.shape[1]
+        batch, width = self.rows.shape
+        return batch, width
 
 
 class ClassTask(NamedTuple):
@@ -81,7 +82,8 @@ class ClassTask(NamedTuple):
     @property
     def sizes(self) -> tuple[int, int]:
         """Batch and classes."""
-        return len(self.matrix), self.matrix.shape[1]
+        batch, classes = self.matrix.shape
+        return batch, classes
 
 
 Task = PairTask | ClassTask

@@ -84,10 +84,10 @@ def compiled_outcome(
         rows.sub_(rows[:1].clone())  # see PairLoss
         rounding = 2 * torch.finfo(rows.dtype).eps
     batch = len(rows)
-    product, gradient = torch.empty(2, *rows.shape, dtype=rows.dtype)
-    pull, push = torch.empty(2, batch, dtype=rows.dtype)
+    product, gradient = torch.empty_like(rows), torch.empty_like(rows)
+    pull, push = rows.new_empty(2, batch).unbind()
     sums = torch.empty(PAIR_SUMS, batch, dtype=torch.float64)
-    active, positives = order.new_empty(2, batch)
+    active, positives = torch.empty_like(order), torch.empty_like(order)
     matrix = rows @ rows.T
     settings = np.zeros(PAIR_SETTINGS)
     settings[: 3 + len(spec.further)] = (*spec.settings, rounding, *spec.further)
@@ -96,7 +96,7 @@ def compiled_outcome(
         rows=rows,
         product=product,
         gradient=gradient,
-        norms=matrix.diagonal().clone(),
+        norms=matrix.diagonal().clone() if distances else matrix.new_empty(0),
         pull=pull,
         push=push,
         sums=sums,
@@ -114,7 +114,7 @@ def compiled_outcome(
         run_kernel(spec.beside, task)
     run_kernel(forces, task)
     counts = spec.counts(positives, batch - 1 - positives)
-    value, weight = sums[:2].to(rows.dtype)
+    value, weight = sums[:2].to(rows.dtype).unbind()
     absolute, squared = sums[2:4].sum(dim=1).tolist()
     outcome = Outcome(
         value=value,

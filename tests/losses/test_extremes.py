@@ -1,9 +1,9 @@
 """Where numbers are hard: small temperatures, equal points, half precision, many classes, odd labels and layouts.
 
 The loops beside each loss vouch for the torch form in float64; here it is the reference for float32, for the
-kernels, and for half precision. The table of docs/numerics.md is printed by
+kernels, and for half precision. The tables of docs/numerics.md are printed by
 
-    .venv/bin/python -m pytest tests/losses/test_extremes.py -k table -s
+    .venv/bin/python -m pytest tests/losses/test_extremes.py tests/losses/test_extremes_others.py -k table -s
 """
 
 import copy
