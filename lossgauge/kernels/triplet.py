@@ -132,20 +132,21 @@ def _rows(task, first, last, is_squared):
     n = len(matrix)
     number = matrix.dtype.type
     bar, edge = number(tolerance), number(margin)
+    compared, counts = np.empty(n, matrix.dtype), np.empty(n, matrix.dtype)
+    apart = np.empty(0 if is_squared else n, matrix.dtype)
     for i in range(first, last):
         row, a, b, own = matrix[i], start[i], end[i], order[i]
         square_distances(row, norms, norms[i], number(rounding))
-        apart = np.empty(0 if is_squared else n, matrix.dtype)
         if not is_squared:
             for j in range(n):
                 row[j] = apart[j] = np.sqrt(row[j])
         positives, negatives = b - a - 1, n - (b - a)
-        limits, distances = np.empty(positives, matrix.dtype), np.empty(negatives, matrix.dtype)
+        limits, distances = compared[:positives], compared[positives : n - 1]
         limits[: i - a], limits[i - a :] = row[a:i], row[i + 1 : b]
         distances[:a], distances[a:] = row[:a], row[b:]
         for p in range(positives):
             limits[p] += edge
-        below, times = np.empty_like(limits), np.empty_like(distances)
+        below, times = counts[:positives], counts[positives : n - 1]
         if positives * negatives <= _EACH_WITH_EACH:
             active[own] = _compare_each(limits, distances, bar, below, times)
         else:

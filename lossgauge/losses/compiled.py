@@ -81,7 +81,7 @@ def compiled_outcome(
     rows = embeddings.index_select(0, order)
     rounding = 0.0
     if distances:
-        rows.sub_(rows[:1].clone())  # see PairLoss
+        rows = rows - rows[0]  # see PairLoss
         rounding = 2 * torch.finfo(rows.dtype).eps
     batch = len(rows)
     product, gradient = torch.empty_like(rows), torch.empty_like(rows)
