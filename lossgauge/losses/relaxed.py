@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lossgauge.losses.base import Terms
+from lossgauge.losses.base import Outcome, Terms
+from lossgauge.losses.compiled import KernelSpec
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
 from lossgauge.losses.settings import (
     SearchRange,
@@ -116,3 +117,22 @@ class Relaxed(PairLoss):
             temperature=self.temperature,
             tolerance=self.tolerance,
         )
+
+    def kernel(self) -> KernelSpec | None:
+        if self.mining == "hardest":
+            return None
+        from lossgauge.kernels.relaxed import penalties, relaxed_rows
+
+        return KernelSpec(
+            relaxed_rows,
+            (self.temperature, self.tolerance),
+            counts=lambda positives, negatives: positives,
+            further=(self.penalty_weight, self.threshold),
+            beside=penalties,
+            finish=_with_share_of_penalties,
+        )
+
+
+def _with_share_of_penalties(outcome: Outcome, sums: Float[Tensor, "2 batch"]) -> Outcome:
+    share = (sums[1] >= 0).sum() / outcome.counts.count_nonzero()
+    return outcome._replace(columns={PENALTY: float(share)})
