@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lossgauge.errors import InputError, RunError
+from lossgauge.memory import Memory, drift
 from lossgauge.sphere import normalized
 from lossgauge.types import Evaluation, Step
 from lossgauge.user_folders import keep_torch_private
@@ -38,6 +39,10 @@ class Training:
     epoch: int = 0
     """Finished epochs."""
     step: int = 0
+    memory_size: int = 0
+    """Rows of earlier batches that a pair loss sees as further columns."""
+    memory: Memory | None = None
+    """Those rows; None before the first batch."""
 
 
 def start_training(
@@ -49,6 +54,7 @@ def start_training(
     schedule: Callable[[float], float],
     weight_decay: float = 0.0,
     momentum: float = 0.0,
+    memory_size: int = 0,
     device: str = "cpu",
 ) -> Training:
     """A new run. The head depends only on `seed`, so all losses of a seed start from the same head.
@@ -71,7 +77,7 @@ def start_training(
         chosen = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer](
             parameters, **settings
         )
-    return Training(head, loss, chosen, schedule)
+    return Training(head, loss, chosen, schedule, memory_size=memory_size)
 
 
 def scheduled(
@@ -124,6 +130,8 @@ def train_epoch(
 
     def forward(rows: Tensor) -> tuple[Tensor, Callable[[], Evaluation]]:
         embeddings = training.head(features.index_select(0, rows.flatten()))
+        if training.memory_size:
+            return embeddings, lambda: _with_memory(training, embeddings, labels[rows], rows)
         return embeddings, lambda: evaluate(training.loss, embeddings, labels[rows])
 
     def first_row(rows: Tensor) -> Tensor:
@@ -131,6 +139,26 @@ def train_epoch(
         return embedded
 
     _train(training, batches, forward, first_row, on_step)
+
+
+def _with_memory(
+    training: Training, embeddings: Tensor, labels: Tensor, rows: Tensor
+) -> Evaluation:
+    """The evaluation with the memory of earlier batches; the memory then holds this batch too."""
+    loss: Any = training.loss
+    memory = training.memory
+    if memory is None:
+        memory = Memory.without_rows(embeddings)
+    evaluation: Evaluation = loss.evaluate_with_memory(embeddings, labels, rows, memory)
+    training.memory = memory.after(embeddings, labels, rows, size=training.memory_size)
+    return evaluation
+
+
+def memory_drift(training: Training, features: Float[Tensor, "rows width"]) -> float | None:
+    """How far the stored rows are from what the present head gives: see `drift`. None without stored rows."""
+    if training.memory is None:
+        return None
+    return drift(training.memory.embeddings, embed(training.head, features, training.memory.rows))
 
 
 class RowsOfPairs(NamedTuple):
@@ -301,6 +329,8 @@ def restore_training(
                 name: tensor.to(parameter.device, copy=True) for name, tensor in own.items()
             }
     _restore_buffers(training.loss, state)
+    if training.memory_size:
+        training.memory = _restored_memory(training, state)
     present = dict(_tensors(training))
     if odd := sorted(state.keys() ^ present.keys()):
         raise ValueError(f"{odd[0]!r} exists only before or after the stop")
@@ -310,6 +340,12 @@ def restore_training(
                 raise ValueError(f"{name!r} has another shape before and after the stop")
             tensor.copy_(state[name])
     training.epoch, training.step = epoch, step
+
+
+def _restored_memory(training: Training, state: Mapping[str, Tensor]) -> Memory | None:
+    stored = [state[name] for name in map("memory.{}".format, Memory._fields) if name in state]
+    device = next(training.head.parameters()).device
+    return Memory(*(of.to(device, copy=True) for of in stored)) if stored else None
 
 
 def _restore_buffers(loss: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -337,6 +373,8 @@ def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
     yield from (("loss." + name, t) for name, t in training.loss.named_parameters())
     # all buffers: the next step may also depend on a buffer that is not persistent
     yield from (("loss." + name, t) for name, t in training.loss.named_buffers())
+    if training.memory is not None:
+        yield from (("memory." + name, t) for name, t in training.memory._asdict().items())
     for index, parameter in enumerate(_parameters(training)):
         for name, tensor in training.optimizer.state.get(parameter, {}).items():
             if tensor is None:

@@ -134,12 +134,27 @@ LINES: dict[str, Line] = {
     "lossgauge head FOLDER --out head --sentence-transformers adapter": Line(
         only_parsed="tests/deployment/test_text_adapter.py does it"
     ),
-    "lossgauge embed pairs:questions.jsonl --head head --out embedded.npz": Line(
-        only_parsed="tests/deployment/test_text_adapter.py does it"
+    "lossgauge embed pairs:questions.jsonl --frozen --head head --out raw.npz": Line(
+        (  # vectors need no model for texts
+            "lossgauge embed pairs:vectors.jsonl --frozen --out raw.npz",
+            "lossgauge diagnose raw-queries.npz --corpus raw-documents.npz --judgements raw-qrels.tsv",
+        )
     ),
-    "lossgauge embed texts:passages.csv --head head --side document --out passages.npz": Line(
-        only_parsed="tests/deployment/test_text_adapter.py does it"
+    **dict.fromkeys(
+        (
+            "lossgauge embed pairs:questions.jsonl --head head --out adapted.npz",
+            "lossgauge embed pairs:questions.jsonl --head head --side query --out queries.npz",
+            "lossgauge embed texts:passages.csv --head head --side document --out passages.npz",
+            "lossgauge diagnose raw-queries.npz --corpus raw-documents.npz --judgements raw-qrels.tsv",
+            "lossgauge diagnose raw-queries.npz --corpus raw-documents.npz --judgements raw-qrels.tsv --against adapted-queries.npz --against-corpus adapted-documents.npz",
+            "lossgauge embed pairs:my-beir --head head --out found.npz",
+            "lossgauge embed pairs:my-beir --frozen --head head --out raw.npz",
+            "lossgauge diagnose found-queries.npz --corpus found-documents.npz --judgements found-qrels.tsv",
+            "lossgauge diagnose raw-queries.npz --corpus raw-documents.npz --judgements my-beir/qrels/test.tsv --against found-queries.npz --against-corpus found-documents.npz",
+        ),
+        Line(only_parsed="tests/deployment/test_text_adapter.py runs these lines in their order"),
     ),
+    "lossgauge embed pairs:PATH": Line(only_parsed="as the lines before"),
     "lossgauge study wordnet": Line(only_parsed="minutes: tests/plan reads its file"),
     "lossgauge study negatives": Line(only_parsed="minutes: tests/plan reads its file"),
     "lossgauge study width": Line(only_parsed="minutes: tests/plan reads its file"),
@@ -281,6 +296,8 @@ def write_own_data() -> None:
     np.savez("features.npz", embeddings=np.tile(rows, 4), labels=labels)
     questions = [{"query": f"question {n}", "positive": f"answer {n}"} for n in range(8)]
     Path("questions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in questions))
+    vectors = [{"query": row.tolist(), "positive": (row + 0.1).tolist()} for row in rows[:8]]
+    Path("vectors.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in vectors))
     columns = {"embeddings": rows.tolist(), "labels": labels}
     pq.write_table(
         pa.table({**columns, "vector": columns["embeddings"], "product": labels}), "x.parquet"

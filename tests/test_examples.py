@@ -17,6 +17,8 @@ from tests.support.command_line import run_cli
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
+    "clients.py": ["clients.py", "1", "1"],
+    "dec_head.py": ["dec_head.py", "2", "1"],
     "metric_learning_miner.py": ["metric_learning_miner.py"],
     "mixed_precision.py": ["mixed_precision.py"],
     "my_backbone.py": [
@@ -29,18 +31,22 @@ COMMANDS = {
     "my_loss.py": ["lossgauge", "check", "my_loss.py:Pull"],
     "own_loop.py": ["own_loop.py"],
     "sampler_variance.py": ["sampler_variance.py", "8"],
+    "super_resolution.py": ["super_resolution.py", "12", "1"],
     "text_embeddings.py": ["text_embeddings.py", "1"],
     "two_processes.py": ["two_processes.py"],
 }
 """What is run in the folder of the examples."""
 
 SHOWN = {
+    "clients.py": "0.05  relaxed + penalty",
+    "dec_head.py": "instance + clusters",
     "metric_learning_miner.py": "triplets in the last batch",
     "mixed_precision.py": "float16, 4 micro-batches, last step",
     "my_backbone.py": "orl-faces: 400 rows of 192 features by my_backbone.py:Model",
     "my_loss.py": "ok      it",
     "own_loop.py": "step 199: active triplets",
     "sampler_variance.py": "| strata: 60 k-means cells, antithetic |",
+    "super_resolution.py": "moved by the recipe, mean:",
     "text_embeddings.py": "info_nce       1",
     "two_processes.py": "rank 0 of 1, step 11: local loss",
 }
@@ -89,6 +95,23 @@ def test_an_example_runs_and_shows_what_it_is_for(name, tmp_path, monkeypatch, c
         monkeypatch.setattr(sys, "argv", COMMANDS[name])
         runpy.run_path(name, run_name="__main__")
         assert SHOWN[name] in capsys.readouterr().out
+
+
+FULL = {
+    "clients.py": r"0\.05  relaxed  .*\n.*0\.05  relaxed \+ penalty",
+    "dec_head.py": r"labels +9\d\.\d%",
+    "super_resolution.py": r"(?s)L1 [^\n]* 100% active, 100\.0% of the first.* MSE [^\n]* 0% active",
+}
+"""Examples that only begin above; what docs/related.md says of the whole ones."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL)
+def test_a_whole_example_shows_what_its_page_says(name, monkeypatch, capsys):
+    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", [name])
+    runpy.run_path(name, run_name="__main__")
+    assert re.search(FULL[name], capsys.readouterr().out)
 
 
 def test_mixed_precision_gives_the_numbers_of_a_plain_loop(monkeypatch, capsys):

@@ -41,6 +41,7 @@ from lossgauge.files import atomic_file, write_json
 from lossgauge.plan.loss import BATCH_SIZE, LEARNING_RATE, SAMPLER, TRAINING, LossPlan
 from lossgauge.plan.study import Plan
 from lossgauge.report.output import write_page
+from lossgauge.report.text.centering import centering_sentence
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.layout import Layout
 from lossgauge.results.query_changes import read_query_changes
@@ -50,6 +51,8 @@ from lossgauge.results.writer import Store
 from lossgauge.stats.intervals import interval
 from lossgauge.stats.number_format import counted, shown
 from lossgauge.study.engines import Resources
+from lossgauge.study.examples.changed_queries import write_query_changes
+from lossgauge.study.examples.row_source import row_source
 from lossgauge.study.progress import Progress, ProgressGroup
 from lossgauge.study.runner import do_runs, run_study
 from lossgauge.study.schedule.run_queue import RunQueue
@@ -382,6 +385,11 @@ def _answer(
     plan = finalists(prepared, search, question)
     found = verdict(view, dataset, question.goal)
     assert found is not None  # _check_finalists
+    if (
+        prepared.features.pairs is not None
+    ):  # a study that was cut has not written them, or only those of fewer seeds
+        source = row_source(plan, prepared.features, prepared.images)
+        write_query_changes(view, prepared.features, source, Store(folder / "study"))
     page = folder / "study" / "report.html"
     winner = next(loss for loss in plan.losses if loss.title == found.best.base)
     outcome = Outcome(
@@ -398,6 +406,7 @@ def _answer(
         queries=len(prepared.features.test),
         complete=complete,
         changed=read_query_changes(Layout(folder / "study"), dataset),
+        centering=centering_sentence(view, dataset, question.metric),
     )
     text = study_of(winner, prepared.plan)
     study_file = folder / f"winner-{name_of(question.data)}.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from lossgauge.machine import torch_threads
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.study import Plan
 from lossgauge.study.engines import DEFAULT
+from lossgauge.study.examples.row_source import ImageRows
 from lossgauge.study.forecast import cost_of
 from lossgauge.study.job_count import default_jobs
 from lossgauge.study.prepare import NONE_USABLE, Extract, prepare
@@ -49,6 +51,8 @@ class Prepared(NamedTuple):
     left_out: list[Record]
     extraction_seconds: float
     """Estimated; 0 if the features are in the cache, or are there."""
+    images: ImageRows | None = None
+    """The images or texts of the rows; None of vectors."""
 
     @property
     def candidates(self) -> list[LossPlan]:
@@ -87,12 +91,14 @@ def prepare_question(
         sample = kept["sample"]
         plan = base_plan(question, epochs=1, sample=sample)
         missing: dict[str, Estimate] = {}
+        images: list[ImageRows] = []
         (features,), left_out = _load(
             plan,
             progress=progress,
             download=download,
             jobs=jobs,
             extract=_estimating(missing) if dry_run else None,
+            on_images=lambda *of: images.append(ImageRows(*of)),
         )
         fit = fit_to(features)
         plan = base_plan(question, epochs=1, sample=sample, fit=fit)
@@ -107,7 +113,8 @@ def prepare_question(
         plan = base_plan(question, epochs=schedule.epochs[-1], sample=sample, fit=fit)
     if folder is not None and not dry_run:
         _keep(folder, question, schedule, sample, rows)
-    return Prepared(features, plan, tried, schedule, rows, left_out, seconds)
+    source = images[0] if images else None
+    return Prepared(features, plan, tried, schedule, rows, left_out, seconds, source)
 
 
 def cost_of_losses(
@@ -166,10 +173,19 @@ def _load(
     download: bool,
     jobs: int | None = None,
     extract: Extract | None = None,
+    on_images: Callable[[ImageSet, Backbone], None] = lambda *_: None,
 ) -> tuple[list[FeatureSet], list[Record]]:
     """As `prepare`, with errors that speak of the data and not of a study."""
     try:
-        return prepare(plan, progress=progress, download=download, jobs=jobs, extract=extract)
+        return prepare(
+            plan,
+            progress=progress,
+            download=download,
+            jobs=jobs,
+            extract=extract,
+            on_images=on_images,
+            settings_are_final=False,
+        )
     except DataError as error:
         words = str(error).removeprefix(NONE_USABLE)
         raise DataError(words.replace(MORE_DATA, "more data is needed")) from None

@@ -8,9 +8,11 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 from lossgauge.advice.question import GOALS, PAIR_GOALS, Goal
-from lossgauge.report.text.not_training import RAW_MODEL, UNTRAINED_HEAD, compared
+from lossgauge.health.finding import Finding
+from lossgauge.report.text.not_training import UNTRAINED_HEAD, compared
+from lossgauge.report.text.selection import picks_the_start
+from lossgauge.report.text.short_training import of_loss
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.decisions import Decision, Side, decide
 from lossgauge.stats.intervals import Interval, interval, known
@@ -95,6 +97,10 @@ class Training(NamedTuple):
     """The same measure of the untrained head; None if it was not measured."""
     untrained_side: Side = "open"
     """Of the loss minus the untrained head: `lower` if the untrained head is clearly better."""
+    short: Finding | None = None
+    """Why the training was too short to say that it does not help; None if it helps, or was long enough."""
+    at_start: bool = False
+    """Whether every run counts with epoch 0, which the validation slice picked: the raw model itself."""
 
 
 def verdict(view: StudyView, dataset: str, goal: Goal) -> Verdict | None:
@@ -159,11 +165,17 @@ def training(view: StudyView, dataset: str, loss: Loss, column: str) -> Training
     """
     of = compared(view, dataset, column)
     level = view.interval(dataset, loss, column)
-    raw = RAW_MODEL if view.of_pairs else FROZEN
+    raw = view.measures.raw
     if of is None or level is None or (loss, raw) not in of.decisions:
         return None
     sides: dict[str, Train] = {"higher": "train", "lower": "keep", "equivalent": "equivalent"}
     train = sides.get(of.decisions[loss, raw].side, "open")
+    short = None if train == "train" else of_loss(view, dataset, loss, of)
+    at_start = picks_the_start(view, dataset, [loss])
+    if short is not None:
+        train = "open"
+    elif at_start:
+        train = "keep"
     untrained = of.decisions.get((loss, UNTRAINED_HEAD))
     return Training(
         train,
@@ -174,6 +186,8 @@ def training(view: StudyView, dataset: str, loss: Loss, column: str) -> Training
         of.family,
         of.levels.get(UNTRAINED_HEAD),
         "open" if untrained is None else untrained.side,
+        short,
+        at_start,
     )
 
 

@@ -17,6 +17,7 @@ from lossgauge.advice.verdict import COLUMN, NEAR, Training, Verdict
 from lossgauge.data.embeddings import BACKBONE as GIVEN
 from lossgauge.plan.loss import TRAINING
 from lossgauge.plan.study import Plan
+from lossgauge.report.text.centering import hub_sentence
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.query_changes import QueryChanges
@@ -72,6 +73,8 @@ class Outcome(NamedTuple):
     complete: bool
     changed: QueryChanges | None = None
     """Which queries got better and worse, of queries and documents."""
+    centering: str = ""
+    """What centering the raw model gives, in words; empty if it was not measured."""
 
 
 def asked(question: Question) -> str:
@@ -82,6 +85,9 @@ def asked(question: Question) -> str:
 def sentences(of: Outcome) -> Iterator[Sentence]:
     """In the order of the answer."""
     yield Sentence("Train?", _train(of))
+    if of.centering:
+        hub = "" if of.changed is None or of.changed.hub is None else hub_sentence(of.changed)
+        yield Sentence("Without training", " ".join(filter(None, (of.centering, hub))))
     if of.changed is not None:
         yield Sentence("Queries", _queries(of.changed))
     yield Sentence("Loss", _loss(of))
@@ -150,10 +156,15 @@ def _train(of: Outcome) -> str:
     numbers = f"{numbers}.{_untrained(found, name)}"
     if found.train == "train":
         return f"Yes. {numbers}"
+    if found.train == "keep" and found.at_start:
+        return f"No, keep the {_frozen(of)}: on the validation slice no epoch of {name} is better, so epoch 0 was picked in every run, and that is the {_frozen(of)} ({title} {shown(found.frozen, 'percent')} on the test side)."
     if found.train == "keep":
         return f"No, keep the {_frozen(of)}: training makes {'it' if of.question.of_pairs else 'them'} worse. {numbers}"
     if found.train == "equivalent":
         return f"No, keep the {_frozen(of)}: training changes nothing that matters in practice. {numbers}"
+    if found.short is not None:
+        change = found.short.advice.strip("`")
+        return f"It cannot be told: too little training ({found.short.evidence}). {numbers} {_longer(of, change)}"
     why = found.difference.why_none or (
         "the interval contains 0"
         if not found.difference.excludes_zero
@@ -162,6 +173,13 @@ def _train(of: Outcome) -> str:
         else f"the interval contains 0 after the correction for {counted(found.family, 'comparison')}"
     )
     return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {numbers} Until more is known, the {_frozen(of)} cost{'s' if of.question.of_pairs else ''} nothing."
+
+
+def _longer(of: Outcome, change: str) -> str:
+    """What to do after too little training: the epochs are chosen by the minutes."""
+    if change.startswith("epochs"):
+        return f"Give more minutes, or run the study file below with `--set {change.replace(': ', '=')}`."
+    return f"Run the study file below with `--set {change.replace(': ', '=')}`."
 
 
 def _over(of: Interval) -> str:

@@ -226,6 +226,12 @@ def _tokenizer(transformers: ModuleType, folder: Path) -> Any:
         ) from error
     if getattr(made, "backend_tokenizer", None) is None:
         raise DataError(f"the tokenizer in {folder} has no fast version: save it as tokenizer.json")
+    if made.get_vocab().keys() <= set(made.all_special_tokens):
+        # transformers makes one without words if only tokenizer_config.json is there: then all words are unknown
+        raise DataError(
+            f"the tokenizer in {folder} has no words: its vocabulary (tokenizer.json, vocab.txt) is missing; save it beside the weights with "
+            "tokenizer.save_pretrained"
+        )
     return made
 
 

@@ -26,6 +26,7 @@ from lossgauge.cli.arguments import (
 from lossgauge.cli.last_lines import study_stopped
 from lossgauge.cli.program import FAILED, app, say, say_damage
 from lossgauge.errors import InputError, nearest
+from lossgauge.terminal import wrapped
 
 if TYPE_CHECKING:
     from lossgauge.results.view import StudyView
@@ -114,6 +115,7 @@ def study(
     plan = load_plan(source, overrides=setting or ())
     with startup.imports():
         from lossgauge.report.text.result_table import result_lines
+        from lossgauge.report.text.short_answer import short_answer
         from lossgauge.study.engines import Resources
         from lossgauge.study.forecast import forecast
         from lossgauge.study.progress_bars import show_progress
@@ -149,6 +151,9 @@ def study(
     say(outcome_line(outcome, minutes))
     for line in result_lines(view):
         say(line)
+    for sentence in short_answer(view):
+        for line in wrapped(sentence):
+            say(line)
     say(f"report: {page}")
     if outcome.failed:
         raise typer.Exit(FAILED)

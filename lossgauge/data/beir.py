@@ -131,8 +131,8 @@ def _read_texts(path: Path, *, titles: bool) -> dict[str, str]:
         texts[str(name)] = words
     if empty:
         raise DataError(
-            f"every text must have words, but {path}, line {empty[0]}, is empty ({len(empty):,} of {len(texts):,} are): "
-            "remove these rows, and their judgements"
+            f"every text must have words, but {path}, line {empty[0]}, is empty ({len(empty):,} of {len(texts):,} "
+            f"{'is' if len(empty) == 1 else 'are'}): remove such rows, and their judgements"
         )
     if not texts:
         raise DataError(f"{path} is empty")

@@ -82,7 +82,7 @@ def _classes(
     if missing:
         raise DataError(
             f"every row needs a label, but {where(missing[0])} has no label "
-            f"({len(missing)} of {len(labels)} rows have none): fill it in, or remove the row"
+            f"({len(missing)} of {len(labels)} rows {'has' if len(missing) == 1 else 'have'} none): fill it in, or remove the row"
         )
     kinds = {type(label) for label in labels}
     if not kinds <= {int} and not kinds <= {str}:

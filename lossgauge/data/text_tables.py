@@ -11,6 +11,7 @@ from lossgauge.data.locations import not_utf_8, reason_of, regular
 from lossgauge.data.manifest import Columns, Where, read_csv, read_parquet
 from lossgauge.data.row_checks import check_names_once
 from lossgauge.errors import DataError
+from lossgauge.stats.number_format import counted
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 MOST_BYTES = 8 << 30
@@ -84,8 +85,8 @@ def checked_texts(entries: Sequence[object], name: str, where: Where) -> list[st
     empty = [row for row, entry in enumerate(entries) if entry is None or _is_blank(entry)]
     if empty:
         raise DataError(
-            f"every row needs a text in {name}, but {where(empty[0])} has an empty one ({len(empty):,} of "
-            f"{len(entries):,} rows do): fill it in, or remove the row"
+            f"every row needs a text in {name}, but {where(empty[0])}, has an empty one ({len(empty):,} of "
+            f"{counted(len(entries), 'row')} {'does' if len(empty) == 1 else 'do'}): fill it in, or remove the row"
         )
     texts = []
     for row, entry in enumerate(entries):

@@ -82,8 +82,9 @@ def load_unlabelled(path: Path) -> ImageSet:
     columns, where = read_table(path, UNLABELLED.__contains__)
     others = [name for name in columns if name not in UNLABELLED]
     if "text" not in columns:
+        hint = nearest("text", others)
         raise DataError(
-            f"{path} must have the column text, got {', '.join(columns)}{nearest('text', others)}: rename the column"
+            f"{path} must have the column text, got {', '.join(columns)}{hint if 'did you mean' in hint else ''}: rename the column"
         )
     if "id" in columns and "_id" in columns:
         raise DataError(f"{path} must have one column of ids, got id and _id: remove one")

@@ -71,6 +71,8 @@ class HeadExport(NamedTuple):
     """What a user should know before the head is used."""
     model: Path | None = None
     """The folder of the whole model for sentence-transformers, if it was asked for."""
+    replaced: bool = False
+    """Whether the folder had an earlier head."""
 
     def lines(self) -> list[str]:
         from lossgauge.deployment.sentences import export_lines
@@ -105,7 +107,7 @@ def export_head(
     LossgaugeError, and writes nothing, if the run kept no head, if the data or the backbone are not those of the study, or if the
     head does not measure as its run did.
     """
-    check_replaceable(out.resolve())
+    replaced = check_replaceable(out.resolve())
     if onnx:
         from lossgauge.deployment.onnx_model import check_onnx
 
@@ -177,7 +179,7 @@ def export_head(
         assert isinstance(backbone, SentenceModel)  # check_text_backbone
         card = model_card(head.manifest, embeddings.beside_raw(of_study), cautions)
         write_sentence_transformer(head, backbone, model, card)
-    return HeadExport(out, head, costed, (*cautions, *notes), model)
+    return HeadExport(out, head, costed, (*cautions, *notes), model, replaced)
 
 
 def narrowed(

@@ -172,20 +172,23 @@ def write_head(
     return load_head(target)
 
 
-def check_replaceable(folder: Path) -> None:
-    """InputError unless `folder` is new, empty, or holds an earlier head and nothing else; DiskError if it cannot be written."""
+def check_replaceable(folder: Path) -> bool:
+    """Whether `folder` holds an earlier head, which is replaced.
+
+    InputError unless it is new, empty, or holds an earlier head and nothing else; DiskError if it cannot be written.
+    """
     if not can_be_written(folder.parent):
         raise DiskError(
             f"{folder.parent} is not a folder that can be written; give another folder with --out"
         )
     elsewhere = "give another folder with --out, or move it away"
     if not folder.exists():
-        return
+        return False
     if not folder.is_dir():
         raise InputError(f"{folder} is a file, and a head is a folder; {elsewhere}")
     names = {path.name for path in folder.iterdir()}
     if not names:
-        return
+        return False
     try:
         earlier = read_json(folder / MANIFEST)
     except CacheError:
@@ -197,6 +200,7 @@ def check_replaceable(folder: Path) -> None:
             f"{folder / foreign[0]} is not part of the earlier head, and a new one replaces the whole folder; "
             "move the file away, or give another folder with --out"
         )
+    return True
 
 
 def _manifest(folder: Path) -> Manifest:

@@ -34,7 +34,7 @@ from lossgauge.data import (
 from lossgauge.data import TEXTS as TEXTS_PATH
 from lossgauge.data.embedding_shards import DOCUMENT, PLURALS, QUERY, SIDES
 from lossgauge.data.feature_blocks import feature_blocks
-from lossgauge.data.features import fingerprint_of
+from lossgauge.data.features import cut_note, fingerprint_of
 from lossgauge.data.manifest import SUFFIXES
 from lossgauge.data.pairs import load as load_pairs
 from lossgauge.data.splits import fingerprint
@@ -238,7 +238,7 @@ def _extracted(
         labels,
         ids,
         (part for block in found.blocks for part in block.split(BLOCK_ROWS)),
-        (*images.notes, *notes),
+        (*images.notes, *notes, *cut_note(images, loaded)),
         _trained_on(head, images, found.kept),
     )
 

@@ -47,7 +47,8 @@ def export_lines(of: HeadExport) -> Iterator[str]:
         )
     if of.model is not None:
         yield f"model: {of.model} (for SentenceTransformer: the backbone and this head; README.md has its numbers)"
-    yield f"head: {of.folder} ({', '.join(sorted(manifest.files))}, manifest.json)"
+    replaced = "; replaced an earlier head" if of.replaced else ""
+    yield f"head: {of.folder} ({', '.join(sorted(manifest.files))}, manifest.json{replaced})"
 
 
 def name_and_settings(title: str) -> tuple[str, str]:

@@ -9,6 +9,8 @@ from torch import Tensor
 RANDOM = "random unit vectors"
 COLLAPSE = "full collapse"
 FROZEN = "frozen features"
+CENTERED = "centered raw model"
+"""Of queries and documents: each side minus its own mean, normalised again."""
 
 
 def random_unit_vectors(

@@ -58,7 +58,7 @@ def retrieval_findings(
     if gap is not None and not math.isnan(gap.share):
         findings.append(_gap(gap))
     if found is not None:
-        findings.append(_hub(found, most_found))
+        findings.append(hub_finding(found, most_found))
     findings.append(_repeated(repeated, documents))
     findings.append(_equal(equal, queries))
     if unjudged_copies is not None and judged_queries:
@@ -95,7 +95,8 @@ def _gap(of: ModalityGap) -> Finding:
     )
 
 
-def _hub(of: FoundDocuments, name: str) -> Finding:
+def hub_finding(of: FoundDocuments, name: str) -> Finding:
+    """Whether one document, which has this name, is found by more queries than chance gives."""
     return finding(
         "hub-documents",
         level_of(of.excess, FOUND_TOO_OFTEN),

@@ -38,5 +38,6 @@ TITLES = {
     "queries-in-corpus": "queries are among the documents",
     "unjudged-copies": "copies of right documents are not judged right",
     "training-harms": "training makes retrieval worse: R@1 and MAP@R are both below those of the untrained head",
+    "too-little-training": "too little training to tell whether it helps",
     "still-compacting": "intra was still falling when training ended, so the compaction epoch is provisional",
 }

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
-from lossgauge.kernels.vector_math import FAST, exponentials, maximum
+from lossgauge.kernels.vector_math import exponentials, inlined, maximum, over_rows
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _weighted(row, slopes, sign, strength, offset, optimum, top):
     """Similarities become exponents, slope·(s − optimum), slope = sign·γ·[offset + sign·s]₊; returns the largest of them and `top`."""
     zero = row.dtype.type(0)
@@ -23,7 +21,7 @@ def _weighted(row, slopes, sign, strength, offset, optimum, top):
     return top
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _scaled(row, slopes, factor):
     number = row.dtype.type
     absolute, squares = number(0), number(0)
@@ -35,7 +33,7 @@ def _scaled(row, slopes, factor):
     return np.float64(absolute), np.float64(squares)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def circle_rows(task, first, last):
     """A term for each sample with a positive and a negative; `matrix` holds dot products."""
     matrix, sums, active = task.matrix, task.sums, task.active

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba.extending import register_jitable
 
-from lossgauge.kernels.vector_math import FAST, exponentials, largest, scale_row
+from lossgauge.kernels.vector_math import exponentials, largest, over_rows, scale_row
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def class_rows(task, first, last):
     """A term for each sample of a `ClassTask`.
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
 from lossgauge.kernels.distances import square_distances
-from lossgauge.kernels.vector_math import FAST
+from lossgauge.kernels.vector_math import inlined, over_rows
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _repel(row, margin, tolerance):
     number = row.dtype.type
     zero, one = number(0), number(1)
@@ -29,7 +27,7 @@ def _repel(row, margin, tolerance):
     return np.float64(values), np.float64(weights), np.int64(active), np.float64(sums), np.float64(squares)  # fmt: skip
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _attract(row, tolerance):
     number = row.dtype.type
     zero, one = number(0), number(1)
@@ -43,7 +41,7 @@ def _attract(row, tolerance):
     return np.float64(values), np.float64(weights), np.int64(active)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def contrastive_rows(task, first, last):
     """A term for each other sample; `matrix` holds dot products."""
     matrix, norms, sums, active = task.matrix, task.norms, task.sums, task.active

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from numba import njit
-
-from lossgauge.kernels.vector_math import FAST
+from lossgauge.kernels.vector_math import inlined
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def square_distances(row, norms, own, rounding):
     """Converts a row of dot products to squared distances, in place; `own` is the squared norm of the row.
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba import carray, types  # type: ignore[attr-defined]
 from torch import Tensor
 
 from lossgauge.kernels.machine_code import address_of
 from lossgauge.kernels.tasks import pointer
-from lossgauge.kernels.vector_math import FAST
+from lossgauge.kernels.vector_math import inlined
 
 
 def gradient_rows(
@@ -57,7 +57,7 @@ def _function(dtype: torch.dtype) -> Callable[[int], Any]:
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _products(gradient, row):
     """|g|², g·z and |z|²."""
     whole, along, length = 0.0, 0.0, 0.0
@@ -69,7 +69,7 @@ def _products(gradient, row):
     return whole, along, length
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _squares_across(gradient, row, share):
     """|g − share · z|²: as a difference of |g|² and (g·z)²/|z|² a small one would be lost."""
     total = 0.0

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
-from lossgauge.kernels.vector_math import FAST, exp, exponentials, largest, log1p, scale_row
+from lossgauge.kernels.vector_math import (
+    exp,
+    exponentials,
+    inlined,
+    largest,
+    log1p,
+    over_rows,
+    scale_row,
+)
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _softplus(row, log_sum_negatives, top, inverse, tolerance):
     number = row.dtype.type
     values, weights, squares, active = number(0), number(0), number(0), number(0)
@@ -32,7 +38,7 @@ def _softplus(row, log_sum_negatives, top, inverse, tolerance):
     return np.float64(values), np.float64(weights), np.int64(active), np.float64(squares)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def softplus_rows(task, first, last):
     """A term for each positive of a sample; `matrix` holds dot products."""
     matrix, sums, active = task.matrix, task.sums, task.active

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
-from lossgauge.kernels.vector_math import FAST, exponentials, largest, scale_row, smallest
+from lossgauge.kernels.vector_math import (
+    exponentials,
+    inlined,
+    largest,
+    over_rows,
+    scale_row,
+    smallest,
+)
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _soft_sum(first, second, top, base, rate):
     """log(1 + Σ e^x) of x = rate·(s − base), and Σ/(1 + Σ); the rows become e^x/(1 + Σ), up to the factor that is returned."""
     number = first.dtype.type
@@ -22,7 +27,7 @@ def _soft_sum(first, second, top, base, rate):
     return value, total / whole, number(1 / whole)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def soft_sum_rows(task, first, last):
     """A term for each sample with a positive and a negative; `matrix` holds dot products."""
     matrix, sums, active = task.matrix, task.sums, task.active

@@ -8,11 +8,11 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba import carray, types  # type: ignore[attr-defined]
 
 from lossgauge.kernels.machine_code import address_of
 from lossgauge.kernels.tasks import pointer
-from lossgauge.kernels.vector_math import FAST, largest
+from lossgauge.kernels.vector_math import inlined, largest
 
 _CHUNK = 64
 
@@ -81,7 +81,7 @@ def _keep(call):
                         _insert(wrong_score[q], wrong_row[q], score, first_row + at)
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _insert(scores, rows, score, row):
     place = len(scores)
     while place > 0 and score > scores[place - 1]:

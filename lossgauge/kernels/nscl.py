@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
-from lossgauge.kernels.vector_math import FAST, exponentials, largest, scale_row
+from lossgauge.kernels.vector_math import exponentials, inlined, largest, over_rows, scale_row
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _values(row, log_sum_negatives, top, inverse):
     number = row.dtype.type
     values, strength = number(0), number(inverse)
@@ -22,7 +20,7 @@ def _values(row, log_sum_negatives, top, inverse):
     return np.float64(values)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def full_weight_rows(task, first, last):
     """A term for each positive of a sample that has a negative; `matrix` holds dot products."""
     matrix, sums, active = task.matrix, task.sums, task.active

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 
 from lossgauge.kernels.threads import ROWS_A_PIECE
-from lossgauge.kernels.vector_math import FAST, sum_of
+from lossgauge.kernels.vector_math import inlined, over_rows, sum_of
 
 
 @register_jitable
@@ -33,7 +32,7 @@ def symmetrize(task, first, last):
                 there[j, i] = buffer[i, j]
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _weighted(weights, others, target):
     """Returns Σ weights, and adds weights @ others to `target`: four at a time, so `target` is read once for four."""
     number = target.dtype.type
@@ -54,7 +53,7 @@ def _weighted(weights, others, target):
     return total
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def forces(task, first, last):
     """From G + Gᵀ and its product with the rows: the gradient, and the norms of its parts, pull and push."""
     matrix, rows, product, gradient = task.matrix, task.rows, task.product, task.gradient
@@ -83,3 +82,4 @@ def forces(task, first, last):
             squares += pulled[k] * pulled[k]
             more_squares += pushed * pushed
         pull[own], push[own] = np.sqrt(squares), np.sqrt(more_squares)
+        task.positives[own] = b - a - 1

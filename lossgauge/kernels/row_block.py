@@ -16,7 +16,7 @@ from numba import carray, njit, types  # type: ignore[attr-defined]
 
 from lossgauge.kernels.machine_code import address_of
 from lossgauge.kernels.tasks import pointer
-from lossgauge.kernels.vector_math import FAST
+from lossgauge.kernels.vector_math import inlined
 
 
 class RowBlock(NamedTuple):
@@ -92,7 +92,7 @@ def _pass(call):
         scatter[g] += _move(rows[i], 1 / norm, mean[g], 1 / sizes[g], center, centered[i])
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _squares(row):
     total = 0.0
     for j in range(len(row)):
@@ -115,7 +115,7 @@ def _hash(bits, keys):
     return total
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _move(row, inverse, mean, step, center, centered):
     """Welford's step for one row; what it adds to the scatter of its class."""
     added = 0.0

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
-from lossgauge.kernels.vector_math import FAST, exponentials, largest, scale_row
+from lossgauge.kernels.vector_math import exponentials, inlined, largest, over_rows, scale_row
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _below(row, top):
     total = 0.0
     for j in range(len(row)):
@@ -19,7 +17,7 @@ def _below(row, top):
     return total
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _off_target(row, factor, target):
     number = row.dtype.type
     sums, squares = number(0), number(0)
@@ -31,7 +29,7 @@ def _off_target(row, factor, target):
     return np.float64(sums), np.float64(squares)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def scl_rows(task, first, last):
     """A term for each sample with a positive; `matrix` holds dot products."""
     matrix, sums, active = task.matrix, task.sums, task.active

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
-from lossgauge.kernels.vector_math import FAST, exp, sum_of
+from lossgauge.kernels.vector_math import exp, inlined, over_rows, sum_of
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _sigmoids(row, slopes, own, inverse):
     """Σ σ(x) of x = (s − own)·inverse; `slopes` becomes σ(1 − σ)."""
     number = row.dtype.type
@@ -25,7 +23,7 @@ def _sigmoids(row, slopes, own, inverse):
     return np.float64(total)
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _above(row, bound):
     """How many numbers are above `bound`."""
     number = row.dtype.type
@@ -36,13 +34,13 @@ def _above(row, bound):
     return np.float64(total)
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _add(gradient, slopes, factor):
     for j in range(len(gradient)):
         gradient[j] += slopes[j] * factor
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _sizes(row):
     number = row.dtype.type
     absolute, squares = number(0), number(0)
@@ -52,7 +50,7 @@ def _sizes(row):
     return np.float64(absolute), np.float64(squares)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def smooth_ap_rows(task, first, last):
     """A term for each sample with a positive; `matrix` holds dot products."""
     matrix, sums, active = task.matrix, task.sums, task.active

@@ -21,6 +21,9 @@ HEADER = 4
 PAIR_SETTINGS = 6
 """The length of `PairTask.settings`."""
 
+PAIR_SUMS = 6
+"""The rows of `PairTask.sums`."""
+
 
 class PairTask(NamedTuple):
     """Every sample of a batch against every other sample. `start`, `end` and `norms` are in class order."""
@@ -32,18 +35,20 @@ class PairTask(NamedTuple):
     product: Tensor
     """`matrix` @ `rows`."""
     gradient: Tensor
-    """Batch × width; this, `pull`, `push`, `sums` and `active` are in the batch's own order."""
+    """Batch × width; this, `pull`, `push`, `sums`, `active` and `positives` are in the batch's own order."""
     norms: Tensor
-    """Squared norms of `rows`."""
+    """Squared norms of `rows`; empty if the loss takes dot products."""
     pull: Tensor
     push: Tensor
     sums: Tensor
-    """Four rows of float64: values, W, Σ|g|, Σg²."""
+    """Six rows of float64: values, W, Σ|g|, Σg², and two of the loss, in class order, for its `KernelSpec.finish`."""
     settings: Tensor
     """Six of float64: the margin or temperature of the loss, its tolerance, the share of the norms below which a squared
     distance counts as 0 (this share is 0 if the matrix contains dot products), and further settings of the loss."""
     active: Tensor
     """int64, as all fields below."""
+    positives: Tensor
+    """Positives of each sample, in the batch's own order; `forces` writes it."""
     start: Tensor
     """For each row, the column where its class begins …"""
     end: Tensor
@@ -54,7 +59,8 @@ class PairTask(NamedTuple):
     @property
     def sizes(self) -> tuple[int, int]:
         """Batch and width."""
-        return len(self.rows), self.rows.shape[1]
+        batch, width = self.rows.shape
+        return batch, width
 
 
 class ClassTask(NamedTuple):
@@ -76,7 +82,8 @@ class ClassTask(NamedTuple):
     @property
     def sizes(self) -> tuple[int, int]:
         """Batch and classes."""
-        return len(self.matrix), self.matrix.shape[1]
+        batch, classes = self.matrix.shape
+        return batch, classes
 
 
 Task = PairTask | ClassTask
@@ -103,12 +110,13 @@ def _pair_arrays(kind: Any) -> Arrays:
             carray(pointer(call[HEADER + 4]), (n,), kind),
             carray(pointer(call[HEADER + 5]), (n,), kind),
             carray(pointer(call[HEADER + 6]), (n,), kind),
-            carray(pointer(call[HEADER + 7]), (4, n), types.float64),
+            carray(pointer(call[HEADER + 7]), (PAIR_SUMS, n), types.float64),
             carray(pointer(call[HEADER + 8]), (PAIR_SETTINGS,), types.float64),
             carray(pointer(call[HEADER + 9]), (n,), types.int64),
             carray(pointer(call[HEADER + 10]), (n,), types.int64),
             carray(pointer(call[HEADER + 11]), (n,), types.int64),
             carray(pointer(call[HEADER + 12]), (n,), types.int64),
+            carray(pointer(call[HEADER + 13]), (n,), types.int64),
         )
 
     return arrays

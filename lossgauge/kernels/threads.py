@@ -32,9 +32,9 @@ def run_kernel(kernel: Callable[..., None], task: Task) -> None:
     Compiled code is called with one address, of these int64: the address of its counters, the number of threads, the
     two sizes of the task, and the addresses of its tensors.
     """
-    threads = min(torch.get_num_threads(), -(-len(task.matrix) // ROWS_A_PIECE))
+    threads = min(torch.get_num_threads(), -(-task.sizes[0] // ROWS_A_PIECE))
     counters = array("q", bytes(8 * (1 + threads)))
-    addresses = (tensor.data_ptr() for tensor in task)
+    addresses = [tensor.data_ptr() for tensor in task]
     call = array("q", (counters.buffer_info()[0], threads, *task.sizes, *addresses))
     kind: type = type(task)
     _on_threads(_entry(kernel, kind, task.matrix.dtype), call.buffer_info()[0], threads)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
-from numba.extending import register_jitable
 
 from lossgauge.kernels.distances import square_distances
-from lossgauge.kernels.vector_math import FAST
+from lossgauge.kernels.vector_math import inlined, over_rows
 
 _EACH_WITH_EACH = 1 << 20
 """With fewer comparisons than this for an anchor, comparing all (sixteen per instruction) is faster than sorting."""
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _compare_each(limits, negatives, tolerance, below, times):
     """Fills `below` (the number of negatives below each limit) and `times` (the number of limits above each negative).
 
@@ -54,7 +52,7 @@ def _compare_each(limits, negatives, tolerance, below, times):
     return active
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _ranks(ascending, values, ranks):
     """The number of entries of `ascending` that are at most each value; its length is a power of two. One binary search for all.
 
@@ -71,7 +69,7 @@ def _ranks(ascending, values, ranks):
         step >>= 1
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _compare_sorted(limits, negatives, tolerance, below, times):
     """The same result as `_compare_each`, if there are too many to compare all."""
     number = limits.dtype.type
@@ -102,7 +100,7 @@ def _compare_sorted(limits, negatives, tolerance, below, times):
     return active
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def _at_squares(counts, distances):
     """Turns counts, the gradient at D, into the gradient at D², in place; returns Σ|g| and Σg².
 
@@ -120,7 +118,7 @@ def _at_squares(counts, distances):
     return total, squares
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def _rows(task, first, last, is_squared):
     """A term for each positive and negative of a sample; `matrix` holds dot products.
 
@@ -134,20 +132,21 @@ def _rows(task, first, last, is_squared):
     n = len(matrix)
     number = matrix.dtype.type
     bar, edge = number(tolerance), number(margin)
+    compared, counts = np.empty(n, matrix.dtype), np.empty(n, matrix.dtype)
+    apart = np.empty(0 if is_squared else n, matrix.dtype)
     for i in range(first, last):
         row, a, b, own = matrix[i], start[i], end[i], order[i]
         square_distances(row, norms, norms[i], number(rounding))
-        apart = np.empty(0 if is_squared else n, matrix.dtype)
         if not is_squared:
             for j in range(n):
                 row[j] = apart[j] = np.sqrt(row[j])
         positives, negatives = b - a - 1, n - (b - a)
-        limits, distances = np.empty(positives, matrix.dtype), np.empty(negatives, matrix.dtype)
+        limits, distances = compared[:positives], compared[positives : n - 1]
         limits[: i - a], limits[i - a :] = row[a:i], row[i + 1 : b]
         distances[:a], distances[a:] = row[:a], row[b:]
         for p in range(positives):
             limits[p] += edge
-        below, times = np.empty_like(limits), np.empty_like(distances)
+        below, times = counts[:positives], counts[positives : n - 1]
         if positives * negatives <= _EACH_WITH_EACH:
             active[own] = _compare_each(limits, distances, bar, below, times)
         else:
@@ -171,13 +170,13 @@ def _rows(task, first, last, is_squared):
             absolute[own], squared[own] = _at_squares(row, apart)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def triplet_rows(task, first, last):
     """Terms over squared distances."""
     _rows(task, first, last, True)
 
 
-@register_jitable(fastmath=FAST)
+@over_rows
 def unsquared_triplet_rows(task, first, last):
     """Terms over distances."""
     _rows(task, first, last, False)

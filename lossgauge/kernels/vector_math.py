@@ -7,17 +7,26 @@ would prevent vector instructions.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, overload, register_jitable
 
 FAST = {"reassoc", "nsz", "contract"}
 """Sums may be reordered into vector lanes; NaN and infinity keep their meaning."""
 
+# As in numpy, x/0 is infinite: numba's check for a divisor of 0 is a branch, which prevents vector instructions.
+_OPTIONS: Any = {"fastmath": FAST, "error_model": "numpy"}
+
+over_rows = register_jitable(**_OPTIONS)
+"""Decorates a kernel, which gets a task and a range of its rows."""
+
 # Helpers are always inlined. A helper that is only called is compiled twice, alone and with its kernel, and each version
 # sums in another order: a process that compiles would run the first, and one that reads the cache would run the second.
+inlined = njit(**_OPTIONS, forceinline=True)
+"""Decorates a helper of kernels."""
 
 
 @intrinsic
@@ -43,7 +52,7 @@ def exp(x):
     raise NotImplementedError("compiled only")
 
 
-@overload(exp, jit_options={"fastmath": FAST})
+@overload(exp, jit_options=_OPTIONS)
 def _exp_of(x):
     if x != types.float32:
         return lambda x: math.exp(x)
@@ -74,7 +83,7 @@ def log1p(x):
     raise NotImplementedError("compiled only")
 
 
-@overload(log1p, jit_options={"fastmath": FAST})
+@overload(log1p, jit_options=_OPTIONS)
 def _log1p_of(x):
     if x != types.float32:
         return lambda x: math.log1p(x)
@@ -94,7 +103,7 @@ def _log1p_of(x):
     return single
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def sum_of(row):
     total = row.dtype.type(0)
     for j in range(len(row)):
@@ -102,21 +111,21 @@ def sum_of(row):
     return total
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def largest(row, top):
     for j in range(len(row)):
         top = maximum(top, row[j])
     return top
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def smallest(row, low):
     for j in range(len(row)):
         low = -maximum(-low, -row[j])
     return low
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def exponentials(row, top, inverse):
     total = row.dtype.type(0)
     for j in range(len(row)):
@@ -126,7 +135,7 @@ def exponentials(row, top, inverse):
     return np.float64(total)
 
 
-@njit(fastmath=FAST, forceinline=True)
+@inlined
 def scale_row(row, factor):
     squares = row.dtype.type(0)
     for j in range(len(row)):

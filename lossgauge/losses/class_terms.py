@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -77,7 +78,7 @@ def compiled_negative_terms(
         matrix=cosine,
         target=target.contiguous(),
         sums=sums,
-        settings=torch.tensor((scale, tolerance), dtype=torch.float64),
+        settings=torch.from_numpy(np.array((scale, tolerance))),
         active=active,
         own_column=labels.contiguous(),
     )

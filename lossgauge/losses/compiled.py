@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -38,6 +39,10 @@ class KernelSpec(NamedTuple):
     """Terms of an anchor from the numbers of its positives and its negatives."""
     further: tuple[float, ...] = ()
     """Other settings that the kernel needs, three at most."""
+    beside: Callable[..., None] | None = None
+    """A kernel that adds forces which are not in the matrix to its product with the rows; they count as push."""
+    finish: Callable[[Outcome, Float[Tensor, "2 batch"]], Outcome] | None = None
+    """Adds to the outcome what follows from the kernel's two sums of its own."""
 
 
 def anchors_with_both(
@@ -48,11 +53,12 @@ def anchors_with_both(
 
 
 def by_class(labels: Int[Tensor, " batch"]) -> Classes:
-    """The batch sorted by label, stably."""
-    ordered, order = labels.sort(stable=True)
-    start = torch.searchsorted(ordered, ordered)
-    end = torch.searchsorted(ordered, ordered, right=True)
-    return Classes(order, start, end)
+    """The batch sorted by label, stably; of labels on a CPU."""
+    numbers = labels.numpy()  # a small batch costs less in numpy than in torch
+    order = numbers.argsort(kind="stable")
+    ordered = numbers[order]
+    start, end = ordered.searchsorted(ordered), ordered.searchsorted(ordered, side="right")
+    return Classes(*map(torch.from_numpy, (order, start, end)))
 
 
 def compiled_outcome(
@@ -62,38 +68,41 @@ def compiled_outcome(
     *,
     distances: bool,
 ) -> Outcome | None:
-    """The result of `Loss.outcome`, on a CPU; None on another device. Stores one batch × batch matrix, which becomes G."""
+    """The result of `Loss.outcome`, on a CPU; None where the kernel cannot be used. Stores one batch × batch matrix, which becomes G."""
     if embeddings.device.type != "cpu":
         return None
     from lossgauge.kernels.pair_gradient import forces, symmetrize
-    from lossgauge.kernels.tasks import PAIR_SETTINGS, PairTask
+    from lossgauge.kernels.tasks import PAIR_SETTINGS, PAIR_SUMS, PairTask
     from lossgauge.kernels.threads import run_kernel
 
     order, start, end = by_class(labels)
+    if spec.beside is not None and end[0] == len(end):
+        return None  # a batch of one class: `forces` takes its pull as the whole gradient
     rows = embeddings.index_select(0, order)
     rounding = 0.0
     if distances:
-        rows.sub_(rows[:1].clone())  # see PairLoss
+        rows = rows - rows[0]  # see PairLoss
         rounding = 2 * torch.finfo(rows.dtype).eps
     batch = len(rows)
-    product, gradient = torch.empty(2, *rows.shape, dtype=rows.dtype)
-    pull, push = torch.empty(2, batch, dtype=rows.dtype)
-    sums, active = torch.empty(4, batch, dtype=torch.float64), torch.empty_like(order)
+    product, gradient = torch.empty_like(rows), torch.empty_like(rows)
+    pull, push = rows.new_empty(2, batch).unbind()
+    sums = torch.empty(PAIR_SUMS, batch, dtype=torch.float64)
+    active, positives = torch.empty_like(order), torch.empty_like(order)
     matrix = rows @ rows.T
-    settings = torch.zeros(PAIR_SETTINGS, dtype=torch.float64)
-    given = (*spec.settings, rounding, *spec.further)
-    settings[: len(given)] = torch.tensor(given, dtype=torch.float64)
+    settings = np.zeros(PAIR_SETTINGS)
+    settings[: 3 + len(spec.further)] = (*spec.settings, rounding, *spec.further)
     task = PairTask(
         matrix=matrix,
         rows=rows,
         product=product,
         gradient=gradient,
-        norms=matrix.diagonal().clone(),
+        norms=matrix.diagonal().clone() if distances else matrix.new_empty(0),
         pull=pull,
         push=push,
         sums=sums,
-        settings=settings,
+        settings=torch.from_numpy(settings),
         active=active,
+        positives=positives,
         start=start,
         end=end,
         order=order,
@@ -101,18 +110,19 @@ def compiled_outcome(
     run_kernel(spec.rows, task)
     run_kernel(symmetrize, task)
     torch.mm(matrix, rows, out=product)
+    if spec.beside is not None:
+        run_kernel(spec.beside, task)
     run_kernel(forces, task)
-    positives = torch.empty_like(order).index_copy_(0, order, end - start - 1)
     counts = spec.counts(positives, batch - 1 - positives)
-    value, weight, absolute, squared = sums
-    return Outcome(
-        value=value.to(rows.dtype),
+    value, weight = sums[:2].to(rows.dtype).unbind()
+    absolute, squared = sums[2:4].sum(dim=1).tolist()
+    outcome = Outcome(
+        value=value,
         counts=counts,
         active=active,
-        weight=weight.to(rows.dtype),
+        weight=weight,
         forces=Forces(gradient, pull, push),
-        skipped_anchors=int((counts == 0).sum()),
-        effective_share=share_of(
-            float(absolute.sum()), float(squared.sum()), pairs=batch * (batch - 1)
-        ),
+        skipped_anchors=batch - int(counts.count_nonzero()),
+        effective_share=share_of(absolute, squared, pairs=batch * (batch - 1)),
     )
+    return outcome if spec.finish is None else spec.finish(outcome, sums[4:])

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lossgauge.losses.base import Terms
+from lossgauge.losses.compiled import KernelSpec
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
 from lossgauge.losses.settings import SearchRange, above_zero, setting
 
@@ -37,7 +38,9 @@ def dcl_terms(
     temperature: float,
 ) -> Terms:
     """Terms over (row, positive) pairs; none if the row has no other sample. W = 1, so every term is active."""
-    logits = similarity / temperature
+    top = similarity.masked_fill(~(positive | negative), -torch.inf).amax(dim=1, keepdim=True)
+    # only differences in a row count: a large similarity would take the digits of the logarithms of sums
+    logits = (similarity - top.where(top > -torch.inf, 0)) / temperature
     of_negatives = logits.masked_fill(~negative, -torch.inf).logsumexp(dim=1, keepdim=True)
     of_positives = leave_one_out(logits.masked_fill(~positive, -torch.inf))
     rest = torch.logaddexp(of_positives, of_negatives)
@@ -77,3 +80,12 @@ class DCL(PairLoss):
         negative: Bool[Tensor, "rows columns"],
     ) -> Terms:
         return dcl_terms(matrix, positive, negative, temperature=self.temperature)
+
+    def kernel(self) -> KernelSpec:
+        from lossgauge.kernels.dcl import decoupled_rows
+
+        return KernelSpec(
+            decoupled_rows,
+            (self.temperature, self.tolerance),
+            counts=lambda positives, negatives: positives * (positives + negatives > 1),
+        )

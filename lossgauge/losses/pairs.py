@@ -22,6 +22,7 @@ from lossgauge.batch import ArrayLike, PairBatch, checked_pairs
 from lossgauge.errors import InputError
 from lossgauge.losses.base import Loss, Outcome, Terms, effective_share, forces
 from lossgauge.losses.compiled import KernelSpec, compiled_outcome
+from lossgauge.memory import Memory
 from lossgauge.types import Evaluation
 
 
@@ -49,6 +50,22 @@ def drawn_masks(
         masks[0, anchors, part * count + anchors] = same
         masks[1, anchors, part * count + anchors] = ~same
     return masks[0], masks[1]
+
+
+def memory_masks(
+    labels: Int[Tensor, " batch"], rows: Int[Tensor, " batch"], memory: Memory
+) -> tuple[Bool[Tensor, "batch columns"], Bool[Tensor, "batch columns"]]:
+    """Masks of the pairs of a batch, then of each of its rows with each row of the memory.
+
+    A row and its own earlier embedding are in neither mask, as a sample and itself.
+    """
+    positive, negative = pair_masks(labels)
+    same = labels[:, None] == memory.labels
+    other = rows[:, None] != memory.rows
+    return (
+        torch.cat((positive, same & other), dim=1),
+        torch.cat((negative, ~same & other), dim=1),
+    )
 
 
 def squared_distances(
@@ -204,6 +221,59 @@ class PairLoss(PairForm):
             labels.flatten(),
             lambda rows, _: self._over(rows, *drawn_masks(labels), anchors=labels.shape[1]),
         )
+
+    @property
+    def takes_memory(self) -> bool:
+        """Whether it has `evaluate_with_memory`: it weights pairs of labelled rows, and does not count a row for itself."""
+        return self.square_form and not getattr(self, "include_self", False)
+
+    def evaluate_with_memory(
+        self,
+        embeddings: ArrayLike,
+        labels: Int[Tensor, " batch"],
+        rows: Int[Tensor, " batch"],
+        memory: Memory,
+    ) -> Evaluation:
+        """Like `evaluate`, with the rows of the memory as further columns: an anchor has positives and negatives there too.
+
+        Anchors are the rows of the batch, and `rows` says which rows of the data they are. The memory is constant: the gradient, pull
+        and push are those of the batch, whose rows are anchors and columns. Always in plain torch; memory grows as
+        batch × (batch + stored). Raises InputError for a loss that does not take a memory (`takes_memory`).
+        """
+        if not self.takes_memory:
+            raise InputError(
+                f"{type(self).__name__} cannot use a memory: it needs a loss that weights pairs of labelled rows, and does "
+                "not count a row for itself (include_self); leave the memory out"
+            )
+        return self._evaluate(
+            embeddings,
+            labels,
+            lambda at, classes: self._with_columns(
+                at, memory.embeddings.to(at), *memory_masks(classes, rows, memory)
+            ),
+        )
+
+    def _with_columns(
+        self,
+        embeddings: Float[Tensor, "batch width"],
+        constants: Float[Tensor, "stored width"],
+        positive: Bool[Tensor, "batch columns"],
+        negative: Bool[Tensor, "batch columns"],
+    ) -> Outcome:
+        """The outcome over the batch and further columns that get no gradient."""
+        count, origin = len(embeddings), embeddings[:1]
+        if self.matrix.is_distance:  # see `_over`
+            embeddings, constants = embeddings - origin, constants - origin
+        columns = torch.cat((embeddings, constants))
+        terms = self.terms(self.matrix.of(embeddings, columns), positive, negative)
+
+        def at_batch(weights: Tensor) -> Tensor:
+            at = self.matrix.at_rows
+            as_columns = weights[:, :count].T
+            return at(weights, embeddings, columns) + at(as_columns, embeddings, embeddings)
+
+        pull, gradient = at_batch(_pulling(terms, negative)), at_batch(terms.gradient)
+        return _outcome(terms, positive | negative, pull, gradient, anchors=count)
 
     def outcome(
         self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]

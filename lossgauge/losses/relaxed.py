@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lossgauge.losses.base import Terms
+from lossgauge.losses.base import Outcome, Terms
+from lossgauge.losses.compiled import KernelSpec
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
 from lossgauge.losses.settings import (
     SearchRange,
@@ -64,8 +65,9 @@ def relaxed_terms(
     active = anchors & (least >= threshold)
     v = (torch.where(active, least, 0) - 1) / temperature
     # the reducer divides by InfoNCE's terms, and the penalty is a mean over anchors
-    anchor_count = anchors.sum()
-    factor = active * (penalty_weight * terms.counts.sum() / anchor_count.clamp(min=1))
+    # a quotient of counts would be in float32
+    anchor_count, term_count = (n.sum().to(similarity.dtype) for n in (anchors, terms.counts))
+    factor = active * (penalty_weight * term_count / anchor_count.clamp(min=1))
     repulsion = torch.zeros_like(similarity).scatter_(
         1, column[:, None], (factor * v.sigmoid() / temperature)[:, None]
     )
@@ -115,3 +117,22 @@ class Relaxed(PairLoss):
             temperature=self.temperature,
             tolerance=self.tolerance,
         )
+
+    def kernel(self) -> KernelSpec | None:
+        if self.mining == "hardest":
+            return None
+        from lossgauge.kernels.relaxed import penalties, relaxed_rows
+
+        return KernelSpec(
+            relaxed_rows,
+            (self.temperature, self.tolerance),
+            counts=lambda positives, negatives: positives,
+            further=(self.penalty_weight, self.threshold),
+            beside=penalties,
+            finish=_with_share_of_penalties,
+        )
+
+
+def _with_share_of_penalties(outcome: Outcome, sums: Float[Tensor, "2 batch"]) -> Outcome:
+    share = (sums[1] >= 0).sum() / outcome.counts.count_nonzero()
+    return outcome._replace(columns={PENALTY: float(share)})

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lossgauge.errors import InputError
-from lossgauge.losses.base import Terms
+from lossgauge.losses.base import Outcome, Terms
+from lossgauge.losses.compiled import KernelSpec
 from lossgauge.losses.pairs import DOT_PRODUCTS, PairLoss
 from lossgauge.losses.settings import SearchRange, above_zero, any_finite, setting
 
@@ -82,3 +83,21 @@ class SigLIP(PairLoss):
             bias=self.offset.to(matrix.dtype),
             tolerance=self.tolerance,
         )
+
+    def kernel(self) -> KernelSpec | None:
+        if self.log_scale.device.type != "cpu":
+            return None
+        from lossgauge.kernels.siglip import logistic_rows
+
+        return KernelSpec(
+            logistic_rows,
+            (float(self.log_scale.detach().double().exp()), self.tolerance),
+            counts=lambda positives, negatives: positives + negatives,
+            further=(float(self.offset.detach()),),
+            finish=_with_parameter_gradients,
+        )
+
+
+def _with_parameter_gradients(outcome: Outcome, sums: Float[Tensor, "2 batch"]) -> Outcome:
+    at_parameters = sums.sum(dim=1).to(outcome.value.dtype)
+    return outcome._replace(parameter_gradients=(at_parameters[0], at_parameters[1]))

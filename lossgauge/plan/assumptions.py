@@ -23,7 +23,7 @@ def assumptions(plan: Plan) -> Record:
         "head": f"{_head(plan)}, then L2 normalisation",
         "loss settings": _settings(plan),
         "reducer": "the mean over all valid terms, for every loss",
-        "sampler": f"{_SAMPLERS[plan.sampler]}, the same for every loss of a seed; a remainder is dropped",
+        "sampler": f"{_SAMPLERS[plan.sampler]}, the same for every loss of a seed; a remainder is dropped{_memory(plan)}",
         "splits": "official if they exist, class-disjoint for orl-faces (20 people for training, 20 for testing), "
         "first half of each class for digits",
         "selection": _selection(plan),
@@ -99,6 +99,12 @@ def _settings(plan: Plan) -> str:
         "common use. The settings of CCL are not public: 32, 0.2 and 1 are our defaults"
     )
     return f"{start}; also tuned" if plan.tune is not None else f"not tuned: {start}"
+
+
+def _memory(plan: Plan) -> str:
+    if not plan.memory:
+        return ""
+    return f"; the last {plan.memory:,} rows of earlier batches are further columns of the loss, without a gradient"
 
 
 def _selection(plan: Plan) -> str:

@@ -30,6 +30,9 @@ LEARNING_RATE, BATCH_SIZE, SAMPLER = TRAINING = ("learning_rate", "batch_size", 
 """May be settings of a loss, if it needs others than the rest of the study. A loss with its own batches is compared with
 losses that saw others."""
 
+MEMORY = "memory"
+"""May be a setting of a loss too: rows of earlier batches that it sees, `LossPlan.memory`."""
+
 Sampler = Literal["random", "m_per_class", "stratified", "stratified_kmeans", "dirichlet", "drawn"]
 
 MOST_ROWS = 1_000_000
@@ -173,15 +176,19 @@ class LossPlan(BaseModel):
             raise ValueError(
                 f"{SAMPLER} of a loss must be {', '.join(get_args(Sampler))}, got {self.settings[SAMPLER]!r}"
             )
+        if type(rows := self.settings.get(MEMORY, 0)) is not int or not 0 <= rows <= MOST_ROWS:
+            raise ValueError(
+                f"{MEMORY} of a loss must be a whole number from 0 to {MOST_ROWS:,}, got {rows!r}"
+            )
         return self
 
     @property
     def fixed(self) -> dict[str, Fixed]:
-        """The settings of the loss itself that have one value: without those of `TRAINING`."""
+        """The settings of the loss itself that have one value: without those of its training."""
         return {
             key: value
             for key, value in self.settings.items()
-            if not isinstance(value, Range | Choices) and key not in TRAINING
+            if not isinstance(value, Range | Choices) and key not in (*TRAINING, MEMORY)
         }
 
     @property
@@ -201,6 +208,12 @@ class LossPlan(BaseModel):
         """The loss's own sampler; None if it has none."""
         sampler = self.settings.get(SAMPLER)
         return sampler if isinstance(sampler, str) else None
+
+    @property
+    def memory(self) -> int | None:
+        """The loss's own number of rows of earlier batches that it also sees; None if it has none."""
+        rows = self.settings.get(MEMORY)
+        return rows if isinstance(rows, int) else None
 
     @property
     def searched(self) -> dict[str, Searched]:

@@ -12,7 +12,7 @@ from lossgauge.plan.claim import ClaimPlan
 from lossgauge.plan.labels import LabelPlan
 from lossgauge.plan.loss import LEARNING_RATE, Choices, LossPlan, Range
 from lossgauge.plan.rules import MOST_SHOWN, broken_rule, shown
-from lossgauge.plan.study import Tune
+from lossgauge.plan.study import Mined, Tune
 
 MOST_PROBLEMS = 10
 """Problems in one error."""
@@ -93,11 +93,12 @@ def _model_at(path: list[int | str]) -> type[BaseModel]:
     return _MODELS.get(str(path[-1]) if path else "", LossPlan)
 
 
-_TAGS = ("value", "range", "choices")
+_TAGS = ("value", "range", "choices", "mined", "words")
 _MODELS: dict[str, type[BaseModel]] = {
     "tune": Tune,
     "range": Range,
     "choices": Choices,
+    "mined": Mined,
     LEARNING_RATE: Range,
 }
 """Which keys are known inside a nested key."""

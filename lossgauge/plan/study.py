@@ -10,8 +10,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -180,9 +182,18 @@ class Mined(BaseModel):
     def _ordered(self) -> Mined:
         if self.from_rank >= self.to_rank:
             raise ValueError(
-                f"negatives: from_rank must be below to_rank, got {self.from_rank} and {self.to_rank}"
+                f"from_rank must be below to_rank, got {self.from_rank} and {self.to_rank}"
+            )
+        if self.per_query > self.to_rank - self.from_rank:
+            raise ValueError(
+                f"per_query must be at most the {self.to_rank - self.from_rank} ranks from from_rank to to_rank, got "
+                f"{self.per_query}"
             )
         return self
+
+
+def _kind_of_negatives(value: Any) -> str:
+    return "mined" if isinstance(value, dict | Mined) else "words"
 
 
 def names_pairs(name: Any) -> bool:
@@ -279,7 +290,12 @@ class Plan(BaseModel):
     """For `m_per_class`: a class with fewer training rows is left out of the batches, or its rows are repeated."""
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """For `dirichlet`: a smaller value gives batches of fewer classes."""
-    negatives: Literal["given", "none"] | Mined = "given"
+    memory: Annotated[int, Field(ge=0, le=MOST_ROWS)] = 0
+    """Cross-batch memory: the last rows of earlier batches, which a pair loss sees as further columns without a gradient."""
+    negatives: Annotated[
+        Annotated[Literal["given", "none"], Tag("words")] | Annotated[Mined, Tag("mined")],
+        Discriminator(_kind_of_negatives),
+    ] = "given"
     """Hard negatives of queries: those in the data, none, or mined from a band of ranks, as in {from_rank: 10, to_rank: 50}."""
     head: Literal["linear", "mlp", "residual"] = "linear"
     """From features to embeddings: one layer, two with a ReLU between them, or the features plus an update of low rank, which starts
@@ -304,7 +320,8 @@ class Plan(BaseModel):
     """Retrieval is measured every so many epochs, and always in the first and the last."""
     selection: Literal["last", "best-validation", "oracle"] = "last"
     """Which epoch counts: the last, the best on a validation slice of the training side, or (oracle) the best on
-    the test side itself, which makes results too good for a fair comparison."""
+    the test side itself, which makes results too good for a fair comparison. With the head `residual`, epoch 0 counts too: it is
+    the raw model."""
     selection_metric: Literal["map_at_r", "recall_at_1", "ndcg_at_10"] = "map_at_r"
     """The metric that `best-validation`, `oracle` and `tune` compare; `ndcg_at_10` for queries and documents."""
     sample: Annotated[int, Field(ge=8, le=MOST_SAMPLE)] | None = None
@@ -358,6 +375,7 @@ class Plan(BaseModel):
                     f"remove it, or set {needed}: {' or '.join(values)}"
                 )
         self._check_pairs()
+        self._check_memory()
         own = [name.partition(":")[0] for name in self.datasets if ":" in name]
         for key, kinds in OWN_DATA_KEYS.items():
             if key in self.model_fields_set and getattr(self, key) and not {*kinds} & {*own}:
@@ -437,6 +455,24 @@ class Plan(BaseModel):
             raise ValueError(
                 "sample draws rows of classes, and queries have none; remove it, or give a smaller file"
             )
+
+    def _check_memory(self) -> None:
+        """ValueError for a memory beside what has no batches of labelled rows."""
+        if not any(self.memory_of(loss) for loss in self.losses):
+            return
+        if self.of_pairs:
+            raise ValueError(
+                "memory has no effect on queries and documents; remove it, or use a larger batch_size"
+            )
+        for loss in self.losses:
+            if self.memory_of(loss) and (loss.sampler or self.sampler) == "drawn":
+                raise ValueError(
+                    "memory has no effect with sampler: drawn, whose terms are single pairs or triplets; remove it, or take another sampler"
+                )
+
+    def memory_of(self, loss: LossPlan) -> int:
+        """Rows of earlier batches that a loss of the study also sees."""
+        return self.memory if loss.memory is None else loss.memory
 
     @property
     def of_pairs(self) -> bool:

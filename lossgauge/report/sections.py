@@ -31,7 +31,7 @@ from lossgauge.stats.intervals import known
 DATASET_CHARTS = (training_curves.CHART, tradeoff.CHART)
 """Charts of every dataset's section, below its tables, with one legend. The trade-off is about variance inside classes."""
 
-SELECTED = "selected_epoch"
+ONLY_WHERE_KNOWN = ("selected_epoch", "memory_drift")
 
 
 class LegendEntry(NamedTuple):
@@ -135,16 +135,18 @@ def sensitivity_sections(view: StudyView) -> list[Drawn]:
 
 
 def _further_tables(view: StudyView) -> list[tuple[str, tuple[Column, ...]]]:
-    """The further tables, without the selected epoch where no run knows it: the last one counts then."""
-    rows = (
+    """The further tables, without the selected epoch (the last one counts then) and the memory's drift where no run knows it."""
+    rows = [
         row
         for dataset in view.datasets
         for loss in _all(view)
         for row in view.runs(dataset, loss).values()
-    )
-    selected = any(known(row.get(SELECTED)) is not None for row in rows)
+    ]
+    unknown = {
+        name for name in ONLY_WHERE_KNOWN if all(known(row.get(name)) is None for row in rows)
+    }
     return [
-        (title, tuple(column for column in columns if selected or column.name != SELECTED))
+        (title, tuple(column for column in columns if column.name not in unknown))
         for title, columns in view.measures.further
     ]
 

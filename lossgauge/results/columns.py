@@ -89,6 +89,7 @@ _DYNAMICS = (
     Column("penalty_active", "active penalty", "percent", "Share of anchors whose least similar positive is above the threshold of `relaxed`, so that its penalty pushes, mean over training.", None, "greediness", margin=0.02),
     Column("masked_negative_ratio", "masked negatives", "percent", "Share of negatives that `gist` leaves out because its guide ranks them above the positive, mean over training.", None, "greediness", margin=0.02),
     Column("mined_share", "mined terms", "percent", "Share of the terms of a batch that the miner of `mined` keeps, mean over training.", None, "greediness", margin=0.02),
+    Column("memory_drift", "memory drift", "number", "1 − the mean cosine of the rows in the memory and of the same rows embedded by the present head, after the epoch: 0 means that the stored rows are still right, above 0.1 that the loss compares with rows of another head. None without a memory.", "lower", "greediness", margin=0.01),
     Column("embedding_gradient", "gradient at the embedding", "small", "Length of the gradient that one embedding gets, mean over samples and training: the size of an update. Temperature and scale multiply it, so a comparison of losses is valid only for the given settings.", None, "greediness"),
     Column("embedding_gradient_p10", "gradient, tenth", "small", "A tenth of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
     Column("embedding_gradient_p50", "gradient, median", "small", "Half of the samples of a batch have a smaller gradient than this, mean over training.", None, "greediness"),
@@ -213,6 +214,7 @@ FURTHER = _selected(
     *("test_uniformity", "train_intra", "train_inter", "gradient_active_ratio_low"),
     *("gradient_active_ratio_high", "effective_share", "gradient_per_active"),
     *("skipped_anchor_ratio", "floor_decay_epochs", "loss_value", "selected_epoch"),
+    "memory_drift",
     *("step_milliseconds", "probe_share"),
 )
 

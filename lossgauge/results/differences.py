@@ -14,6 +14,7 @@ from jaxtyping import Float, Shaped
 
 from lossgauge.errors import InputError
 from lossgauge.results.columns import COLUMNS, HIT_WITHIN, PER_JUDGED_QUERY, PER_QUERY
+from lossgauge.results.measures import OF_PAIRS, measures_of
 from lossgauge.results.run_files import RunFiles
 from lossgauge.stats.answers import Answers, differences, group_mean
 from lossgauge.stats.crossed import Drawn, crossed, crossed_interval, level_interval
@@ -210,8 +211,7 @@ class Differences:
             if row is None or self._files is None:
                 return "queries"  # a reference space alone: there is no run to read a split from
             unseen = self._files.has_unseen_classes(str(row["run"]))
-            of_pairs = row.get("ndcg_at_10") is not None
-            self._drawn_of[dataset] = _DRAWN[of_pairs, unseen]
+            self._drawn_of[dataset] = _DRAWN[measures_of(row) is OF_PAIRS, unseen]
         return self._drawn_of[dataset]
 
     def _answers(self, runs: Runs, column: str, seeds: tuple[int, ...]) -> Answers:

@@ -19,6 +19,7 @@ from lossgauge.results.columns import (
     Column,
 )
 from lossgauge.results.run_files import FROZEN
+from lossgauge.types import Record
 
 RAW_MODEL = "raw model"
 """What queries and documents call the frozen features: the same text embeddings without any head."""
@@ -215,3 +216,8 @@ def _of_pairs() -> Measures:
 
 
 OF_CLASSES, OF_PAIRS = _of_classes(), _of_pairs()
+
+
+def measures_of(row: Record) -> Measures:
+    """Those of the study that a row of a run or of a reference space is from."""
+    return OF_PAIRS if row.get("ndcg_at_10") is not None else OF_CLASSES

@@ -33,6 +33,18 @@ class QueryChange(BaseModel):
     """The nearest document that is not right; empty if there is none."""
 
 
+class Hub(BaseModel):
+    """A document that the raw model finds for too many queries."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    document: _Words
+    """Its id."""
+    text: _Words
+    """Empty if only vectors are known."""
+    evidence: str
+
+
 class QueryChanges(BaseModel):
     """Of one dataset."""
 
@@ -49,6 +61,8 @@ class QueryChanges(BaseModel):
     """The largest gain first."""
     worse: list[QueryChange]
     """The largest loss first."""
+    hub: Hub | None = None
+    """None if no document is found by more queries than usual."""
 
 
 def read_query_changes(layout: Layout, dataset: str) -> QueryChanges | None:

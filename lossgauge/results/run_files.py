@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lossgauge.errors import InputError, nearest
 from lossgauge.files import read_table
@@ -16,6 +17,9 @@ from lossgauge.types import Record
 
 FROZEN = "frozen features"
 """The reference space that is not projected by any head."""
+
+CENTERED = "centered raw model"
+"""Queries and documents minus the mean of their side, which costs nothing."""
 
 
 class RunFiles(NamedTuple):
@@ -45,6 +49,11 @@ class RunFiles(NamedTuple):
         """One row for each side and class of a run, read at each call."""
         rows: list[Record] = read_table(Layout(self.folder).table(run, "classes")).to_pylist()
         return rows
+
+    def step_count(self, run: str) -> int | None:
+        """Updates of a finished run; None if its steps are not there."""
+        path = Layout(self.folder).table(run, "steps")
+        return int(pq.read_metadata(path).num_rows) if path.is_file() else None
 
     def has_unseen_classes(self, run: str) -> bool:
         """Whether a class of the test side is not on the training side of a finished run."""

@@ -23,7 +23,7 @@ from lossgauge.plan.study import names_pairs
 from lossgauge.portable import portable_results
 from lossgauge.results.columns import COLUMNS, Column, check_column
 from lossgauge.results.differences import Differences, Group, LossAnswers, Runs
-from lossgauge.results.measures import COLLAPSE, OF_CLASSES, OF_PAIRS, Measures
+from lossgauge.results.measures import COLLAPSE, OF_CLASSES, OF_PAIRS, Measures, measures_of
 from lossgauge.results.records import PlanRecord
 from lossgauge.results.run_files import FROZEN, RunFiles
 from lossgauge.stats.decisions import Decision, decide
@@ -107,7 +107,7 @@ class StudyView:
     def of_pairs(self) -> bool:
         """Whether the study is of queries and documents."""
         rows = [*self.results.summaries, *self.results.references]
-        if any(row.get("ndcg_at_10") is not None for row in rows):
+        if any(measures_of(row) is OF_PAIRS for row in rows):
             return True
         return any(map(names_pairs, self.plan.get("datasets") or ()))
 

@@ -17,9 +17,10 @@ from lossgauge.data.features import is_cached
 from lossgauge.diagnostics.probe import Probe
 from lossgauge.machine import torch_threads
 from lossgauge.plan.study import Plan
+from lossgauge.results.columns import PAIR_RETRIEVAL, RETRIEVAL
 from lossgauge.results.writer import Store
 from lossgauge.stats.number_format import counted
-from lossgauge.stats.planning import assumed, detectable_difference
+from lossgauge.stats.planning import ASSUMED_NDCG, assumed, detectable_difference
 from lossgauge.study.engines import DEFAULT, Resources, check_resources
 from lossgauge.study.job_count import default_jobs, with_jobs
 from lossgauge.study.prepare import prepare
@@ -48,12 +49,14 @@ class Cost(NamedTuple):
 
 
 class Detectable(NamedTuple):
-    """The difference in R@1 between two losses that a planned study finds with a chance of 80 %."""
+    """The difference between two losses that a planned study finds with a chance of 80 %, in the measure that ranks them."""
 
     dataset: str
     seeds: int
     queries: int
     difference: float
+    measure: str = "R@1"
+    """Its title."""
 
 
 class Forecast(NamedTuple):
@@ -152,12 +155,14 @@ def _forecast(
 def _detectable(plan: Plan, features: FeatureSet) -> Detectable:
     """As one of the comparisons of the best loss with the others, with the variances that `assumed` states."""
     queries = len(features.test)
-    parts = assumed(len(plan.losses))
+    column, parts = RETRIEVAL[0], assumed(len(plan.losses))
+    if features.pairs is not None:
+        column, parts = PAIR_RETRIEVAL[0], assumed(len(plan.losses), ASSUMED_NDCG)
     seen, asked = (set(features.labels[side].tolist()) for side in (features.train, features.test))
     if not asked <= seen:
         parts = parts._replace(query_degrees=(len(asked) - 1) / queries)
     difference = detectable_difference(parts, len(plan.seeds), queries, family=len(plan.losses) - 1)
-    return Detectable(features.dataset, len(plan.seeds), queries, difference)
+    return Detectable(features.dataset, len(plan.seeds), queries, difference, column.title)
 
 
 def _line(plan: Plan, features: FeatureSet, runs: list[Run], missing: Estimate | None) -> str:
@@ -174,7 +179,7 @@ def _line(plan: Plan, features: FeatureSet, runs: list[Run], missing: Estimate |
             f"first its features, about {missing.seconds:,.0f} s and {missing.bytes / 1e6:,.1f} MB in the cache"
         )
     return (
-        f"{features.dataset}: {train_count(features):,} training and {len(features.test):,} test rows of "
+        f"{features.dataset}: {train_count(features):,} training and {len(features.test):,} test {'rows' if features.pairs is None else 'queries'} of "
         f"{features.features.shape[1]} features, {features.protocol} split: {'; '.join(parts)}"
     )
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from lossgauge.results.columns import COLUMNS
+from lossgauge.results.measures import measures_of
 from lossgauge.study.progress import Progress
 from lossgauge.study.schedule.runs import Run
 from lossgauge.terminal import one_line
@@ -72,11 +72,11 @@ class LogFile(Progress):
         self._say(f"started {run.name}")
 
     def end(self, run: Run, summary: Record) -> None:
-        column = "ndcg_at_10" if "ndcg_at_10" in summary else "recall_at_1"
-        value = summary.get(column)
+        column = measures_of(summary).headline[0]
+        value = summary.get(column.name)
         self._say(
             f"ended {run.name}{self._after(run)}"
-            + ("" if value is None else f", {COLUMNS[column].title} {value:.1%}")
+            + ("" if value is None else f", {column.title} {value:.1%}")
         )
 
     def failed(self, run: Run, error: str) -> None:

@@ -28,14 +28,16 @@ from lossgauge.data.samplers import (
     warning_of_anchors_without_positive,
 )
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
-from lossgauge.losses.registry import LOSSES, drawn_terms, loss_class, loss_maker
+from lossgauge.losses.pairs import PairLoss
+from lossgauge.losses.registry import ALL_LOSSES, LOSSES, drawn_terms, loss_class, loss_maker
 from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
 from lossgauge.results.writer import Store
+from lossgauge.study.fit_to_data import batch_notes, check_fit, fit_notes
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import references
 from lossgauge.study.run.pair_batches import mined_negatives, mined_shares
-from lossgauge.study.run.setup import as_measured, batches_of, pair_batches_of
+from lossgauge.study.run.setup import as_measured, batches_of, check_memory, pair_batches_of
 from lossgauge.study.schedule.run_config import RunConfig, embedding_size, train_count, with_labels
 from lossgauge.study.schedule.runs import variants
 from lossgauge.study.schedule.search import SOME_CLASSES, check_space, import_optuna
@@ -69,7 +71,9 @@ def check_plan(plan: Plan, *, download: bool = False) -> dict[str, Backbone]:
     for loss in plan.losses:
         for at in (loss.at({}), *(at for at, _ in variants(loss.at({}), plan.sensitivity))):
             size = plan.embedding_size
-            loss_maker(at.name, at.fixed, class_count=SOME_CLASSES, embedding_size=size)()
+            made = loss_maker(at.name, at.fixed, class_count=SOME_CLASSES, embedding_size=size)()
+            if plan.memory_of(loss) and not getattr(made, "takes_memory", False):
+                raise PlanError(_no_memory(loss.title))
         if plan.tune is not None:
             check_space(loss, plan)
         if (loss.sampler or plan.sampler) == "drawn":
@@ -104,6 +108,19 @@ def _check_form(name: str, *, of_pairs: bool) -> None:
         )
 
 
+def _no_memory(title: str) -> str:
+    classes = ((name, loss_class(name)) for name in ALL_LOSSES)
+    able = [
+        name
+        for name, of in classes
+        if isinstance(of, type) and issubclass(of, PairLoss) and of.square_form
+    ]
+    return (
+        f"{title} cannot use a memory: it needs a loss that weights pairs of labelled rows, and does not count a row for "
+        f"itself; use memory: 0 for it, or one of {', '.join(able)}"
+    )
+
+
 def _check_files(names: list[str]) -> None:
     """PlanError if two losses from files of the user have the same name: a report could not distinguish them."""
     shown: dict[str, str] = {}
@@ -127,11 +144,13 @@ def prepare(
     extract: Extract | None = None,
     jobs: int | None = None,
     on_images: Callable[[ImageSet, Backbone], None] = lambda *_: None,
+    settings_are_final: bool = True,
 ) -> tuple[list[FeatureSet], list[Record]]:
     """The features of each dataset; and rows for `Results.left_out`: what was left out or is doubtful, and why.
 
     `download` lets datasets and weights be fetched that are not on this machine. `extract` replaces `features`, and
     `jobs` limits its processes. `on_images` gets the images of each dataset that has some, before their features.
+    Without `settings_are_final`, runs will have other sizes than the plan, so whether these fit is not checked.
     Raises LossgaugeError for a wrong plan, and if no dataset can be used; writes nothing but the cache of features.
     """
     backbones = check_plan(plan, download=download)
@@ -159,8 +178,14 @@ def prepare(
         left_out += [_left_out(name, words, "part") for words in features.notes]
         for of in _with_labels(plan, features):
             shown = name if of.labelled is None else of.dataset
-            notes = _sampler_notes(plan, of)
+            if settings_are_final:
+                check_fit(plan, of)
+            notes = [*_sampler_notes(plan, of), *fit_notes(plan, of)]
             warning = _warning(plan, of)
+            if settings_are_final:
+                rows = len(as_measured(of, _first_config(plan, of)).train)
+                notes += batch_notes(plan, of, rows)
+            _check_memories(plan, of)
             for words in (*notes, *([warning] if warning else [])):
                 progress.warning(shown, words)
             left_out += [_left_out(shown, words, "part") for words in notes]
@@ -214,6 +239,8 @@ def write_dataset_record(plan: Plan, features: FeatureSet, store: Store) -> None
         "test_samples": len(features.test),
         "embedding_size": embedding_size(plan, features),
     }
+    if features.pairs is not None:
+        known["centered"] = "each side"  # in an older study, this reference is missing
     if not store.has_dataset(features.dataset, known):
         found = references(features, width=embedding_size(plan, features))
         record = {**known, "references": found.rows}
@@ -345,26 +372,48 @@ def _mining_notes(plan: Plan, features: FeatureSet) -> list[str]:
     return notes
 
 
+def _check_memories(plan: Plan, features: FeatureSet) -> None:
+    """PlanError if a loss would remember more rows than a run, or a trial of its search, trains on."""
+    for loss in plan.losses:
+        if plan.memory_of(loss):
+            configs = [RunConfig.trained(plan, features, loss.at({}), plan.seeds[0])]
+            if plan.tune is not None:
+                configs.append(RunConfig.trial(plan, features, loss.at({})))
+            for config in configs:
+                try:
+                    check_memory(config, as_measured(features, config))
+                except InputError as error:
+                    raise PlanError(f"{features.dataset}, {loss.title}: {error}") from None
+
+
 def _warning(plan: Plan, features: FeatureSet) -> str | None:
     """What to know, before training, about the batches that this plan draws from a dataset.
 
     Raises PlanError if they cannot be drawn, or if no validation slice can be cut.
     """
-    configs = [_first_config(plan, features)]
+    first = _first_config(plan, features)
+    configs = [first]
+    for loss in plan.losses[1:]:  # one may have its own sampler and batch size
+        own = RunConfig.trained(plan, features, loss.at({}), plan.seeds[0])
+        if all((own.sampler, own.batch_size) != (of.sampler, of.batch_size) for of in configs):
+            configs.append(own)
     if plan.tune is not None:
         # its slice takes rows away: the rest may not be enough for what the sampler asks for
         configs.append(RunConfig.trial(plan, features, plan.losses[0].at({})))
+    batches = []
     for config in configs:
         try:
             rows = as_measured(features, config)
             if rows.pairs is not None:
                 pair_batches_of(config, rows)(1)
                 continue
-            batches = [features.labels[batch] for batch in batches_of(config, rows)(1)]
+            drawn = batches_of(config, rows)(1)
         except DataError as error:
             raise PlanError(f"{features.dataset}: {error}") from None
         except InputError as error:
-            raise PlanError(f"{features.dataset}, sampler {plan.sampler}: {error}") from None
+            raise PlanError(f"{features.dataset}, sampler {config.sampler}: {error}") from None
+        if config is first:
+            batches = [features.labels[batch] for batch in drawn]
     if plan.sampler == "drawn" or features.pairs is not None:
         return None  # each anchor has its own partners
     return warning_of_anchors_without_positive(share_without_positive(batches))

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from lossgauge.results.columns import COLUMNS
+from lossgauge.results.measures import measures_of
 from lossgauge.stats.number_format import counted
 from lossgauge.study.progress import Progress
 from lossgauge.study.schedule.runs import Run
@@ -163,9 +163,9 @@ class Lines(Progress):
         self._reused += 1
 
     def end(self, run: Run, summary: Record) -> None:
-        column = "ndcg_at_10" if "ndcg_at_10" in summary else "recall_at_1"
-        value = summary.get(column)
-        shown = "" if value is None else f", {COLUMNS[column].title} {value:.1%}"
+        column = measures_of(summary).headline[0]
+        value = summary.get(column.name)
+        shown = "" if value is None else f", {column.title} {value:.1%}"
         self._next(f"{title(run)}{shown}")
 
     def failed(self, run: Run, error: str) -> None:

@@ -43,7 +43,7 @@ def _detectable(of: Detectable) -> str:
     if of.seeds == 1:
         return f"{of.dataset}: one seed shows nothing about the losses, only about the trained heads: plan three seeds or more"
     return (
-        f"{of.dataset}: with {of.seeds} seeds and {queries}, a difference of {100 * of.difference:.1f} points of R@1 between "
+        f"{of.dataset}: with {of.seeds} seeds and {queries}, a difference of {100 * of.difference:.1f} points of {of.measure} between "
         "two losses is found with a chance of 80 %, if seeds and queries vary as docs/run-a-study.md assumes"
     )
 

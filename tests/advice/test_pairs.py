@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from lossgauge.advice import phases
 from lossgauge.advice.candidates import pair_batchings
 from lossgauge.advice.learning_curve import with_less_training
 from lossgauge.advice.phases import advise
@@ -16,6 +17,7 @@ from lossgauge.errors import InputError
 from lossgauge.losses.registry import loss_class
 from lossgauge.plan.yaml_file import load_plan
 from lossgauge.results.reader import read_study
+from lossgauge.study import runner
 
 
 @pytest.fixture
@@ -56,6 +58,26 @@ def test_the_question_of_pairs_has_its_own_goals_losses_and_head(vectors):
 
 
 @pytest.mark.slow
+def test_a_final_study_that_was_cut_still_counts_its_queries(vectors, tmp_path, monkeypatch):
+    """The time ends in the second seed of the finalists: the first one is there."""
+    made = phases._finals
+
+    def cut(plan, folder, *others):
+        if len(plan.seeds) > 1 and others[-1] > 1:
+            return False
+        monkeypatch.setattr(runner, "_write_examples", lambda *_: None)  # as if it had been cut
+        return made(plan, folder, *others)
+
+    monkeypatch.setattr(phases, "_finals", cut)
+    found = advise(Question(f"pairs:{vectors}", minutes=0.5), tmp_path / "out", jobs=1)
+    assert not found.complete
+    topics = {sentence.topic: sentence.text for sentence in found.sentences}
+    assert topics["Queries"].startswith("Of ")
+    assert "mean over 1 seed" in topics["Queries"]
+    assert topics["Without training"].startswith("Centering the raw model alone")
+
+
+@pytest.mark.slow
 def test_the_answer_compares_with_the_raw_model_and_counts_queries(vectors, tmp_path):
     found = advise(Question(f"pairs:{vectors}", minutes=0.5), tmp_path / "out", jobs=1)
     assert found.train in ("train", "open")  # the time decides how many epochs there are
@@ -65,6 +87,8 @@ def test_the_answer_compares_with_the_raw_model_and_counts_queries(vectors, tmp_
     assert "nDCG@10 is" in topics["Train?"]
     assert "with the raw model and" in topics["Train?"]
     assert "untrained head" not in str(found)
+    assert topics["Without training"].startswith("Centering the raw model alone")
+    assert topics["Queries"].startswith("Of ")
     view = read_study(tmp_path / "out" / "study")
     raw = next(r for r in view.references(view.datasets[0]) if r["reference"] == "frozen features")
     assert f"{100 * raw['ndcg_at_10']:.1f} %" in topics["Train?"].replace("\u00a0", " ")

@@ -38,9 +38,10 @@ def told(
     curves=CURVES,
     sample=None,
     notes=(),
+    view=None,
 ):
     """Topic → sentence."""
-    view = finals(levels, frozen=frozen, curves=curves)
+    view = view or finals(levels, frozen=frozen, curves=curves)
     question = Question("planted", goal)
     plan = base_plan(
         question._replace(data="digits"),
@@ -278,3 +279,21 @@ def test_a_table_has_given_embeddings(monkeypatch):
 
 def test_scope_is_always_said():
     assert "a linear head on frozen features" in told()["Scope"]
+
+
+def test_a_curve_that_still_rises_is_no_reason_to_keep_the_frozen_features():
+    rising = finals(CLEAR, frozen=0.9, curves={loss: [0.4, 0.5, 0.6, 0.7] for loss in CLEAR})
+    for row in rising.results.epochs:
+        row["map_at_r"] = row["validation_map_at_r"]
+    for row in rising.results.summaries:
+        row["epochs"] = 3
+    found = training(rising, DATASET, verdict(rising, DATASET, "ranking").best, "map_at_r")
+    assert found.train == "open"
+    words = told(frozen=0.9, view=rising)
+    assert words["Train?"].startswith(
+        "It cannot be told: too little training (MAP@R still rises by 10.0 points an epoch at the last of 3 epochs). MAP@R is 90.0 % with"
+    )
+    assert words["Train?"].endswith(
+        "Give more minutes, or run the study file below with `--set epochs=9`."
+    )
+    assert words["Loss"].startswith("For ")

@@ -211,8 +211,8 @@ VECTORS = [{"query": [1.0, n], "positive": [2.0, n]} for n in range(6)]
     ("rows", "words"),
     [
         ([*GOOD, {"query": "q1", "positive": "x", "negative": "p1"}], r"x.jsonl, line 2, has it as positive and .*x.jsonl, line 7, as negative of the same query: remove"),
-        ([*GOOD, {"query": "q9", "positive": "p1 "}, {"query": " ", "positive": "p"}], "line 8 has an empty one"),
-        ([*GOOD, {"query": "q9"}], "text in positive, but .*line 7 has an empty one"),
+        ([*GOOD, {"query": "q9", "positive": "p1 "}, {"query": " ", "positive": "p"}], "line 8, has an empty one"),
+        ([*GOOD, {"query": "q9"}], "text in positive, but .*line 7, has an empty one"),
         ([{"query": "a", "postive": "b"}], r"positive is missing \(did you mean 'postive'"),
         ([*GOOD, {"query": 3, "positive": "p"}], "query must be text, got int"),
         ([*GOOD, {"query": "x", "positive": "y" * 1_000_001}], "at most 1,000,000 characters"),
@@ -311,7 +311,7 @@ def test_white_space_does_not_make_another_text(tmp_path):
 
 
 def test_white_space_does_not_make_another_text_in_a_folder_and_every_id_stays(tmp_path):
-    corpus = [{"_id": f"d{n}", "text": "body 1" + n * " "} for n in range(2)]
+    corpus = [{"_id": f"d{n}", "text": "body " + n * " " + "1"} for n in range(2)]
     corpus += [{"_id": f"d{n}", "text": f"body {n}"} for n in range(2, 8)]
     found = pairs.load(beir(tmp_path / "b", corpus=corpus, train=TRAIN, test=TEST))
     assert found.own_ids == ("q0", "q1", "q2", "q3", *(f"d{n}" for n in range(8)))

@@ -62,8 +62,8 @@ def test_equal_texts_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"text": " ", "label": "a", "split": "test"}, "line 9 has an empty one"),
-        ({"label": "a", "split": "test"}, "line 9 has an empty one"),
+        ({"text": " ", "label": "a", "split": "test"}, "line 9, has an empty one"),
+        ({"label": "a", "split": "test"}, "line 9, has an empty one"),
         ({"text": "x", "split": "test"}, "line 9 has no label"),
         ({"text": ["x"], "label": "a", "split": "test"}, "must be text, got list"),
         ({"text": "x\ud800", "label": "a", "split": "test"}, "must be valid UTF-8"),
@@ -110,7 +110,7 @@ def test_texts_without_labels_keep_the_ids_of_their_file(tmp_path):
         ("txt", "a", r"t.csv must have the column text, got txt \(did you mean 'txt'\?\): rename"),
         ("text,id,_id", "a,b,c", "must have one column of ids"),
         ("text,id", "a,", "every row needs an id"),
-        ("text,id", '" ",b', "line 2 has an empty one"),
+        ("text,id", '" ",b', "line 2, has an empty one"),
     ],
 )
 def test_what_is_wrong_with_texts_without_labels_is_said_in_one_line(tmp_path, head, row, words):

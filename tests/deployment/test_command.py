@@ -48,6 +48,8 @@ def test_the_default_is_the_best_loss_and_it_says_why(place):
         "two layers with 12 hidden units (8 reduced to their principal directions)" in done.stdout
     )
     assert lg.load_head("mine").embedding_size == 4
+    again = run_cli("head", place.mlp, "--out", "mine", "--width", 4).stdout
+    assert "head: mine (head.safetensors, manifest.json; replaced an earlier head)" in again
 
 
 def test_mistakes_are_one_line(place, tmp_path):

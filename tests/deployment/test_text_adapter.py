@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
 from lossgauge.types import Text
 from tests.support.command_line import assert_refused, run_cli
-from tests.support.documents import blocks, text_of
+from tests.support.documents import blocks, command_lines, text_of
 from tests.support.finished import once
 from tests.support.studies import Quiet
 from tests.support.text_model import WORDS, write_text_model
@@ -238,10 +239,37 @@ def test_from_a_folder_of_beir_to_two_tables_and_their_diagnosis(place, tmp_path
     )
 
 
+@pytest.mark.parametrize("page", ["docs/rag.md", "docs/deploy.md", "docs/diagnose.md"])
+def test_the_lines_of_a_page_from_texts_to_their_diagnosis_run_in_their_order(
+    place, page, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    export_head(place / "query", tmp_path / "head")
+    shutil.copy(place / "pairs.jsonl", "questions.jsonl")
+    write_beir(tmp_path / "my-beir", place / "pairs.jsonl")
+    Path("passages.csv").write_text("id,text\np7,cat sat\np2,old stones\n")
+    begins = (
+        "lossgauge embed pairs:q",
+        "lossgauge embed pairs:my",
+        "lossgauge embed texts:p",
+        "lossgauge diagnose raw-",
+        "lossgauge diagnose found-",
+    )
+    run = [line for line in command_lines(text_of(page)) if line.startswith(begins)]
+    assert len(run) >= 3
+    for line in run:
+        done = run_cli(*line.split()[1:], "--quiet")
+        assert done.returncode == 0, (line, done.stderr)
+        if "--against" in line:
+            assert "retrieval by cosine changes by nDCG@10" in done.stdout
+
+
 def test_passages_without_labels_are_embedded_with_their_ids(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     head = export_head(place / "query", tmp_path / "head").head
-    Path("passages.csv").write_text("id,text,url\np7,cat sat,a\np2,old stones,b\n")
+    Path("passages.csv").write_text(
+        "id,text,url\np7,cat sat on a mat and ran after red birds that sing,a\np2,old stones,b\n"
+    )
     done = run_cli(
         "embed", "texts:passages.csv", "--head", "head", "--side", "document", "--out", "p.npz"
     )
@@ -249,6 +277,7 @@ def test_passages_without_labels_are_embedded_with_their_ids(place, tmp_path, mo
     assert done.stdout.splitlines()[1:] == [
         "note: columns of passages.csv that are not read: url",
         "note: the texts have no labels",
+        "note: 50.0% of the texts are longer than hf:tiny takes, 12 tokens: the rest of each is cut off",
         "embeddings: p.npz (2 rows of 16 numbers, no labels)",
     ]
     backbone = head.load_backbone()
@@ -281,6 +310,62 @@ def test_passages_without_labels_are_embedded_with_their_ids(place, tmp_path, mo
         assert_refused(
             run_cli(*command), "label is missing; only `lossgauge embed` takes texts without labels"
         )
+
+
+FINE = [{"query": f"q{n}", "positive": f"p{n}"} for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([*FINE, {"query": " q1", "positive": "x", "negative": "p1 "}], "bad.jsonl, line 2, has it as positive and bad.jsonl, line 7, as negative"),
+        ([*FINE, {"query": "q9", "positive": " "}], "bad.jsonl, line 7, has an empty one (1 of 7 rows does)"),
+        ([{"query": [1.0, 2.0], "positive": [1.0]}], "positive has 1 numbers in bad.jsonl, line 1"),
+    ],
+)  # fmt: skip
+def test_bad_pairs_are_one_line_in_each_command_and_nothing_is_written(
+    place, rows, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    backbone = f"hf:{place}/tiny"
+    Path("s.yaml").write_text(
+        f"datasets: ['pairs:bad.jsonl']\nbackbone: {backbone}\nlosses: [mnrl]\nseeds: 1\nepochs: 1\nbatch_size: 4\nlearning_rate: 0.01\n"
+    )
+    for command in (
+        ("check", "pairs:bad.jsonl"),
+        ("embed", "pairs:bad.jsonl", "--frozen", "--backbone", backbone),
+        ("study", "s.yaml", "--out", "out"),
+    ):
+        done = run_cli(*command)
+        assert done.returncode == 2, command
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.jsonl", "s.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        (
+            ("tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+            "no tokenizer: save it beside the weights",
+        ),
+        (("tokenizer.json", "vocab.txt"), "the tokenizer in model has no words"),
+        (("1_Pooling/config.json",), "has no 1_Pooling/config.json, so it is not known how"),
+    ],
+)
+def test_a_model_without_its_files_is_refused_and_nothing_is_written(
+    place, lost, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "tiny", "model")
+    for name in lost:
+        Path("model", name).unlink(missing_ok=True)
+    done = run_cli("embed", f"pairs:{place}/pairs.jsonl", "--frozen", "--backbone", "hf:model")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_rows_of_one_kind_need_their_side_if_only_queries_pass(place, tmp_path):

@@ -34,7 +34,10 @@ print(digest.hexdigest())
     "names",
     [
         ("arcface",),  # compiles in 2 seconds, and a kernel of pairs in 6 to 12
-        pytest.param(("info_nce", "contrastive", "triplet", "scl"), marks=pytest.mark.slow),
+        pytest.param(
+            ("info_nce", "contrastive", "triplet", "scl", "dcl", "relaxed", "siglip"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_kernel_from_the_cache_gives_the_bits_of_the_one_just_compiled(tmp_path, names):

@@ -20,6 +20,9 @@ PAIR_LOSSES = {
     "scl": {"temperature": 0.05},
     "multi_similarity": {"alpha": 5.0, "beta": 20.0, "base": 0.2},
     "circle": {"scale": 16.0},
+    "dcl": {"temperature": 0.05},
+    "relaxed": {"threshold": -0.5},
+    "siglip": {},
     "smooth_ap": {"temperature": 0.1},
     "smooth_ap with itself": {"temperature": 0.1, "include_self": True},
 }
@@ -49,6 +52,9 @@ def assert_same_outcome(found, wanted, *, rtol, ties=0):
     assert found.effective_share == pytest.approx(
         wanted.effective_share, rel=10 * rtol, nan_ok=True
     )
+    assert dict(found.columns) == pytest.approx(dict(wanted.columns), rel=rtol, nan_ok=True)
+    for a, b in zip(found.parameter_gradients, wanted.parameter_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * float(b.abs().max()))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 from collections import Counter
 from threading import Lock
@@ -12,8 +13,9 @@ from lossgauge.data import load_dataset
 from lossgauge.data.estimate import estimate
 from lossgauge.data.features import features
 from lossgauge.errors import DataError, PlanError
+from lossgauge.plan.study import Plan
 from lossgauge.results.reader import read_study
-from lossgauge.stats.planning import assumed, detectable_difference
+from lossgauge.stats.planning import ASSUMED_NDCG, assumed, detectable_difference
 from lossgauge.study.forecast import Cost, cost_of, forecast
 from lossgauge.study.prepare import prepare
 from lossgauge.study.run.measure import Measurement, measure
@@ -74,6 +76,32 @@ def test_a_forecast_says_what_difference_the_planned_seeds_and_queries_can_show(
     one_seed = told(small_plan(losses="triplet,ccl"), tmp_path / "out")
     assert any("one seed shows nothing" in line for line in forecast_lines(one_seed, tmp_path))
     assert told(small_plan(losses="triplet"), tmp_path / "out").detectable == []
+
+
+def test_of_queries_and_documents_the_difference_is_in_ndcg(tmp_path):
+    generator = np.random.default_rng(0)
+    rows = [
+        {k: generator.normal(size=8).tolist() for k in ("query", "positive")} for _ in range(40)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    keys = {"losses": ["mnrl", "gist"], "seeds": 3, "epochs": 2, "batch_size": 8}
+    plan = Plan(
+        datasets=[f"pairs:{tmp_path / 'pairs.jsonl'}"],
+        head="residual",
+        rank=4,
+        learning_rate=0.01,
+        **keys,
+    )
+    found = told(plan, tmp_path / "out")
+    (of,) = found.detectable
+    parts = assumed(2, ASSUMED_NDCG)._replace(query_degrees=(of.queries - 1) / of.queries)
+    assert (of.measure, of.queries) == ("nDCG@10", 20)
+    assert of.difference == detectable_difference(parts, 3, of.queries)
+    lines = list(forecast_lines(found, tmp_path / "out"))
+    assert any(
+        f"{100 * of.difference:.1f} points of nDCG@10 between two losses" in x for x in lines
+    )
+    assert not any("R@1" in line for line in lines)
 
 
 def test_new_classes_count_as_the_units_of_a_class_disjoint_split(tmp_path):

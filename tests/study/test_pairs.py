@@ -17,6 +17,7 @@ from lossgauge.files import read_table
 from lossgauge.plan.study import Plan
 from lossgauge.ranking.judged import judged_retrieval
 from lossgauge.report.page import page
+from lossgauge.report.text.selection import selection
 from lossgauge.report.text.short_answer import short_answer
 from lossgauge.results.columns import CLOCK_COLUMNS
 from lossgauge.results.layout import Layout
@@ -26,6 +27,7 @@ from lossgauge.study.engines import Resources
 from lossgauge.study.prepare import check_plan
 from lossgauge.study.run import execute
 from lossgauge.study.runner import run_study
+from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import Run
 from lossgauge.types import FeatureSet
 from tests.support.finished import once
@@ -34,17 +36,17 @@ from tests.support.studies import Quiet
 SIGNAL, WIDTH = 6, 20
 
 
-def write_pairs(path: Path, queries: int = 90) -> None:
-    """A query and its right documents agree in the first directions; the others are noise of twice their size."""
+def write_pairs(path: Path, queries: int = 90, *, noise: float = 2) -> None:
+    """A query and its right documents agree in the first directions; the others are noise, of twice their size by default."""
     g = np.random.default_rng(0)
     with path.open("w") as file:
         for number in range(queries):
             signal = g.normal(size=SIGNAL)
-            query = [*signal, *2 * g.normal(size=WIDTH - SIGNAL)]
+            query = [*signal, *noise * g.normal(size=WIDTH - SIGNAL)]
             for _ in range(1 + (number % 4 == 0)):
                 right = [
                     *signal + 0.2 * g.normal(size=SIGNAL),
-                    *2 * g.normal(size=WIDTH - SIGNAL),
+                    *noise * g.normal(size=WIDTH - SIGNAL),
                 ]
                 row = {"query": query, "positive": right}
                 row = {name: [round(float(x), 4) for x in of] for name, of in row.items()}
@@ -73,7 +75,7 @@ def made(tmp_path_factory):  # type: ignore[no-untyped-def]
         outcome = run_study(plan(place), place / "study", progress=Quiet())
         assert (outcome.done, outcome.failed) == (6, 0)
 
-    return once(tmp_path_factory, "pairs", make)
+    return once(tmp_path_factory, "planted-pairs", make)
 
 
 def test_before_training_a_residual_head_is_the_raw_model(made: Path) -> None:
@@ -126,7 +128,7 @@ def test_training_finds_the_planted_directions_and_the_page_says_so(made: Path) 
     assert gain.queries == 45
     assert gain.low is not None
     assert gain.low > 0
-    (answer,) = short_answer(view)
+    answer = short_answer(view)[0]
     assert "train with" in answer
     assert "nDCG@10" in answer
     text = html.unescape(page(view))
@@ -226,3 +228,84 @@ def test_a_loss_without_a_form_for_its_data_is_refused(made: Path) -> None:
         check_plan(classes)
     assert plan(made).selection_metric == "ndcg_at_10"
     assert not plan(made).center_features
+
+
+def test_where_every_epoch_is_worse_the_raw_model_is_picked_and_the_answer_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a stop: the head of epoch 0 comes out of the checkpoint."""
+    monkeypatch.setattr(execute, "CHECKPOINT_SECONDS", 0)
+    write_pairs(tmp_path / "pairs.jsonl", noise=0.2)
+    # right pairs are pushed apart, so that no epoch can be better
+    (tmp_path / "own.py").write_text(
+        "from lossgauge.losses.mnrl import MNRL\n\n\nclass Worse(MNRL):\n"
+        "    def terms(self, matrix, positive, negative):\n"
+        "        of = super().terms(-matrix, positive, negative)\n"
+        "        return of._replace(gradient=-of.gradient)\n"
+    )
+    keys = {
+        "losses": [f"{tmp_path / 'own.py'}:Worse"],
+        "selection": "best-validation",
+        "epochs": 6,
+        "batch_size": 8,
+        "negatives": "none",
+    }
+
+    class Stops(Quiet):
+        def epoch(self, run: Run, epoch: int) -> None:
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan(tmp_path, **keys), tmp_path / "study", progress=Stops())
+    outcome = run_study(plan(tmp_path, **keys), tmp_path / "study", progress=Quiet())
+    assert outcome.failed == 0
+    view = read_study(tmp_path / "study")
+    (dataset,), (loss,) = view.datasets, view.losses
+    raw = next(r for r in view.references(dataset) if r["reference"] == "frozen features")
+    epochs = view.epochs(dataset, loss)
+    start = next(row["validation_ndcg_at_10"] for row in epochs if row["epoch"] == 0)
+    assert all(row["validation_ndcg_at_10"] <= start for row in epochs)
+    assert all(row["validation_ndcg_at_10"] < start for row in epochs if row["epoch"] == 6)
+    for row in view.runs(dataset, loss).values():
+        assert row["selected_epoch"] == 0
+        assert row["ndcg_at_10"] == raw["ndcg_at_10"]
+        table, frozen = view.queries(row["run"]), view.frozen_queries(dataset)
+        assert table["ndcg_at_10"].to_pylist() == frozen["ndcg_at_10"].to_pylist()
+    sentence = short_answer(view)[0]
+    assert "do not train: on the validation slice, no epoch of any loss is better" in sentence
+    assert "In 2 of 2 runs it is epoch 0, the raw model" in selection(view).sentence
+
+
+def test_epoch_0_counts_where_it_is_the_raw_model_and_never_in_a_trial(made: Path) -> None:
+    features = load(made / "pairs.jsonl")
+    assert isinstance(features, FeatureSet)
+    of = plan(made, selection="best-validation")
+    loss = of.losses[0].at({})
+    assert RunConfig.trained(of, features, loss, 0).start_counts
+    assert not RunConfig.trial(of, features, loss).start_counts
+    linear = of.model_copy(update={"head": "linear"})
+    assert not RunConfig.trained(linear, features, loss, 0).start_counts
+
+
+def test_the_centered_model_is_each_side_minus_its_own_mean(made: Path) -> None:
+    features = load(made / "pairs.jsonl")
+    assert isinstance(features, FeatureSet)
+    assert features.pairs is not None
+    pairs, test = features.pairs, features.test
+    unit = torch.nn.functional.normalize(features.features.double())
+    asked = torch.isin(pairs.query, test)
+    sides = (
+        unit[test] - unit[features.train].mean(dim=0),
+        unit[pairs.corpus] - unit[pairs.corpus].mean(dim=0),
+    )
+    expected = judged_retrieval(
+        *map(torch.nn.functional.normalize, sides),
+        query=torch.searchsorted(test, pairs.query[asked]),
+        document=torch.searchsorted(pairs.corpus, pairs.document[asked]),
+    )
+    view = read_study(made / "study")
+    rows = {row["reference"]: row for row in view.references(view.datasets[0])}
+    assert rows["centered raw model"]["ndcg_at_10"] == pytest.approx(expected.ndcg_at_10, abs=1e-12)
+    assert rows["centered raw model"]["ndcg_at_10"] != rows["frozen features"]["ndcg_at_10"]
+    assert any("Centering the raw model alone" in line for line in short_answer(view))

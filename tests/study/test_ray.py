@@ -9,10 +9,14 @@ import pytest
 
 from lossgauge import stopping
 from lossgauge.errors import InputError, StudyError
+from lossgauge.plan.study import Plan
+from lossgauge.results.layout import Layout
+from lossgauge.results.query_changes import read_query_changes
 from lossgauge.results.reader import read_study
 from lossgauge.study.engines import Resources
 from lossgauge.study.runner import run_study
 from tests.study.test_engines import numbers
+from tests.study.test_pairs import write_pairs
 from tests.support.studies import Quiet, small_plan
 from tests.support.waiting import wait_for
 
@@ -113,3 +117,33 @@ def test_a_cluster_that_is_not_there_is_told_in_words(tmp_path, quiet, monkeypat
     with pytest.raises(StudyError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*RAY_ADDRESS"):
         run_study(small_plan(), tmp_path / "out", progress=quiet, resources=Resources("ray"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_pairs_have_the_same_rows_on_a_cluster_as_in_this_process(tmp_path, quiet):
+    write_pairs(tmp_path / "pairs.jsonl", queries=60)
+    plan = Plan(
+        datasets=[f"pairs:{tmp_path / 'pairs.jsonl'}"],
+        losses=["mnrl", "gist"],
+        seeds=2,
+        epochs=3,
+        batch_size=8,
+        learning_rate=0.03,
+        head="residual",
+        rank=4,
+        negatives={"from_rank": 2, "to_rank": 20},
+        selection="best-validation",
+    )
+    for name, resources in (("here", Resources(jobs=1)), ("ray", Resources("ray", jobs=2))):
+        outcome = run_study(plan, tmp_path / name, progress=quiet, resources=resources)
+        assert (outcome.done, outcome.failed) == (6, 0)
+    one, two = (read_study(tmp_path / name) for name in ("here", "ray"))
+    assert numbers(tmp_path / "here") == numbers(tmp_path / "ray")
+    assert one.results.references == two.results.references
+    for row in one.results.summaries:
+        assert one.queries(row["run"]).equals(two.queries(row["run"]))
+    changes = [
+        read_query_changes(Layout(tmp_path / name), one.datasets[0]) for name in ("here", "ray")
+    ]
+    assert changes[0] == changes[1]
+    assert changes[0] is not None

@@ -13,8 +13,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from lossgauge.batch import ArrayLike
+from lossgauge.data.locations import not_utf_8, reason_of
 from lossgauge.diagnosis.source import Source
 from lossgauge.errors import DataError, InputError
+from lossgauge.stats.number_format import counted
 
 Given = str | Path | Mapping[Any, Mapping[Any, float]] | ArrayLike
 """A file; query → document → grade; or rows of (query, document) or (query, document, grade) with numbers of rows."""
@@ -91,7 +93,7 @@ def judgements_of(given: Given, queries: Source, documents: Source) -> Judgement
     found = found.some(np.append(True, ~same))._replace(repeated=int(same.sum()))
     if not (found.grade > 0).any():
         raise error(
-            f"{name} must have a grade above 0, which means right, but all {len(lines):,} grades are 0"
+            f"{name} must have a grade above 0, which means right, but none of its {counted(len(lines), 'grade')} is: judge a document as right"
         )
     return found
 
@@ -173,8 +175,10 @@ def _read(path: Path) -> Iterator[_Line]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path} must be a file with judgements, but it does not exist") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path} cannot be read as text: {problem}") from None
+    except UnicodeDecodeError:
+        raise DataError(not_utf_8(path)) from None
+    except OSError as problem:
+        raise DataError(f"{path} cannot be read: {reason_of(problem)}") from None
     if path.suffix in (".jsonl", ".ndjson"):
         yield from _from_columns(path, _json_lines(path, text))
     else:

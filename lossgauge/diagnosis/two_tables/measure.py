@@ -45,6 +45,7 @@ from lossgauge.health.retrieval import LEAST_ROWS, retrieval_findings
 from lossgauge.health.space import norm_findings, space_findings
 from lossgauge.ranking.judged import CUT
 from lossgauge.stats.intervals import Interval
+from lossgauge.stats.number_format import counted
 
 Table = str | Path | ArrayLike
 CENTERED = ("cone", "modality-gap", "hub-documents")
@@ -296,10 +297,12 @@ def _notes(
         without = of.queries.row_count - len(np.unique(judged.right.query))
         if without:
             yield (
-                f"{without:,} of {of.queries.row_count:,} queries have no document that is judged right, and are not searched for"
+                f"{without:,} of {counted(of.queries.row_count, 'query')} {'has' if without == 1 else 'have'} no document that is judged right, and "
+                f"{'is' if without == 1 else 'are'} not searched for"
             )
         if judged.repeated:
-            yield f"{judged.repeated:,} judgements repeat another one with the same grade"
+            verb = "repeats" if judged.repeated == 1 else "repeat"
+            yield f"{counted(judged.repeated, 'judgement')} {verb} another one with the same grade"
     if len(asked) < len(could):
         yield (
             f"{len(asked):,} of {len(could):,} queries are searched for, among all documents; --queries gives another number"

@@ -69,7 +69,7 @@ def retrieval(view: StudyView, dataset: str) -> Figure | None:
     the levels are over queries too, so they are wide where those of the paired differences are not.
     A hollow mark is the tuned loss. The dotted line is the frozen features, the dashed one the untrained head. The axes
     follow the means and these lines: an interval of two seeds, or one that is wider than their differences, is cut at the edge;
-    that of the first loss is whole with three seeds. None if nothing was measured.
+    that of the first loss is whole, unless it has two seeds. None if nothing was measured.
     """
     losses = ranked(view, dataset)
     if not losses:
@@ -125,7 +125,7 @@ def _in_frame(drawn: Sequence[tuple[int, Interval]], panel: _Panel) -> list[floa
     least, most = (-1.0, 1.0) if panel.of_differences else (0.0, 1.0)
     for row, over in drawn:
         half = over.half_width or 0.0
-        if over.size > 2 and (row == 0 or half <= spread):
+        if over.size != 2 and (row == 0 or half <= spread):
             values += [max(least, over.mean - half), min(most, over.mean + half)]
     return values
 

@@ -23,6 +23,7 @@ from lossgauge.report.text.findings import (
 from lossgauge.report.text.health_warnings import still_falling
 from lossgauge.report.text.not_training import comparisons, measures, nothing_helps, sentences
 from lossgauge.report.text.rankings import ranking
+from lossgauge.report.text.short_training import in_words, trained_too_little
 from lossgauge.report.text.tuning import tuned_finding
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
@@ -71,9 +72,13 @@ def _answer(view: StudyView, dataset: str) -> Answer:
 
 def _headline(view: StudyView, dataset: str) -> str:
     """First whether training is worth it; then which losses lead, where there are several and some gain by training."""
-    words = sentences(view, dataset)
     of_all = comparisons(view, dataset)
     lead = next(iter(of_all), None)
+    short = ""
+    if lead is not None and not any(of.gained("better") for of in of_all):
+        found = trained_too_little(view, dataset, lead)
+        short = in_words(found) if found else ""
+    words = sentences(view, dataset, short=short)
     if len(view.losses) > 1 and (lead is None or lead.gained("better")):
         gained = {of.column: of.gained("better") for of in of_all}
         best = [

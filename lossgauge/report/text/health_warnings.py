@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from lossgauge.health.finding import LEVELS, Finding, worst_first
 from lossgauge.health.titles import TITLES
-from lossgauge.report.text.not_training import UNTRAINED_HEAD, compared
+from lossgauge.report.text.not_training import UNTRAINED_HEAD, compared, measures
 from lossgauge.report.text.rankings import in_points
 from lossgauge.report.text.run_findings import run_findings
+from lossgauge.report.text.short_training import of_loss
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.types import Record
 
@@ -121,17 +122,32 @@ def _in_most_seeds(of: _Runs) -> list[Finding]:
     return common
 
 
-def _harm(of: _Runs) -> list[Finding]:
+def _too_little(of: _Runs) -> list[Finding]:
+    """Too little training, for a loss that does not gain by any measure."""
     losses = of.view.tuned if of.loss.tuned else of.view.losses
-    evidence = []
-    start = UNTRAINED_HEAD
+    by = [
+        one
+        for column in measures(of.view, of.dataset)
+        if (one := compared(of.view, of.dataset, column, losses)) and of.loss in one.means
+    ]
+    if not by or any(one.gain(of.loss) == "better" for one in by):
+        return []
+    found = of_loss(of.view, of.dataset, of.loss, by[0])
+    return [] if found is None else [found]
+
+
+def _harm(of: _Runs) -> list[Finding]:
+    if _too_little(of):
+        return []  # where it stops is not where it ends
+    losses = of.view.tuned if of.loss.tuned else of.view.losses
+    evidence, start = [], ""
     for column in (column.name for column in of.view.retrieval):
         by = compared(of.view, of.dataset, column, losses)
-        start = UNTRAINED_HEAD
-        if by is not None and UNTRAINED_HEAD not in by.levels:
-            start = of.view.measures.raw
-        decision = by and by.decisions.get((of.loss, start))
-        if by is None or decision is None or decision.side != "lower":
+        if by is None:
+            return []
+        start = UNTRAINED_HEAD if UNTRAINED_HEAD in by.levels else of.view.measures.raw
+        decision = by.decisions.get((of.loss, start))
+        if decision is None or decision.side != "lower":
             return []  # one measure alone may fall where the other gains
         over = by.differences[of.loss, start]
         evidence.append(f"{by.title} {in_points(over)} points over {over.size} paired seeds")
@@ -165,4 +181,9 @@ def _unfinished(of: _Runs) -> list[Finding]:
     ]
 
 
-_CHECKS: tuple[Callable[[_Runs], list[Finding]], ...] = (_in_most_seeds, _harm, _unfinished)
+_CHECKS: tuple[Callable[[_Runs], list[Finding]], ...] = (
+    _in_most_seeds,
+    _harm,
+    _too_little,
+    _unfinished,
+)

@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 from lossgauge.report.naming import display_name, listed
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.measures import RAW_MODEL as RAW_MODEL
 from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.decisions import Decision, decide
@@ -68,6 +67,11 @@ class Compared(NamedTuple):
 
     def gained(self, gain: Gain) -> list[Loss]:
         return [loss for loss in self.losses if self.gain(loss) == gain]
+
+    def may_gain(self) -> bool:
+        """Whether the mean of a loss that is not decided is above every reference by what matters: more seeds may show it."""
+        least = max(self.levels.values()) + (COLUMNS[self.column].margin or 0.0)
+        return any(self.means[loss] >= least for loss in self.gained("open"))
 
     def beats_all(self, reference: str) -> bool:
         """Whether a reference is clearly better than every loss."""
@@ -158,12 +162,20 @@ def comparisons(view: StudyView, dataset: str) -> list[Compared]:
     return [of for of in every if of is not None]
 
 
-def sentences(view: StudyView, dataset: str) -> list[str]:
-    """Whether training is worth it, one sentence for each measure; none if nothing can be compared."""
+def sentences(view: StudyView, dataset: str, *, short: str = "") -> list[str]:
+    """Whether training is worth it, one sentence for each measure; none if nothing can be compared.
+
+    `short` says that the training was too short to tell, and what to change: see `short_training`.
+    """
     of_all = comparisons(view, dataset)
     if not of_all:
         return []
-    if nothing_helps(of_all):
+    if short:
+        words = [
+            f"Too little training to tell whether it helps: {short}",
+            *map(_by_another, of_all),
+        ]
+    elif nothing_helps(of_all):
         words = [_by_no_measure(of_all)]
     else:
         gains = any(of.gained("better") for of in of_all[1:])
@@ -182,9 +194,10 @@ def sentences(view: StudyView, dataset: str) -> list[str]:
 
 
 def nothing_helps(of_all: Sequence[Compared]) -> bool:
-    """Whether several losses were compared, none gains by any measure, and no reference beats all of them by one."""
+    """Whether several losses were compared, none gains by any measure or may do so, and no reference beats all of them by one."""
     return all(
         len(of.losses) > 1
+        and not of.may_gain()
         and any(decision.p_value is not None for decision in of.decisions.values())
         and not of.gained("better")
         and not any(map(of.beats_all, of.levels))

@@ -38,7 +38,7 @@ def _shown(view: StudyView, of: QueryChanges) -> ChangedQueries:
     loss = display_name(Loss(of.loss, view.planned_names.get(of.loss, of.loss)))
     same = of.query_count - of.better_count - of.worse_count
     sentence = (
-        f"With {loss}, {of.better_count:,} of {counted(of.query_count, 'test query')} are answered better than by the raw model, "
+        f"With {loss}, {of.better_count:,} of {counted(of.query_count, 'test query')} are answered better than by the {view.measures.raw}, "
         f"{of.worse_count:,} worse and {same:,} as before, by nDCG@10 (mean over {counted(of.seeds, 'seed')})"
     )
     lists = (("Most improved", of.better), ("Most worsened", of.worse))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lossgauge.report.naming import display_name
 from lossgauge.report.text.rankings import in_points
-from lossgauge.results.run_files import FROZEN
+from lossgauge.results.run_files import CENTERED, FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import rounded, shown_half_width
@@ -36,10 +36,14 @@ def result_lines(view: StudyView) -> Iterator[str]:
             if view.runs(dataset, loss):
                 yield _line(display_name(loss), _cells(view, dataset, loss))
         for row in view.references(dataset):
-            if row["reference"] == FROZEN:
+            if row["reference"] in (FROZEN, CENTERED):
                 levels = [view.reference_interval(dataset, row, c.name) for c in view.retrieval]
                 yield _line(view.name_of(row), ["" if of is None else _level(of) for of in levels])
-    if finished:
+    if not view.results.summaries and view.results.failures:
+        failures = view.results.failures
+        count = "the only run" if len(failures) == 1 else f"all {len(failures):,} runs"
+        yield from wrapped(f"{count} failed, so there is no result: {failures[0]['error']}")
+    elif finished:
         if view.of_pairs:  # levels and gains are over the same
             yield f"gain: points above the {view.measures.raw}; ±: 95 % intervals"
         else:

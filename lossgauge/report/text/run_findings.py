@@ -14,6 +14,7 @@ from lossgauge.health.space import space_findings
 from lossgauge.health.training import training_findings
 from lossgauge.plan.loss import LossPlan
 from lossgauge.results.columns import SETTING
+from lossgauge.results.measures import measures_of
 from lossgauge.stats.intervals import known
 from lossgauge.types import Record
 
@@ -67,10 +68,10 @@ def run_findings(
             for name, value in row.items()
             if name.startswith(SETTING) and value is not None
         },
-        batch_size=_batch_size(plan, row),
+        batch_size=_columns(plan, row),
         class_count=_whole(row.get("train_class_count")),
     )
-    if row.get("ndcg_at_10") is not None:
+    if not measures_of(row).judges_classes:
         found = [_of_pairs(one) for one in found if one.name not in _OF_CLASSES]
     return worst_first(found)
 
@@ -82,14 +83,16 @@ def _of_pairs(one: Finding) -> Finding:
     return one._replace(**texts)
 
 
-def _batch_size(plan: Mapping[str, object], row: Record) -> int | None:
-    """The batch size of the loss in the plan, else that of the study."""
+def _columns(plan: Mapping[str, object], row: Record) -> int | None:
+    """The rows that an anchor is compared with: the batch, and the memory if the loss or the study has one."""
+    size, memory = _whole(plan.get("batch_size")), _whole(plan.get("memory"))
     losses = plan.get("losses")
     for one in losses if isinstance(losses, Sequence) else ():
         loss = LossPlan.model_validate(one)
-        if loss.title in (row.get("base"), row.get("loss")) and loss.batch_size is not None:
-            return loss.batch_size
-    return _whole(plan.get("batch_size"))
+        if loss.title in (row.get("base"), row.get("loss")):
+            size = size if loss.batch_size is None else loss.batch_size
+            memory = memory if loss.memory is None else loss.memory
+    return None if size is None else size + (memory or 0)
 
 
 def _test_space(row: Record, classes: Sequence[Record]) -> Geometry | None:

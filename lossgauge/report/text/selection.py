@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.view import StudyView
+from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.intervals import known
+from lossgauge.stats.number_format import counted
 
 WARNING = "Epochs were selected by their result on the test side: these numbers are too good, so do not compare them with others."
 
@@ -38,7 +40,7 @@ def selection(view: StudyView) -> Selection:
 
 def judged_by(view: StudyView) -> str:
     """What epochs and trials are judged by, as the tables call it."""
-    column = str(view.plan.get("selection_metric") or "map_at_r")
+    column = str(view.plan.get("selection_metric") or view.measures.predicted)
     return COLUMNS[column].title if column in COLUMNS else column
 
 
@@ -47,9 +49,23 @@ def _epochs(view: StudyView) -> str:
         epoch
         for dataset in view.datasets
         for loss in view.losses_and_tuned
-        for row in view.runs(dataset, loss).values()
-        if (epoch := known(row.get("selected_epoch"))) is not None
+        for epoch in selected_epochs(view, dataset, loss)
     ]
     if not epochs:
         return ""
-    return f" The epochs picked lie between {min(epochs):g} and {max(epochs):g}."
+    words = f" The epochs picked lie between {min(epochs):g} and {max(epochs):g}."
+    if at_start := epochs.count(0):
+        words += f" In {at_start:,} of {counted(len(epochs), 'run')} it is epoch 0, the raw model: no later epoch was better there."
+    return words
+
+
+def selected_epochs(view: StudyView, dataset: str, loss: Loss) -> list[float]:
+    """The epoch that counts of each run, where it is known."""
+    rows = view.settled_runs(dataset, loss).values()
+    return [epoch for row in rows if (epoch := known(row.get("selected_epoch"))) is not None]
+
+
+def picks_the_start(view: StudyView, dataset: str, losses: Iterable[Loss]) -> bool:
+    """Whether every run of these losses counts with epoch 0: on the validation slice, training made nothing better."""
+    epochs = [epoch for loss in losses for epoch in selected_epochs(view, dataset, loss)]
+    return bool(epochs) and not any(epochs)

@@ -8,6 +8,7 @@ from lossgauge.results.query_changes import LONGEST_TEXT, QueryChange, QueryChan
 from lossgauge.results.run_files import RunFiles
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.results.writer import Store
+from lossgauge.study.examples.hub import hub_of
 from lossgauge.study.examples.row_source import RowSource
 from lossgauge.types import FeatureSet
 
@@ -30,6 +31,7 @@ def write_query_changes(
         return
     best = max(means, key=lambda loss: means[loss])
     found = query_changes(view, view.files, features.dataset, best, source)
+    found = found.model_copy(update={"hub": hub_of(features, source)})
     store.write_query_changes(features.dataset, found.model_dump())
 
 

@@ -22,7 +22,7 @@ from lossgauge.study.run.summary import described, environment, summarize, with_
 from lossgauge.study.schedule.code_hash import code_of
 from lossgauge.study.schedule.run_config import RunConfig
 from lossgauge.study.schedule.runs import Run
-from lossgauge.training import seeded, train_epoch, train_pairs_epoch
+from lossgauge.training import memory_drift, seeded, train_epoch, train_pairs_epoch
 from lossgauge.types import FeatureSet, Record
 
 
@@ -119,7 +119,15 @@ def _measure_epoch(
             with_queries=with_queries,
         )
         row |= measured.row
-    log.add_epoch(row, head, selects_by=config.selects_by, keeps_head=config.keeps_head(epoch))
+    if config.memory is not None:
+        row["memory_drift"] = memory_drift(setup.training, setup.features.features)
+    log.add_epoch(
+        row,
+        head,
+        selects_by=config.selects_by,
+        start_counts=config.start_counts,
+        keeps_head=config.keeps_head(epoch),
+    )
     return measured
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lossgauge.diagnostics.probe import known
 from lossgauge.diagnostics.references import (
+    CENTERED,
     COLLAPSE,
     FROZEN,
     RANDOM,
@@ -208,13 +209,21 @@ def references(features: FeatureSet, *, width: int) -> References:
 
 
 def _pair_references(features: FeatureSet, width: int) -> References:
-    """The frozen features are the raw model: the same text embeddings without any head."""
+    """The frozen features are the raw model: the same text embeddings without any head; and the same, each side minus its own mean."""
     assert features.pairs is not None
     pairs = features.pairs
     rows = torch.cat([features.test, pairs.corpus])
     numbers = torch.arange(len(rows))
+    raw = norms_and_directions(features.features[rows])[1]
+    documents = raw[len(features.test) :]
+    # of the training queries: the mean of the test side would be known only after its queries were asked
+    asked_mean = norms_and_directions(features.features[features.train])[1].mean(dim=0)
+    centered = torch.cat(
+        [raw[: len(features.test)] - asked_mean, documents - documents.mean(dim=0)]
+    )
     made: dict[str, Tensor] = {
-        FROZEN: norms_and_directions(features.features[rows])[1],
+        FROZEN: raw,
+        CENTERED: norms_and_directions(centered)[1],
         RANDOM: norms_and_directions(random_unit_vectors(numbers, width=width))[1],
         COLLAPSE: full_collapse(numbers, width=width).double(),
     }

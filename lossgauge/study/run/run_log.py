@@ -21,8 +21,8 @@ class RunLog:
         self.probe = Probe()
         self.epochs: list[Record] = []
         self.best_epoch = 0
-        """0 while no epoch is selected by a measurement."""
         self.best_head: dict[str, Tensor] = {}
+        """Empty while no epoch is selected by a measurement."""
         self.kept_heads: dict[int, dict[str, Tensor]] = {}
         """Epoch → the head after it."""
         self._times: list[Record] = []
@@ -63,22 +63,28 @@ class RunLog:
             self._times[-1][column] += spent
 
     def add_epoch(
-        self, row: Record, head: nn.Module, *, selects_by: str | None, keeps_head: bool = False
+        self,
+        row: Record,
+        head: nn.Module,
+        *,
+        selects_by: str | None,
+        start_counts: bool = False,
+        keeps_head: bool = False,
     ) -> None:
         """Add the row of an epoch; keep the head if `selects_by` is a column and has its highest value so far.
 
-        Of equal epochs the earliest is kept. Epoch 0, before training, is never selected. With `keeps_head` the head is
-        kept beside the best one.
+        Of equal epochs the earliest is kept. Epoch 0, before training, is selected only with `start_counts`. With
+        `keeps_head` the head is kept beside the best one.
         """
         self.epochs.append(row)
         if keeps_head:
             self.kept_heads[row["epoch"]] = state_of(head)
-        if selects_by is None or row["epoch"] == 0:
+        if selects_by is None or (row["epoch"] == 0 and not start_counts):
             return
         value = row.get(selects_by)
         if value is None:
             return
-        if self.best_epoch == 0 or value > self.epochs[self.best_epoch][selects_by]:
+        if not self.best_head or value > self.epochs[self.best_epoch][selects_by]:
             self.best_epoch = row["epoch"]
             self.best_head = state_of(head)
 

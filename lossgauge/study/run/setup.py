@@ -21,6 +21,7 @@ from lossgauge.data.samplers import (
     stratified_batches,
 )
 from lossgauge.data.splits import validation_slice
+from lossgauge.errors import InputError
 from lossgauge.heads import Normalized, make_head
 from lossgauge.losses.registry import drawn_terms, loss_maker
 from lossgauge.plan.loss import LossPlan
@@ -66,6 +67,7 @@ def set_up(run: Run, features: FeatureSet, device: str = "cpu") -> Setup:
     """All parts of a run. Raises InputError or DataError if the loss, the batches or the slice cannot be created."""
     config = run.config
     rows = as_measured(features, config)
+    check_memory(config, rows)
     training = start_run(config, run.loss, rows, device)
     batches: Batches = _none
     pair_batches: PairBatches = _none
@@ -140,6 +142,7 @@ def start_run(
         ),
         weight_decay=config.weight_decay,
         momentum=config.momentum,
+        memory_size=config.memory or 0,
         device=device,
     )
 
@@ -211,6 +214,15 @@ def batches_of(config: RunConfig, features: FeatureSet) -> Batches:
             rows, cells, positions=positions, epoch=epoch, **settings
         )
     return lambda epoch: random_batches(rows, epoch=epoch, **settings)
+
+
+def check_memory(config: RunConfig, features: FeatureSet) -> None:
+    """InputError if the memory of a run would be larger than its training side."""
+    rows = len(features.train)
+    if config.memory is not None and config.memory > rows:
+        raise InputError(
+            f"a memory of {config.memory:,} rows is larger than the training side, which has {rows:,} here; give at most {rows:,}"
+        )
 
 
 def _classes(features: FeatureSet) -> Int[Tensor, " classes"]:

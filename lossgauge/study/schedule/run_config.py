@@ -23,7 +23,7 @@ KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 50)
 head changes most then, and they are the same for runs of any length. Our choice."""
 
 
-ONLY_WHERE_USED = ("rank", "sides", "negatives", "labels", "alpha")
+ONLY_WHERE_USED = ("rank", "sides", "negatives", "labels", "alpha", "memory")
 """Settings that are left out of the record of a run that does not use them."""
 
 
@@ -84,6 +84,8 @@ class RunConfig:
     negatives: str | Record | None = None
     alpha: float | None = None
     """None unless the sampler is `dirichlet`."""
+    memory: int | None = None
+    """Rows of earlier batches that the loss also sees; None without a memory."""
     labels: Record | None = None
     """How many training rows keep their label: see `labelled_rows`."""
 
@@ -144,6 +146,14 @@ class RunConfig:
         # the test side of a trial is the validation slice
         on_slice = self.selection == "best-validation" and self.measured_on == "test"
         return f"validation_{self.selection_metric}" if on_slice else self.selection_metric
+
+    @property
+    def start_counts(self) -> bool:
+        """Whether epoch 0 can be selected: where it is the raw model, so that a run is never worse than it on the slice.
+
+        The start of other heads is random, and no result of a loss. It does not count in trials: all bad settings would be equal there.
+        """
+        return self.head == "residual" and self.measured_on == "test"
 
     def measures_retrieval(self, epoch: int) -> bool:
         """Whether retrieval is measured after this epoch; 0 is before training."""
@@ -229,6 +239,7 @@ def _training(plan: Plan, features: FeatureSet, loss: LossPlan) -> Record:
         "samples_per_class": plan.samples_per_class if of_classes else None,
         "small_classes": plan.small_classes if of_classes else None,
         "alpha": plan.alpha if sampler == "dirichlet" else None,
+        "memory": plan.memory_of(loss) or None,
         "optimizer": plan.optimizer,
         "learning_rate": loss.learning_rate or plan.learning_rate,
         "weight_decay": plan.weight_decay,

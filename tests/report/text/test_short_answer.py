@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from lossgauge.report.text.answer import answers
+from lossgauge.report.text.health_warnings import health_warnings
 from lossgauge.report.text.short_answer import short_answer, verdict
+from lossgauge.results.run_files import RunFiles
 from lossgauge.results.view import StudyView
 from lossgauge.types import Results
 from tests.support.made_up_study import make_results, no_results
@@ -85,6 +90,61 @@ def test_nothing_is_advised_where_the_frozen_features_are_better():
     of = advice(with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6}, frozen=0.9))
     assert (of.advice, of.losses) == ("do not train", ())
     assert "the frozen features beat every loss (R@1 90.0" in of.sentence
+
+
+class ThreeSteps(RunFiles):
+    """Every run made three updates, and kept no queries."""
+
+    def step_count(self, run):
+        return 3
+
+    def classes(self, run):
+        return []
+
+    def has_queries(self, row):
+        return False
+
+    def has_unseen_classes(self, run):
+        return False
+
+
+def test_three_steps_of_training_never_say_that_training_does_not_help():
+    results = with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6}, frozen=0.9)
+    for r in results.epochs:
+        r |= {"recall_at_1": 0.7, "map_at_r": 0.7}
+    assert advice(results).advice == "do not train"
+    view = StudyView(results, ThreeSteps(Path("nowhere"), (), {}, {}, {}))
+    of = verdict(view, "d")
+    assert (of.advice, of.losses) == ("open", ())
+    assert "too little training to tell whether it helps: 3 steps of the optimiser" in of.sentence
+    assert "set epochs: 500" in of.sentence  # 50 steps instead of 3, of 30 epochs
+    headline = answers(view)[0].headline
+    assert headline.startswith("Too little training to tell whether it helps: 3 steps")
+    assert "Do not train" not in headline
+    names = {w.loss.name: w.finding.name for w in health_warnings(view) if w.finding.level == "act"}
+    assert "training-harms" not in names.values()
+
+
+def test_a_curve_that_rises_at_the_last_epoch_leaves_it_open_and_one_that_has_ended_does_not():
+    results = with_values({"untrained": 0.5, "scl": 0.7, "triplet": 0.6}, frozen=0.9)
+    for r in results.epochs:
+        r["recall_at_1"] = 0.7 if r["base"] != "scl" else 0.3 + 0.4 * r["epoch"] / 30
+    of = advice(results)
+    assert of.advice == "open"
+    assert "R@1 still rises by 1.3 points an epoch at the last of 30 epochs with scl" in of.sentence
+    assert "set epochs: 90" in of.sentence
+    for r in results.epochs:
+        r["recall_at_1"] = 0.7
+    assert advice(results).advice == "do not train"
+
+
+def test_a_gain_that_is_not_clear_leaves_it_open_and_is_no_reason_against_training():
+    values = {"untrained": 0.5, "scl": 0.53, "triplet": 0.52}
+    of = advice(with_values(values, noise=0.05, frozen=0.51))
+    assert of.advice == "open"
+    assert of.sentence.endswith("more seeds or more test queries would tell.")
+    below = {"untrained": 0.5, "scl": 0.42, "triplet": 0.43}
+    assert advice(with_values(below, noise=0.05, frozen=0.51)).advice == "do not train"
 
 
 def test_one_seed_leaves_it_open_or_says_that_it_is_one():
