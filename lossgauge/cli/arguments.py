@@ -20,6 +20,7 @@ STUDIES = (
     "samplers",
     "small-batch",
     "two-losses",
+    "weights-or-directions",
     "width",
     "wordnet",
 )

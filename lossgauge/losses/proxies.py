@@ -42,7 +42,7 @@ class ProxyLoss(Loss):
                 f"this loss has its proxies on {self.proxies.device}, got embeddings on {embeddings.device}; "
                 f"move it with .to({str(embeddings.device)!r})"
             )
-        class_count, width = self.proxies.shape
+        class_count, width = self.class_count, self.proxies.shape[1]
         if embeddings.shape[1] != width:
             raise InputError(
                 f"this loss was created with embedding_size={width}, got embeddings of width {embeddings.shape[1]}"

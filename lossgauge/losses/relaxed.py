@@ -75,7 +75,7 @@ def relaxed_terms(
         value=terms.value + factor * torch.logaddexp(v, v.new_zeros(())),
         gradient=terms.gradient + repulsion,
         repulsion=repulsion,
-        columns={PENALTY: float(active.sum() / anchor_count)},
+        columns={PENALTY: float(active.sum().double() / anchor_count)},
     )
 
 
@@ -134,5 +134,5 @@ class Relaxed(PairLoss):
 
 
 def _with_share_of_penalties(outcome: Outcome, sums: Float[Tensor, "2 batch"]) -> Outcome:
-    share = (sums[1] >= 0).sum() / outcome.counts.count_nonzero()
+    share = (sums[1] >= 0).sum().double() / outcome.counts.count_nonzero()
     return outcome._replace(columns={PENALTY: float(share)})

@@ -1,6 +1,7 @@
 """A loss with the weights of one loss and the directions of another, to see which of the two makes the difference.
 
-arXiv 2510.14824. Row i of the gradient of `direction_of` at the matrix is multiplied by W^A_i / W^B_i, with W_i = ½ Σ_j |G_ij| / terms.
+arXiv 2510.14824. Row i of the gradient of `direction_of` at the matrix is multiplied by W^A_i / W^B_i, with W_i = ½ Σ_j |G_ij| / terms and
+G the gradient of the sum of all terms.
 """
 
 from __future__ import annotations

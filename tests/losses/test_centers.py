@@ -6,6 +6,7 @@ import pytest
 import torch
 from pytorch_metric_learning.losses import SoftTripleLoss, SubCenterArcFaceLoss
 
+from lossgauge.errors import InputError
 from lossgauge.losses.arcface import ArcFace
 from lossgauge.losses.soft_triple import SoftTriple
 from lossgauge.losses.subcenter_arcface import SubcenterArcFace
@@ -123,3 +124,11 @@ def test_soft_triple_in_float32_at_extreme_settings_is_that_of_float64(settings)
         results.append((value.double(), torch.autograd.grad(value, rows)[0].double()))
     for wanted, found in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, rtol=2e-3, atol=2e-2)
+
+
+@pytest.mark.parametrize("made", [SubcenterArcFace, SoftTriple])
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_label_without_centers_is_refused_by_its_number_of_classes(made, label):
+    loss = made(class_count=4, embedding_size=3)
+    with pytest.raises(InputError, match=rf"in 0 … 3 \(class_count=4\), got {label} in row 1"):
+        loss(torch.randn(2, 3), torch.tensor([0, label]))

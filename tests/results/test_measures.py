@@ -76,7 +76,7 @@ def test_the_frozen_features_have_one_name_and_the_start_of_an_adapter_is_not_sh
     view = read_study(pair_study)
     (dataset,) = view.datasets
     assert [view.name_of(row) for row in view.references(dataset)] == [
-        *("raw model", "random unit vectors")
+        *("raw model", "centered raw model", "random unit vectors")
     ]
     assert view.untrained(dataset) == ()
     assert view.interval(dataset, BASELINE, "ndcg_at_10") is not None
