@@ -292,8 +292,8 @@ def _pooling(folder: Path) -> str:
     paths = sorted(folder.glob("[0-9]_Pooling/config.json"))
     if not paths:
         raise DataError(
-            f"{folder} has no 1_Pooling/config.json, so it is not known how the tokens of a text become one row: set pooling "
-            f"({', '.join(POOLINGS)}), or save the model with sentence-transformers"
+            f"{folder} has no 1_Pooling/config.json, so it is not known how the tokens of a text become one row: set it, in a study "
+            f"as backbone: {{name: hf:{folder}, settings: {{pooling: mean}}}} ({', '.join(POOLINGS)}), or save the model with sentence-transformers"
         )
     stated = _read(paths[0])
     mode = stated.get("pooling_mode")

@@ -165,7 +165,8 @@ def embed(
     place = Path("head") if head_folder is None and not frozen else head_folder
     loaded = None if place is None else load_head(place)
     if loaded is None or frozen:
-        say(frozen_line(None if loaded is None else loaded.manifest, place))
+        manifest = None if loaded is None else loaded.manifest
+        say(frozen_line(manifest, place, of_pairs=names_pairs(data)))
     else:
         say(f"head: {place} ({head_line(loaded.manifest)})")
     with stopping.orderly(), show_progress(quiet=quiet) as progress:

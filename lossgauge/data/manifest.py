@@ -29,7 +29,7 @@ def read_manifest(path: Path) -> tuple[Columns, Where]:
     for name in columns:
         if name not in COLUMNS:
             raise DataError(
-                f"{path} has an unknown column {name!r}{_separator(columns) or nearest(name, COLUMNS)}"
+                f"{path} has an unknown column {name!r}{separator_fix(columns) or nearest(name, COLUMNS)}"
             )
     for name in ("path", "label"):
         if name not in columns:
@@ -37,7 +37,7 @@ def read_manifest(path: Path) -> tuple[Columns, Where]:
     return columns, where
 
 
-def _separator(columns: Iterable[str]) -> str | None:
+def separator_fix(columns: Iterable[str]) -> str | None:
     """What to do where all columns were read as one, because commas do not separate them."""
     name, *more = columns
     for separator, words in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
@@ -76,8 +76,8 @@ def read_csv(path: Path) -> tuple[Columns, Where]:
     for row, line in zip(body, lines[1:], strict=True):
         if len(row) != len(header):
             raise DataError(
-                f"{path}, line {line}, must have {len(header)} entries, as many as the header, got {len(row)}: "
-                "put text with a comma in quotes"
+                f"{path}, line {line}, must have {len(header)} entries, as many as the header, got {len(row)}"
+                f"{separator_fix(header) or ': put text with a comma in quotes'}"
             )
     columns: Columns = {name: [row[place] for row in body] for place, name in enumerate(header)}
     return columns, lambda row: f"{path}, line {lines[row + 1]}"

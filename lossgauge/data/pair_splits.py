@@ -92,6 +92,10 @@ def split_queries(
         )
         train, test = np.flatnonzero(~tests), np.flatnonzero(tests)
         largest = int(np.bincount(of_queries).max())
+        if count < 4:
+            raise DataError(
+                f"{source} has {counted(count, 'query')}: at least 4 are needed, two for each side of a split; add more"
+            )
         if min(len(train), len(test)) < 2:
             raise DataError(
                 f"{source} cannot be split: {largest:,} of its {count:,} queries are connected by right documents or groups, and all of them "

@@ -182,12 +182,12 @@ def _from_table(path: Path) -> Given:
     )
     negatives = [name for name in columns if _NEGATIVE.fullmatch(name)]
     others = [name for name in columns if name not in _KNOWN and name not in negatives]
-    for name in ("query", "positive"):
-        if name not in columns:
-            raise DataError(
-                f"{path} must have the columns query and positive; {name} is missing"
-                f"{nearest(name, others) if others else ''}: rename the column"
-            )
+    if missing := [name for name in ("query", "positive") if name not in columns]:
+        hint = nearest(missing[0], others) if others else ""
+        which = f"{missing[0]} is missing{hint}: rename the column"
+        if len(missing) == 2:
+            which = f"both are missing, got {', '.join(columns)}: rename the columns"
+        raise DataError(f"{path} must have the columns query and positive; {which}")
     names = ["query", "positive", *negatives]
     items: list[str] | np.ndarray
     if isinstance(next(iter(columns["query"]), None), list | np.ndarray):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lossgauge.data.locations import not_utf_8, reason_of, regular
-from lossgauge.data.manifest import Columns, Where, read_csv, read_parquet
+from lossgauge.data.manifest import Columns, Where, read_csv, read_parquet, separator_fix
 from lossgauge.data.row_checks import check_names_once
 from lossgauge.errors import DataError
 from lossgauge.stats.number_format import counted
@@ -23,7 +23,7 @@ MOST_CHARACTERS = 1_000_000
 def read_table(path: Path, wanted: Callable[[str], bool]) -> tuple[Columns, Where]:
     """The wanted columns of a table; the other columns are empty lists.
 
-    Raises DataError with the file or the line for a damaged or too large file, and for a column that appears twice.
+    Raises DataError with the file or the line for a damaged or too large file, for a column that appears twice, and for no rows.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -36,6 +36,10 @@ def read_table(path: Path, wanted: Callable[[str], bool]) -> tuple[Columns, Wher
     if suffix == ".jsonl":
         return _read_jsonl(path, wanted)
     columns, where = read_csv(path) if suffix == ".csv" else read_parquet(path, wanted)
+    if not any(map(wanted, columns)) and (fix := separator_fix(columns)):
+        raise DataError(f"{path} has one column, {next(iter(columns))!r}{fix}")
+    if any(not column for name, column in columns.items() if wanted(name)):
+        raise DataError(f"{path} has no rows: it has only the names of its columns")
     return {name: column if wanted(name) else [] for name, column in columns.items()}, where
 
 

@@ -80,11 +80,13 @@ def head_form(of: Manifest) -> str:
     return layers
 
 
-def frozen_line(of: Manifest | None, place: Path | None) -> str:
-    """What is written where no head is applied."""
+def frozen_line(of: Manifest | None, place: Path | None, *, of_pairs: bool = False) -> str:
+    """What is written where no head is applied. A study of queries and documents (`of_pairs`) subtracts no mean either."""
     if of is None:
         return (
-            "no head: normalised features, no mean subtracted (a study subtracts the mean of its training rows first, unless "
+            "no head: normalised features, no mean subtracted"
+            if of_pairs
+            else "no head: normalised features, no mean subtracted (a study subtracts the mean of its training rows first, unless "
             "center_features is false: with --head, so does this)"
         )
     mean = f"minus the mean in {place}" if of.head.centered else f"no mean, as in {place}"

@@ -80,8 +80,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
         elif problem["type"] == "value_error":
             yield f"{where}: {broken_rule(problem)}" if where else broken_rule(problem)
         else:
-            example = " (as in {trials: 20})" if where == "tune" else ""
-            yield f"{where} {broken_rule(problem)}{example}"
+            yield f"{where} {broken_rule(problem)}{_EXAMPLES.get(where, '')}"
 
 
 def _model_at(path: list[int | str]) -> type[BaseModel]:
@@ -102,6 +101,10 @@ _MODELS: dict[str, type[BaseModel]] = {
     LEARNING_RATE: Range,
 }
 """Which keys are known inside a nested key."""
+_EXAMPLES = {
+    "tune": " (as in {trials: 20})",
+    "negatives": " (mined: as in {from_rank: 10, to_rank: 50})",
+}
 _ONE = {
     "datasets": "at least one dataset",
     "losses": "at least one loss",

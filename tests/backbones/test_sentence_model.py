@@ -104,7 +104,7 @@ def test_padding_does_not_change_a_row():
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda f: shutil.rmtree(f / "1_Pooling"), DataError, "1_Pooling/config.json, so it is not known.*set pooling"),
+        (lambda f: shutil.rmtree(f / "1_Pooling"), DataError, "1_Pooling/config.json, so it is not known.*in a study as backbone: {name: hf:.*pooling: mean"),
         (lambda f: [p.unlink() for p in [*f.glob("tokenizer*"), *f.glob("vocab*")]], DataError, "has no tokenizer"),
         (lambda f: (f / "modules.json").write_text("{"), DataError, "modules.json is damaged"),
         (lambda f: write(f / "modules.json", [{"type": "a.Dense"}]), InputError, "lists the modules Dense"),

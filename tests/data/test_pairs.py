@@ -225,11 +225,21 @@ VECTORS = [{"query": [1.0, n], "positive": [2.0, n]} for n in range(6)]
         ([*VECTORS, {"query": [1.0, float("nan")], "positive": [1.0, 2.0]}], "must be finite"),
         ([*VECTORS, {"query": [0.0, 0.0], "positive": [1.0, 2.0]}], "is all zeros"),
         ([], "is empty"),
+        ([{"question": "a", "answer": "b"}], "both are missing, got question, answer: rename"),
+        (GOOD[:1], "has 1 query: at least 4 are needed"),
+        (GOOD[:3], "has 3 queries: at least 4 are needed"),
+        ("query,positive\n", "x.csv has no rows"),
+        ("query;positive\na;b\n", "'query;positive': .*semicolons, save it with commas"),
+        ("query;positive\na,b;c\n", "line 2, must have 1 entries.*semicolons, save it with commas"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_table_is_said_in_one_line(tmp_path, rows, words):
+    if isinstance(rows, str):
+        (file := tmp_path / "x.csv").write_text(rows)
+    else:
+        file = lines(tmp_path / "x.jsonl", rows)
     with pytest.raises(DataError, match=words):
-        pairs.load(lines(tmp_path / "x.jsonl", rows))
+        pairs.load(file)
 
 
 def test_widths_differ_between_columns_or_rows_of_a_parquet_file(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lossgauge.deployment.manifest import OperatingRecord, ThresholdsRecord
-from lossgauge.deployment.sentences import name_and_settings, threshold_lines
+from lossgauge.deployment.sentences import frozen_line, name_and_settings, threshold_lines
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,8 @@ def test_a_share_beyond_0_to_100_percent_has_bounds_and_few_pairs_are_said():
     )
     line, _ = lines(0.556, 0.252, 10_000)
     assert line.endswith("and 55.6\u00a0% ± 25.2 of the pairs of one class")
+
+
+def test_a_study_subtracts_a_mean_only_without_queries_and_documents():
+    assert "center_features" in frozen_line(None, None)
+    assert frozen_line(None, None, of_pairs=True).endswith("features, no mean subtracted")

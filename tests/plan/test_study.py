@@ -463,6 +463,10 @@ def test_what_belongs_together_is_taken(overrides):
             "tune.learning_rate: learning_rate must be a number above 0, got 0.0",
         ),
         ("tune=20", "tune must be keys and values, got 20 (as in {trials: 20})"),
+        (
+            "negatives=mined",
+            "negatives must be 'given' or 'none', got 'mined' (mined: as in {from_rank: 10, to_rank: 50})",
+        ),
         ("tune={trials: 1}", "tune.trials must be at least 2, got 1"),
     ],
 )

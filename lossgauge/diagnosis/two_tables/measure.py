@@ -79,7 +79,7 @@ def diagnose_two_tables(
     """
     if (against is None) != (against_corpus is None):
         raise InputError(
-            "another model needs both its tables: give against (queries) and against_corpus (documents)"
+            "another model needs both its tables: give against (queries) and against_corpus (documents), --against and --against-corpus"
         )
     tables = [_read(queries, corpus, embeddings_name, "")]
     if against is not None and against_corpus is not None:

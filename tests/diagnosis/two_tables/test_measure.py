@@ -6,6 +6,7 @@ import pytest
 
 import lossgauge as lg
 from lossgauge.diagnosis.two_tables import nearest
+from lossgauge.diagnosis.two_tables.sentences import comparison_lines
 from lossgauge.errors import DataError, InputError
 from tests.diagnosis.two_tables.tables import pair_tables, unit
 
@@ -182,6 +183,9 @@ def test_another_model_is_compared_query_by_query():
         )
     ]
     assert of.new_neighbors.mean == pytest.approx(np.mean(fresh))
+    assert any("documents are new; most: " in line for line in comparison_lines(of))
+    same = lg.diagnose(queries, corpus=documents, against=queries, against_corpus=documents)
+    assert "of the nearest documents are new\n" in "\n".join(comparison_lines(same.against))
     assert any(
         "got worse" in line
         for line in str(
