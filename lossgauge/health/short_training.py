@@ -58,6 +58,8 @@ def too_little_training(of: Trained) -> Finding | None:
     """The finding with the one setting to change; None if the training was long enough, or is not known."""
     if not of.epochs or len(of.curve) < 2:
         return None
+    if of.reference > 1 - of.margin:
+        return None  # no training can gain what matters
     for check in (_few_steps, _rising, _not_moved):
         if (found := check(of)) is not None:
             return found

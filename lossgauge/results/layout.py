@@ -49,6 +49,9 @@ CHECKPOINT_FILES = frozenset(
 FROZEN_QUERIES = "frozen_queries"
 """Key of the record of a dataset: the size and SHA-256 of the queries of its frozen features."""
 
+CENTERED_QUERIES = "centered_queries"
+"""The same for the centered raw model, of queries and documents; a study of an older version has none."""
+
 EXAMPLE_TABLES = ("rows", "queries", "neighbors", "positions", "cosines")
 """Tables of the examples of a dataset, each a Parquet file."""
 
@@ -162,6 +165,10 @@ class Layout(NamedTuple):
     def frozen_queries(self, name: str) -> Path:
         """The queries of the frozen features of a dataset."""
         return self.datasets / f"{name}.frozen.parquet"
+
+    def centered_queries(self, name: str) -> Path:
+        """The queries of the centered raw model of a dataset."""
+        return self.datasets / f"{name}.centered.parquet"
 
     @property
     def answer(self) -> Path:

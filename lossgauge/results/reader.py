@@ -30,7 +30,14 @@ from lossgauge.files import (
     read_unverified,
 )
 from lossgauge.results.columns import MEASURED_ON_TEST
-from lossgauge.results.layout import FORMAT, FROZEN_QUERIES, HEAD, RUN_FILES, Layout
+from lossgauge.results.layout import (
+    CENTERED_QUERIES,
+    FORMAT,
+    FROZEN_QUERIES,
+    HEAD,
+    RUN_FILES,
+    Layout,
+)
 from lossgauge.results.records import (
     AnswerRecord,
     Config,
@@ -272,13 +279,15 @@ def expected_runs(study: Record) -> int:
 
 
 def dataset_record(layout: Layout, name: str) -> Record:
-    """The record of a dataset. Raises CacheError if it or the queries of its frozen features are damaged."""
+    """The record of a dataset. Raises CacheError if it or the queries of its references are damaged."""
     path = layout.dataset(name)
     record = checked(path, Dataset, read_json(path))
     if record["dataset"] != name:
         raise damaged(path, f"it belongs to the dataset {record['dataset']!r}")
     if FROZEN_QUERIES in record:
         check_file(layout.frozen_queries(name), record[FROZEN_QUERIES])
+    if CENTERED_QUERIES in record:
+        check_file(layout.centered_queries(name), record[CENTERED_QUERIES])
     return record
 
 

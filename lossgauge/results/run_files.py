@@ -77,17 +77,24 @@ class RunFiles(NamedTuple):
     def has_queries(self, row: Record) -> bool:
         """Whether a run, or the reference space of a row, kept its queries."""
         if "reference" in row:
-            return row["reference"] == FROZEN and self._frozen(row).exists()
+            path = self._of_reference(row)
+            return path is not None and path.exists()
         tables = self.schemas.get(str(row.get("run")), {})
         return "queries" in tables and "query" in tables["queries"].names  # no row, no column
 
     def queries_of(self, row: Record, columns: Sequence[str]) -> pa.Table:
         """Some columns of the queries of a row that has them, without those that are not measured in this study."""
         if "reference" in row:
-            table = self.frozen_queries(str(row["dataset"]))
+            path = self._of_reference(row)
+            assert path is not None
+            table = read_table(path)
         else:
             table = self.queries(str(row["run"]))
         return table.select([name for name in columns if name in table.column_names])
 
-    def _frozen(self, row: Record) -> Path:
-        return Layout(self.folder).frozen_queries(str(row["dataset"]))
+    def _of_reference(self, row: Record) -> Path | None:
+        """The queries of a reference space; None for one that keeps none."""
+        layout, dataset = Layout(self.folder), str(row["dataset"])
+        if row["reference"] == FROZEN:
+            return layout.frozen_queries(dataset)
+        return layout.centered_queries(dataset) if row["reference"] == CENTERED else None

@@ -20,7 +20,7 @@ from lossgauge.files import damaged, read_table
 from lossgauge.portable import portable_value
 from lossgauge.results.columns import CLOCK_COLUMNS, RUN, RUN_TIMES, TABLES, Kind
 from lossgauge.results.layout import FROZEN_QUERIES, RUN_TABLES, Layout
-from lossgauge.results.run_files import RunFiles
+from lossgauge.results.run_files import FROZEN, RunFiles
 from lossgauge.results.view import StudyView
 from lossgauge.types import Record
 
@@ -118,7 +118,9 @@ class StudyTables:
         first = TABLES[FROZEN_QUERIES]
         empty = pa.schema([(column, _TYPES[kind]) for column, kind in first.items()]).empty_table()
         parts = []
-        for row in filter(self._files.has_queries, self._references):
+        for row in self._references:
+            if row["reference"] != FROZEN or not self._files.has_queries(row):
+                continue
             path = self._layout.frozen_queries(row["dataset"])
             table = self._files.frozen_queries(row["dataset"])
             columns = {

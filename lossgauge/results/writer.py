@@ -30,6 +30,7 @@ from lossgauge.files import (
 )
 from lossgauge.results import reader
 from lossgauge.results.layout import (
+    CENTERED_QUERIES,
     CHECKPOINT_FILES,
     FORMAT,
     FROZEN_QUERIES,
@@ -175,17 +176,26 @@ class Store:
         return reader.study_record(self.layout)
 
     def write_dataset(
-        self, name: str, record: Record, frozen_queries: pa.Table | None = None
+        self,
+        name: str,
+        record: Record,
+        frozen_queries: pa.Table | None = None,
+        centered_queries: pa.Table | None = None,
     ) -> None:
-        """Store the fingerprint and the references of a dataset, and the queries of its frozen features."""
-        if frozen_queries is not None:
-            target = self.layout.frozen_queries(name)
+        """Store the fingerprint and the references of a dataset, and the queries of its frozen features and of the centered raw model."""
+        layout = self.layout
+        for key, target, queries in (
+            (FROZEN_QUERIES, layout.frozen_queries(name), frozen_queries),
+            (CENTERED_QUERIES, layout.centered_queries(name), centered_queries),
+        ):
+            if queries is None:
+                continue
             try:
                 with atomic_file(target) as path:
-                    write_table(path, frozen_queries)
+                    write_table(path, queries)
             except OSError as error:
                 raise DiskError(f"{target} cannot be written: {error.strerror or error}") from None
-            record = {**record, FROZEN_QUERIES: fingerprint(target)}
+            record = {**record, key: fingerprint(target)}
         write_json(self.layout.dataset(name), record)
 
     def write_answer(

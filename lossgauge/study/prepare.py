@@ -240,11 +240,12 @@ def write_dataset_record(plan: Plan, features: FeatureSet, store: Store) -> None
         "embedding_size": embedding_size(plan, features),
     }
     if features.pairs is not None:
-        known["centered"] = "each side"  # in an older study, this reference is missing
+        # in an older study, this reference or its queries are missing
+        known["centered"] = "each side, with its queries"
     if not store.has_dataset(features.dataset, known):
         found = references(features, width=embedding_size(plan, features))
         record = {**known, "references": found.rows}
-        store.write_dataset(features.dataset, record, found.frozen_queries)
+        store.write_dataset(features.dataset, record, found.frozen_queries, found.centered_queries)
 
 
 def _load(

@@ -94,3 +94,9 @@ def test_the_last_rate_is_least_squares_over_the_second_half():
 
 def test_without_training_there_is_nothing_to_say():
     assert too_little_training(trained([0.5])) is None
+
+
+def test_where_nothing_is_left_to_gain_no_training_is_too_short():
+    few = Trained("mnrl", "nDCG@10", {0: 0.9, 3: 0.9}, [], 0.9, 0.005, 3, 3, [], None)
+    assert too_little_training(few) is not None
+    assert too_little_training(few._replace(reference=1.0)) is None

@@ -17,6 +17,8 @@ from lossgauge.files import read_table
 from lossgauge.plan.study import Plan
 from lossgauge.ranking.judged import judged_retrieval
 from lossgauge.report.page import page
+from lossgauge.report.text.centering import centering_sentence
+from lossgauge.report.text.rankings import in_points
 from lossgauge.report.text.selection import selection
 from lossgauge.report.text.short_answer import short_answer
 from lossgauge.results.columns import CLOCK_COLUMNS
@@ -150,6 +152,25 @@ def test_the_list_of_changed_queries_is_that_of_the_tables(made: Path) -> None:
     gains = [one.after - one.before for one in changes.better]  # type: ignore[operator]
     assert gains == sorted(gains, reverse=True)
     assert gains[0] == pytest.approx(change.max())
+
+
+def test_the_centered_raw_model_has_an_interval_over_queries(made: Path) -> None:
+    view = read_study(made / "study")
+    (dataset,) = view.datasets
+    rows = {row["reference"]: row for row in view.references(dataset)}
+    raw, centered = (rows[name] for name in ("frozen features", "centered raw model"))
+    level = view.reference_interval(dataset, centered, "ndcg_at_10")
+    assert level is not None
+    assert level.mean == pytest.approx(centered["ndcg_at_10"])
+    assert level.half_width is not None
+    gain = view.contrast([{0: centered}], [{0: raw}], "ndcg_at_10")
+    assert gain is not None
+    assert gain.queries == 45
+    assert gain.mean == pytest.approx(centered["ndcg_at_10"] - raw["ndcg_at_10"])
+    words = centering_sentence(view, dataset, "ndcg_at_10")
+    assert f"({in_points(gain)} points" in words
+    assert ("cannot be told from no change)" in words) is not gain.excludes_zero
+    assert "no interval was measured" not in words
 
 
 class _Stopped(Quiet):

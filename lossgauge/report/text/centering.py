@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lossgauge.report.naming import cut, short_name
+from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.layout import Layout
 from lossgauge.results.query_changes import QueryChanges, read_query_changes
 from lossgauge.results.run_files import CENTERED, FROZEN
 from lossgauge.results.view import Loss, StudyView
-from lossgauge.stats.intervals import known
-from lossgauge.stats.number_format import rounded, shown
+from lossgauge.stats.decisions import decide
+from lossgauge.stats.intervals import Interval, known
+from lossgauge.stats.number_format import shown
 
 LONGEST_TEXT = 80
 LONGEST_NAME = 40
@@ -29,15 +31,22 @@ def free_baseline(view: StudyView, dataset: str, column: str) -> Iterator[str]:
 
 
 def centering_sentence(view: StudyView, dataset: str, column: str) -> str:
-    """`Centering the raw model alone gives nDCG@10 57.1 % (+5.7 points); the adapter with mnrl gives +7.1 points.`"""
-    levels = {row["reference"]: known(row.get(column)) for row in view.references(dataset)}
-    raw, centered = levels.get(FROZEN), levels.get(CENTERED)
+    """`Centering the raw model alone gives nDCG@10 57.1 % (+5.7 ± 2.0 points); the adapter with mnrl gives +7.1 ± 1.9 points.`
+
+    A gain without an interval, or with one that contains 0, says so.
+    """
+    rows = {row["reference"]: row for row in view.references(dataset)}
+    raw, centered = rows.get(FROZEN), rows.get(CENTERED)
     if not view.of_pairs or raw is None or centered is None:
+        return ""
+    change = view.contrast([{0: centered}], [{0: raw}], column)
+    level = known(centered.get(column))
+    if change is None or level is None:
         return ""
     title = COLUMNS[column].title
     words = (
-        f"Centering the {view.measures.raw} alone (each side minus its own mean) gives {title} {shown(centered, 'percent')} "
-        f"({_points(centered - raw)} points)"
+        f"Centering the {view.measures.raw} alone (each side minus its own mean) gives {title} {shown(level, 'percent')} "
+        f"({_gain(change, why_none=', no interval was measured')})"
     )
     means: dict[Loss, float] = {
         loss: of.mean for loss in view.losses if (of := view.interval(dataset, loss, column))
@@ -46,8 +55,11 @@ def centering_sentence(view: StudyView, dataset: str, column: str) -> str:
         return f"{words}."
     best = max(means, key=lambda loss: means[loss])
     name = cut(short_name(best, view.losses), LONGEST_NAME)
-    more = ", more than any loss" if centered > means[best] and centered > raw else ""
-    return f"{words}{more}; the adapter with {name} gives {_points(means[best] - raw)} points."
+    more = ", clearly more than any loss" if _beats_all(view, dataset, column, means) else ""
+    runs = view.settled_runs(dataset, best)
+    adapter = view.contrast([runs], [dict.fromkeys(runs, raw)], column)
+    gives = f"; the adapter with {name} gives {_gain(adapter)}" if adapter else ""
+    return f"{words}{more}{gives}."
 
 
 def hub_sentence(of: QueryChanges) -> str:
@@ -58,5 +70,22 @@ def hub_sentence(of: QueryChanges) -> str:
     return f"Read document {of.hub.document}{text} first: it {evidence}."
 
 
-def _points(value: float) -> str:
-    return rounded(100 * value, 1, signed=True)
+def _beats_all(view: StudyView, dataset: str, column: str, losses: Iterable[Loss]) -> bool:
+    """Whether the centered raw model is clearly better than every loss, all of them as one family."""
+    family = [
+        view.contrast(
+            [view.reference_runs(dataset, loss, CENTERED)],
+            [view.settled_runs(dataset, loss)],
+            column,
+        )
+        for loss in losses
+    ]
+    return all(of.side == "higher" for of in decide(family, COLUMNS[column].margin))
+
+
+def _gain(of: Interval, why_none: str = "") -> str:
+    """`+1.4 ± 2.3 points: cannot be told from no change`; without an interval, `why_none`."""
+    points = f"{in_points(of)} points"
+    if of.half_width is None:
+        return points + (why_none if of.mean else "")
+    return points if of.excludes_zero else f"{points}: cannot be told from no change"

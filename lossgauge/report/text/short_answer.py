@@ -56,7 +56,9 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
             words = f"{where}, train with {_either(view, take)}{tie}: {gains}."
             return Verdict(dataset, "train", take, words)
     lead = of_all[0]
-    if short := trained_too_little(view, dataset, lead):
+    top = max(lead.means, key=lambda loss: lead.means[loss])
+    short = trained_too_little(view, dataset, lead)
+    if top in short:  # the loss whose level the sentence shows
         words = f"{where}, too little training to tell whether it helps: {in_words(short)} ({_levels(view, lead)})."
         return Verdict(dataset, "open", (), words)
     if picks_the_start(view, dataset, lead.losses):

@@ -179,6 +179,8 @@ class References(NamedTuple):
     """One for each of frozen features (normalised), random unit vectors, full collapse."""
     frozen_queries: pa.Table
     """A row for each query among the frozen features."""
+    centered_queries: pa.Table | None = None
+    """The same of the centered raw model, of queries and documents."""
 
 
 def references(features: FeatureSet, *, width: int) -> References:
@@ -228,7 +230,7 @@ def _pair_references(features: FeatureSet, width: int) -> References:
         COLLAPSE: full_collapse(numbers, width=width).double(),
     }
     found: list[Record] = []
-    frozen_queries: pa.Table | None = None
+    queries: dict[str, pa.Table] = {}
     for name, unit in made.items():
         asked, corpus = unit[: len(features.test)], unit[len(features.test) :]
         whole = PairSpace(asked, features.test, corpus, pairs.corpus)
@@ -241,11 +243,10 @@ def _pair_references(features: FeatureSet, width: int) -> References:
         if name != COLLAPSE:  # equal points have no order
             scores = judged(whole, pairs, RECALL_AT)
             row |= {**spread_columns(of_side, pairs), **judged_columns(scores)}
-            if name == FROZEN:
-                frozen_queries = judged_table(scores.per_query, features, whole)
+            if name in (FROZEN, CENTERED):
+                queries[name] = judged_table(scores.per_query, features, whole)
         found.append(row)
-    assert frozen_queries is not None
-    return References(found, frozen_queries)
+    return References(found, queries[FROZEN], queries[CENTERED])
 
 
 def _finite(value: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from lossgauge.report.text.answer import answers
 from lossgauge.report.text.health_warnings import health_warnings
 from lossgauge.report.text.short_answer import short_answer, verdict
 from lossgauge.results.run_files import RunFiles
-from lossgauge.results.view import StudyView
+from lossgauge.results.view import Loss, StudyView
 from lossgauge.types import Results
 from tests.support.made_up_study import make_results, no_results
 from tests.support.planted_studies import planted_study
@@ -209,3 +210,13 @@ def test_many_datasets_take_at_most_three_sentences_and_are_all_counted():
 def test_a_name_of_300_letters_does_not_fill_the_screen():
     results = make_results(datasets=("x" * 300,))
     assert all(len(sentence) < 300 for sentence in short_answer(StudyView(results)))
+
+
+def test_too_little_training_is_only_said_of_the_loss_that_is_shown(monkeypatch):
+    results = with_values({"untrained": 0.5, "scl": 0.5, "triplet": 0.4})
+    for name, said in (("scl", True), ("triplet", False)):
+        short = {Loss(name, name): SimpleNamespace(evidence="3 steps", advice="`epochs: 50`")}
+        monkeypatch.setattr(
+            "lossgauge.report.text.short_answer.trained_too_little", lambda *_, short=short: short
+        )
+        assert ("too little training" in advice(results).sentence) is said
