@@ -124,9 +124,9 @@ def measured_line(manifest: Manifest) -> str:
     of = manifest.measured
     again = "measured" if manifest.head.reduced_from else "measured again, as in its run"
     if of.documents is not None:
-        words = f"{again}: nDCG@10 {_percent(of.ndcg_at_10)}, R@1 {_percent(of.recall_at_1)}"
+        words = f"{again}: nDCG@10 {_percent(of.ndcg_at_10)}, a right document first for {_percent(of.recall_at_1)}"
         if of.frozen_ndcg_at_10 is not None:
-            words += f"; raw model nDCG@10 {_percent(of.frozen_ndcg_at_10)}, R@1 {_percent(of.frozen_recall_at_1)}"
+            words += f"; raw model nDCG@10 {_percent(of.frozen_ndcg_at_10)}, first for {_percent(of.frozen_recall_at_1)}"
         return f"{words} ({of.test_rows:,} test queries among {of.documents:,} documents)"
     words = f"{again}: R@1 {_percent(of.recall_at_1)}, MAP@R {_percent(of.map_at_r)}"
     if of.frozen_map_at_r is not None:

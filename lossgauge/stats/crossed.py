@@ -131,7 +131,7 @@ def crossed_interval(of: Crossed) -> Interval:
     """The 95 % interval of a mean difference, with what it is over and whether it is approximate."""
     none = Interval(of.mean, None, of.seeds, over=of.over, queries=of.queries)
     if of.differing == 0:
-        same = "the two losses answer every query the same" if of.mean == 0 else "no spread"
+        same = "both answer every query the same" if of.mean == 0 else "no spread"
         return none._replace(missing=same)
     if not of.seed_part.degrees and not of.query_part.degrees:
         return none._replace(missing="one seed and one query or class")

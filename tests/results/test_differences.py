@@ -202,7 +202,7 @@ def test_a_loss_against_itself_answers_every_query_the_same(view):
     runs = runs_of(view, "triplet")
     found = view.contrast([runs], [runs], "recall_at_1")
     assert (found.mean, found.half_width) == (0, None)
-    assert found.why_none == "the two losses answer every query the same"
+    assert found.why_none == "both answer every query the same"
 
 
 @pytest.mark.parametrize("column", ["recall_at_1", "test_intra"])

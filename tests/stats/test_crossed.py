@@ -163,7 +163,7 @@ def test_one_seed_and_one_query_have_no_interval():
 def test_equal_answers_have_no_interval_and_decide_nothing():
     interval = crossed_interval(crossed(np.zeros((3, 20))))
     assert interval.half_width is interval.p_value is None
-    assert interval.why_none == "the two losses answer every query the same"
+    assert interval.why_none == "both answer every query the same"
     assert not interval.excludes_zero
     rounded = np.array([[0.6 - 0.5, 0.7 - 0.6, 0.8 - 0.7]] * 2)
     assert len(set(rounded[0])) > 1

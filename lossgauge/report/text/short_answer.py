@@ -64,6 +64,10 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
     if picks_the_start(view, dataset, lead.losses):
         words = f"{where}, do not train: on the validation slice, no epoch of any loss is better than the {view.measures.raw} ({lead.title} {shown(max(lead.levels.values()), 'percent')})."
         return Verdict(dataset, "do not train", (), words)
+    margin = COLUMNS[lead.column].margin or 0.0
+    if view.of_pairs and lead.levels.get(view.measures.raw, 0.0) >= 1 - margin:
+        words = f"{where}, do not train: the {view.measures.raw} already finds everything ({_levels(view, lead)})."
+        return Verdict(dataset, "do not train", (), words)
     if all(decision.p_value is None for decision in lead.decisions.values()):
         reason = next(iter(lead.decisions.values())).reason
         return Verdict(

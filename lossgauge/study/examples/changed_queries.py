@@ -40,7 +40,7 @@ def query_changes(
 ) -> QueryChanges:
     """nDCG@10 of each query, the mean over the seeds of `loss`, minus that of the raw model; of equal changes the earlier row."""
     frozen = files.frozen_queries(dataset)
-    runs = view.runs(dataset, loss)
+    runs = view.settled_runs(dataset, loss)
     tables = [files.queries(str(runs[seed]["run"])) for seed in sorted(runs)]
     query = frozen["query"].to_numpy()
     before = frozen[RANKED_BY].to_numpy()
