@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from lossgauge.kernels.vector_math import (
+    below,
     exponentials,
     inlined,
     largest,
@@ -19,14 +20,6 @@ from lossgauge.kernels.vector_math import (
     scale_row,
     sum_of,
 )
-
-
-@inlined
-def _below(row, top):
-    total = 0.0
-    for j in range(len(row)):
-        total += top - np.float64(row[j])
-    return total
 
 
 @inlined
@@ -92,7 +85,7 @@ def decoupled_rows(task, first, last):
         top = largest(row, none)
         row[near] = most
         shift = np.float64(top)
-        term = (_below(left, shift) + _below(right, shift)) * inverse
+        term = (below(left, shift) + below(right, shift)) * inverse
         beyond = (np.float64(most) - shift) * inverse
         row[near] = none
         of_negatives = exponentials(before, top, strength) + exponentials(after, top, strength)

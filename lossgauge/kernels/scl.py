@@ -6,15 +6,14 @@ import math
 
 import numpy as np
 
-from lossgauge.kernels.vector_math import exponentials, inlined, largest, over_rows, scale_row
-
-
-@inlined
-def _below(row, top):
-    total = 0.0
-    for j in range(len(row)):
-        total += top - np.float64(row[j])
-    return total
+from lossgauge.kernels.vector_math import (
+    below,
+    exponentials,
+    inlined,
+    largest,
+    over_rows,
+    scale_row,
+)
 
 
 @inlined
@@ -49,11 +48,11 @@ def scl_rows(task, first, last):
         row[i] = number(-np.inf)
         top = largest(row, number(-np.inf))
         row[i] = 0
-        below = _below(left, np.float64(top)) + _below(right, np.float64(top))
+        less = below(left, np.float64(top)) + below(right, np.float64(top))
         inside = exponentials(left, top, inverse) + exponentials(right, top, inverse)
         outside = exponentials(before, top, inverse) + exponentials(after, top, inverse)
         total = inside + outside
-        term = math.log(total) + below / positives / temperature
+        term = math.log(total) + less / positives / temperature
         factor, target = number(1 / total / temperature), number(1 / (positives * temperature))
         sums, squares = _off_target(left, factor, target)
         more_sums, more_squares = _off_target(right, factor, target)

@@ -112,6 +112,15 @@ def sum_of(row):
 
 
 @inlined
+def below(row, top):
+    """Σ(top − s) over the entries s."""
+    total = 0.0
+    for j in range(len(row)):
+        total += top - np.float64(row[j])
+    return total
+
+
+@inlined
 def largest(row, top):
     for j in range(len(row)):
         top = maximum(top, row[j])

@@ -336,9 +336,9 @@ class PairLoss(PairForm):
         return outcome._replace(anchor_count=len(queries))
 
 
-def weights_pairs_of_samples(kind: type[Loss]) -> bool:
+def weights_pairs_of_samples(kind: object) -> bool:
     """Whether a class of losses weights the pairs of a batch with labels."""
-    return issubclass(kind, PairLoss) and kind.square_form
+    return isinstance(kind, type) and issubclass(kind, PairLoss) and kind.square_form
 
 
 def _pulling(terms: Terms, negative: Bool[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

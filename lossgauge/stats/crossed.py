@@ -129,39 +129,43 @@ def crossed(
 
 def crossed_interval(of: Crossed) -> Interval:
     """The 95 % interval of a mean difference, with what it is over and whether it is approximate."""
-    none = Interval(of.mean, None, of.seeds, over=of.over, queries=of.queries)
     if of.differing == 0:
         same = "both answer every query the same" if of.mean == 0 else "no spread"
-        return none._replace(missing=same)
-    if not of.seed_part.degrees and not of.query_part.degrees:
-        return none._replace(missing="one seed and one query or class")
-    whole = total(of.seed_part, of.query_part, of.both_part)
-    if whole.variance <= (ROUNDING * of.mean) ** 2:
-        return none._replace(missing="no spread")
-    found = student(of.mean, float(whole.variance) ** 0.5, float(whole.degrees), of.seeds)
+        return _without(of, same)
+    found = _over_both(of)
+    if found.missing:
+        return found
     return found._replace(
-        p_value=_p_value(of),
-        over=of.over,
-        approximate=_why_approximate(of),
-        queries=of.queries,
-        components=components(of),
+        p_value=_p_value(of), approximate=_why_approximate(of), components=components(of)
     )
 
 
 def level_interval(of: Crossed) -> Interval:
     """The 95 % interval of a level, such as the mean hit rate of one loss. Whether it is 0 is no question: no p-value."""
-    none = Interval(of.mean, None, of.seeds, over=of.over, queries=of.queries)
-    if not of.seed_part.degrees and not of.query_part.degrees:
-        return none._replace(missing="one seed and one query or class")
-    whole = total(of.seed_part, of.query_part, of.both_part)
-    if whole.variance <= (ROUNDING * of.mean) ** 2:
-        return none._replace(missing="no spread")
-    found = student(of.mean, float(whole.variance) ** 0.5, float(whole.degrees), of.seeds)
+    found = _over_both(of)
+    if found.missing:
+        return found
     # a level of few queries that are not 0 is no comparison of losses, and the other losses do not enter it
     approximate = _why_approximate(of._replace(differing=FEW_DIFFERING))
     if approximate == _THREE_SEEDS:
         approximate = "three seeds, which vary more than the queries"
-    return found._replace(p_value=None, over=of.over, approximate=approximate, queries=of.queries)
+    return found._replace(p_value=None, approximate=approximate)
+
+
+def _over_both(of: Crossed) -> Interval:
+    """The mean over new seeds and new queries, with Student's interval, or with the reason why there is none."""
+    if not of.seed_part.degrees and not of.query_part.degrees:
+        return _without(of, "one seed and one query or class")
+    whole = total(of.seed_part, of.query_part, of.both_part)
+    if whole.variance <= (ROUNDING * of.mean) ** 2:
+        return _without(of, "no spread")
+    found = student(of.mean, float(whole.variance) ** 0.5, float(whole.degrees), of.seeds)
+    return found._replace(over=of.over, queries=of.queries)
+
+
+def _without(of: Crossed, reason: str) -> Interval:
+    """The mean without an interval, and why."""
+    return Interval(of.mean, None, of.seeds, over=of.over, queries=of.queries, missing=reason)
 
 
 def components(of: Crossed) -> Components | None:

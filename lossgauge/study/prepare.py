@@ -28,7 +28,7 @@ from lossgauge.data.samplers import (
     warning_of_anchors_without_positive,
 )
 from lossgauge.errors import DataError, InputError, MissingExtra, PlanError, nearest
-from lossgauge.losses.pairs import PairLoss
+from lossgauge.losses.pairs import weights_pairs_of_samples
 from lossgauge.losses.registry import ALL_LOSSES, LOSSES, drawn_terms, loss_class, loss_maker
 from lossgauge.plan.study import Plan
 from lossgauge.portable import portable
@@ -109,12 +109,7 @@ def _check_form(name: str, *, of_pairs: bool) -> None:
 
 
 def _no_memory(title: str) -> str:
-    classes = ((name, loss_class(name)) for name in ALL_LOSSES)
-    able = [
-        name
-        for name, of in classes
-        if isinstance(of, type) and issubclass(of, PairLoss) and of.square_form
-    ]
+    able = [name for name in ALL_LOSSES if weights_pairs_of_samples(loss_class(name))]
     return (
         f"{title} cannot use a memory: it needs a loss that weights pairs of labelled rows, and does not count a row for "
         f"itself; use memory: 0 for it, or one of {', '.join(able)}"

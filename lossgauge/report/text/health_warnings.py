@@ -136,9 +136,12 @@ def _too_little(of: _Runs) -> list[Finding]:
     return [] if found is None else [found]
 
 
+def _too_little_or_harm(of: _Runs) -> list[Finding]:
+    """Where too little training stops is not where it ends, so it is not called harm."""
+    return _too_little(of) or _harm(of)
+
+
 def _harm(of: _Runs) -> list[Finding]:
-    if _too_little(of):
-        return []  # where it stops is not where it ends
     losses = of.view.tuned if of.loss.tuned else of.view.losses
     evidence, start = [], ""
     for column in (column.name for column in of.view.retrieval):
@@ -183,7 +186,6 @@ def _unfinished(of: _Runs) -> list[Finding]:
 
 _CHECKS: tuple[Callable[[_Runs], list[Finding]], ...] = (
     _in_most_seeds,
-    _harm,
-    _too_little,
+    _too_little_or_harm,
     _unfinished,
 )
