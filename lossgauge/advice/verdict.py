@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
     losses: tuple[Loss, ...]
     """Those that are compared by this goal, best first."""
     levels: Mapping[Loss, Interval]
-    """Of the quantity of the goal; over seeds."""
+    """Of the quantity of the goal: as `StudyView.interval`; of `speed`, over new seeds."""
     differences: Mapping[Loss, Interval]
     """The best minus each other."""
     decisions: Mapping[Loss, Decision]
@@ -121,11 +121,11 @@ def verdict(view: StudyView, dataset: str, goal: Goal) -> Verdict | None:
             ranking.best,
             *(loss for loss, of in ranking.decisions.items() if of.side == "equivalent"),
         ]
-    runs = {loss: _settled(view, dataset, loss) for loss in view.complete(dataset, losses, column)}
+    runs = {loss: view.settled_runs(dataset, loss) for loss in losses}
     levels = {
         loss: of
-        for loss, rows in runs.items()
-        if (of := interval(row.get(column) for row in rows.values()))
+        for loss in view.complete(dataset, losses, column)
+        if (of := view.interval(dataset, loss, column))
     }
     if not levels:
         return None
@@ -137,12 +137,6 @@ def verdict(view: StudyView, dataset: str, goal: Goal) -> Verdict | None:
         if (of := view.contrast([runs[best]], [runs[loss]], column)) is not None
     }
     return _judged(goal, ordered, levels, differences, column)
-
-
-def _settled(view: StudyView, dataset: str, loss: Loss) -> dict[int, Record]:
-    """The runs of the seeds that most losses have finished: after a stop, a loss may have more."""
-    settled = view.settled_seeds(dataset)
-    return {seed: row for seed, row in view.runs(dataset, loss).items() if seed in settled}
 
 
 def _judged(

@@ -172,7 +172,7 @@ def _train(of: Outcome) -> str:
         if not found.family
         else f"the interval contains 0 after the correction for {counted(found.family, 'comparison')}"
     )
-    return f"It cannot be told from {counted(of.seeds, 'seed')} ({why}). {numbers} Until more is known, the {_frozen(of)} cost{'s' if of.question.of_pairs else ''} nothing."
+    return f"It cannot be told from {counted(found.difference.size, 'seed')} ({why}). {numbers} Until more is known, the {_frozen(of)} cost{'s' if of.question.of_pairs else ''} nothing."
 
 
 def _longer(of: Outcome, change: str) -> str:
@@ -187,6 +187,12 @@ def _over(of: Interval) -> str:
     if of.half_width is None:
         return ""
     return f" (± over {of.over}{f'; approximate: {of.approximate}' if of.approximate else ''})"
+
+
+def _from_seeds(of: Interval) -> str:
+    """How many seeds a level is from, and what its ± is over."""
+    seeds = counted(of.size, "seed")
+    return f" over {seeds}" if of.half_width is None else f" ({seeds}; ± over {of.over})"
 
 
 def _untrained(found: Training, name: str) -> str:
@@ -207,7 +213,7 @@ def _loss(of: Outcome) -> str:
             f"The untrained head already has {100 * NEAR:g} % of the best final MAP@R on the validation slice in most seeds: speed cannot be "
             f"compared. By MAP@R, take {name} ({_settings(of, found.best)})."
         )
-    level = f"{_level(found, found.best)} over {counted(of.seeds, 'seed')}"
+    level = f"{_level(found, found.best)}{_from_seeds(found.levels[found.best])}"
     anyway = of.training is not None and of.training.train in ("keep", "equivalent")
     ask = f"{'If you train all the same: for' if anyway else 'For'} {(ASKED_OF_PAIRS if of.question.of_pairs else ASKED)[found.goal]}"
     start = f"{ask}, take {name} ({_settings(of, found.best)}): {level}"

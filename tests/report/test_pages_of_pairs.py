@@ -9,6 +9,7 @@ from html import unescape
 
 import pytest
 
+from lossgauge.advice.verdict import verdict
 from lossgauge.claims.own_claims import NONE_OF_PAIRS, claims_of
 from lossgauge.report.comparison import COMPARED, compare
 from lossgauge.report.figures.retrieval import retrieval
@@ -101,6 +102,14 @@ def test_the_first_screen_has_every_measure_of_every_loss_and_its_gain(view, dat
     assert all(title in answer for title in titles)
     assert "as in lossgauge diagnose" in answer
     assert "95 % intervals over new seeds and new queries (40 test queries, 3 seeds)" in answer
+
+
+def test_advise_gives_the_levels_of_the_page_over_queries_too(view, dataset):
+    found = verdict(view, dataset, "ranking")
+    assert found.levels == {
+        loss: view.interval(dataset, loss, "ndcg_at_10") for loss in found.losses
+    }
+    assert {level.over for level in found.levels.values()} == {"new seeds and new queries"}
 
 
 def test_a_gain_that_is_clear_is_bold_and_a_clear_loss_is_named(view, dataset):
