@@ -152,6 +152,19 @@ def level_interval(of: Crossed) -> Interval:
     return found._replace(p_value=None, approximate=approximate)
 
 
+def over_new_queries(
+    values: Float[np.ndarray, " queries"], clusters: Shaped[np.ndarray, " queries"]
+) -> Interval:
+    """The mean of one number of each query, or of its change, over new queries; without a seed.
+
+    `clusters` numbers the queries that right documents connect, which are drawn together: as in a study of queries and documents.
+    """
+    if not len(values):
+        return Interval(math.nan, None, 0, missing="no query")
+    found = level_interval(crossed(values[None], drawn="clusters", classes=clusters))
+    return found._replace(over="new queries")
+
+
 def _over_both(of: Crossed) -> Interval:
     """The mean over new seeds and new queries, with Student's interval, or with the reason why there is none."""
     if not of.seed_part.degrees and not of.query_part.degrees:

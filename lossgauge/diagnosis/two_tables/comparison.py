@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from lossgauge.diagnosis.ranked import mean
+from lossgauge.stats.crossed import over_new_queries
 from lossgauge.stats.intervals import Interval
 
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ def compare(before: RetrievalDiagnosis, after: RetrievalDiagnosis) -> RetrievalC
         found_at={},
         got_worse=(),
         got_better=(),
-        new_neighbors=over_queries(fresh),
+        new_neighbors=mean(fresh)._replace(over="new queries"),
         moved=rows[np.argsort(-fresh, kind="stable")],
     )
     if before.per_query is None or after.per_query is None:
         return compared
     one, two = before.per_query, after.per_query
     rows, first, second = np.intersect1d(one.row, two.row, return_indices=True)
-    was, now = one.ndcg_at_10[first], two.ndcg_at_10[second]
+    was, now, clusters = one.ndcg_at_10[first], two.ndcg_at_10[second], one.cluster[first]
     order = np.argsort(now - was, kind="stable")
     changes = [
         QueryChange(str(rows[n] if ids is None else ids[rows[n]]), float(was[n]), float(now[n]))
@@ -78,18 +79,14 @@ def compare(before: RetrievalDiagnosis, after: RetrievalDiagnosis) -> RetrievalC
         if was[n] != now[n]
     ]
     return compared._replace(
-        ndcg_at_10=over_queries(now - was),
-        mrr_at_10=over_queries(
-            two.reciprocal_rank_at_10[second] - one.reciprocal_rank_at_10[first]
+        ndcg_at_10=over_new_queries(now - was, clusters),
+        mrr_at_10=over_new_queries(
+            two.reciprocal_rank_at_10[second] - one.reciprocal_rank_at_10[first], clusters
         ),
         found_at={
-            k: over_queries(two.found_at[k][second] - one.found_at[k][first]) for k in one.found_at
+            k: over_new_queries(two.found_at[k][second] - one.found_at[k][first], clusters)
+            for k in one.found_at
         },
         got_worse=tuple(change for change in changes if change.after < change.before),
         got_better=tuple(change for change in changes[::-1] if change.after > change.before),
     )
-
-
-def over_queries(values: np.ndarray) -> Interval:
-    """The mean over queries, with its interval over new ones."""
-    return mean(values)._replace(over="new queries")

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float64, Int64
 from lossgauge.diagnosis.over_pairs import directions_of
 from lossgauge.diagnosis.sampling import draw
 from lossgauge.diagnosis.source import Source
-from lossgauge.diagnosis.two_tables.comparison import over_queries
 from lossgauge.diagnosis.two_tables.judgements import Judgements
 from lossgauge.diagnosis.two_tables.nearest import Nearest
 from lossgauge.diagnosis.two_tables.records import Failure, Judged, PerQuery
@@ -20,6 +19,7 @@ from lossgauge.diagnostics.error_rates import Pairs
 from lossgauge.diagnostics.pair_thresholds import PairThresholds, pair_thresholds
 from lossgauge.ranking.graded import found_grades, ideal_grades, ndcg, recall, reciprocal_rank
 from lossgauge.ranking.judged import CUT, FOUND_AT
+from lossgauge.stats.crossed import over_new_queries
 
 MOST_NEARER = 3
 THRESHOLD_QUERIES, THRESHOLD_DOCUMENTS = 1000, 500
@@ -43,6 +43,7 @@ def per_query(
     start, end = (np.searchsorted(right.query, rows, side=side) for side in ("left", "right"))
     return PerQuery(
         rows,
+        judged.clusters(rows),
         ndcg(grades, ideal_grades(right.query, right.grade, rows, CUT), CUT),
         reciprocal_rank(grades, CUT),
         {k: recall(grades, end - start, k) for k in FOUND_AT},
@@ -54,10 +55,10 @@ def judged_numbers(similarity: str, of: PerQuery) -> Judged:
     """The means over queries."""
     return Judged(
         similarity,
-        over_queries(of.ndcg_at_10),
-        over_queries(of.reciprocal_rank_at_10),
-        {k: over_queries(values) for k, values in of.found_at.items()},
-        {k: over_queries(values) for k, values in of.hit_at.items()},
+        over_new_queries(of.ndcg_at_10, of.cluster),
+        over_new_queries(of.reciprocal_rank_at_10, of.cluster),
+        {k: over_new_queries(values, of.cluster) for k, values in of.found_at.items()},
+        {k: over_new_queries(values, of.cluster) for k, values in of.hit_at.items()},
         len(of.row),
     )
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from lossgauge.batch import ArrayLike
 from lossgauge.data.locations import not_utf_8, reason_of
@@ -50,6 +52,18 @@ class Judgements(NamedTuple):
     def right(self) -> Judgements:
         """Those above 0."""
         return self.some(self.grade > 0)
+
+    def clusters(self, queries: Int64[np.ndarray, " queries"]) -> Int64[np.ndarray, " queries"]:
+        """For each of `queries`, numbers of rows, the number of its cluster: those that right documents connect have the same."""
+        right = self.right
+        query, document = (
+            np.unique(numbers, return_inverse=True) for numbers in (right.query, right.document)
+        )
+        count = len(query[0])
+        edges = np.ones(len(right.query), dtype=bool), (query[1], count + document[1])
+        graph = coo_matrix(edges, shape=(count + len(document[0]),) * 2)
+        number = connected_components(graph, directed=False)[1][:count]
+        return np.asarray(number[np.searchsorted(query[0], queries)], dtype=np.int64)
 
 
 class _Line(NamedTuple):

@@ -15,7 +15,7 @@ from lossgauge.batch import ArrayLike
 from lossgauge.diagnosis.comparison import same_items
 from lossgauge.diagnosis.sampling import draw
 from lossgauge.diagnosis.source import Source
-from lossgauge.diagnosis.two_tables.comparison import compare, over_queries
+from lossgauge.diagnosis.two_tables.comparison import compare
 from lossgauge.diagnosis.two_tables.judged import (
     equal_documents,
     failures_of,
@@ -44,6 +44,7 @@ from lossgauge.health.finding import Finding, worst_first
 from lossgauge.health.retrieval import LEAST_ROWS, retrieval_findings
 from lossgauge.health.space import norm_findings, space_findings
 from lossgauge.ranking.judged import CUT
+from lossgauge.stats.crossed import over_new_queries
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted
 
@@ -193,7 +194,7 @@ def _with_judgements(
     if found.documents.norms.differ:
         by_dot = _by_dot(of, found.nearest.rows, judged)
         ranked.append(judged_numbers("dot", by_dot))
-        lost = over_queries(by_query.hit_at[1] - by_dot.hit_at[1])
+        lost = over_new_queries(by_query.hit_at[1] - by_dot.hit_at[1], by_query.cluster)
     copied = unjudged_copies(found.documents.copies, judged)
     return replace(
         found,
@@ -222,7 +223,7 @@ def _centered(found: RetrievalDiagnosis, of: _Sides, judged: Judgements) -> Cent
         of.queries, asked, of.documents, of.of_documents.rows, centers=centers
     )
     after = per_query(asked, grades_of(nearest, judged), judged)
-    change = over_queries(after.ndcg_at_10 - before.ndcg_at_10)
+    change = over_new_queries(after.ndcg_at_10 - before.ndcg_at_10, before.cluster)
     return Centered(judged_numbers("cosine", after), change)
 
 

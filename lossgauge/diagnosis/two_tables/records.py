@@ -27,6 +27,8 @@ class PerQuery(NamedTuple):
     """One entry for each query with a right document, by ascending row."""
 
     row: Int64[np.ndarray, " queries"]
+    cluster: Int64[np.ndarray, " queries"]
+    """Queries that right documents connect have the same number. Intervals are over new clusters, as in a study."""
     ndcg_at_10: Float64[np.ndarray, " queries"]
     reciprocal_rank_at_10: Float64[np.ndarray, " queries"]
     found_at: dict[int, Float64[np.ndarray, " queries"]]
@@ -36,7 +38,7 @@ class PerQuery(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Retrieval by one similarity; intervals are over new queries."""
+    """Retrieval by one similarity; intervals are over new queries, where those that right documents connect count as one."""
 
     similarity: str
     """`cosine`, or `dot` where the norms of the documents differ."""

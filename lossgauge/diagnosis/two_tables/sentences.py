@@ -75,7 +75,7 @@ def judged_line(of: Judged, searched: int) -> str:
     by = "dot product" if of.similarity == "dot" else of.similarity
     return (
         f"retrieval by {by}: nDCG@10 {shown_share(of.ndcg_at_10)}  MRR@10 {shown_share(of.mrr_at_10)}  {found} "
-        f"({counted(of.query_count, 'query')} against {counted(searched, 'document')})"
+        f"({counted(of.query_count, 'query')} against {counted(searched, 'document')}; ± over new queries)"
     )
 
 

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import lossgauge as lg
 from lossgauge.diagnosis.two_tables import nearest
@@ -15,6 +16,23 @@ def ranked(queries, documents):
     """Documents of each query by cosine, then by number, in a loop."""
     scores = unit(queries) @ unit(documents).T
     return [sorted(range(len(documents)), key=lambda d, row=row: (-row[d], d)) for row in scores]
+
+
+def test_queries_with_the_same_right_document_count_as_one_in_the_interval():
+    queries, documents, _ = pair_tables(noise=1.2)
+    # by chains of right documents: 0, 1, 2; 3, 4; each other query alone; a document judged wrong connects nothing
+    right = {row: {row: 1} for row in range(20)} | {0: {0: 1, 1: 1}, 2: {1: 1}, 4: {3: 1, 5: 0}}
+    of = lg.diagnose(queries, corpus=documents, judgements=right)
+    clusters = [[0, 1, 2], [3, 4], *([row] for row in range(5, 20))]
+    values = of.per_query.ndcg_at_10 - of.per_query.ndcg_at_10.mean()
+    sums = [sum(values[row] for row in cluster) for cluster in clusters]
+    count = len(clusters)
+    error = math.sqrt(sum(one**2 for one in sums) * count / (count - 1)) / 20
+    sizes = [len(cluster) ** 2 for cluster in clusters]
+    degrees = sum(sizes) ** 2 / sum(size**2 for size in sizes) - 1
+    found = of.judged[0].ndcg_at_10
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, degrees) * error)
+    assert found.over == "new queries"
 
 
 @pytest.mark.parametrize("blocks", [None, 100])
