@@ -70,6 +70,11 @@ def read(folder: Path) -> Collection:
             f"left out because no document is judged right for {'it' if len(left_out) == 1 else 'them'} ({len(left_out):,} of "
             f"{counted(len(queries), 'query')}): {first_few(left_out)}"
         )
+    if below := [judged for judged in judgements if judged.grade < 0]:
+        notes.append(
+            f"{counted(len(below), 'judgement')} {'has' if len(below) == 1 else 'have'} a grade below 0, the first is {below[0].where}: "
+            "counted as 0, not right"
+        )
     number = {name: row for row, name in enumerate(names)}
     place = {name: row for row, name in enumerate(documents)}
     kept = [judged for judged in judgements if judged.query in number]

@@ -379,9 +379,10 @@ def _first_rows(numbers: np.ndarray) -> list[int]:
 def _ids(
     query_rows: list[int], documents: np.ndarray, count: int, names: Sequence[str], where: Where
 ) -> tuple[str, ...]:
-    """`query of line 2`, `negative_1 of line 7`: the place where each was used first."""
+    """`query of line 2`, `negative_1 of line 7`: the place where each was used first; of a text that is right somewhere, as right."""
     flat = documents.reshape(-1)
     used = np.flatnonzero(flat >= 0)
+    used = used[np.argsort(used % documents.shape[1] > 0, kind="stable")]  # column 0 is `positive`
     first = used[np.unique(flat[used], return_index=True)[1]]
     places = [divmod(int(place), documents.shape[1]) for place in first]
 

@@ -58,6 +58,14 @@ def test_the_rows_of_a_table_say_what_its_lines_say(tmp_path):
         assert sorted(words_of(found, row) for row in found.pairs.corpus) == ["A", "AA", "B", "C"]
         assert found.kind == "texts"
         assert found.ids[0].startswith("query of ")
+        sides = {words_of(found, row): found.ids[row].split(" of ")[0] for row in range(3, 8)}
+        assert sides == {
+            "d": "query",
+            "A": "positive",
+            "B": "positive",
+            "C": "positive",
+            "AA": "positive",
+        }
         assert found.protocol == "component-disjoint"
         assert any("1 text is right for several queries (2 queries" in n for n in found.notes)
         expected = expected or found.digest
@@ -344,3 +352,11 @@ def test_a_repeated_judgement_is_named(tmp_path):
     assert any(
         "1 judgement repeats an earlier one" in n and "test.tsv, line 5" in n for n in found.notes
     )
+
+
+def test_a_grade_below_0_is_not_right_and_the_first_is_named(tmp_path):
+    found = pairs.load(beir(tmp_path / "b", train=TRAIN, test=(*TEST, "q2\td5\t-1")))
+    assert any(
+        "1 judgement has a grade below 0" in n and "test.tsv, line 5" in n for n in found.notes
+    )
+    assert float(found.pairs.grade.min()) >= 0
