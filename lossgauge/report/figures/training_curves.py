@@ -157,7 +157,8 @@ def numbers(view: StudyView, dataset: str) -> list[Numbers]:
             for loss, points in of_losses.items()
         ]
         titles = ("loss", *(f"epoch {epoch}" for epoch in epochs))
-        tables.append(Numbers(f"{panel.title} on {dataset}", titles, tuple(rows)))
+        part = f" ({count} of {len(every)} epochs)" if count < len(every) else ""
+        tables.append(Numbers(f"{panel.title} on {dataset}{part}", titles, tuple(rows)))
     return tables
 
 

@@ -202,6 +202,7 @@ def test_the_numbers_are_those_of_the_lines(results):
     assert table.columns[1] == "epoch 0"
     assert table.columns[-1] == f"epoch {EPOCHS}"
     assert len(table.columns) == 9
+    assert table.title.endswith(f"on orl-faces (8 of {EPOCHS + 1} epochs)")
     drawn = line(figure_of(training_curves, results, "orl-faces"), "scl", 0)
     row = next(row for row in table.rows if row[0] == "scl")
     assert row[-1].startswith(f"{drawn.y[-1]:.3f} ± ")
