@@ -8,7 +8,11 @@ from torch import Tensor
 
 RANDOM = "random unit vectors"
 COLLAPSE = "full collapse"
+"""All points are equal."""
+
 FROZEN = "frozen features"
+"""Not projected by any head."""
+
 CENTERED = "centered raw model"
 """Of queries and documents: each side minus its own mean, normalised again."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import InputError, nearest
-from lossgauge.results.run_files import FROZEN
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

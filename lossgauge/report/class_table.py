@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float64, Int
 
-from lossgauge.results.run_files import FROZEN, RunFiles
+from lossgauge.diagnostics.references import FROZEN
+from lossgauge.results.run_files import RunFiles
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.types import Record
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.report.embed_json import embed_json
 from lossgauge.report.figures import (
     retrieval,
@@ -24,7 +25,6 @@ from lossgauge.report.tables import Table, gain_table, loss_table
 from lossgauge.report.text.interval_notes import table_notes
 from lossgauge.report.text.tuning import Tuning, tuning
 from lossgauge.results.columns import Column
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import known
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import CacheError
 from lossgauge.report.class_table import RowLabels, class_rows
 from lossgauge.report.embed_json import embed_json
@@ -26,7 +27,7 @@ from lossgauge.report.your_data_content import (
     table_columns,
 )
 from lossgauge.results.examples import Examples
-from lossgauge.results.run_files import FROZEN, RunFiles
+from lossgauge.results.run_files import RunFiles
 from lossgauge.results.view import StudyView
 from lossgauge.stats.number_format import counted
 from lossgauge.types import Record

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.results.columns import (
     COLUMNS,
     FURTHER,
@@ -18,14 +19,10 @@ from lossgauge.results.columns import (
     VARIANCE,
     Column,
 )
-from lossgauge.results.run_files import FROZEN
 from lossgauge.types import Record
 
 RAW_MODEL = "raw model"
 """What queries and documents call the frozen features: the same text embeddings without any head."""
-
-COLLAPSE = "full collapse"
-"""The reference space whose points are equal."""
 
 OF_SOME_LOSSES = frozenset({"masked_negative_ratio", "penalty_active"})
 """Columns that one loss has alone: `gist`, `relaxed`. They are shown where a run has them."""

@@ -9,17 +9,12 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lossgauge.diagnostics.references import CENTERED, FROZEN
 from lossgauge.errors import InputError, nearest
 from lossgauge.files import read_table
 from lossgauge.results.examples import Examples, read_examples
 from lossgauge.results.layout import Layout
 from lossgauge.types import Record
-
-FROZEN = "frozen features"
-"""The reference space that is not projected by any head."""
-
-CENTERED = "centered raw model"
-"""Queries and documents minus the mean of their side, which costs nothing."""
 
 
 class RunFiles(NamedTuple):

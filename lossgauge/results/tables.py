@@ -15,12 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import InputError, nearest
 from lossgauge.files import damaged, read_table
 from lossgauge.portable import portable_value
 from lossgauge.results.columns import CLOCK_COLUMNS, RUN, RUN_TIMES, TABLES, Kind
 from lossgauge.results.layout import FROZEN_QUERIES, RUN_TABLES, Layout
-from lossgauge.results.run_files import FROZEN, RunFiles
+from lossgauge.results.run_files import RunFiles
 from lossgauge.results.view import StudyView
 from lossgauge.types import Record
 

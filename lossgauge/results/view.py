@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from pydantic import ValidationError
 
+from lossgauge.diagnostics.references import COLLAPSE, FROZEN
 from lossgauge.errors import InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import UNTRAINED, LossPlan
@@ -23,9 +24,9 @@ from lossgauge.plan.study import names_pairs
 from lossgauge.portable import portable_results
 from lossgauge.results.columns import COLUMNS, Column, check_column
 from lossgauge.results.differences import Differences, Group, LossAnswers, Runs
-from lossgauge.results.measures import COLLAPSE, OF_CLASSES, OF_PAIRS, Measures, measures_of
+from lossgauge.results.measures import OF_CLASSES, OF_PAIRS, Measures, measures_of
 from lossgauge.results.records import PlanRecord
-from lossgauge.results.run_files import FROZEN, RunFiles
+from lossgauge.results.run_files import RunFiles
 from lossgauge.stats.decisions import Decision, decide
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.types import Record, Results

@@ -11,6 +11,7 @@ import pytest
 
 from lossgauge.advice.verdict import verdict
 from lossgauge.claims.own_claims import NONE_OF_PAIRS, claims_of
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.report.comparison import COMPARED, compare
 from lossgauge.report.figures.retrieval import retrieval
 from lossgauge.report.figures.training_curves import (
@@ -31,7 +32,6 @@ from lossgauge.report.text.predictors import predictors
 from lossgauge.report.text.result_table import result_lines
 from lossgauge.results.measures import OF_PAIRS
 from lossgauge.results.reader import read_study
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import StudyView
 from lossgauge.stats.number_format import shown
 from tests.support.command_line import run_cli

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import InputError
 from lossgauge.results.differences import Differences
 from lossgauge.results.reader import read_study
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, StudyView
 from lossgauge.stats.crossed import crossed, crossed_interval
 from lossgauge.stats.intervals import holm

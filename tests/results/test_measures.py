@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.columns import OF_PAIRS as PAIR_COLUMNS
 from lossgauge.results.measures import OF_CLASSES, OF_PAIRS, Measures
 from lossgauge.results.reader import read_study
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.crossed import crossed, crossed_interval
 from lossgauge.stats.intervals import t_quantile

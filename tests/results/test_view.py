@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import InputError
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView, in_order
 from lossgauge.types import Record, Results
 from tests.support.slow_seeds import over_seeds

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.report.figures.style import (
     TEMPLATE,
     Chart,
@@ -30,7 +31,6 @@ from lossgauge.report.naming import (
 from lossgauge.report.text.not_training import compared, measures
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import shown, shown_interval

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.report.figures.labels import HEIGHT, Fixed, Offset, Spot, gap, place_labels
 from lossgauge.report.figures.style import (
     TEMPLATE,
@@ -25,7 +26,6 @@ from lossgauge.report.naming import (
     symbol_of,
 )
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval
 from lossgauge.stats.number_format import shown, shown_interval

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.report.figures.style import (
     Chart,
     Figure,
@@ -22,7 +23,6 @@ from lossgauge.report.figures.style import (
 )
 from lossgauge.report.naming import GREY, OWN_COLORS, color_of, display_name, key_of, symbol_of
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.stats.number_format import shown, shown_half_width

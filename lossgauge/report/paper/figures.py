@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import MissingExtra
 from lossgauge.report.figures.tradeoff import X, Y
 from lossgauge.report.figures.training_curves import Panel, grey_lines, panels_of
 from lossgauge.report.naming import GREY, color_of, display_name
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.intervals import Interval, interval, known
 from lossgauge.terminal import safe

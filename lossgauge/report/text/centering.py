@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from lossgauge.diagnostics.references import CENTERED, FROZEN
 from lossgauge.report.naming import cut, short_name
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.layout import Layout
 from lossgauge.results.query_changes import QueryChanges, read_query_changes
-from lossgauge.results.run_files import CENTERED, FROZEN
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.decisions import decide
 from lossgauge.stats.intervals import Interval, known

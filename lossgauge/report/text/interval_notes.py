@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from lossgauge.results.run_files import FROZEN
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import counted

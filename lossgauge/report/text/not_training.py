@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.report.naming import display_name, listed
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.decisions import Decision, decide
 from lossgauge.stats.intervals import Interval, known

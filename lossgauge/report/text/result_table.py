@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lossgauge.diagnostics.references import CENTERED, FROZEN
 from lossgauge.report.naming import display_name
 from lossgauge.report.text.rankings import in_points
-from lossgauge.results.run_files import CENTERED, FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.intervals import Interval
 from lossgauge.stats.number_format import rounded, shown_half_width

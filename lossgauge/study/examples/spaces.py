@@ -13,13 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.files import damaged
 from lossgauge.ranking.query_set import against_each_other
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.ranking.search import neighbor_blocks
 from lossgauge.results.examples import NEIGHBORS
 from lossgauge.results.layout import Layout
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.study.examples.embedding_map import MOST_EPOCHS
 from lossgauge.study.run.run_log import heads_of

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.report.text.not_training import (
     CEILING,
     UNTRAINED_HEAD,
@@ -14,7 +15,6 @@ from lossgauge.report.text.not_training import (
     measures,
     sentences,
 )
-from lossgauge.results.run_files import FROZEN
 from lossgauge.results.view import BASELINE, Loss, StudyView
 from lossgauge.stats.decisions import decide
 from lossgauge.types import Record, Results

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 
 from lossgauge.data.embeddings import load
 from lossgauge.data.features import centered
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import DataError
 from lossgauge.heads import LinearHead
 from lossgauge.plan.yaml_file import parse_plan
 from lossgauge.results.examples import DISAGREEMENT, HARDEST, POSITION_UNIT, read_examples
 from lossgauge.results.layout import EXAMPLE_FILES, Layout
 from lossgauge.results.reader import read_study
-from lossgauge.results.run_files import FROZEN
 from lossgauge.study.examples import write
 from lossgauge.study.run.run_log import heads_of
 from lossgauge.study.runner import run_study
