@@ -17,8 +17,9 @@ def cost_lines(of: Costs) -> Iterator[str]:
         *("float32", "int8", "search"),
     )
     yield from aligned([heads, *(_cost_row(row, of.widths[0].width) for row in of.widths)])
+    change = ", with its change against the full width" if len(of.widths) > 1 else ""
     yield (
-        f"{of.metric} of {counted(of.queries, 'query')} among {of.gallery:,} {'rows' if of.metric == 'R@1' else 'documents'}, with its change against the full width; bytes and "
+        f"{of.metric} of {counted(of.queries, 'query')} among {of.gallery:,} {'rows' if of.metric == 'R@1' else 'documents'}{change}; bytes and "
         f"search time are for a million rows: exact search for one query with numpy on this machine, "
         "scaled from 64 MB of random rows"
     )

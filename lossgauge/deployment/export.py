@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -180,7 +181,11 @@ def export_head(
         others[NAME] = as_onnx(ExportedHead(manifest, every))
     head = write_head(out, manifest, every, others)
     cautions = [portable(choice.caution)] * bool(choice.caution)
-    cautions += notes_on(measured) if form.reduced_from is None else notes_on_width(costed)
+    cautions += notes_of(manifest, costed, residual=config["head"] == "residual")
+    if cautions:
+        notes.append(
+            f"`lossgauge embed DATA --frozen --head {shlex.quote(str(out))}` writes {'the embeddings of the raw model' if of_pairs else 'the frozen features'}, without this head"
+        )
     if model is not None:
         assert isinstance(backbone, SentenceModel)  # check_text_backbone
         narrow = [] if form.reduced_from is None else list(narrow_lines(costed))
@@ -412,6 +417,19 @@ def threshold_record(of: Thresholds | PairThresholds | None) -> ThresholdsRecord
     )
 
 
+def notes_of(manifest: Manifest, of: Costs, *, residual: bool) -> list[str]:
+    """What to know of a head that is no better than the features; `residual` as it was trained, since a narrower one is linear."""
+    form = manifest.head
+    if residual and manifest.trained.epoch == 0:
+        cut = f", cut to {counted(form.embedding_size, 'principal direction')}"
+        return [
+            f"the run picked epoch 0, before any training, where an adapter changes nothing: this is {raw_words(of)}{cut if form.reduced_from else ''}"
+        ]
+    if form.reduced_from is not None and manifest.measured.documents is not None:
+        return notes_on_width(of)
+    return notes_on(manifest.measured)  # of classes by MAP@R: R@1 may be full with any head
+
+
 def notes_on(measured: MeasuredRecord) -> list[str]:
     """A note if the features alone retrieve as well."""
     if measured.documents is not None:
@@ -424,18 +442,18 @@ def notes_on(measured: MeasuredRecord) -> list[str]:
 
 
 def notes_on_width(of: Costs) -> list[str]:
-    """A note on a narrower head if the features retrieve as well: cut to the same width, or else with all their numbers."""
-    head, raw = of.widths[0], raw_words(of)
+    """A note on a narrower head if the raw model retrieves as well: cut to the same width, or else with all its numbers."""
+    head = of.widths[0]
     without = {row.width: row.reduced for row in of.raw}
     if not without:
         return []
     full = max(without)
     if head.width < full and without[head.width] >= head.reduced:
         return [
-            f"{of.metric} is no lower with {raw} cut to {counted(head.width, 'principal direction')} than with this head: leave the head out"
+            f"{of.metric} is no lower with the raw model cut to {counted(head.width, 'principal direction')} than with this head: leave the head out"
         ]
     if without[full] >= head.reduced:
         return [
-            f"{of.metric} is no lower with all {full:,} numbers of {raw} than with this head of {head.width:,}: the head only makes them fewer"
+            f"{of.metric} is no lower with all {full:,} numbers of the raw model than with this head of {head.width:,}: the head only makes them fewer"
         ]
     return []

@@ -144,9 +144,10 @@ def measured_lines(manifest: Manifest, compared: Sequence[Compared]) -> Iterator
             ("change in points", *(in_points(one.change) for one in compared)),
         ]
     )
-    yield (
-        "Recall@k is the share of the right documents of a query that are among its first k; ± is a 95\u00a0% interval over new queries"
-    )
+    words = "Recall@k is the share of the right documents of a query that are among its first k"
+    if any(one.change.half_width is not None for one in compared):
+        words += "; ± is a 95\u00a0% interval over new queries"
+    yield words
 
 
 def threshold_lines(of: ThresholdsRecord | None, *, of_pairs: bool = False) -> Iterator[str]:

@@ -113,17 +113,17 @@ def test_the_features_are_cut_to_the_same_widths_by_directions_of_their_own(spac
 @pytest.mark.parametrize(
     ("cut", "full", "words"),
     [
-        (0.5, 0.7, "no lower with the frozen features cut to 3 principal directions"),
-        (0.4, 0.7, "no lower with all 20 numbers of the frozen features than with this head of 3"),
+        (0.5, 0.7, "no lower with the raw model cut to 3 principal directions"),
+        (0.4, 0.7, "no lower with all 20 numbers of the raw model than with this head of 3"),
         (0.4, 0.4, ""),
     ],
 )
-def test_a_narrow_head_that_is_no_better_than_the_features_says_so(cut, full, words, spaces):
+def test_a_narrow_adapter_that_is_no_better_than_the_raw_model_says_so(cut, full, words, spaces):
     table = costs(*spaces, widths=(3,))
     none = Interval(0.0, None, 0)
     raw = tuple(RawCost(width, value, none, value, none) for width, value in ((20, full), (3, cut)))
     head = table.widths[1]._replace(reduced=0.5)
-    notes = notes_on_width(table._replace(widths=(head,), raw=raw))
+    notes = notes_on_width(table._replace(widths=(head,), raw=raw, metric="nDCG@10"))
     assert [words in note for note in notes] == [True] * bool(words)
 
 

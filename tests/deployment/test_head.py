@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lossgauge as lg
-from lossgauge.deployment.export import export_head, notes_on
+from lossgauge.deployment.export import export_head, notes_of, notes_on
 from lossgauge.deployment.head import CENTER, WEIGHTS, load_head, write_head
 from lossgauge.errors import CacheError, DataError, InputError, StudyError
 from lossgauge.files import write_json
@@ -319,3 +319,18 @@ def test_a_head_that_is_no_better_than_the_features_says_so(with_head, frozen, t
     update = {"map_at_r": with_head, "frozen_map_at_r": frozen}
     notes = notes_on(measured.model_copy(update=update))
     assert ["use them as they are" in note for note in notes] == [True] * told
+
+
+def test_an_adapter_of_epoch_0_is_called_the_raw_model(exported):
+    """A run with `selection: best-validation` may pick it; a linear head of epoch 0 is random."""
+    manifest = exported.head.manifest
+    trained = manifest.trained.model_copy(update={"epoch": 0})
+    narrow = manifest.head.model_copy(update={"reduced_from": 24})
+    of = manifest.model_copy(update={"trained": trained})
+    (note,) = notes_of(of, exported.costs, residual=True)
+    assert note.endswith("where an adapter changes nothing: this is the frozen features")
+    cut = notes_of(of.model_copy(update={"head": narrow}), exported.costs, residual=True)
+    assert cut[0].endswith("the frozen features, cut to 8 principal directions")
+    for manifest, residual in ((of, False), (exported.head.manifest, True)):
+        notes = notes_of(manifest, exported.costs, residual=residual)
+        assert notes == notes_on(manifest.measured)
