@@ -1,5 +1,6 @@
 """What the width of embeddings costs and gives: R@1, or nDCG@10 of queries and documents, with fewer numbers; bytes for a million rows, time of a search.
 
+The same of the features without the head, cut to the same widths: what is lost with the width may be the features' loss and not the head's.
 Fewer numbers in two ways: the first ones (truncation; Kusupati et al. 2022, arXiv 2205.13147, train for it, here the loss `matryoshka` does), or the
 leading principal directions. These are of the training rows' second moments, without subtracting a mean, so that at full
 width they only rotate the space (our choice). Rows are normalised again after both.
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ TIMED_NUMBERS, REPEATS = 1 << 24, 7
 
 MILLION = 1_000_000
 _NEIGHBORS = 10
+_MOMENT_ROWS = 1 << 14
 
 
 class WidthCost(NamedTuple):
@@ -54,6 +56,20 @@ class WidthCost(NamedTuple):
     """One query among a million float32 rows on this machine: exact search for the ten nearest."""
 
 
+class RawCost(NamedTuple):
+    """The features without the head, at one width."""
+
+    width: int
+    truncated: float
+    """The metric of the first numbers."""
+    truncated_gain: Interval
+    """What the head adds: its first numbers minus these, at the same width; at the full width of the features, the whole head. Paired by
+    query, the interval is over new queries."""
+    reduced: float
+    """The metric in the leading principal directions of the features of the training rows."""
+    reduced_gain: Interval
+
+
 class Costs(NamedTuple):
     """Of one head, on the test side of its dataset."""
 
@@ -65,10 +81,15 @@ class Costs(NamedTuple):
     queries: int
     gallery: int
     metric: str = "R@1"
+    raw: tuple[RawCost, ...] = ()
+    """The features without the head: from their full width down, at the widths of the head. Empty if they are not given."""
 
 
 Score = Callable[[Float64[Tensor, "rows width"], Float64[Tensor, "rows width"]], np.ndarray]
 """From rows, and from rows as the gallery has them, to a number for each query."""
+
+_ByQuery = tuple[np.ndarray, np.ndarray]
+"""A number for each query: by the first numbers, and by the leading principal directions."""
 
 
 def costs(
@@ -76,13 +97,15 @@ def costs(
     test: Float[Tensor, "test width"],
     labels: Int[Tensor, " test"],
     *,
+    raw: tuple[Float[Tensor, "train features"], Float[Tensor, "test features"]] | None = None,
     widths: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Costs:
     """Costs of embeddings; principal directions come from the rows of `train`, retrieval is among the rows of `test`.
 
+    `raw` are the features of the same rows without the head, as a search would compare them; they have principal directions of their own.
     `widths` is by default the full width and the powers of two below it, down to 8. `seed` draws the queries where there are
-    more than `MOST_QUERIES`. Time: two searches for each width. Raises InputError for a width that is not in 1 to full,
+    more than `MOST_QUERIES`. Time: two searches for each width, and as many with `raw`. Raises InputError for a width that is not in 1 to full,
     and if no query has a right row.
     """
     sizes = _sizes(test.shape[1], widths)
@@ -91,6 +114,7 @@ def costs(
         train,
         test,
         lambda rows, gallery: hits(rows, labels, queries, gallery=gallery),
+        raw=raw,
         sizes=sizes,
         gallery=len(labels),
         metric="R@1",
@@ -102,6 +126,7 @@ def pair_costs(
     space: PairSpace,
     pairs: PairRows,
     *,
+    raw: tuple[Float[Tensor, "train features"], PairSpace] | None = None,
     widths: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Costs:
@@ -110,6 +135,9 @@ def pair_costs(
     some = _queries(len(space.rows), seed)
     space = space._replace(queries=space.queries[some], rows=space.rows[some])
     count = len(some)
+    without = None
+    if raw is not None:
+        without = (raw[0], torch.cat([raw[1].queries[some], raw[1].documents]))
 
     def ndcg(rows: Tensor, gallery: Tensor) -> np.ndarray:
         sides = (norms_and_directions(side)[1] for side in (rows[:count], gallery[count:]))
@@ -117,7 +145,13 @@ def pair_costs(
         return judged(narrow, pairs, (1,)).per_query.ndcg_at_10
 
     return _costs(
-        train, space.both, ndcg, sizes=sizes, gallery=len(space.documents), metric="nDCG@10"
+        train,
+        space.both,
+        ndcg,
+        raw=without,
+        sizes=sizes,
+        gallery=len(space.documents),
+        metric="nDCG@10",
     )
 
 
@@ -134,35 +168,29 @@ def _costs(
     given: Float[Tensor, "rows width"],
     score: Score,
     *,
+    raw: tuple[Float[Tensor, "train features"], Float[Tensor, "rows features"]] | None,
     sizes: Sequence[int],
     gallery: int,
     metric: str,
 ) -> Costs:
-    full = given.shape[1]
-    basis = principal_directions(train)
+    of_head = _scores(train, given, score, sizes)
+    whole, _ = of_head[given.shape[1]]
     rows = given.double()
-    rotated = rows @ basis
-    whole = score(rows, rows)
     coarse = score(rows, as_int8(rows))
     times = search_times(sizes, numbers=TIMED_NUMBERS)
-    found = []
-    for size in sizes:
-        first, leading = (
-            whole if size == full else score(space[:, :size], space[:, :size])
-            for space in (rows, rotated)
+    found = [
+        WidthCost(
+            width=size,
+            truncated=float(first.mean()),
+            truncated_change=_change(first, whole),
+            reduced=float(leading.mean()),
+            reduced_change=_change(leading, whole),
+            bytes_float32=4 * size * MILLION,
+            bytes_int8=size * MILLION,
+            search_milliseconds=times[size],
         )
-        found.append(
-            WidthCost(
-                width=size,
-                truncated=float(first.mean()),
-                truncated_change=_change(first, whole),
-                reduced=float(leading.mean()),
-                reduced_change=_change(leading, whole),
-                bytes_float32=4 * size * MILLION,
-                bytes_int8=size * MILLION,
-                search_milliseconds=times[size],
-            )
-        )
+        for size, (first, leading) in of_head.items()
+    ]
     return Costs(
         widths=tuple(found),
         int8=float(coarse.mean()),
@@ -170,13 +198,59 @@ def _costs(
         queries=len(whole),
         gallery=gallery,
         metric=metric,
+        raw=() if raw is None else _raw_costs(*raw, score, of_head),
     )
+
+
+def _raw_costs(
+    train: Float[Tensor, "train features"],
+    given: Float[Tensor, "rows features"],
+    score: Score,
+    of_head: Mapping[int, _ByQuery],
+) -> tuple[RawCost, ...]:
+    full = given.shape[1]
+    found = []
+    for size, (first, leading) in _scores(train, given, score, list(of_head)).items():
+        with_first, with_leading = of_head[max(of_head) if size == full else size]
+        found.append(
+            RawCost(
+                width=size,
+                truncated=float(first.mean()),
+                truncated_gain=_change(with_first, first),
+                reduced=float(leading.mean()),
+                reduced_gain=_change(with_leading, leading),
+            )
+        )
+    return tuple(found)
+
+
+def _scores(
+    train: Float[Tensor, "train width"],
+    given: Float[Tensor, "rows width"],
+    score: Score,
+    sizes: Sequence[int],
+) -> dict[int, _ByQuery]:
+    """The full width and those of `sizes` below it, from the widest down → the scores of first numbers and of principal directions."""
+    full = given.shape[1]
+    rows = given.double()
+    whole = score(rows, rows)
+    found = {full: (whole, whole)}
+    narrow = sorted((size for size in sizes if size < full), reverse=True)
+    if narrow:
+        rotated = rows @ principal_directions(train)[:, : narrow[0]]
+        for size in narrow:
+            first, leading = (space[:, :size] for space in (rows, rotated))
+            found[size] = (score(first, first), score(leading, leading))
+    return found
 
 
 def principal_directions(rows: Float[Tensor, "rows width"]) -> Float64[Tensor, "width width"]:
     """Orthogonal columns: the eigenvectors of the rows' second moments, the largest eigenvalue first."""
-    wide = rows.double()
-    _, vectors = torch.linalg.eigh(wide.T @ wide)
+    moments = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
+    for block in rows.split(_MOMENT_ROWS):  # features may be wide: no second table in float64
+        wide = block.double()
+        moments += wide.T @ wide
+    _, vectors = torch.linalg.eigh(moments)
     leading_first: Tensor = vectors.flip(1)
     return leading_first
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -16,6 +17,7 @@ from lossgauge.data import needs_backbone
 from lossgauge.data.features import centered
 from lossgauge.deployment.backbone import difference_of
 from lossgauge.deployment.choice import Choice, choose
+from lossgauge.deployment.cost_sentences import narrow_lines, raw_words
 from lossgauge.deployment.costs import Costs, costs, principal_directions
 from lossgauge.deployment.head import CENTER, ExportedHead, check_replaceable, module_of, write_head
 from lossgauge.deployment.manifest import (
@@ -34,19 +36,21 @@ from lossgauge.deployment.sentence_transformers_modules import (
     check_text_backbone,
     write_sentence_transformer,
 )
+from lossgauge.deployment.sentences import export_lines
 from lossgauge.diagnosis.over_pairs import Classes, thresholds_of
 from lossgauge.diagnosis.source import from_arrays
 from lossgauge.diagnostics.pair_thresholds import PairThresholds
 from lossgauge.diagnostics.references import FROZEN
 from lossgauge.diagnostics.thresholds import Thresholds
 from lossgauge.errors import DataError, InputError
-from lossgauge.heads import ResidualHead
+from lossgauge.heads import Normalized, ResidualHead
 from lossgauge.plan.backbone import BackbonePlan
 from lossgauge.portable import portable
 from lossgauge.results.layout import Layout
 from lossgauge.results.reader import read_head, read_study
 from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import known
+from lossgauge.stats.number_format import counted
 from lossgauge.study.prepare import dataset_features
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import ranked
@@ -67,6 +71,8 @@ class HeadExport(NamedTuple):
     folder: Path
     head: ExportedHead
     costs: Costs
+    compared: tuple[Compared, ...]
+    """Of queries and documents: the numbers of the test queries beside those of the raw model. Empty for other data."""
     notes: tuple[str, ...]
     """What a user should know before the head is used."""
     model: Path | None = None
@@ -75,8 +81,6 @@ class HeadExport(NamedTuple):
     """Whether the folder had an earlier head."""
 
     def lines(self) -> list[str]:
-        from lossgauge.deployment.sentences import export_lines
-
         return list(export_lines(self))
 
     def __str__(self) -> str:
@@ -166,7 +170,9 @@ def export_head(
         thresholds=threshold_record(embeddings.thresholds()),
         files={},
     )
-    costed = embeddings.costs()
+    costed = embeddings.costs(of_study)
+    of_pairs = features.pairs is not None
+    beside = embeddings.beside_raw(of_study) if of_pairs or model is not None else []
     others: dict[str, bytes] = {}
     every = {CENTER: center, **tensors}
     if onnx:
@@ -174,12 +180,19 @@ def export_head(
 
         others[NAME] = as_onnx(ExportedHead(manifest, every))
     head = write_head(out, manifest, every, others)
-    cautions = [portable(choice.caution)] * bool(choice.caution) + notes_on(measured)
+    cautions = [portable(choice.caution)] * bool(choice.caution)
+    cautions += notes_of(manifest, costed, residual=config["head"] == "residual")
+    if cautions:
+        notes.append(
+            f"`lossgauge embed DATA --frozen --head {shlex.quote(str(out))}` writes {'the embeddings of the raw model' if of_pairs else 'the frozen features'}, without this head"
+        )
     if model is not None:
         assert isinstance(backbone, SentenceModel)  # check_text_backbone
-        card = model_card(head.manifest, embeddings.beside_raw(of_study), cautions)
+        narrow = [] if form.reduced_from is None else list(narrow_lines(costed))
+        card = model_card(head.manifest, beside, cautions, narrow)
         write_sentence_transformer(head, backbone, model, card)
-    return HeadExport(out, head, costed, (*cautions, *notes), model, replaced)
+    shown = tuple(beside) if of_pairs else ()
+    return HeadExport(out, head, costed, shown, (*cautions, *notes), model, replaced)
 
 
 def narrowed(
@@ -234,8 +247,12 @@ class _Embeddings(NamedTuple):
         classes = Classes.of(source)
         return thresholds_of(source, classes, seed=0) if classes.usable else None
 
-    def costs(self) -> Costs:
-        return costs(self.train, self.test, self.labels)
+    def costs(self, features: FeatureSet) -> Costs:
+        """By R@1, beside those of the features themselves."""
+        raw = (
+            embed(Normalized(), features.features, rows) for rows in (features.train, features.test)
+        )
+        return costs(self.train, self.test, self.labels, raw=(next(raw), next(raw)))
 
     def beside_raw(self, features: FeatureSet) -> list[Compared]:
         """R@1 and MAP@R beside those of the features of the test side."""
@@ -400,6 +417,19 @@ def threshold_record(of: Thresholds | PairThresholds | None) -> ThresholdsRecord
     )
 
 
+def notes_of(manifest: Manifest, of: Costs, *, residual: bool) -> list[str]:
+    """What to know of a head that is no better than the features; `residual` as it was trained, since a narrower one is linear."""
+    form = manifest.head
+    if residual and manifest.trained.epoch == 0:
+        cut = f", cut to {counted(form.embedding_size, 'principal direction')}"
+        return [
+            f"the run picked epoch 0, before any training, where an adapter changes nothing: this is {raw_words(of)}{cut if form.reduced_from else ''}"
+        ]
+    if form.reduced_from is not None and manifest.measured.documents is not None:
+        return notes_on_width(of)
+    return notes_on(manifest.measured)  # of classes by MAP@R: R@1 may be full with any head
+
+
 def notes_on(measured: MeasuredRecord) -> list[str]:
     """A note if the features alone retrieve as well."""
     if measured.documents is not None:
@@ -409,3 +439,21 @@ def notes_on(measured: MeasuredRecord) -> list[str]:
         with_head, without = measured.map_at_r, measured.frozen_map_at_r
         words = "the frozen features without any head have no lower MAP@R than this head: normalise them and use them as they are"
     return [] if with_head is None or without is None or with_head > without else [words]
+
+
+def notes_on_width(of: Costs) -> list[str]:
+    """A note on a narrower head if the raw model retrieves as well: cut to the same width, or else with all its numbers."""
+    head = of.widths[0]
+    without = {row.width: row.reduced for row in of.raw}
+    if not without:
+        return []
+    full = max(without)
+    if head.width < full and without[head.width] >= head.reduced:
+        return [
+            f"{of.metric} is no lower with the raw model cut to {counted(head.width, 'principal direction')} than with this head: leave the head out"
+        ]
+    if without[full] >= head.reduced:
+        return [
+            f"{of.metric} is no lower with all {full:,} numbers of the raw model than with this head of {head.width:,}: the head only makes them fewer"
+        ]
+    return []

@@ -13,6 +13,7 @@ KIND = "lossgauge head"
 """`of` in the manifest."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Width = Annotated[int, Field(ge=1, le=1 << 20)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -85,6 +86,16 @@ class MeasuredRecord(_Model):
     ndcg_at_10: Number | None = None
     """Of queries and documents."""
     frozen_ndcg_at_10: Number | None = None
+    mrr_at_10: Share | None = None
+    """Of queries and documents, as all that follow; None in a manifest of an earlier version."""
+    frozen_mrr_at_10: Share | None = None
+    found_at_1: Share | None = None
+    """Recall@1: the share of a query's right documents that are found first."""
+    frozen_found_at_1: Share | None = None
+    found_at_10: Share | None = None
+    frozen_found_at_10: Share | None = None
+    found_at_100: Share | None = None
+    frozen_found_at_100: Share | None = None
     documents: int | None = None
     """That every query is searched among; None where test rows are searched among each other."""
 

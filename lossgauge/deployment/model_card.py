@@ -42,9 +42,14 @@ def compared(
     return Compared(title, one, two, change)
 
 
-def model_card(of: Manifest, numbers: Sequence[Compared], cautions: Sequence[str] = ()) -> str:
-    """The text of the file; `cautions` are what the export warned of."""
-    return "\n".join([*_front(of), "", *_body(of, numbers, cautions), ""])
+def model_card(
+    of: Manifest,
+    numbers: Sequence[Compared],
+    cautions: Sequence[str] = (),
+    narrow: Sequence[str] = (),
+) -> str:
+    """The text of the file; `cautions` are what the export warned of, `narrow` says what a narrower head is compared with."""
+    return "\n".join([*_front(of), "", *_body(of, numbers, cautions, narrow), ""])
 
 
 def _front(of: Manifest) -> Iterator[str]:
@@ -56,7 +61,9 @@ def _front(of: Manifest) -> Iterator[str]:
     yield "---"
 
 
-def _body(of: Manifest, numbers: Sequence[Compared], cautions: Sequence[str]) -> Iterator[str]:
+def _body(
+    of: Manifest, numbers: Sequence[Compared], cautions: Sequence[str], narrow: Sequence[str]
+) -> Iterator[str]:
     trained, base = of.trained, _code(of.backbone.identity.get("model") or of.backbone.name)
     of_pairs = of.measured.documents is not None
     loss, settings = name_and_settings(trained.loss)
@@ -87,6 +94,7 @@ def _body(of: Manifest, numbers: Sequence[Compared], cautions: Sequence[str]) ->
             f"| {one.title} | {shown_share(one.with_head)} | {shown_share(one.without)} | {points(one.change)} |"
         )
     yield ""
+    yield from (f"- {line}" for line in narrow)
     yield from (f"- {line}" for line in threshold_lines(of.thresholds, of_pairs=of_pairs))
     yield ""
     yield "## Use"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossgauge.deployment.costs import Costs, pair_costs
 from lossgauge.deployment.head import module_of
@@ -17,7 +19,7 @@ from lossgauge.diagnosis.two_tables.judged import right_pairs, thresholds_of
 from lossgauge.diagnosis.two_tables.judgements import Judgements
 from lossgauge.diagnostics.pair_thresholds import PairThresholds
 from lossgauge.heads import Normalized
-from lossgauge.ranking.judged import FOUND_AT
+from lossgauge.ranking.judged import FOUND_AT, JudgedRetrieval
 from lossgauge.study.run.measure import RECALL_AT
 from lossgauge.study.run.measure_pairs import (
     PairSpace,
@@ -28,11 +30,15 @@ from lossgauge.study.run.measure_pairs import (
 )
 from lossgauge.types import FeatureSet, PairRows
 
-KEPT = ("ndcg_at_10", "recall_at_1", "map_at_r")
+KEPT = (
+    *("ndcg_at_10", "mrr_at_10", "recall_at_1", "map_at_r"),
+    *(f"found_at_{k}" for k in FOUND_AT),
+)
 """Columns of a run that an export measures again."""
 
 
-class PairsOfHead(NamedTuple):
+@dataclass(frozen=True)
+class PairsOfHead:
     """The embeddings of a head, and which document is right for which query."""
 
     train: Tensor
@@ -43,9 +49,14 @@ class PairsOfHead(NamedTuple):
     both_narrow: bool
     """Whether fewer numbers are possible: not if documents are the features themselves."""
 
+    @cached_property
+    def judged(self) -> JudgedRetrieval:
+        """Every test query among the whole corpus."""
+        return judged(self.test, self.pairs, RECALL_AT)
+
     def retrieval(self) -> dict[str, float]:
         """The columns `KEPT`, in [0, 1]."""
-        found = judged_columns(judged(self.test, self.pairs, RECALL_AT))
+        found = judged_columns(self.judged)
         return {name: float(found[name]) for name in KEPT}
 
     def beside_raw(self, features: FeatureSet) -> list[Compared]:
@@ -53,9 +64,7 @@ class PairsOfHead(NamedTuple):
         raw = pair_space(
             Normalized(), Normalized(), features, self.test.rows, self.test.document_rows
         )
-        after, before = (
-            judged(space, self.pairs, FOUND_AT).per_query for space in (self.test, raw)
-        )
+        after, before = self.judged.per_query, judged(raw, self.pairs, RECALL_AT).per_query
         of_both = {
             "nDCG@10": (after.ndcg_at_10, before.ndcg_at_10),
             "MRR@10": (after.reciprocal_rank_at_10, before.reciprocal_rank_at_10),
@@ -76,11 +85,12 @@ class PairsOfHead(NamedTuple):
         right = right_pairs(sides[0], sides[1], known, judgements)
         return thresholds_of(sides[0], sides[1], known, judgements, right, seed=0)
 
-    def costs(self) -> Costs:
-        """By nDCG@10."""
-        return pair_costs(
-            self.train, self.test, self.pairs, widths=None if self.both_narrow else ()
-        )
+    def costs(self, features: FeatureSet) -> Costs:
+        """By nDCG@10, beside those of the features themselves where fewer numbers are possible."""
+        if not self.both_narrow:
+            return pair_costs(self.train, self.test, self.pairs, widths=())
+        raw = _spaces(Normalized(), Normalized(), features)
+        return pair_costs(self.train, self.test, self.pairs, raw=(raw[0].both, raw[1]))
 
 
 def pairs_of_head(
@@ -92,8 +102,17 @@ def pairs_of_head(
     head.load_state_dict(tensors)
     head.eval().requires_grad_(False)
     documents = Normalized() if form.sides == "query" else head
-    train = pair_space(
-        head, documents, features, features.train, right_documents(pairs, features.train)
-    )
-    test = pair_space(head, documents, features, features.test, pairs.corpus)
+    train, test = _spaces(head, documents, features)
     return PairsOfHead(train.both, test, pairs, form.sides == "both")
+
+
+def _spaces(
+    head: nn.Module, documents: nn.Module, features: FeatureSet
+) -> tuple[PairSpace, PairSpace]:
+    """The training queries with their right documents; the test queries with the whole corpus."""
+    pairs = cast(PairRows, features.pairs)
+    right = right_documents(pairs, features.train)
+    return (
+        pair_space(head, documents, features, features.train, right),
+        pair_space(head, documents, features, features.test, pairs.corpus),
+    )

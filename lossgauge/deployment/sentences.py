@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossgauge.deployment.costs import Costs, WidthCost
+from lossgauge.deployment.cost_sentences import aligned, cost_lines, narrow_lines
 from lossgauge.deployment.manifest import Manifest, ThresholdsRecord
 from lossgauge.diagnosis.sentences import shown_share
+from lossgauge.report.text.rankings import in_points
 from lossgauge.stats.intervals import Interval
-from lossgauge.stats.number_format import counted, rounded, shown, shown_half_width
+from lossgauge.stats.number_format import counted, rounded, shown
 
 if TYPE_CHECKING:
     from lossgauge.deployment.embedding import EmbeddedData, EmbeddedPairs
     from lossgauge.deployment.export import HeadExport
+    from lossgauge.deployment.model_card import Compared
 
 
 FEW_PAIRS = 10
@@ -34,7 +36,9 @@ def export_lines(of: HeadExport) -> Iterator[str]:
     if settings:
         yield f"settings: {settings}"
     yield f"chosen: {manifest.trained.chosen.replace(title, name)}"
-    yield measured_line(manifest)
+    yield from measured_lines(manifest, of.compared)
+    if manifest.head.reduced_from is not None:
+        yield from narrow_lines(of.costs)
     for note in of.notes:
         yield f"note: {note}"
     yield from threshold_lines(
@@ -119,19 +123,31 @@ def _file_words(of: EmbeddedData, labels: str = "") -> str:
     return f"{of.path} ({', '.join(filter(None, words))})"
 
 
-def measured_line(manifest: Manifest) -> str:
-    """Retrieval of the head, and of the features without it."""
-    of = manifest.measured
-    again = "measured" if manifest.head.reduced_from else "measured again, as in its run"
-    if of.documents is not None:
-        words = f"{again}: nDCG@10 {_percent(of.ndcg_at_10)}, a right document first for {_percent(of.recall_at_1)}"
-        if of.frozen_ndcg_at_10 is not None:
-            words += f"; raw model nDCG@10 {_percent(of.frozen_ndcg_at_10)}, first for {_percent(of.frozen_recall_at_1)}"
-        return f"{words} ({of.test_rows:,} test queries among {of.documents:,} documents)"
-    words = f"{again}: R@1 {_percent(of.recall_at_1)}, MAP@R {_percent(of.map_at_r)}"
-    if of.frozen_map_at_r is not None:
-        words += f"; frozen features R@1 {_percent(of.frozen_recall_at_1)}, MAP@R {_percent(of.frozen_map_at_r)}"
-    return f"{words} ({of.test_rows:,} test rows)"
+def measured_lines(manifest: Manifest, compared: Sequence[Compared]) -> Iterator[str]:
+    """Retrieval of the head, and of the features without it; of queries and documents a table of the numbers `compared`."""
+    of, form = manifest.measured, manifest.head
+    again = "measured" if form.reduced_from else "measured again, as in its run"
+    if of.documents is None:
+        words = f"{again}: R@1 {_percent(of.recall_at_1)}, MAP@R {_percent(of.map_at_r)}"
+        if of.frozen_map_at_r is not None:
+            words += f"; frozen features R@1 {_percent(of.frozen_recall_at_1)}, MAP@R {_percent(of.frozen_map_at_r)}"
+        yield f"{words} ({of.test_rows:,} test rows)"
+        return
+    yield f"{again}: {counted(of.test_rows, 'test query')} among {of.documents:,} documents"
+    widths = (form.embedding_size, form.feature_width) if form.reduced_from else ()
+    sides = [f", {width:,} numbers" for width in widths] or ["", ""]
+    yield from aligned(
+        [
+            ("", *(one.title for one in compared)),
+            (f"head{sides[0]}", *(shown(one.with_head.mean, "percent") for one in compared)),
+            (f"raw model{sides[1]}", *(shown(one.without.mean, "percent") for one in compared)),
+            ("change in points", *(in_points(one.change) for one in compared)),
+        ]
+    )
+    words = "Recall@k is the share of the right documents of a query that are among its first k"
+    if any(one.change.half_width is not None for one in compared):
+        words += "; ± is a 95\u00a0% interval over new queries"
+    yield words
 
 
 def threshold_lines(of: ThresholdsRecord | None, *, of_pairs: bool = False) -> Iterator[str]:
@@ -166,59 +182,6 @@ def threshold_lines(of: ThresholdsRecord | None, *, of_pairs: bool = False) -> I
         f"thresholds are from {of.genuine_pairs:,} pairs {genuine} and {of.impostor_pairs:,} {impostor}, intervals are over "
         f"{of.intervals_over}"
     )
-
-
-def cost_lines(of: Costs) -> Iterator[str]:
-    """A table of widths, and what its columns mean."""
-    heads = (
-        *("width", f"{of.metric}, first numbers", f"{of.metric}, principal directions"),
-        *("float32", "int8", "search"),
-    )
-    rows = [heads, *(_cost_row(row, of.widths[0].width) for row in of.widths)]
-    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.rjust(size) for cell, size in zip(row, columns, strict=True))
-        yield "  ".join(cells)
-    yield (
-        f"{of.metric} of {counted(of.queries, 'query')} among {of.gallery:,} {'rows' if of.metric == 'R@1' else 'documents'}, with its change against the full width; bytes and "
-        f"search time are for a million rows: exact search for one query with numpy on this machine, "
-        "scaled from 64 MB of random rows"
-    )
-    yield (
-        f"with one byte for each number of the gallery {of.metric} is {_with_change(of.int8, of.int8_change)}"
-    )
-
-
-def _cost_row(of: WidthCost, full: int) -> tuple[str, ...]:
-    first, leading = (
-        shown(value, "percent") if of.width == full else _with_change(value, change)
-        for value, change in (
-            (of.truncated, of.truncated_change),
-            (of.reduced, of.reduced_change),
-        )
-    )
-    return (
-        str(of.width),
-        first,
-        leading,
-        _bytes(of.bytes_float32),
-        _bytes(of.bytes_int8),
-        shown(of.search_milliseconds, "milliseconds"),
-    )
-
-
-def _with_change(value: float, change: Interval) -> str:
-    """`96.1 % (−1.2 ± 0.4)`."""
-    if change.half_width is None:
-        words = "no change" if change.mean == 0 else rounded(100 * change.mean, 1, signed=True)
-    else:
-        half = shown_half_width(change.half_width, change.mean, "percent")
-        words = f"{rounded(100 * change.mean, 1, signed=True)} ± {half}"
-    return f"{shown(value, 'percent')} ({words})"
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.2g}\u00a0GB" if count >= 1e9 else f"{count / 1e6:.0f}\u00a0MB"
 
 
 def _percent(value: float | None) -> str:

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from lossgauge.deployment.cost_sentences import cost_lines, narrow_lines
 from lossgauge.deployment.costs import (
+    RawCost,
     as_int8,
     costs,
     hits,
     principal_directions,
     search_times,
 )
-from lossgauge.deployment.sentences import cost_lines
+from lossgauge.deployment.export import notes_on_width
 from lossgauge.errors import InputError
+from lossgauge.report.text.rankings import in_points
+from lossgauge.stats.intervals import Interval
 
 
 def spread_rows(count: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,6 +75,56 @@ def test_recall_is_that_of_a_loop_over_all_pairs(spaces):
     # the widths differ, so a column that is mixed up with another would be seen
     assert len({row.truncated for row in table.widths}) > 1
     assert table.widths[2].reduced != table.widths[2].truncated
+
+
+def test_the_features_are_cut_to_the_same_widths_by_directions_of_their_own(spaces):
+    train, test, labels = spaces
+    raw_train, _ = spread_rows(60, 20, 3)
+    raw_test, _ = spread_rows(48, 20, 4)
+    table = costs(train, test, labels, raw=(raw_train, raw_test), widths=(7, 3))
+    assert [row.width for row in table.raw] == [20, 12, 7, 3]
+    head = {row.width: row for row in table.widths}
+    # another way to the same directions: the right singular vectors of the training rows
+    directions = np.linalg.svd(raw_train.double().numpy())[2]
+    wide = raw_test.double().numpy()
+    for row in table.raw:
+        first, leading = wide[:, : row.width], wide @ directions[: row.width].T
+        for rows, value, gain, with_head in (
+            (first, row.truncated, row.truncated_gain, "truncated"),
+            (leading, row.reduced, row.reduced_gain, "reduced"),
+        ):
+            unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            cosine = unit @ unit.T - 3 * np.eye(len(unit))
+            right = (labels.numpy()[cosine.argmax(axis=1)] == labels.numpy()).mean()
+            assert value == pytest.approx(right, abs=1e-12)
+            # at the full width of the features, the whole head is beside them
+            same = head[12 if row.width == 20 else row.width]
+            assert gain.mean == pytest.approx(getattr(same, with_head) - right, abs=1e-12)
+    assert len({row.reduced for row in table.raw} | {row.truncated for row in table.raw}) > 3
+    assert costs(train, test, labels, widths=(3,)).raw == ()
+    narrow = costs(train, test, labels, raw=(raw_train[:, :8], raw_test[:, :8]), widths=(3,))
+    assert [row.width for row in narrow.raw] == [8, 3]
+    assert list(narrow_lines(narrow)) == [
+        f"at 12 numbers (48 queries): R@1 {100 * head[12].truncated:.1f}\u00a0% with the head; {100 * narrow.raw[0].truncated:.1f}\u00a0% with all 8 numbers "
+        f"of the frozen features (the head adds {in_points(narrow.raw[0].truncated_gain)})"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cut", "full", "words"),
+    [
+        (0.5, 0.7, "no lower with the raw model cut to 3 principal directions"),
+        (0.4, 0.7, "no lower with all 20 numbers of the raw model than with this head of 3"),
+        (0.4, 0.4, ""),
+    ],
+)
+def test_a_narrow_adapter_that_is_no_better_than_the_raw_model_says_so(cut, full, words, spaces):
+    table = costs(*spaces, widths=(3,))
+    none = Interval(0.0, None, 0)
+    raw = tuple(RawCost(width, value, none, value, none) for width, value in ((20, full), (3, cut)))
+    head = table.widths[1]._replace(reduced=0.5)
+    notes = notes_on_width(table._replace(widths=(head,), raw=raw, metric="nDCG@10"))
+    assert [words in note for note in notes] == [True] * bool(words)
 
 
 def test_int8_is_rounding_of_the_gallery_only(spaces):
@@ -151,9 +205,14 @@ def test_a_width_that_is_not_there_is_an_error(width, spaces):
 
 
 def test_the_table_in_words(spaces):
-    lines = list(cost_lines(costs(*spaces)))
+    train, test, _ = spaces
+    lines = list(cost_lines(costs(*spaces, raw=(train[:, :9], test[:, :9]))))
     assert lines[0].split("  ")[0].strip() == "width"
     assert {len(line) for line in lines[:3]} == {len(lines[0])}
     assert "48\u00a0MB" in lines[1]
     assert "12\u00a0MB" in lines[1]
     assert "48 queries among 48 rows" in lines[3]
+    assert lines[4] == "--width N writes a head of N principal directions"
+    assert [line.split()[0] for line in lines[6:9]] == ["width", "9", "8"]
+    assert lines[6].count("head adds") == 2
+    assert lines[9].endswith("the first line compares all 9 numbers with all 12 of the head")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lossgauge as lg
-from lossgauge.deployment.export import export_head, notes_on
+from lossgauge.deployment.export import export_head, notes_of, notes_on
 from lossgauge.deployment.head import CENTER, WEIGHTS, load_head, write_head
 from lossgauge.errors import CacheError, DataError, InputError, StudyError
 from lossgauge.files import write_json
@@ -123,6 +123,20 @@ def test_a_manifest_that_no_export_writes_is_an_error(change, error, words, head
     record.pop("sha256")
     write_json(path, {**record, **change})
     with pytest.raises(error, match=words):
+        load_head(head_folder)
+
+
+def test_a_manifest_of_an_earlier_version_is_read_and_shares_are_checked(head_folder):
+    path = head_folder / "manifest.json"
+    record = json.loads(path.read_text())
+    record.pop("sha256")
+    later = [n for n in record["measured"] if n.endswith("mrr_at_10") or "found_at_" in n]
+    assert len(later) == 8
+    kept = {name: value for name, value in record["measured"].items() if name not in later}
+    write_json(path, {**record, "measured": kept})
+    assert load_head(head_folder).manifest.measured.found_at_10 is None
+    write_json(path, {**record, "measured": {**kept, "found_at_10": 1.5}})
+    with pytest.raises(CacheError, match="found_at_10"):
         load_head(head_folder)
 
 
@@ -252,6 +266,21 @@ def test_a_narrower_head_gives_the_principal_directions(place, tmp_path):
     wide = export_head(place.linear, tmp_path / "wide", loss="triplet", seed=1)
     of_width = {row.width: row for row in wide.costs.widths}
     assert of_width.keys() == {8}
+    assert [row.width for row in wide.costs.raw] == [24, 8]
+    assert [row.width for row in exported.costs.raw] == [24, 3]
+    centered = rows.double().numpy() - rows[0::2].double().numpy().mean(axis=0)
+    raw = centered / np.linalg.norm(centered, axis=1, keepdims=True)
+    cut = (raw @ np.linalg.svd(raw[0::2])[2][:3].T)[1::2]
+    cut /= np.linalg.norm(cut, axis=1, keepdims=True)
+    with np.load(place.vectors) as arrays:
+        labels = arrays["labels"][1::2]
+    right = labels[(cut @ cut.T - 3 * np.eye(len(cut))).argmax(axis=1)] == labels
+    assert exported.costs.raw[1].reduced == pytest.approx(right.mean(), abs=1e-12)
+    words = (
+        f"{100 * right.mean():.1f}\u00a0% with the frozen features cut to 3 principal directions"
+    )
+    assert words in str(exported)
+    assert "at 8 numbers" not in str(wide)
     assert "8 reduced to their principal directions" in str(exported)
     with pytest.raises(InputError, match="width must be from 1 to 8, got 9"):
         export_head(place.linear, tmp_path / "head", width=9)
@@ -290,3 +319,18 @@ def test_a_head_that_is_no_better_than_the_features_says_so(with_head, frozen, t
     update = {"map_at_r": with_head, "frozen_map_at_r": frozen}
     notes = notes_on(measured.model_copy(update=update))
     assert ["use them as they are" in note for note in notes] == [True] * told
+
+
+def test_an_adapter_of_epoch_0_is_called_the_raw_model(exported):
+    """A run with `selection: best-validation` may pick it; a linear head of epoch 0 is random."""
+    manifest = exported.head.manifest
+    trained = manifest.trained.model_copy(update={"epoch": 0})
+    narrow = manifest.head.model_copy(update={"reduced_from": 24})
+    of = manifest.model_copy(update={"trained": trained})
+    (note,) = notes_of(of, exported.costs, residual=True)
+    assert note.endswith("where an adapter changes nothing: this is the frozen features")
+    cut = notes_of(of.model_copy(update={"head": narrow}), exported.costs, residual=True)
+    assert cut[0].endswith("the frozen features, cut to 8 principal directions")
+    for manifest, residual in ((of, False), (exported.head.manifest, True)):
+        notes = notes_of(manifest, exported.costs, residual=residual)
+        assert notes == notes_on(manifest.measured)

@@ -51,10 +51,13 @@ def test_numbers_of_classes_are_those_of_loops(place):
 def test_names_stay_on_their_lines(place):
     manifest = load_head(place.head).manifest
     trained = manifest.trained.model_copy(update={"dataset": "a`\n---\nb", "chosen": "c\n# d"})
-    card = model_card(manifest.model_copy(update={"trained": trained}), [], ["do\nnot"])
+    card = model_card(
+        manifest.model_copy(update={"trained": trained}), [], ["do\nnot"], ["at 3 numbers"]
+    )
     front, body = card.removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(front)["library_name"] == "sentence-transformers"
     assert "base_model" not in front  # given embeddings have none
     assert "on `a' --- b`, seed 1" in body
     assert "- Why this run: c # d\n- Note: do not\n" in body
+    assert "\n- at 3 numbers\n- threshold: " in body
     assert "- Sides: all texts pass through the adapter." in body

@@ -146,6 +146,26 @@ def test_sentence_transformers_gives_the_embeddings_of_the_study(place, sides, t
     run = next(row for row in read_study(place / sides).results.summaries if row["base"] == "mnrl")
     assert found.ndcg_at_10 == pytest.approx(run["ndcg_at_10"], abs=1e-9)
     assert exported.head.manifest.measured.ndcg_at_10 == pytest.approx(found.ndcg_at_10, abs=1e-9)
+    measured = exported.head.manifest.measured
+    numbers = (measured.mrr_at_10, measured.found_at_1, measured.found_at_10, measured.found_at_100)
+    assert numbers == pytest.approx((found.mrr_at_10, *found.found_at.values()), abs=1e-9)
+    assert [one.without.mean for one in exported.compared] == pytest.approx(
+        [
+            measured.frozen_ndcg_at_10,
+            measured.frozen_mrr_at_10,
+            measured.frozen_found_at_1,
+            measured.frozen_found_at_10,
+            measured.frozen_found_at_100,
+        ],
+        abs=1e-9,
+    )
+    titles, with_head = (str(exported).splitlines()[at].split("  ") for at in (3, 4))
+    titles, with_head = ([cell.strip() for cell in row if cell] for row in (titles, with_head))
+    assert titles == ["nDCG@10", "MRR@10", "Recall@1", "Recall@10", "Recall@100"]
+    assert with_head == [
+        "head",
+        *(f"{100 * value:.1f}\u00a0%" for value in (found.ndcg_at_10, *numbers)),
+    ]
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     (numbers,) = (line for line in card.splitlines() if line.startswith("| nDCG@10"))
     with_head, raw, change = (cell.strip() for cell in numbers.split("|")[2:5])
@@ -399,8 +419,29 @@ def test_a_narrow_residual_head_is_linear_and_its_cosines_are_those_of_the_direc
     full = export_head(place / "both", tmp_path / "full").head
     narrow = export_head(place / "both", tmp_path / "narrow", width=16).head
     assert narrow.manifest.head.kind == "residual"  # the full width stays as it is
-    narrow = export_head(place / "both", tmp_path / "narrow", width=15).head
+    exported = export_head(place / "both", tmp_path / "narrow", width=15)
+    narrow = exported.head
     assert (narrow.manifest.head.kind, narrow.embedding_size) == ("linear", 15)
+    # the raw model beside it: right singular vectors of its training rows, and one right document for each query
+    frozen = features(load_pairs(place / "pairs.jsonl"), narrow.load_backbone())
+    raw = torch.nn.functional.normalize(frozen.features.double()).numpy()
+    right = dict(zip(frozen.pairs.query.tolist(), frozen.pairs.document.tolist(), strict=True))
+    train = [*frozen.train.tolist(), *(right[row] for row in frozen.train.tolist())]
+    corpus, by_hand = frozen.pairs.corpus.numpy(), {}
+    for width in (15, 8):
+        cut = raw @ np.linalg.svd(raw[train])[2][:width].T
+        cut /= np.linalg.norm(cut, axis=1, keepdims=True)
+        gains = []
+        for query in frozen.test.tolist():
+            similarity = cut[corpus] @ cut[query]
+            rank = 1 + (similarity > similarity[corpus == right[query]]).sum()
+            gains.append(1 / np.log2(1 + rank) if rank <= 10 else 0.0)
+        by_hand[width] = np.mean(gains)
+    found = {row.width: row.reduced for row in exported.costs.raw}
+    assert list(found) == [16, 15, 8]
+    assert {width: found[width] for width in by_hand} == pytest.approx(by_hand, abs=1e-9)
+    (line,) = (line for line in str(exported).splitlines() if line.startswith("at 15 numbers"))
+    assert f"{100 * by_hand[15]:.1f}\u00a0% with the raw model cut to 15 principal" in line
     rows = torch.randn(9, 16, generator=torch.Generator().manual_seed(0))
     layer = full.layers["linear"]
     assert (full(rows) - torch.nn.functional.normalize(layer(rows))).abs().max() < 1e-6
