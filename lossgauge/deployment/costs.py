@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from lossgauge.errors import InputError
 from lossgauge.ranking.metrics import retrieval
 from lossgauge.ranking.scores import norms_and_directions
+from lossgauge.stats.crossed import Drawn, over_new_queries
 from lossgauge.stats.intervals import Interval, interval
 from lossgauge.study.run.measure_pairs import PairSpace, judged
 from lossgauge.types import PairRows
@@ -85,8 +86,18 @@ class Costs(NamedTuple):
     """The features without the head: from their full width down, at the widths of the head. Empty if they are not given."""
 
 
+def over_queries(values: np.ndarray) -> Interval:
+    """The mean over one query or more, with its interval over new queries that are drawn one by one."""
+    found = interval(values.tolist())
+    assert found is not None
+    return found._replace(over="new queries", queries=len(values))
+
+
 Score = Callable[[Float64[Tensor, "rows width"], Float64[Tensor, "rows width"]], np.ndarray]
 """From rows, and from rows as the gallery has them, to a number for each query."""
+
+IntervalOf = Callable[[Float64[np.ndarray, " queries"]], Interval]
+"""The mean of a number, or of a change, of each query, with its interval."""
 
 _ByQuery = tuple[np.ndarray, np.ndarray]
 """A number for each query: by the first numbers, and by the leading principal directions."""
@@ -113,7 +124,7 @@ def costs(
     return _costs(
         train,
         test,
-        lambda rows, gallery: hits(rows, labels, queries, gallery=gallery),
+        lambda rows, gallery: hits(rows, labels, queries, gallery=gallery).astype(float),
         raw=raw,
         sizes=sizes,
         gallery=len(labels),
@@ -126,11 +137,16 @@ def pair_costs(
     space: PairSpace,
     pairs: PairRows,
     *,
+    clusters: Int64[np.ndarray, " queries"],
+    drawn: Drawn = "clusters",
     raw: tuple[Float[Tensor, "train features"], PairSpace] | None = None,
     widths: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Costs:
-    """The same for queries among documents, by nDCG@10. Arguments and errors are those of `costs`."""
+    """The same for queries among documents, by nDCG@10. Other arguments, and errors, are those of `costs`.
+
+    `clusters` numbers the queries that right documents connect, and `drawn` says what a new test side would change.
+    """
     sizes = _sizes(space.queries.shape[1], widths)
     some = _queries(len(space.rows), seed)
     space = space._replace(queries=space.queries[some], rows=space.rows[some])
@@ -152,6 +168,7 @@ def pair_costs(
         sizes=sizes,
         gallery=len(space.documents),
         metric="nDCG@10",
+        interval_of=lambda values: over_new_queries(values, clusters[some.numpy()], drawn),
     )
 
 
@@ -172,6 +189,7 @@ def _costs(
     sizes: Sequence[int],
     gallery: int,
     metric: str,
+    interval_of: IntervalOf = over_queries,
 ) -> Costs:
     of_head = _scores(train, given, score, sizes)
     whole, _ = of_head[given.shape[1]]
@@ -182,9 +200,9 @@ def _costs(
         WidthCost(
             width=size,
             truncated=float(first.mean()),
-            truncated_change=_change(first, whole),
+            truncated_change=interval_of(first - whole),
             reduced=float(leading.mean()),
-            reduced_change=_change(leading, whole),
+            reduced_change=interval_of(leading - whole),
             bytes_float32=4 * size * MILLION,
             bytes_int8=size * MILLION,
             search_milliseconds=times[size],
@@ -194,11 +212,11 @@ def _costs(
     return Costs(
         widths=tuple(found),
         int8=float(coarse.mean()),
-        int8_change=_change(coarse, whole),
+        int8_change=interval_of(coarse - whole),
         queries=len(whole),
         gallery=gallery,
         metric=metric,
-        raw=() if raw is None else _raw_costs(*raw, score, of_head),
+        raw=() if raw is None else _raw_costs(*raw, score, of_head, interval_of),
     )
 
 
@@ -207,6 +225,7 @@ def _raw_costs(
     given: Float[Tensor, "rows features"],
     score: Score,
     of_head: Mapping[int, _ByQuery],
+    interval_of: IntervalOf,
 ) -> tuple[RawCost, ...]:
     full = given.shape[1]
     found = []
@@ -216,9 +235,9 @@ def _raw_costs(
             RawCost(
                 width=size,
                 truncated=float(first.mean()),
-                truncated_gain=_change(with_first, first),
+                truncated_gain=interval_of(with_first - first),
                 reduced=float(leading.mean()),
-                reduced_gain=_change(with_leading, leading),
+                reduced_gain=interval_of(with_leading - leading),
             )
         )
     return tuple(found)
@@ -315,10 +334,3 @@ def _queries(rows: int, seed: int) -> Int[Tensor, " queries"]:
         return torch.arange(rows)
     generator = torch.Generator().manual_seed(seed)
     return torch.randperm(rows, generator=generator)[:MOST_QUERIES].sort().values
-
-
-def _change(after: np.ndarray, before: np.ndarray) -> Interval:
-    """Of a number between 0 and 1, or a hit, of each query."""
-    difference = interval((after.astype(float) - before).tolist())
-    assert difference is not None  # there is a query
-    return difference._replace(over="new queries", queries=len(after))

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from lossgauge.deployment.costs import IntervalOf, over_queries
 from lossgauge.deployment.manifest import Manifest
 from lossgauge.deployment.sentences import head_form, name_and_settings, threshold_lines
-from lossgauge.diagnosis.ranked import mean
 from lossgauge.diagnosis.sentences import points, shown_share
 from lossgauge.stats.intervals import Interval
 from lossgauge.terminal import one_line
@@ -33,13 +33,13 @@ class Compared(NamedTuple):
 
 
 def compared(
-    title: str, after: Float64[np.ndarray, " queries"], before: Float64[np.ndarray, " queries"]
+    title: str,
+    after: Float64[np.ndarray, " queries"],
+    before: Float64[np.ndarray, " queries"],
+    interval_of: IntervalOf = over_queries,
 ) -> Compared:
     """From the values of the same queries, each in [0, 1]."""
-    one, two, change = (
-        mean(values)._replace(over="new queries") for values in (after, before, after - before)
-    )
-    return Compared(title, one, two, change)
+    return Compared(title, *map(interval_of, (after, before, after - before)))
 
 
 def model_card(

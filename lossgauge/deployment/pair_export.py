@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from lossgauge.deployment.costs import Costs, pair_costs
@@ -20,6 +22,7 @@ from lossgauge.diagnosis.two_tables.judgements import Judgements
 from lossgauge.diagnostics.pair_thresholds import PairThresholds
 from lossgauge.heads import Normalized
 from lossgauge.ranking.judged import FOUND_AT, JudgedRetrieval
+from lossgauge.stats.crossed import Drawn, drawn_again, over_new_queries
 from lossgauge.study.run.measure import RECALL_AT
 from lossgauge.study.run.measure_pairs import (
     PairSpace,
@@ -46,6 +49,10 @@ class PairsOfHead:
     test: PairSpace
     """The test queries and the whole corpus."""
     pairs: PairRows
+    clusters: Int64[np.ndarray, " queries"]
+    """Test queries with the same number are connected by right documents, or by a class of the user."""
+    drawn: Drawn
+    """What a new test side would change: intervals are those of the study."""
     both_narrow: bool
     """Whether fewer numbers are possible: not if documents are the features themselves."""
 
@@ -69,7 +76,8 @@ class PairsOfHead:
             "nDCG@10": (after.ndcg_at_10, before.ndcg_at_10),
             "MRR@10": (after.reciprocal_rank_at_10, before.reciprocal_rank_at_10),
         } | {f"Recall@{k}": (after.found_at[k], before.found_at[k]) for k in FOUND_AT}
-        return [compared(title, *values) for title, values in of_both.items()]
+        interval_of = partial(over_new_queries, clusters=self.clusters, drawn=self.drawn)
+        return [compared(title, *values, interval_of) for title, values in of_both.items()]
 
     def thresholds(self) -> PairThresholds | None:
         """From pairs of test queries with their right documents and with others; None if there is no such pair."""
@@ -87,10 +95,14 @@ class PairsOfHead:
 
     def costs(self, features: FeatureSet) -> Costs:
         """By nDCG@10, beside those of the features themselves where fewer numbers are possible."""
-        if not self.both_narrow:
-            return pair_costs(self.train, self.test, self.pairs, widths=())
-        raw = _spaces(Normalized(), Normalized(), features)
-        return pair_costs(self.train, self.test, self.pairs, raw=(raw[0].both, raw[1]))
+        raw = _spaces(Normalized(), Normalized(), features) if self.both_narrow else None
+        return pair_costs(
+            *(self.train, self.test, self.pairs),
+            clusters=self.clusters,
+            drawn=self.drawn,
+            raw=None if raw is None else (raw[0].both, raw[1]),
+            widths=() if raw is None else None,
+        )
 
 
 def pairs_of_head(
@@ -103,7 +115,16 @@ def pairs_of_head(
     head.eval().requires_grad_(False)
     documents = Normalized() if form.sides == "query" else head
     train, test = _spaces(head, documents, features)
-    return PairsOfHead(train.both, test, pairs, form.sides == "both")
+    clusters, trained = (features.labels[rows] for rows in (features.test, features.train))
+    unseen = bool((~torch.isin(clusters, trained)).any())
+    return PairsOfHead(
+        train.both,
+        test,
+        pairs,
+        clusters.numpy(),
+        drawn_again(of_pairs=True, unseen=unseen),
+        form.sides == "both",
+    )
 
 
 def _spaces(

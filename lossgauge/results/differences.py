@@ -17,7 +17,7 @@ from lossgauge.results.columns import COLUMNS, HIT_WITHIN, PER_JUDGED_QUERY, PER
 from lossgauge.results.measures import OF_PAIRS, measures_of
 from lossgauge.results.run_files import RunFiles
 from lossgauge.stats.answers import Answers, differences, group_mean
-from lossgauge.stats.crossed import Drawn, crossed, crossed_interval, level_interval
+from lossgauge.stats.crossed import Drawn, crossed, crossed_interval, drawn_again, level_interval
 from lossgauge.stats.intervals import Interval, known
 from lossgauge.stats.seed_variance import (
     Pool,
@@ -211,7 +211,9 @@ class Differences:
             if row is None or self._files is None:
                 return "queries"  # a reference space alone: there is no run to read a split from
             unseen = self._files.has_unseen_classes(str(row["run"]))
-            self._drawn_of[dataset] = _DRAWN[measures_of(row) is OF_PAIRS, unseen]
+            self._drawn_of[dataset] = drawn_again(
+                of_pairs=measures_of(row) is OF_PAIRS, unseen=unseen
+            )
         return self._drawn_of[dataset]
 
     def _answers(self, runs: Runs, column: str, seeds: tuple[int, ...]) -> Answers:
@@ -227,15 +229,6 @@ class Differences:
             assert self._files is not None
             self._queries[name] = _queries_of(row, self._files)
         return self._queries[name]
-
-
-_DRAWN: dict[tuple[bool, bool], Drawn] = {
-    (False, False): "queries within classes",
-    (False, True): "classes",
-    (True, False): "queries within clusters",
-    (True, True): "clusters",
-}
-"""By whether the study is of queries and documents, and whether a class or cluster of the test side is unseen in training."""
 
 
 def _ids(losses: Group) -> tuple[tuple[int, ...], ...]:

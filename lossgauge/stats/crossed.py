@@ -53,6 +53,13 @@ _OVER: dict[Drawn, str] = {
 _UNITS: dict[Drawn, str] = {"classes": "classes", "clusters": "groups of queries"}
 
 
+def drawn_again(*, of_pairs: bool, unseen: bool) -> Drawn:
+    """What a new test side would change: `unseen` says whether a class, or cluster, of the test side is not in training."""
+    if of_pairs:
+        return "clusters" if unseen else "queries within clusters"
+    return "classes" if unseen else "queries within classes"
+
+
 class Crossed(NamedTuple):
     """A mean difference over seeds and queries, and the parts of its variance. A part without degrees of freedom is 0."""
 
@@ -153,16 +160,18 @@ def level_interval(of: Crossed) -> Interval:
 
 
 def over_new_queries(
-    values: Float[np.ndarray, " queries"], clusters: Shaped[np.ndarray, " queries"]
+    values: Float[np.ndarray, " queries"],
+    clusters: Shaped[np.ndarray, " queries"],
+    drawn: Drawn = "clusters",
 ) -> Interval:
     """The mean of one number of each query, or of its change, over new queries; without a seed.
 
-    `clusters` numbers the queries that right documents connect, which are drawn together: as in a study of queries and documents.
+    `clusters` numbers the queries that right documents connect: as in a study of queries and documents.
     """
     if not len(values):
         return Interval(math.nan, None, 0, missing="no query")
-    found = level_interval(crossed(values[None], drawn="clusters", classes=clusters))
-    return found._replace(over="new queries")
+    found = level_interval(crossed(values[None], drawn=drawn, classes=clusters))
+    return found._replace(over=_OVER[drawn])
 
 
 def _over_both(of: Crossed) -> Interval:
