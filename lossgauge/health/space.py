@@ -193,7 +193,8 @@ def _cone(of: Geometry) -> Finding | None:
         if level == "act"
         else "A large part of each embedding is common to all, so similarities are high on average, and a threshold from another model "
         "does not fit.",
-        advice="subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`; "
+        advice="subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`, for stored ones "
+        "`lossgauge embed … --center`; "
         "or train with a loss that pushes classes apart",
     )
 
@@ -354,5 +355,6 @@ def _hubs(of: Hubness) -> Finding | None:
         f"each row is found {of.k} times on average; a skew below {HUBS[0]:g} is usual",
         why="A few rows are near to very many others (hubs), so searches return them again and again"
         + (", and other rows are never found." if of.never_found else "."),
-        advice="look at that row, which may be an empty or blank input; subtract the mean of the training embeddings and normalise again",
+        advice="look at that row, which may be an empty or blank input; subtract the mean of the training embeddings and "
+        "normalise again, for stored ones with `lossgauge embed … --center`",
     )
