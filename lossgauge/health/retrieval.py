@@ -35,7 +35,7 @@ UNJUDGED_COPIES = (0.01, 0.1)
 LEAST_ROWS = 20
 """With fewer queries or documents, the gap and hubs are not judged, and `right-not-nearer` is never `act`: chance gives them."""
 MOST_SHOWN = 5
-CENTER = "subtract from each side its own mean and normalise again (`lossgauge embed … --center`)"
+CENTER = "subtract from each side its own mean and normalise again (`lossgauge embed embeddings:FILE --frozen --center`)"
 
 
 def retrieval_findings(
