@@ -170,6 +170,10 @@ def _centers(center: bool, center_of: Path | None) -> bool:
         raise InputError(
             f"--center computes the mean and --center-of takes that of {center_of}: give one of them"
         )
+    if center_of is not None and center_of.suffix != ".npz":
+        raise InputError(
+            f"--center-of needs a file that `lossgauge embed --center` wrote, such as raw.npz, got {center_of}"
+        )
     return center or center_of is not None
 
 

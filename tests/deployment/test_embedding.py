@@ -490,6 +490,7 @@ def test_zeros_stay_zeros_and_what_has_no_mean_to_take_is_refused(vectors, tmp_p
         (vectors, {"center_of": tmp_path / "c-documents.npz"}, "is that of documents, .* queries"),
         (vectors, {"center_of": out}, "has 3 numbers, and these embeddings have 6"),
         (vectors, {"center_of": tmp_path / "raw-queries.npz"}, "was not centered, it has no mean"),
+        (vectors, {"center_of": Path(".")}, "such as raw.npz, got ."),
         (vectors, {"center_of": tmp_path / "text.npz"}, "text.npz cannot be read"),
         (vectors, {"center_of": tmp_path / "c.npz"}, "no file .*X-queries.npz and X-documents.npz"),
     ]
