@@ -98,7 +98,8 @@ def head(
 @app.command(
     rich_help_panel="A trained head",
     epilog="Examples: `lossgauge embed folder:photos --head head --out photos.npz` · `lossgauge embed folder:photos --frozen --out photos.npz` · `lossgauge embed embeddings:features.npy --head head "
-    "--backbone efficientnet-lite0` · `lossgauge embed pairs:my-beir --head head --out found.npz` · `lossgauge embed texts:passages.csv --head head --side document`",
+    "--backbone efficientnet-lite0` · `lossgauge embed pairs:my-beir --head head --out found.npz` · `lossgauge embed texts:passages.csv --head head --side document` · `lossgauge embed pairs:questions.jsonl --frozen --center --out centered.npz` · `lossgauge embed texts:passages.csv --frozen --side document "
+    "--center-of centered-documents.npz --out passages.npz`",
 )
 def embed(
     data: Annotated[
@@ -119,6 +120,20 @@ def embed(
             help="Write the features of the backbone, of length 1, and apply no head. With --head, minus the mean that the head subtracts.",
         ),
     ] = False,
+    center: Annotated[
+        bool,
+        typer.Option(
+            "--center",
+            help="Subtract the mean of the embeddings, and make them of length 1 again: each side minus its own (queries of pairs: that of the training queries, as in a study). The mean is stored as the array mean.",
+        ),
+    ] = False,
+    center_of: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Subtract the mean that an earlier file with --center has: for new queries or passages. Of both sides, X.npz stands for X-queries.npz and X-documents.npz.",
+        ),
+    ] = None,
     side: Annotated[
         str | None,
         typer.Option(
@@ -166,7 +181,11 @@ def embed(
     loaded = None if place is None else load_head(place)
     if loaded is None or frozen:
         manifest = None if loaded is None else loaded.manifest
-        say(frozen_line(manifest, place, of_pairs=names_pairs(data)))
+        say(
+            frozen_line(
+                manifest, place, of_pairs=names_pairs(data), centers=center or center_of is not None
+            )
+        )
     else:
         say(f"head: {place} ({head_line(loaded.manifest)})")
     with stopping.orderly(), show_progress(quiet=quiet) as progress:
@@ -177,6 +196,8 @@ def embed(
                 out,
                 backbone=backbone,
                 frozen=frozen,
+                center=center,
+                center_of=center_of,
                 download=download,
                 progress=progress,
             )
@@ -191,6 +212,8 @@ def embed(
                 labels_name=labels_name,
                 side=side,
                 frozen=frozen,
+                center=center,
+                center_of=center_of,
                 download=download,
                 progress=progress,
             )

@@ -33,8 +33,8 @@ class FeatureBlocks(NamedTuple):
     kept: Int[np.ndarray, " rows"]
     """The number of the image of each row, ascending."""
     width: int
-    blocks: Iterator[Float[Tensor, "block width"]]
-    """All rows in order, each shard verified when it is read; can be used once."""
+    blocks: Callable[[], Iterator[Float[Tensor, "block width"]]]
+    """Reads all rows in order, again at each call; each shard is verified when it is read."""
 
 
 def feature_blocks(
@@ -73,4 +73,4 @@ def feature_blocks(
                 raise CacheError(f"{entry / shard.file} is damaged: its rows have another width")
             yield rows
 
-    return FeatureBlocks(kept, width, blocks())
+    return FeatureBlocks(kept, width, blocks)

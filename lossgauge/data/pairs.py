@@ -35,6 +35,8 @@ from lossgauge.stats.number_format import counted
 from lossgauge.types import TEXTS, FeatureSet, ImageSet, PairRows
 
 _NEGATIVE = re.compile(r"negative(_[0-9]{1,4})?")
+_OTHER_NAMES = {"question": "query", "anchor": "query", "answer": "positive"}
+"""What data sets for sentence-transformers call the columns."""
 _KNOWN = ("query", "positive", "negative", "negative_1", "split", "group")
 
 
@@ -176,6 +178,19 @@ def pair_set(
     )
 
 
+def _missing(missing: Sequence[str], columns: Sequence[str], others: Sequence[str]) -> str:
+    """Which columns are missing, and which of the `others` to rename."""
+    meant = {name: old for old, name in _OTHER_NAMES.items() if old in others and name in missing}
+    both = f"both are missing, got {', '.join(columns)}"
+    if len(meant) == len(missing):
+        renames = " and ".join(f"{old} to {name}" for name, old in meant.items())
+        return f"{both if len(missing) == 2 else f'{missing[0]} is missing'}: rename {renames}"
+    if len(missing) == 2:
+        return f"{both}: rename the columns"
+    hint = nearest(missing[0], others) if others else ""
+    return f"{missing[0]} is missing{hint}: rename the column"
+
+
 def _from_table(path: Path) -> Given:
     columns, where = read_table(
         path, lambda name: name in _KNOWN or bool(_NEGATIVE.fullmatch(name))
@@ -183,11 +198,9 @@ def _from_table(path: Path) -> Given:
     negatives = [name for name in columns if _NEGATIVE.fullmatch(name)]
     others = [name for name in columns if name not in _KNOWN and name not in negatives]
     if missing := [name for name in ("query", "positive") if name not in columns]:
-        hint = nearest(missing[0], others) if others else ""
-        which = f"{missing[0]} is missing{hint}: rename the column"
-        if len(missing) == 2:
-            which = f"both are missing, got {', '.join(columns)}: rename the columns"
-        raise DataError(f"{path} must have the columns query and positive; {which}")
+        raise DataError(
+            f"{path} must have the columns query and positive; {_missing(missing, list(columns), others)}"
+        )
     names = ["query", "positive", *negatives]
     items: list[str] | np.ndarray
     if isinstance(next(iter(columns["query"]), None), list | np.ndarray):

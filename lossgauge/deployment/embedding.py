@@ -8,6 +8,7 @@ import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, NamedTuple, cast
@@ -16,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossgauge.data.embedding_shards import DOCUMENT
+from lossgauge.data.embedding_shards import DOCUMENT, PLURALS
+from lossgauge.deployment.centering import MEAN, StoredMean, centered, mean_of, read_mean
 from lossgauge.deployment.head import WEIGHTS, ExportedHead
-from lossgauge.deployment.rows import FeatureRows, both_sides, rows_for
+from lossgauge.deployment.rows import Blocks, FeatureRows, both_sides, rows_for
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import DataError, DiskError, InputError
 from lossgauge.files import atomic_file, remove_leftovers
 from lossgauge.ranking.scores import norms_and_directions
@@ -27,8 +30,6 @@ from lossgauge.user_folders import can_be_written
 
 MARK = "head"
 """The array with the SHA-256 of the head's weights, or `FROZEN`: only files with it are replaced, and each kind only by its own."""
-
-FROZEN = "frozen features"
 
 TOO_GOOD = (
     "score thresholds from this file are too good; take those of the test side, which `lossgauge head` printed and "
@@ -46,6 +47,8 @@ class EmbeddedData(NamedTuple):
     notes: tuple[str, ...]
     replaced: bool
     """Whether it replaced an earlier one."""
+    mean: str = ""
+    """Whose mean was subtracted; empty if none was."""
 
 
 class EmbeddedPairs(NamedTuple):
@@ -69,20 +72,25 @@ def embed_data(
     labels_name: str = "labels",
     side: str | None = None,
     frozen: bool = False,
+    center: bool = False,
+    center_of: Path | None = None,
     download: bool = False,
     progress: Progress | None = None,
 ) -> EmbeddedData:
-    """Write the embeddings of `data` to `out`: arrays `embeddings`, `labels`, `ids` and `sides` where they are known, and `head`.
+    """Write the embeddings of `data` to `out`: arrays `embeddings`, `labels`, `ids` and `sides` where they are known, `head`, and `mean` if it is centered.
 
     `data` is a dataset's name, folder:PATH, texts:PATH, embeddings:PATH, or pairs:PATH with a `side`; a folder or table without classes has no labels. `side`
     says that all rows are queries, or documents; of queries and documents it says which of them are written (`embed_pairs` writes both). Features of images and texts
     come from the cache, or are extracted into it. `backbone` names the head's backbone where it has another place, or says that the rows of a
     table are features of it. `frozen` writes the features themselves, of length 1: minus the mean that the head subtracts, as a study measures
-    its frozen features; without a head, no mean is subtracted, and features are those of `backbone`, or of efficientnet-lite0 for images and minilm-l6 for texts. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
+    its frozen features; without a head, no mean is subtracted, and features are those of `backbone`, or of efficientnet-lite0 for images and minilm-l6 for texts.
+    `center` subtracts the mean of the embeddings last, and makes their length 1 again: the mean of all rows, and of the training queries where `data` has both
+    sides, as in the centered raw model of a study; `center_of` subtracts the mean in an earlier file of the same side instead. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
     InputError before any work for a wrong place or another backbone, DataError for data that cannot be read.
     """
-    mark = _mark(head, frozen)
-    replaced = check_place(out, mark)
+    mark, centers = _mark(head, frozen), _centers(center, center_of)
+    replaced = check_place(out, mark, centers=centers)
+    mean = None if center_of is None else read_mean(center_of, mark=mark)
     rows = rows_for(
         head,
         data,
@@ -93,11 +101,12 @@ def embed_data(
         download=download,
         progress=progress or Progress(),
     )
-    (shape,) = _write(head, data, {out: rows}, mark)
+    table = _Table(out, rows, mean)
+    (written,) = _write(head, data, [table], mark, centers)
     notes = rows.notes
     if rows.training_rows and not frozen:
         notes = (*notes, f"{rows.training_rows}: {TOO_GOOD}")
-    return EmbeddedData(out, *shape, rows.labels is not None, notes, replaced)
+    return EmbeddedData(out, *written.shape, rows.labels is not None, notes, replaced, written.mean)
 
 
 def embed_pairs(
@@ -107,6 +116,8 @@ def embed_pairs(
     *,
     backbone: str | None = None,
     frozen: bool = False,
+    center: bool = False,
+    center_of: Path | None = None,
     download: bool = False,
     progress: Progress | None = None,
 ) -> EmbeddedPairs:
@@ -114,28 +125,32 @@ def embed_pairs(
 
     For `out` x.npz these are x-queries.npz, x-documents.npz and x-qrels.tsv, as `lossgauge diagnose` and BEIR read them. Ids are those of
     a BEIR folder, or the place in a table where a text is first; vectors have none, and qrels name their row numbers. The test side is that of a study, so no training query of a head is
-    in x-qrels.tsv. All files are complete, or as they were before. The rest is as in `embed_data`.
+    in x-qrels.tsv. `center` subtracts from each side its own mean; `center_of` y.npz, the means in y-queries.npz and y-documents.npz. All files are
+    complete, or as they were before. The rest is as in `embed_data`.
     """
-    mark = _mark(head, frozen)
+    mark, centers = _mark(head, frozen), _centers(center, center_of)
     _check_npz(out)
-    places = [out.with_name(f"{out.stem}-{name}.npz") for name in ("queries", "documents")]
+    places = _of_sides(out)
     qrels = out.with_name(f"{out.stem}-qrels.tsv")
-    replaced = [check_place(place, mark) for place in places]
+    replaced = [check_place(place, mark, centers=centers) for place in places]
+    means = [
+        None if file is None else read_mean(file, mark=mark)
+        for file in (_of_sides(center_of) if center_of else (None, None))
+    ]
     both = both_sides(
         head, data, backbone=backbone, download=download, progress=progress or Progress()
     )
     table = _qrels(both.judged)
     _check_qrels(qrels, table)
     queries, documents = both.queries, both.documents
-    shapes = _write(
-        head, data, dict(zip(places, (queries, documents), strict=True)), mark, {qrels: table}
-    )
+    tables = [_Table(*each) for each in zip(places, (queries, documents), means, strict=True)]
+    found = _write(head, data, tables, mark, centers, {qrels: table})
     notes = queries.notes
     if queries.training_rows and not frozen:
         notes = (*notes, f"{queries.training_rows}; {qrels.name} has test queries only")
     written = [
-        EmbeddedData(place, *shape, False, (), again)
-        for place, shape, again in zip(places, shapes, replaced, strict=True)
+        EmbeddedData(place, *each.shape, False, (), again, each.mean)
+        for place, each, again in zip(places, found, replaced, strict=True)
     ]
     asked = len({query for query, _, _ in both.judged})
     return EmbeddedPairs(written[0], written[1], qrels, len(both.judged), asked, notes)
@@ -149,34 +164,91 @@ def _mark(head: ExportedHead | None, frozen: bool) -> str:
     return head.manifest.files[WEIGHTS].sha256
 
 
+def _centers(center: bool, center_of: Path | None) -> bool:
+    if center and center_of is not None:
+        raise InputError(
+            f"--center computes the mean and --center-of takes that of {center_of}: give one of them"
+        )
+    if center_of is not None and center_of.suffix != ".npz":
+        raise InputError(
+            f"--center-of needs a file that `lossgauge embed --center` wrote, such as raw.npz, got {center_of}"
+        )
+    return center or center_of is not None
+
+
+def _of_sides(path: Path) -> tuple[Path, Path]:
+    """The files of queries and of documents."""
+    queries, documents = (
+        path.with_name(f"{path.stem}-{name}.npz") for name in ("queries", "documents")
+    )
+    return queries, documents
+
+
+class _Table(NamedTuple):
+    """What is written to a file."""
+
+    out: Path
+    rows: FeatureRows
+    center_of: StoredMean | None
+    """The mean that is subtracted; None for its own."""
+
+
+class _Written(NamedTuple):
+    shape: tuple[int, int]
+    mean: str
+
+
 def _write(
     head: ExportedHead | None,
     data: str,
-    tables: Mapping[Path, FeatureRows],
+    tables: Sequence[_Table],
     mark: str,
+    centers: bool,
     texts: Mapping[Path, str] = MappingProxyType({}),
-) -> list[tuple[int, int]]:
-    """The shape of each table. All files appear when all are complete."""
-    shapes = []
+) -> list[_Written]:
+    """All files appear when all are complete."""
+    written = []
     try:
         with ExitStack() as files:
-            for out, rows in tables.items():
-                if head is None or mark == FROZEN:
-                    width = rows.width
-                    center = torch.zeros(width) if head is None else head.center
-                    blocks = _frozen(center, rows.blocks)
-                else:
-                    width, blocks = head.embedding_size, _embedded(head, rows, data)
-                shapes.append((rows.row_count, width))
-                write_npz(_temporary(files, out), blocks, shapes[-1], _columns(rows, mark))
+            for of in tables:
+                written.append(
+                    _write_table(head, data, of, mark, centers, _temporary(files, of.out))
+                )
             for out, text in texts.items():
                 _temporary(files, out).write_text(text, encoding="utf-8", newline="")
     except OSError as error:
-        places = " and ".join(map(str, tables))
+        places = " and ".join(str(of.out) for of in tables)
         raise DiskError(
             f"the embeddings cannot be written to {places} ({error.strerror or error}); give another file with --out"
         ) from None
-    return shapes
+    return written
+
+
+def _write_table(
+    head: ExportedHead | None, data: str, of: _Table, mark: str, centers: bool, place: Path
+) -> _Written:
+    """One file. Where its own mean is subtracted, the features are read twice."""
+    rows, columns = of.rows, _columns(of.rows, mark)
+    blocks: Blocks
+    if head is None or mark == FROZEN:
+        width = rows.width
+        center = torch.zeros(width) if head is None else head.center
+        blocks = partial(_frozen, center, rows.blocks)
+    else:
+        width, blocks = head.embedding_size, partial(_embedded, head, rows, data)
+    shape = (rows.row_count, width)
+    if not centers:
+        write_npz(place, map(Tensor.numpy, blocks()), shape, columns)
+        return _Written(shape, "")
+    every = "rows" if rows.side is None else PLURALS[rows.side]
+    mean = (
+        mean_of(blocks(), rows.train, rows=every, data=data)
+        if of.center_of is None
+        else of.center_of.of_table(side=rows.side, width=width)
+    )
+    columns = {**columns, MEAN: mean.vector.numpy()}
+    write_npz(place, map(Tensor.numpy, centered(blocks(), mean.vector)), shape, columns)
+    return _Written(shape, mean.words)
 
 
 def _temporary(files: ExitStack, out: Path) -> Path:
@@ -201,10 +273,10 @@ def _qrels(judged: Sequence[tuple[str, str, float]]) -> str:
     return text.getvalue()
 
 
-def check_place(out: Path, mark: str) -> bool:
+def check_place(out: Path, mark: str, *, centers: bool = False) -> bool:
     """Whether `out` is a file that an earlier call wrote, and that is replaced.
 
-    Raises InputError for a name without .npz, and unless `out` is new or has embeddings of the same kind, those of a head or those of none; DiskError if it
+    Raises InputError for a name without .npz, and unless `out` is new or has embeddings of the same kind, those of a head or those of none, centered or not; DiskError if it
     cannot be written.
     """
     _check_npz(out)
@@ -220,22 +292,23 @@ def check_place(out: Path, mark: str) -> bool:
         raise InputError(f"{out} is not a regular file; {ELSEWHERE}")
     try:
         with np.load(out, allow_pickle=False) as arrays:
-            earlier = str(arrays[MARK])
+            earlier = _kind(str(arrays[MARK]), MEAN in arrays.files)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         raise InputError(
             f"{out} exists and was not written by `lossgauge embed`; {ELSEWHERE}"
         ) from None
-    if (earlier == FROZEN) != (mark == FROZEN):
-        has, new = _kind(earlier), _kind(mark)
-        raise InputError(f"{out} has {has}, which {new} must not replace; {ELSEWHERE}")
+    new = _kind(mark, centers)
+    if earlier != new:
+        raise InputError(f"{out} has {earlier}, which {new} must not replace; {ELSEWHERE}")
     return True
 
 
 ELSEWHERE = "delete it, or give another file with --out"
 
 
-def _kind(mark: str) -> str:
-    return "features without a head" if mark == FROZEN else "embeddings of a head"
+def _kind(mark: str, centers: bool = False) -> str:
+    kind = "features without a head" if mark == FROZEN else "embeddings of a head"
+    return f"centered {kind}" if centers else kind
 
 
 def _check_npz(out: Path) -> None:
@@ -278,23 +351,22 @@ def write_npz(
 
 
 @torch.inference_mode()
-def _embedded(head: ExportedHead, rows: FeatureRows, data: str) -> Iterator[np.ndarray]:
+def _embedded(head: ExportedHead, rows: FeatureRows, data: str) -> Iterator[Tensor]:
     embed = head.embed_documents if rows.side == DOCUMENT else head
     done = 0
-    for block in rows.blocks:
+    for block in rows.blocks():
         embeddings = embed(block)
         bad = (~embeddings.isfinite().all(dim=1)).nonzero().flatten()
         if len(bad):
             raise DataError(
                 f"{data}, row {done + int(bad[0])}: its features are too large for this head, and give no finite embedding"
             )
-        yield embeddings.numpy()
+        yield embeddings
         done += len(block)
 
 
 @torch.inference_mode()
-def _frozen(center: Tensor, blocks: Iterator[Tensor]) -> Iterator[np.ndarray]:
-    """As the frozen features of a study: minus the mean, of length 1."""
-    for block in blocks:
-        _, directions = norms_and_directions(block - center)
-        yield directions.float().numpy()
+def _frozen(center: Tensor, blocks: Blocks) -> Iterator[Tensor]:
+    """As the frozen features of a study: minus the mean of the head, of length 1."""
+    for block in blocks():
+        yield norms_and_directions(block - center)[1]

@@ -6,7 +6,7 @@ A table has one side: all rows are queries, or documents, or neither.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from lossgauge.backbones import load_backbone
@@ -53,6 +53,8 @@ FROZEN_BACKBONE = {IMAGES: "efficientnet-lite0", TEXTS: MINILM}
 BLOCK_ROWS = 4096
 """Rows that the head is applied to at a time."""
 
+Blocks = Callable[[], Iterator[Float[Tensor, "block width"]]]
+
 
 class FeatureRows(NamedTuple):
     """Features for a head, not in memory yet."""
@@ -63,13 +65,15 @@ class FeatureRows(NamedTuple):
     """Numbers, or the names of the classes; None if they are not known."""
     ids: np.ndarray | None
     """As text, as in the user's files; None if the rows have none."""
-    blocks: Iterator[Float[Tensor, "block width"]]
-    """All rows in order, finite, float32. Can be used once."""
+    blocks: Blocks
+    """Reads all rows in order, again at each call; finite, float32."""
     notes: tuple[str, ...]
     training_rows: str
     """In words, how many of them the head was trained on; empty if none is known."""
     side: str | None = None
     """What all rows are, `query` or `document`; None if that is not known."""
+    train: Bool[np.ndarray, " rows"] | None = None
+    """Which queries are on the training side of a study; None of any other rows."""
 
 
 class BothSides(NamedTuple):
@@ -77,7 +81,6 @@ class BothSides(NamedTuple):
 
     queries: FeatureRows
     documents: FeatureRows
-    """Its blocks can be read when those of the queries have been."""
     judged: tuple[tuple[str, str, float], ...]
     """Query, document and grade of each judgement of a test query: by ids, or by row numbers of each side, from 0, where there are no ids."""
 
@@ -145,7 +148,6 @@ def both_sides(
 def _sides(rows: FeatureRows, pairs: PairRows, test: Int[Tensor, " test"]) -> BothSides:
     """Queries come first in `rows`."""
     count = rows.row_count - len(pairs.corpus)
-    asked, rest = _divided(rows.blocks, count)
     numbers = np.concatenate((np.arange(count), np.arange(len(pairs.corpus)))).astype(str)
     names = numbers if rows.ids is None else rows.ids
     tested = torch.isin(pairs.query, test)
@@ -159,13 +161,14 @@ def _sides(rows: FeatureRows, pairs: PairRows, test: Int[Tensor, " test"]) -> Bo
         rows._replace(
             row_count=count,
             ids=None if rows.ids is None else rows.ids[:count],
-            blocks=asked,
+            blocks=partial(_between, rows.blocks, 0, count),
             side=QUERY,
+            train=~np.isin(np.arange(count), test.numpy()),
         ),
         rows._replace(
             row_count=len(pairs.corpus),
             ids=None if rows.ids is None else rows.ids[count:],
-            blocks=rest,
+            blocks=partial(_between, rows.blocks, count, rows.row_count),
             training_rows="",
             side=DOCUMENT,
         ),
@@ -173,28 +176,16 @@ def _sides(rows: FeatureRows, pairs: PairRows, test: Int[Tensor, " test"]) -> Bo
     )
 
 
-def _divided(blocks: Iterator[Tensor], count: int) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
-    """The first `count` rows, and the others. The second reads what the first has not read, and drops it."""
-    others: list[Tensor] = []
-
-    def first() -> Iterator[Tensor]:
-        left = count
-        while left > 0:
-            block = next(blocks)
-            if len(block) > left:
-                others.append(block[left:])
-            yield block[:left]
-            left -= len(block)
-
-    before = first()
-
-    def second() -> Iterator[Tensor]:
-        for _ in before:
-            pass
-        yield from others
-        yield from blocks
-
-    return before, second()
+def _between(blocks: Blocks, first: int, end: int) -> Iterator[Tensor]:
+    """The rows from number `first` up to `end`."""
+    done = 0
+    for block in blocks():
+        part = block[max(0, first - done) : max(0, end - done)]
+        if len(part):
+            yield part
+        done += len(block)
+        if done >= end:
+            return
 
 
 def _check_side(head: ExportedHead | None, data: str, side: str | None) -> None:
@@ -237,7 +228,7 @@ def _extracted(
         found.width,
         labels,
         ids,
-        (part for block in found.blocks for part in block.split(BLOCK_ROWS)),
+        lambda: (part for block in found.blocks() for part in block.split(BLOCK_ROWS)),
         (*images.notes, *notes, *cut_note(images, loaded)),
         _trained_on(head, images, found.kept),
     )
@@ -318,7 +309,7 @@ def _table(
         source.width,
         labels,
         source.ids,
-        _blocks(source),
+        partial(_blocks, source),
         notes,
         _by_name(head, f"{EMBEDDINGS}{Path(source.name).name}"),
         side,
@@ -349,9 +340,14 @@ def _in_memory(
         check_stated(head.manifest, stated or features.backbone, data)
     _check_width(head, width, data)
     labels = named(features.labels.numpy(), features.class_names)
-    blocks = iter(features.features.split(BLOCK_ROWS))
     return FeatureRows(
-        len(labels), width, labels, None, blocks, features.notes, _by_name(head, data)
+        len(labels),
+        width,
+        labels,
+        None,
+        lambda: iter(features.features.split(BLOCK_ROWS)),
+        features.notes,
+        _by_name(head, data),
     )
 
 

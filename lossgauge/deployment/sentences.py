@@ -84,8 +84,12 @@ def head_form(of: Manifest) -> str:
     return layers
 
 
-def frozen_line(of: Manifest | None, place: Path | None, *, of_pairs: bool = False) -> str:
-    """What is written where no head is applied. A study of queries and documents (`of_pairs`) subtracts no mean either."""
+def frozen_line(
+    of: Manifest | None, place: Path | None, *, of_pairs: bool = False, centers: bool = False
+) -> str:
+    """What is written where no head is applied, or is centered (`centers`). A study of queries and documents (`of_pairs`) subtracts no mean either."""
+    if of is None and centers:
+        return "no head: normalised features, centered"
     if of is None:
         return (
             "no head: normalised features, no mean subtracted"
@@ -94,13 +98,14 @@ def frozen_line(of: Manifest | None, place: Path | None, *, of_pairs: bool = Fal
             "center_features is false: with --head, so does this)"
         )
     mean = f"minus the mean in {place}" if of.head.centered else f"no mean, as in {place}"
-    return f"no head: normalised features, {mean}: the frozen features of its study"
+    return f"no head: normalised features, {mean}: the frozen features of its study{', centered' if centers else ''}"
 
 
 def embedded_lines(of: EmbeddedData) -> Iterator[str]:
     """The notes on a file of embeddings that was written, and the file."""
     yield from (f"note: {note}" for note in of.notes)
     yield f"embeddings: {_file_words(of, 'labels' if of.has_labels else 'no labels')}"
+    yield from _later_lines(of)
 
 
 def embedded_pairs_lines(of: EmbeddedPairs) -> Iterator[str]:
@@ -111,6 +116,7 @@ def embedded_pairs_lines(of: EmbeddedPairs) -> Iterator[str]:
     yield (
         f"judgements: {of.judgements} ({counted(of.judged_count, 'judgement')} of {counted(of.judged_queries, 'test query')})"
     )
+    yield from _later_lines(of.queries, of.documents)
     queries, documents, judgements = (
         shlex.quote(str(path)) for path in (of.queries.path, of.documents.path, of.judgements)
     )
@@ -119,8 +125,16 @@ def embedded_pairs_lines(of: EmbeddedPairs) -> Iterator[str]:
 
 def _file_words(of: EmbeddedData, labels: str = "") -> str:
     words = [f"{counted(of.row_count, 'row')} of {of.embedding_size} numbers", labels]
+    words.append(f"minus {of.mean}" if of.mean else "")
     words.append("replaced an earlier file" if of.replaced else "")
     return f"{of.path} ({', '.join(filter(None, words))})"
+
+
+def _later_lines(*of: EmbeddedData) -> Iterator[str]:
+    """Where the means are, which later rows need too."""
+    if of[0].mean:
+        options = (f"--center-of {shlex.quote(str(one.path))}" for one in of)
+        yield f"center later rows with the same mean: {' or '.join(options)}"
 
 
 def measured_lines(manifest: Manifest, compared: Sequence[Compared]) -> Iterator[str]:

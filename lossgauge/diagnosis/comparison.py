@@ -57,7 +57,7 @@ class Comparison(NamedTuple):
     new_neighbors: Interval
     """Share of the nearest rows of a query that are others than before, in [0, 1]; independent of rotation and width."""
     moved: Int64[np.ndarray, " some"]
-    """Queries with the most new neighbours first."""
+    """Queries with new neighbours, those with the most first."""
     cka: float
     """Linear CKA of the two spaces, in [0, 1]: 1 if they differ only by a rotation and a scale."""
     numbers: dict[str, tuple[float, float]]
@@ -79,6 +79,12 @@ def same_items(source: Source, other: Source) -> Source:
     if other.labels is None:
         return other._replace(labels=source.labels, class_names=source.class_names, notes=())
     return other
+
+
+def share_ids(source: Source, other: Source) -> tuple[Source, Source]:
+    """Both tables with the ids of one, if only one has them: the rows are the same."""
+    ids = other.ids if source.ids is None else source.ids
+    return source._replace(ids=ids), other._replace(ids=ids)
 
 
 def _remedy(what: str, one: np.ndarray, two: np.ndarray) -> str:
@@ -127,7 +133,7 @@ def compare(before: Diagnosis, after: Diagnosis, source: Source, other: Source) 
         got_better=np.empty(0, np.int64),
         classes_worse=(),
         new_neighbors=mean(fresh),
-        moved=first.rows[np.argsort(-fresh, kind="stable")],
+        moved=first.rows[np.argsort(-fresh, kind="stable")][: np.count_nonzero(fresh)],
         cka=_cka(source, other),
         numbers=_numbers(before, after),
     )

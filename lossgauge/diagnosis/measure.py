@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from lossgauge.batch import ArrayLike
-from lossgauge.diagnosis.comparison import compare, same_items
+from lossgauge.diagnosis.comparison import compare, same_items, share_ids
 from lossgauge.diagnosis.one_pass import measure_part
 from lossgauge.diagnosis.over_pairs import (
     Classes,
@@ -165,7 +165,7 @@ def diagnose(
     if against is None:
         return run(source, queries=queries)
     other = read(Path(against)) if isinstance(against, str | Path) else from_arrays(against, labels)
-    other = same_items(source, other)
+    source, other = share_ids(source, same_items(source, other))
     # both search for the same queries, though the widths may differ
     count = min(query_count(of.row_count, of.width, queries) for of in (source, other))
     before, after = run(source, queries=count), run(other, queries=count)
@@ -344,8 +344,12 @@ def _findings(
     if classes.usable:
         counts = np.bincount(classes.groups[classes.groups >= 0], minlength=len(classes.labels))
         sizes = dict(zip(classes.labels.tolist(), counts.tolist(), strict=True))
-    found = space_findings(measured, hubness=hubs, names=names, width=source.width)
-    found += data_findings(label_errors=suspects, copies=copied, class_sizes=sizes, names=names)
+    found = space_findings(
+        measured, hubness=hubs, names=names, width=source.width, row_name=source.id_of
+    )
+    found += data_findings(
+        label_errors=suspects, copies=copied, class_sizes=sizes, names=names, row_name=source.id_of
+    )
     if len(ranked) > 1:
         dot = ranked[-1]
         cosine = next(one for one in ranked[-2::-1] if one.searched == dot.searched)

@@ -37,10 +37,7 @@ def lines(of: Diagnosis) -> Iterator[str]:
 
 def row_name(of: Diagnosis, row: int) -> str:
     """The id of a row; its number in the file, from 0, where the table has no ids."""
-    ids = of.ids
-    if ids is None and of.against is not None:
-        ids = of.against.after.ids
-    return str(row) if ids is None else str(ids[row])
+    return str(row) if of.ids is None else str(of.ids[row])
 
 
 def size_line(of: Diagnosis) -> str:
@@ -249,8 +246,8 @@ def comparison_lines(before: Diagnosis, of: Comparison) -> Iterator[str]:
         )
         yield f"  EER changes by {points(of.thresholds.eer)}{tpr}"
     yield (
-        f"  moved: {shown_interval(of.new_neighbors, 'percent')} of the nearest rows are new; CKA {rounded(of.cka, 3)}; "
-        f"most: rows {_rows(before, of.moved)}"
+        f"  moved: {shown_interval(of.new_neighbors, 'percent')} of the nearest rows are new; CKA {rounded(of.cka, 3)}"
+        + (f"; most: rows {_rows(before, of.moved)}" if len(of.moved) else "")
     )
     yield "  " + "  ".join(
         f"{name.replace('_', ' ')} {_of_space(name, one)} → {_of_space(name, two)}"

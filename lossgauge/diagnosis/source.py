@@ -58,6 +58,10 @@ class Source(NamedTuple):
         part = int(np.searchsorted(starts, row, side="right")) - 1
         return f"{self.paths[part]}, row {row - starts[part]}"
 
+    def id_of(self, row: int) -> str:
+        """The id of a row; its number where the table has no ids."""
+        return str(row) if self.ids is None else str(self.ids[row])
+
     def rows(self, numbers: Int64[np.ndarray, " some"]) -> Float[Tensor, "some width"]:
         """Some rows, as float64."""
         out = np.empty((len(numbers), self.width))

@@ -6,7 +6,7 @@ The thresholds are our choice, and each stands here only; docs/findings.md says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from lossgauge.health.finding import Finding, Level, worst_first
@@ -42,28 +42,31 @@ def data_findings(
     copies: Copies | None,
     class_sizes: Mapping[int, int],
     names: Mapping[int, str] | None = None,
+    row_name: Callable[[int], str] = str,
 ) -> list[Finding]:
     """What labels and rows say about the data, the worst first; what was not looked for (None) has no record.
 
-    `class_sizes` is the number of rows of each label, empty without labels; `names` are the class names by label.
+    `class_sizes` is the number of rows of each label, empty without labels; `names` are the class names by label, and `row_name` gives the id of a row.
     """
     findings: list[Finding] = []
     if label_errors is not None:
-        findings.append(_label_errors(label_errors, names))
+        findings.append(_label_errors(label_errors, names, row_name))
     if copies is not None:
-        findings += _copies(copies, names)
+        findings += _copies(copies, names, row_name)
     if class_sizes:
         findings.append(_small_classes(class_sizes, names))
     return worst_first(findings)
 
 
-def _label_errors(of: LabelErrors, names: Mapping[int, str] | None) -> Finding:
+def _label_errors(
+    of: LabelErrors, names: Mapping[int, str] | None, row_name: Callable[[int], str]
+) -> Finding:
     pairs = Counter(zip(of.given.tolist(), of.suggested.tolist(), strict=True))
     most = ""
     if pairs:
         (given, suggested), _ = pairs.most_common(1)[0]
         one, other = (classes_in_words([label], names) for label in (given, suggested))
-        rows = ", ".join(map(str, of.row[:MOST_SHOWN].tolist()))
+        rows = ", ".join(map(row_name, of.row[:MOST_SHOWN].tolist()))
         more = " (`--json` lists more)" if len(of.row) > MOST_SHOWN else ""
         most = f"; most often {one} looks like {other}; first rows {rows}{more}"
     return finding(
@@ -79,10 +82,12 @@ def _label_errors(of: LabelErrors, names: Mapping[int, str] | None) -> Finding:
     )
 
 
-def _copies(of: Copies, names: Mapping[int, str] | None) -> list[Finding]:
+def _copies(
+    of: Copies, names: Mapping[int, str] | None, row_name: Callable[[int], str]
+) -> list[Finding]:
     findings = []
     count = max(of.row_count, 1)
-    rows = ", ".join(map(str, of.row[:MOST_SHOWN].tolist()))
+    rows = ", ".join(map(row_name, of.row[:MOST_SHOWN].tolist()))
     first = f"; the first of all copies: rows {rows}" if rows else ""
     if of.inside_classes is not None:
         worst = sorted(of.by_class, key=lambda label: -of.by_class[label])

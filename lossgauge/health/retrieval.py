@@ -35,6 +35,7 @@ UNJUDGED_COPIES = (0.01, 0.1)
 LEAST_ROWS = 20
 """With fewer queries or documents, the gap and hubs are not judged, and `right-not-nearer` is never `act`: chance gives them."""
 MOST_SHOWN = 5
+CENTER = "subtract from each side its own mean and normalise again (`lossgauge embed embeddings:FILE --frozen --center`)"
 
 
 def retrieval_findings(
@@ -91,7 +92,7 @@ def _gap(of: ModalityGap) -> Finding:
         f"up to {GAP:.0%} is usual for text on both sides",
         why="All queries are on one side and all documents on the other, so a query is nearer to any query than to its document: "
         "thresholds of one side do not fit the other, and lists that mix both are sorted by kind.",
-        advice="subtract from each side its own mean and normalise again, and compare Recall@10; keep queries and documents in two indexes",
+        advice=f"{CENTER}, and compare Recall@10; keep queries and documents in two indexes",
     )
 
 
@@ -105,8 +106,8 @@ def hub_finding(of: FoundDocuments, name: str) -> Finding:
         f"({of.share:.1%}) for which it is not judged right",
         f"chance gives up to {of.most_by_chance:,}; up to {FOUND_TOO_OFTEN[0]:.0%} of the queries more is usual",
         why="One document is returned for very many questions (a hub) and takes the place of right ones.",
-        advice="read that document: an empty, very short or boilerplate text should be removed; otherwise subtract the mean of the documents "
-        "from both sides and normalise again",
+        advice="read that document: an empty, very short or boilerplate text should be removed; otherwise "
+        f"{CENTER}",
     )
 
 

@@ -8,7 +8,7 @@ sets they were fixed and how often they detect a planted fault.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,10 +64,11 @@ def space_findings(
     hubness: Hubness | None = None,
     names: Mapping[int, str] | None = None,
     width: int | None = None,
+    row_name: Callable[[int], str] = str,
 ) -> list[Finding]:
     """What the geometry of unit vectors says about their space, the worst first.
 
-    `names` are the class names by label. Without the `width` of the rows, the check of directions in use is left out
+    `names` are the class names by label, and `row_name` gives the id of a row. Without the `width` of the rows, the check of directions in use is left out
     where there are more classes than such a width usually has. A space at one point gives that finding only. Of fewer than
     20 rows, a cone, few directions and separation are not judged.
     """
@@ -87,7 +88,7 @@ def space_findings(
             _not_separated(geometry),
         ]
     if hubness is not None:
-        findings.append(_hubs(hubness))
+        findings.append(_hubs(hubness, row_name))
     return worst_first(found for found in findings if found is not None)
 
 
@@ -193,7 +194,8 @@ def _cone(of: Geometry) -> Finding | None:
         if level == "act"
         else "A large part of each embedding is common to all, so similarities are high on average, and a threshold from another model "
         "does not fit.",
-        advice="subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`; "
+        advice="subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`, for stored ones "
+        "`lossgauge embed embeddings:FILE --frozen --center`; "
         "or train with a loss that pushes classes apart",
     )
 
@@ -337,14 +339,14 @@ def _same_place(of: Geometry, names: Mapping[int, str] | None) -> Finding | None
     )
 
 
-def _hubs(of: Hubness) -> Finding | None:
+def _hubs(of: Hubness, row_name: Callable[[int], str]) -> Finding | None:
     if math.isnan(of.skew):
         return None
     return finding(
         "hubs",
         level_of(of.skew, HUBS),
         "the space",
-        f"row {of.most_found_row} is among the {of.k} nearest of {of.most_found} of {of.row_count:,} rows"
+        f"row {row_name(of.most_found_row)} is among the {of.k} nearest of {of.most_found} of {of.row_count:,} rows"
         + (
             f", and {of.never_found:.1%} of the rows are among the nearest of none"
             if of.never_found
@@ -354,5 +356,6 @@ def _hubs(of: Hubness) -> Finding | None:
         f"each row is found {of.k} times on average; a skew below {HUBS[0]:g} is usual",
         why="A few rows are near to very many others (hubs), so searches return them again and again"
         + (", and other rows are never found." if of.never_found else "."),
-        advice="look at that row, which may be an empty or blank input; subtract the mean of the training embeddings and normalise again",
+        advice="look at that row, which may be an empty or blank input; subtract the mean of the training embeddings and "
+        "normalise again, for stored ones with `lossgauge embed embeddings:FILE --frozen --center`",
     )

@@ -222,6 +222,8 @@ VECTORS = [{"query": [1.0, n], "positive": [2.0, n]} for n in range(6)]
         ([*GOOD, {"query": "q9", "positive": "p1 "}, {"query": " ", "positive": "p"}], "line 8, has an empty one"),
         ([*GOOD, {"query": "q9"}], "text in positive, but .*line 7, has an empty one"),
         ([{"query": "a", "postive": "b"}], r"positive is missing \(did you mean 'postive'"),
+        ([{"anchor": "a", "positive": "b"}], "query is missing: rename anchor to query"),
+        ([{"question": "a", "answer": "b"}], "rename question to query and answer to positive"),
         ([*GOOD, {"query": 3, "positive": "p"}], "query must be text, got int"),
         ([*GOOD, {"query": "x", "positive": "y" * 1_000_001}], "at most 1,000,000 characters"),
         ([{**row, "split": "train"} for row in GOOD], "each side of a split needs two queries"),

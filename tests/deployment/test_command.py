@@ -35,6 +35,11 @@ def test_from_a_study_to_embeddings(place, tmp_path):
     assert last == "embeddings: embeddings.npz (360 rows of 8 numbers, labels)"
     with np.load("embeddings.npz") as table:
         assert table["embeddings"].shape == (360, 8)
+    done = run_cli("embed", f"embeddings:{place.vectors}", "--center", "--out", "c.npz")
+    assert done.stdout.splitlines()[-2:] == [
+        "embeddings: c.npz (360 rows of 8 numbers, labels, minus the mean of 360 rows)",
+        "center later rows with the same mean: --center-of c.npz",
+    ]
     done = run_cli("diagnose", "embeddings.npz", "--quiet")
     assert done.returncode == 0, done.stderr
     # R@1 of all rows, both sides: the file is what other commands read

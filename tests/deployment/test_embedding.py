@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +18,15 @@ from lossgauge.backbones import load_backbone
 from lossgauge.data import feature_blocks, load_dataset
 from lossgauge.data.embeddings import load as load_embeddings
 from lossgauge.data.features import features
+from lossgauge.data.pairs import load as load_pairs
 from lossgauge.deployment import rows as rows_module
 from lossgauge.deployment.embedding import embed_data, embed_pairs, write_npz
 from lossgauge.deployment.head import ExportedHead, load_head
 from lossgauge.deployment.rows import named
-from lossgauge.diagnostics.references import FROZEN
+from lossgauge.diagnostics.references import CENTERED, FROZEN
 from lossgauge.errors import CacheError, DataError, DiskError, InputError
 from lossgauge.results.reader import read_study
-from lossgauge.study.run.measure import ranked
+from lossgauge.study.run.measure import ranked, references
 from tests.deployment.conftest import Place
 
 
@@ -184,7 +187,7 @@ def test_features_of_images_come_shard_by_shard(digits_head, tmp_path, monkeypat
     monkeypatch.setattr("lossgauge.data.features.SHARD_BYTES", 64 * 4 * 10)
     monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "small-shards"))
     found = feature_blocks.feature_blocks(load_dataset("digits"), load_backbone("pixels"), jobs=1)
-    blocks = list(found.blocks)
+    blocks = list(found.blocks())
     assert len(blocks) > 10
     whole = features(load_dataset("digits"), load_backbone("pixels")).features
     assert torch.equal(torch.cat(blocks), whole)
@@ -373,12 +376,137 @@ def test_vectors_of_two_sides_are_named_by_their_row_numbers(tmp_path):
     assert written.queries.path.read_bytes() == before
 
 
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> str:
+    """Queries and documents, each side in a cone of its own; every other query is for training."""
+    generator = np.random.default_rng(0)
+    documents = generator.normal(size=(30, 6)) + 1.5 * generator.normal(size=6)
+    queries = documents[:24] + 0.6 * generator.normal(size=(24, 6)) + generator.normal(size=6)
+    rows = [
+        {"query": q.tolist(), "positive": d.tolist(), "split": ("train", "test")[n % 2]}
+        for n, (q, d) in enumerate(zip(queries, documents[:24], strict=True))
+    ]
+    rows += [{**rows[0], "positive": d.tolist()} for d in documents[24:]]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return f"pairs:{tmp_path}/v.jsonl"
+
+
+def test_centered_sides_are_those_of_the_centered_raw_model_of_a_study(
+    vectors, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(rows_module, "BLOCK_ROWS", 7)
+    found = load_pairs(tmp_path / "v.jsonl")
+    raw = unit(found.features.double().numpy())
+    corpus = found.pairs.corpus.numpy()
+    expected = {"queries": raw[:24:2].mean(axis=0), "documents": raw[corpus].mean(axis=0)}
+    written = embed_pairs(None, vectors, tmp_path / "c.npz", frozen=True, center=True)
+    assert written.queries.mean == "the mean of 12 training queries"
+    assert written.documents.mean == "the mean of 30 documents"
+    for side, rows in (("queries", raw[:24]), ("documents", raw[corpus])):
+        table, mean = table_of(tmp_path / f"c-{side}.npz"), expected[side]
+        assert np.abs(table["mean"] - mean).max() < 1e-15
+        assert np.abs(table["embeddings"] - unit(rows - mean)).max() < 1e-7
+    by_name = {row["reference"]: row for row in references(found, width=6).rows}
+    measured = lg.diagnose(
+        written.queries.path, corpus=written.documents.path, judgements=written.judgements
+    ).judged[0]
+    assert measured.ndcg_at_10.mean == pytest.approx(by_name[CENTERED]["ndcg_at_10"], abs=1e-6)
+    assert measured.ndcg_at_10.mean > by_name[FROZEN]["ndcg_at_10"] + 0.05
+    # the same means, for both sides and for one
+    embed_pairs(None, vectors, tmp_path / "d.npz", frozen=True, center_of=tmp_path / "c.npz")
+    for number, side in enumerate(("queries", "documents")):
+        first = (tmp_path / f"c-{side}.npz").read_bytes()
+        assert (tmp_path / f"d-{side}.npz").read_bytes() == first
+        one, name = tmp_path / f"{side}.npz", ("query", "document")[number]
+        embed_data(None, vectors, one, frozen=True, center=True, side=name)
+        assert one.read_bytes() == first
+    np.save(tmp_path / "new.npy", found.features[corpus[:3]].numpy())
+    of = tmp_path / "c-documents.npz"
+    new = f"embeddings:{tmp_path}/new.npy"
+    later = embed_data(None, new, tmp_path / "new.npz", frozen=True, center_of=of, side="document")
+    rows = table_of(later.path)["embeddings"]
+    assert np.array_equal(rows, table_of(of)["embeddings"][:3])
+    # a side alone, all of whose rows the mean is over: what diagnose calls each side centred
+    embed_pairs(None, vectors, tmp_path / "raw.npz", frozen=True)
+    for name in ("queries", "documents"):
+        embed_data(
+            None,
+            f"embeddings:{tmp_path}/raw-{name}.npz",
+            tmp_path / f"all-{name}.npz",
+            frozen=True,
+            center=True,
+        )
+    before, after = (
+        lg.diagnose(
+            tmp_path / f"{name}-queries.npz",
+            corpus=tmp_path / f"{name}-documents.npz",
+            judgements=written.judgements,
+        )
+        for name in ("raw", "all")
+    )
+    assert before.centered is not None
+    assert after.judged[0].ndcg_at_10.mean == pytest.approx(
+        before.centered.judged.ndcg_at_10.mean, abs=1e-6
+    )
+
+
+def test_embeddings_of_a_head_are_centered_last(place, tmp_path):
+    head, data = load_head(place.head), f"embeddings:{place.vectors}"
+    embed_data(head, data, tmp_path / "plain.npz")
+    embed_data(head, data, tmp_path / "centered.npz", center=True)
+    plain, found = (table_of(tmp_path / f"{name}.npz") for name in ("plain", "centered"))
+    rows = unit(plain["embeddings"].astype(float))
+    assert np.abs(found["embeddings"] - unit(rows - rows.mean(axis=0))).max() < 1e-6
+    assert found["labels"].tolist() == plain["labels"].tolist()
+    with pytest.raises(InputError, match="embeddings of a head, which centered embeddings of"):
+        embed_data(head, data, tmp_path / "plain.npz", center=True)
+    with pytest.raises(InputError, match="that of other embeddings: give a file of the same head"):
+        embed_data(None, data, tmp_path / "f.npz", frozen=True, center_of=tmp_path / "centered.npz")
+
+
+def test_zeros_stay_zeros_and_what_has_no_mean_to_take_is_refused(vectors, tmp_path):
+    rows = np.array([[3, 0, 0], [0, 0, 0], [1, 1, 0], [0, 5, 5], [2, 0, 1]], dtype=np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    data, out = f"embeddings:{tmp_path}/rows.npy", tmp_path / "x.npz"
+    some = unit(rows[[0, 2, 3, 4]].astype(float))
+    mean = some.mean(axis=0)
+    assert embed_data(None, data, out, frozen=True, center=True).mean == "the mean of 4 rows"
+    found = table_of(out)["embeddings"]
+    assert np.abs(found[[0, 2, 3, 4]] - unit(some - mean)).max() < 1e-6
+    assert not found[1].any()
+    embed_pairs(None, vectors, tmp_path / "raw.npz", frozen=True)
+    embed_pairs(None, vectors, tmp_path / "c.npz", frozen=True, center=True)
+    np.save(tmp_path / "same.npy", np.tile(rows[:1], (9, 1)) * np.arange(1, 10)[:, None])
+    (tmp_path / "text.npz").write_text("text")
+    same = f"embeddings:{tmp_path}/same.npy"
+    refused: list[tuple[str, dict[str, Any], str]] = [
+        (same, {"center": True}, r"different directions.*same.npy have none .9 rows without zeros"),
+        (data, {"center": True, "center_of": out}, "give one of them"),
+        (data, {"center_of": tmp_path / "c-documents.npz"}, "has 6 numbers, .* have 3"),
+        (vectors, {"center_of": tmp_path / "c-documents.npz"}, "is that of documents, .* queries"),
+        (vectors, {"center_of": out}, "has 3 numbers, and these embeddings have 6"),
+        (vectors, {"center_of": tmp_path / "raw-queries.npz"}, "was not centered, it has no mean"),
+        (vectors, {"center_of": Path(".")}, "such as raw.npz, got ."),
+        (vectors, {"center_of": tmp_path / "text.npz"}, "text.npz cannot be read"),
+        (vectors, {"center_of": tmp_path / "c.npz"}, "no file .*X-queries.npz and X-documents.npz"),
+    ]
+    before = sorted(tmp_path.iterdir())
+    for given, options, words in refused:
+        side = "query" if given == vectors else None
+        with pytest.raises((InputError, DataError), match=words):
+            embed_data(None, given, tmp_path / "no.npz", frozen=True, side=side, **options)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_rows_of_two_sides_are_divided_at_any_place():
     whole = torch.arange(20.0)[:, None]
     for size in (1, 3, 7, 20):
         for count in (0, 5, 7, 20):
-            before, after = rows_module._divided(iter(whole.split(size)), count)
-            assert torch.equal(torch.cat([whole[:0], *before]), whole[:count])
-            assert torch.equal(torch.cat([whole[:0], *after]), whole[count:])
-            _, after = rows_module._divided(iter(whole.split(size)), count)
-            assert torch.equal(torch.cat([whole[:0], *after]), whole[count:])
+            blocks = partial(torch.split, whole, size)
+            for first, end in ((0, count), (count, 20)):
+                found = rows_module._between(blocks, first, end)
+                assert torch.equal(torch.cat([whole[:0], *found]), whole[first:end])

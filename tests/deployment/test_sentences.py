@@ -51,3 +51,4 @@ def test_a_share_beyond_0_to_100_percent_has_bounds_and_few_pairs_are_said():
 def test_a_study_subtracts_a_mean_only_without_queries_and_documents():
     assert "center_features" in frozen_line(None, None)
     assert frozen_line(None, None, of_pairs=True).endswith("features, no mean subtracted")
+    assert frozen_line(None, None, of_pairs=True, centers=True).endswith("features, centered")

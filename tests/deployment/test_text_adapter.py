@@ -274,6 +274,7 @@ def test_the_lines_of_a_page_from_texts_to_their_diagnosis_run_in_their_order(
         "lossgauge embed texts:p",
         "lossgauge diagnose raw-",
         "lossgauge diagnose found-",
+        "lossgauge diagnose centered-",
     )
     run = [line for line in command_lines(text_of(page)) if line.startswith(begins)]
     assert len(run) >= 3
@@ -282,6 +283,14 @@ def test_the_lines_of_a_page_from_texts_to_their_diagnosis_run_in_their_order(
         assert done.returncode == 0, (line, done.stderr)
         if "--against" in line:
             assert "retrieval by cosine changes by nDCG@10" in done.stdout
+    if page == "docs/rag.md":
+        view = read_study(place / "query")
+        rows = {row["reference"]: row for row in view.references(view.datasets[0])}
+        done = lg.diagnose(
+            "centered-queries.npz", corpus="centered-documents.npz", judgements="centered-qrels.tsv"
+        )
+        expected = pytest.approx(rows["centered raw model"]["ndcg_at_10"], abs=1e-6)
+        assert done.judged[0].ndcg_at_10.mean == expected
 
 
 def test_passages_without_labels_are_embedded_with_their_ids(place, tmp_path, monkeypatch):

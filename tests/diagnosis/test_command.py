@@ -126,7 +126,9 @@ def test_rows_are_named_by_their_ids_where_the_file_has_them(place):
     copies = run_cli("diagnose", "b.npz").stdout
     assert "row 7 equals row 3" in copies
     np.savez("c.npz", embeddings=worse, labels=labels, ids=ids)
-    assert "row photo-7.jpg equals row photo-3.jpg" in run_cli("diagnose", "c.npz").stdout
+    findings = run_cli("diagnose", "c.npz").stdout
+    assert "row photo-7.jpg equals row photo-3.jpg" in findings
+    assert "the first of all copies: rows photo-7.jpg" in findings
     queries, corpus = rows[:40], rows[40:]
     np.savez("q.npz", embeddings=queries, ids=ids[:40])
     np.savez("d.npz", embeddings=corpus)

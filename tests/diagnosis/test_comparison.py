@@ -54,6 +54,7 @@ def test_what_changed_equals_a_loop_over_queries(queries):
         )
     ]
     assert of.new_neighbors.mean == pytest.approx(np.mean(fresh))
+    assert len(of.moved) == np.count_nonzero(fresh)
     assert fresh[np.flatnonzero(before.search.rows == of.moved[0])[0]] == max(fresh)
     for one in of.classes_worse:
         own = [pair for row, pair in hits.items() if labels[row] == one.label]
@@ -90,10 +91,13 @@ def test_tables_of_other_widths_are_compared_and_shown(tmp_path):
 
 def test_without_labels_only_what_moved_is_compared():
     rows, _ = table()
-    of = diagnose(rows, against=rows[:, ::-1].copy()).against
+    whole = diagnose(rows, against=rows[:, ::-1].copy())
+    of = whole.against
     assert of.recall_at == {}
     assert of.new_neighbors.mean == 0
     assert of.cka == pytest.approx(1)
+    assert not len(of.moved)
+    assert "0.0\u00a0% of the nearest rows are new; CKA 1.000\n" in str(whole)
 
 
 def test_other_rows_are_refused(tmp_path):

@@ -270,6 +270,8 @@ def test_hubs_are_named_by_their_row(skew, level):
     every = by_name(geometry(*make_space()), hubness=of._replace(never_found=0.0))["hubs"]
     assert every.evidence.endswith(f"of 310 of 2,000 rows (skew {skew:.2f})")
     assert "never" not in every.why
+    named = by_name(geometry(*make_space()), hubness=of, row_name="photo {}".format)["hubs"]
+    assert "row photo 17 is among" in named.evidence
     alike = of._replace(skew=float("nan"))
     assert "hubs" not in by_name(geometry(*make_space()), hubness=alike)
 

@@ -42,7 +42,7 @@ class RetrievalComparison(NamedTuple):
     new_neighbors: Interval
     """Share of the ten nearest documents of a query that are others than before, in [0, 1]."""
     moved: Int64[np.ndarray, " some"]
-    """Rows of the queries with the most new neighbours first."""
+    """Rows of the queries with new neighbours, those with the most first."""
 
 
 def compare(before: RetrievalDiagnosis, after: RetrievalDiagnosis) -> RetrievalComparison:
@@ -55,17 +55,16 @@ def compare(before: RetrievalDiagnosis, after: RetrievalDiagnosis) -> RetrievalC
     )
     k = min(old.shape[1], new.shape[1])
     fresh = 1 - (new[:, :k, None] == old[:, None, :k]).any(axis=2).mean(axis=1)
-    ids = before.query_ids if after.query_ids is None else after.query_ids
     compared = RetrievalComparison(
         name=after.name,
-        after=replace(after, against=None, query_ids=ids),
+        after=replace(after, against=None),
         ndcg_at_10=None,
         mrr_at_10=None,
         found_at={},
         got_worse=(),
         got_better=(),
         new_neighbors=mean(fresh)._replace(over="new queries"),
-        moved=rows[np.argsort(-fresh, kind="stable")],
+        moved=rows[np.argsort(-fresh, kind="stable")][: np.count_nonzero(fresh)],
     )
     if before.per_query is None or after.per_query is None:
         return compared
@@ -73,6 +72,7 @@ def compare(before: RetrievalDiagnosis, after: RetrievalDiagnosis) -> RetrievalC
     rows, first, second = np.intersect1d(one.row, two.row, return_indices=True)
     was, now, clusters = one.ndcg_at_10[first], two.ndcg_at_10[second], one.cluster[first]
     order = np.argsort(now - was, kind="stable")
+    ids = before.query_ids
     changes = [
         QueryChange(str(rows[n] if ids is None else ids[rows[n]]), float(was[n]), float(now[n]))
         for n in order.tolist()

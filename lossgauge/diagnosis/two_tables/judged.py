@@ -13,7 +13,7 @@ from lossgauge.diagnosis.source import Source
 from lossgauge.diagnosis.two_tables.judgements import Judgements
 from lossgauge.diagnosis.two_tables.nearest import Nearest
 from lossgauge.diagnosis.two_tables.records import Failure, Judged, PerQuery
-from lossgauge.diagnosis.two_tables.side import id_of, pair_cosines
+from lossgauge.diagnosis.two_tables.side import pair_cosines
 from lossgauge.diagnostics.copies import Copies
 from lossgauge.diagnostics.error_rates import Pairs
 from lossgauge.diagnostics.pair_thresholds import PairThresholds, pair_thresholds
@@ -135,11 +135,11 @@ def failures_of(
             document, cosine = right.document[best], right.cosine[best]
         failed.append(
             Failure(
-                query=id_of(queries, row),
-                right=id_of(documents, document),
+                query=queries.id_of(row),
+                right=documents.id_of(document),
                 similarity=float(cosine),
                 rank=int(ranks[0]) + 1 if len(ranks) else None,
-                nearer=tuple(id_of(documents, other) for other in found[:MOST_NEARER]),
+                nearer=tuple(documents.id_of(other) for other in found[:MOST_NEARER]),
                 nearer_similarity=tuple(nearest.similarity[place, :MOST_NEARER].tolist()),
             )
         )
@@ -194,5 +194,5 @@ def equal_documents(
         for at in np.flatnonzero(same.numpy()).tolist():
             if one[at] != last:
                 last = one[at]
-                found.append((id_of(queries, last), id_of(documents, other[at])))
+                found.append((queries.id_of(last), documents.id_of(other[at])))
     return found

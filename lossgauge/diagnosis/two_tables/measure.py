@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from lossgauge.batch import ArrayLike
-from lossgauge.diagnosis.comparison import same_items
+from lossgauge.diagnosis.comparison import same_items, share_ids
 from lossgauge.diagnosis.sampling import draw
 from lossgauge.diagnosis.source import Source
 from lossgauge.diagnosis.two_tables.comparison import compare
@@ -35,7 +35,7 @@ from lossgauge.diagnosis.two_tables.records import (
     PerQuery,
     RetrievalDiagnosis,
 )
-from lossgauge.diagnosis.two_tables.side import Measured, Side, id_of, measure_side, read_side
+from lossgauge.diagnosis.two_tables.side import Measured, Side, measure_side, read_side
 from lossgauge.diagnostics.found_documents import FoundDocuments, found_documents
 from lossgauge.diagnostics.modality_gap import modality_gap
 from lossgauge.diagnostics.moments import overall_mean
@@ -88,6 +88,10 @@ def diagnose_two_tables(
         for mine, theirs in zip(*tables, strict=True):
             same_items(mine, theirs)
     judged = None if judgements is None else judgements_of(judgements, *tables[0])
+    if len(tables) == 2:
+        # only now: judgements name the rows by the ids of their own file
+        sides = [share_ids(*both) for both in zip(*tables, strict=True)]
+        tables = list(zip(*sides, strict=True))
     done, rows = [0], sum(source.row_count for both in tables for source in both)
 
     def step(count: int) -> None:
@@ -167,7 +171,7 @@ def _diagnosis(
         document_ids=documents.ids,
     )
     if found.found is not None:
-        found = replace(found, most_found=id_of(documents, known[found.found.most_found_row]))
+        found = replace(found, most_found=documents.id_of(known[found.found.most_found_row]))
     lost: Interval | None = None
     if of_asked is not None:
         found, lost = _with_judgements(found, of, of_asked, grades, seed)
@@ -201,7 +205,7 @@ def _with_judgements(
         judged=tuple(ranked),
         alignment=float((2 - 2 * right.cosine).mean()) if len(right.query) else None,
         thresholds=thresholds_of(queries, documents, known, judged, right, seed),
-        unjudged_copies=tuple(id_of(queries, row) for row in copied),
+        unjudged_copies=tuple(queries.id_of(row) for row in copied),
         failures=tuple(failures_of(queries, documents, found.nearest, grades, judged, right)),
         per_query=by_query,
     ), lost

@@ -13,6 +13,7 @@ from torch import Tensor
 from lossgauge.diagnosis.sampling import LEAST_QUERIES, SEARCH_BUDGET
 from lossgauge.diagnosis.source import Source
 from lossgauge.diagnosis.two_tables.side import Side
+from lossgauge.ranking.centering import centered_directions
 from lossgauge.ranking.query_set import QuerySet
 from lossgauge.ranking.scores import Similarity, norms_and_directions, similarities
 from lossgauge.ranking.search import neighbor_blocks
@@ -91,9 +92,7 @@ def _blocks(
         if similarity == "cosine":
             block = norms_and_directions(block)[1]
         if center is not None:
-            away = block - center
-            # a row at the center has no direction without it
-            block = norms_and_directions(torch.where(away.any(dim=1)[:, None], away, block))[1]
+            block = centered_directions(block, center)
         yield start, block
 
 

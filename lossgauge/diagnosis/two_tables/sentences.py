@@ -195,7 +195,7 @@ def comparison_lines(of: RetrievalComparison) -> Iterator[str]:
         )
     ids = of.after.query_ids
     moved = [str(row if ids is None else ids[row]) for row in of.moved[:MOST_CHANGED].tolist()]
-    most = f"; most: {', '.join(moved)}" if of.new_neighbors.mean else ""
+    most = f"; most: {', '.join(moved)}" if moved else ""
     yield f"  moved: {shown_interval(of.new_neighbors, 'percent')} of the nearest documents are new{most}"
     yield f"  {gap_line(of.after)}"
     for finding in of.after.findings:

@@ -87,11 +87,6 @@ def _check_ids(source: Source) -> None:
         )
 
 
-def id_of(source: Source, row: int) -> str:
-    """The id of a row; its number where the table has no ids."""
-    return str(row) if source.ids is None else str(source.ids[row])
-
-
 def measure_side(source: Source, progress: Callable[[int], None]) -> Measured:
     """Reads all rows once. Raises DataError for NaN and infinities, and InputError if all rows are zero."""
     groups = np.zeros(source.row_count, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 
 from lossgauge.diagnostics.references import CENTERED, FROZEN
@@ -33,7 +34,7 @@ def free_baseline(view: StudyView, dataset: str, column: str) -> Iterator[str]:
 def centering_sentence(view: StudyView, dataset: str, column: str) -> str:
     """`Centering the raw model alone gives nDCG@10 57.1 % (+5.7 ± 2.0 points); the adapter with mnrl gives +7.1 ± 1.9 points.`
 
-    A gain without an interval, or with one that contains 0, says so.
+    A gain without an interval, or with one that contains 0, says so. Where centering gains, the commands that write these embeddings follow.
     """
     rows = {row["reference"]: row for row in view.references(dataset)}
     raw, centered = rows.get(FROZEN), rows.get(CENTERED)
@@ -48,18 +49,25 @@ def centering_sentence(view: StudyView, dataset: str, column: str) -> str:
         f"Centering the {view.measures.raw} alone (each side minus its own mean) gives {title} {shown(level, 'percent')} "
         f"({_gain(change, why_none=', no interval was measured')})"
     )
+    how = f" {_commands(dataset)}" if change.mean > 0 else ""
     means: dict[Loss, float] = {
         loss: of.mean for loss in view.losses if (of := view.interval(dataset, loss, column))
     }
     if not means:
-        return f"{words}."
+        return f"{words}.{how}"
     best = max(means, key=lambda loss: means[loss])
     name = cut(short_name(best, view.losses), LONGEST_NAME)
     more = ", clearly more than any loss" if _beats_all(view, dataset, column, means) else ""
     runs = view.settled_runs(dataset, best)
     adapter = view.contrast([runs], [dict.fromkeys(runs, raw)], column)
     gives = f"; the adapter with {name} gives {_gain(adapter)}" if adapter else ""
-    return f"{words}{more}{gives}."
+    return f"{words}{more}{gives}.{how}"
+
+
+def _commands(dataset: str) -> str:
+    """The head has the backbone with its settings; it is not applied."""
+    embed = shlex.join(("lossgauge", "embed", dataset, "--frozen", "--head", "head", "--center"))
+    return f"`lossgauge head`, then `{embed}` writes them centered."
 
 
 def hub_sentence(of: QueryChanges) -> str:
