@@ -264,7 +264,7 @@ def test_the_lines_of_a_page_from_texts_to_their_diagnosis_run_in_their_order(
     place, page, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    export_head(place / "query", tmp_path / "head")
+    exported = export_head(place / "query", tmp_path / "head")
     shutil.copy(place / "pairs.jsonl", "questions.jsonl")
     write_beir(tmp_path / "my-beir", place / "pairs.jsonl")
     Path("passages.csv").write_text("id,text\np7,cat sat\np2,old stones\n")
@@ -285,12 +285,18 @@ def test_the_lines_of_a_page_from_texts_to_their_diagnosis_run_in_their_order(
             assert "retrieval by cosine changes by nDCG@10" in done.stdout
     if page == "docs/rag.md":
         view = read_study(place / "query")
-        rows = {row["reference"]: row for row in view.references(view.datasets[0])}
-        done = lg.diagnose(
-            "centered-queries.npz", corpus="centered-documents.npz", judgements="centered-qrels.tsv"
-        )
-        expected = pytest.approx(rows["centered raw model"]["ndcg_at_10"], abs=1e-6)
-        assert done.judged[0].ndcg_at_10.mean == expected
+        dataset = view.datasets[0]
+        rows = {row["reference"]: row for row in view.references(dataset)}
+        for name, reference in (("raw", "frozen features"), ("centered", "centered raw model")):
+            files = [f"{name}-{part}" for part in ("queries.npz", "documents.npz", "qrels.tsv")]
+            done = lg.diagnose(files[0], corpus=files[1], judgements=files[2])
+            level = view.reference_interval(dataset, rows[reference], "ndcg_at_10")
+            found = done.judged[0].ndcg_at_10
+            assert found.mean == pytest.approx(rows[reference]["ndcg_at_10"], abs=1e-6)
+            assert found.half_width == pytest.approx(level.half_width, abs=1e-6)
+        (without,) = (one.without for one in exported.compared if one.title == "nDCG@10")
+        raw = view.reference_interval(dataset, rows["frozen features"], "ndcg_at_10")
+        assert without.half_width == pytest.approx(raw.half_width, abs=1e-6)
 
 
 def test_passages_without_labels_are_embedded_with_their_ids(place, tmp_path, monkeypatch):
