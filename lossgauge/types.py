@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +23,10 @@ PADDING = -1
 
 Record = dict[str, Any]
 """A flat row: names to numbers, strings or None. None means "not known", never 0."""
+
+
+NO_COLUMNS: Mapping[str, float] = {}
+"""Do not change it. A read-only view (`MappingProxyType`) can be neither copied nor sent to another process."""
 
 
 class Evaluation(NamedTuple):
@@ -51,7 +54,7 @@ class Evaluation(NamedTuple):
     """(Σw)²/Σw² over the pair weights w = |∂value/∂s|, as a share of all pairs; NaN without weight."""
     anchor_count: int | None = None
     """Samples that can be an anchor: the queries of a batch of queries and documents. None: every sample of the batch."""
-    columns: Mapping[str, float] = MappingProxyType({})
+    columns: Mapping[str, float] = NO_COLUMNS
     """Further numbers of this loss, by name: those that its class lists in `columns`."""
 
 
@@ -177,6 +180,10 @@ class PairRows(NamedTuple):
     """The number of each row's text: two rows of one text have one number."""
 
 
+NO_NAMES: Mapping[int, str] = {}
+"""As `NO_COLUMNS`."""
+
+
 class FeatureSet(NamedTuple):
     """Frozen features of an `ImageSet`, ready for a head."""
 
@@ -194,7 +201,7 @@ class FeatureSet(NamedTuple):
     """What the features depend on, for the record."""
     validation: Int[Tensor, " validation"] | None = None
     """Rows of the training side that are held out, to select an epoch with them."""
-    class_names: Mapping[int, str] = MappingProxyType({})
+    class_names: Mapping[int, str] = NO_NAMES
     """For messages; a class that is not listed is shown by its number."""
     notes: tuple[str, ...] = ()
     """The notes of the `ImageSet`, and the images that could not be read."""

@@ -1,5 +1,7 @@
 """Losses and diagnostics over several processes equal those of one process."""
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -298,11 +300,12 @@ def test_the_padding_of_the_usual_sampler_is_dropped(three):
 
 
 @pytest.mark.slow
-def test_evaluations_of_the_own_losses_are_merged(three):
+@pytest.mark.parametrize("name", ["info_nce", "relaxed"])
+def test_evaluations_of_the_own_losses_are_merged(three, name):
     """Pull and push are compared with the gradients of the mean of three losses; counts are added up."""
     sizes = (6, 9, 5)
-    found = three.call(rank_cases.own_evaluations_merged, "info_nce", sizes)
-    model = Trained("info_nce", over_all_ranks=False)
+    found = three.call(rank_cases.own_evaluations_merged, name, sizes)
+    model = Trained(name, over_all_ranks=False)
     features, labels = batch_of(sizes)
     rows = model.embed(features).detach()
     parts = [
@@ -322,6 +325,21 @@ def test_evaluations_of_the_own_losses_are_merged(three):
             ]
             torch.testing.assert_close(getattr(merged, force), sum(by_row) / 20)
         assert merged.effective_share is None
+        anchors = [int((~part.anchor_value.isnan()).sum()) for part in parts]
+        for column in parts[0].columns:
+            counts = [
+                part.columns[column] * count for part, count in zip(parts, anchors, strict=True)
+            ]
+            assert merged.columns[column] == pytest.approx(sum(counts) / sum(anchors))
+        assert merged.columns.keys() == parts[0].columns.keys()
+
+
+@pytest.mark.parametrize("name", ["info_nce", "relaxed"])
+def test_an_evaluation_can_be_copied_and_sent(name):
+    found = lg.load_loss(name).evaluate(*batch_of((9,)))
+    for same in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert same.columns == found.columns
+        torch.testing.assert_close(same.anchor_value, found.anchor_value, equal_nan=True)
 
 
 def test_moments_of_one_process_are_their_own_merge():

@@ -7,6 +7,7 @@ ratios weights ranks and not rows. A sampler such as `DistributedSampler` repeat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -56,7 +57,8 @@ def merged_evaluation(evaluation: Evaluation, group: Group = None) -> Evaluation
     """The evaluation of the mean of the ranks' own losses, which DDP trains without `gathered`.
 
     Counts are added up, anchors are joined in the order of ranks, and the value is the mean over ranks. Pull and push are the parts of
-    the gradient of that mean: 1/ranks of those of a rank's own loss. The effective share does not follow from those of ranks: None.
+    the gradient of that mean: 1/ranks of those of a rank's own loss. Further numbers (`columns`) are means over
+    anchors. The effective share does not follow from those of ranks: None.
     """
     plain = Evaluation._make(
         part.detach().cpu() if isinstance(part, Tensor) else part for part in evaluation
@@ -88,7 +90,20 @@ def merged_evaluation(evaluation: Evaluation, group: Group = None) -> Evaluation
         pull=mean("pull"),
         push=mean("push"),
         anchor_count=total("anchor_count"),
+        columns=_mean_columns(parts),
     )
+
+
+def _mean_columns(parts: Sequence[Evaluation]) -> dict[str, float]:
+    """Each further number as its mean over the anchors that have a term, of all ranks."""
+    values = [part.anchor_value for part in parts]
+    anchors = [0 if of is None else int((~of.isnan()).sum()) for of in values]
+    return {
+        name: sum(part.columns[name] * size for part, size in zip(parts, anchors, strict=True))
+        / max(sum(anchors), 1)
+        for name in parts[0].columns
+        if all(name in part.columns for part in parts)
+    }
 
 
 def own_rows(ids: ArrayLike, group: Group = None) -> Bool[Tensor, " rows"]:

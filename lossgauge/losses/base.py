@@ -11,7 +11,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -22,7 +21,7 @@ from lossgauge.batch import ArrayLike, checked_batch
 from lossgauge.errors import InputError
 from lossgauge.losses.closed_form import ClosedFormGradient
 from lossgauge.losses.settings import Configurable, one_of, setting, zero_or_more
-from lossgauge.types import Evaluation
+from lossgauge.types import NO_COLUMNS, Evaluation
 
 USUAL_ENTRIES = (1e-12, 1e12)
 """If the largest entry is in this range, float32 can hold all squares and sums; other batches are computed in float64."""
@@ -44,7 +43,7 @@ class Terms(NamedTuple):
     """The part of `gradient` that pushes positives away; None if there is none."""
     parameter_gradients: tuple[Tensor, ...] = ()
     """∂(sum of all values)/∂parameter, for each of the loss's parameters in their order."""
-    columns: Mapping[str, float] = MappingProxyType({})
+    columns: Mapping[str, float] = NO_COLUMNS
     """The numbers that `Loss.columns` names."""
 
 
@@ -78,7 +77,7 @@ class Outcome(NamedTuple):
     """∂(sum of all values)/∂parameter, for each of the loss's parameters in their order."""
     anchor_count: int | None = None
     """See `Evaluation`."""
-    columns: Mapping[str, float] = MappingProxyType({})
+    columns: Mapping[str, float] = NO_COLUMNS
 
 
 class _Reduced(NamedTuple):
