@@ -23,7 +23,7 @@ from lossgauge.report.text.findings import (
 from lossgauge.report.text.health_warnings import still_falling
 from lossgauge.report.text.not_training import comparisons, measures, nothing_helps, sentences
 from lossgauge.report.text.rankings import ranking
-from lossgauge.report.text.short_training import in_words, trained_too_little
+from lossgauge.report.text.short_training import of_the_best
 from lossgauge.report.text.tuning import tuned_finding
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import StudyView
@@ -76,8 +76,7 @@ def _headline(view: StudyView, dataset: str) -> str:
     lead = next(iter(of_all), None)
     short = ""
     if lead is not None and not any(of.gained("better") for of in of_all):
-        found = trained_too_little(view, dataset, lead)
-        short = in_words(found) if found else ""
+        short = of_the_best(view, dataset, lead)
     words = sentences(view, dataset, short=short)
     if len(view.losses) > 1 and (lead is None or lead.gained("better")):
         gained = {of.column: of.gained("better") for of in of_all}

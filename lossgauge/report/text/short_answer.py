@@ -14,7 +14,7 @@ from lossgauge.report.text.centering import free_baseline
 from lossgauge.report.text.not_training import Compared, comparisons, measures, nothing_helps
 from lossgauge.report.text.rankings import ranking
 from lossgauge.report.text.selection import picks_the_start
-from lossgauge.report.text.short_training import in_words, trained_too_little
+from lossgauge.report.text.short_training import of_the_best
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.number_format import counted, shown
@@ -56,10 +56,8 @@ def verdict(view: StudyView, dataset: str) -> Verdict:
             words = f"{where}, train with {_either(view, take)}{tie}: {gains}."
             return Verdict(dataset, "train", take, words)
     lead = of_all[0]
-    top = max(lead.means, key=lambda loss: lead.means[loss])
-    short = trained_too_little(view, dataset, lead)
-    if top in short:  # the loss whose level the sentence shows
-        words = f"{where}, too little training to tell whether it helps: {in_words(short)} ({_levels(view, lead)})."
+    if short := of_the_best(view, dataset, lead):  # the loss whose level the sentence shows
+        words = f"{where}, too little training to tell whether it helps: {short} ({_levels(view, lead)})."
         return Verdict(dataset, "open", (), words)
     if picks_the_start(view, dataset, lead.losses):
         words = f"{where}, do not train: on the validation slice, no epoch of any loss is better than the {view.measures.raw} ({lead.title} {shown(max(lead.levels.values()), 'percent')})."

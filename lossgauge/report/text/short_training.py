@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from lossgauge.health.finding import Finding
@@ -12,15 +12,6 @@ from lossgauge.results.columns import COLUMNS, SETTING
 from lossgauge.results.view import Loss, StudyView
 from lossgauge.stats.intervals import known
 from lossgauge.types import Record
-
-
-def trained_too_little(view: StudyView, dataset: str, of: Compared) -> dict[Loss, Finding]:
-    """The losses that are not better than not training by a measure and were trained too little, the highest mean first."""
-    found: dict[Loss, Finding] = {}
-    for loss in sorted(of.losses, key=lambda loss: -of.means[loss]):
-        if of.gain(loss) != "better" and (short := of_loss(view, dataset, loss, of)) is not None:
-            found[loss] = short
-    return found
 
 
 def of_loss(view: StudyView, dataset: str, loss: Loss, of: Compared) -> Finding | None:
@@ -48,10 +39,16 @@ def of_loss(view: StudyView, dataset: str, loss: Loss, of: Compared) -> Finding 
     )
 
 
-def in_words(short: Mapping[Loss, Finding]) -> str:
-    """`3 steps of the optimiser in 3 epochs (mnrl); set epochs: 50`: the evidence of the first, and the setting to change."""
-    loss, finding = next(iter(short.items()))
-    return f"{finding.evidence} with {loss.name}; set {finding.advice.strip('`')}"
+def of_the_best(view: StudyView, dataset: str, of: Compared) -> str:
+    """Whether the loss with the highest mean was trained too little, which leaves the answer open: the evidence, and the setting to change.
+
+    `3 steps of the optimiser in 3 epochs with mnrl; set epochs: 50`; empty if it was trained long enough, or is better than not training.
+    """
+    best = max(of.means, key=lambda loss: of.means[loss])
+    found = None if of.gain(best) == "better" else of_loss(view, dataset, best, of)
+    return (
+        "" if found is None else f"{found.evidence} with {best.name}; set {found.advice.strip('`')}"
+    )
 
 
 def _curve(rows: Sequence[Record], column: str) -> dict[int, float]:

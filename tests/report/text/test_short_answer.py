@@ -12,7 +12,7 @@ from lossgauge.report.text.answer import answers
 from lossgauge.report.text.health_warnings import health_warnings
 from lossgauge.report.text.short_answer import short_answer, verdict
 from lossgauge.results.run_files import RunFiles
-from lossgauge.results.view import Loss, StudyView
+from lossgauge.results.view import StudyView
 from lossgauge.types import Results
 from tests.support.made_up_study import make_results, no_results
 from tests.support.planted_studies import planted_study
@@ -213,10 +213,14 @@ def test_a_name_of_300_letters_does_not_fill_the_screen():
 
 
 def test_too_little_training_is_only_said_of_the_loss_that_is_shown(monkeypatch):
+    """On the first screen and in the answer in detail."""
     results = with_values({"untrained": 0.5, "scl": 0.5, "triplet": 0.4})
+    found = SimpleNamespace(evidence="3 steps", advice="`epochs: 50`")
     for name, said in (("scl", True), ("triplet", False)):
-        short = {Loss(name, name): SimpleNamespace(evidence="3 steps", advice="`epochs: 50`")}
         monkeypatch.setattr(
-            "lossgauge.report.text.short_answer.trained_too_little", lambda *_, short=short: short
+            "lossgauge.report.text.short_training.of_loss",
+            lambda view, dataset, loss, of, name=name: found if loss.base == name else None,
         )
         assert ("too little training" in advice(results).sentence) is said
+        (detail,) = answers(StudyView(results))
+        assert ("Too little training" in detail.headline) is said
