@@ -18,6 +18,7 @@ from lossgauge.errors import DataError, InputError
 from lossgauge.losses.registry import LOSSES
 from lossgauge.plan.loss import LossPlan
 from lossgauge.plan.study import Plan, names_pairs
+from lossgauge.stats.number_format import counted
 from lossgauge.types import FeatureSet
 
 Goal = Literal["top1", "ranking", "diversity", "speed"]
@@ -222,7 +223,14 @@ def _sliced(
 ) -> tuple[Int[Tensor, " rest"], Int[Tensor, " validation"]]:
     labels = features.labels.numpy()
     if features.pairs is not None:
-        for_training, held_out = validation_queries(labels, features.train.numpy(), share=share)
+        try:
+            for_training, held_out = validation_queries(labels, features.train.numpy(), share=share)
+        except DataError:
+            raise DataError(
+                f"{features.dataset} has too little data for advice: settings are compared on {share:.0%} of its "
+                f"{counted(len(features.train), 'training query')}, and two queries without a common right document are needed there, and two "
+                "beside them: give more queries; `lossgauge diagnose` needs less"
+            ) from None
         rows = features.train.new_tensor
         return features.labels[rows(for_training)], features.labels[rows(held_out)]
     try:

@@ -178,8 +178,9 @@ def _judgement(
         if not math.isfinite(grade):
             raise ValueError
     except ValueError:
+        line_shown = "\t".join(fields)[:80]
         raise DataError(
-            f"{path}, line {line}, must have a query id, a document id and a grade, separated by tabs"
+            f"{path}, line {line}, must have a query id, a document id and a grade that is a number, separated by tabs, got {line_shown!r}: correct it"
         ) from None
     for name, known, file in (
         (query, queries, "queries.jsonl"),

@@ -95,7 +95,10 @@ def checked_texts(entries: Sequence[object], name: str, where: Where) -> list[st
     texts = []
     for row, entry in enumerate(entries):
         if not isinstance(entry, str):
-            raise DataError(f"{name} must be text, got {type(entry).__name__} in {where(row)}")
+            raise DataError(
+                f"{name} must be text in every row, got {type(entry).__name__} in {where(row)}: write a text there; texts and numbers cannot be "
+                "mixed"
+            )
         check_text(entry, name, lambda row=row: where(row))  # type: ignore[misc]
         texts.append(entry)
     return texts

@@ -13,7 +13,7 @@ from lossgauge.advice.learning_curve import with_less_training
 from lossgauge.advice.phases import advise
 from lossgauge.advice.question import PAIR_LOSSES, Question, base_plan, check_question, fit_to
 from lossgauge.data.pairs import load
-from lossgauge.errors import InputError
+from lossgauge.errors import DataError, InputError
 from lossgauge.losses.registry import loss_class
 from lossgauge.plan.yaml_file import load_plan
 from lossgauge.results.reader import read_study
@@ -55,6 +55,14 @@ def test_the_question_of_pairs_has_its_own_goals_losses_and_head(vectors):
     half, quarter = (with_less_training(features, share).train.tolist() for share in (0.5, 0.25))
     assert (len(half), len(quarter)) == (40, 20)
     assert set(quarter) < set(half) < set(features.train.tolist())
+
+
+def test_too_few_queries_are_one_error_without_a_word_about_studies(vectors, tmp_path):
+    vectors.write_text("\n".join(vectors.read_text().splitlines()[:4]))
+    with pytest.raises(DataError, match=r"its 2 training queries, .*: give more queries") as raised:
+        advise(Question(f"pairs:{vectors}"), tmp_path / "out")
+    assert "study" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_equal_texts_are_counted(tmp_path):
         ({"text": " ", "label": "a", "split": "test"}, "line 9, has an empty one"),
         ({"label": "a", "split": "test"}, "line 9, has an empty one"),
         ({"text": "x", "split": "test"}, "line 9 has no label"),
-        ({"text": ["x"], "label": "a", "split": "test"}, "must be text, got list"),
+        ({"text": ["x"], "label": "a", "split": "test"}, "must be text in every row, got list"),
         ({"text": "x\ud800", "label": "a", "split": "test"}, "must be valid UTF-8"),
         ({"text": "x", "label": "a", "split": "test", "lable": 1}, "unknown column 'lable'"),
         ({"text": "x", "label": "a", "split": "tset"}, "split must be train or test"),

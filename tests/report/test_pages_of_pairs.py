@@ -138,11 +138,12 @@ def test_a_gain_that_is_clear_is_bold_and_a_clear_loss_is_named(view, dataset):
 
 def test_the_console_has_the_order_and_the_names_of_the_page(view, dataset):
     lines = [line for line in result_lines(view) if line]
-    names = [line[:24].strip() for line in lines[1:-2]]
+    names = [line[:24].strip() for line in lines[1:-3]]
     (of,) = retrieval_tables(view)
     assert names == [row.name for row in of.tables[0].rows][:-1]
-    assert lines[-2:] == [
-        "gain: points above the raw model; ±: 95 % intervals",
+    assert lines[-3:] == [
+        "“clearly”, below: after the correction for all comparisons (Holm)",
+        "gain: points above the raw model; ±: 95 % intervals, each by itself",
         f"over new seeds and new queries: {dataset}",
     ]
     for line, row in zip(lines[1:], of.tables[1].rows, strict=False):

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -242,6 +243,12 @@ def _columns(header: list[str], path: Path) -> dict[str, str]:
             )
         if known:
             found[side] = known[0]
+    if "grade" not in found:  # every judgement would count as right
+        for name in header:
+            if near := get_close_matches(name.strip().lower(), NAMES["grade"], n=1, cutoff=0.75):
+                raise DataError(
+                    f"{path} has no column grade, but {name!r}: rename it to {near[0]!r}, or remove it (then every judgement counts as right)"
+                )
     return found
 
 

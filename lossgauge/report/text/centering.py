@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from lossgauge.diagnostics.references import CENTERED, FROZEN
 from lossgauge.report.naming import cut, short_name
+from lossgauge.report.text.not_training import compared
 from lossgauge.report.text.rankings import in_points
 from lossgauge.results.columns import COLUMNS
 from lossgauge.results.layout import Layout
@@ -60,7 +61,12 @@ def centering_sentence(view: StudyView, dataset: str, column: str) -> str:
     more = ", clearly more than any loss" if _beats_all(view, dataset, column, means) else ""
     runs = view.settled_runs(dataset, best)
     adapter = view.contrast([runs], [dict.fromkeys(runs, raw)], column)
-    gives = f"; the adapter with {name} gives {_gain(adapter)}" if adapter else ""
+    family = compared(view, dataset, column)
+    corrected = ""
+    if adapter and adapter.excludes_zero and family:
+        open_still = family.decisions[best, view.measures.raw].side == "open"
+        corrected = ", not clear after the correction for all losses" if open_still else ""
+    gives = f"; the adapter with {name} gives {_gain(adapter)}{corrected}" if adapter else ""
     return f"{words}{more}{gives}.{how}"
 
 

@@ -44,8 +44,10 @@ def result_lines(view: StudyView) -> Iterator[str]:
         count = "the only run" if len(failures) == 1 else f"all {len(failures):,} runs"
         yield from wrapped(f"{count} failed, so there is no result: {failures[0]['error']}")
     elif finished:
+        if len(view.losses) > 1:
+            yield "“clearly”, below: after the correction for all comparisons (Holm)"
         if view.of_pairs:  # levels and gains are over the same
-            yield f"gain: points above the {view.measures.raw}; ±: 95 % intervals"
+            yield f"gain: points above the {view.measures.raw}; ±: 95 % intervals, each by itself"
         else:
             yield "gain: points above the untrained head; ±: 95 % intervals, of levels over seeds,"
         for over, datasets in _gains_are_over(view, finished).items():

@@ -109,3 +109,12 @@ def test_a_file_that_cannot_be_read_is_named(name, tmp_path):
         (tmp_path / name).write_bytes(b"\xff\xfe junk")
     with pytest.raises(DataError, match=name):
         judgements_of(tmp_path / name, *sources())
+
+
+def test_a_misspelt_column_of_grades_is_refused_and_another_column_is_not(tmp_path):
+    rows = "q1,d2,1\nq0,d0,1\n"
+    (tmp_path / "x.csv").write_text(f"query,document,garde\n{rows}")
+    with pytest.raises(DataError, match="has no column grade, but 'garde': rename it to 'grade'"):
+        judgements_of(tmp_path / "x.csv", *sources())
+    (tmp_path / "y.csv").write_text(f"query,document,date\n{rows}")
+    assert judgements_of(tmp_path / "y.csv", *sources()).grade.tolist() == [1, 1]
