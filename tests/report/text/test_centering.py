@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from lossgauge.report.text.centering import centering_sentence, hub_sentence
 from lossgauge.results.query_changes import Hub, QueryChanges
 from lossgauge.results.view import StudyView
+from lossgauge.stats.intervals import Interval
 from lossgauge.types import Results
 
 COLUMNS = {"variant": "default", "dataset": "d", "fingerprint": "0"}
@@ -56,6 +59,17 @@ def study(*, adapter: float, centered: float | None) -> StudyView:
 def test_centering_is_compared_with_the_best_loss(adapter, centered, end):
     words = centering_sentence(study(adapter=adapter, centered=centered), "d", "ndcg_at_10")
     assert words.replace("\u00a0", " ").endswith(end)
+
+
+@pytest.mark.parametrize("side", ["open", "higher"])
+def test_a_gain_that_the_correction_leaves_open_says_so(side, monkeypatch):
+    view = study(adapter=0.621, centered=0.54)
+    monkeypatch.setattr(view, "contrast", lambda *_: Interval(0.02, 0.01, 2))
+    family = SimpleNamespace(decisions={(view.losses[0], "raw model"): SimpleNamespace(side=side)})
+    monkeypatch.setattr("lossgauge.report.text.centering.compared", lambda *_: family)
+    words = centering_sentence(view, "d", "ndcg_at_10")
+    assert "gives +2.0 ± 1.0 points" in words
+    assert ("not clear after the correction for all losses" in words) is (side == "open")
 
 
 def test_an_older_study_without_the_centered_model_says_nothing():
