@@ -40,7 +40,7 @@ from lossgauge.deployment.sentences import export_lines
 from lossgauge.diagnosis.over_pairs import Classes, thresholds_of
 from lossgauge.diagnosis.source import from_arrays
 from lossgauge.diagnostics.pair_thresholds import PairThresholds
-from lossgauge.diagnostics.references import FROZEN
+from lossgauge.diagnostics.references import CENTERED, FROZEN
 from lossgauge.diagnostics.thresholds import Thresholds
 from lossgauge.errors import DataError, InputError
 from lossgauge.heads import Normalized, ResidualHead
@@ -50,7 +50,7 @@ from lossgauge.results.layout import Layout
 from lossgauge.results.reader import read_head, read_study
 from lossgauge.results.view import StudyView
 from lossgauge.stats.intervals import known
-from lossgauge.stats.number_format import counted
+from lossgauge.stats.number_format import counted, shown
 from lossgauge.study.prepare import dataset_features
 from lossgauge.study.progress import Progress
 from lossgauge.study.run.measure import ranked
@@ -186,13 +186,14 @@ def export_head(
         notes.append(
             f"`lossgauge embed DATA --frozen --head {shlex.quote(str(out))}` writes {'the embeddings of the raw model' if of_pairs else 'the frozen features'}, without this head"
         )
+    cautions += _note_on_centering(view, manifest, out)
     if model is not None:
         assert isinstance(backbone, SentenceModel)  # check_text_backbone
         narrow = [] if form.reduced_from is None else list(narrow_lines(costed))
         card = model_card(head.manifest, beside, cautions, narrow)
         write_sentence_transformer(head, backbone, model, card)
-    shown = tuple(beside) if of_pairs else ()
-    return HeadExport(out, head, costed, shown, (*cautions, *notes), model, replaced)
+    numbers = tuple(beside) if of_pairs else ()
+    return HeadExport(out, head, costed, numbers, (*cautions, *notes), model, replaced)
 
 
 def narrowed(
@@ -439,6 +440,23 @@ def notes_on(measured: MeasuredRecord) -> list[str]:
         with_head, without = measured.map_at_r, measured.frozen_map_at_r
         words = "the frozen features without any head have no lower MAP@R than this head: normalise them and use them as they are"
     return [] if with_head is None or without is None or with_head > without else [words]
+
+
+def _note_on_centering(view: StudyView, manifest: Manifest, out: Path) -> list[str]:
+    """A note if the raw model minus the mean of each side retrieves as well, by what the study measured of it."""
+    head = manifest.measured.ndcg_at_10
+    rows = view.references(manifest.trained.dataset)
+    level = next(
+        (known(row.get("ndcg_at_10")) for row in rows if row["reference"] == CENTERED), None
+    )
+    if head is None or level is None or level < head:
+        return []
+    form = manifest.head
+    every = f" with all {form.feature_width:,} numbers" if form.reduced_from else ""
+    return [
+        f"centering the raw model, without this head, gives nDCG@10 {shown(level, 'percent')}{every}, no less than the {shown(head, 'percent')} of this head: "
+        f"`lossgauge embed DATA --frozen --head {shlex.quote(str(out))} --center` writes these embeddings"
+    ]
 
 
 def notes_on_width(of: Costs) -> list[str]:

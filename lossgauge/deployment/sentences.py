@@ -13,7 +13,7 @@ from lossgauge.deployment.manifest import Manifest, ThresholdsRecord
 from lossgauge.diagnosis.sentences import shown_share
 from lossgauge.report.text.rankings import in_points
 from lossgauge.stats.intervals import Interval
-from lossgauge.stats.number_format import counted, rounded, shown
+from lossgauge.stats.number_format import counted, rounded, shown, shown_interval
 
 if TYPE_CHECKING:
     from lossgauge.deployment.embedding import EmbeddedData, EmbeddedPairs
@@ -153,8 +153,8 @@ def measured_lines(manifest: Manifest, compared: Sequence[Compared]) -> Iterator
     yield from aligned(
         [
             ("", *(one.title for one in compared)),
-            (f"head{sides[0]}", *(shown(one.with_head.mean, "percent") for one in compared)),
-            (f"raw model{sides[1]}", *(shown(one.without.mean, "percent") for one in compared)),
+            (f"head{sides[0]}", *(shown_interval(one.with_head, "percent") for one in compared)),
+            (f"raw model{sides[1]}", *(shown_interval(one.without, "percent") for one in compared)),
             ("change in points", *(in_points(one.change) for one in compared)),
         ]
     )
