@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossgauge.data.embedding_shards import DOCUMENT, PLURALS
-from lossgauge.deployment.centering import MEAN, StoredMean, centered, mean_of, read_mean
+from lossgauge.data import EMBEDDINGS
+from lossgauge.data.embedded_file import BACKBONE, HEAD, MEAN, SPLIT
+from lossgauge.data.embedding_shards import DOCUMENT, PLURALS, QUERY, SIDES
+from lossgauge.deployment.centering import StoredMean, centered, mean_of, read_mean
 from lossgauge.deployment.head import WEIGHTS, ExportedHead
 from lossgauge.deployment.rows import Blocks, FeatureRows, both_sides, rows_for
 from lossgauge.diagnostics.references import FROZEN
@@ -27,9 +29,6 @@ from lossgauge.files import atomic_file, remove_leftovers
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.study.progress import Progress
 from lossgauge.user_folders import can_be_written
-
-MARK = "head"
-"""The array with the SHA-256 of the head's weights, or `FROZEN`: only files with it are replaced, and each kind only by its own."""
 
 TOO_GOOD = (
     "score thresholds from this file are too good; take those of the test side, which `lossgauge head` printed and "
@@ -77,7 +76,8 @@ def embed_data(
     download: bool = False,
     progress: Progress | None = None,
 ) -> EmbeddedData:
-    """Write the embeddings of `data` to `out`: arrays `embeddings`, `labels`, `ids` and `sides` where they are known, `head`, and `mean` if it is centered.
+    """Write the embeddings of `data` to `out`: arrays `embeddings`, `labels`, `ids`, `sides`, `split` of queries and `backbone` where they are known,
+    `head` (the SHA-256 of its weights, or `FROZEN`: a file is replaced only by one of its kind), and `mean` if it is centered.
 
     `data` is a dataset's name, folder:PATH, texts:PATH, embeddings:PATH, or pairs:PATH with a `side`; a folder or table without classes has no labels. `side`
     says that all rows are queries, or documents; of queries and documents it says which of them are written (`embed_pairs` writes both). Features of images and texts
@@ -89,8 +89,15 @@ def embed_data(
     InputError before any work for a wrong place or another backbone, DataError for data that cannot be read.
     """
     mark, centers = _mark(head, frozen), _centers(center, center_of)
-    replaced = check_place(out, mark, centers=centers)
-    mean = None if center_of is None else read_mean(center_of, mark=mark)
+    is_table = data.startswith(EMBEDDINGS)
+    mean = None
+    if center_of is not None:
+        _check_apart([out], [center_of])
+        mean = read_mean(center_of, mark=mark, side=side)
+        _check_mean(mean, head, mark)
+        if side is not None or not is_table:
+            mean.check_side(side)
+    replaced = check_place(out, mark, centers=centers, side=side, any_side=is_table)
     rows = rows_for(
         head,
         data,
@@ -100,10 +107,19 @@ def embed_data(
         side=side,
         download=download,
         progress=progress or Progress(),
+        check=partial(_check_backbone, [mean], mark),
     )
+    if centers and rows.centered:
+        option = "--center" if center else "--center-of"
+        raise InputError(
+            f"{option} needs rows that are not centered, and {data} has the array mean, so its mean is subtracted already: leave {option} out, or "
+            "give the data that this file was made from"
+        )
+    check_place(out, mark, centers=centers, side=rows.side)
     table = _Table(out, rows, mean)
+    _check_table(head, table, mark)
     (written,) = _write(head, data, [table], mark, centers)
-    notes = rows.notes
+    notes = (*rows.notes, *_center_notes(head, [table], mark, center))
     if rows.training_rows and not frozen:
         notes = (*notes, f"{rows.training_rows}: {TOO_GOOD}")
     return EmbeddedData(out, *written.shape, rows.labels is not None, notes, replaced, written.mean)
@@ -132,20 +148,34 @@ def embed_pairs(
     _check_npz(out)
     places = _of_sides(out)
     qrels = out.with_name(f"{out.stem}-qrels.tsv")
-    replaced = [check_place(place, mark, centers=centers) for place in places]
-    means = [
-        None if file is None else read_mean(file, mark=mark)
-        for file in (_of_sides(center_of) if center_of else (None, None))
+    means: list[StoredMean | None] = [None, None]
+    if center_of is not None:
+        files = _of_sides(center_of)
+        _check_apart(places, files)
+        for number, (file, side) in enumerate(zip(files, SIDES, strict=True)):
+            means[number] = mean = read_mean(file, mark=mark, side=side)
+            _check_mean(mean, head, mark)
+            mean.check_side(side)
+    replaced = [
+        check_place(place, mark, centers=centers, side=side)
+        for place, side in zip(places, SIDES, strict=True)
     ]
     both = both_sides(
-        head, data, backbone=backbone, download=download, progress=progress or Progress()
+        head,
+        data,
+        backbone=backbone,
+        download=download,
+        progress=progress or Progress(),
+        check=partial(_check_backbone, means, mark),
     )
     table = _qrels(both.judged)
     _check_qrels(qrels, table)
     queries, documents = both.queries, both.documents
     tables = [_Table(*each) for each in zip(places, (queries, documents), means, strict=True)]
+    for each in tables:
+        _check_table(head, each, mark)
     found = _write(head, data, tables, mark, centers, {qrels: table})
-    notes = queries.notes
+    notes = (*queries.notes, *_center_notes(head, tables, mark, center))
     if queries.training_rows and not frozen:
         notes = (*notes, f"{queries.training_rows}; {qrels.name} has test queries only")
     written = [
@@ -191,6 +221,57 @@ class _Table(NamedTuple):
     rows: FeatureRows
     center_of: StoredMean | None
     """The mean that is subtracted; None for its own."""
+
+
+def _check_apart(places: Sequence[Path], means: Sequence[Path]) -> None:
+    """InputError for a file to write that has a mean to subtract: its rows and its mean would be lost. Links are followed."""
+    for out in places:
+        for file in means:
+            if out.exists() and file.exists() and out.samefile(file):
+                same = "" if out == file else f", {out},"
+                raise InputError(
+                    f"--out must be another file than that of --center-of, got {file}{same} for both: its rows and its mean would be replaced"
+                )
+
+
+def _check_mean(mean: StoredMean, head: ExportedHead | None, mark: str) -> None:
+    """All that is known before the features."""
+    if head is not None:
+        mean.check_width(head.feature_width if mark == FROZEN else head.embedding_size)
+
+
+def _check_backbone(means: Sequence[StoredMean | None], mark: str, backbone: str | None) -> None:
+    """Frozen features of two backbones have one mark; embeddings of a head have its own, and the head checks its backbone."""
+    for mean in means:
+        if mean is not None and mark == FROZEN:
+            mean.check_backbone(backbone)
+
+
+def _check_table(head: ExportedHead | None, of: _Table, mark: str) -> None:
+    if of.center_of is not None:
+        of.center_of.check_width(
+            of.rows.width if head is None or mark == FROZEN else head.embedding_size
+        )
+        of.center_of.check_side(of.rows.side)
+        _check_backbone([of.center_of], mark, of.rows.backbone)
+
+
+def _center_notes(
+    head: ExportedHead | None, tables: Sequence[_Table], mark: str, center: bool
+) -> Iterator[str]:
+    if center and mark != FROZEN and head is not None and head.manifest.head.sides == QUERY:
+        yield "--center changes documents too, though only queries pass through this head: embed the index again"
+    for of in tables:
+        if (
+            of.center_of is None
+            or mark != FROZEN
+            or None not in (of.center_of.backbone, of.rows.backbone)
+        ):
+            continue
+        which = of.center_of.path if of.center_of.backbone is None else "this data"
+        yield (
+            f"whether the mean in {of.center_of.path} is that of the same model is not known: {which} does not say which backbone its rows come from"
+        )
 
 
 class _Written(NamedTuple):
@@ -241,11 +322,10 @@ def _write_table(
         write_npz(place, map(Tensor.numpy, blocks()), shape, columns)
         return _Written(shape, "")
     every = "rows" if rows.side is None else PLURALS[rows.side]
-    mean = (
-        mean_of(blocks(), rows.train, rows=every, data=data)
-        if of.center_of is None
-        else of.center_of.of_table(side=rows.side, width=width)
-    )
+    if of.center_of is None:
+        mean = mean_of(blocks(), rows.train, rows=every, data=data)
+    else:
+        mean = of.center_of.as_mean()
     columns = {**columns, MEAN: mean.vector.numpy()}
     write_npz(place, map(Tensor.numpy, centered(blocks(), mean.vector)), shape, columns)
     return _Written(shape, mean.words)
@@ -259,9 +339,15 @@ def _temporary(files: ExitStack, out: Path) -> Path:
 
 def _columns(rows: FeatureRows, mark: str) -> dict[str, np.ndarray]:
     sides = None if rows.side is None else np.full(rows.row_count, rows.side)
-    others = {"labels": rows.labels, "ids": rows.ids, "sides": sides}
+    others = {
+        "labels": rows.labels,
+        "ids": rows.ids,
+        "sides": sides,
+        SPLIT: None if rows.train is None else np.where(rows.train, "train", "test"),
+        BACKBONE: None if rows.backbone is None else np.array(rows.backbone),
+    }
     known = {name: array for name, array in others.items() if array is not None}
-    return {**known, MARK: np.array(mark)}
+    return {**known, HEAD: np.array(mark)}
 
 
 def _qrels(judged: Sequence[tuple[str, str, float]]) -> str:
@@ -273,11 +359,13 @@ def _qrels(judged: Sequence[tuple[str, str, float]]) -> str:
     return text.getvalue()
 
 
-def check_place(out: Path, mark: str, *, centers: bool = False) -> bool:
+def check_place(
+    out: Path, mark: str, *, centers: bool = False, side: str | None = None, any_side: bool = False
+) -> bool:
     """Whether `out` is a file that an earlier call wrote, and that is replaced.
 
-    Raises InputError for a name without .npz, and unless `out` is new or has embeddings of the same kind, those of a head or those of none, centered or not; DiskError if it
-    cannot be written.
+    Raises InputError for a name without .npz, and unless `out` is new or has embeddings of the same kind, those of a head or those of none, centered or not, and no other `side` (which is not known
+    yet with `any_side`); DiskError if it cannot be written.
     """
     _check_npz(out)
     if not can_be_written(out.parent):
@@ -292,14 +380,20 @@ def check_place(out: Path, mark: str, *, centers: bool = False) -> bool:
         raise InputError(f"{out} is not a regular file; {ELSEWHERE}")
     try:
         with np.load(out, allow_pickle=False) as arrays:
-            earlier = _kind(str(arrays[MARK]), MEAN in arrays.files)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            earlier = _kind(str(arrays[HEAD]), MEAN in arrays.files)
+            written = str(arrays["sides"][0]) if "sides" in arrays.files else None
+    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
         raise InputError(
             f"{out} exists and was not written by `lossgauge embed`; {ELSEWHERE}"
         ) from None
     new = _kind(mark, centers)
     if earlier != new:
         raise InputError(f"{out} has {earlier}, which {new} must not replace; {ELSEWHERE}")
+    if written not in (None, side) and not any_side:
+        rows = "rows of no known side" if side is None else PLURALS[side]
+        raise InputError(
+            f"{out} has {PLURALS.get(str(written), written)}, which {rows} must not replace; {ELSEWHERE}"
+        )
     return True
 
 
