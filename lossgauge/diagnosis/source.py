@@ -99,6 +99,7 @@ def from_files(
     for shard in shards:
         _check(shard)
     check_widths(shards)
+    side = side_of(shards, path)  # first: the two sides of a folder may have other columns
     where = Source(str(path), *_parts(shards), None, {}, None, None, ()).where
     given = _column(shards, "labels")
     labels: np.ndarray | None
@@ -121,7 +122,7 @@ def from_files(
             None if ids is None else np.asarray(ids).astype(str),
             None if sides is None else _trains(sides, where),
             notes,
-            side_of(shards, path),
+            side,
             any(is_centered(shard.path) for shard in shards),
         ),
         least_rows,

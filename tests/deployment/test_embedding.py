@@ -373,6 +373,8 @@ def test_vectors_of_two_sides_are_named_by_their_row_numbers(tmp_path):
     assert "split" not in table_of(written.documents.path)
     assert not any("training" in note for note in found.notes)
     every = [(n, n, 1) for n in range(9)]
+    with pytest.raises(DataError, match="a table must have one side"):
+        lg.diagnose(tmp_path)
     files = {"corpus": written.documents.path, "judgements": every}
     words = "5 of 9 judged queries are training queries (array split of {}): a head that was trained on them looks too good; use {}"
     found = lg.diagnose(written.queries.path, **files)

@@ -251,6 +251,18 @@ def test_from_a_folder_of_beir_to_two_tables_and_their_diagnosis(place, tmp_path
         run_cli("diagnose", "x-documents.npz", "--corpus", "x-queries.npz"),
         "the queries must be queries, but the rows of x-documents.npz are documents",
     )
+    # with test.tsv alone, the queries are split by us, and it has training queries too
+    half = shutil.copytree(beir, tmp_path / "half")
+    (half / "qrels/train.tsv").unlink()
+    embed_pairs(head, "pairs:half", Path("half.npz"))
+    for judgements, words in (
+        ("half-qrels.tsv", ()),
+        ("half/qrels/test.tsv", ("8 of 16 judged queries are training", "use half-qrels.tsv")),
+    ):
+        of = lg.diagnose("half-queries.npz", corpus="half-documents.npz", judgements=judgements)
+        note = "".join(note for note in of.notes if "training" in note)
+        assert all(word in note for word in words)
+        assert bool(note) == bool(words)
     done = run_cli("embed", "pairs:beir", "--head", "head", "--out", "x.npz")
     assert "queries: x-queries.npz (48 rows of 16 numbers, replaced an earlier file)" in done.stdout
     for frozen in (False, True):
