@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,13 +21,13 @@ from lossgauge.data.embedded_file import BACKBONE, HEAD, MEAN, SPLIT
 from lossgauge.data.embedding_shards import DOCUMENT, PLURALS, QUERY, SIDES
 from lossgauge.deployment.centering import StoredMean, centered, mean_of, read_mean
 from lossgauge.deployment.head import WEIGHTS, ExportedHead
+from lossgauge.deployment.place import check_apart, check_npz, check_place, check_qrels
 from lossgauge.deployment.rows import Blocks, FeatureRows, both_sides, rows_for
 from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import DataError, DiskError, InputError
 from lossgauge.files import atomic_file, remove_leftovers
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.study.progress import Progress
-from lossgauge.user_folders import can_be_written
 
 TOO_GOOD = (
     "score thresholds from this file are too good; take those of the test side, which `lossgauge head` printed and "
@@ -84,15 +83,15 @@ def embed_data(
     come from the cache, or are extracted into it. `backbone` names the head's backbone where it has another place, or says that the rows of a
     table are features of it. `frozen` writes the features themselves, of length 1: minus the mean that the head subtracts, as a study measures
     its frozen features; without a head, no mean is subtracted, and features are those of `backbone`, or of efficientnet-lite0 for images and minilm-l6 for texts.
-    `center` subtracts the mean of the embeddings last, and makes their length 1 again: the mean of all rows, and of the training queries where `data` has both
-    sides, as in the centered raw model of a study; `center_of` subtracts the mean in an earlier file of the same side instead. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
+    `center` subtracts the mean of the embeddings last, and makes their length 1 again: the mean of all rows, or of the training queries where
+    they are known, as in the centered raw model of a study; `center_of` subtracts the mean in an earlier file of the same side instead. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
     InputError before any work for a wrong place or another backbone, DataError for data that cannot be read.
     """
     mark, centers = _mark(head, frozen), _centers(center, center_of)
     is_table = data.startswith(EMBEDDINGS)
     mean = None
     if center_of is not None:
-        _check_apart([out], [center_of])
+        check_apart([out], [center_of])
         mean = read_mean(center_of, mark=mark, side=side)
         _check_mean(mean, head, mark)
         if side is not None or not is_table:
@@ -145,13 +144,13 @@ def embed_pairs(
     complete, or as they were before. The rest is as in `embed_data`.
     """
     mark, centers = _mark(head, frozen), _centers(center, center_of)
-    _check_npz(out)
+    check_npz(out)
     places = _of_sides(out)
     qrels = out.with_name(f"{out.stem}-qrels.tsv")
     means: list[StoredMean | None] = [None, None]
     if center_of is not None:
         files = _of_sides(center_of)
-        _check_apart(places, files)
+        check_apart(places, files)
         for number, (file, side) in enumerate(zip(files, SIDES, strict=True)):
             means[number] = mean = read_mean(file, mark=mark, side=side)
             _check_mean(mean, head, mark)
@@ -169,7 +168,7 @@ def embed_pairs(
         check=partial(_check_backbone, means, mark),
     )
     table = _qrels(both.judged)
-    _check_qrels(qrels, table)
+    check_qrels(qrels, table)
     queries, documents = both.queries, both.documents
     tables = [_Table(*each) for each in zip(places, (queries, documents), means, strict=True)]
     for each in tables:
@@ -221,17 +220,6 @@ class _Table(NamedTuple):
     rows: FeatureRows
     center_of: StoredMean | None
     """The mean that is subtracted; None for its own."""
-
-
-def _check_apart(places: Sequence[Path], means: Sequence[Path]) -> None:
-    """InputError for a file to write that has a mean to subtract: its rows and its mean would be lost. Links are followed."""
-    for out in places:
-        for file in means:
-            if out.exists() and file.exists() and out.samefile(file):
-                same = "" if out == file else f", {out},"
-                raise InputError(
-                    f"--out must be another file than that of --center-of, got {file}{same} for both: its rows and its mean would be replaced"
-                )
 
 
 def _check_mean(mean: StoredMean, head: ExportedHead | None, mark: str) -> None:
@@ -357,69 +345,6 @@ def _qrels(judged: Sequence[tuple[str, str, float]]) -> str:
     lines.writerow(("query-id", "corpus-id", "score"))
     lines.writerows((query, document, f"{grade:g}") for query, document, grade in judged)
     return text.getvalue()
-
-
-def check_place(
-    out: Path, mark: str, *, centers: bool = False, side: str | None = None, any_side: bool = False
-) -> bool:
-    """Whether `out` is a file that an earlier call wrote, and that is replaced.
-
-    Raises InputError for a name without .npz, and unless `out` is new or has embeddings of the same kind, those of a head or those of none, centered or not, and no other `side` (which is not known
-    yet with `any_side`); DiskError if it cannot be written.
-    """
-    _check_npz(out)
-    if not can_be_written(out.parent):
-        raise DiskError(
-            f"{out.parent} is not a folder that can be written; give another file with --out"
-        )
-    try:
-        mode = out.lstat().st_mode
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{out} is not a regular file; {ELSEWHERE}")
-    try:
-        with np.load(out, allow_pickle=False) as arrays:
-            earlier = _kind(str(arrays[HEAD]), MEAN in arrays.files)
-            written = str(arrays["sides"][0]) if "sides" in arrays.files else None
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
-        raise InputError(
-            f"{out} exists and was not written by `lossgauge embed`; {ELSEWHERE}"
-        ) from None
-    new = _kind(mark, centers)
-    if earlier != new:
-        raise InputError(f"{out} has {earlier}, which {new} must not replace; {ELSEWHERE}")
-    if written not in (None, side) and not any_side:
-        rows = "rows of no known side" if side is None else PLURALS[side]
-        raise InputError(
-            f"{out} has {PLURALS.get(str(written), written)}, which {rows} must not replace; {ELSEWHERE}"
-        )
-    return True
-
-
-ELSEWHERE = "delete it, or give another file with --out"
-
-
-def _kind(mark: str, centers: bool = False) -> str:
-    kind = "features without a head" if mark == FROZEN else "embeddings of a head"
-    return f"centered {kind}" if centers else kind
-
-
-def _check_npz(out: Path) -> None:
-    if out.suffix != ".npz":
-        raise InputError(f"embeddings are written as .npz, got {out}; name a file like out.npz")
-
-
-def _check_qrels(out: Path, table: str) -> None:
-    """InputError for a file with other judgements: it may be the user's own."""
-    try:
-        same = out.read_text(encoding="utf-8") == table
-    except FileNotFoundError:
-        return
-    except (OSError, UnicodeDecodeError):
-        same = False
-    if not same:
-        raise InputError(f"{out} exists and has other judgements than this data; {ELSEWHERE}")
 
 
 def write_npz(
