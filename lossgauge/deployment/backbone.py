@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 
 from lossgauge.backbones import load_backbone
@@ -52,6 +54,14 @@ def difference_of(expected: Mapping[str, str], given: Mapping[str, str]) -> str:
         if expected.get(key) != given.get(key):
             return f"its {key} is {_short(given.get(key))}, and the head was trained with {_short(expected.get(key))}"
     return ""
+
+
+def hash_of(identity: Mapping[str, str]) -> str | None:
+    """SHA-256 of all that changes features; None if nothing is known, as of given embeddings."""
+    if not identity:
+        return None
+    known = {key: value for key, value in identity.items() if key not in WITHOUT_EFFECT}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def check_stated(manifest: Manifest, stated: str | None, source: str) -> None:

@@ -12,14 +12,12 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from lossgauge.data.embedding_shards import PLURALS
+from lossgauge.data.embedded_file import BACKBONE, HEAD, MEAN
+from lossgauge.data.embedding_shards import PLURALS, SIDES
 from lossgauge.errors import DataError, InputError
 from lossgauge.ranking.centering import centered_directions
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.stats.number_format import counted
-
-MEAN = "mean"
-"""The array of a centered file with what was subtracted from its directions."""
 
 ONE_PLACE = 1e-14
 """Directions whose variance is below this are equal, up to rounding."""
@@ -39,19 +37,34 @@ class StoredMean(NamedTuple):
     path: Path
     vector: Float64[np.ndarray, " width"]
     side: str | None
+    backbone: str | None
+    """The hash of the backbone of its rows; None where that is not known."""
 
-    def of_table(self, *, side: str | None, width: int) -> Mean:
-        """Raises InputError for rows of another side or width."""
+    def as_mean(self) -> Mean:
+        return Mean(torch.from_numpy(self.vector), f"the mean in {self.path}")
+
+    def check_width(self, width: int) -> None:
+        """InputError for embeddings of another width."""
         if self.vector.shape != (width,):
             raise InputError(
                 f"the mean in {self.path} has {len(self.vector)} numbers, and these embeddings have {width}: give a file of the same model"
             )
+
+    def check_side(self, side: str | None) -> None:
+        """InputError for rows of another side."""
         if self.side != side:
             raise InputError(
                 f"the mean in {self.path} is that of {_rows(self.side)}, and these are {_rows(side)}: give a file of the same side, and say it "
                 "with --side"
             )
-        return Mean(torch.from_numpy(self.vector), f"the mean in {self.path}")
+
+    def check_backbone(self, backbone: str | None) -> None:
+        """InputError for features of another backbone, where both are known."""
+        if None not in (self.backbone, backbone) and self.backbone != backbone:
+            raise InputError(
+                f"the mean in {self.path} is that of features of another backbone: give a file of the same backbone, or embed these rows with that one "
+                "(--backbone)"
+            )
 
 
 def mean_of(
@@ -86,33 +99,46 @@ def mean_of(
     return Mean(total / count, f"the mean of {count:,} {every}")
 
 
-def read_mean(path: Path, *, mark: str) -> StoredMean:
-    """The mean that was subtracted in a file of `lossgauge embed --center`, of embeddings with this `mark`.
+def read_mean(path: Path, *, mark: str, side: str | None = None) -> StoredMean:
+    """The mean that was subtracted in a file of `lossgauge embed --center`, of embeddings with this `mark`. `side` is that of the rows to
+    center, where it is known.
 
     Raises DataError for a file that cannot be read, and InputError where it was not centered or is of another head.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             stored = {
-                name: arrays[name] for name in (MEAN, "head", "sides") if name in arrays.files
+                name: arrays[name]
+                for name in (MEAN, HEAD, BACKBONE, "sides")
+                if name in arrays.files
             }
-        side = str(stored["sides"][0]) if "sides" in stored else None
+        side_of_file = str(stored["sides"][0]) if "sides" in stored else None
         vector = np.asarray(stored.get(MEAN, ()), dtype=np.float64)
     except FileNotFoundError:
+        places = (
+            path.with_name(f"{path.stem}-{PLURALS[one]}.npz")
+            for one in SIDES
+            if side in (None, one)
+        )
+        if there := [str(place) for place in places if place.is_file()]:
+            raise DataError(
+                f"there is no file {path}: give {' or '.join(there)} to --center-of"
+            ) from None
         raise DataError(
             f"there is no file {path}: --center-of X.npz reads X.npz where one side is written, X-queries.npz and X-documents.npz where both are"
         ) from None
     except (OSError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
         raise DataError(f"{path} cannot be read: {WRITTEN}") from None
-    if MEAN not in stored or "head" not in stored:
+    if MEAN not in stored or HEAD not in stored:
         raise InputError(f"{path} was not centered, it has no mean: {WRITTEN}")
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise DataError(f"the mean in {path} must be finite numbers in one row: {WRITTEN}")
-    if str(stored["head"]) != mark:
+    if str(stored[HEAD]) != mark:
         raise InputError(
             f"the mean in {path} is that of other embeddings: give a file of the same head, or one of --frozen with --frozen"
         )
-    return StoredMean(path, vector, side)
+    backbone = str(stored[BACKBONE]) if BACKBONE in stored else None
+    return StoredMean(path, vector, side_of_file, backbone)
 
 
 WRITTEN = "--center-of needs a file that `lossgauge embed --center` wrote"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,19 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossgauge.data.embedding_shards import DOCUMENT, PLURALS
-from lossgauge.deployment.centering import MEAN, StoredMean, centered, mean_of, read_mean
+from lossgauge.data import EMBEDDINGS
+from lossgauge.data.embedded_file import BACKBONE, HEAD, MEAN, SPLIT
+from lossgauge.data.embedding_shards import DOCUMENT, PLURALS, QUERY, SIDES
+from lossgauge.deployment.centering import StoredMean, centered, mean_of, read_mean
 from lossgauge.deployment.head import WEIGHTS, ExportedHead
+from lossgauge.deployment.place import check_apart, check_npz, check_place, check_qrels
 from lossgauge.deployment.rows import Blocks, FeatureRows, both_sides, rows_for
 from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import DataError, DiskError, InputError
 from lossgauge.files import atomic_file, remove_leftovers
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.study.progress import Progress
-from lossgauge.user_folders import can_be_written
-
-MARK = "head"
-"""The array with the SHA-256 of the head's weights, or `FROZEN`: only files with it are replaced, and each kind only by its own."""
 
 TOO_GOOD = (
     "score thresholds from this file are too good; take those of the test side, which `lossgauge head` printed and "
@@ -77,20 +75,28 @@ def embed_data(
     download: bool = False,
     progress: Progress | None = None,
 ) -> EmbeddedData:
-    """Write the embeddings of `data` to `out`: arrays `embeddings`, `labels`, `ids` and `sides` where they are known, `head`, and `mean` if it is centered.
+    """Write the embeddings of `data` to `out`: arrays `embeddings`, `labels`, `ids`, `sides`, `split` of queries and `backbone` where they are known,
+    `head` (the SHA-256 of its weights, or `FROZEN`: a file is replaced only by one of its kind), and `mean` if it is centered.
 
     `data` is a dataset's name, folder:PATH, texts:PATH, embeddings:PATH, or pairs:PATH with a `side`; a folder or table without classes has no labels. `side`
     says that all rows are queries, or documents; of queries and documents it says which of them are written (`embed_pairs` writes both). Features of images and texts
     come from the cache, or are extracted into it. `backbone` names the head's backbone where it has another place, or says that the rows of a
     table are features of it. `frozen` writes the features themselves, of length 1: minus the mean that the head subtracts, as a study measures
     its frozen features; without a head, no mean is subtracted, and features are those of `backbone`, or of efficientnet-lite0 for images and minilm-l6 for texts.
-    `center` subtracts the mean of the embeddings last, and makes their length 1 again: the mean of all rows, and of the training queries where `data` has both
-    sides, as in the centered raw model of a study; `center_of` subtracts the mean in an earlier file of the same side instead. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
+    `center` subtracts the mean of the embeddings last, and makes their length 1 again: the mean of all rows, or of the training queries where
+    they are known, as in the centered raw model of a study; `center_of` subtracts the mean in an earlier file of the same side instead. Memory holds one shard of features and the labels and ids. The file is complete, or as it was before. Raises
     InputError before any work for a wrong place or another backbone, DataError for data that cannot be read.
     """
     mark, centers = _mark(head, frozen), _centers(center, center_of)
-    replaced = check_place(out, mark, centers=centers)
-    mean = None if center_of is None else read_mean(center_of, mark=mark)
+    is_table = data.startswith(EMBEDDINGS)
+    mean = None
+    if center_of is not None:
+        check_apart([out], [center_of])
+        mean = read_mean(center_of, mark=mark, side=side)
+        _check_mean(mean, head, mark)
+        if side is not None or not is_table:
+            mean.check_side(side)
+    replaced = check_place(out, mark, centers=centers, side=side, any_side=is_table)
     rows = rows_for(
         head,
         data,
@@ -100,10 +106,19 @@ def embed_data(
         side=side,
         download=download,
         progress=progress or Progress(),
+        check=partial(_check_backbone, [mean], mark),
     )
+    if centers and rows.centered:
+        option = "--center" if center else "--center-of"
+        raise InputError(
+            f"{option} needs rows that are not centered, and {data} has the array mean, so its mean is subtracted already: leave {option} out, or "
+            "give the data that this file was made from"
+        )
+    check_place(out, mark, centers=centers, side=rows.side)
     table = _Table(out, rows, mean)
+    _check_table(head, table, mark)
     (written,) = _write(head, data, [table], mark, centers)
-    notes = rows.notes
+    notes = (*rows.notes, *_center_notes(head, [table], mark, center))
     if rows.training_rows and not frozen:
         notes = (*notes, f"{rows.training_rows}: {TOO_GOOD}")
     return EmbeddedData(out, *written.shape, rows.labels is not None, notes, replaced, written.mean)
@@ -129,23 +144,37 @@ def embed_pairs(
     complete, or as they were before. The rest is as in `embed_data`.
     """
     mark, centers = _mark(head, frozen), _centers(center, center_of)
-    _check_npz(out)
+    check_npz(out)
     places = _of_sides(out)
     qrels = out.with_name(f"{out.stem}-qrels.tsv")
-    replaced = [check_place(place, mark, centers=centers) for place in places]
-    means = [
-        None if file is None else read_mean(file, mark=mark)
-        for file in (_of_sides(center_of) if center_of else (None, None))
+    means: list[StoredMean | None] = [None, None]
+    if center_of is not None:
+        files = _of_sides(center_of)
+        check_apart(places, files)
+        for number, (file, side) in enumerate(zip(files, SIDES, strict=True)):
+            means[number] = mean = read_mean(file, mark=mark, side=side)
+            _check_mean(mean, head, mark)
+            mean.check_side(side)
+    replaced = [
+        check_place(place, mark, centers=centers, side=side)
+        for place, side in zip(places, SIDES, strict=True)
     ]
     both = both_sides(
-        head, data, backbone=backbone, download=download, progress=progress or Progress()
+        head,
+        data,
+        backbone=backbone,
+        download=download,
+        progress=progress or Progress(),
+        check=partial(_check_backbone, means, mark),
     )
     table = _qrels(both.judged)
-    _check_qrels(qrels, table)
+    check_qrels(qrels, table)
     queries, documents = both.queries, both.documents
     tables = [_Table(*each) for each in zip(places, (queries, documents), means, strict=True)]
+    for each in tables:
+        _check_table(head, each, mark)
     found = _write(head, data, tables, mark, centers, {qrels: table})
-    notes = queries.notes
+    notes = (*queries.notes, *_center_notes(head, tables, mark, center))
     if queries.training_rows and not frozen:
         notes = (*notes, f"{queries.training_rows}; {qrels.name} has test queries only")
     written = [
@@ -191,6 +220,46 @@ class _Table(NamedTuple):
     rows: FeatureRows
     center_of: StoredMean | None
     """The mean that is subtracted; None for its own."""
+
+
+def _check_mean(mean: StoredMean, head: ExportedHead | None, mark: str) -> None:
+    """All that is known before the features."""
+    if head is not None:
+        mean.check_width(head.feature_width if mark == FROZEN else head.embedding_size)
+
+
+def _check_backbone(means: Sequence[StoredMean | None], mark: str, backbone: str | None) -> None:
+    """Frozen features of two backbones have one mark; embeddings of a head have its own, and the head checks its backbone."""
+    for mean in means:
+        if mean is not None and mark == FROZEN:
+            mean.check_backbone(backbone)
+
+
+def _check_table(head: ExportedHead | None, of: _Table, mark: str) -> None:
+    if of.center_of is not None:
+        of.center_of.check_width(
+            of.rows.width if head is None or mark == FROZEN else head.embedding_size
+        )
+        of.center_of.check_side(of.rows.side)
+        _check_backbone([of.center_of], mark, of.rows.backbone)
+
+
+def _center_notes(
+    head: ExportedHead | None, tables: Sequence[_Table], mark: str, center: bool
+) -> Iterator[str]:
+    if center and mark != FROZEN and head is not None and head.manifest.head.sides == QUERY:
+        yield "--center changes documents too, though only queries pass through this head: embed the index again"
+    for of in tables:
+        if (
+            of.center_of is None
+            or mark != FROZEN
+            or None not in (of.center_of.backbone, of.rows.backbone)
+        ):
+            continue
+        which = of.center_of.path if of.center_of.backbone is None else "this data"
+        yield (
+            f"whether the mean in {of.center_of.path} is that of the same model is not known: {which} does not say which backbone its rows come from"
+        )
 
 
 class _Written(NamedTuple):
@@ -241,11 +310,10 @@ def _write_table(
         write_npz(place, map(Tensor.numpy, blocks()), shape, columns)
         return _Written(shape, "")
     every = "rows" if rows.side is None else PLURALS[rows.side]
-    mean = (
-        mean_of(blocks(), rows.train, rows=every, data=data)
-        if of.center_of is None
-        else of.center_of.of_table(side=rows.side, width=width)
-    )
+    if of.center_of is None:
+        mean = mean_of(blocks(), rows.train, rows=every, data=data)
+    else:
+        mean = of.center_of.as_mean()
     columns = {**columns, MEAN: mean.vector.numpy()}
     write_npz(place, map(Tensor.numpy, centered(blocks(), mean.vector)), shape, columns)
     return _Written(shape, mean.words)
@@ -259,9 +327,15 @@ def _temporary(files: ExitStack, out: Path) -> Path:
 
 def _columns(rows: FeatureRows, mark: str) -> dict[str, np.ndarray]:
     sides = None if rows.side is None else np.full(rows.row_count, rows.side)
-    others = {"labels": rows.labels, "ids": rows.ids, "sides": sides}
+    others = {
+        "labels": rows.labels,
+        "ids": rows.ids,
+        "sides": sides,
+        SPLIT: None if rows.train is None else np.where(rows.train, "train", "test"),
+        BACKBONE: None if rows.backbone is None else np.array(rows.backbone),
+    }
     known = {name: array for name, array in others.items() if array is not None}
-    return {**known, MARK: np.array(mark)}
+    return {**known, HEAD: np.array(mark)}
 
 
 def _qrels(judged: Sequence[tuple[str, str, float]]) -> str:
@@ -271,61 +345,6 @@ def _qrels(judged: Sequence[tuple[str, str, float]]) -> str:
     lines.writerow(("query-id", "corpus-id", "score"))
     lines.writerows((query, document, f"{grade:g}") for query, document, grade in judged)
     return text.getvalue()
-
-
-def check_place(out: Path, mark: str, *, centers: bool = False) -> bool:
-    """Whether `out` is a file that an earlier call wrote, and that is replaced.
-
-    Raises InputError for a name without .npz, and unless `out` is new or has embeddings of the same kind, those of a head or those of none, centered or not; DiskError if it
-    cannot be written.
-    """
-    _check_npz(out)
-    if not can_be_written(out.parent):
-        raise DiskError(
-            f"{out.parent} is not a folder that can be written; give another file with --out"
-        )
-    try:
-        mode = out.lstat().st_mode
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{out} is not a regular file; {ELSEWHERE}")
-    try:
-        with np.load(out, allow_pickle=False) as arrays:
-            earlier = _kind(str(arrays[MARK]), MEAN in arrays.files)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-        raise InputError(
-            f"{out} exists and was not written by `lossgauge embed`; {ELSEWHERE}"
-        ) from None
-    new = _kind(mark, centers)
-    if earlier != new:
-        raise InputError(f"{out} has {earlier}, which {new} must not replace; {ELSEWHERE}")
-    return True
-
-
-ELSEWHERE = "delete it, or give another file with --out"
-
-
-def _kind(mark: str, centers: bool = False) -> str:
-    kind = "features without a head" if mark == FROZEN else "embeddings of a head"
-    return f"centered {kind}" if centers else kind
-
-
-def _check_npz(out: Path) -> None:
-    if out.suffix != ".npz":
-        raise InputError(f"embeddings are written as .npz, got {out}; name a file like out.npz")
-
-
-def _check_qrels(out: Path, table: str) -> None:
-    """InputError for a file with other judgements: it may be the user's own."""
-    try:
-        same = out.read_text(encoding="utf-8") == table
-    except FileNotFoundError:
-        return
-    except (OSError, UnicodeDecodeError):
-        same = False
-    if not same:
-        raise InputError(f"{out} exists and has other judgements than this data; {ELSEWHERE}")
 
 
 def write_npz(

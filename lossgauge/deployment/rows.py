@@ -32,15 +32,17 @@ from lossgauge.data import (
     toy,
 )
 from lossgauge.data import TEXTS as TEXTS_PATH
+from lossgauge.data.embedded_file import BACKBONE, HEAD, text_in
 from lossgauge.data.embedding_shards import DOCUMENT, PLURALS, QUERY, SIDES
 from lossgauge.data.feature_blocks import feature_blocks
 from lossgauge.data.features import cut_note, fingerprint_of
 from lossgauge.data.manifest import SUFFIXES
 from lossgauge.data.pairs import load as load_pairs
 from lossgauge.data.splits import fingerprint
-from lossgauge.deployment.backbone import check_stated
+from lossgauge.deployment.backbone import check_stated, hash_of
 from lossgauge.deployment.head import ExportedHead
 from lossgauge.diagnosis.source import Source, from_files
+from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import DataError, InputError
 from lossgauge.plan.study import names_pairs
 from lossgauge.study.progress import Progress
@@ -54,6 +56,13 @@ BLOCK_ROWS = 4096
 """Rows that the head is applied to at a time."""
 
 Blocks = Callable[[], Iterator[Float[Tensor, "block width"]]]
+
+Check = Callable[[str | None], None]
+"""Takes the hash of the backbone before features are extracted, and raises if they are not wanted."""
+
+
+def _any_backbone(backbone: str | None) -> None:
+    """Refuses none."""
 
 
 class FeatureRows(NamedTuple):
@@ -73,7 +82,11 @@ class FeatureRows(NamedTuple):
     side: str | None = None
     """What all rows are, `query` or `document`; None if that is not known."""
     train: Bool[np.ndarray, " rows"] | None = None
-    """Which queries are on the training side of a study; None of any other rows."""
+    """Which queries are on the training side of a study; None of any other rows, and where that is not known."""
+    backbone: str | None = None
+    """A hash of what the features depend on; None where that is not known, as of a plain table."""
+    centered: bool = False
+    """Whether a file says that its mean is subtracted already."""
 
 
 class BothSides(NamedTuple):
@@ -95,12 +108,13 @@ def rows_for(
     side: str | None = None,
     download: bool = False,
     progress: Progress,
+    check: Check = _any_backbone,
 ) -> FeatureRows:
     """The features of `data` (a dataset's name, folder:PATH, texts:PATH, pairs:PATH, embeddings:PATH) for this head, or for none. Extracts
     those of images and texts.
 
     `side` says that all rows are queries, or documents; of queries and documents, it says which of them are wanted. Everything that does not
-    need the features is checked first. Raises InputError if they are not those of the head's backbone, or if the side must be known and is not;
+    need the features is checked first, and with `check` what their backbone is. Raises InputError if they are not those of the head's backbone, or if the side must be known and is not;
     DataError for data that cannot be read.
     """
     check_dataset_name(data)
@@ -111,7 +125,9 @@ def rows_for(
             raise InputError(
                 f"{data} has queries and documents, and a table has one side: say side query or document, or write both with embed_pairs"
             )
-        both = both_sides(head, data, backbone=backbone, download=download, progress=progress)
+        both = both_sides(
+            head, data, backbone=backbone, download=download, progress=progress, check=check
+        )
         return both.queries if side == QUERY else both.documents
     if data.startswith(EMBEDDINGS):
         return _table(head, data, backbone, embeddings_name, labels_name, side)
@@ -122,7 +138,7 @@ def rows_for(
         images, notes = _images(data, download)
         if side is not None and images.kind == TEXTS:
             images = _of_side(images, side)
-        found = _extracted(head, data, images, notes, backbone, download, progress)
+        found = _extracted(head, data, images, notes, backbone, download, progress, check)
     return found._replace(side=side)
 
 
@@ -133,6 +149,7 @@ def both_sides(
     backbone: str | None = None,
     download: bool = False,
     progress: Progress,
+    check: Check = _any_backbone,
 ) -> BothSides:
     """The features of queries and documents (pairs:PATH, or a dataset's name). Errors are those of `rows_for`."""
     if data.startswith(PAIRS) and not needs_backbone(data):
@@ -141,7 +158,7 @@ def both_sides(
         rows = _in_memory(head, data, vectors, backbone)
         return _sides(rows, cast(PairRows, vectors.pairs), vectors.test)
     found = load_dataset(data, download=download)
-    rows = _extracted(head, data, found, (), backbone, download, progress)
+    rows = _extracted(head, data, found, (), backbone, download, progress, check)
     return _sides(rows, cast(PairRows, found.pairs), torch.from_numpy(found.test))
 
 
@@ -203,12 +220,15 @@ def _extracted(
     backbone: str | None,
     download: bool,
     progress: Progress,
+    check: Check,
 ) -> FeatureRows:
     """The features of images or texts, from the cache or computed now."""
     if head is None:
         loaded = load_backbone(backbone or FROZEN_BACKBONE[images.kind], download=download)
     else:
         loaded = head.load_backbone(backbone, download=download)
+    identity = hash_of(loaded.identity)
+    check(identity)
     found = feature_blocks(images, loaded, progress=partial(progress.features, data))
     _check_width(head, found.width, data)
     labels = None
@@ -231,6 +251,7 @@ def _extracted(
         lambda: (part for block in found.blocks() for part in block.split(BLOCK_ROWS)),
         (*images.notes, *notes, *cut_note(images, loaded)),
         _trained_on(head, images, found.kept),
+        backbone=identity,
     )
 
 
@@ -313,7 +334,28 @@ def _table(
         notes,
         _by_name(head, f"{EMBEDDINGS}{Path(source.name).name}"),
         side,
+        source.trains if side == QUERY and _has_both(source.trains) else None,
+        _stated_hash(head) or _hash_in(source),
+        source.centered,
     )
+
+
+def _has_both(trains: Bool[np.ndarray, " rows"] | None) -> bool:
+    return trains is not None and 0 < int(trains.sum()) < len(trains)
+
+
+def _stated_hash(head: ExportedHead | None) -> str | None:
+    """Of a table for a head: it was said to have features of that head's backbone."""
+    return None if head is None else hash_of(head.manifest.backbone.identity)
+
+
+def _hash_in(source: Source) -> str | None:
+    """What the rows of files of `embed` depend on: the backbone of frozen features, or the head of embeddings; None for any others."""
+    found = set()
+    for path in map(Path, source.paths):
+        mark = text_in(path, HEAD)
+        found.add(text_in(path, BACKBONE) if mark in (FROZEN, None) else hash_of({HEAD: str(mark)}))
+    return found.pop() if len(found) == 1 else None
 
 
 def _blocks(source: Source) -> Iterator[Tensor]:
@@ -348,6 +390,7 @@ def _in_memory(
         lambda: iter(features.features.split(BLOCK_ROWS)),
         features.notes,
         _by_name(head, data),
+        backbone=_stated_hash(head),
     )
 
 

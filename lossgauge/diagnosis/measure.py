@@ -345,7 +345,12 @@ def _findings(
         counts = np.bincount(classes.groups[classes.groups >= 0], minlength=len(classes.labels))
         sizes = dict(zip(classes.labels.tolist(), counts.tolist(), strict=True))
     found = space_findings(
-        measured, hubness=hubs, names=names, width=source.width, row_name=source.id_of
+        measured,
+        hubness=hubs,
+        names=names,
+        width=source.width,
+        row_name=source.id_of,
+        centered=source.centered,
     )
     found += data_findings(
         label_errors=suspects, copies=copied, class_sizes=sizes, names=names, row_name=source.id_of

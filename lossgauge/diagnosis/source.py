@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lossgauge.batch import ArrayLike, as_batch, flattening
+from lossgauge.data.embedded_file import is_centered
 from lossgauge.data.embedding_shards import Shard, read_shards, side_of
 from lossgauge.data.embeddings import check_widths
 from lossgauge.data.row_checks import check_range, checked_rows
@@ -38,6 +39,8 @@ class Source(NamedTuple):
     notes: tuple[str, ...]
     side: str | None = None
     """What all rows are, `query` or `document`; None if the files do not say."""
+    centered: bool = False
+    """Whether `lossgauge embed --center` wrote a file of them: a mean is subtracted already."""
 
     @property
     def starts(self) -> list[int]:
@@ -96,6 +99,7 @@ def from_files(
     for shard in shards:
         _check(shard)
     check_widths(shards)
+    side = side_of(shards, path)  # first: the two sides of a folder may have other columns
     where = Source(str(path), *_parts(shards), None, {}, None, None, ()).where
     given = _column(shards, "labels")
     labels: np.ndarray | None
@@ -118,7 +122,8 @@ def from_files(
             None if ids is None else np.asarray(ids).astype(str),
             None if sides is None else _trains(sides, where),
             notes,
-            side_of(shards, path),
+            side,
+            any(is_centered(shard.path) for shard in shards),
         ),
         least_rows,
     )

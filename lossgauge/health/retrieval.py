@@ -50,16 +50,18 @@ def retrieval_findings(
     unjudged_copies: Sequence[str] | None,
     judged_queries: int,
     queries: int,
+    centered: bool = False,
 ) -> list[Finding]:
     """What the numbers of two tables say. `most_found` is the id of the document that is found most often without need, `repeated` the
-    number of copies among all `documents`; `equal` has (query, document), of all `queries` that were searched."""
+    number of copies among all `documents`; `equal` has (query, document), of all `queries` that were searched. With a side that is `centered` already, no advice is to
+    subtract the mean."""
     findings = []
     if thresholds is not None:
         findings.append(_not_nearer(thresholds))
     if gap is not None and not math.isnan(gap.share):
-        findings.append(_gap(gap))
+        findings.append(_gap(gap, centered))
     if found is not None:
-        findings.append(hub_finding(found, most_found))
+        findings.append(hub_finding(found, most_found, centered=centered))
     findings.append(_repeated(repeated, documents))
     findings.append(_equal(equal, queries))
     if unjudged_copies is not None and judged_queries:
@@ -83,7 +85,7 @@ def _not_nearer(of: PairThresholds) -> Finding:
     )
 
 
-def _gap(of: ModalityGap) -> Finding:
+def _gap(of: ModalityGap, centered: bool) -> Finding:
     return finding(
         "modality-gap",
         "watch" if of.share > GAP else "ok",
@@ -92,11 +94,12 @@ def _gap(of: ModalityGap) -> Finding:
         f"up to {GAP:.0%} is usual for text on both sides",
         why="All queries are on one side and all documents on the other, so a query is nearer to any query than to its document: "
         "thresholds of one side do not fit the other, and lists that mix both are sorted by kind.",
-        advice=f"{CENTER}, and compare Recall@10; keep queries and documents in two indexes",
+        advice=("" if centered else f"{CENTER}, and compare Recall@10; ")
+        + "keep queries and documents in two indexes",
     )
 
 
-def hub_finding(of: FoundDocuments, name: str) -> Finding:
+def hub_finding(of: FoundDocuments, name: str, *, centered: bool = False) -> Finding:
     """Whether one document, which has this name, is found by more queries than chance gives."""
     return finding(
         "hub-documents",
@@ -106,8 +109,8 @@ def hub_finding(of: FoundDocuments, name: str) -> Finding:
         f"({of.share:.1%}) for which it is not judged right",
         f"chance gives up to {of.most_by_chance:,}; up to {FOUND_TOO_OFTEN[0]:.0%} of the queries more is usual",
         why="One document is returned for very many questions (a hub) and takes the place of right ones.",
-        advice="read that document: an empty, very short or boilerplate text should be removed; otherwise "
-        f"{CENTER}",
+        advice="read that document: an empty, very short or boilerplate text should be removed"
+        + ("" if centered else f"; otherwise {CENTER}"),
     )
 
 

@@ -56,6 +56,10 @@ FEW_ROWS = 15
 """A finding about a class with fewer rows is never `act`: chance alone gives such classes."""
 LEAST_ROWS = 20
 """With fewer rows in all, a cone, few directions and classes that are not separated are not judged: chance gives them."""
+_CENTER = (
+    "subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`, for stored ones "
+    "`lossgauge embed embeddings:FILE --frozen --center`"
+)
 
 
 def space_findings(
@@ -65,12 +69,13 @@ def space_findings(
     names: Mapping[int, str] | None = None,
     width: int | None = None,
     row_name: Callable[[int], str] = str,
+    centered: bool = False,
 ) -> list[Finding]:
     """What the geometry of unit vectors says about their space, the worst first.
 
     `names` are the class names by label, and `row_name` gives the id of a row. Without the `width` of the rows, the check of directions in use is left out
-    where there are more classes than such a width usually has. A space at one point gives that finding only. Of fewer than
-    20 rows, a cone, few directions and separation are not judged.
+    where there are more classes than such a width usually has. A space at one point gives that finding only. No advice is to subtract the mean of
+    rows that are `centered` already. Of fewer than 20 rows, a cone, few directions and separation are not judged.
     """
     collapse = _collapse(geometry)
     if collapse is not None and collapse.level == "act":
@@ -83,12 +88,12 @@ def space_findings(
     ]
     if geometry.sample_count >= LEAST_ROWS:
         findings += [
-            _cone(geometry),
+            _cone(geometry, centered),
             _few_directions(geometry, width),
             _not_separated(geometry),
         ]
     if hubness is not None:
-        findings.append(_hubs(hubness, row_name))
+        findings.append(_hubs(hubness, row_name, centered))
     return worst_first(found for found in findings if found is not None)
 
 
@@ -179,7 +184,7 @@ def _collapse(of: Geometry) -> Finding | None:
     )
 
 
-def _cone(of: Geometry) -> Finding | None:
+def _cone(of: Geometry, centered: bool) -> Finding | None:
     if math.isnan(of.offset):
         return None
     level = level_of(of.offset, CONE)
@@ -194,9 +199,8 @@ def _cone(of: Geometry) -> Finding | None:
         if level == "act"
         else "A large part of each embedding is common to all, so similarities are high on average, and a threshold from another model "
         "does not fit.",
-        advice="subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`, for stored ones "
-        "`lossgauge embed embeddings:FILE --frozen --center`; "
-        "or train with a loss that pushes classes apart",
+        advice=("" if centered else f"{_CENTER}; or ")
+        + "train with a loss that pushes classes apart",
     )
 
 
@@ -339,7 +343,7 @@ def _same_place(of: Geometry, names: Mapping[int, str] | None) -> Finding | None
     )
 
 
-def _hubs(of: Hubness, row_name: Callable[[int], str]) -> Finding | None:
+def _hubs(of: Hubness, row_name: Callable[[int], str], centered: bool) -> Finding | None:
     if math.isnan(of.skew):
         return None
     return finding(
@@ -356,6 +360,11 @@ def _hubs(of: Hubness, row_name: Callable[[int], str]) -> Finding | None:
         f"each row is found {of.k} times on average; a skew below {HUBS[0]:g} is usual",
         why="A few rows are near to very many others (hubs), so searches return them again and again"
         + (", and other rows are never found." if of.never_found else "."),
-        advice="look at that row, which may be an empty or blank input; subtract the mean of the training embeddings and "
-        "normalise again, for stored ones with `lossgauge embed embeddings:FILE --frozen --center`",
+        advice="look at that row, which may be an empty or blank input"
+        + (
+            ""
+            if centered
+            else "; subtract the mean of the training embeddings and normalise again, for stored ones with "
+            "`lossgauge embed embeddings:FILE --frozen --center`"
+        ),
     )

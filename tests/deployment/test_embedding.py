@@ -368,6 +368,24 @@ def test_vectors_of_two_sides_are_named_by_their_row_numbers(tmp_path):
         ranks.append(sorted(range(9), key=by_cosine.__getitem__).index((n + 1) % 9) + 1)
     expected = np.mean([1 / np.log2(rank + 1) for rank in ranks])
     assert found.judged[0].ndcg_at_10.mean == pytest.approx(expected, abs=1e-6)
+    # with all judgements, those of training queries are counted
+    assert table_of(written.queries.path)["split"].tolist() == ["train", "test"] * 4 + ["train"]
+    assert "split" not in table_of(written.documents.path)
+    assert not any("training" in note for note in found.notes)
+    every = [(n, n, 1) for n in range(9)]
+    with pytest.raises(DataError, match="a table must have one side"):
+        lg.diagnose(tmp_path)
+    files = {"corpus": written.documents.path, "judgements": every}
+    words = "5 of 9 judged queries are training queries (array split of {}): a head that was trained on them looks too good; use {}"
+    found = lg.diagnose(written.queries.path, **files)
+    words = words.format(written.queries.path, written.judgements)
+    assert found.notes == (words,)
+    assert words in str(found).splitlines()
+    plain = table_of(written.queries.path)["embeddings"]
+    found = lg.diagnose(
+        plain, **files, against=written.queries.path, against_corpus=written.documents.path
+    )
+    assert found.notes == (words,)
     # judgements that may be the user's own are not replaced, and then nothing is
     (tmp_path / "x-qrels.tsv").write_text("mine")
     before = written.queries.path.read_bytes()
@@ -430,7 +448,7 @@ def test_centered_sides_are_those_of_the_centered_raw_model_of_a_study(
     later = embed_data(None, new, tmp_path / "new.npz", frozen=True, center_of=of, side="document")
     rows = table_of(later.path)["embeddings"]
     assert np.array_equal(rows, table_of(of)["embeddings"][:3])
-    # a side alone, all of whose rows the mean is over: what diagnose calls each side centred
+    # a side alone, of a file that says which queries train: what diagnose calls each side centred
     embed_pairs(None, vectors, tmp_path / "raw.npz", frozen=True)
     for name in ("queries", "documents"):
         embed_data(
@@ -449,9 +467,87 @@ def test_centered_sides_are_those_of_the_centered_raw_model_of_a_study(
         for name in ("raw", "all")
     )
     assert before.centered is not None
+    assert before.centered.judged.ndcg_at_10.mean == pytest.approx(
+        by_name[CENTERED]["ndcg_at_10"], abs=1e-6
+    )
+    assert "minus the mean of the 12 training queries and of all 30 documents" in str(before)
     assert after.judged[0].ndcg_at_10.mean == pytest.approx(
         before.centered.judged.ndcg_at_10.mean, abs=1e-6
     )
+    assert np.abs(table_of(tmp_path / "all-queries.npz")["mean"] - expected["queries"]).max() < 1e-7
+
+
+def test_a_file_of_another_side_or_with_the_mean_is_not_replaced(vectors, tmp_path):
+    out = tmp_path / "c.npz"
+    embed_pairs(None, vectors, out, frozen=True, center=True)
+    (tmp_path / "link.npz").symlink_to("c-documents.npz")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    documents = tmp_path / "c-documents.npz"
+    for side, to, of, words in (
+        ("document", documents, documents, "--out must be another file than that of --center-of"),
+        ("document", documents, tmp_path / "link.npz", "link.npz, .*c-documents.npz, for both"),
+        ("query", documents, None, "c-documents.npz has documents, which queries must not replace"),
+    ):
+        options: dict[str, Any] = {"center": True} if of is None else {"center_of": of}
+        with pytest.raises(InputError, match=words):
+            embed_data(None, vectors, to, frozen=True, side=side, **options)
+    with pytest.raises(InputError, match="must be another file"):
+        embed_pairs(None, vectors, out, frozen=True, center_of=out)
+    np.savez(tmp_path / "q.npz", embeddings=np.eye(6), sides=np.full(6, "query"))
+    np.save(tmp_path / "n.npy", np.eye(6))
+    for name, words in (("q.npz", "queries must not"), ("n.npy", "rows of no known side must not")):
+        with pytest.raises(InputError, match=words):
+            embed_data(None, f"embeddings:{tmp_path}/{name}", documents, frozen=True, center=True)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_mean_of_another_backbone_is_refused_before_any_features(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOSSGAUGE_CACHE", str(tmp_path / "cache"))
+    pets = images_in(tmp_path / "pets", [f"{c}/{n}.png" for c in ("cat", "dog") for n in range(4)])
+    (tmp_path / "own.py").write_text(
+        "import torch\n\nclass Squares:\n    takes = 'images'\n"
+        "    def prepare(self, image):\n        return torch.zeros(1)\n"
+        "    def extract(self, batch):\n        return torch.zeros(len(batch), 64)\n"
+    )
+    data, own, first = f"folder:{pets}", f"{tmp_path}/own.py:Squares", tmp_path / "c.npz"
+    embed_data(None, data, first, backbone="pixels", frozen=True, center=True)
+    assert len(str(table_of(first)["backbone"])) == 64
+    again = embed_data(
+        None, data, tmp_path / "d.npz", backbone="pixels", frozen=True, center_of=first
+    )
+    assert not any("same model" in note for note in again.notes)
+    assert table_of(again.path).keys() == table_of(first).keys()
+    # what a file says about its rows is kept; a plain table says nothing
+    embed_data(None, data, tmp_path / "raw.npz", backbone="pixels", frozen=True)
+    np.save(tmp_path / "plain.npy", table_of(tmp_path / "raw.npz")["embeddings"])
+    for name, said in (("raw.npz", True), ("plain.npy", False)):
+        table = embed_data(
+            None, f"embeddings:{tmp_path}/{name}", tmp_path / "e.npz", frozen=True, center_of=first
+        )
+        assert (
+            np.abs(table_of(table.path)["embeddings"] - table_of(first)["embeddings"]).max() < 1e-6
+        )
+        assert any("this data does not say which backbone" in n for n in table.notes) != said
+    monkeypatch.setattr(rows_module, "feature_blocks", None)
+    with pytest.raises(InputError, match="is that of features of another backbone"):
+        embed_data(None, data, tmp_path / "f.npz", backbone=own, frozen=True, center_of=first)
+    head = load_head(place.digits)
+    np.savez(tmp_path / "w.npz", mean=np.zeros(3), head=FROZEN)
+    with pytest.raises(InputError, match="has 3 numbers, and these embeddings have 64"):
+        embed_data(head, data, tmp_path / "f.npz", frozen=True, center_of=tmp_path / "w.npz")
+    with pytest.raises(InputError, match="of no known side, and these are documents"):
+        embed_data(None, data, tmp_path / "f.npz", frozen=True, side="document", center_of=first)
+    # rows of a head are others than the features of its backbone
+    adapted = dict(table_of(tmp_path / "raw.npz"), head="0" * 64)
+    np.savez(tmp_path / "adapted.npz", **adapted)
+    with pytest.raises(InputError, match="another backbone"):
+        embed_data(
+            None,
+            f"embeddings:{tmp_path}/adapted.npz",
+            tmp_path / "f.npz",
+            frozen=True,
+            center_of=first,
+        )
 
 
 def test_embeddings_of_a_head_are_centered_last(place, tmp_path):
@@ -488,11 +584,23 @@ def test_zeros_stay_zeros_and_what_has_no_mean_to_take_is_refused(vectors, tmp_p
         (data, {"center": True, "center_of": out}, "give one of them"),
         (data, {"center_of": tmp_path / "c-documents.npz"}, "has 6 numbers, .* have 3"),
         (vectors, {"center_of": tmp_path / "c-documents.npz"}, "is that of documents, .* queries"),
-        (vectors, {"center_of": out}, "has 3 numbers, and these embeddings have 6"),
+        (vectors, {"center_of": out}, "is that of rows of no known side, and these are queries"),
         (vectors, {"center_of": tmp_path / "raw-queries.npz"}, "was not centered, it has no mean"),
         (vectors, {"center_of": Path(".")}, "such as raw.npz, got ."),
         (vectors, {"center_of": tmp_path / "text.npz"}, "text.npz cannot be read"),
-        (vectors, {"center_of": tmp_path / "c.npz"}, "no file .*X-queries.npz and X-documents.npz"),
+        (vectors, {"center_of": tmp_path / "c.npz"}, r"no file .*c.npz: give .*c-queries.npz to"),
+        (data, {"center_of": tmp_path / "c.npz"}, "give .*c-queries.npz or .*c-documents.npz to"),
+        (
+            vectors,
+            {"center_of": tmp_path / "no.npz"},
+            "no file .*X-queries.npz and X-documents.npz",
+        ),
+        (
+            f"embeddings:{out}",
+            {"center": True},
+            r"--center needs rows that are not centered, and .*x.npz has",
+        ),
+        (f"embeddings:{out}", {"center_of": out}, "--center-of needs rows that are not centered"),
     ]
     before = sorted(tmp_path.iterdir())
     for given, options, words in refused:

@@ -248,16 +248,32 @@ def test_from_a_folder_of_beir_to_two_tables_and_their_diagnosis(place, tmp_path
     assert found[0][0]["ndcg_at_10"]["mean"] == pytest.approx(expected.ndcg_at_10, abs=1e-6)
     # one side alone gives the same rows; the two in the wrong order, or together, are refused
     for side, name in (("query", "queries"), ("document", "documents")):
-        embed_data(head, "pairs:beir", tmp_path / "one.npz", side=side)
-        with np.load("one.npz") as one, np.load(f"x-{name}.npz") as two:
+        embed_data(head, "pairs:beir", tmp_path / f"{side}.npz", side=side)
+        with np.load(f"{side}.npz") as one, np.load(f"x-{name}.npz") as two:
             assert one.files == two.files
             assert all(np.array_equal(one[key], two[key]) for key in one.files)
     assert_refused(
         run_cli("diagnose", "x-documents.npz", "--corpus", "x-queries.npz"),
         "the queries must be queries, but the rows of x-documents.npz are documents",
     )
+    # with test.tsv alone, the queries are split by us, and it has training queries too
+    half = shutil.copytree(beir, tmp_path / "half")
+    (half / "qrels/train.tsv").unlink()
+    embed_pairs(head, "pairs:half", Path("half.npz"))
+    for judgements, words in (
+        ("half-qrels.tsv", ()),
+        ("half/qrels/test.tsv", ("8 of 16 judged queries are training", "use half-qrels.tsv")),
+    ):
+        of = lg.diagnose("half-queries.npz", corpus="half-documents.npz", judgements=judgements)
+        note = "".join(note for note in of.notes if "training" in note)
+        assert all(word in note for word in words)
+        assert bool(note) == bool(words)
     done = run_cli("embed", "pairs:beir", "--head", "head", "--out", "x.npz")
     assert "queries: x-queries.npz (48 rows of 16 numbers, replaced an earlier file)" in done.stdout
+    for frozen in (False, True):
+        options = {"frozen": frozen, "center": True}
+        notes = embed_pairs(head, "pairs:beir", tmp_path / f"{frozen}.npz", **options).notes
+        assert any("--center changes documents too" in note for note in notes) != frozen
     assert_refused(
         run_cli("embed", "pairs:beir", "--head", "head", "--frozen", "--out", "x.npz"),
         "x-queries.npz has embeddings of a head, which features without a head must not replace",
@@ -422,8 +438,8 @@ def test_rows_of_one_kind_need_their_side_if_only_queries_pass(place, tmp_path):
         embed_data(head, f"pairs:{place}/pairs.jsonl", tmp_path / "out.npz")
     backbone = load_backbone(f"hf:{place}/tiny")
     for side, embed in (("query", head), ("document", head.embed_documents)):
-        embed_data(head, f"texts:{table}", tmp_path / "out.npz", side=side)
-        with np.load(tmp_path / "out.npz") as written:
+        written = embed_data(head, f"texts:{table}", tmp_path / f"{side}.npz", side=side)
+        with np.load(written.path) as written:
             # the prompt of the side is before each text
             expected = embed(backbone.extract(backbone.prepare(Text("cat sat", side))[None]))
             row = WORDS.index("sat")

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
+from torch import Tensor
 
 from lossgauge.batch import ArrayLike
 from lossgauge.diagnosis.comparison import same_items, share_ids
+from lossgauge.diagnosis.over_pairs import directions_of
 from lossgauge.diagnosis.sampling import draw
 from lossgauge.diagnosis.source import Source
 from lossgauge.diagnosis.two_tables.comparison import compare
@@ -51,6 +53,7 @@ from lossgauge.stats.number_format import counted
 Table = str | Path | ArrayLike
 CENTERED = ("cone", "modality-gap", "hub-documents")
 """Findings whose advice is to subtract the mean."""
+_MEAN_ROWS = 4096
 
 
 class _Sides(NamedTuple):
@@ -104,7 +107,10 @@ def diagnose_two_tables(
     ]
     asked = _asked(models, judged, query_count, seed)
     found = [_diagnosis(model, judged, asked, seed) for model in models]
-    return found[0] if len(found) == 1 else replace(found[0], against=compare(*found))
+    if len(found) == 1:
+        return found[0]
+    doubts = _training_note(models[1].queries, judged)
+    return replace(found[0], notes=(*found[0].notes, *doubts), against=compare(*found))
 
 
 def _read(queries: Table, corpus: Table, embeddings_name: str, which: str) -> tuple[Source, Source]:
@@ -177,7 +183,7 @@ def _diagnosis(
         found, lost = _with_judgements(found, of, of_asked, grades, seed)
     found = replace(found, findings=tuple(_findings(found, lost)))
     advised = any(one.name in CENTERED and one.level != "ok" for one in found.findings)
-    if of_asked is None or not advised:
+    if of_asked is None or not advised or _is_centered(found):
         return found
     return replace(found, centered=_centered(found, of, of_asked))
 
@@ -222,13 +228,30 @@ def _centered(found: RetrievalDiagnosis, of: _Sides, judged: Judgements) -> Cent
     """Retrieval after both sides are centred, beside that without."""
     assert found.per_query is not None
     asked, before = found.nearest.rows, found.per_query
-    centers = (overall_mean(of.of_queries.moments), overall_mean(of.of_documents.moments))
+    center, over = _query_mean(of)
+    centers = (center, overall_mean(of.of_documents.moments))
     nearest = nearest_documents(
         of.queries, asked, of.documents, of.of_documents.rows, centers=centers
     )
     after = per_query(asked, grades_of(nearest, judged), judged)
     change = over_new_queries(after.ndcg_at_10 - before.ndcg_at_10, before.cluster)
-    return Centered(judged_numbers("cosine", after), change)
+    return Centered(judged_numbers("cosine", after), change, over)
+
+
+def _query_mean(of: _Sides) -> tuple[Float64[Tensor, " width"], str]:
+    """The mean direction of the training queries, as in a study, or of all where they are not known; and which they are."""
+    rows = of.of_queries.rows
+    train = rows[:0] if of.queries.trains is None else rows[of.queries.trains[rows]]
+    if not len(train) or len(train) == len(rows):
+        return overall_mean(of.of_queries.moments), f"all {counted(len(rows), 'query')}"
+    total = torch.zeros(of.queries.width, dtype=torch.float64)
+    for start in range(0, len(train), _MEAN_ROWS):
+        total += directions_of(of.queries, train[start : start + _MEAN_ROWS]).sum(dim=0)
+    return total / len(train), f"the {counted(len(train), 'training query')}"
+
+
+def _is_centered(of: RetrievalDiagnosis) -> bool:
+    return of.queries.centered or of.documents.centered
 
 
 def _found(
@@ -253,7 +276,7 @@ def _findings(of: RetrievalDiagnosis, lost: Interval | None) -> list[Finding]:
     """The one place where rules are asked."""
     found: list[Finding] = []
     for side, subject in ((of.queries, "the queries"), (of.documents, "the documents")):
-        space = space_findings(side.geometry, width=side.width)
+        space = space_findings(side.geometry, width=side.width, centered=_is_centered(of))
         found += [one._replace(subject=subject) for one in space]
     few = min(_known(of.queries), _known(of.documents)) < LEAST_ROWS
     found += retrieval_findings(
@@ -267,6 +290,7 @@ def _findings(of: RetrievalDiagnosis, lost: Interval | None) -> list[Finding]:
         queries=of.searched_queries,
         unjudged_copies=of.unjudged_copies,
         judged_queries=of.judged[0].query_count if of.judged else 0,
+        centered=_is_centered(of),
     )
     if len(of.judged) > 1:
         cosine, dot = of.judged
@@ -284,6 +308,26 @@ def _known(side: Side) -> int:
     return side.row_count - side.norms.zero_count
 
 
+def _training_note(queries: Source, judged: Judgements | None) -> Iterator[str]:
+    """Judged queries that the array `split` of their file calls training queries; nothing if there are none."""
+    if judged is None or queries.trains is None:
+        return
+    rows = np.unique(judged.right.query)
+    train = int(queries.trains[rows].sum())
+    if not train:
+        return
+    name, ending = Path(queries.name).name, "-queries.npz"
+    ours = (
+        str(Path(queries.name).with_name(f"{name.removesuffix(ending)}-qrels.tsv"))
+        if name.endswith(ending)
+        else "judgements of test queries only, such as the X-qrels.tsv of `lossgauge embed pairs:PATH`"
+    )
+    yield (
+        f"{train:,} of {counted(len(rows), 'judged query')} {'is a training query' if train == 1 else 'are training queries'} (array split of "
+        f"{queries.name}): a head that was trained on them looks too good; use {ours}"
+    )
+
+
 def _notes(
     of: _Sides, judged: Judgements | None, asked: Int64[np.ndarray, " queries"]
 ) -> Iterator[str]:
@@ -294,6 +338,14 @@ def _notes(
                 f"{norms.zero_count:,} of {source.row_count:,} rows of {source.name} are all zeros and are left out, the first is "
                 f"{source.where(norms.first_zero)}"
             )
+    one, other = of.of_queries.side, of.of_documents.side
+    if one.centered != other.centered:
+        done, left = (one, other) if one.centered else (other, one)
+        yield (
+            f"{done.name} is centered (it has the array mean), and {left.name} is not: write both sides with `lossgauge embed --center`, or "
+            "both without"
+        )
+    yield from _training_note(of.queries, judged)
     could = of.of_queries.rows
     if judged is None:
         yield "no judgements: all that needs right documents is left out"

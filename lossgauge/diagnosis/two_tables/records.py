@@ -57,6 +57,8 @@ class Centered(NamedTuple):
     judged: Judged
     ndcg_at_10: Interval
     """The change, paired by query."""
+    query_mean: str
+    """Which queries the mean of their side is over: `the 12 training queries`, where the file says which they are, else `all 24 queries`."""
 
 
 class Failure(NamedTuple):
@@ -105,7 +107,7 @@ class RetrievalDiagnosis:
     thresholds: PairThresholds | None
     """On cosines of right and other documents."""
     centered: Centered | None
-    """Measured where a finding advises it: what it would change."""
+    """Measured where a finding advises it: what it would change. None where a side is centered already."""
     gap: ModalityGap
     found: FoundDocuments | None
     """Hubness of the documents; None below 20 queries or documents."""

@@ -65,7 +65,8 @@ def centered_lines(of: RetrievalDiagnosis) -> Iterator[str]:
     """What the advice of a cone, a gap or a hub would change."""
     if of.centered is not None:
         yield (
-            f"each side centred (its mean subtracted, then normalised): nDCG@10 {shown_share(of.centered.judged.ndcg_at_10)}, a change of "
+            f"each side centred (minus the mean of {of.centered.query_mean} and of all {counted(of.documents.row_count, 'document')}, then "
+            f"normalised): nDCG@10 {shown_share(of.centered.judged.ndcg_at_10)}, a change of "
             f"{points(of.centered.ndcg_at_10)}, paired by query"
         )
 

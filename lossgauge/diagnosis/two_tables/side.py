@@ -41,6 +41,8 @@ class Side(NamedTuple):
     spectrum: Spectrum
     copies: Copies
     """Rows with the same numbers as an earlier one."""
+    centered: bool = False
+    """Whether the file says that a mean is subtracted already."""
 
 
 class Measured(NamedTuple):
@@ -72,7 +74,7 @@ def read_side(given: str | Path | ArrayLike, what: str, embeddings_name: str) ->
             raise InputError(f"{what}: {problem}") from None
     if source.ids is not None:
         _check_ids(source)
-    return source._replace(labels=None, class_names={}, trains=None, notes=())
+    return source._replace(labels=None, class_names={}, notes=())
 
 
 def _check_ids(source: Source) -> None:
@@ -118,6 +120,7 @@ def measure_side(source: Source, progress: Callable[[int], None]) -> Measured:
         geometry=geometry_without_classes(parts.moments, uniformity=_uniformity(source, rows)),
         spectrum=spectrum(parts.moments),
         copies=_copies(parts, rows),
+        centered=source.centered,
     )
     return Measured(side, parts.moments, rows)
 

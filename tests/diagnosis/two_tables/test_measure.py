@@ -169,7 +169,30 @@ def test_the_advice_to_center_is_measured():
     assert of.centered.judged == by_hand.judged[0]
     change = by_hand.per_query.ndcg_at_10 - of.per_query.ndcg_at_10
     assert of.centered.ndcg_at_10.mean == pytest.approx(change.mean())
-    assert "each side centred" in str(of)
+    assert "each side centred (minus the mean of all 60 queries and of all 150 documents" in str(of)
+
+
+def test_of_a_side_that_is_centered_already_no_centering_is_advised(tmp_path):
+    queries, documents, right = pair_tables(norms=True)
+    rows = {"queries": unit(queries + 6), "documents": unit(documents - 1)}
+    place = {name: tmp_path / f"{name}.npz" for name in rows}
+
+    def measured(*centered):
+        for name, table in rows.items():
+            # any of a user's own arrays may be called mean
+            mark = {"head": np.array("0")} if name in centered else {}
+            np.savez(place[name], embeddings=table, mean=np.zeros(16), **mark)
+        of = lg.diagnose(place["queries"], corpus=place["documents"], judgements=right)
+        advice = "".join(one.advice for one in of.findings if one.level != "ok")
+        assert of.plain["queries"]["centered"] == ("queries" in centered)
+        assert (of.centered is None, "--center" not in advice) == (bool(centered),) * 2
+        return [note for note in of.notes if "is centered" in note]
+
+    assert measured() == measured("queries", "documents") == []
+    (note,) = measured("documents")
+    assert "documents.npz is centered (it has the array mean), and " in note
+    assert str(place["queries"]) in note.split("and ")[1]
+    assert not any("--center" in one.advice for one in lg.diagnose(place["documents"]).findings)
 
 
 def test_rows_at_the_mean_keep_their_direction():
