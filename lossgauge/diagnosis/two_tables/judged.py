@@ -60,6 +60,7 @@ def judged_numbers(similarity: str, of: PerQuery) -> Judged:
         {k: over_new_queries(values, of.cluster) for k, values in of.found_at.items()},
         {k: over_new_queries(values, of.cluster) for k, values in of.hit_at.items()},
         len(of.row),
+        len(np.unique(of.cluster)),
     )
 
 

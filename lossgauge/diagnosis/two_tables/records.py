@@ -49,6 +49,8 @@ class Judged(NamedTuple):
     recall_at: dict[int, Interval]
     """k → share of queries with a right document among the first k: the hit rate."""
     query_count: int
+    group_count: int
+    """Groups of queries that right documents connect: what the intervals draw again."""
 
 
 class Centered(NamedTuple):

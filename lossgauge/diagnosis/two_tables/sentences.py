@@ -74,9 +74,10 @@ def centered_lines(of: RetrievalDiagnosis) -> Iterator[str]:
 def judged_line(of: Judged, searched: int) -> str:
     found = "  ".join(f"Recall@{k} {shown_share(value)}" for k, value in of.found_at.items())
     by = "dot product" if of.similarity == "dot" else of.similarity
+    groups = f" in {counted(of.group_count, 'group')} with common right documents"
     return (
         f"retrieval by {by}: nDCG@10 {shown_share(of.ndcg_at_10)}  MRR@10 {shown_share(of.mrr_at_10)}  {found} "
-        f"({counted(of.query_count, 'query')} against {counted(searched, 'document')}; ± over new queries)"
+        f"({counted(of.query_count, 'query')}{groups if of.group_count < of.query_count else ''} against {counted(searched, 'document')}; ± over new queries)"
     )
 
 

@@ -33,6 +33,7 @@ def test_queries_with_the_same_right_document_count_as_one_in_the_interval():
     found = of.judged[0].ndcg_at_10
     assert found.half_width == pytest.approx(stats.t.ppf(0.975, degrees) * error)
     assert found.over == "new queries"
+    assert "(20 queries in 17 groups with common right documents against" in str(of)
 
 
 @pytest.mark.parametrize("blocks", [None, 100])
