@@ -148,10 +148,11 @@ def _train(of: Outcome) -> str:
             else "It cannot be told: the frozen features were not measured."
         )
     title, name = COLUMNS[found.column].title, of.verdict.best.name
+    over, over_level = _over(found.difference), _over(found.level)
     numbers = (
         f"{title} is {shown(found.frozen, 'percent')} with the {_frozen(of)} and "
-        f"{shown_interval(found.level, 'percent')} with {name}{_over(found.level)}, "
-        f"a difference of {in_points(found.difference)} points{_over(found.difference)}"
+        f"{shown_interval(found.level, 'percent')} with {name}{over_level if over_level != over else ''}, "
+        f"a difference of {in_points(found.difference)} points{over}"
     )
     numbers = f"{numbers}.{_untrained(found, name)}"
     if found.train == "train":
