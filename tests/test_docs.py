@@ -126,7 +126,11 @@ LINES: dict[str, Line] = {
     "lossgauge advise pairs:questions.jsonl --minutes 5": Line(
         only_parsed="takes minutes: tests/advice/test_pairs.py"
     ),
-    "lossgauge advise wordnet --minutes 5": Line(only_parsed="as pairs:questions.jsonl"),
+    "lossgauge head FOLDER --out head": Line(only_parsed="docs/deploy.md does it in Python"),
+    "lossgauge embed wordnet --frozen --head head --center": Line(
+        only_parsed="as pairs:questions.jsonl"
+    ),
+    "lossgauge advise wordnet --minutes 10": Line(only_parsed="as pairs:questions.jsonl"),
     "lossgauge advise pairs:questions.jsonl": Line(only_parsed="as with --minutes"),
     "lossgauge study rag.yaml": Line(
         only_parsed="needs the sentence model: tests/deployment/test_text_adapter.py reads its file and runs such a study"

@@ -264,7 +264,7 @@ def _changes(of: Outcome) -> Iterator[str]:
     elif found.ties and of.seeds > 1:
         needed = found.seeds_needed
         yield (
-            f"About {needed} seeds instead of {of.seeds} would tell {found.best.name} and {_named(found.ties)} apart, if the differences stay as they are."
+            f"About {needed} seeds instead of {of.seeds} would tell {_named([found.best, *found.ties])} apart, if the differences stay as they are."
             if needed
             else f"More seeds or more test rows may put {_named(found.ties)} first."
         )

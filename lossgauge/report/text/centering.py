@@ -73,7 +73,7 @@ def centering_sentence(view: StudyView, dataset: str, column: str) -> str:
 def _commands(dataset: str) -> str:
     """The head has the backbone with its settings; it is not applied."""
     embed = shlex.join(("lossgauge", "embed", dataset, "--frozen", "--head", "head", "--center"))
-    return f"`lossgauge head`, then `{embed}` writes them centered."
+    return f"`lossgauge head FOLDER --out head`, then `{embed}` writes them centered."
 
 
 def hub_sentence(of: QueryChanges) -> str:

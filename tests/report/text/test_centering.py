@@ -14,9 +14,7 @@ from lossgauge.types import Results
 
 COLUMNS = {"variant": "default", "dataset": "d", "fingerprint": "0"}
 
-WRITES = (
-    "`lossgauge head`, then `lossgauge embed d --frozen --head head --center` writes them centered."
-)
+WRITES = "`lossgauge head FOLDER --out head`, then `lossgauge embed d --frozen --head head --center` writes them centered."
 
 
 def study(*, adapter: float, centered: float | None) -> StudyView:
