@@ -24,6 +24,16 @@ QUERY, DOCUMENT = SIDES = ("query", "document")
 PLURALS = {QUERY: "queries", DOCUMENT: "documents"}
 
 
+def rows_in_words(side: str | None) -> str:
+    """What the rows of a side are called; None if it is not known."""
+    return "rows of no known side" if side is None else PLURALS.get(side, side)
+
+
+def file_of_side(path: Path, side: str) -> Path:
+    """X-queries.npz for X.npz: where `lossgauge embed` writes one side of both."""
+    return path.with_name(f"{path.stem}-{PLURALS[side]}.npz")
+
+
 class Shard(NamedTuple):
     """The arrays of one file, unchecked."""
 

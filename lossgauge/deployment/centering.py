@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from lossgauge.data.embedded_file import BACKBONE, HEAD, MEAN
-from lossgauge.data.embedding_shards import PLURALS, SIDES
+from lossgauge.data.embedding_shards import SIDES, file_of_side, rows_in_words
 from lossgauge.errors import DataError, InputError
 from lossgauge.ranking.centering import centered_directions
 from lossgauge.ranking.scores import norms_and_directions
@@ -54,7 +54,7 @@ class StoredMean(NamedTuple):
         """InputError for rows of another side."""
         if self.side != side:
             raise InputError(
-                f"the mean in {self.path} is that of {_rows(self.side)}, and these are {_rows(side)}: give a file of the same side, and say it "
+                f"the mean in {self.path} is that of {rows_in_words(self.side)}, and these are {rows_in_words(side)}: give a file of the same side, and say it "
                 "with --side"
             )
 
@@ -115,11 +115,7 @@ def read_mean(path: Path, *, mark: str, side: str | None = None) -> StoredMean:
         side_of_file = str(stored["sides"][0]) if "sides" in stored else None
         vector = np.asarray(stored.get(MEAN, ()), dtype=np.float64)
     except FileNotFoundError:
-        places = (
-            path.with_name(f"{path.stem}-{PLURALS[one]}.npz")
-            for one in SIDES
-            if side in (None, one)
-        )
+        places = (file_of_side(path, one) for one in SIDES if side in (None, one))
         if there := [str(place) for place in places if place.is_file()]:
             raise DataError(
                 f"there is no file {path}: give {' or '.join(there)} to --center-of"
@@ -142,10 +138,6 @@ def read_mean(path: Path, *, mark: str, side: str | None = None) -> StoredMean:
 
 
 WRITTEN = "--center-of needs a file that `lossgauge embed --center` wrote"
-
-
-def _rows(side: str | None) -> str:
-    return "rows of no known side" if side is None else PLURALS[side]
 
 
 def centered(

@@ -18,11 +18,12 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
+from lossgauge.diagnosis.ranked import over_queries
 from lossgauge.errors import InputError
 from lossgauge.ranking.metrics import retrieval
 from lossgauge.ranking.scores import norms_and_directions
 from lossgauge.stats.crossed import Drawn, over_new_queries
-from lossgauge.stats.intervals import Interval, interval
+from lossgauge.stats.intervals import Interval
 from lossgauge.study.run.measure_pairs import PairSpace, judged
 from lossgauge.types import PairRows
 
@@ -84,13 +85,6 @@ class Costs(NamedTuple):
     metric: str = "R@1"
     raw: tuple[RawCost, ...] = ()
     """The features without the head: from their full width down, at the widths of the head. Empty if they are not given."""
-
-
-def over_queries(values: np.ndarray) -> Interval:
-    """The mean over one query or more, with its interval over new queries that are drawn one by one."""
-    found = interval(values.tolist())
-    assert found is not None
-    return found._replace(over="new queries", queries=len(values))
 
 
 Score = Callable[[Float64[Tensor, "rows width"], Float64[Tensor, "rows width"]], np.ndarray]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lossgauge.data import EMBEDDINGS
 from lossgauge.data.embedded_file import BACKBONE, HEAD, MEAN, SPLIT
-from lossgauge.data.embedding_shards import DOCUMENT, PLURALS, QUERY, SIDES
+from lossgauge.data.embedding_shards import DOCUMENT, PLURALS, QUERY, SIDES, file_of_side
 from lossgauge.deployment.centering import StoredMean, centered, mean_of, read_mean
 from lossgauge.deployment.head import WEIGHTS, ExportedHead
 from lossgauge.deployment.place import check_apart, check_npz, check_place, check_qrels
@@ -145,11 +145,11 @@ def embed_pairs(
     """
     mark, centers = _mark(head, frozen), _centers(center, center_of)
     check_npz(out)
-    places = _of_sides(out)
+    places = [file_of_side(out, side) for side in SIDES]
     qrels = out.with_name(f"{out.stem}-qrels.tsv")
     means: list[StoredMean | None] = [None, None]
     if center_of is not None:
-        files = _of_sides(center_of)
+        files = [file_of_side(center_of, side) for side in SIDES]
         check_apart(places, files)
         for number, (file, side) in enumerate(zip(files, SIDES, strict=True)):
             means[number] = mean = read_mean(file, mark=mark, side=side)
@@ -203,14 +203,6 @@ def _centers(center: bool, center_of: Path | None) -> bool:
             f"--center-of needs a file that `lossgauge embed --center` wrote, such as raw.npz, got {center_of}"
         )
     return center or center_of is not None
-
-
-def _of_sides(path: Path) -> tuple[Path, Path]:
-    """The files of queries and of documents."""
-    queries, documents = (
-        path.with_name(f"{path.stem}-{name}.npz") for name in ("queries", "documents")
-    )
-    return queries, documents
 
 
 class _Table(NamedTuple):

@@ -182,11 +182,12 @@ def export_head(
     head = write_head(out, manifest, every, others)
     cautions = [portable(choice.caution)] * bool(choice.caution)
     cautions += notes_of(manifest, costed, residual=config["head"] == "residual")
+    without_head = f"lossgauge embed DATA --frozen --head {shlex.quote(str(out))}"
     if cautions:
         notes.append(
-            f"`lossgauge embed DATA --frozen --head {shlex.quote(str(out))}` writes {'the embeddings of the raw model' if of_pairs else 'the frozen features'}, without this head"
+            f"`{without_head}` writes {'the embeddings of the raw model' if of_pairs else 'the frozen features'}, without this head"
         )
-    cautions += _note_on_centering(view, manifest, out)
+    cautions += _note_on_centering(view, manifest, f"{without_head} --center")
     if model is not None:
         assert isinstance(backbone, SentenceModel)  # check_text_backbone
         narrow = [] if form.reduced_from is None else list(narrow_lines(costed))
@@ -442,8 +443,8 @@ def notes_on(measured: MeasuredRecord) -> list[str]:
     return [] if with_head is None or without is None or with_head > without else [words]
 
 
-def _note_on_centering(view: StudyView, manifest: Manifest, out: Path) -> list[str]:
-    """A note if the raw model minus the mean of each side retrieves as well, by what the study measured of it."""
+def _note_on_centering(view: StudyView, manifest: Manifest, command: str) -> list[str]:
+    """A note, with the `command` to take, if the raw model minus the mean of each side retrieves as well, by what the study measured of it."""
     head = manifest.measured.ndcg_at_10
     rows = view.references(manifest.trained.dataset)
     level = next(
@@ -455,7 +456,7 @@ def _note_on_centering(view: StudyView, manifest: Manifest, out: Path) -> list[s
     every = f" with all {form.feature_width:,} numbers" if form.reduced_from else ""
     return [
         f"centering the raw model, without this head, gives nDCG@10 {shown(level, 'percent')}{every}, no less than the {shown(head, 'percent')} of this head: "
-        f"`lossgauge embed DATA --frozen --head {shlex.quote(str(out))} --center` writes these embeddings"
+        f"`{command}` writes these embeddings"
     ]
 
 

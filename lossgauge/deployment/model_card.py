@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from lossgauge.deployment.costs import IntervalOf, over_queries
+from lossgauge.deployment.costs import IntervalOf
 from lossgauge.deployment.manifest import Manifest
 from lossgauge.deployment.sentences import head_form, name_and_settings, threshold_lines
+from lossgauge.diagnosis.ranked import over_queries
 from lossgauge.diagnosis.sentences import points, shown_share
 from lossgauge.stats.intervals import Interval
 from lossgauge.terminal import one_line

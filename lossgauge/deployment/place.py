@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lossgauge.data.embedded_file import HEAD, MEAN
-from lossgauge.data.embedding_shards import PLURALS
+from lossgauge.data.embedding_shards import rows_in_words
 from lossgauge.diagnostics.references import FROZEN
 from lossgauge.errors import DiskError, InputError
 from lossgauge.user_folders import can_be_written
@@ -47,9 +47,8 @@ def check_place(
     if earlier != new:
         raise InputError(f"{out} has {earlier}, which {new} must not replace; {ELSEWHERE}")
     if written not in (None, side) and not any_side:
-        rows = "rows of no known side" if side is None else PLURALS[side]
         raise InputError(
-            f"{out} has {PLURALS.get(str(written), written)}, which {rows} must not replace; {ELSEWHERE}"
+            f"{out} has {rows_in_words(written)}, which {rows_in_words(side)} must not replace; {ELSEWHERE}"
         )
     return True
 

@@ -95,6 +95,11 @@ def recall_difference(
     return mean(change[~np.isnan(change)])
 
 
+def over_queries(values: np.ndarray) -> Interval:
+    """The same where queries have no classes, or these are drawn again too."""
+    return mean(values)._replace(over="new queries")
+
+
 def mean(values: np.ndarray) -> Interval:
     """The mean over queries, with its interval over new ones."""
     found = interval(values.astype(float).tolist())

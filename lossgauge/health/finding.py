@@ -13,6 +13,10 @@ LEVELS: tuple[Level, ...] = ("ok", "watch", "act")
 """From good to bad: nothing to do; look at it; the result is of little use until it is changed."""
 
 
+EMBED_CENTERED = "`lossgauge embed embeddings:FILE --frozen --center`"
+"""The command that subtracts the mean of stored rows."""
+
+
 class Finding(NamedTuple):
     """What one check found. A study, a probe and `lossgauge diagnose` give the same records."""
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lossgauge.health.finding import Finding
+from lossgauge.health.finding import EMBED_CENTERED, Finding
 from lossgauge.health.records import finding, level_of
 from lossgauge.stats.number_format import counted
 
@@ -35,7 +35,7 @@ UNJUDGED_COPIES = (0.01, 0.1)
 LEAST_ROWS = 20
 """With fewer queries or documents, the gap and hubs are not judged, and `right-not-nearer` is never `act`: chance gives them."""
 MOST_SHOWN = 5
-CENTER = "subtract from each side its own mean and normalise again (`lossgauge embed embeddings:FILE --frozen --center`)"
+CENTER = f"subtract from each side its own mean and normalise again ({EMBED_CENTERED})"
 
 
 def retrieval_findings(

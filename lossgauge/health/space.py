@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lossgauge.diagnostics.variance import Geometry
-from lossgauge.health.finding import Finding, Level, worst_first
+from lossgauge.health.finding import EMBED_CENTERED, Finding, Level, worst_first
 from lossgauge.health.records import classes_in_words, finding, level_of
 from lossgauge.stats.number_format import rounded
 
@@ -58,7 +58,7 @@ LEAST_ROWS = 20
 """With fewer rows in all, a cone, few directions and classes that are not separated are not judged: chance gives them."""
 _CENTER = (
     "subtract the mean of the training embeddings and normalise again: `z = normalize(z - z_train.mean(0))`, for stored ones "
-    "`lossgauge embed embeddings:FILE --frozen --center`"
+    + EMBED_CENTERED
 )
 
 
@@ -365,6 +365,6 @@ def _hubs(of: Hubness, row_name: Callable[[int], str], centered: bool) -> Findin
             ""
             if centered
             else "; subtract the mean of the training embeddings and normalise again, for stored ones with "
-            "`lossgauge embed embeddings:FILE --frozen --center`"
+            + EMBED_CENTERED
         ),
     )

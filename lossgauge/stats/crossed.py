@@ -170,8 +170,10 @@ def over_new_queries(
     """
     if not len(values):
         return Interval(math.nan, None, 0, missing="no query")
-    found = level_interval(crossed(values[None], drawn=drawn, classes=clusters))
-    return found._replace(over=_OVER[drawn])
+    of = crossed(values[None], drawn=drawn, classes=clusters)
+    found = level_interval(of)
+    same = "all queries give the same" if of.units > 1 else "one group of queries"
+    return found._replace(over=_OVER[drawn], missing=found.missing and same)
 
 
 def _over_both(of: Crossed) -> Interval:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from lossgauge.errors import InputError
-from lossgauge.stats.crossed import crossed, crossed_interval, total
+from lossgauge.stats.crossed import crossed, crossed_interval, over_new_queries, total
 from lossgauge.stats.seed_variance import Variance
 
 
@@ -222,3 +222,10 @@ def test_few_seeds_few_units_and_few_differences_are_approximate():
     )
     few = crossed(table(4, 50), drawn="classes", classes=np.arange(50) % 5)
     assert crossed_interval(few).approximate == "5 classes"
+
+
+def test_numbers_over_new_queries_without_an_interval_say_why():
+    same = over_new_queries(np.zeros(4), np.arange(4))
+    assert (same.half_width, same.why_none) == (None, "all queries give the same")
+    one = over_new_queries(np.array([0.0, 1.0]), np.zeros(2))
+    assert (one.half_width, one.why_none) == (None, "one group of queries")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from lossgauge.diagnosis.ranked import mean
+from lossgauge.diagnosis.ranked import over_queries
 from lossgauge.stats.crossed import over_new_queries
 from lossgauge.stats.intervals import Interval
 
@@ -63,7 +63,7 @@ def compare(before: RetrievalDiagnosis, after: RetrievalDiagnosis) -> RetrievalC
         found_at={},
         got_worse=(),
         got_better=(),
-        new_neighbors=mean(fresh)._replace(over="new queries"),
+        new_neighbors=over_queries(fresh),
         moved=rows[np.argsort(-fresh, kind="stable")][: np.count_nonzero(fresh)],
     )
     if before.per_query is None or after.per_query is None:

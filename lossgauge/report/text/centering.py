@@ -51,23 +51,19 @@ def centering_sentence(view: StudyView, dataset: str, column: str) -> str:
         f"({_gain(change, why_none=', no interval was measured')})"
     )
     how = f" {_commands(dataset)}" if change.mean > 0 else ""
-    means: dict[Loss, float] = {
-        loss: of.mean for loss in view.losses if (of := view.interval(dataset, loss, column))
-    }
-    if not means:
-        return f"{words}.{how}"
-    best = max(means, key=lambda loss: means[loss])
-    name = cut(short_name(best, view.losses), LONGEST_NAME)
-    more = ", clearly more than any loss" if _beats_all(view, dataset, column, means) else ""
-    runs = view.settled_runs(dataset, best)
-    adapter = view.contrast([runs], [dict.fromkeys(runs, raw)], column)
     family = compared(view, dataset, column)
-    corrected = ""
-    if adapter and adapter.excludes_zero and family:
-        open_still = family.decisions[best, view.measures.raw].side == "open"
-        corrected = ", not clear after the correction for all losses" if open_still else ""
-    gives = f"; the adapter with {name} gives {_gain(adapter)}{corrected}" if adapter else ""
-    return f"{words}{more}{gives}.{how}"
+    if family is None:
+        return f"{words}.{how}"
+    best = max(family.means, key=lambda loss: family.means[loss])
+    name = cut(short_name(best, view.losses), LONGEST_NAME)
+    more = (
+        ", clearly more than any loss" if _beats_all(view, dataset, column, family.losses) else ""
+    )
+    against_raw = best, view.measures.raw
+    adapter = family.differences[against_raw]
+    left_open = adapter.excludes_zero and family.decisions[against_raw].side == "open"
+    corrected = ", not clear after the correction for all losses" if left_open else ""
+    return f"{words}{more}; the adapter with {name} gives {_gain(adapter)}{corrected}.{how}"
 
 
 def _commands(dataset: str) -> str:

@@ -62,8 +62,14 @@ def test_centering_is_compared_with_the_best_loss(adapter, centered, end):
 @pytest.mark.parametrize("side", ["open", "higher"])
 def test_a_gain_that_the_correction_leaves_open_says_so(side, monkeypatch):
     view = study(adapter=0.621, centered=0.54)
-    monkeypatch.setattr(view, "contrast", lambda *_: Interval(0.02, 0.01, 2))
-    family = SimpleNamespace(decisions={(view.losses[0], "raw model"): SimpleNamespace(side=side)})
+    gain, (mnrl,) = Interval(0.02, 0.01, 2), view.losses
+    monkeypatch.setattr(view, "contrast", lambda *_: gain)
+    family = SimpleNamespace(
+        losses=(mnrl,),
+        means={mnrl: 0.621},
+        differences={(mnrl, "raw model"): gain},
+        decisions={(mnrl, "raw model"): SimpleNamespace(side=side)},
+    )
     monkeypatch.setattr("lossgauge.report.text.centering.compared", lambda *_: family)
     words = centering_sentence(view, "d", "ndcg_at_10")
     assert "gives +2.0 ± 1.0 points" in words
